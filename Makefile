@@ -1,0 +1,39 @@
+# `make demo` and `make test` are all that a fresh machine needs (Python >= 3.11, git).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WORKERS ?= 2
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-slow check format clean
+
+demo: $(INSTALLED)
+	$(BIN)/adaln study quickstart
+
+test: $(INSTALLED)
+	$(BIN)/pytest -n $(WORKERS)
+
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -n $(WORKERS) -m slow
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# One environment for everything; made again only when what it is made from changes.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "adaln needs Python >= 3.11, got $$($(PYTHON) --version); try: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

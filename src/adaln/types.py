@@ -1,0 +1,60 @@
+"""The axis legend and the few words that all rooms share.
+
+Axes: B batch, N tokens, D width, C channels, H height, W width in space, F features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Latents = Float[Tensor, "B C H W"]
+"""What a process diffuses: autoencoder latents, or pixels in [-1, 1]."""
+Tokens = Float[Tensor, "B N D"]
+Times = Float[Tensor, "B"] | Int[Tensor, "B"]
+"""Integer steps 0..T-1 (Gaussian processes, 0 = clean) or reals in [0, 1] (interpolants, 1 = clean)."""
+Labels = Int[Tensor, "B"]
+"""Class indices; the null class of classifier-free guidance is `num_classes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """What a network must know of the data it is built for."""
+
+    channels: int
+    height: int
+    width: int
+    num_classes: int
+    """0: unconditional, the network has no label embedding and takes `y=None`."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A network: (noisy latents, times, labels) -> prediction with the latents' H and W (and 1 or 2 times their C)."""
+
+    def __call__(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]: ...
+
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""A model with its labels and guidance bound: (x_t, t) -> prediction. What solvers see."""
+Draw = Callable[[], Tensor]
+"""The next standard normal draw of the state's shape; what makes a solver stochastic yet replayable."""
+
+
+@runtime_checkable
+class Process(Protocol):
+    """How data turns into noise, what the network learns of it, and how noise turns back into data."""
+
+    def loss(self, model: Model, x: Latents, y: Labels | None, rng: torch.Generator) -> Float[Tensor, "B"]:
+        """Loss per sample, with times and noise drawn from `rng`."""
+        ...
+
+
+@runtime_checkable
+class Hook(Protocol):
+    """Called once per step, after backward and before the optimiser: `hook(step, model)`."""
+
+    def __call__(self, step: int, model: nn.Module) -> None: ...
