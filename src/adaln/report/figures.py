@@ -1,0 +1,219 @@
+"""Figures as plain data: everything that is plotted and nothing about how. `plain.json_text` writes them as JSON.
+
+A value of None or NaN is a gap. Every figure has a caption, which says what is seen, of how many (n) and in what unit.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from adaln.report.tables import Measurement
+
+Scale = Literal["linear", "log", "symlog"]
+Numbers = Sequence[float | None] | Sequence[float] | Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What an axis measures."""
+
+    label: str
+    unit: str = ""
+    scale: Scale = "linear"
+    linear_below: float | None = None
+    """symlog: where the logarithm gives way to a line through 0. None: chosen from the data."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One curve, with the band [low, high] around it where both are given."""
+
+    name: str
+    x: Numbers
+    y: Numbers
+    low: Numbers | None = None
+    high: Numbers | None = None
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError(
+                f"series {self.name!r} has one end of its band; expected both `low` and `high`, or neither"
+            )
+        for part in ("y", "low", "high"):
+            values = getattr(self, part)
+            if values is not None and len(values) != len(self.x):
+                raise ValueError(
+                    f"series {self.name!r}: {len(values)} values of {part}; expected {len(self.x)} as in x"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Curves over a common x. Raises ValueError for a value <= 0 on a log axis, which could not be seen."""
+
+    title: str
+    caption: str
+    x: Axis
+    y: Axis
+    series: Sequence[Series]
+
+    def __post_init__(self) -> None:
+        _require_caption(self.title, self.caption)
+        for series in self.series:
+            _require_positive(self.x, series.name, series.x)
+            _require_positive(self.y, series.name, series.y)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One value, with or without interval, for every category of an `Intervals` figure."""
+
+    name: str
+    values: Sequence[Measurement | float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Points with intervals, one line per category, groups side by side; `bars` draws them from zero."""
+
+    title: str
+    caption: str
+    value: Axis
+    categories: Sequence[str]
+    groups: Sequence[Group]
+    bars: bool = False
+
+    def __post_init__(self) -> None:
+        _require_caption(self.title, self.caption)
+        for group in self.groups:
+            if len(group.values) != len(self.categories):
+                raise ValueError(
+                    f"group {group.name!r} has {len(group.values)} values; expected one for each of the "
+                    f"{len(self.categories)} categories"
+                )
+            values = [v.value if isinstance(v, Measurement) else v for v in group.values]
+            _require_positive(self.value, group.name, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Ridge:
+    """A histogram: `counts[i]` values between `edges[i]` and `edges[i + 1]`. A bin of no width is drawn as a spike."""
+
+    label: str
+    edges: Sequence[float]
+    counts: Sequence[float] | Sequence[int]
+    note: str = ""
+    """Written at the right end of the ridge, e.g. "std 1.0e-03"."""
+
+    def __post_init__(self) -> None:
+        if len(self.edges) != len(self.counts) + 1:
+            raise ValueError(f"ridge {self.label!r}: {len(self.edges)} edges; expected {len(self.counts) + 1}")
+        if not all(a <= b for a, b in zip(self.edges, self.edges[1:], strict=False)) or not _finite(self.edges):
+            raise ValueError(
+                f"ridge {self.label!r}: edges must be finite and may not fall; got {list(self.edges)[:4]}…"
+            )
+        if not _finite(self.counts) or min(self.counts, default=0) < 0:
+            raise ValueError(f"ridge {self.label!r}: counts must be finite and >= 0; got {min(self.counts)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The histograms of one quantity over time, first at the top."""
+
+    title: str
+    ridges: Sequence[Ridge]
+
+
+@dataclass(frozen=True, slots=True)
+class Histograms:
+    """Ridgelines: panels with a common value axis. Area is share of values per unit of the axis as drawn;
+    every ridge is scaled to its own peak, so that widths compare across ridges and heights do not."""
+
+    title: str
+    caption: str
+    x: Axis
+    panels: Sequence[Panel]
+    columns: int = 3
+
+    def __post_init__(self) -> None:
+        _require_caption(self.title, self.caption)
+        if self.columns < 1:
+            raise ValueError(f"figure {self.title!r}: {self.columns} columns of panels; expected at least 1")
+        if self.x.scale == "log":
+            raise ValueError(f"figure {self.title!r}: histograms on a log axis lose values <= 0; expected 'symlog'")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGrid:
+    """Images in rows and columns; one channel is grey, three are RGB. Pixels are enlarged, never smoothed."""
+
+    title: str
+    caption: str
+    images: UInt8[np.ndarray, "rows columns H W C"]
+    row_labels: Sequence[str] = ()
+    column_labels: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        _require_caption(self.title, self.caption)
+        rows, columns, _, _, channels = self.images.shape
+        if channels not in (1, 3):
+            raise ValueError(f"figure {self.title!r}: images of {channels} channels; expected 1 or 3")
+        for name, labels, count in (("row", self.row_labels, rows), ("column", self.column_labels, columns)):
+            if labels and len(labels) != count:
+                raise ValueError(f"figure {self.title!r}: {len(labels)} {name} labels; expected {count} or none")
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A heat map with a text in every cell. Values of one sign run from faint (least) to strong (greatest);
+    of both signs, from faint (zero) to strong, in one hue per sign."""
+
+    title: str
+    caption: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float | None]]
+    texts: Sequence[Sequence[str]] | None = None
+    """None: the values themselves, by `format`."""
+    format: str = ".3g"
+    outlined: Sequence[tuple[int, int]] = ()
+    """(row, column) of cells that stand out, e.g. because they differ from another scheme."""
+
+    def __post_init__(self) -> None:
+        _require_caption(self.title, self.caption)
+        for name, grid in (("values", self.values), ("texts", self.texts)):
+            if grid is not None and [len(row) for row in grid] != [len(self.columns)] * len(self.rows):
+                shape = f"{len(self.rows)} rows of {len(self.columns)}"
+                raise ValueError(f"figure {self.title!r}: {name} have {[len(r) for r in grid]} cells; expected {shape}")
+
+
+Figure = Lines | Intervals | Histograms | ImageGrid | Matrix
+
+
+def alt_text(figure: Figure) -> str:
+    """What the picture shows, for those who cannot see it."""
+    kind = {"Lines": "Line chart", "Intervals": "Interval chart", "ImageGrid": "Images", "Matrix": "Heat map"}
+    return f"{kind.get(type(figure).__name__, type(figure).__name__)}: {figure.title}. {figure.caption}"
+
+
+def _finite(values: Sequence[float] | Sequence[int]) -> bool:
+    return all(math.isfinite(v) for v in values)
+
+
+def _require_caption(title: str, caption: str) -> None:
+    if not caption.strip():
+        raise ValueError(f"figure {title!r} has no caption; expected what is seen, of how many (n), in what unit")
+
+
+def _require_positive(axis: Axis, name: str, values: Sequence[float | None]) -> None:
+    bad = [v for v in values if v is not None and v <= 0]
+    if axis.scale == "log" and bad:
+        raise ValueError(f"{name!r} has {bad[0]} on the log axis {axis.label!r}; expected > 0, or scale 'symlog'")

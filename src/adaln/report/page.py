@@ -1,0 +1,44 @@
+"""A page as plain data: headings, prose, commands, facts, tables and figures, in reading order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from adaln.report.figures import Figure
+from adaln.report.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command line, shown to be copied."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names with values: provenance, settings, costs."""
+
+    title: str
+    pairs: Mapping[str, str | int | float | None]
+
+
+Block = str | Command | Facts | Table | Figure
+"""What a section holds; a `str` is a paragraph, in which `backticks` mark code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what stands under it."""
+
+    heading: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A report that one reads from top to bottom: the answer first, then what it rests on."""
+
+    title: str
+    summary: str | Sequence[str]
+    """The answer in a sentence or a few paragraphs."""
+    sections: Sequence[Section]

@@ -1,0 +1,124 @@
+"""A table as plain data: what its cells hold, not how they look."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Align = Literal["left", "right"]
+Mark = Literal["best", "differs", "warning", "muted"]
+"""best: stands out; differs: not as in the table's reference; warning: look here; muted: not ours, e.g. published."""
+
+MISSING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number with its interval [low, high]. The interval of a biased estimator may lie beside the value."""
+
+    value: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"interval [{self.low}, {self.high}] is reversed; expected low <= high")
+
+
+Value = str | int | float | None | Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A cell that says more than its value."""
+
+    value: Value
+    mark: Mark = "best"
+
+
+Cell = Value | Marked
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's heading and how its cells are written."""
+
+    name: str
+    unit: str = ""
+    """Unit or direction, shown in brackets: "steps", "lower is better"."""
+    format: str = ""
+    """Format specification of its numbers, e.g. ".2f"; "" writes whole numbers as they are, others with 4 digits."""
+    align: Align | None = None
+    """None: right where the column holds a number, else left."""
+
+    @property
+    def heading(self) -> str:
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under named columns. Raises ValueError for a row of another length than `columns`."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
+    """What a reader must know before the numbers: protocol, n, kind of interval."""
+    footnotes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for i, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ValueError(f"table {self.title!r}: row {i} has {len(row)} cells; expected {len(self.columns)}")
+
+    def column(self, index: int) -> list[Value]:
+        """The values of one column, without marks."""
+        return [unmarked(row[index]) for row in self.rows]
+
+    def aligns(self) -> list[Align]:
+        """The alignment of every column."""
+        return [c.align or _align(self.column(i)) for i, c in enumerate(self.columns)]
+
+
+def unmarked(cell: Cell) -> Value:
+    """The value of a cell."""
+    return cell.value if isinstance(cell, Marked) else cell
+
+
+def mark_of(cell: Cell) -> Mark | None:
+    """The mark of a cell."""
+    return cell.mark if isinstance(cell, Marked) else None
+
+
+def cell_text(cell: Cell, spec: str = "") -> str:
+    """A cell as people read it: "–" where nothing is known, an interval after its value.
+
+    >>> cell_text(Measurement(17.861, 17.5, 18.2), ".2f"), cell_text(None), cell_text(float("-inf"))
+    ('17.86 [17.50, 18.20]', '–', '-∞')
+    """
+    match unmarked(cell):
+        case None:
+            return MISSING
+        case bool(value):
+            return "yes" if value else "no"
+        case str(value):
+            return value
+        case int(value):
+            return format(value, spec)
+        case float(value):
+            return _number(value, spec)
+        case Measurement(value, low, high):
+            return f"{_number(value, spec)} [{_number(low, spec)}, {_number(high, spec)}]"
+
+
+def _number(value: float, spec: str) -> str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return format(value, spec or ".4g")
+
+
+def _align(values: Sequence[Value]) -> Align:
+    return "right" if any(isinstance(v, int | float | Measurement) for v in values) else "left"
