@@ -1,0 +1,41 @@
+"""Where gate, scale and shift live, how they start, and when they may move."""
+
+from adaln.conditioning.distributions import DISTRIBUTIONS, Constant, Distribution, Normal, Xavier
+from adaln.conditioning.order import Order, Part, adamw, hold, measure, order_to_hold, parts, refuse_weight_decay, sgd
+from adaln.conditioning.scheme_files import load_scheme, save_scheme, scheme, scheme_from_dict, scheme_to_dict
+from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, initialise, num_held
+from adaln.conditioning.sites import Role, Site, UnknownLayout, find_backbone, find_head, find_sites
+
+__all__ = [
+    "DISTRIBUTIONS",
+    "PARAMETRIC",
+    "SCHEMES",
+    "Constant",
+    "Distribution",
+    "Normal",
+    "Order",
+    "Part",
+    "Role",
+    "Scheme",
+    "Site",
+    "Start",
+    "UnknownLayout",
+    "Xavier",
+    "adamw",
+    "find_backbone",
+    "find_head",
+    "find_sites",
+    "hold",
+    "initialise",
+    "load_scheme",
+    "measure",
+    "num_held",
+    "order_to_hold",
+    "parts",
+    "refuse_weight_decay",
+    "save_scheme",
+    "scheme",
+    "scheme_from_dict",
+    "scheme_to_dict",
+    "sgd",
+]

@@ -1,0 +1,154 @@
+"""How the values of one role are drawn at the start: frozen rows of data, each able to fill a tensor.
+
+Draws are made in float32 on the CPU and copied, so a start is the same number on every device and in every dtype.
+Every spread is a standard deviation, whatever the family: `Uniform(1e-3)` has std 1e-3, not bound 1e-3.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite, sqrt
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from adaln.registry import Registry
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """A rule that fills rows of a tensor in place."""
+
+    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+        """Fill `rows`, a slice of a tensor of shape `whole`, from `rng`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Every element equals `value`; draws nothing."""
+
+    value: float = 0.0
+
+    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+        rows.fill_(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """N(0, s^2) with s = std * fan_in^fan_power, fan_in the last dimension of the whole tensor.
+
+    `Normal(1, -0.5)` is PixArt's start of its per-block tables, N(0, 1/D).
+    """
+
+    std: float
+    fan_power: float = 0.0
+
+    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+        rows.copy_(_standard_normal(rows, rng) * (self.std * whole[-1] ** self.fan_power))
+
+
+@dataclass(frozen=True, slots=True)
+class TruncatedNormal:
+    """A normal cut at two of its own standard deviations, scaled back to std `std`."""
+
+    std: float
+
+    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+        cut = torch.nn.init.trunc_normal_(torch.empty(rows.shape), a=-2.0, b=2.0, generator=rng)
+        rows.copy_(cut * (self.std / 0.8796256610342398))  # std of N(0, 1) given |x| < 2
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """U(-b, b) with b = std * sqrt(3)."""
+
+    std: float
+
+    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+        rows.copy_((2 * torch.rand(rows.shape, generator=rng) - 1) * (self.std * sqrt(3)))
+
+
+@dataclass(frozen=True, slots=True)
+class Laplace:
+    """Laplace(0, b) with b = std / sqrt(2): the heavier tails of trained conditioning weights."""
+
+    std: float
+
+    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+        magnitude = torch.empty(rows.shape).exponential_(generator=rng)
+        rows.copy_(_random_sign(rows, rng) * magnitude * (self.std / sqrt(2)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """+std or -std with equal chance: the normal's spread without its shape."""
+
+    std: float
+
+    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+        rows.copy_(_random_sign(rows, rng) * self.std)
+
+
+@dataclass(frozen=True, slots=True)
+class Xavier:
+    """Xavier uniform, U(-b, b) with b = sqrt(6 / (fan_out + fan_in)).
+
+    `over="matrix"` takes fan_out from the whole fused matrix, as DiT's constructor does (b = sqrt(6/(7D)) for six
+    roles); `over="slice"` from the role's own rows (b = sqrt(6/(2D)), 1.87 times wider). The paper does not say which.
+    """
+
+    over: Literal["matrix", "slice"] = "matrix"
+
+    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+        fan_out = whole[0] if self.over == "matrix" else rows.shape[0]
+        bound = sqrt(6 / (fan_out + whole[-1]))
+        rows.copy_((2 * torch.rand(rows.shape, generator=rng) - 1) * bound)
+
+
+DISTRIBUTIONS: Registry[type] = Registry(
+    "distribution",
+    {
+        "constant": Constant,
+        "normal": Normal,
+        "truncated": TruncatedNormal,
+        "uniform": Uniform,
+        "laplace": Laplace,
+        "sign": Sign,
+        "xavier": Xavier,
+    },
+)
+
+
+def distribution_from_dict(row: Mapping[str, Any]) -> Distribution:
+    """The distribution that `{"kind": "normal", "std": 1e-3}` names; `ValueError` on an unknown kind or parameter."""
+    parameters = dict(row)
+    kind = parameters.pop("kind", None)
+    cls = DISTRIBUTIONS[str(kind)]
+    try:
+        found: Distribution = cls(**parameters)
+    except TypeError:
+        expected = ", ".join(cls.__dataclass_fields__)  # type: ignore[attr-defined]
+        raise ValueError(f"distribution {kind!r} takes {expected}; got {', '.join(parameters) or 'nothing'}") from None
+    for name, value in parameters.items():
+        if name == "over":
+            valid = value in ("matrix", "slice")
+        else:
+            valid = isinstance(value, float | int) and isfinite(value) and not (name == "std" and value < 0)
+        if not valid:
+            raise ValueError(f"distribution {kind!r}: {name} = {value!r} is not a valid value")
+    return found
+
+
+def distribution_to_dict(distribution: Distribution) -> dict[str, Any]:
+    """The inverse of `distribution_from_dict`."""
+    (kind,) = (name for name, cls in DISTRIBUTIONS.items() if cls is type(distribution))
+    return {"kind": kind, **asdict(distribution)}  # type: ignore[call-overload]
+
+
+def _standard_normal(like: Tensor, rng: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=rng)
+
+
+def _random_sign(like: Tensor, rng: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, like.shape, generator=rng) * 2.0 - 1.0

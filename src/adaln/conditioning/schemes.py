@@ -1,0 +1,208 @@
+"""How each role starts and when it may move: a scheme is a row of a table, never a subclass.
+
+Source: PAPER section 2 (adaLN, Step1, Zero, Mix, Gaussian), A.10 (v2), A.11 (block-wise), Tables 3, 5 and 6.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from adaln.conditioning.distributions import Constant, Distribution, Normal, Xavier
+from adaln.conditioning.sites import Role, Site, find_backbone, find_head, find_sites
+from adaln.registry import Registry
+
+ZERO = Constant(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a role's rows start, and the first optimiser step that may change them."""
+
+    weight: Distribution = ZERO
+    bias: Distribution = ZERO
+    opens: int | None = 0
+    """0: from the first step; k: rows are held for k steps; None: held for ever."""
+
+
+Starts = Start | tuple[Start, ...]
+"""One start for all blocks, or one per block in forward order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """One row of the table: role x block -> start."""
+
+    name: str
+    gate: Starts = Start()
+    scale: Starts = Start()
+    shift: Starts = Start()
+    final_scale: Start = Start()
+    final_shift: Start = Start()
+    head: Start = Start()
+    """The last projection W_f."""
+    backbone: Distribution | None = None
+    """Attention and MLP matrices; None leaves them as the network was built."""
+    order_of: str | None = None
+    """Replay the measured update order of this scheme (adaLN-Mix)."""
+    note: str = ""
+    """One line for `adaln schemes`."""
+
+    def at(self, site: Site) -> Start:
+        """The start of a site; `ValueError` where a block-wise scheme serves another number of blocks."""
+        if site.branch == "final":
+            return self.final_scale if site.role is Role.SCALE else self.final_shift
+        starts = {Role.GATE: self.gate, Role.SCALE: self.scale, Role.SHIFT: self.shift}[site.role]
+        return starts if isinstance(starts, Start) else starts[site.depth]
+
+
+def gaussian(gate: float, scale: float | None = None, shift: float | None = None) -> Scheme:
+    """adaLN-Gaussian with these standard deviations (one serves all roles): Tables 2, 3, 7."""
+    scale = gate if scale is None else scale
+    stds = (gate, scale, scale if shift is None else shift)
+    starts = dict(
+        zip(("gate", "scale", "shift"), (Start(Normal(std)) if std else Start() for std in stds), strict=True)
+    )
+    name = f"adaln-gaussian:{','.join(f'{std:g}' for std in stds)}"
+    note = f"N(0, std^2) with std {stds[0]:g} gate, {stds[1]:g} scale, {stds[2]:g} shift"
+    return replace(Scheme(name, note=note), **starts)
+
+
+def step1_gaussian(std: float) -> Scheme:
+    """adaLN-Step1 with the gate from N(0, std^2): Table 3."""
+    return Scheme(
+        f"adaln-step1-gaussian:{std:g}", gate=Start(Normal(std)), note=f"gate N(0, {std:g}^2), rest 0 (Table 3)"
+    )
+
+
+def final_shift(std: float) -> Scheme:
+    """adaLN-Gaussian plus W_beta_f ~ N(0, std^2): Table 5."""
+    name, note = f"adaln-final-shift:{std:g}", f"Gaussian 1e-3, final shift N(0, {std:g}^2) (Table 5)"
+    return replace(gaussian(1e-3), name=name, final_shift=Start(Normal(std)), note=note)
+
+
+def backbone(std: float) -> Scheme:
+    """adaLN-Gaussian plus attention and MLP weights ~ N(0, std^2): Table 6."""
+    name, note = f"adaln-backbone:{std:g}", f"Gaussian 1e-3, attention and MLP N(0, {std:g}^2) (Table 6)"
+    return replace(gaussian(1e-3), name=name, backbone=Normal(std), note=note)
+
+
+PARAMETRIC: Registry[Callable[..., Scheme]] = Registry(
+    "parametric scheme",
+    {
+        "adaln-gaussian": gaussian,
+        "adaln-step1-gaussian": step1_gaussian,
+        "adaln-final-shift": final_shift,
+        "adaln-backbone": backbone,
+    },
+)
+"""Schemes with standard deviations as parameters, written `adaln-gaussian:8e-4,1.2e-3,8e-4`."""
+
+# A.11, highest power of the block index first, and the mean peaks over blocks that normalise them.
+PEAK_ALPHA = (
+    *(-2.49635921e-6, 1.24680129e-4, 1.17149262e-3, -1.70585560e-1),
+    *(3.63484494, -2.94971466e1, 6.74700382e1, 4.85897902e2),
+)
+PEAK_GAMMA = (-2.46024908e-4, 2.39970674e-2, -8.67912602e-1, 1.45429227e1, -1.08645122e2, 4.11540316e2)
+PEAK_BETA = (-1.21059796e-4, 1.09417700e-2, -3.25623123e-1, 4.15804173, -2.00345083e1, 4.20334676e2)
+MEAN_PEAK_ALPHA, PRINTED_MEAN_PEAK_GAMMA, PRINTED_MEAN_PEAK_BETA = 449.9321, 444.8248, 175.0044
+PUBLISHED_BLOCKS = 28
+
+
+def peak_to_std(base_std: float, coefficients: Sequence[float], mean_peak: float, num_blocks: int) -> tuple[float, ...]:
+    """std(L) = base_std / (P(L) / mean_peak) for L = 0..num_blocks-1: a high histogram peak asks for a narrow start.
+
+    Source: A.11.
+    """
+
+    def polynomial(x: int) -> float:
+        value = 0.0
+        for coefficient in coefficients:
+            value = value * x + coefficient
+        return value
+
+    return tuple(base_std * mean_peak / polynomial(block) for block in range(num_blocks))
+
+
+def _blockwise(reading: str, half: bool) -> Scheme:
+    """A.11. The printed normalisers of gamma and beta are exchanged against their polynomials' means (175.8 and 434.0
+    over 28 blocks): `consistent` uses each polynomial's own, `as-printed` the paper's equations to the letter."""
+    peaks = (PRINTED_MEAN_PEAK_BETA, PRINTED_MEAN_PEAK_GAMMA)
+    gamma_peak, beta_peak = peaks if reading == "consistent" else peaks[::-1]
+    per_block = [
+        tuple(Start(Normal(std)) for std in peak_to_std(base, coefficients, peak, PUBLISHED_BLOCKS))
+        for base, coefficients, peak in (
+            (8e-4, PEAK_ALPHA, MEAN_PEAK_ALPHA),
+            (1.2e-3, PEAK_GAMMA, gamma_peak),
+            (8e-4, PEAK_BETA, beta_peak),
+        )
+    ]
+    name = "adaln-gaussian-blockwise" + "-half" * half + ("" if reading == "consistent" else "-as-printed")
+    gate: Starts = Start(Normal(8e-4)) if half else per_block[0]
+    note = f"A.11, {reading} reading, 28 blocks" + (", gate 8e-4 in all" if half else "")
+    return Scheme(name, gate, per_block[1], per_block[2], note=note)
+
+
+_STEP1 = Scheme("adaln-step1", gate=Start(Xavier()), note="gate as the library starts it (Xavier over 6D x D), rest 0")
+_ROWS = (
+    Scheme("adaln", gate=Start(ZERO, Constant(1.0), opens=None), note="no gate: held at the constant 1, rest 0"),
+    _STEP1,
+    replace(_STEP1, name="adaln-step1-slice", gate=Start(Xavier("slice")), note="Step1, Xavier over each D x D slice"),
+    Scheme("adaln-zero", note="everything 0: DiT's own"),
+    replace(_STEP1, name="adaln-mix", order_of="adaln-zero", note="Step1's start, adaLN-Zero's update order"),
+    replace(step1_gaussian(1e-3), name="adaln-step1-gaussian"),
+    replace(gaussian(1e-3), name="adaln-gaussian", note="N(0, 1e-3^2) for all roles: the paper's proposal"),
+    replace(gaussian(8e-4, 1.2e-3, 8e-4), name="adaln-gaussian-v2"),
+    *(_blockwise(reading, half) for half in (False, True) for reading in ("consistent", "as-printed")),
+    replace(final_shift(3e-3), name="adaln-final-shift"),
+    replace(backbone(0.02), name="adaln-backbone"),
+)
+SCHEMES: Registry[Scheme] = Registry("scheme", {row.name: row for row in _ROWS})
+
+
+def initialise(model: nn.Module, scheme: Scheme, rng: torch.Generator) -> list[Site]:
+    """Start the model as the scheme says, in place, and return its sites; touches only what the scheme names.
+
+    Raises `UnknownLayout` for a model without known sites, `ValueError` where a block-wise scheme does not fit.
+    """
+    tensors = dict(model.named_parameters())
+    sites = find_sites(tensors)
+    check_blocks(scheme, sites)
+    tabled = any(site.weight is None for site in sites)  # then the tables carry the bias of every block
+    with torch.no_grad():
+        for site in sites:
+            start = scheme.at(site)
+            bias = ZERO if tabled and site.weight and site.branch != "final" else start.bias
+            for name, distribution in ((site.weight, start.weight), (site.bias, bias)):
+                if name:
+                    distribution.fill_(tensors[name][site.rows], rng, tensors[name].shape)
+        for name in find_head(tensors):
+            distribution = scheme.head.weight if name.endswith("weight") else scheme.head.bias
+            distribution.fill_(tensors[name], rng, tensors[name].shape)
+        if scheme.backbone:
+            for name in find_backbone(tensors):
+                scheme.backbone.fill_(tensors[name], rng, tensors[name].shape)
+    return sites
+
+
+def check_blocks(scheme: Scheme, sites: Sequence[Site]) -> None:
+    """`ValueError` where a block-wise scheme serves another number of blocks than the sites have."""
+    num_blocks = len({site.depth for site in sites if site.branch != "final"})
+    for role in ("gate", "scale", "shift"):
+        starts = getattr(scheme, role)
+        if isinstance(starts, tuple) and len(starts) != num_blocks:
+            raise ValueError(
+                f"scheme {scheme.name!r} starts the {role} of {len(starts)} blocks one by one, the model has"
+                f" {num_blocks} (a published polynomial explodes outside its range: fit one from a pilot run of this model instead)"
+            )
+
+
+def num_held(tensors: Mapping[str, Tensor], scheme: Scheme) -> int:
+    """Number of parameters that the scheme holds for ever: what it takes from a parameter count (adaLN's gates)."""
+    return sum(
+        tensors[name][site.rows].numel()
+        for site in find_sites(tensors)
+        if scheme.at(site).opens is None
+        for name in site.tensors()
+    )
