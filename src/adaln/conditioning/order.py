@@ -70,9 +70,7 @@ def measure(
     loss: Loss,
     *,
     num_iterations: int = PROBE_ITERATIONS,
-    optimizer: PROBE_ITERATIONS = 3
-"""adaLN-Zero on a DiT has everything moving from the third (Table 1)."""
-MakeOptimizer = adamw,
+    optimizer: MakeOptimizer = adamw,
     seed: int = 0,
 ) -> Order:
     """The update order of `scheme` on this model: a probe of a few iterations on a copy, the model stays untouched.
@@ -113,7 +111,8 @@ def order_to_hold(model: nn.Module, scheme: Scheme, loss: Loss, seed: int = 0) -
     if scheme.order_of:
         measured = measure(model, named_scheme(scheme.order_of), loss, num_iterations=PROBE_ITERATIONS, seed=seed)
         # what did not move within the probe is unknown beyond it, so it is held no longer than the probe lasted
-        replayed = {part: PROBE_ITERATIONS if opens is None else opens for part, opens in measured.items() if opens != 0}
+        opened = {part: PROBE_ITERATIONS if opens is None else opens for part, opens in measured.items()}
+        replayed = {part: opens for part, opens in opened.items() if opens}
     return {**replayed, **held_by(named, scheme)}
 
 

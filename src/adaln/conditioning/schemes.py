@@ -194,7 +194,7 @@ def check_blocks(scheme: Scheme, sites: Sequence[Site]) -> None:
         if isinstance(starts, tuple) and len(starts) != num_blocks:
             raise ValueError(
                 f"scheme {scheme.name!r} starts the {role} of {len(starts)} blocks one by one, the model has"
-                f" {num_blocks} (a published polynomial explodes outside its range: fit one from a pilot run of this model instead)"
+                f" {num_blocks} (a polynomial explodes outside its range: fit a start from a pilot run of this model)"
             )
 
 
