@@ -58,15 +58,16 @@ class Scheme:
 
 
 def gaussian(gate: float, scale: float | None = None, shift: float | None = None) -> Scheme:
-    """adaLN-Gaussian with these standard deviations (one serves all roles): Tables 2, 3, 7."""
+    """adaLN-Gaussian with these standard deviations; a missing one takes the one before it. Tables 2, 3, 7."""
     scale = gate if scale is None else scale
-    stds = (gate, scale, scale if shift is None else shift)
-    starts = dict(
-        zip(("gate", "scale", "shift"), (Start(Normal(std)) if std else Start() for std in stds), strict=True)
-    )
-    name = f"adaln-gaussian:{','.join(f'{std:g}' for std in stds)}"
-    note = f"N(0, std^2) with std {stds[0]:g} gate, {stds[1]:g} scale, {stds[2]:g} shift"
-    return replace(Scheme(name, note=note), **starts)
+    shift = scale if shift is None else shift
+    name = f"adaln-gaussian:{gate:g},{scale:g},{shift:g}"
+    note = f"N(0, std^2) with std {gate:g} gate, {scale:g} scale, {shift:g} shift"
+    return Scheme(name, _normal(gate), _normal(scale), _normal(shift), note=note)
+
+
+def _normal(std: float) -> Start:
+    return Start(Normal(std)) if std else Start()
 
 
 def step1_gaussian(std: float) -> Scheme:
