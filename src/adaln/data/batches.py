@@ -1,0 +1,46 @@
+"""Endless shuffled batches, each a function of (seed, rank, step): nothing to save, nothing to replay."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from adaln.data.dataset import Dataset
+from adaln.data.permutation import shuffled
+from adaln.rng import generator
+from adaln.types import Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Batches of `batch_size` per rank; the ranks of one step together take `batch_size * world` items in turn.
+
+    Position p = (step * world + rank) * batch_size + j of the endless sequence holds item p mod N of epoch p div N.
+    """
+
+    dataset: Dataset
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; expected at least 1")
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"rank is {self.rank}; expected 0 to {self.world - 1} (world {self.world})")
+
+    def at(self, step: int) -> tuple[Float[Tensor, "B C H W"], Labels | None]:
+        """Images in [-1, 1] and labels (None: unconditional) of a step; any step costs the same."""
+        indices = self.indices(step)
+        x = self.dataset.take(indices, generator("augment", self.seed, self.rank, step))
+        if self.dataset.spec.num_classes == 0:
+            return x, None
+        return x, torch.from_numpy(self.dataset.labels[indices])
+
+    def indices(self, step: int) -> Int64[np.ndarray, "B"]:
+        """Which items the step takes; within an epoch no item is taken twice, by any rank."""
+        start = (step * self.world + self.rank) * self.batch_size
+        return shuffled(np.arange(start, start + self.batch_size, dtype=np.int64), len(self.dataset), self.seed)

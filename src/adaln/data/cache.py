@@ -1,0 +1,180 @@
+"""Pictures decoded once into one memory-mapped file, found again by what they were decoded from."""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL
+from jaxtyping import Int64, UInt8
+
+from adaln.data.dataset import fingerprint
+from adaln.data.pictures import decode, is_colour
+from adaln.data.sources import Source
+
+FORMAT = 1
+"""Part of every cache key: raise it when decoding changes a pixel."""
+UNREADABLE = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a member of a damaged or encrypted zip, or a vanished file, may raise."""
+AT_ONCE = 256
+"""Pictures that are decoded in parallel before they are written in order."""
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+
+def default_cache() -> Path:
+    """`$ADALN_CACHE`, else `adaln` in the user's cache folder."""
+    chosen = os.environ.get("ADALN_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "adaln"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """Pictures as arrays."""
+
+    images: UInt8[np.ndarray, "N C H W"]
+    labels: Int64[np.ndarray, "N"]
+    fingerprint: str
+    skipped: tuple[str, ...]
+
+
+def decoded(source: Source, size: int | None, skip_bad: bool, cache: Path, progress: Progress | None) -> Decoded:
+    """The pictures as arrays, decoded if they are not in the cache; only one process makes it, others wait.
+
+    A decoding that fails or is killed leaves nothing that counts.
+    """
+    folder = cache / "images" / key(source, size)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder.with_suffix(".lock")):
+        if not is_complete(folder):
+            unfinished = folder.with_suffix(".unfinished")
+            for leftover in (folder, unfinished):
+                shutil.rmtree(leftover, ignore_errors=True)
+            unfinished.mkdir()
+            try:
+                write(source, size, skip_bad, unfinished, progress)
+                unfinished.rename(folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        found = read(folder)
+    stop_at(source.path, list(found.skipped), skip_bad)
+    return found
+
+
+def key(source: Source, size: int | None) -> str:
+    """Changes with any picture's name, size or time, with the crop, and with the decoder."""
+    made_from = (FORMAT, PIL.__version__, str(source.path.resolve()), size, source.class_names)
+    digest = hashlib.sha256(repr(made_from).encode())
+    digest.update(json.dumps([source.names, source.stamps, source.labels.tolist()]).encode())
+    return digest.hexdigest()[:24]
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock at `path`; it dies with the process."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def write(source: Source, size: int | None, skip_bad: bool, folder: Path, progress: Progress | None) -> None:
+    """Decode every picture into `pixels.bin`, in order, and describe it in `labels.npy` and `about.json`."""
+    kept: list[int] = []
+    skipped: list[str] = []
+    shape: tuple[int, ...] = ()
+    with (folder / "pixels.bin").open("wb") as file:
+        for index, row in enumerate(decode_all(source, size)):
+            if isinstance(row, ValueError):
+                skipped.append(f"{source.names[index]}: {row}")
+                stop_at(source.path, skipped, skip_bad)
+            else:
+                shape = same_shape(source, kept, index, shape, row.shape)
+                file.write(row.data)
+                kept.append(index)
+            if progress:
+                progress(index + 1, len(source.names))
+        file.flush()
+        os.fsync(file.fileno())
+    if not kept:
+        raise ValueError(f"{source.path}: none of its {len(skipped)} images can be decoded; first: {skipped[0]}")
+    describe(source, kept, skipped, shape, folder)
+
+
+def decode_all(source: Source, size: int | None) -> Iterator[UInt8[np.ndarray, "C H W"] | ValueError]:
+    """Every picture in order, or why it cannot be decoded; one channel if all are grey, else three."""
+    mode: Literal["L", "RGB"] = "RGB" if any(is_colour(read_or_nothing(source, name)) for name in source.names) else "L"
+
+    def one(name: str) -> UInt8[np.ndarray, "C H W"] | ValueError:
+        try:
+            return decode(source.read(name), size, mode)
+        except (ValueError, *UNREADABLE) as error:
+            return ValueError(str(error))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter lock
+        for start in range(0, len(source.names), AT_ONCE):
+            yield from pool.map(one, source.names[start : start + AT_ONCE])
+
+
+def read_or_nothing(source: Source, name: str) -> bytes:
+    """The encoded picture; nothing if it cannot be read, which is told when it is decoded."""
+    try:
+        return source.read(name)
+    except UNREADABLE:
+        return b""
+
+
+def stop_at(path: Path, bad: list[str], skip_bad: bool) -> None:
+    """Raise at the first bad image unless bad images are to be skipped."""
+    if bad and not skip_bad:
+        raise ValueError(f"{path}: cannot decode image {bad[0]}; repair it or set on_bad_image to 'skip'")
+
+
+def same_shape(
+    source: Source, kept: list[int], index: int, shape: tuple[int, ...], found: tuple[int, ...]
+) -> tuple[int, ...]:
+    """`found`, if it is the shape of all pictures before."""
+    if kept and found != shape:
+        sizes = [f"{source.names[i]} {h}x{w}" for i, (_, h, w) in ((kept[0], shape), (index, found))]
+        raise ValueError(f"{source.path}: images differ in size ({', '.join(sizes)}); set one size to crop them to")
+    return found
+
+
+def describe(source: Source, kept: list[int], skipped: list[str], shape: tuple[int, ...], folder: Path) -> None:
+    """Write `labels.npy`, then `about.json`: what `pixels.bin` holds."""
+    labels = source.labels[kept]
+    missing = set(range(len(source.class_names))) - set(labels.tolist())
+    if missing:
+        raise ValueError(f"{source.path}: no image of class {source.class_names[min(missing)]!r} can be decoded")
+    images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=(len(kept), *shape))
+    print_of = fingerprint(images, labels, source.class_names)
+    np.save(folder / "labels.npy", labels)
+    about = {"shape": images.shape, "skipped": skipped, "fingerprint": print_of}
+    (folder / "about.json").write_text(json.dumps(about))
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether all that `read` needs is there and `pixels.bin` has not been cut short."""
+    about = folder / "about.json"
+    if not about.exists():
+        return False
+    num_bytes: int = math.prod(json.loads(about.read_text())["shape"])
+    return (folder / "pixels.bin").stat().st_size == num_bytes
+
+
+def read(folder: Path) -> Decoded:
+    """What `decoded` left in a folder, memory-mapped."""
+    about = json.loads((folder / "about.json").read_text())
+    images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=tuple(about["shape"]))
+    labels = np.load(folder / "labels.npy")
+    return Decoded(np.asarray(images), labels, about["fingerprint"], tuple(about["skipped"]))

@@ -1,0 +1,83 @@
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from adaln.data import Batches, DataConfig, load, to_model_range
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load(DataConfig())
+
+
+def test_a_batch_is_a_function_of_seed_rank_and_step(digits):
+    x, y = Batches(digits, 16, seed=1).at(1000)
+    again, labels = Batches(digits, 16, seed=1).at(1000)
+    assert torch.equal(x, again)
+    assert torch.equal(y, labels)
+    assert not torch.equal(x, Batches(digits, 16, seed=2).at(1000)[0])
+    assert x.shape == (16, 1, 8, 8)
+    assert x.dtype == torch.float32
+    assert y.dtype == torch.int64
+
+
+def test_images_come_with_their_own_labels(digits):
+    batches = Batches(digits, 32, seed=0)
+    x, y = batches.at(5)
+    indices = batches.indices(5)
+    assert torch.equal(x, to_model_range(torch.from_numpy(digits.images[indices])))
+    assert y.tolist() == digits.labels[indices].tolist()
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_ranks_together_take_every_image_once_per_epoch(digits, world):
+    small = dataclasses.replace(digits, images=digits.images[:240], labels=digits.labels[:240])
+    ranks = [Batches(small, 10, 0, rank, world) for rank in range(world)]
+    seen = np.concatenate([rank.indices(step) for step in range(240 // (10 * world)) for rank in ranks])
+    assert np.array_equal(np.sort(seen), np.arange(240))
+
+
+def test_the_order_does_not_depend_on_how_many_ranks_share_a_batch(digits):
+    one = Batches(digits, 12, 0)
+    four = [Batches(digits, 3, 0, rank, 4) for rank in range(4)]
+    assert np.array_equal(one.indices(7), np.concatenate([rank.indices(7) for rank in four]))
+
+
+def test_a_batch_may_be_larger_than_the_set(digits):
+    small = dataclasses.replace(digits, images=digits.images[:3], labels=digits.labels[:3])
+    counts = np.bincount(Batches(small, 9, 0).indices(4))
+    assert counts.tolist() == [3, 3, 3]
+
+
+def test_half_of_the_images_are_mirrored_and_the_rest_untouched(digits):
+    mirrored = Batches(dataclasses.replace(digits, flip=True), 1000, 0).at(0)[0]
+    plain = Batches(digits, 1000, 0).at(0)[0]
+    is_plain = (mirrored == plain).flatten(1).all(1)
+    is_mirrored = (mirrored == plain.flip(-1)).flatten(1).all(1)
+    assert (is_plain | is_mirrored).all()
+    assert 400 < (~is_plain).sum() < 600
+    again = Batches(dataclasses.replace(digits, flip=True), 1000, 0).at(1)[0]
+    assert not torch.equal(again == plain, mirrored == plain)
+
+
+def test_an_unconditional_set_gives_no_labels():
+    assert Batches(load(DataConfig(conditional=False)), 4, 0).at(0)[1] is None
+
+
+def test_a_batch_of_digits_costs_less_than_a_millisecond(digits):
+    batches = Batches(digits, 64, 0)
+    times = []
+    for step in range(50):
+        start = time.perf_counter()
+        batches.at(10**6 + step)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1e-3
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": 1, "rank": 2, "world": 2}])
+def test_impossible_sizes_are_refused(digits, wrong):
+    with pytest.raises(ValueError, match="expected"):
+        Batches(digits, **{"seed": 0, **wrong})
