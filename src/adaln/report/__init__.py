@@ -13,8 +13,12 @@ from adaln.report.figures import (
     Ridge,
     Series,
 )
+from adaln.report.html import html, write_page
 from adaln.report.page import Block, Command, Facts, Page, Section
+from adaln.report.pictures import picture, write_figure
+from adaln.report.plain import json_text
 from adaln.report.tables import Cell, Column, Marked, Measurement, Table
+from adaln.report.text import csv_text, markdown, terminal
 
 __all__ = [
     "Axis",
@@ -38,4 +42,12 @@ __all__ = [
     "Section",
     "Series",
     "Table",
+    "csv_text",
+    "html",
+    "json_text",
+    "markdown",
+    "picture",
+    "terminal",
+    "write_figure",
+    "write_page",
 ]

@@ -1,0 +1,95 @@
+"""Scales, ticks and the look of axes."""
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from adaln.report.figures import Axis
+from adaln.report.palette import Theme
+
+MAX_DECADES = 6
+"""A symlog axis whose linear part is chosen here shows at most so many decades on each side of it."""
+_TICKS_PER_SIDE = 3
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def dress(ax: Axes, theme: Theme) -> None:
+    """Quiet axes: no box, a hairline grid behind the data."""
+    ax.set_facecolor("none")
+    ax.set_axisbelow(True)
+    ax.grid(visible=True, color=theme.grid, linewidth=0.6)
+    ax.tick_params(colors=theme.muted, labelcolor=theme.ink, length=3, width=0.6)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(theme.muted)
+        spine.set_linewidth(0.6)
+
+
+def scale_axis(ax: Axes, which: Literal["x", "y"], axis: Axis, values: Float[np.ndarray, "n"]) -> None:
+    """Gives one axis of `ax` its scale, label, and ticks that fit the values shown on it."""
+    values = values[np.isfinite(values)]
+    part = ax.xaxis if which == "x" else ax.yaxis
+    (ax.set_xlabel if which == "x" else ax.set_ylabel)(axis.text)
+    set_scale = ax.set_xscale if which == "x" else ax.set_yscale
+    match axis.scale:
+        case "linear":
+            part.set_major_locator(MaxNLocator(6, integer=bool(len(values)) and bool((values == values.round()).all())))
+            part.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
+        case "log":
+            set_scale("log")
+            wide = len(values) > 0 and values.max() >= 50 * values.min()
+            part.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+            part.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
+            part.set_minor_formatter(NullFormatter())
+        case "symlog":
+            linear_below = axis.linear_below or smallest_magnitude(values)
+            set_scale("symlog", linthresh=linear_below, linscale=0.5)
+            part.set_major_locator(FixedLocator(symlog_ticks(values, linear_below)))
+            part.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
+            part.set_minor_locator(NullLocator())
+
+
+def smallest_magnitude(values: Iterable[float]) -> float:
+    """The smallest |value| that is not 0, but at most `MAX_DECADES` below the largest; 1 where all are 0."""
+    magnitudes = [abs(v) for v in values if v != 0 and math.isfinite(v)]
+    return max(min(magnitudes), max(magnitudes) / 10**MAX_DECADES) if magnitudes else 1.0
+
+
+def symlog_ticks(values: Float[np.ndarray, "n"], linear_below: float) -> list[float]:
+    """0 and a few powers of ten on each side that has values; the ends themselves where no power lies between."""
+    ticks = {0.0}
+    for sign in (-1.0, 1.0):
+        end = float((sign * values).max(initial=0))
+        if end > 0:
+            ticks |= {sign * tick for tick in _powers(min(linear_below, end), end)}
+    return sorted(ticks)
+
+
+def _powers(low: float, high: float) -> list[float]:
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    stride = max(1, math.ceil((last - first + 1) / _TICKS_PER_SIDE))
+    return [10.0**k for k in range(last, first - 1, -stride)] or [high]
+
+
+def tick_text(value: float) -> str:
+    """A number as short as an axis needs it.
+
+    >>> [tick_text(v) for v in (0, 0.25, 1000, 50_000, 1e6, -0.001, 3e-7)]
+    ['0', '0.25', '1K', '50K', '1M', '−10⁻³', '3·10⁻⁷']
+    """
+    if value == 0:
+        return "0"
+    sign, size = "−" if value < 0 else "", abs(value)
+    for limit, letter in ((1e6, "M"), (1e3, "K")):
+        if limit <= size < 1000 * limit:
+            return f"{sign}{size / limit:.4g}{letter}"
+    if 0.01 <= size < 1000:
+        return f"{sign}{size:.4g}"
+    mantissa, exponent = f"{size:.3e}".split("e")
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPT)
+    return f"{sign}{power}" if float(mantissa) == 1 else f"{sign}{float(mantissa):g}·{power}"

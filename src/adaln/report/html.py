@@ -1,0 +1,124 @@
+"""A page as ONE HTML file: no request leaves it, no script is needed to read it, the same bytes for the same data."""
+
+import re
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+from adaln.report.figures import Figure
+from adaln.report.page import Block, Command, Facts, Page, Section
+from adaln.report.palette import DARK, LIGHT, css_variables
+from adaln.report.pictures import inline_svg
+from adaln.report.plain import json_text, write_atomically
+from adaln.report.tables import Cell, Measurement, Table, cell_text, mark_of, unmarked
+from adaln.report.text import marked_text, pairs
+
+MAX_DATA_BYTES = 200_000
+"""Plotted data beyond this stay out of the page; they are in the JSON beside the picture."""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+"""The browser itself refuses every request of the page."""
+
+
+def html(page: Page) -> str:
+    """The page as self-contained HTML: light or dark as the reader's system is, made for print as well."""
+    style = (
+        f":root {{ color-scheme: light dark; {css_variables(LIGHT)} }}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {css_variables(DARK)} }} }}\n"
+        f"{_resource('page.css')}"
+    )
+    summary = [page.summary] if isinstance(page.summary, str) else page.summary
+    contents = "".join(f'<li><a href="#s{i}">{escape(s.heading)}</a></li>' for i, s in enumerate(page.sections, 1))
+    sections = "\n".join(_section(section, i) for i, section in enumerate(page.sections, 1))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{escape(page.title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header><h1>{escape(page.title)}</h1><div class="summary">{"".join(map(_paragraph, summary))}</div></header>
+<nav aria-label="Contents"><ol>{contents}</ol></nav>
+<main>
+{sections}
+</main>
+<script>
+{_resource("page.js")}</script>
+</body>
+</html>
+"""
+
+
+def write_page(page: Page, path: Path) -> Path:
+    """Writes the page to `path`, all of it or nothing."""
+    return write_atomically(path, html(page))
+
+
+def _section(section: Section, number: int) -> str:
+    blocks = "\n".join(_block(block, f"s{number}-{i}") for i, block in enumerate(section.blocks, 1))
+    return f'<section id="s{number}"><h2>{escape(section.heading)}</h2>\n{blocks}\n</section>'
+
+
+def _block(block: Block, name: str) -> str:
+    match block:
+        case str():
+            return _paragraph(block)
+        case Command():
+            return f"<pre><code>{escape(block.text)}</code></pre>"
+        case Facts():
+            rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(cell_text(v))}</dd>" for k, v in block.pairs.items())
+            return f'<div class="facts"><b>{escape(block.title)}</b><dl>{rows}</dl></div>'
+        case Table():
+            return _table(block)
+        case _:
+            return _figure(block, name)
+
+
+def _paragraph(text: str) -> str:
+    with_code = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return f"<p>{with_code}</p>"
+
+
+def _figure(figure: Figure, name: str) -> str:
+    data = json_text(figure)
+    if len(data.encode()) > MAX_DATA_BYTES:
+        data = f"{len(data.encode()):,} bytes of JSON, kept out of this page; they lie beside the picture's file."
+    return (
+        f"<figure><figcaption><b>{escape(figure.title)}</b></figcaption>\n"
+        f'<div class="scroll">{inline_svg(figure, name)}</div>\n'
+        f"<p>{escape(figure.caption)}</p>"
+        f"<details><summary>Data</summary><pre>{escape(data)}</pre></details></figure>"
+    )
+
+
+def _table(table: Table) -> str:
+    """The table in a box that scrolls sideways where the screen is narrow."""
+    columns = zip(table.columns, table.aligns(), strict=True)
+    head = "".join(f'<th scope="col" class="{align}">{escape(c.heading)}</th>' for c, align in columns)
+    body = "\n".join(f"<tr>{''.join(_cells(table, row))}</tr>" for row in table.rows)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in (*table.notes, *table.footnotes))
+    return (
+        f'<figure><figcaption><b>{escape(table.title)}</b></figcaption>\n<div class="scroll" tabindex="0"><table>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>{notes}</figure>"
+    )
+
+
+def _cells(table: Table, row: Sequence[Cell]) -> Iterator[str]:
+    for align, (cell, column) in zip(table.aligns(), pairs(table, row), strict=True):
+        yield f'<td class="{align} {mark_of(cell) or ""}"{_sort_key(cell)}>{escape(marked_text(cell, column))}</td>'
+
+
+def _sort_key(cell: Cell) -> str:
+    value = unmarked(cell)
+    number = value.value if isinstance(value, Measurement) else value
+    if not isinstance(number, int | float):
+        return ""
+    return f' data-number="{str(number).replace("inf", "Infinity")}"'
+
+
+def _resource(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

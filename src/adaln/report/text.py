@@ -1,0 +1,86 @@
+"""Tables as text: terminal, Markdown, CSV. JSON is `plain.json_text(table)`."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from adaln.report.tables import Cell, Column, Mark, Measurement, Table, Value, cell_text, mark_of, unmarked
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+SUFFIX: dict[Mark | None, str] = {"differs": " ≠", "warning": " !"}
+"""A mark is never told by colour alone: best is bold, muted is italic, these two carry a sign."""
+_TERMINAL_STYLES: dict[Mark | None, str] = {
+    "best": "bold",
+    "differs": "cyan",
+    "warning": "yellow",
+    "muted": "dim italic",
+}
+_MARKDOWN_QUOTES: dict[Mark | None, str] = {"best": "**", "muted": "*"}
+
+
+def pairs(table: Table, row: Sequence[Cell]) -> Iterator[tuple[Cell, Column]]:
+    """The cells of a row, each with its column."""
+    return zip(row, table.columns, strict=True)
+
+
+def marked_text(cell: Cell, column: Column) -> str:
+    """The cell as people read it, with the sign of its mark."""
+    return cell_text(cell, column.format) + SUFFIX.get(mark_of(cell), "")
+
+
+def terminal(table: Table) -> "Group":
+    """The table for `rich.console.Console().print`. Text is shown as it is: no markup is read from it."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(title=Text(table.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column, align in zip(table.columns, table.aligns(), strict=True):
+        grid.add_column(Text(column.heading), justify=align, overflow="fold")
+    for row in table.rows:
+        grid.add_row(*(Text(marked_text(c, k), _TERMINAL_STYLES.get(mark_of(c), "")) for c, k in pairs(table, row)))
+    return Group(grid, *(Text(line, "dim") for line in (*table.notes, *table.footnotes)))
+
+
+def markdown(table: Table) -> str:
+    """The table in GitHub's Markdown, its title in bold above it and its notes beneath."""
+    rule = ["---:" if align == "right" else ":---" for align in table.aligns()]
+    heading = [_escaped(c.heading) for c in table.columns]
+    rows = [[_markdown_cell(c, k) for c, k in pairs(table, row)] for row in table.rows]
+    lines = ["| " + " | ".join(row) + " |" for row in [heading, rule, *rows]]
+    notes = [part for note in (*table.notes, *table.footnotes) for part in ("", _escaped(note))]
+    return "\n".join([f"**{_escaped(table.title)}**", "", *lines, *notes]) + "\n"
+
+
+def csv_text(table: Table) -> str:
+    """The bare values at full precision; a column that holds a `Measurement` is followed by its low and high ends."""
+    measured = [any(isinstance(v, Measurement) for v in table.column(i)) for i in range(len(table.columns))]
+    headings = zip((c.heading for c in table.columns), measured, strict=True)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([part for h, wide in headings for part in ((h, f"{h} low", f"{h} high") if wide else (h,))])
+    for row in table.rows:
+        cells = zip(map(unmarked, row), measured, strict=True)
+        writer.writerow([part for value, wide in cells for part in _csv_cells(value, wide)])
+    return out.getvalue()
+
+
+def _csv_cells(value: Value, wide: bool) -> tuple[str | int | float | None, ...]:
+    if isinstance(value, Measurement):
+        return value.value, value.low, value.high
+    return (value, None, None) if wide else (value,)
+
+
+def _markdown_cell(cell: Cell, column: Column) -> str:
+    quote = _MARKDOWN_QUOTES.get(mark_of(cell), "")
+    return f"{quote}{_escaped(marked_text(cell, column))}{quote}"
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is: its signs escaped, its line breaks spaces."""
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", " ".join(text.split()))
