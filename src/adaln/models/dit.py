@@ -1,0 +1,198 @@
+"""DiT and SiT: one network; SiT is DiT that does not return the variance half of its prediction.
+
+Source: Peebles and Xie, "Scalable Diffusion Models with Transformers" (arXiv 2212.09748); Ma et al., "SiT: Exploring
+Flow and Diffusion-based Generative Models with Scalable Interpolant Transformers" (arXiv 2401.08740).
+"""
+
+# mypy: disable-error-code="no-any-return,no-untyped-call"
+# torch types the call of a module as Any and leaves `unflatten` untyped.
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adaln.models import fresh
+from adaln.models.layers import (
+    Attention,
+    LabelEmbedder,
+    Mlp,
+    PatchEmbedder,
+    TimestepEmbedder,
+    check_inputs,
+    conditioned_unit,
+    modulated,
+    modulation,
+    num_labels,
+    squeezed_modulation,
+    timestep_features,
+    unpatchify,
+)
+from adaln.models.positions import Rotation, rotation, sincos_table
+from adaln.types import DataSpec, Labels, Latents, Times, Tokens
+
+ModulationKind = Literal["linear", "se", "shared"]
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """What DiT and DiT-LLaMA have in common."""
+
+    hidden_size: int
+    """Width D of the tokens; a multiple of 4 and of num_heads."""
+    depth: int
+    """Number of blocks."""
+    num_heads: int
+    """Attention heads per block."""
+    patch_size: int
+    """Side of the square patch that becomes one token."""
+    learn_sigma: bool = True
+    """Predict a variance beside each channel: twice the data's channels."""
+    drop_variance: bool = False
+    """SiT: the variance half is in the weights but not in the output."""
+    class_dropout_prob: float = 0.1
+    """How often training replaces a label by the null class; 0: there is no null class, hence no guidance."""
+    modulation: ModulationKind = "linear"
+    """Of the blocks: a linear map each, the same through an SE bottleneck, or PixArt's shared map with tables."""
+    se_ratio: int = 2
+    """Width over bottleneck width, where modulation is "se"."""
+
+    rotary: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for widths that do not divide."""
+        if self.hidden_size % 4 or self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"got hidden_size {self.hidden_size}, expected a multiple of 4 and of {self.num_heads} heads"
+            )
+        if self.rotary and (self.hidden_size // self.num_heads) % 4:
+            raise ValueError(f"got head width {self.hidden_size // self.num_heads}, expected a multiple of 4 (rotary)")
+        if self.modulation == "se" and self.hidden_size % self.se_ratio:
+            raise ValueError(f"got se_ratio {self.se_ratio}, expected a divisor of hidden_size {self.hidden_size}")
+
+    @property
+    def outputs_per_channel(self) -> int:
+        """Output channels per data channel: 2 if a variance is returned, else 1."""
+        return 2 if self.learn_sigma and not self.drop_variance else 1
+
+    def feed_forward(self) -> nn.Module:
+        """A block's MLP."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class DiTConfig(TransformerConfig):
+    """DiT, or SiT where `drop_variance` is set."""
+
+    mlp_ratio: float = 4.0
+    """Width of the MLP over width of the tokens."""
+
+    rotary: ClassVar[bool] = False
+
+    def feed_forward(self) -> nn.Module:
+        return Mlp(self.hidden_size, int(self.hidden_size * self.mlp_ratio))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each with its shift, scale and gate."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        dim = config.hidden_size
+        self.attn = Attention(dim, config.num_heads)
+        self.mlp = config.feed_forward()
+        if config.modulation == "shared":
+            self.scale_shift_table = nn.Parameter(torch.empty(6, dim))
+        elif config.modulation == "se":
+            self.adaLN_modulation = squeezed_modulation(dim, 6, config.se_ratio)
+        else:
+            self.adaLN_modulation = modulation(dim, 6)
+        self.shared = config.modulation == "shared"
+
+    def forward(self, x: Tokens, c: Float[Tensor, "B 1 C"], positions: Rotation | None) -> Tokens:
+        return conditioned_unit(x, self.six(c), partial(self.attn, rotation=positions), self.mlp)
+
+    def six(self, c: Float[Tensor, "B 1 C"]) -> tuple[Tensor, ...]:
+        """Shift, scale, gate of the attention, then of the MLP; `c` is (B, 1, D), or the shared (B, 1, 6D)."""
+        if self.shared:
+            return (c.unflatten(-1, (6, -1)) + self.scale_shift_table).unbind(-2)
+        return self.adaLN_modulation(c).chunk(6, dim=-1)
+
+
+class FinalLayer(nn.Module):
+    """Modulated norm, then the linear head."""
+
+    def __init__(self, dim: int, num_features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, num_features)
+        self.adaLN_modulation = modulation(dim, 2)
+
+    def forward(self, x: Tokens, c: Float[Tensor, "B 1 D"]) -> Float[Tensor, "B N F"]:
+        shift, scale = self.adaLN_modulation(c).chunk(2, dim=-1)
+        return self.linear(modulated(x, shift, scale))
+
+
+class DiT(nn.Module):
+    """(noisy latents, times, labels) -> prediction: DiT, SiT, DiT-LLaMA or SiT-LLaMA, as the config says.
+
+    `pos_embed` is a buffer: part of the state dict, never trained, never averaged. Rotary families store it unused,
+    as their released weights do.
+    """
+
+    pos_embed: Tensor
+
+    def __init__(self, config: TransformerConfig, spec: DataSpec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        dim, patch = config.hidden_size, config.patch_size
+        self.grid = grid_of(spec, patch)
+        self.num_labels = num_labels(spec, config.class_dropout_prob)
+        self.x_embedder = PatchEmbedder(spec.channels, dim, patch)
+        self.t_embedder = TimestepEmbedder(dim)
+        if self.num_labels:
+            self.y_embedder = LabelEmbedder(self.num_labels, dim)
+        self.register_buffer("pos_embed", torch.empty(1, self.grid[0] * self.grid[1], dim))
+        if config.modulation == "shared":
+            self.t_block = modulation(dim, 6)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.final_layer = FinalLayer(dim, patch**2 * spec.channels * (2 if config.learn_sigma else 1))
+
+    def forward(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
+        check_inputs(x, y, self.spec, self.num_labels)
+        tokens, positions = self.place(self.x_embedder(x))
+        c = self.condition(t, y)
+        block_c = self.t_block(c) if self.config.modulation == "shared" else c
+        for block in self.blocks:
+            tokens = block(tokens, block_c, positions)
+        features = self.final_layer(tokens, c)
+        return unpatchify(
+            features, self.grid, self.config.patch_size, self.spec.channels * self.config.outputs_per_channel
+        )
+
+    def condition(self, t: Times, y: Labels | None) -> Float[Tensor, "B 1 D"]:
+        """c = time embedding + label embedding."""
+        c = self.t_embedder(timestep_features(t))
+        return (c if y is None else c + self.y_embedder(y)).unsqueeze(1)
+
+    def place(self, tokens: Tokens) -> tuple[Tokens, Rotation | None]:
+        """Tokens that know their place, by an added table or by the rotation that their attention is to use."""
+        if not self.config.rotary:
+            return tokens + self.pos_embed, None
+        return tokens, rotation(*self.grid, self.config.hidden_size // self.config.num_heads, tokens.device)
+
+    @torch.no_grad()
+    def reset(self, rng: torch.Generator) -> None:
+        """Fresh weights from `rng`, and the position table."""
+        starts = {"linear": fresh.STARTS, "se": fresh.SQUEEZED_STARTS, "shared": fresh.SHARED_STARTS}
+        fresh.refill(self, starts[self.config.modulation], rng)
+        self.pos_embed.copy_(sincos_table(*self.grid, self.config.hidden_size))
+
+
+def grid_of(spec: DataSpec, patch_size: int) -> tuple[int, int]:
+    """Rows and columns of tokens. Raises ValueError where the patch does not divide height and width."""
+    if spec.height % patch_size or spec.width % patch_size:
+        raise ValueError(f"got {spec.height} x {spec.width}, expected multiples of the patch size {patch_size}")
+    return spec.height // patch_size, spec.width // patch_size

@@ -1,0 +1,162 @@
+"""The parts that the families share; conditioning arrives with the rank of the tokens, (B, 1, D), and broadcasts."""
+
+# mypy: disable-error-code="no-any-return,no-untyped-call"
+# torch types the call of a module as Any and leaves `unflatten` untyped.
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adaln.models.positions import Rotation, rotate
+from adaln.types import DataSpec, Labels, Latents, Times, Tokens
+
+NUM_TIME_FEATURES = 256
+
+
+def timestep_features(t: Times) -> Float[Tensor, "B 256"]:
+    """[cos(t f_0), ..., cos(t f_127), sin(t f_0), ..., sin(t f_127)] with f_i = 10000^(-i/128), in float32.
+
+    `t` enters unscaled: steps 0..999 for DDPM, [0, 1] for flow matching; fractions are allowed.
+    """
+    half = NUM_TIME_FEATURES // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=t.device) / half
+    angles = t[:, None].float() * torch.exp(-math.log(10_000) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimestepEmbedder(nn.Module):
+    """Time features -> Linear -> SiLU -> Linear."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(NUM_TIME_FEATURES, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, features: Float[Tensor, "B 256"]) -> Float[Tensor, "B D"]:
+        return self.mlp(features.to(next(self.parameters()).dtype))
+
+
+class LabelEmbedder(nn.Module):
+    """One vector per class; the last row is the null class of classifier-free guidance, where there is one.
+
+    Labels are never dropped here: whoever trains replaces them, so that `train()` and `eval()` are one function.
+    """
+
+    def __init__(self, num_labels: int, dim: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(num_labels, dim)
+
+    def forward(self, y: Labels) -> Float[Tensor, "B D"]:
+        return self.embedding_table(y)
+
+
+class PatchEmbedder(nn.Module):
+    """Patches -> tokens, row by row: a convolution whose kernel equals its stride, computed as the linear map it is."""
+
+    def __init__(self, channels: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(channels, dim, patch_size, stride=patch_size)
+
+    def forward(self, x: Latents) -> Tokens:
+        p = self.patch_size
+        patches = x.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5)  # B row column C p p
+        return F.linear(patches.flatten(3).flatten(1, 2), self.proj.weight.flatten(1), self.proj.bias)
+
+
+def unpatchify(
+    tokens: Float[Tensor, "B N F"], grid: tuple[int, int], patch_size: int, keep: int
+) -> Float[Tensor, "B keep H W"]:
+    """Token features ordered (row in patch, column in patch, channel) -> image of the first `keep` channels."""
+    patches = tokens.unflatten(1, grid).unflatten(-1, (patch_size, patch_size, -1))[..., :keep]
+    return patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+def modulation(dim: int, num_chunks: int) -> nn.Sequential:
+    """c -> `num_chunks` vectors of width `dim`, as one row-stacked linear map of SiLU(c)."""
+    return nn.Sequential(nn.SiLU(), nn.Linear(dim, num_chunks * dim))
+
+
+def squeezed_modulation(dim: int, num_chunks: int, ratio: int) -> nn.Sequential:
+    """SE-adaLN: the linear map of `modulation` through a bottleneck of width dim / ratio.
+
+    Source: the journal version (arXiv 2608.09438) for layout and ratio; it does not name the activation in between:
+    ReLU, as in squeeze-and-excitation, is our reading.
+    """
+    inner = dim // ratio
+    return nn.Sequential(nn.SiLU(), nn.Linear(dim, inner), nn.ReLU(), nn.Linear(inner, num_chunks * dim))
+
+
+def modulated(x: Float[Tensor, "B *space D"], shift: Tensor, scale: Tensor) -> Float[Tensor, "B *space D"]:
+    """LN(x) * (1 + scale) + shift, where LN has no weights and eps 1e-6."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
+
+
+def conditioned_unit(
+    x: Float[Tensor, "B *space D"],
+    six: tuple[Tensor, ...],
+    attn: Callable[[Tensor], Tensor],
+    mlp: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "B *space D"]:
+    """x <- x + gate * F(LN(x) * (1 + scale) + shift) for F = attention, then for F = MLP: the paper's section 1.
+
+    `six` is (shift, scale, gate) of the attention, then of the MLP.
+    """
+    shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = six
+    x = torch.addcmul(x, gate_attn, attn(modulated(x, shift_attn, scale_attn)))
+    return torch.addcmul(x, gate_mlp, mlp(modulated(x, shift_mlp, scale_mlp)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with a bias on q, k, v; positions rotate q and k where a `rotation` is given."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tokens, rotation: Rotation | None) -> Tokens:
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        if rotation is not None:
+            q, k = rotate(qkv[:2], rotation).unbind(0)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Linear -> GELU (tanh form) -> Linear."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tokens) -> Tokens:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+def check_inputs(x: Tensor, y: Tensor | None, spec: DataSpec, num_labels: int) -> None:
+    """Raise one ValueError for inputs that the network was not built for.
+
+    Label values are read on the CPU only: elsewhere the look would make the host wait for the device.
+    """
+    expected = (spec.channels, spec.height, spec.width)
+    if x.shape[1:] != expected:
+        raise ValueError(f"got x of C, H, W = {tuple(x.shape[1:])}, expected {expected}: the network was built for it")
+    if y is None and num_labels:
+        raise ValueError(f"got no labels, expected y in 0..{num_labels - 1}: the network is class-conditional")
+    if y is not None and not num_labels:
+        raise ValueError("got labels, expected y=None: the network is unconditional (num_classes=0)")
+    if y is not None and y.device.type == "cpu" and not torch.compiler.is_compiling():
+        low, high = (int(bound) for bound in y.aminmax())
+        if low < 0 or high >= num_labels:
+            raise ValueError(f"got labels in {low}..{high}, expected 0..{num_labels - 1}")
+
+
+def num_labels(spec: DataSpec, class_dropout_prob: float) -> int:
+    """Rows of a label table: the classes, and one for the null class if labels are ever dropped."""
+    return spec.num_classes + 1 if spec.num_classes and class_dropout_prob > 0 else spec.num_classes
