@@ -9,13 +9,30 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from adaln.report.figures import Axis
+from adaln.report.figures import Axis, Numbers
 from adaln.report.palette import Theme
+from adaln.report.tables import Number
 
 MAX_DECADES = 6
 """A symlog axis whose linear part is chosen here shows at most so many decades on each side of it."""
 _TICKS_PER_SIDE = 3
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def array(values: Numbers) -> Float[np.ndarray, "n"]:
+    """The values, NaN where there is none."""
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def joined(parts: Iterable[Numbers | None]) -> Float[np.ndarray, "n"]:
+    """All values of all parts."""
+    return np.concatenate([np.empty(0), *(array(part) for part in parts if part is not None)])
+
+
+def say_if_empty(ax: Axes, values: Float[np.ndarray, "n"], theme: Theme) -> None:
+    """An empty figure says so."""
+    if not np.isfinite(values).any():
+        ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", va="center", color=theme.muted)
 
 
 def dress(ax: Axes, theme: Theme) -> None:
@@ -38,7 +55,7 @@ def scale_axis(ax: Axes, which: Literal["x", "y"], axis: Axis, values: Float[np.
     set_scale = ax.set_xscale if which == "x" else ax.set_yscale
     match axis.scale:
         case "linear":
-            part.set_major_locator(MaxNLocator(6, integer=bool(len(values)) and bool((values == values.round()).all())))
+            part.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
             part.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
         case "log":
             set_scale("log")
@@ -48,19 +65,19 @@ def scale_axis(ax: Axes, which: Literal["x", "y"], axis: Axis, values: Float[np.
             part.set_minor_formatter(NullFormatter())
         case "symlog":
             linear_below = axis.linear_below or smallest_magnitude(values)
-            set_scale("symlog", linthresh=linear_below, linscale=0.5)
+            set_scale("symlog", linthresh=linear_below, linscale=1)
             part.set_major_locator(FixedLocator(symlog_ticks(values, linear_below)))
             part.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
             part.set_minor_locator(NullLocator())
 
 
-def smallest_magnitude(values: Iterable[float]) -> float:
+def smallest_magnitude(values: Iterable[Number]) -> float:
     """The smallest |value| that is not 0, but at most `MAX_DECADES` below the largest; 1 where all are 0."""
     magnitudes = [abs(v) for v in values if v != 0 and math.isfinite(v)]
     return max(min(magnitudes), max(magnitudes) / 10**MAX_DECADES) if magnitudes else 1.0
 
 
-def symlog_ticks(values: Float[np.ndarray, "n"], linear_below: float) -> list[float]:
+def symlog_ticks(values: Float[np.ndarray, "n"], linear_below: Number) -> list[float]:
     """0 and a few powers of ten on each side that has values; the ends themselves where no power lies between."""
     ticks = {0.0}
     for sign in (-1.0, 1.0):
@@ -76,7 +93,7 @@ def _powers(low: float, high: float) -> list[float]:
     return [10.0**k for k in range(last, first - 1, -stride)] or [high]
 
 
-def tick_text(value: float) -> str:
+def tick_text(value: Number) -> str:
     """A number as short as an axis needs it.
 
     >>> [tick_text(v) for v in (0, 0.25, 1000, 50_000, 1e6, -0.001, 3e-7)]

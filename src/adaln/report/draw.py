@@ -1,6 +1,5 @@
 """Figures of plain data -> matplotlib's object API. No pyplot, no global state; `pictures` turns these into files."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,28 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from adaln.report.axes import dress, scale_axis, smallest_magnitude
-from adaln.report.figures import (
-    Axis,
-    Figure,
-    Group,
-    Histograms,
-    ImageGrid,
-    Intervals,
-    Lines,
-    Matrix,
-    Numbers,
-    Panel,
-    Ridge,
-    Series,
-)
-from adaln.report.palette import DASHES, MARKERS, Theme
+from adaln.report.axes import array, dress, joined, say_if_empty, scale_axis
+from adaln.report.figures import Figure, Group, Histograms, ImageGrid, Intervals, Lines, Matrix, Series
+from adaln.report.palette import DASHES, MARKERS, WIDTH, Theme
+from adaln.report.ridges import draw_histograms
 from adaln.report.tables import Measurement
 
-WIDTH = 7.2
-"""Inches; as wide as the text of a page."""
-RIDGE_OVERLAP = 0.9
-"""Height of a ridge's peak in units of the distance between ridges: below 1, so that no ridge hides another."""
+DENSE = 60
+"""From so many values on a curve is drawn solid: its noise would drown the dashes."""
 TILE = 64
 """Pixels, at least, that an image is enlarged to."""
 
@@ -44,22 +29,15 @@ def draw(figure: Figure, theme: Theme, titled: bool) -> Canvas:
         case Intervals():
             _intervals(canvas, figure, theme)
         case Histograms():
-            _histograms(canvas, figure, theme)
+            draw_histograms(canvas, figure, theme)
         case ImageGrid():
             _images(canvas, figure, theme)
         case Matrix():
             _matrix(canvas, figure, theme)
     if titled:
+        canvas.set_figheight(canvas.get_figheight() + 0.3)
         canvas.suptitle(figure.title, x=0.01, ha="left", fontweight="bold", fontsize=11)
     return canvas
-
-
-def _array(values: Numbers) -> Float[np.ndarray, "n"]:
-    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-
-
-def _all(parts: Sequence[Numbers | None]) -> Float[np.ndarray, "n"]:
-    return np.concatenate([np.empty(0), *(_array(part) for part in parts if part is not None)])
 
 
 def _look(i: int, theme: Theme) -> dict[str, Any]:
@@ -72,32 +50,28 @@ def _legend(canvas: Canvas, ax: Axes, count: int) -> None:
         canvas.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=min(count, 5), frameon=False)
 
 
-def _say_if_empty(ax: Axes, values: Float[np.ndarray, "n"], theme: Theme) -> None:
-    if not np.isfinite(values).any():
-        ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", va="center", color=theme.muted)
-
-
 def _lines(canvas: Canvas, data: Lines, theme: Theme) -> None:
     canvas.set_size_inches(WIDTH, 3.8)
     ax = canvas.subplots()
     dress(ax, theme)
-    xs = _all([s.x for s in data.series])
-    ys = _all([part for s in data.series for part in (s.y, s.low, s.high)])
+    xs = joined([s.x for s in data.series])
+    ys = joined([part for s in data.series for part in (s.y, s.low, s.high)])
     scale_axis(ax, "x", data.x, xs)
     scale_axis(ax, "y", data.y, ys)
     for i, series in enumerate(data.series):
         _curve(ax, series, _look(i, theme) | {"linestyle": DASHES[i % len(DASHES)]})
-    _say_if_empty(ax, ys, theme)
+    say_if_empty(ax, ys, theme)
     _legend(canvas, ax, len(data.series))
 
 
 def _curve(ax: Axes, series: Series, look: dict[str, Any]) -> None:
-    x = _array(series.x)
+    x = array(series.x)
     every = max(1, len(x) // 10)
-    ax.plot(x, _array(series.y), label=series.name, linewidth=1.7, markersize=4.5, markevery=every, **look)
+    look = look if len(x) < DENSE else look | {"linestyle": "-"}
+    ax.plot(x, array(series.y), label=series.name, linewidth=1.7, markersize=4.5, markevery=every, **look)
     if series.low is not None and series.high is not None:
         band = {"color": look["color"], "alpha": 0.18, "linewidth": 0}
-        ax.fill_between(x, _array(series.low), _array(series.high), **band)
+        ax.fill_between(x, array(series.low), array(series.high), **band)
 
 
 def _intervals(canvas: Canvas, data: Intervals, theme: Theme) -> None:
@@ -114,7 +88,9 @@ def _intervals(canvas: Canvas, data: Intervals, theme: Theme) -> None:
     ax.set_yticks(range(len(data.categories)), data.categories)
     ax.set_ylim(len(data.categories) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
-    _say_if_empty(ax, values, theme)
+    if np.nanmin(values, initial=0) < 0 < np.nanmax(values, initial=0):
+        ax.axvline(0, color=theme.muted, linewidth=0.8)
+    say_if_empty(ax, values, theme)
     _legend(canvas, ax, len(data.groups))
 
 
@@ -136,75 +112,12 @@ def _triple(value: Measurement | float | None) -> tuple[float, float, float]:
     return (np.nan, np.nan, np.nan) if value is None else (value, value, value)
 
 
-def _histograms(canvas: Canvas, data: Histograms, theme: Theme) -> None:
-    columns = max(1, min(data.columns, len(data.panels)))
-    rows = -(-len(data.panels) // columns)
-    most = max((len(panel.ridges) for panel in data.panels), default=1)
-    canvas.set_size_inches(max(WIDTH, 2.9 * columns), 0.6 + max(1, rows) * (0.7 + 0.34 * most))
-    axes = canvas.subplots(max(1, rows), columns, sharex=True, squeeze=False)
-    ridges = [ridge for panel in data.panels for ridge in panel.ridges]
-    axis = _with_threshold(data.x, ridges)
-    edges = _all([ridge.edges for ridge in ridges])
-    for i, ax in enumerate(axes.flat):
-        dress(ax, theme)
-        scale_axis(ax, "x", axis, edges)
-        if i < len(data.panels):
-            _panel(ax, data.panels[i], theme, theme.series[0])
-        else:
-            ax.set_visible(False)
-        ax.label_outer()
-    _say_if_empty(axes.flat[0], edges, theme)
-
-
-def _with_threshold(axis: Axis, ridges: Sequence[Ridge]) -> Axis:
-    """The axis with its linear part as narrow as the narrowest ridge's median |value|, so that no ridge is a needle."""
-    if axis.scale != "symlog" or axis.linear_below is not None:
-        return axis
-    medians = [_median_magnitude(ridge) for ridge in ridges]
-    ends = [abs(edge) for ridge in ridges for edge in ridge.edges]
-    threshold = smallest_magnitude([m for m in medians if m > 0] + [max(ends, default=0.0)])
-    return Axis(axis.label, axis.unit, "symlog", threshold)
-
-
-def _median_magnitude(ridge: Ridge) -> float:
-    counts, edges = _array(ridge.counts), _array(ridge.edges)
-    if not counts.sum():
-        return 0.0
-    centres = np.abs(edges[1:] + edges[:-1]) / 2
-    order = np.argsort(centres)
-    return float(centres[order][np.searchsorted(counts[order].cumsum(), counts.sum() / 2)])
-
-
-def _panel(ax: Axes, panel: Panel, theme: Theme, colour: str) -> None:
-    ax.set_title(panel.title, loc="left", fontsize=9, color=theme.ink)
-    for level, ridge in enumerate(panel.ridges):
-        floor = len(panel.ridges) - 1 - level
-        _ridge(ax, ridge, floor, colour)
-        ax.text(
-            1, floor + 0.12, ridge.note, transform=ax.get_yaxis_transform(), ha="right", fontsize=7, color=theme.muted
-        )
-    ax.set_yticks(range(len(panel.ridges)), [ridge.label for ridge in reversed(panel.ridges)])
-    ax.set_ylim(-0.1, max(1, len(panel.ridges)))
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-
-
-def _ridge(ax: Axes, ridge: Ridge, floor: float, colour: str) -> None:
-    edges, counts = _array(ridge.edges), _array(ridge.counts)
-    widths = np.diff(ax.xaxis.get_transform().transform(edges))
-    spikes = (widths <= 0) & (counts > 0)
-    density = np.divide(counts, widths, out=np.zeros_like(counts), where=widths > 0)
-    tops = floor + RIDGE_OVERLAP * density / (density.max(initial=0) or 1)
-    ax.stairs(tops, edges, baseline=floor, fill=True, color=colour, alpha=0.3, linewidth=0)
-    ax.stairs(tops, edges, baseline=None, color=colour, linewidth=1)
-    ax.vlines(edges[:-1][spikes], floor, floor + RIDGE_OVERLAP, color=colour, linewidth=2)
-
-
 def _images(canvas: Canvas, data: ImageGrid, theme: Theme) -> None:
     mosaic, pitch = _mosaic(data)
     rows, columns, height, width, _ = data.images.shape
-    wide = min(WIDTH, 0.95 * columns) / max(1, columns)
-    canvas.set_size_inches(wide * columns + 0.9, wide * rows * height / max(1, width) + 0.5)
+    margin = 0.1 + 0.08 * max(map(len, data.row_labels), default=0)
+    tile = min(0.95, (WIDTH - margin) / max(1, columns))
+    canvas.set_size_inches(margin + tile * columns, 0.3 + tile * rows * height / max(1, width))
     ax = canvas.subplots()
     ax.set_facecolor("none")
     if mosaic.size:
@@ -231,7 +144,7 @@ def _mosaic(data: ImageGrid) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def _matrix(canvas: Canvas, data: Matrix, theme: Theme) -> None:
-    values = np.array([_array(row) for row in data.values]).reshape(len(data.rows), len(data.columns))
+    values = np.array([array(row) for row in data.values]).reshape(len(data.rows), len(data.columns))
     strength = _strength(values)
     canvas.set_size_inches(min(12, max(WIDTH / 2, 1.2 + 0.55 * len(data.columns))), 0.6 + 0.3 * len(data.rows))
     ax = canvas.subplots()

@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from adaln.report.tables import Measurement
+from adaln.report.tables import Measurement, Number
 
 Scale = Literal["linear", "log", "symlog"]
-Numbers = Sequence[float | None] | Sequence[float] | Sequence[int]
+Numbers = Sequence[Number | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Axis:
     label: str
     unit: str = ""
     scale: Scale = "linear"
-    linear_below: float | None = None
+    linear_below: Number | None = None
     """symlog: where the logarithm gives way to a line through 0. None: chosen from the data."""
 
     @property
@@ -77,7 +77,7 @@ class Group:
     """One value, with or without interval, for every category of an `Intervals` figure."""
 
     name: str
-    values: Sequence[Measurement | float | None]
+    values: Sequence[Measurement | Number | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ class Ridge:
     """A histogram: `counts[i]` values between `edges[i]` and `edges[i + 1]`. A bin of no width is drawn as a spike."""
 
     label: str
-    edges: Sequence[float]
-    counts: Sequence[float] | Sequence[int]
+    edges: Sequence[Number]
+    counts: Sequence[Number]
     note: str = ""
     """Written at the right end of the ridge, e.g. "std 1.0e-03"."""
 
@@ -180,7 +180,7 @@ class Matrix:
     caption: str
     rows: Sequence[str]
     columns: Sequence[str]
-    values: Sequence[Sequence[float | None]]
+    values: Sequence[Numbers]
     texts: Sequence[Sequence[str]] | None = None
     """None: the values themselves, by `format`."""
     format: str = ".3g"
@@ -204,7 +204,7 @@ def alt_text(figure: Figure) -> str:
     return f"{kind.get(type(figure).__name__, type(figure).__name__)}: {figure.title}. {figure.caption}"
 
 
-def _finite(values: Sequence[float] | Sequence[int]) -> bool:
+def _finite(values: Sequence[Number]) -> bool:
     return all(math.isfinite(v) for v in values)
 
 
@@ -213,7 +213,7 @@ def _require_caption(title: str, caption: str) -> None:
         raise ValueError(f"figure {title!r} has no caption; expected what is seen, of how many (n), in what unit")
 
 
-def _require_positive(axis: Axis, name: str, values: Sequence[float | None]) -> None:
+def _require_positive(axis: Axis, name: str, values: Numbers) -> None:
     bad = [v for v in values if v is not None and v <= 0]
     if axis.scale == "log" and bad:
         raise ValueError(f"{name!r} has {bad[0]} on the log axis {axis.label!r}; expected > 0, or scale 'symlog'")

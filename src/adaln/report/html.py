@@ -10,7 +10,7 @@ from adaln.report.page import Block, Command, Facts, Page, Section
 from adaln.report.palette import DARK, LIGHT, css_variables
 from adaln.report.pictures import inline_svg
 from adaln.report.plain import json_text, write_atomically
-from adaln.report.tables import Cell, Measurement, Table, cell_text, mark_of, unmarked
+from adaln.report.tables import Cell, Measurement, Number, Table, cell_text, mark_of, unmarked
 from adaln.report.text import marked_text, pairs
 
 MAX_DATA_BYTES = 200_000
@@ -98,7 +98,7 @@ def _figure(figure: Figure, name: str) -> str:
 def _table(table: Table) -> str:
     """The table in a box that scrolls sideways where the screen is narrow."""
     columns = zip(table.columns, table.aligns(), strict=True)
-    head = "".join(f'<th scope="col" class="{align}">{escape(c.heading)}</th>' for c, align in columns)
+    head = "".join(f'<th scope="col" class="{align}">{escape(c.name)}{_unit(c.unit)}</th>' for c, align in columns)
     body = "\n".join(f"<tr>{''.join(_cells(table, row))}</tr>" for row in table.rows)
     notes = "".join(f"<p>{escape(note)}</p>" for note in (*table.notes, *table.footnotes))
     return (
@@ -112,10 +112,14 @@ def _cells(table: Table, row: Sequence[Cell]) -> Iterator[str]:
         yield f'<td class="{align} {mark_of(cell) or ""}"{_sort_key(cell)}>{escape(marked_text(cell, column))}</td>'
 
 
+def _unit(unit: str) -> str:
+    return f' <span class="unit">({escape(unit)})</span>' if unit else ""
+
+
 def _sort_key(cell: Cell) -> str:
     value = unmarked(cell)
     number = value.value if isinstance(value, Measurement) else value
-    if not isinstance(number, int | float):
+    if not isinstance(number, Number):
         return ""
     return f' data-number="{str(number).replace("inf", "Infinity")}"'
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adaln.report.figures import Figure
-from adaln.report.tables import Table
+from adaln.report.tables import Number, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Facts:
     """Names with values: provenance, settings, costs."""
 
     title: str
-    pairs: Mapping[str, str | int | float | None]
+    pairs: Mapping[str, str | Number | None]
 
 
 Block = str | Command | Facts | Table | Figure

@@ -44,6 +44,8 @@ PAGE = Theme(
 )
 """Stand-ins, which `css_names` maps to the variables of the page."""
 
+WIDTH = 7.2
+"""Inches of a picture; as wide as the text of a page."""
 MARKERS = "osD^vPX*"
 DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))  # type: ignore[assignment]
 

@@ -9,6 +9,7 @@ Align = Literal["left", "right"]
 Mark = Literal["best", "differs", "warning", "muted"]
 """best: stands out; differs: not as in the table's reference; warning: look here; muted: not ours, e.g. published."""
 
+Number = int | float
 MISSING = "–"
 
 
@@ -16,16 +17,16 @@ MISSING = "–"
 class Measurement:
     """A number with its interval [low, high]. The interval of a biased estimator may lie beside the value."""
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
 
     def __post_init__(self) -> None:
         if self.low > self.high:
             raise ValueError(f"interval [{self.low}, {self.high}] is reversed; expected low <= high")
 
 
-Value = str | int | float | None | Measurement
+Value = str | Number | None | Measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def cell_text(cell: Cell, spec: str = "") -> str:
             return f"{_number(value, spec)} [{_number(low, spec)}, {_number(high, spec)}]"
 
 
-def _number(value: float, spec: str) -> str:
+def _number(value: Number, spec: str) -> str:
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -121,4 +122,4 @@ def _number(value: float, spec: str) -> str:
 
 
 def _align(values: Sequence[Value]) -> Align:
-    return "right" if any(isinstance(v, int | float | Measurement) for v in values) else "left"
+    return "right" if any(isinstance(v, Number | Measurement) for v in values) else "left"

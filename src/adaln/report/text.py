@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from adaln.report.tables import Cell, Column, Mark, Measurement, Table, Value, cell_text, mark_of, unmarked
+from adaln.report.tables import Cell, Column, Mark, Measurement, Number, Table, Value, cell_text, mark_of, unmarked
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -70,7 +70,7 @@ def csv_text(table: Table) -> str:
     return out.getvalue()
 
 
-def _csv_cells(value: Value, wide: bool) -> tuple[str | int | float | None, ...]:
+def _csv_cells(value: Value, wide: bool) -> tuple[str | Number | None, ...]:
     if isinstance(value, Measurement):
         return value.value, value.low, value.high
     return (value, None, None) if wide else (value,)

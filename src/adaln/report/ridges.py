@@ -1,0 +1,96 @@
+"""Histograms over time as ridgelines."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure as Canvas
+
+from adaln.report.axes import array, dress, say_if_empty, scale_axis
+from adaln.report.figures import Axis, Histograms, Panel, Ridge
+from adaln.report.palette import WIDTH, Theme
+
+RIDGE_HEIGHT = 0.9
+"""Of a ridge's peak, in units of the distance between ridges: below 1, so that no ridge hides another."""
+
+
+def draw_histograms(canvas: Canvas, data: Histograms, theme: Theme) -> None:
+    """Fills `canvas` with the panels of `data`."""
+    columns = max(1, min(data.columns, len(data.panels)))
+    rows = max(1, -(-len(data.panels) // columns))
+    most = max((len(panel.ridges) for panel in data.panels), default=1)
+    canvas.set_size_inches(max(WIDTH, 2.9 * columns), 0.5 + rows * (0.4 + 0.34 * most))
+    axes = canvas.subplots(rows, columns, sharex=True, squeeze=False)
+    ridges = [ridge for panel in data.panels for ridge in panel.ridges]
+    ends = array([end for ridge in ridges for end in occupied(ridge)])
+    axis = Axis("", "", data.x.scale, data.x.linear_below or typical_magnitude(ridges))
+    for i, ax in enumerate(axes.flat):
+        dress(ax, theme)
+        scale_axis(ax, "x", axis, ends)
+        ax.set_visible(i < len(data.panels) or i == 0)
+        ax.tick_params(labelbottom=i + columns >= len(data.panels))
+    for i, panel in enumerate(data.panels):
+        _panel(axes.flat[i], panel, theme)
+        if i % columns and _labels(panel) == _labels(data.panels[i - 1]):
+            axes.flat[i].tick_params(labelleft=False)
+    canvas.supxlabel(data.x.text, fontsize=9)
+    say_if_empty(axes.flat[0], ends, theme)
+
+
+def _labels(panel: Panel) -> list[str]:
+    return [ridge.label for ridge in panel.ridges]
+
+
+def _panel(ax: Axes, panel: Panel, theme: Theme) -> None:
+    ax.set_title(panel.title, loc="left", color=theme.ink)
+    note: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "color": theme.muted}
+    for floor, ridge in enumerate(reversed(panel.ridges)):
+        _ridge(ax, ridge, floor, theme.series[0])
+        ax.text(1.01, floor, ridge.note, **note)
+    ax.set_yticks(range(len(panel.ridges)), _labels(panel)[::-1])
+    ax.set_ylim(-0.1, max(1, len(panel.ridges)))
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+
+
+def _ridge(ax: Axes, ridge: Ridge, floor: int, colour: str) -> None:
+    edges, counts = array(ridge.edges), array(ridge.counts)
+    widths = np.diff(ax.xaxis.get_transform().transform(edges))
+    spikes = (widths <= 0) & (counts > 0)
+    density = np.divide(counts, widths, out=np.zeros_like(counts), where=widths > 0)
+    tops = floor + RIDGE_HEIGHT * density / (density.max(initial=0) or 1)
+    first, last = occupied_bins(counts)
+    ax.axhline(floor, color=colour, linewidth=0.6)
+    look: dict[str, Any] = {"facecolor": to_rgba(colour, 0.3), "edgecolor": colour, "linewidth": 1}
+    ax.stairs(tops[first:last], edges[first : last + 1], baseline=floor, fill=True, **look)
+    ax.vlines(edges[:-1][spikes], floor, floor + RIDGE_HEIGHT, color=colour, linewidth=2)
+
+
+def occupied_bins(counts: Float[np.ndarray, "bins"]) -> tuple[int, int]:
+    """The first bin that holds a value and the one after the last; (0, 0) where none does."""
+    held = np.flatnonzero(counts)
+    return (int(held[0]), int(held[-1]) + 1) if len(held) else (0, 0)
+
+
+def occupied(ridge: Ridge) -> list[float]:
+    """The ends of the range that holds values; [] where there are none."""
+    first, last = occupied_bins(array(ridge.counts))
+    return [float(ridge.edges[first]), float(ridge.edges[last])] if last else []
+
+
+def typical_magnitude(ridges: Sequence[Ridge]) -> float:
+    """The median over ridges of their median |value|: inside it a symlog axis is linear, so that a usual ridge keeps
+    its shape, a narrow one is a needle and a wide one shows its tails."""
+    medians = [m for m in map(_median_magnitude, ridges) if m > 0]
+    return float(np.median(medians)) if medians else 1.0
+
+
+def _median_magnitude(ridge: Ridge) -> float:
+    counts, edges = array(ridge.counts), array(ridge.edges)
+    centres = np.abs(edges[1:] + edges[:-1]) / 2
+    order = np.argsort(centres)
+    below = counts[order].cumsum()
+    return float(centres[order][np.searchsorted(below, below[-1] / 2)]) if counts.any() else 0.0
