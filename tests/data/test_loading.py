@@ -119,6 +119,16 @@ def test_a_failed_decoding_leaves_nothing_that_counts(tmp_path):
     assert [file.suffix for file in (tmp_path / "cache/images").iterdir()] == [".lock"]
 
 
+def test_what_a_killed_decoding_left_behind_is_cleared_away(tmp_path):
+    path = write_folder(tmp_path / "set", two_classes())
+    fingerprint = load_from(path, tmp_path).fingerprint
+    (folder,) = (entry for entry in (tmp_path / "cache/images").iterdir() if entry.is_dir())
+    folder.rename(folder.with_suffix(".unfinished"))
+    (folder.with_suffix(".unfinished") / "about.json").unlink()
+    assert load_from(path, tmp_path).fingerprint == fingerprint
+    assert not folder.with_suffix(".unfinished").exists()
+
+
 def test_progress_counts_to_the_last_image(tmp_path):
     seen = []
     path = write_folder(tmp_path / "set", two_classes())

@@ -153,8 +153,8 @@ def same_shape(
 def describe(source: Source, kept: list[int], skipped: list[str], shape: tuple[int, ...], folder: Path) -> None:
     """Write `labels.npy`, then `about.json`: what `pixels.bin` holds."""
     labels = source.labels[kept]
-    missing = set(range(len(source.class_names))) - set(labels.tolist())
-    if missing:
+    missing = set(source.labels.tolist()) - set(labels.tolist())
+    if missing and source.class_names:
         raise ValueError(f"{source.path}: no image of class {source.class_names[min(missing)]!r} can be decoded")
     images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=(len(kept), *shape))
     print_of = fingerprint(images, labels, source.class_names)

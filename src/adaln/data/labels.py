@@ -1,0 +1,92 @@
+"""Which class a picture is of: from its folder, or from a file of labels beside the pictures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Int64
+
+from adaln.data.listing import Listing
+
+T = TypeVar("T")
+Labelled = tuple[Int64[np.ndarray, "N"], tuple[str, ...]]
+"""A label per picture and the names of the classes; no names: the set has no classes and all labels are 0."""
+SPLITS = {"train", "training", "val", "valid", "validation", "test"}
+
+
+def label(path: Path, names: list[str], listing: Listing, read: Callable[[str], bytes]) -> Labelled:
+    """Labels of the pictures `names` by the first rule that the layout fits."""
+    for file, rule in (("dataset.json", by_dataset_json), ("val_annotations.txt", by_annotations)):
+        if file in listing.stamps:
+            return rule(f"{path}: {file}", names, read(file))
+    return by_folder(path, names, listing.folders)
+
+
+def by_dataset_json(where: str, names: list[str], content: bytes) -> Labelled:
+    """`{"labels": [["00000/img00000000.png", 6], ...]}`, or null for a set without classes.
+
+    Source: the data set format of StyleGAN2-ADA and EDM (`dataset_tool.py`).
+    """
+    try:
+        pairs = json.loads(content)["labels"]
+        found = {str(name): int(number) for name, number in pairs or ()}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{where}: {error!r}; expected {{'labels': [[name, class], ...]}} or null") from error
+    if not pairs:
+        return np.zeros(len(names), np.int64), ()
+    labels = np.array([look_up(where, found, name) for name in names], np.int64)
+    if labels.min() < 0:
+        raise ValueError(f"{where}: class {labels.min()} of {names[labels.argmin()]!r}; expected 0 or more")
+    return labels, tuple(str(number) for number in range(labels.max() + 1))
+
+
+def by_annotations(where: str, names: list[str], content: bytes) -> Labelled:
+    """Lines of `val_0.JPEG<tab>n03444034<tab>box`: Tiny ImageNet's validation part; classes sorted by name."""
+    rows = [line.split("\t") for line in content.decode().splitlines() if line.strip()]
+    found = {row[0]: row[1] for row in rows if len(row) > 1}
+    of_names = [look_up(where, found, PurePosixPath(name).name) for name in names]
+    class_names = tuple(sorted(set(of_names)))
+    index = {name: number for number, name in enumerate(class_names)}
+    return np.array([index[name] for name in of_names], np.int64), class_names
+
+
+def look_up(where: str, found: dict[str, T], name: str) -> T:
+    if name not in found:
+        raise ValueError(f"{where}: no label for image {name!r}; expected one for every image")
+    return found[name]
+
+
+def by_folder(path: Path, names: list[str], folders: set[str]) -> Labelled:
+    """One folder per class, however deep the pictures lie in it; no labels if all lie at the top."""
+    root = top_folder(names, folders)
+    flat = [name for name in names if "/" not in name.removeprefix(root)]
+    if len(flat) == len(names):
+        return np.zeros(len(names), np.int64), ()
+    if flat:
+        raise ValueError(f"{path}: image {flat[0]!r} lies beside class folders; expected all images in class folders")
+    class_names = class_folders(path, root, names, folders)
+    index = {name: number for number, name in enumerate(class_names)}
+    return np.array([index[name.removeprefix(root).split("/")[0]] for name in names], np.int64), class_names
+
+
+def top_folder(names: list[str], folders: set[str]) -> str:
+    """`"set/"` if all lies in a single folder of folders (as zips are often packed), else `""`."""
+    tops = {folder for folder in folders if "/" not in folder}
+    if len(tops) == 1 and all(name.count("/") >= 2 for name in names):
+        return tops.pop() + "/"
+    return ""
+
+
+def class_folders(path: Path, root: str, names: list[str], folders: set[str]) -> tuple[str, ...]:
+    """Sorted names of the folders directly beneath `root`; each must hold a picture."""
+    inside = {folder.removeprefix(root) for folder in folders if folder.startswith(root)}
+    classes = sorted(folder for folder in inside if folder and "/" not in folder)
+    filled = {name.removeprefix(root).split("/")[0] for name in names}
+    empty = [folder for folder in classes if folder not in filled]
+    if {folder.lower() for folder in classes} <= SPLITS:
+        raise ValueError(f"{path}: {', '.join(classes)} are splits, not classes; expected one of them alone")
+    if empty:
+        raise ValueError(f"{path}: class folder {empty[0]!r} holds no image; fill or remove it ({len(empty)} empty)")
+    return tuple(classes)

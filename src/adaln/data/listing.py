@@ -1,0 +1,67 @@
+"""What lies beneath a root: files with their stamps, and folders."""
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Every file and folder beneath a root, hidden ones left out."""
+
+    stamps: dict[str, tuple[int, int]]
+    folders: set[str]
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: not a readable zip ({error}); expected 'digits', a folder or a zip") from error
+
+
+def is_hidden(name: str) -> bool:
+    """Dot files and the resource forks that macOS packs into its zips."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def list_folder(root: Path) -> Listing:
+    """Files and folders beneath `root`; folders that are links count at the top only, so that a link cannot loop."""
+    stamps: dict[str, tuple[int, int]] = {}
+    folders = {entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name)}
+    for top in ("", *folders):
+        for here, below, files in os.walk(root / top):
+            inside = Path(here).relative_to(root)
+            below[:] = [] if top == "" else [name for name in below if not is_hidden(name)]
+            for name in files:
+                if not is_hidden(name):
+                    stamps[(inside / name).as_posix()] = file_stamp(Path(here, name))
+            folders.update((inside / name).as_posix() for name in below)
+    return Listing(stamps, folders)
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Size and modification time; (0, 0) for a dangling link, which then fails to decode like any bad picture."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def list_zip(path: Path, archive: zipfile.ZipFile) -> Listing:
+    stamps: dict[str, tuple[int, int]] = {}
+    folders: set[str] = set()
+    for entry in archive.infolist():
+        name = entry.filename.rstrip("/")
+        if is_hidden(name):
+            continue
+        folders.update(str(parent) for parent in PurePosixPath(name).parents if str(parent) != ".")
+        if entry.is_dir():
+            folders.add(name)
+        elif name in stamps:
+            raise ValueError(f"{path}: holds {name!r} twice; expected every name once")
+        else:
+            stamps[name] = (entry.file_size, entry.CRC)
+    return Listing(stamps, folders)

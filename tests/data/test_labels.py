@@ -1,0 +1,62 @@
+import json
+
+import numpy as np
+import pytest
+
+from adaln.data.sources import open_source
+from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
+
+PICTURE = png(pixels(0))
+
+
+def edm_zip(tmp_path, content, num_images=3):
+    files = {f"00000/img{i:08d}.png": PICTURE for i in range(num_images)}
+    return write_zip(tmp_path / "edm.zip", files | {"dataset.json": content})
+
+
+def test_the_labels_of_an_edm_zip_are_read_from_its_dataset_json(tmp_path):
+    labels = [[f"00000/img{i:08d}.png", label] for i, label in enumerate((4, 0, 2))]
+    source = open_source(edm_zip(tmp_path, json.dumps({"labels": labels}).encode()))
+    assert source.labels.tolist() == [4, 0, 2]
+    assert source.class_names == ("0", "1", "2", "3", "4")
+
+
+def test_an_edm_zip_without_labels_has_no_classes(tmp_path):
+    assert open_source(edm_zip(tmp_path, b'{"labels": null}')).class_names == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "JSONDecodeError"),
+        (b"[]", r"expected \{'labels'"),
+        (b'{"labels": [["00000/img00000000.png", 1]]}', r"no label for image '00000/img00000001\.png'"),
+        (b'{"labels": [["00000/img00000000.png", -1], ["00000/img00000001.png", 0]]}', "class -1"),
+    ],
+)
+def test_a_wrong_dataset_json_is_refused_by_name(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message) as error:
+        open_source(edm_zip(tmp_path, content, num_images=2))
+    assert "edm.zip: dataset.json" in str(error.value)
+
+
+def test_tiny_imagenet_validation_is_labelled_by_its_annotations(tmp_path):
+    rows = "val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\nval_2.JPEG\tn02\t0\t0\t9\t9\n"
+    files = {f"images/val_{i}.JPEG": PICTURE for i in range(3)}
+    source = open_source(write_folder(tmp_path / "val", files | {"val_annotations.txt": rows.encode()}))
+    assert source.class_names == ("n01", "n02")
+    assert source.labels.tolist() == [1, 0, 1]
+
+
+def test_tiny_imagenet_training_is_labelled_by_its_folders(tmp_path):
+    files = {f"{name}/images/{name}_0.JPEG": PICTURE for name in ("n01", "n02")}
+    notes = {f"{name}/{name}_boxes.txt": b"" for name in ("n01", "n02")}
+    source = open_source(write_folder(tmp_path / "train", files | notes))
+    assert source.class_names == ("n01", "n02")
+    assert np.array_equal(source.labels, [0, 1])
+
+
+def test_splits_are_not_taken_for_classes(tmp_path):
+    files = {f"{split}/{name}": content for split in ("train", "val") for name, content in two_classes().items()}
+    with pytest.raises(ValueError, match="train, val are splits"):
+        open_source(write_folder(tmp_path / "afhq", files))
