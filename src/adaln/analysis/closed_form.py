@@ -1,7 +1,7 @@
 """The gradients of a diffusion transformer's block, by hand: one equation, one function.
 
 The model is the simplified block of the paper: linear layers in place of attention and MLP, no normalisation, no
-biases, the conditioning `c` given per token, so that every product is a plain matrix product (`@`) or elementwise (`*`).
+biases, the conditioning `c` given per token, so that every product is a matrix product (`@`) or elementwise (`*`).
 
     x_p    = x W_pat
     x_m1   = x_p * (1 + g1) + b1          x_att  = x_m1 W_att        x_out1 = x_att * a1 + x_p

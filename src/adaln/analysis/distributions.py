@@ -1,0 +1,262 @@
+"""What a distribution of weights looks like: moments, histograms, distance to a Gaussian, entropy, all from a sketch.
+
+Every result names its bins and its estimator, and counts what is not a number. Everything is plain data for JSON:
+what is not defined (the skewness of a constant) is None, never NaN.
+
+>>> from math import e, pi
+>>> from adaln.rng import generator
+>>> gate = sketch(1e-3 * torch.randn(1000, 1000, generator=generator("example")))
+>>> summary = summarise(gate)
+>>> round(summary.moments.std, 5), round(summary.entropy.nats, 2), round(0.5 * log(2 * pi * e * 1e-3**2), 2)
+(0.001, -5.49, -5.49)
+"""
+
+from dataclasses import dataclass
+from math import log, sqrt
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from adaln.analysis.sketch import CHUNK_ELEMENTS, LAST_EDGE, Sketch, lattice_values, nearest_cells, sketch
+
+__all__ = ["Entropy", "GaussianFit", "Histogram", "Moments", "Summary", "sketch", "summarise"]
+
+HISTOGRAM_STDS = 5.0
+HISTOGRAM_BINS_PER_STD = 10
+SYMLOG_OCTAVES = 20
+FIXED_BIN_WIDTH = 1e-3
+"""Bin of the histogram entropy: of the size of the starts that the paper compares."""
+_UNIFORM_BINS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Moments of the finite elements, over n (not n - 1); undefined ones are None."""
+
+    elements: int
+    nans: int
+    infs: int
+    zeros: int
+    """Exact zeros."""
+    mean: float | None
+    std: float | None
+    skewness: float | None
+    """E (x - mean)^3 / std^3."""
+    excess_kurtosis: float | None
+    """E (x - mean)^4 / std^4 - 3: 0 for a Gaussian."""
+    low: float | None
+    high: float | None
+
+    @property
+    def zero_share(self) -> float:
+        """Share of exact zeros among all elements."""
+        return self.zeros / self.elements if self.elements else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts between edges; with `below`, `above`, `nans` and `infs` they sum to the number of elements."""
+
+    bins: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    below: int
+    above: int
+    nans: int
+    infs: int
+
+    @property
+    def elements(self) -> int:
+        """All that was counted."""
+        return sum(self.counts) + self.below + self.above + self.nans + self.infs
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianFit:
+    """The Gaussian of the same mean and std, and how far the values are from it."""
+
+    mean: float
+    std: float
+    ks_distance: float
+    """Kolmogorov-Smirnov: sup |F_n(x) - Phi(x)|, taken over lattice edges, so low by at most `ks_resolution`."""
+    ks_resolution: float
+    kl_nats: float
+    """Kullback-Leibler: sum p log(p / q) over `bins`."""
+    kl_noise_nats: float
+    """What samples of the Gaussian itself would show on average, (K - 1) / 2n for K occupied bins."""
+    bins: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entropy:
+    """An entropy estimate in nats that says how it was made; its error is `standard_error` and, upwards, `bias`."""
+
+    nats: float | None
+    estimator: str
+    bins: str
+    standard_error: float
+    bias: float
+    """Bound on what the width of the bins adds, for a Gaussian of this std: sum p (width / std)^2 / 24."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All of one distribution."""
+
+    moments: Moments
+    histogram: Histogram
+    """Scaled by the std: readable however near to 0 all values sit."""
+    symlog: Histogram
+    """Logarithmic in |x| on both sides of 0: shows tails and the order of magnitude at once."""
+    gaussian: GaussianFit | None
+    """None for a constant."""
+    entropy: Entropy
+    histogram_entropy: Entropy
+
+
+def summarise(of: Sketch) -> Summary:
+    """Everything below, for one sketch."""
+    return Summary(
+        moments(of), std_histogram(of), symlog_histogram(of), gaussian_fit(of), differential_entropy(of),
+        histogram_entropy(of),
+    )  # fmt: skip
+
+
+def moments(of: Sketch) -> Moments:
+    """Moments of a sketch, exact in float64."""
+    elements = of.count + of.nans + of.infs
+    if not of.count:
+        return Moments(elements, of.nans, of.infs, 0, None, None, None, None, None, None)
+    variance = of.m2 / of.count
+    skewness = of.m3 / of.count / variance / sqrt(variance) if variance else None
+    kurtosis = of.m4 / of.count / variance / variance - 3 if variance else None
+    return Moments(elements, of.nans, of.infs, of.zeros, of.mean, sqrt(variance), skewness, kurtosis, of.low, of.high)
+
+
+def std_histogram(of: Sketch) -> Histogram:
+    """100 bins of a tenth of a std around the mean; edges rounded to lattice points, where counts are exact.
+
+    A constant has no std; its bins are a sixteenth of its value wide (1e-6 for all zeros).
+    """
+    scale = of.std or abs(of.mean) / 16 or 1e-6
+    steps = int(HISTOGRAM_STDS * HISTOGRAM_BINS_PER_STD)
+    edges = of.mean + scale / HISTOGRAM_BINS_PER_STD * np.arange(-steps, steps + 1)
+    around_mean = nearest_cells(np.array([of.mean])) + np.array([-1, 1])  # a bin, however narrow the values
+    cells = np.clip(np.union1d(nearest_cells(edges), around_mean), -LAST_EDGE, LAST_EDGE)
+    unit = "std" if of.std else "value / 16 (constant)" if of.mean else "1e-6 (all zero)"
+    return _histogram(of, np.unique(cells), f"1/{HISTOGRAM_BINS_PER_STD} {unit}, rounded to bfloat16")
+
+
+def symlog_histogram(of: Sketch) -> Histogram:
+    """Four bins per octave of |x| and side, from the 1 % quantile of |x| (at most 20 octaves below the largest) up.
+
+    The bin in the middle holds all that is smaller, exact zeros included.
+    """
+    largest = max(abs(of.low), abs(of.high)) if of.count else 1.0
+    top = min(int(nearest_cells(np.array([largest]))[0]) // 32 * 32 + 32, LAST_EDGE)
+    magnitudes = np.abs(of.quantiles(np.linspace(0, 1, 201))) if of.count else np.zeros(1)
+    small = int(nearest_cells(np.quantile(magnitudes, [0.01]))[0]) // 32 * 32
+    side = np.arange(max(min(small, top - 32), top - 128 * SYMLOG_OCTAVES, 0), top + 1, 32)
+    edges = np.union1d(-side, side)
+    return _histogram(of, edges, f"symlog, 4 per octave above {lattice_values(side)[0]:.1e}")
+
+
+def gaussian_fit(of: Sketch) -> GaussianFit | None:
+    """The Gaussian of the same mean and std and the distances to it; None for a constant or empty sketch."""
+    if not of.m2:
+        return None
+    ends = np.unique(np.concatenate([of.cells, of.cells + 1]))
+    cumulative = np.concatenate([[0.0], np.cumsum(of.counts_between(ends))]) / of.count
+    z = torch.from_numpy((lattice_values(ends) - of.mean) / of.std)
+    distance = float(np.abs(cumulative - torch.special.ndtr(z).numpy()).max())
+    edges, width = _std_edges(of)
+    counts = of.counts_between(edges)
+    p = counts[counts > 0] / of.count
+    log_q = _log_normal_mass((lattice_values(edges) - of.mean) / of.std)[counts > 0]
+    divergence = float(p @ (np.log(p) - log_q))
+    noise = (len(p) - 1) / (2 * of.count)
+    resolution = float(of.counts.max()) / of.count
+    return GaussianFit(of.mean, of.std, distance, resolution, divergence, noise, _bins_of(width, "std"))
+
+
+def differential_entropy(of: Sketch) -> Entropy:
+    """h = -sum p log(p / width) + (K - 1) / 2n over K occupied bins of Scott's width; None for a constant (-infinity).
+
+    For a Gaussian, 0.5 log(2 pi e std^2). Source: Miller 1955 for the correction; Scott 1979 for 3.49 std n^(-1/3).
+    """
+    estimator = "plug-in with Miller-Madow correction"
+    if not of.m2:
+        return Entropy(None, estimator, "none: a constant", 0.0, 0.0)
+    edges, width = _std_edges(of)
+    widths, counts = np.diff(lattice_values(edges)), of.counts_between(edges)
+    occupied = counts > 0
+    widths, p = widths[occupied], counts[occupied] / of.count
+    surprise = np.log(widths) - np.log(p)
+    nats = float(p @ surprise) + (len(p) - 1) / (2 * of.count)
+    spread = float(p @ (surprise - p @ surprise) ** 2)
+    bias = float(p @ np.minimum(widths / of.std, 1e3) ** 2) / 24
+    return Entropy(nats, estimator, _bins_of(width, "std"), sqrt(spread / of.count), bias)
+
+
+def histogram_entropy(of: Sketch, width: float = FIXED_BIN_WIDTH) -> Entropy:
+    """H = -sum p log p over bins of one fixed width, so that values of different spread compare (Fig. 5).
+
+    Beyond 128 widths from 0 the lattice is coarser than the bins: there a cell's mass is spread evenly over the
+    bins that it covers. A bin is centred on 0, so a tensor of zeros has entropy 0.
+    """
+    estimator, bins = "plug-in", f"{width:g} wide, one centred on 0"
+    if not of.count:
+        return Entropy(None, estimator, bins, 0.0, 0.0)
+    edges = _edges(of, 0.0, width)
+    counts = of.counts_between(edges)
+    covered = np.diff(lattice_values(edges))[counts > 0] / width
+    spread = np.where(covered > 1.5, covered, 1.0)
+    p = counts[counts > 0] / of.count
+    surprise = np.log(spread) - np.log(p)
+    nats = float(p @ surprise)
+    return Entropy(nats, estimator, bins, sqrt(float(p @ (surprise - nats) ** 2) / of.count), 0.0)
+
+
+def mean_absolute_difference(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"]) -> float:
+    """mean |a - b| over all elements, in float64 by chunks: how far a weight is from itself elsewhere (A.9)."""
+    pairs = zip(*(torch.split(t.detach().cpu().reshape(-1), CHUNK_ELEMENTS) for t in (a, b)), strict=True)
+    return sum(float((x.double() - y.double()).abs().sum()) for x, y in pairs) / max(a.numel(), 1)
+
+
+def _histogram(of: Sketch, edges: Int[np.ndarray, " J"], bins: str) -> Histogram:
+    counts = of.counts_between(edges)
+    below = int(of.counts[of.cells < edges[0]].sum())
+    above = of.count - below - int(counts.sum())
+    return Histogram(
+        bins, tuple(lattice_values(edges).tolist()), tuple(counts.tolist()), below, above, of.nans, of.infs
+    )
+
+
+def _std_edges(of: Sketch) -> tuple[Int[np.ndarray, " J"], float]:
+    """Edges that cover all values, and the nominal width in std: Scott's, at least 0.05."""
+    width = max(3.49 * of.count ** (-1 / 3), 0.05)
+    return _edges(of, of.mean, width * of.std), width
+
+
+def _edges(of: Sketch, centre: float, width: float) -> Int[np.ndarray, " J"]:
+    """256 uniform bins, one around `centre`; beyond them every occupied cell is a bin of its own."""
+    half = _UNIFORM_BINS // 2
+    uniform = nearest_cells(centre + width * (np.arange(-half, half + 1) + 0.5))
+    outside = of.cells[(of.cells < uniform[0]) | (of.cells >= uniform[-1])]
+    return np.unique(np.concatenate([uniform, outside, outside + 1]))
+
+
+def _bins_of(width: float, unit: str) -> str:
+    return f"{width:.3g} {unit} wide within {width * _UNIFORM_BINS / 2:.3g} {unit} of the mean, bfloat16 cells beyond"
+
+
+def _log_normal_mass(z: Float[np.ndarray, " J"]) -> Float[np.ndarray, " J-1"]:
+    """log(Phi(z[i+1]) - Phi(z[i])) without underflow: from whichever tail is nearer."""
+    left, right = torch.from_numpy(z[:-1]), torch.from_numpy(z[1:])
+    mirrored = left > 0
+    left, right = torch.where(mirrored, -right, left), torch.where(mirrored, -left, right)
+    upper, lower = torch.special.log_ndtr(right), torch.special.log_ndtr(left)
+    mass: np.ndarray = (upper + torch.log(-torch.expm1(lower - upper)).clamp_min(log(1e-300))).numpy()
+    return mass

@@ -1,0 +1,215 @@
+"""What one pass over a tensor keeps: exact counts on a fixed lattice of values, exact moments, what is not a number.
+
+The lattice is that of bfloat16: the upper 16 bits of a float32, 128 cells per octave and sign, so every finite value
+lies in a cell no wider than 1/128 of its magnitude. One `bincount` per chunk fills it, whatever the values are: zero,
+tiny and huge tensors need no range to be known beforehand. Every histogram, quantile and entropy is read off the counts
+afterwards, on edges that are lattice points, and is exact for those edges. Sketches add up like the tensors they came
+from: over chunks, blocks, or files.
+
+Values that cluster far from 0 (|mean| > 10 std) are the lattice's weak side: moments stay exact, shapes do not.
+"""
+
+from dataclasses import dataclass, field
+from math import inf, isfinite
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+CHUNK_ELEMENTS = 1 << 18
+"""1 MiB of float32: chunk and scratch stay in the cache of one core."""
+_SIGN = 1 << 15
+LAST_EDGE = 0x7F80
+"""Index of the end of the last cell, 2^128."""
+
+
+def _no_integers() -> np.ndarray:
+    return np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sketch:
+    """Counts and moments of a multiset of numbers. `a + b` is the sketch of both together; `Sketch()` is the empty one.
+
+    Cell k >= 0 holds [edge(k), edge(k + 1)), cell k < 0 holds (edge(k), edge(k + 1)]; +0 lies in cell 0, -0 in cell -1.
+    """
+
+    count: int = 0
+    """Finite elements; all fields below but `nans` and `infs` are about these."""
+    nans: int = 0
+    infs: int = 0
+    zeros: int = 0
+    """Exact zeros of either sign."""
+    low: float = inf
+    high: float = -inf
+    mean: float = 0.0
+    m2: float = 0.0
+    """Sum of (x - mean)^2; likewise m3 and m4."""
+    m3: float = 0.0
+    m4: float = 0.0
+    cells: Int[np.ndarray, " K"] = field(default_factory=_no_integers)
+    """Indices of the occupied cells, ascending."""
+    counts: Int[np.ndarray, " K"] = field(default_factory=_no_integers)
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation (over n), 0 for the empty sketch."""
+        return float(np.sqrt(self.m2 / self.count)) if self.count else 0.0
+
+    def __add__(self, other: "Sketch") -> "Sketch":
+        """Exact for all counts; moments by the pairwise update of central sums. Source: Pébay 2008, equations 3.1."""
+        if not self.count or not other.count:
+            kept, gone = (other, self) if not self.count else (self, other)
+            return _with_strays(kept, gone.nans, gone.infs)
+        cells, where = np.unique(np.concatenate([self.cells, other.cells]), return_inverse=True)
+        counts = np.zeros(len(cells), dtype=np.int64)
+        np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
+        return Sketch(
+            self.count + other.count,
+            self.nans + other.nans,
+            self.infs + other.infs,
+            self.zeros + other.zeros,
+            min(self.low, other.low),
+            max(self.high, other.high),
+            *_merged_moments(self, other),
+            cells,
+            counts,
+        )
+
+    def counts_between(self, edges: Int[np.ndarray, " J"]) -> Int[np.ndarray, " J-1"]:
+        """How many elements lie between consecutive lattice edges, given by ascending cell index."""
+        cumulative = np.concatenate([[0], np.cumsum(self.counts)])
+        return np.diff(cumulative[np.searchsorted(self.cells, edges)])
+
+    def quantiles(self, levels: Float[np.ndarray, " Q"]) -> Float[np.ndarray, " Q"]:
+        """Quantiles, linear within a cell: off by at most one cell, 1/128 of the value; `nan` for the empty sketch."""
+        if not self.count:
+            return np.full(len(levels), np.nan)
+        cumulative = np.cumsum(self.counts)
+        target = np.asarray(levels) * self.count
+        at = np.minimum(np.searchsorted(cumulative, target), len(cumulative) - 1)
+        within = 1 - (cumulative[at] - target) / self.counts[at]
+        left, right = lattice_values(self.cells[at]), lattice_values(self.cells[at] + 1)
+        values: np.ndarray = np.clip(left + within * (right - left), self.low, self.high)
+        return values
+
+
+def sketch(values: Float[Tensor, "..."]) -> Sketch:
+    """The sketch of a tensor of any shape, device and floating dtype, read once in chunks of constant memory.
+
+    Values are read as float32: a float64 beyond its range counts as infinite, one below as zero.
+    """
+    flat = values.detach().cpu().reshape(-1)
+    tally = torch.zeros(2 * _SIGN, dtype=torch.int64)
+    scratch = torch.empty(2, min(flat.numel(), CHUNK_ELEMENTS), dtype=torch.float64)  # fresh pages cost more than sums
+    total, pivot = _Sums(scratch), None
+    for chunk in torch.split(flat, CHUNK_ELEMENTS):
+        numbers = total.take_strays(chunk.float())
+        if not numbers.numel():
+            continue
+        pivot = float(numbers[0]) if pivot is None else pivot
+        total.add(numbers, pivot)
+        position = (numbers.view(torch.int32) >> 16).add_(_SIGN)  # negative ones by magnitude, then positive ones
+        tally += torch.bincount(position, minlength=2 * _SIGN)
+    if pivot is None:
+        return Sketch(nans=total.nans, infs=total.infs)
+    zeros = _num_zeros(flat) if tally[0] or tally[_SIGN] else 0  # their cells hold denormals as well
+    moments, occupied = _central(total.powers, total.count, pivot), _occupied(tally)
+    return Sketch(total.count, total.nans, total.infs, zeros, total.low, total.high, *moments, *occupied)
+
+
+def lattice_values(cells: Int[np.ndarray, " J"]) -> Float[np.ndarray, " J"]:
+    """The lower edge of each cell, `edge(k)`."""
+    magnitude = np.minimum(np.abs(cells), LAST_EDGE).astype(np.uint32)
+    values = (magnitude << np.uint32(16)).view(np.float32).astype(np.float64)
+    values[magnitude == LAST_EDGE] = 2.0**128
+    signed: np.ndarray = np.sign(cells) * values
+    return signed
+
+
+def nearest_cells(values: Float[np.ndarray, " J"]) -> Int[np.ndarray, " J"]:
+    """The index of the lattice point nearest to each finite value; the inverse of `lattice_values`."""
+    largest = float(np.finfo(np.float32).max)
+    single = np.clip(values, -largest, largest).astype(np.float32)
+    bits = np.abs(single).view(np.uint32).astype(np.int64)
+    cells: np.ndarray = np.sign(single).astype(np.int64) * ((bits + (1 << 15)) >> 16)
+    return cells
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums over chunks: powers of (x - pivot) in float64, extremes, and what is not finite."""
+
+    scratch: Tensor
+    count: int = 0
+    nans: int = 0
+    infs: int = 0
+    low: float = inf
+    high: float = -inf
+    powers: Float[np.ndarray, "4"] = field(default_factory=lambda: np.zeros(4))
+
+    def take_strays(self, chunk: Tensor) -> Tensor:
+        """Count and remove NaN and infinities; the extremes, needed anyway, tell whether there are any."""
+        low, high = (float(extreme) for extreme in torch.aminmax(chunk)) if chunk.numel() else (inf, -inf)
+        if chunk.numel() and not (isfinite(low) and isfinite(high)):
+            nans = int(chunk.isnan().sum())
+            numbers = chunk[chunk.isfinite()]
+            self.nans += nans
+            self.infs += chunk.numel() - numbers.numel() - nans
+            return self.take_strays(numbers)
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        return chunk
+
+    def add(self, numbers: Tensor, pivot: float) -> None:
+        deviation, square = self.scratch[:, : numbers.numel()]
+        deviation.copy_(numbers).sub_(pivot)  # a pivot among the values: a constant tensor has a std of exactly 0
+        torch.mul(deviation, deviation, out=square)
+        self.count += numbers.numel()
+        self.powers += [
+            float(deviation.sum()),
+            float(square.sum()),
+            float(torch.dot(deviation, square)),
+            float(torch.dot(square, square)),
+        ]
+
+
+def _num_zeros(flat: Tensor) -> int:
+    return flat.numel() - sum(int(chunk.float().count_nonzero()) for chunk in torch.split(flat, CHUNK_ELEMENTS))
+
+
+def _occupied(tally: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    negative, positive = tally.numpy()[:_SIGN][::-1], tally.numpy()[_SIGN:]
+    counts = np.concatenate([negative, positive])
+    at = np.flatnonzero(counts)
+    return at - _SIGN, counts[at]
+
+
+def _central(powers: np.ndarray, count: int, pivot: float) -> tuple[float, float, float, float]:
+    """Mean and central sums from the sums of powers about a pivot."""
+    s1, s2, s3, s4 = map(float, powers)
+    d = s1 / count
+    m2 = max(s2 - count * d**2, 0.0)
+    m3 = s3 - 3 * d * s2 + 2 * count * d**3
+    m4 = max(s4 - 4 * d * s3 + 6 * d**2 * s2 - 3 * count * d**4, 0.0)
+    return pivot + d, m2, m3, m4
+
+
+def _merged_moments(a: Sketch, b: Sketch) -> tuple[float, float, float, float]:
+    n, d = a.count + b.count, b.mean - a.mean
+    fa, fb = a.count / n, b.count / n
+    mean = fa * a.mean + fb * b.mean if a.mean != b.mean else a.mean
+    m2 = a.m2 + b.m2 + d**2 * n * fa * fb
+    m3 = a.m3 + b.m3 + d**3 * n * fa * fb * (fa - fb) + 3 * d * (fa * b.m2 - fb * a.m2)
+    m4 = (
+        a.m4 + b.m4 + d**4 * n * fa * fb * (fa**2 - fa * fb + fb**2)
+        + 6 * d**2 * (fa**2 * b.m2 + fb**2 * a.m2) + 4 * d * (fa * b.m3 - fb * a.m3)
+    )  # fmt: skip
+    return mean, m2, m3, m4
+
+
+def _with_strays(kept: Sketch, nans: int, infs: int) -> Sketch:
+    return Sketch(
+        kept.count, kept.nans + nans, kept.infs + infs, kept.zeros, kept.low, kept.high,
+        kept.mean, kept.m2, kept.m3, kept.m4, kept.cells, kept.counts,
+    )  # fmt: skip
