@@ -1,0 +1,52 @@
+"""Processes turn data into noise and back: what a network learns of them, and the solvers that run them backwards."""
+
+from adaln.processes.gaussian import Gaussian, GaussianConfig
+from adaln.processes.guidance import Guidance, guided
+from adaln.processes.interpolant import Interpolant, InterpolantConfig
+from adaln.processes.solvers import SOLVERS, SamplerConfig, count_updates, solve, solver_name
+from adaln.registry import Registry
+
+ProcessConfig = GaussianConfig | InterpolantConfig
+
+PROCESSES: Registry[ProcessConfig] = Registry(
+    "process",
+    {
+        "ddpm": GaussianConfig(),
+        "ddpm-cosine": GaussianConfig(schedule="squaredcos_cap_v2"),
+        "ddpm-fixed-small": GaussianConfig(variance="fixed-small"),
+        "ddpm-fixed-large": GaussianConfig(variance="fixed-large"),
+        "linear-velocity": InterpolantConfig(),
+        "linear-noise": InterpolantConfig(prediction="noise"),
+        "linear-score": InterpolantConfig(prediction="score"),
+        "gvp-velocity": InterpolantConfig(path="gvp"),
+        "gvp-noise": InterpolantConfig(path="gvp", prediction="noise"),
+        "gvp-score": InterpolantConfig(path="gvp", prediction="score"),
+        "vp-velocity": InterpolantConfig(path="vp"),
+        "vp-noise": InterpolantConfig(path="vp", prediction="noise"),
+        "vp-score": InterpolantConfig(path="vp", prediction="score"),
+    },
+)
+"""Processes by name; "ddpm" is the paper's."""
+
+
+def build(config: ProcessConfig) -> Gaussian | Interpolant:
+    """The process that a config describes."""
+    return Gaussian(config) if isinstance(config, GaussianConfig) else Interpolant(config)
+
+
+__all__ = [
+    "PROCESSES",
+    "SOLVERS",
+    "Gaussian",
+    "GaussianConfig",
+    "Guidance",
+    "Interpolant",
+    "InterpolantConfig",
+    "ProcessConfig",
+    "SamplerConfig",
+    "build",
+    "count_updates",
+    "guided",
+    "solve",
+    "solver_name",
+]

@@ -1,0 +1,147 @@
+"""The table of solvers, and `solve`: any of them by name on any process that it serves."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from adaln.processes import gaussian_solvers, ode_solvers, sde_solvers
+from adaln.processes.dpm_solver import dpm_solver_gaussian, dpm_solver_interpolant
+from adaln.processes.gaussian import Gaussian
+from adaln.processes.interpolant import Form, Interpolant
+from adaln.processes.schedules import kept_steps
+from adaln.processes.sde_solvers import LastStep
+from adaln.registry import Registry
+from adaln.types import Denoiser, Draw, Latents
+
+AnyProcess = Gaussian | Interpolant
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How a sample is drawn."""
+
+    solver: str | None = None
+    """Name in the table of solvers; default: ddpm for Gaussian processes, heun for interpolants."""
+    steps: int | str | None = None
+    """Number of steps; for Gaussian processes also a respacing such as 10,15,20 or ddim50. Default: the solver's."""
+    clip: bool = False
+    """Clamp predicted data to [-1, 1]: for pixels, not for latents (Gaussian processes)."""
+    eta: float = 0.0
+    """Noise of ddim: 0 is deterministic, 1 as ddpm."""
+    eps: float | None = None
+    """Interpolants keep this far from a singular end of time; default 1e-3, or 0 where no end is singular."""
+    form: Form = "sigma"
+    """Diffusion of an SDE over time."""
+    norm: float = 1.0
+    """Factor of that diffusion."""
+    last_step: LastStep = "mean"
+    """How an SDE goes from 1 - last_step_size to 1: its own mean, Tweedie's formula, the flow's Euler step, or not."""
+    last_step_size: float = 0.04
+    """Time left to the last step of an SDE."""
+    atol: float = 1e-6
+    """Absolute tolerance of dopri5."""
+    rtol: float = 1e-3
+    """Relative tolerance of dopri5."""
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A solver for one kind of process or for both; the settings it takes are its function's keyword arguments."""
+
+    by_process: dict[type[AnyProcess], Callable[..., Iterator[Latents]]]
+    steps: int | None
+    """Default number of steps; None: adaptive, not known in advance."""
+    stochastic: bool = False
+    """Whether it draws noise on the way."""
+
+
+SOLVERS: Registry[Solver] = Registry(
+    "solver",
+    {
+        "ddpm": Solver({Gaussian: gaussian_solvers.ddpm}, 250, stochastic=True),
+        "ddim": Solver({Gaussian: gaussian_solvers.ddim}, 50, stochastic=True),
+        "dpm++": Solver({Gaussian: dpm_solver_gaussian, Interpolant: dpm_solver_interpolant}, 25),
+        "euler": Solver({Interpolant: ode_solvers.euler}, 250),
+        "midpoint": Solver({Interpolant: ode_solvers.midpoint}, 125),
+        "heun": Solver({Interpolant: ode_solvers.heun}, 125),
+        "heun3": Solver({Interpolant: ode_solvers.heun3}, 84),
+        "rk4": Solver({Interpolant: ode_solvers.rk4}, 63),
+        "dopri5": Solver({Interpolant: ode_solvers.dopri5}, None),
+        "sde-euler": Solver({Interpolant: sde_solvers.sde_euler}, 250, stochastic=True),
+        "sde-heun": Solver({Interpolant: sde_solvers.sde_heun}, 125, stochastic=True),
+    },
+)
+"""Default steps cost about 250 evaluations of the network, except for the solvers made for few."""
+
+
+def solve(
+    process: AnyProcess, denoiser: Denoiser, x: Latents, draw: Draw, sampler: SamplerConfig | None = None
+) -> Iterator[Latents]:
+    """States after each step from noise `x` to the sample, which comes last; no gradients are recorded.
+
+    Raises ValueError at once for a solver that does not serve the process, or a setting that the solver does not take.
+    """
+    sampler = sampler or SamplerConfig()
+    _, run = _chosen(process, sampler)
+    settings = _settings(run, sampler)
+    steps = _steps(process, sampler)
+    if steps is not None:
+        settings["steps"] = steps
+    return _without_gradients(run(process, denoiser, x, draw, **settings))
+
+
+def count_updates(process: AnyProcess, sampler: SamplerConfig) -> int | None:
+    """Number of states that `solve` yields; None where the solver chooses its steps as it goes."""
+    if _chosen(process, sampler)[0].steps is None:
+        return None
+    steps = _steps(process, sampler)
+    return len(kept_steps(str(steps), process.config.num_steps)) if isinstance(process, Gaussian) else int(steps or 0)
+
+
+def solver_name(process: AnyProcess, sampler: SamplerConfig) -> str:
+    """The solver that `solve` uses: the one asked for, or the default of the process."""
+    return sampler.solver or ("ddpm" if isinstance(process, Gaussian) else "heun")
+
+
+def _chosen(process: AnyProcess, sampler: SamplerConfig) -> tuple[Solver, Callable[..., Iterator[Latents]]]:
+    name = solver_name(process, sampler)
+    solver = SOLVERS[name]
+    if type(process) not in solver.by_process:
+        fitting = [other for other, entry in SOLVERS.items() if type(process) in entry.by_process]
+        raise ValueError(
+            f"solver {name!r} does not serve {type(process).__name__} processes, expected one of {', '.join(fitting)}"
+        )
+    return solver, solver.by_process[type(process)]
+
+
+def _settings(run: Callable[..., Iterator[Latents]], sampler: SamplerConfig) -> dict[str, Any]:
+    """The settings that `run` takes; ValueError where another one was changed, since it would have no effect."""
+    taken = inspect.signature(run).parameters.keys() & {f.name for f in fields(sampler)}
+    for f in fields(sampler):
+        if f.name not in taken | {"solver", "steps"} and getattr(sampler, f.name) != f.default:
+            raise ValueError(
+                f"{f.name} is {getattr(sampler, f.name)!r}, expected {f.default!r}: solver takes only "
+                f"{', '.join(sorted(taken))}"
+            )
+    return {name: getattr(sampler, name) for name in taken - {"steps"}}
+
+
+def _steps(process: AnyProcess, sampler: SamplerConfig) -> int | str | None:
+    """Steps in the form that the process's solvers take: a respacing, or a number; None for an adaptive default."""
+    default = SOLVERS[solver_name(process, sampler)].steps
+    if isinstance(process, Gaussian):
+        wanted = min(default or 1, process.config.num_steps) if sampler.steps is None else sampler.steps
+        return str(wanted)
+    if sampler.steps is None:
+        return default
+    if not str(sampler.steps).isdecimal():
+        raise ValueError(f"steps is {sampler.steps!r}, expected a whole number: interpolants know no respacing")
+    return int(sampler.steps)
+
+
+@torch.no_grad()
+def _without_gradients(states: Iterator[Latents]) -> Iterator[Latents]:
+    yield from states
