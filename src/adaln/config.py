@@ -1,1 +1,171 @@
-"""TODO"""
+"""One run as data: frozen dataclasses from the rooms below, canonical JSON, a hash, and presets by name."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from adaln.conditioning import SCHEMES, Scheme, scheme_from_dict, scheme_to_dict
+from adaln.data import DataConfig
+from adaln.models import MODELS, ModelConfig
+from adaln.processes import PROCESSES, ProcessConfig
+from adaln.registry import Registry, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class OptimConfig:
+    """AdamW and the moving average of the weights; the defaults are DiT's."""
+
+    lr: float = 1e-4
+    """Learning rate, constant: the paper uses no warm-up and no decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of Adam's two moments."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay; the paper uses none."""
+    grad_clip: float | None = None
+    """Largest Euclidean norm of the whole gradient; none: unclipped."""
+    ema_decay: float = 0.9999
+    """Decay per step of the averaged weights, which are what is sampled from."""
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"optim.lr is {self.lr}; expected a number > 0")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"optim.ema_decay is {self.ema_decay}; expected 0 <= decay < 1")
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that decides the weights of a run."""
+
+    name: str
+    """What the run is called; its folder is NAME-HASH."""
+    model: ModelConfig
+    scheme: Scheme
+    process: ProcessConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    batch_size: int = 256
+    """Images per optimiser step, over all ranks."""
+    steps: int = 400_000
+    """Optimiser steps in all."""
+    seed: int = 0
+    """Weights, data order, times, noise and label dropout all follow from it."""
+    log_every: int = 100
+    """Steps between lines of metrics.jsonl; a line holds the mean loss since the line before."""
+    checkpoint_every: int = 10_000
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay on disk; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
+        if not self.name or "/" in self.name:
+            raise ValueError(f"name is {self.name!r}; expected a word without '/'")
+
+
+_VARIANTS = {type(entry).__name__: type(entry) for entry in (*MODELS.values(), *PROCESSES.values())}
+"""Config classes of which a run holds one of several; their name is stored as `kind`."""
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """A complete JSON-able form: nothing is left to a default that may change."""
+    row: dict[str, Any] = {f.name: getattr(config, f.name) for f in fields(config)}
+    for name in ("model", "process"):
+        row[name] = {"kind": type(row[name]).__name__, **asdict(row[name])}
+    row["scheme"] = scheme_to_dict(config.scheme)
+    return {key: asdict(value) if is_dataclass(value) else value for key, value in row.items()}  # type: ignore[arg-type]
+
+
+def from_dict(row: Mapping[str, Any]) -> RunConfig:
+    """The inverse of `to_dict`; `ValueError` names a field that does not belong."""
+    values = dict(row)
+    for name in ("model", "process"):
+        variant = dict(values[name])
+        kind = variant.pop("kind", None)
+        if kind not in _VARIANTS:
+            raise ValueError(f"unknown {name} kind {kind!r}{nearest(str(kind), _VARIANTS)}")
+        values[name] = _make(_VARIANTS[kind], variant)
+    values["scheme"] = scheme_from_dict(values["scheme"])
+    values["data"] = _make(DataConfig, values["data"])
+    values["optim"] = _make(OptimConfig, values["optim"])
+    made: RunConfig = _make(RunConfig, values)
+    return made
+
+
+def _make(cls: type, row: Mapping[str, Any]) -> Any:
+    known = [f.name for f in fields(cls)]
+    for key in row:
+        if key not in known:
+            raise ValueError(f"unknown field {key!r} of {cls.__name__}{nearest(key, known)}; known: {', '.join(known)}")
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
+
+
+def canonical_json(row: Mapping[str, Any]) -> str:
+    """Sorted keys, fixed separators, exact floats: equal configs give equal bytes."""
+    return json.dumps(row, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def config_hash(config: RunConfig) -> str:
+    """Ten hex digits that identify what is computed; the name does not enter, the scheme's content does."""
+    row = to_dict(config)
+    del row["name"]
+    return hashlib.sha256(canonical_json(row).encode()).hexdigest()[:10]
+
+
+def differing_fields(a: RunConfig, b: RunConfig) -> list[str]:
+    """`"optim.lr: 0.0001 -> 0.001"` for each leaf in which two configs differ."""
+    left, right = _leaves(to_dict(a)), _leaves(to_dict(b))
+    return [
+        f"{key}: {left.get(key, 'absent')} -> {right.get(key, 'absent')}"
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key) != right.get(key)
+    ]
+
+
+def _leaves(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in row.items():
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def model_name(config: ModelConfig) -> str:
+    """The registered name of a network, or its family with "custom"."""
+    return next((name for name, entry in MODELS.items() if entry == config), f"custom {type(config).__name__}")
+
+
+def digits() -> RunConfig:
+    """A tiny DiT on scikit-learn's digits: minutes on a laptop's CPU."""
+    return RunConfig(
+        name="digits",
+        model=MODELS["tiny"],
+        scheme=SCHEMES["adaln-zero"],
+        process=PROCESSES["ddpm"],
+        optim=OptimConfig(lr=1e-3, ema_decay=0.99),
+        batch_size=64,
+        steps=2_000,
+        log_every=20,
+        checkpoint_every=500,
+    )
+
+
+def images_32() -> RunConfig:
+    """DiT-S/2 on 32-pixel images (256 tokens) from a folder or zip: one GPU, an hour or so."""
+    return RunConfig(
+        name="images-32",
+        model=MODELS["DiT-S/2"],
+        scheme=SCHEMES["adaln-zero"],
+        process=PROCESSES["ddpm"],
+        data=DataConfig(path="images", size=32, flip=True),
+        optim=OptimConfig(ema_decay=0.9995),
+        batch_size=128,
+        steps=50_000,
+        checkpoint_every=2_000,
+    )
+
+
+PRESETS: Registry[Callable[[], RunConfig]] = Registry("preset", {"digits": digits, "images-32": images_32})

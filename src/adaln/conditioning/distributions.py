@@ -125,11 +125,6 @@ def distribution_from_dict(row: Mapping[str, Any]) -> Distribution:
     parameters = dict(row)
     kind = parameters.pop("kind", None)
     cls = DISTRIBUTIONS[str(kind)]
-    try:
-        found: Distribution = cls(**parameters)
-    except TypeError:
-        expected = ", ".join(cls.__dataclass_fields__)  # type: ignore[attr-defined]
-        raise ValueError(f"distribution {kind!r} takes {expected}; got {', '.join(parameters) or 'nothing'}") from None
     for name, value in parameters.items():
         if name == "over":
             valid = value in ("matrix", "slice")
@@ -137,6 +132,11 @@ def distribution_from_dict(row: Mapping[str, Any]) -> Distribution:
             valid = isinstance(value, float | int) and isfinite(value) and not (name == "std" and value < 0)
         if not valid:
             raise ValueError(f"distribution {kind!r}: {name} = {value!r} is not a valid value")
+    try:
+        found: Distribution = cls(**parameters)
+    except TypeError:
+        expected = ", ".join(cls.__dataclass_fields__)  # type: ignore[attr-defined]
+        raise ValueError(f"distribution {kind!r} takes {expected}; got {', '.join(parameters) or 'nothing'}") from None
     return found
 
 

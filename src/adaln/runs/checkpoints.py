@@ -1,0 +1,122 @@
+"""Checkpoints on disk: a folder of safetensors files that is either complete or not there.
+
+A checkpoint is written under a temporary name, every file and the folder are synced, then renamed: a kill or a full
+disk at any moment leaves the checkpoints before it untouched. Nothing here is ever unpickled.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_TEMPORARY = ".tmp-"
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends well, and is removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{_TEMPORARY}{path.name}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            _sync(file)
+        _sync(temporary)
+        temporary.rename(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace the file `path` by `content`, synced to disk: readers see the old or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        _sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write one safetensors file; `OSError` when the disk is full."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(contiguous, path, dict(metadata or {}))
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from None
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file (memory-mapped); `ValueError` in one line where it is missing, cut short or foreign."""
+    if not path.is_file():
+        raise ValueError(f"checkpoint file {str(path)!r} does not exist")
+    if not is_whole(path):
+        raise ValueError(f"{str(path)!r} is not a complete safetensors file (truncated, or of another format)")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} cannot be read as safetensors: {error}") from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a safetensors file has every byte that its header promises; reads the header only."""
+    try:
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            if not 2 <= header_bytes <= 100_000_000:
+                return False
+            header = json.loads(file.read(header_bytes))
+        ends = (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        return path.stat().st_size == 8 + header_bytes + max(ends, default=0)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return False
+
+
+def steps_on_disk(root: Path, files: tuple[str, ...]) -> list[int]:
+    """Steps of the complete checkpoints under `root`, ascending; each must hold all `files` whole."""
+    if not root.is_dir():
+        return []
+    found = [folder for folder in root.iterdir() if folder.is_dir() and folder.name.isdigit()]
+    return sorted(int(folder.name) for folder in found if all(is_whole(folder / file) for file in files))
+
+
+def remove_temporaries(root: Path) -> None:
+    """Remove what a killed writer left behind."""
+    for leftover in root.glob(f"{_TEMPORARY}*") if root.is_dir() else ():
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Load a state dict strictly; `ValueError` lists what is missing, unexpected or of another shape."""
+    own = module.state_dict()
+    missing = sorted(own.keys() - tensors.keys())
+    foreign = sorted(tensors.keys() - own.keys())
+    shapes = [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
+    if missing or foreign or shapes:
+        parts = (("missing", missing), ("unexpected", foreign), ("of another shape", sorted(shapes)))
+        told = "; ".join(f"{len(names)} {word}: {', '.join(names[:3])}" for word, names in parts if names)
+        raise ValueError(f"{origin} does not fit the model: {told}")
+    module.load_state_dict(dict(tensors))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,236 @@
+"""The run directory: where the verbs meet.
+
+config.json      canonical config          manifest.json   versions, data, parameters, one entry per session
+metrics.jsonl    loss against step         order.json      measured update order, where the scheme holds rows
+checkpoints/000001000/{model,ema,training}.safetensors
+scores/, samples/, analysis/               written by the other verbs
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaln.conditioning import Order, Part, initialise
+from adaln.config import RunConfig, canonical_json, config_hash, differing_fields, from_dict, to_dict
+from adaln.data import Batches, Dataset, load
+from adaln.models import build
+from adaln.processes import build as build_process
+from adaln.registry import nearest
+from adaln.rng import generator
+from adaln.runs.checkpoints import (
+    atomic_folder,
+    load_into,
+    load_tensors,
+    remove_temporaries,
+    save_tensors,
+    steps_on_disk,
+    write_atomically,
+)
+from adaln.runs.manifest import describe_data, describe_parameters, environment
+from adaln.runs.records import drop_from
+from adaln.runs.state import TrainState
+from adaln.types import DataSpec, Process
+
+FILES = ("model.safetensors", "ema.safetensors", "training.safetensors")
+
+
+class Run:
+    """One training run on disk: made by `create`, found again by `open`."""
+
+    def __init__(self, path: Path, config: RunConfig, device: torch.device | str = "cpu") -> None:
+        self.path = path
+        self.config = config
+        self.device = torch.device(device)
+
+    @classmethod
+    def create(
+        cls, config: RunConfig, root: Path = Path("runs"), out: Path | None = None, device: torch.device | str = "cpu"
+    ) -> "Run":
+        """The run of this config, in `root/NAME-HASH` or in `out`; an existing one is taken up where it stands.
+
+        Raises `ValueError` naming each field that differs from the config of an existing run; `steps` may grow.
+        """
+        run = cls(out or root / f"{config.name}-{config_hash(config)}", config, device)
+        run.check_fits()
+        if (run.path / "config.json").exists():
+            run.check_same(cls.open(run.path).config)
+        write_atomically(run.path / "config.json", canonical_json(to_dict(config)))
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str, device: torch.device | str = "cpu") -> "Run":
+        """The run in a folder; `ValueError` where there is none, with the nearest folder that is one."""
+        path = Path(path)
+        try:
+            row = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            return cls(path, from_dict(row), device)
+        except (FileNotFoundError, NotADirectoryError):
+            runs = [str(file.parent) for file in sorted(path.parent.glob("*/config.json"))]
+            raise ValueError(f"{str(path)!r} is not a run (no config.json){nearest(str(path), runs)}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{str(path / 'config.json')!r} is not the config of a run: {error}") from None
+
+    def check_fits(self) -> None:
+        """Build the network without memory: what does not fit is said before anything is written."""
+        with torch.device("meta"):
+            model = build(self.config.model, self.spec, torch.Generator())
+        initialise(model, self.config.scheme, torch.Generator())
+
+    def check_same(self, existing: RunConfig) -> None:
+        """`ValueError` where the run on disk has another config; more steps are no difference."""
+        differing = differing_fields(existing, self.config)
+        if existing.steps < self.config.steps:
+            differing = [line for line in differing if not line.startswith("steps:")]
+        if differing:
+            raise ValueError(f"run {str(self.path)!r} has another config: {'; '.join(differing)}")
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data, decoded; loading is cached by the data room."""
+        return load(self.config.data)
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the network is built for: from the manifest once there is one, so sampling needs no data."""
+        known = self.manifest.get("data")
+        return DataSpec(**known["spec"]) if known else self.dataset.spec
+
+    @cached_property
+    def process(self) -> Process:
+        """The diffusion process."""
+        return build_process(self.config.process)
+
+    def batches(self) -> Batches:
+        """Endless batches by (seed, step)."""
+        return Batches(self.dataset, self.config.batch_size, self.config.seed)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest, or an empty one before the first session."""
+        file = self.path / "manifest.json"
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return found
+
+    def new_model(self) -> nn.Module:
+        """The network as its scheme starts it."""
+        model = build(self.config.model, self.spec, generator("init", self.config.seed))
+        initialise(model, self.config.scheme, generator("scheme", self.config.seed))
+        return model.to(self.device)
+
+    def steps_saved(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        return steps_on_disk(self.path / "checkpoints", FILES)
+
+    def is_finished(self) -> bool:
+        """Whether the last checkpoint is there."""
+        return self.config.steps in self.steps_saved()
+
+    def folder(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.path / "checkpoints" / f"{step:09d}"
+
+    def resume_or_start(self) -> TrainState:
+        """The newest complete checkpoint's state, else a fresh one; opens a session in the manifest.
+
+        Raises `ValueError` where the data is not what the run began with.
+        """
+        state = TrainState(self.new_model(), self.config.optim)
+        remove_temporaries(self.path / "checkpoints")
+        saved = self.steps_saved()
+        if saved:
+            folder = self.folder(saved[-1])
+            state.load({Path(name).stem: load_tensors(folder / name) for name in FILES}, str(folder))
+        drop_from(self.path / "metrics.jsonl", state.step + 1)
+        self._open_session(state)
+        return state
+
+    def _open_session(self, state: TrainState) -> None:
+        manifest, data = self.manifest, describe_data(self.dataset)
+        began_with = manifest.get("data", data)["fingerprint"]
+        if began_with != data["fingerprint"]:
+            raise ValueError(
+                f"run {str(self.path)!r} began with data {began_with[:12]}, {self.config.data.path!r} now is"
+                f" {data['fingerprint'][:12]}: the images or labels have changed"
+            )
+        session = {"from_step": state.step, **environment(self.device)}
+        row = {
+            "data": data,
+            "parameters": describe_parameters(state.model, self.config.scheme),
+            "seed": self.config.seed,
+            "sessions": [*manifest.get("sessions", []), session],
+        }
+        write_atomically(self.path / "manifest.json", canonical_json(row))
+
+    def log_if_due(self, state: TrainState) -> None:
+        """A line of metrics.jsonl: mean loss since the last one, and the newest gradient norm."""
+        since = state.step % self.config.log_every or self.config.log_every
+        if since != self.config.log_every and state.step != self.config.steps:
+            return
+        state.check_finite()
+        row = {"step": state.step, "loss": state.loss_sum.item() / since, "grad_norm": state.grad_norm().item()}
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if since == self.config.log_every:
+            state.loss_sum.zero_()
+
+    def checkpoint_if_due(self, state: TrainState) -> None:
+        """Save at the chosen steps and at the end."""
+        if state.step % self.config.checkpoint_every == 0 or state.step == self.config.steps:
+            self.checkpoint(state)
+
+    def checkpoint(self, state: TrainState) -> None:
+        """Save atomically, then drop checkpoints beyond the newest `keep_checkpoints`; refuses what is not finite."""
+        state.check_finite()
+        folder = self.folder(state.step)
+        shutil.rmtree(folder, ignore_errors=True)  # there only if it was found incomplete
+        with atomic_folder(folder) as temporary:
+            for name, tensors in state.tensors().items():
+                save_tensors(temporary / f"{name}.safetensors", tensors, {"format": "pt", "step": str(state.step)})
+        keep = self.config.keep_checkpoints
+        for step in self.steps_saved()[:-keep] if keep else ():
+            shutil.rmtree(self.folder(step), ignore_errors=True)
+
+    def averaged_model(self, step: int | None = None) -> tuple[nn.Module, int]:
+        """The averaged (EMA) network of a checkpoint, the newest by default, and its step."""
+        saved = self.steps_saved()
+        if not saved or (step is not None and step not in saved):
+            wanted = "any step" if step is None else f"step {step}"
+            raise ValueError(
+                f"run {str(self.path)!r} has no complete checkpoint at {wanted}; it has: {saved or 'none'}"
+            )
+        step = saved[-1] if step is None else step
+        model = build(self.config.model, self.spec, generator("init", self.config.seed))
+        file = self.folder(step) / "ema.safetensors"
+        load_into(model, load_tensors(file), str(file))
+        return model.to(self.device).eval().requires_grad_(False), step
+
+    def save_order(self, order: Order) -> None:
+        """Keep a measured order: it is replayed, not measured again, after a resume."""
+        rows = [{"tensor": p.tensor, "start": p.start, "stop": p.stop, "opens": opens} for p, opens in order.items()]
+        write_atomically(self.path / "order.json", json.dumps(rows, indent=1) + "\n")
+
+    def saved_order(self) -> Order | None:
+        """The order kept by `save_order`, if any."""
+        file = self.path / "order.json"
+        if not file.exists():
+            return None
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        return {Part(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the run: a second process that wants to train it gets one clear line."""
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(f"run {str(self.path)!r} is being trained by another process") from None
+            yield

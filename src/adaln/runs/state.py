@@ -1,0 +1,92 @@
+"""What changes while a network trains: weights, their moving average, the optimiser, the step."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from adaln.config import OptimConfig
+from adaln.runs.checkpoints import load_into
+
+
+class NonFinite(ValueError):
+    """Loss or gradient is not finite; the message names the step and the first tensor that went wrong."""
+
+
+class TrainState:
+    """The state of one training run; `update` makes one step of it."""
+
+    def __init__(self, model: nn.Module, optim: OptimConfig) -> None:
+        self.model = model
+        self.ema = copy.deepcopy(model).requires_grad_(False)
+        self.step = 0
+        self.optim = optim
+        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.trained: list[Tensor] = list(self.named.values())
+        self.averaged: list[Tensor] = [dict(self.ema.named_parameters())[name] for name in self.named]
+        self.optimizer = torch.optim.AdamW(
+            self.named.values(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
+        )
+        device = next(model.parameters()).device
+        self.loss_sum = torch.zeros((), device=device)
+        """Sum of the losses since the last log step; in the checkpoint, so that a resumed log is the same log."""
+        self.norms = torch.zeros(1 + len(self.named), device=device)
+        """(loss, gradient norm per tensor) of the newest step, or of the first step that was not finite."""
+
+    def update(self, loss: Tensor) -> None:
+        """Clip, optimise, average, clear gradients: one step. No host-device synchronisation on an accelerator; on the
+        CPU, where looking is free, a step that is not finite raises `NonFinite` before it touches the weights."""
+        gradients = [p.grad for p in self.named.values() if p.grad is not None]
+        norms = torch.stack([loss.detach(), *torch._foreach_norm(gradients)])
+        self.norms = torch.where(torch.isfinite(self.norms).all(), norms, self.norms)
+        if self.norms.device.type == "cpu":
+            self.check_finite()
+        if self.optim.grad_clip:
+            scale = (self.optim.grad_clip / (self.grad_norm() + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(gradients, scale)
+        self.optimizer.step()
+        torch._foreach_lerp_(self.averaged, self.trained, 1 - self.optim.ema_decay)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss_sum += loss.detach()
+        self.step += 1
+
+    def grad_norm(self) -> Tensor:
+        """Euclidean norm of the whole gradient, before clipping."""
+        total: Tensor = torch.linalg.vector_norm(self.norms[1:])
+        return total
+
+    def check_finite(self) -> None:
+        """Raise `NonFinite` naming the first tensor that went wrong: the loss, else gradients from the head backwards.
+
+        Reads the device: on an accelerator call it at log steps and before a save.
+        """
+        finite = torch.isfinite(self.norms).tolist()
+        if all(finite):
+            return
+        backwards = list(zip(self.named, finite[1:], strict=True))[::-1]
+        bad = [name for name, good in backwards if not good]
+        raise NonFinite("the loss is not finite" if not finite[0] else f"the gradient of {bad[0]!r} is not finite")
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Everything to save, by file: the model, its average, and the optimiser's state by parameter name."""
+        moments = {
+            f"{key}/{name}": value for name, p in self.named.items() for key, value in self.optimizer.state[p].items()
+        }
+        training = {**moments, "step": torch.tensor(self.step), "loss_sum": self.loss_sum}
+        return {"model": self.model.state_dict(), "ema": self.ema.state_dict(), "training": training}
+
+    def load(self, files: Mapping[str, Mapping[str, Tensor]], origin: str) -> None:
+        """Put back what `tensors` gave; `ValueError` where it does not fit this model."""
+        load_into(self.model, files["model"], f"{origin}/model.safetensors")
+        load_into(self.ema, files["ema"], f"{origin}/ema.safetensors")
+        saved = dict(files["training"])
+        self.step = int(saved.pop("step"))
+        self.loss_sum.copy_(saved.pop("loss_sum"))
+        for key, value in saved.items():
+            kind, _, name = key.partition("/")
+            if name not in self.named:
+                raise ValueError(f"{origin}/training.safetensors holds the optimiser state of unknown tensor {name!r}")
+            parameter = self.named[name]
+            device = value.device if kind == "step" and not parameter.is_cuda else parameter.device
+            self.optimizer.state[parameter][kind] = value.to(device)

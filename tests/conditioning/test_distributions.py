@@ -1,0 +1,93 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaln.conditioning import DISTRIBUTIONS, Constant, Normal, Xavier
+from adaln.conditioning.distributions import (
+    Laplace,
+    Sign,
+    TruncatedNormal,
+    Uniform,
+    distribution_from_dict,
+    distribution_to_dict,
+)
+from adaln.rng import generator
+
+WITH_STD = (Normal, TruncatedNormal, Uniform, Laplace, Sign)
+EXAMPLES = (Constant(0.5), Normal(1e-3), Normal(1.0, -0.5), Xavier("slice"), *(cls(2e-3) for cls in WITH_STD))
+
+
+def draw(distribution, rows=400, columns=500, whole=(400, 500), seed=0):
+    tensor = torch.empty(rows, columns)
+    distribution.fill_(tensor, generator("test", seed), whole)
+    return tensor
+
+
+@pytest.mark.parametrize("cls", WITH_STD)
+def test_the_parameter_is_the_standard_deviation_whatever_the_family(cls):
+    tensor = draw(cls(1e-3))
+    # the std of 200,000 draws is known to about 0.4 % (5 sigma of the heaviest-tailed family, kurtosis 6)
+    assert tensor.std().item() == pytest.approx(1e-3, rel=0.013)
+    assert abs(tensor.mean().item()) < 5 * 1e-3 / 200_000**0.5
+
+
+def test_families_differ_in_shape():
+    kurtosis = {cls: ((t := draw(cls(1.0))) ** 4).mean().item() / t.var().item() ** 2 for cls in WITH_STD}
+    assert kurtosis[Sign] == pytest.approx(1, abs=0.01)
+    assert kurtosis[Uniform] == pytest.approx(1.8, abs=0.05)
+    assert kurtosis[Normal] == pytest.approx(3, abs=0.1)
+    assert kurtosis[Laplace] == pytest.approx(6, abs=0.4)
+    assert draw(TruncatedNormal(1.0)).abs().max() <= 2 / 0.8796
+
+
+def test_xavier_over_the_fused_matrix_is_narrower_than_over_the_slice():
+    width = 96
+    fused, sliced = (
+        draw(Xavier(over), width, width, (6 * width, width)).abs().max().item() for over in ("matrix", "slice")
+    )
+    assert fused == pytest.approx((6 / (7 * width)) ** 0.5, rel=1e-3)
+    assert sliced == pytest.approx((6 / (2 * width)) ** 0.5, rel=1e-3)
+    assert sliced / fused == pytest.approx(1.87, abs=0.01)
+
+
+def test_fan_power_scales_with_the_width():
+    assert draw(Normal(1.0, -0.5), whole=(6, 400)).std().item() == pytest.approx(1 / 20, rel=0.01)
+
+
+@given(st.sampled_from(EXAMPLES), st.integers(0, 3))
+def test_a_draw_depends_on_the_seed_alone(distribution, seed):
+    assert torch.equal(draw(distribution, 3, 4, (18, 4), seed), draw(distribution, 3, 4, (18, 4), seed))
+
+
+def test_no_global_generator_is_used():
+    before = torch.get_rng_state()
+    for distribution in EXAMPLES:
+        draw(distribution, 3, 4, (18, 4))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("distribution", EXAMPLES)
+def test_dictionaries_round_trip(distribution):
+    row = distribution_to_dict(distribution)
+    assert row["kind"] in DISTRIBUTIONS
+    assert distribution_from_dict(row) == distribution
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"kind": "norml", "std": 1e-3}, "nearest: 'normal'"),
+        ({"kind": "normal", "sdt": 1e-3}, "takes std, fan_power; got sdt"),
+        ({"kind": "normal"}, "got nothing"),
+        ({"kind": "normal", "std": -1.0}, "not a valid value"),
+        ({"kind": "normal", "std": float("nan")}, "not a valid value"),
+        ({"kind": "normal", "std": "wide"}, "not a valid value"),
+        ({"kind": "xavier", "over": "rows"}, "not a valid value"),
+        ({"std": 1e-3}, "unknown distribution"),
+    ],
+)
+def test_a_wrong_row_is_named_in_one_line(row, said):
+    with pytest.raises(ValueError, match=said) as error:
+        distribution_from_dict(row)
+    assert "\n" not in str(error.value)
