@@ -22,6 +22,7 @@ from adaln.conditioning import Order, Part, initialise
 from adaln.config import RunConfig, canonical_json, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.models import build
+from adaln.processes import Gaussian, Interpolant
 from adaln.processes import build as build_process
 from adaln.registry import nearest
 from adaln.rng import generator
@@ -37,7 +38,7 @@ from adaln.runs.checkpoints import (
 from adaln.runs.manifest import describe_data, describe_parameters, environment
 from adaln.runs.records import drop_from
 from adaln.runs.state import TrainState
-from adaln.types import DataSpec, Process
+from adaln.types import DataSpec
 
 FILES = ("model.safetensors", "ema.safetensors", "training.safetensors")
 
@@ -104,7 +105,7 @@ class Run:
         return DataSpec(**known["spec"]) if known else self.dataset.spec
 
     @cached_property
-    def process(self) -> Process:
+    def process(self) -> Gaussian | Interpolant:
         """The diffusion process."""
         return build_process(self.config.process)
 
