@@ -13,6 +13,7 @@ from adaln.report.figures import (
     Ridge,
     Series,
 )
+from adaln.report.folder import page_markdown, write_report, write_table
 from adaln.report.html import html, write_page
 from adaln.report.page import Block, Command, Facts, Page, Section
 from adaln.report.pictures import picture, write_figure
@@ -46,8 +47,11 @@ __all__ = [
     "html",
     "json_text",
     "markdown",
+    "page_markdown",
     "picture",
     "terminal",
     "write_figure",
     "write_page",
+    "write_report",
+    "write_table",
 ]

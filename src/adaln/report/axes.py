@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from adaln.report.figures import Axis, Numbers
 from adaln.report.palette import Theme
@@ -15,7 +15,6 @@ from adaln.report.tables import Number
 
 MAX_DECADES = 6
 """A symlog axis whose linear part is chosen here shows at most so many decades on each side of it."""
-_TICKS_PER_SIDE = 3
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -40,35 +39,37 @@ def dress(ax: Axes, theme: Theme) -> None:
     ax.set_facecolor("none")
     ax.set_axisbelow(True)
     ax.grid(visible=True, color=theme.grid, linewidth=0.6)
-    ax.tick_params(colors=theme.muted, labelcolor=theme.ink, length=3, width=0.6)
+    ax.tick_params(which="both", colors=theme.muted, labelcolor=theme.ink, length=3, width=0.6)
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(theme.muted)
         spine.set_linewidth(0.6)
 
 
-def scale_axis(ax: Axes, which: Literal["x", "y"], axis: Axis, values: Float[np.ndarray, "n"]) -> None:
-    """Gives one axis of `ax` its scale, label, and ticks that fit the values shown on it."""
+def scale_axis(
+    ax: Axes, which: Literal["x", "y"], axis: Axis, values: Float[np.ndarray, "n"], sharing: int = 1
+) -> None:
+    """Gives one axis of `ax`, one of `sharing` side by side, its scale, its label, and ticks that fit its values."""
     values = values[np.isfinite(values)]
     part = ax.xaxis if which == "x" else ax.yaxis
     (ax.set_xlabel if which == "x" else ax.set_ylabel)(axis.text)
     set_scale = ax.set_xscale if which == "x" else ax.set_yscale
     match axis.scale:
         case "linear":
-            part.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-            part.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
+            part.set_major_locator(MaxNLocator(6 if sharing == 1 else 4, steps=[1, 2, 2.5, 5, 10]))
         case "log":
             set_scale("log")
             wide = len(values) > 0 and values.max() >= 50 * values.min()
             part.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
-            part.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
             part.set_minor_formatter(NullFormatter())
         case "symlog":
             linear_below = axis.linear_below or smallest_magnitude(values)
-            set_scale("symlog", linthresh=linear_below, linscale=1)
-            part.set_major_locator(FixedLocator(symlog_ticks(values, linear_below)))
-            part.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
-            part.set_minor_locator(NullLocator())
+            set_scale("symlog", linthresh=linear_below)
+            ticks = symlog_ticks(values, linear_below)
+            part.set_minor_locator(FixedLocator(ticks))
+            part.set_major_locator(FixedLocator(_thinned(ticks, part.get_transform().transform(ticks), 0.06 * sharing)))
+            part.set_minor_formatter(NullFormatter())
+    part.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
 
 
 def smallest_magnitude(values: Iterable[Number]) -> float:
@@ -78,7 +79,7 @@ def smallest_magnitude(values: Iterable[Number]) -> float:
 
 
 def symlog_ticks(values: Float[np.ndarray, "n"], linear_below: Number) -> list[float]:
-    """0 and a few powers of ten on each side that has values; the ends themselves where no power lies between."""
+    """0 and the powers of ten on each side that has values; the ends themselves where no power lies between."""
     ticks = {0.0}
     for sign in (-1.0, 1.0):
         end = float((sign * values).max(initial=0))
@@ -89,8 +90,17 @@ def symlog_ticks(values: Float[np.ndarray, "n"], linear_below: Number) -> list[f
 
 def _powers(low: float, high: float) -> list[float]:
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    stride = max(1, math.ceil((last - first + 1) / _TICKS_PER_SIDE))
-    return [10.0**k for k in range(last, first - 1, -stride)] or [high]
+    return [10.0**k for k in range(first, last + 1)] or [high]
+
+
+def _thinned(ticks: list[float], places: Float[np.ndarray, "n"], gap: float) -> list[float]:
+    """Of sorted ticks 0 and, from the ends inwards, those that keep `gap` (share of the axis) between their labels."""
+    gap *= float(places[-1] - places[0])
+    kept = [(0.0, 0.0)]
+    for tick, place in sorted(zip(ticks, places.tolist(), strict=True), key=lambda pair: -abs(pair[1])):
+        if all(abs(place - other) >= gap for _, other in kept):
+            kept.append((tick, place))
+    return sorted(tick for tick, _ in kept)
 
 
 def tick_text(value: Number) -> str:

@@ -45,9 +45,12 @@ def _look(i: int, theme: Theme) -> dict[str, Any]:
     return {"color": theme.series[i % len(theme.series)], "marker": MARKERS[i % len(MARKERS)]}
 
 
-def _legend(canvas: Canvas, ax: Axes, count: int) -> None:
-    if count > 1:
-        canvas.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=min(count, 5), frameon=False)
+def _legend(ax: Axes, names: list[str]) -> None:
+    """Above the axes: in one row where there is room, else in columns for the longest name; none for one series."""
+    if len(names) > 1:
+        entries = [0.5 + 0.075 * len(name) for name in names]
+        ncols = len(names) if sum(entries) < WIDTH - 0.5 else max(1, int(WIDTH / max(entries)))
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=ncols, frameon=False)
 
 
 def _lines(canvas: Canvas, data: Lines, theme: Theme) -> None:
@@ -61,7 +64,7 @@ def _lines(canvas: Canvas, data: Lines, theme: Theme) -> None:
     for i, series in enumerate(data.series):
         _curve(ax, series, _look(i, theme) | {"linestyle": DASHES[i % len(DASHES)]})
     say_if_empty(ax, ys, theme)
-    _legend(canvas, ax, len(data.series))
+    _legend(ax, [series.name for series in data.series])
 
 
 def _curve(ax: Axes, series: Series, look: dict[str, Any]) -> None:
@@ -89,9 +92,9 @@ def _intervals(canvas: Canvas, data: Intervals, theme: Theme) -> None:
     ax.set_ylim(len(data.categories) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
     if np.nanmin(values, initial=0) < 0 < np.nanmax(values, initial=0):
-        ax.axvline(0, color=theme.muted, linewidth=0.8)
+        ax.axvline(0, color=theme.muted, linewidth=0.8, zorder=1.5)
     say_if_empty(ax, values, theme)
-    _legend(canvas, ax, len(data.groups))
+    _legend(ax, [group.name for group in data.groups])
 
 
 def _interval_row(

@@ -134,8 +134,9 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Histograms:
-    """Ridgelines: panels with a common value axis. Area is share of values per unit of the axis as drawn;
-    every ridge is scaled to its own peak, so that widths compare across ridges and heights do not."""
+    """Ridgelines: panels with a common value axis. Height is the density of values (per unit of value, on a symlog axis
+    too: a bell stays a bell), scaled to each ridge's peak: widths compare across ridges, heights do not.
+    A spike, for values that are all alike, is as high as their share."""
 
     title: str
     caption: str

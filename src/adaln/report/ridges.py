@@ -9,17 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure as Canvas
 
-from adaln.report.axes import array, dress, say_if_empty, scale_axis
+from adaln.report.axes import array, dress, say_if_empty, scale_axis, tick_text
 from adaln.report.figures import Axis, Histograms, Panel, Ridge
 from adaln.report.palette import WIDTH, Theme
 
 RIDGE_HEIGHT = 0.9
 """Of a ridge's peak, in units of the distance between ridges: below 1, so that no ridge hides another."""
+BINS_ACROSS = 80
 
 
 def draw_histograms(canvas: Canvas, data: Histograms, theme: Theme) -> None:
     """Fills `canvas` with the panels of `data`."""
-    columns = max(1, min(data.columns, len(data.panels)))
+    columns = min(data.columns, len(data.panels)) or 1
     rows = max(1, -(-len(data.panels) // columns))
     most = max((len(panel.ridges) for panel in data.panels), default=1)
     canvas.set_size_inches(max(WIDTH, 2.9 * columns), 0.5 + rows * (0.4 + 0.34 * most))
@@ -29,15 +30,28 @@ def draw_histograms(canvas: Canvas, data: Histograms, theme: Theme) -> None:
     axis = Axis("", "", data.x.scale, data.x.linear_below or typical_magnitude(ridges))
     for i, ax in enumerate(axes.flat):
         dress(ax, theme)
-        scale_axis(ax, "x", axis, ends)
+        scale_axis(ax, "x", axis, ends, sharing=columns)
         ax.set_visible(i < len(data.panels) or i == 0)
+        ax.tick_params(axis="x", labelsize=7.5)
         ax.tick_params(labelbottom=i + columns >= len(data.panels))
+    _frame(axes.flat[0], ends)
     for i, panel in enumerate(data.panels):
         _panel(axes.flat[i], panel, theme)
         if i % columns and _labels(panel) == _labels(data.panels[i - 1]):
             axes.flat[i].tick_params(labelleft=False)
-    canvas.supxlabel(data.x.text, fontsize=9)
+    linear = f", linear within ±{tick_text(axis.linear_below or 0)}" if axis.scale == "symlog" else ""
+    canvas.supxlabel(data.x.text + linear, fontsize=9)
     say_if_empty(axes.flat[0], ends, theme)
+
+
+def _frame(ax: Axes, ends: Float[np.ndarray, "n"]) -> None:
+    """Shows the range that holds values, with a margin that is even on the axis as drawn."""
+    if not len(ends):
+        return
+    transform = ax.xaxis.get_transform()
+    low, high = transform.transform(np.array([ends.min(), ends.max()]))
+    margin = 0.04 * (high - low) or 0.5 * abs(low) or 1.0
+    ax.set_xlim(*transform.inverted().transform(np.array([low - margin, high + margin])))
 
 
 def _labels(panel: Panel) -> list[str]:
@@ -58,15 +72,30 @@ def _panel(ax: Axes, panel: Panel, theme: Theme) -> None:
 
 def _ridge(ax: Axes, ridge: Ridge, floor: int, colour: str) -> None:
     edges, counts = array(ridge.edges), array(ridge.counts)
-    widths = np.diff(ax.xaxis.get_transform().transform(edges))
-    spikes = (widths <= 0) & (counts > 0)
-    density = np.divide(counts, widths, out=np.zeros_like(counts), where=widths > 0)
+    total = counts.sum() or 1
+    spike = (np.diff(edges) == 0) & (counts > 0)
+    ax.vlines(edges[:-1][spike], floor, floor + RIDGE_HEIGHT * counts[spike] / total, color=colour, linewidth=2)
+    edges, counts = _visible_bins(ax, edges, counts)
+    density = counts / np.diff(edges)
     tops = floor + RIDGE_HEIGHT * density / (density.max(initial=0) or 1)
     first, last = occupied_bins(counts)
     ax.axhline(floor, color=colour, linewidth=0.6)
     look: dict[str, Any] = {"facecolor": to_rgba(colour, 0.3), "edgecolor": colour, "linewidth": 1}
     ax.stairs(tops[first:last], edges[first : last + 1], baseline=floor, fill=True, **look)
-    ax.vlines(edges[:-1][spikes], floor, floor + RIDGE_HEIGHT, color=colour, linewidth=2)
+
+
+def _visible_bins(
+    ax: Axes, edges: Float[np.ndarray, "edges"], counts: Float[np.ndarray, "bins"]
+) -> tuple[Float[np.ndarray, "fewer_edges"], Float[np.ndarray, "fewer_bins"]]:
+    """Joins neighbours that are too narrow to be seen: a density of few counts in tiny bins is noise."""
+    wide = np.diff(edges) > 0
+    edges, counts = np.append(edges[:1], edges[1:][wide]), counts[wide]
+    if not len(counts):
+        return edges, counts
+    places = ax.xaxis.get_transform().transform(np.append(edges, ax.get_xlim()))
+    cells = np.round(places[:-2] / (places[-1] - places[-2]) * BINS_ACROSS)
+    starts = np.flatnonzero(np.append(True, np.diff(cells[:-1]) > 0))
+    return edges[np.append(starts, len(counts))], np.add.reduceat(counts, starts)
 
 
 def occupied_bins(counts: Float[np.ndarray, "bins"]) -> tuple[int, int]:
@@ -82,10 +111,10 @@ def occupied(ridge: Ridge) -> list[float]:
 
 
 def typical_magnitude(ridges: Sequence[Ridge]) -> float:
-    """The median over ridges of their median |value|: inside it a symlog axis is linear, so that a usual ridge keeps
-    its shape, a narrow one is a needle and a wide one shows its tails."""
+    """The median over ridges of their median |value|, to one digit. Inside it a symlog axis is linear: a usual
+    ridge keeps its shape, a narrow one is a needle, a wide one shows its tails."""
     medians = [m for m in map(_median_magnitude, ridges) if m > 0]
-    return float(np.median(medians)) if medians else 1.0
+    return float(f"{np.median(medians):.1g}") if medians else 1.0
 
 
 def _median_magnitude(ridge: Ridge) -> float:

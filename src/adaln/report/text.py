@@ -50,11 +50,11 @@ def terminal(table: Table) -> "Group":
 def markdown(table: Table) -> str:
     """The table in GitHub's Markdown, its title in bold above it and its notes beneath."""
     rule = ["---:" if align == "right" else ":---" for align in table.aligns()]
-    heading = [_escaped(c.heading) for c in table.columns]
+    heading = [escaped(c.heading) for c in table.columns]
     rows = [[_markdown_cell(c, k) for c, k in pairs(table, row)] for row in table.rows]
     lines = ["| " + " | ".join(row) + " |" for row in [heading, rule, *rows]]
-    notes = [part for note in (*table.notes, *table.footnotes) for part in ("", _escaped(note))]
-    return "\n".join([f"**{_escaped(table.title)}**", "", *lines, *notes]) + "\n"
+    notes = [part for note in (*table.notes, *table.footnotes) for part in ("", escaped(note))]
+    return "\n".join([f"**{escaped(table.title)}**", "", *lines, *notes]) + "\n"
 
 
 def csv_text(table: Table) -> str:
@@ -78,9 +78,9 @@ def _csv_cells(value: Value, wide: bool) -> tuple[str | Number | None, ...]:
 
 def _markdown_cell(cell: Cell, column: Column) -> str:
     quote = _MARKDOWN_QUOTES.get(mark_of(cell), "")
-    return f"{quote}{_escaped(marked_text(cell, column))}{quote}"
+    return f"{quote}{escaped(marked_text(cell, column))}{quote}"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that Markdown shows as it is: its signs escaped, its line breaks spaces."""
-    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", re.sub(r"\s+", " ", text))
