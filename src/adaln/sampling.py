@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +13,10 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from adaln.data import to_uint8
+from adaln.files import write_atomically
 from adaln.processes import Guidance, SamplerConfig, count_updates, guided, solve, solver_name
 from adaln.rng import generator
-from adaln.runs import Run, write_atomically
+from adaln.runs import Run
 from adaln.types import Draw
 
 Progress = Callable[[int], None]
@@ -58,7 +60,6 @@ def sample(run: Run, config: SampleConfig, step: int | None = None, progress: Pr
     """Draw images from the averaged weights of a run's checkpoint (the newest by default)."""
     model, step = run.averaged_model(step)
     spec, process = run.spec, run.process
-    null_label = spec.num_classes if spec.num_classes and run.config.model.class_dropout_prob else None
     labels = choose_labels(config, spec.num_classes)
     images = []
     for start in range(0, config.num_images, config.batch_size):
@@ -66,7 +67,7 @@ def sample(run: Run, config: SampleConfig, step: int | None = None, progress: Pr
         y = torch.from_numpy(labels[start : indices.stop]).to(run.device) if spec.num_classes else None
         draw = seeded_draw(config.seed, indices, (spec.channels, spec.height, spec.width), run.device)
         x = draw()
-        for x in solve(process, guided(model, y, null_label, config.guidance), x, draw, config.sampler):  # noqa: B007, B020
+        for x in solve(process, guided(model, y, run.null_label, config.guidance), x, draw, config.sampler):  # noqa: B007, B020
             if progress:
                 progress(len(indices))
         images.append(to_uint8(x).permute(0, 2, 3, 1).cpu().numpy())
@@ -123,8 +124,6 @@ def provenance(run: Run, config: SampleConfig, step: int) -> dict[str, Any]:
 
 def save_samples(samples: Samples, path: Path) -> None:
     """ADM's npz (`arr_0` uint8 NHWC, `arr_1` labels) with its provenance beside it, both written atomically."""
-    from io import BytesIO
-
     buffer = BytesIO()
     np.savez(buffer, arr_0=samples.images, arr_1=samples.labels)
     write_atomically(path, buffer.getvalue())

@@ -53,13 +53,13 @@ def batch_loss(run: Run, model: nn.Module, batches: Batches, step: int) -> Float
     rng = generator("train", run.config.seed, batches.rank, step, device=run.device)
     x, y = batches.at(step)
     x, y = x.to(run.device), None if y is None else y.to(run.device)
-    y = drop_labels(y, run.spec.num_classes, run.config.model.class_dropout_prob, rng)
+    y = drop_labels(y, run.null_label, run.config.model.class_dropout_prob, rng)
     return run.process.loss(model, x, y, rng)
 
 
-def drop_labels(y: Labels | None, null_label: int, probability: float, rng: torch.Generator) -> Labels | None:
+def drop_labels(y: Labels | None, null_label: int | None, probability: float, rng: torch.Generator) -> Labels | None:
     """Labels with each replaced by the null class with the given probability (classifier-free guidance's dropout)."""
-    if y is None or not probability:
+    if y is None or null_label is None:
         return y
     dropped = torch.rand(y.shape, generator=rng, device=y.device) < probability
     return torch.where(dropped, null_label, y)

@@ -1,6 +1,6 @@
 """Run directories: config, manifest, metrics, checkpoints."""
 
-from adaln.runs.checkpoints import atomic_folder, is_whole, load_into, load_tensors, save_tensors, write_atomically
+from adaln.runs.checkpoints import is_whole, load_into, load_tensors, save_tensors
 from adaln.runs.directory import Run
 from adaln.runs.records import drop_from, read_records
 from adaln.runs.state import NonFinite, TrainState
@@ -9,12 +9,10 @@ __all__ = [
     "NonFinite",
     "Run",
     "TrainState",
-    "atomic_folder",
     "drop_from",
     "is_whole",
     "load_into",
     "load_tensors",
     "read_records",
     "save_tensors",
-    "write_atomically",
 ]

@@ -1,52 +1,16 @@
 """Checkpoints on disk: a folder of safetensors files that is either complete or not there.
 
-A checkpoint is written under a temporary name, every file and the folder are synced, then renamed: a kill or a full
-disk at any moment leaves the checkpoints before it untouched. Nothing here is ever unpickled.
+Nothing here is ever unpickled.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-
-_TEMPORARY = ".tmp-"
-
-
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends well, and is removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{_TEMPORARY}{path.name}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.iterdir():
-            _sync(file)
-        _sync(temporary)
-        temporary.rename(path)
-        _sync(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace the file `path` by `content`, synced to disk: readers see the old or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        _sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -92,15 +56,6 @@ def steps_on_disk(root: Path, files: tuple[str, ...]) -> list[int]:
     return sorted(int(folder.name) for folder in found if all(is_whole(folder / file) for file in files))
 
 
-def remove_temporaries(root: Path) -> None:
-    """Remove what a killed writer left behind."""
-    for leftover in root.glob(f"{_TEMPORARY}*") if root.is_dir() else ():
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
 def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
     """Load a state dict strictly; `ValueError` lists what is missing, unexpected or of another shape."""
     own = module.state_dict()
@@ -112,11 +67,3 @@ def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: st
         told = "; ".join(f"{len(names)} {word}: {', '.join(names[:3])}" for word, names in parts if names)
         raise ValueError(f"{origin} does not fit the model: {told}")
     module.load_state_dict(dict(tensors))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,20 +21,13 @@ from torch import nn
 from adaln.conditioning import Order, Part, initialise
 from adaln.config import RunConfig, canonical_json, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
-from adaln.models import build
+from adaln.files import atomic_folder, remove_temporaries, write_atomically
+from adaln.models import build, null_label, skeleton
 from adaln.processes import Gaussian, Interpolant
 from adaln.processes import build as build_process
 from adaln.registry import nearest
 from adaln.rng import generator
-from adaln.runs.checkpoints import (
-    atomic_folder,
-    load_into,
-    load_tensors,
-    remove_temporaries,
-    save_tensors,
-    steps_on_disk,
-    write_atomically,
-)
+from adaln.runs.checkpoints import load_into, load_tensors, save_tensors, steps_on_disk
 from adaln.runs.manifest import describe_data, describe_parameters, environment
 from adaln.runs.records import drop_from
 from adaln.runs.state import TrainState
@@ -81,9 +74,14 @@ class Run:
 
     def check_fits(self) -> None:
         """Build the network without memory: what does not fit is said before anything is written."""
-        with torch.device("meta"):
-            model = build(self.config.model, self.spec, torch.Generator())
-        initialise(model, self.config.scheme, torch.Generator())
+        config = self.config
+        if config.model.outputs_per_channel != config.process.outputs_per_channel:
+            raise ValueError(
+                f"the process needs {config.process.outputs_per_channel} output(s) per channel, the model gives"
+                f" {config.model.outputs_per_channel}: set model.learn_sigma as the process learns its variance or not"
+                " (a flow takes a SiT)"
+            )
+        initialise(skeleton(config.model, self.spec), config.scheme, torch.Generator())
 
     def check_same(self, existing: RunConfig) -> None:
         """`ValueError` where the run on disk has another config; more steps are no difference."""
@@ -108,6 +106,11 @@ class Run:
     def process(self) -> Gaussian | Interpolant:
         """The diffusion process."""
         return build_process(self.config.process)
+
+    @property
+    def null_label(self) -> int | None:
+        """The label that stands for "no class"; None where the network has no such row."""
+        return null_label(self.config.model, self.spec)
 
     def batches(self) -> Batches:
         """Endless batches by (seed, step)."""

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adaln.runs.checkpoints import write_atomically
+from adaln.files import write_atomically
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
