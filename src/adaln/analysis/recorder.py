@@ -1,0 +1,112 @@
+"""Distributions over a run: what gate, scale and shift look like at a few steps of the training, as it happens."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from math import isfinite, sqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaln.analysis.distributions import Histogram, Moments, moments, std_histogram
+from adaln.analysis.groups import Group, groups_of
+from adaln.analysis.sketch import Sketch, sketch
+from adaln.conditioning import Site, find_sites
+from adaln.runs import drop_from, read_records
+
+LOG_SPACED_STEPS = (
+    *(0, 1, 2, 3, 5, 10, 20, 50, 100, 160, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000),
+    *(100_000, 200_000, 400_000, 500_000, 800_000, 1_000_000),
+)
+"""Roughly 1, 2, 5 per decade, and the paper's own 160, 10K, 50K, 200K, 400K and 800K."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRecord:
+    """One group at one step: its weights after `step` updates, and the gradient that the next update uses."""
+
+    step: int
+    group: Group
+    moments: Moments
+    histogram: Histogram
+    gradient_norm: float | None
+    """Euclidean, over the rows of weights and biases; None where a gradient is missing or not finite."""
+
+
+class Recorder:
+    """A hook that appends the distributions of every role, over all blocks and per block, to a JSON Lines file.
+
+    One line per recorded step. It reads parameters and gradients between backward and the optimiser, so the network
+    has no hooks inside, and a step that is not recorded costs one set look-up. Resumed at step s, it first drops the
+    lines of step s and later, and a line that a kill has torn. One rank only should have one.
+    """
+
+    def __init__(self, path: Path, steps: tuple[int, ...] = LOG_SPACED_STEPS) -> None:
+        self.path = path
+        self.steps = frozenset(steps)
+        self._is_first = True
+
+    def __call__(self, step: int, model: nn.Module) -> None:
+        """Record this step if it is one of `steps`."""
+        if self._is_first:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            drop_from(self.path, step)
+            self._is_first = False
+        if step in self.steps:
+            records = [_to_row(record) for record in observe(step, dict(model.named_parameters()))]
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "records": records}, allow_nan=False) + "\n")
+
+
+def read_recording(path: Path) -> list[RoleRecord]:
+    """All that a `Recorder` wrote, in the order of steps; edges have seven digits."""
+    return [_from_row(line["step"], row) for line in read_records(path) for row in line["records"]]
+
+
+@torch.no_grad()
+def observe(step: int, parameters: Mapping[str, Tensor]) -> list[RoleRecord]:
+    """Every role over all blocks, every role in every block, and the final layer, at this moment."""
+    sketches: dict[Group, Sketch] = defaultdict(Sketch)
+    squares: dict[Group, list[Tensor | None]] = defaultdict(list)
+    for site in find_sites(parameters):
+        values = sketch(parameters[site.tensors()[0]][site.rows])
+        gradients = _gradient_squares(site, parameters)
+        for group in groups_of(site, by_branch=False):
+            sketches[group] += values
+            squares[group] += gradients
+    ordered = sorted(sketches, key=lambda group: (group.depth is not None, group.depth or 0))
+    return [
+        RoleRecord(step, group, moments(sketches[group]), std_histogram(sketches[group]), _norm(squares[group]))
+        for group in ordered
+    ]
+
+
+def _gradient_squares(site: Site, parameters: Mapping[str, Tensor]) -> list[Tensor | None]:
+    gradients = (parameters[name].grad for name in site.tensors())
+    return [None if g is None else g[site.rows].double().square().sum() for g in gradients]
+
+
+def _norm(squares: list[Tensor | None]) -> float | None:
+    present = [square for square in squares if square is not None]
+    if len(present) < len(squares):
+        return None
+    norm = sqrt(float(torch.stack(present).sum())) if present else 0.0
+    return norm if isfinite(norm) else None
+
+
+def _to_row(record: RoleRecord) -> dict[str, Any]:
+    edges = tuple(float(f"{edge:.7g}") for edge in record.histogram.edges)
+    row = asdict(replace(record, histogram=replace(record.histogram, edges=edges)))
+    del row["step"]
+    return row
+
+
+def _from_row(step: int, row: Mapping[str, Any]) -> RoleRecord:
+    histogram = {**row["histogram"], "edges": tuple(row["histogram"]["edges"])}
+    histogram["counts"] = tuple(histogram["counts"])
+    return RoleRecord(
+        step, Group(**row["group"]), Moments(**row["moments"]), Histogram(**histogram), row["gradient_norm"]
+    )
