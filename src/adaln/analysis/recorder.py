@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from math import isfinite, sqrt
 from pathlib import Path
 from typing import Any
@@ -98,10 +98,14 @@ def _norm(squares: list[Tensor | None]) -> float | None:
 
 
 def _to_row(record: RoleRecord) -> dict[str, Any]:
-    edges = tuple(float(f"{edge:.7g}") for edge in record.histogram.edges)
-    row = asdict(replace(record, histogram=replace(record.histogram, edges=edges)))
-    del row["step"]
-    return row
+    histogram = {field.name: getattr(record.histogram, field.name) for field in fields(Histogram)}  # asdict would copy
+    histogram["edges"] = [float(f"{edge:.7g}") for edge in record.histogram.edges]
+    return {
+        "group": asdict(record.group),
+        "moments": asdict(record.moments),
+        "histogram": histogram,
+        "gradient_norm": record.gradient_norm,
+    }
 
 
 def _from_row(step: int, row: Mapping[str, Any]) -> RoleRecord:
