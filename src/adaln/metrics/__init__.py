@@ -1,0 +1,32 @@
+"""Scores of generated images: features of two sets, and what their distance is."""
+
+from adaln.metrics.classifier import LabelledImages, classifier_extractor
+from adaln.metrics.collection import Origin, Statistics, collect
+from adaln.metrics.evaluation import Scores, compare, evaluate, statistics
+from adaln.metrics.extractors import EXTRACTORS, load_extractor
+from adaln.metrics.features import Extractor, Features, function_extractor
+from adaln.metrics.images import open_images
+from adaln.metrics.measures import METRICS, Score
+from adaln.metrics.statistics_files import load_statistics, save_statistics
+
+__all__ = [
+    "EXTRACTORS",
+    "METRICS",
+    "Extractor",
+    "Features",
+    "LabelledImages",
+    "Origin",
+    "Score",
+    "Scores",
+    "Statistics",
+    "classifier_extractor",
+    "collect",
+    "compare",
+    "evaluate",
+    "function_extractor",
+    "load_extractor",
+    "load_statistics",
+    "open_images",
+    "save_statistics",
+    "statistics",
+]

@@ -1,0 +1,198 @@
+"""A small classifier trained once on the data set itself: features for data that Inception knows nothing of."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from adaln.metrics.features import Extractor, Features
+from adaln.rng import generator
+
+NAME = "dataset-classifier"
+LABEL = "dataset-classifier features, not comparable with Inception FID"
+DIM = 64
+"""Penultimate features."""
+SIDE = 32
+"""Larger images are averaged down to at most this side: the classifier judges shapes, at a cost any CPU affords."""
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 30, 400, 4000
+BATCH, PEAK_LR = 128, 4e-3
+HELD_OUT = 0.1
+GRID = 4
+"""The last feature map is averaged to GRID x GRID and flattened: where a stroke is matters."""
+VERSION = 1
+"""Part of every cache key: raise it when training changes."""
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImages:
+    """What the classifier learns from."""
+
+    images: UInt8[np.ndarray, "N C H W"]
+    labels: Int64[np.ndarray, "N"]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or min(self.images.shape[2:]) < 8:
+            got = f"{self.images.dtype} {self.images.shape}"
+            raise ValueError(f"dataset-classifier: got images {got}, expected uint8 (N, C, H, W) of side 8 or more")
+        if len(self.labels) != len(self.images):
+            raise ValueError(f"dataset-classifier: got {len(self.labels)} labels for {len(self.images)} images")
+        if len(np.unique(self.labels)) < 2:
+            raise ValueError(
+                "dataset-classifier needs labels of at least 2 classes and the data has none; use features 'inception'"
+            )
+
+    def fingerprint(self) -> str:
+        """SHA-256 over pixels, labels and everything in this file that shapes the result."""
+        recipe = (VERSION, DIM, SIDE, GRID, EPOCHS, FEWEST_STEPS, MOST_STEPS, BATCH, PEAK_LR, HELD_OUT)
+        digest = hashlib.sha256(repr((recipe, self.images.shape)).encode())
+        digest.update(np.ascontiguousarray(self.labels.astype("<i8")).data)
+        for start in range(0, len(self.images), 1024):  # in pieces: the set may be memory-mapped
+            digest.update(np.ascontiguousarray(self.images[start : start + 1024]).data)
+        return digest.hexdigest()
+
+
+def classifier_extractor(
+    data: LabelledImages, cache: Path, progress: Callable[[str, int, int], None] | None = None
+) -> Extractor:
+    """The extractor for `data`: read from `cache`, else trained (seconds on one core for the digits) and put there.
+
+    Pool features are the 64 penultimate activations, probabilities the softmax. The result is a function of the data
+    alone, up to the rounding of the machine that trained it; the fingerprint is that of the weights.
+    """
+    path = cache / f"classifier-{data.fingerprint()[:32]}.safetensors"
+    if not path.is_file():
+        weights, accuracy = train(data, progress)
+        _write_atomically(path, weights, accuracy)
+    weights, accuracy = _read(path)
+    details = {"held_out_accuracy": accuracy, "num_training_images": len(data.images), "dim": DIM}
+    return Extractor(NAME, LABEL, _weights_hash(weights), partial(_features, weights), details)
+
+
+def train(
+    data: LabelledImages, progress: Callable[[str, int, int], None] | None = None
+) -> tuple[dict[str, Tensor], float]:
+    """Weights after 30 epochs, at least 400 and at most 4,000 steps (AdamW, one cycle); accuracy on a held-out tenth.
+
+    Training images are shifted by up to one pixel in each direction.
+    """
+    classes, labels = np.unique(data.labels, return_inverse=True)
+    y = torch.from_numpy(labels).long()
+    order = torch.randperm(len(y), generator=generator(NAME, "split"))
+    num_held_out = max(1, round(HELD_OUT * len(y)))
+    held_out, training = order[:num_held_out], order[num_held_out:]
+    num_steps = min(max(EPOCHS * len(training) // BATCH, FEWEST_STEPS), MOST_STEPS)
+    weights = initial_weights(data.images.shape[1], data.images.shape[2:], len(classes))
+    optimiser = torch.optim.AdamW(weights.values(), lr=PEAK_LR, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_LR, total_steps=num_steps)
+    for step in range(num_steps):
+        rng = generator(NAME, "step", step)
+        chosen = training[torch.randint(len(training), (BATCH,), generator=rng)]
+        x = _shifted(_pixels(torch.from_numpy(data.images[chosen.numpy()])), rng)
+        loss = F.cross_entropy(forward(weights, x)[1], y[chosen])
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        if progress:
+            progress("training the classifier", step + 1, num_steps)
+    weights = {name: tensor.detach() for name, tensor in weights.items()}
+    return weights, _accuracy(weights, data.images, y, held_out)
+
+
+def initial_weights(channels: int, side: tuple[int, ...], num_classes: int) -> dict[str, Tensor]:
+    """A stem and one strided stage per halving until the grid is about GRID wide, then two linear layers."""
+    rng = generator(NAME, "weights")
+    stages = max(1, (min(*side, SIDE) - 1).bit_length() - 2)
+    widths = [32, *(min(32 * 2 ** (i + 1), 128) for i in range(stages))]
+    shapes: dict[str, tuple[int, ...]] = {"stem": (widths[0], channels, 3, 3)}
+    shapes |= {f"stage.{i}": (widths[i + 1], widths[i], 3, 3) for i in range(stages)}
+    shapes |= {"pool": (DIM, widths[-1] * GRID**2), "head": (num_classes, DIM)}
+    weights = {}
+    for name, shape in shapes.items():
+        weight = torch.empty(shape)
+        nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=rng)
+        weights[f"{name}.weight"] = weight.requires_grad_()
+        weights[f"{name}.bias"] = torch.zeros(shape[0]).requires_grad_()
+    return weights
+
+
+def forward(weights: Weights, x: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B 64"], Float[Tensor, "B K"]]:
+    """Penultimate features and logits."""
+    x = F.conv2d(x, weights["stem.weight"], weights["stem.bias"], padding=1)
+    for i in range(sum(name.startswith("stage") for name in weights) // 2):
+        x = F.relu(F.group_norm(x, 8))
+        x = F.conv2d(x, weights[f"stage.{i}.weight"], weights[f"stage.{i}.bias"], stride=2, padding=1)
+    x = F.adaptive_avg_pool2d(F.relu(F.group_norm(x, 8)), GRID)
+    features = F.relu(F.linear(x.flatten(1), weights["pool.weight"], weights["pool.bias"]))
+    return features, F.linear(features, weights["head.weight"], weights["head.bias"])
+
+
+def _features(weights: Weights, images: UInt8[Tensor, "B C H W"]) -> Features:
+    pool, logits = forward(weights, _pixels(images))
+    return Features(pool, probs=logits.softmax(dim=1))
+
+
+def _pixels(images: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+    """Float pixels in [-1, 1] of a side of at most SIDE."""
+    x = images.to(torch.float32) / 127.5 - 1
+    largest = max(x.shape[2:])
+    size = [max(8, round(side * SIDE / largest)) for side in x.shape[2:]]
+    return F.interpolate(x, size=size, mode="area") if largest > SIDE else x
+
+
+def _shifted(x: Float[Tensor, "B C H W"], rng: torch.Generator) -> Float[Tensor, "B C H W"]:
+    """Each image moved by -1, 0 or 1 pixels along both axes, its border repeated."""
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    height, width = x.shape[2:]
+    top, left = torch.randint(3, (2, len(x)), generator=rng)
+    rows, columns = top[:, None] + torch.arange(height), left[:, None] + torch.arange(width)
+    batch = torch.arange(len(x))[:, None, None]
+    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _accuracy(weights: Weights, images: np.ndarray, y: Int64[Tensor, "N"], chosen: Int64[Tensor, "M"]) -> float:
+    right = 0
+    with torch.inference_mode():
+        for part in torch.split(chosen, 256):
+            logits = forward(weights, _pixels(torch.from_numpy(images[part.numpy()])))[1]
+            right += int((logits.argmax(dim=1) == y[part]).sum())
+    return right / len(chosen)
+
+
+def _weights_hash(weights: Weights) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], float]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in list(file.keys())}, float(file.metadata()["accuracy"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a cached classifier ({error}); delete it and it is trained again") from error
+
+
+def _write_atomically(path: Path, weights: Weights, accuracy: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    os.close(handle)
+    try:
+        save_file(dict(weights), temporary, metadata={"accuracy": repr(accuracy)})
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,145 @@
+"""From two sets of images to a table of scores, each with its interval, and a record of everything that shaped it."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+import torch
+
+import adaln
+from adaln.metrics.collection import Progress, Statistics, collect
+from adaln.metrics.features import Extractor
+from adaln.metrics.images import ImagesLike, open_images
+from adaln.metrics.measures import METRICS, Comparison, Score, score
+from adaln.metrics.statistics_files import is_statistics, load_statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of one set of samples against one reference."""
+
+    scores: dict[str, Score]
+    provenance: dict[str, Any]
+    """Hashes and counts of both sides, extractor, settings, dtypes, versions and the caller's choices: JSON-able."""
+    notes: tuple[str, ...]
+    """What a reader must be told beside the numbers, one sentence each."""
+
+    def __getitem__(self, metric: str) -> Score:
+        return self.scores[metric]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, read back by `from_json`."""
+        return asdict(self) | {"notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Scores":
+        """The scores that `to_json` wrote; ValueError where they are something else."""
+        try:
+            scores = {name: Score(**score) for name, score in data["scores"].items()}
+            return cls(scores, dict(data["provenance"]), tuple(data["notes"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a score file of ours: {error!r}") from error
+
+
+def evaluate(
+    samples: ImagesLike | Statistics,
+    reference: ImagesLike | Statistics,
+    extractor: Extractor,
+    metrics: Sequence[str] | None = None,
+    *,
+    num_images: int | None = None,
+    batch_size: int = 64,
+    replicates: int = 200,
+    seed: int = 0,
+    choices: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores of `samples` against `reference` in the feature space of `extractor`.
+
+    Either side is an array, an npz, a folder or zip of images, a statistics file, or `Statistics` collected before
+    (the way to score many sets against one reference). `num_images` takes the first so many samples. `metrics` are
+    names of `METRICS`; None is all of ADM's that the extractor has features for. `replicates` is the number of
+    bootstrap replicates behind the intervals. `choices` (sampler, steps, guidance, EMA...) are recorded as given, for
+    `differences` to compare.
+    """
+    for name in metrics or ():
+        METRICS[name]  # an unknown name must fail before images are read
+    ours = statistics(samples, extractor, num_images=num_images, batch_size=batch_size, progress=progress)
+    theirs = statistics(reference, extractor, batch_size=batch_size, progress=progress)
+    return compare(ours, theirs, metrics, replicates=replicates, seed=seed, choices=choices)
+
+
+def statistics(
+    source: ImagesLike | Statistics,
+    extractor: Extractor,
+    *,
+    num_images: int | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Statistics:
+    """What is known of `source` in the feature space of `extractor`: collected, or read from a statistics file."""
+    if isinstance(source, Statistics):
+        return source
+    if isinstance(source, str | Path) and is_statistics(Path(source)):
+        return load_statistics(Path(source), extractor, batch_size=batch_size, progress=progress)
+    return collect(open_images(source, num_images), extractor, batch_size=batch_size, progress=progress)
+
+
+def compare(
+    samples: Statistics,
+    reference: Statistics,
+    metrics: Sequence[str] | None = None,
+    *,
+    replicates: int = 200,
+    seed: int = 0,
+    choices: Mapping[str, Any] | None = None,
+) -> Scores:
+    """Scores of two sides that were collected before."""
+    comparison = Comparison(samples, reference, replicates, seed)
+    names = default_metrics(comparison) if metrics is None else list(dict.fromkeys(metrics))
+    scores = {name: score(name, comparison) for name in names}
+    settings: dict[str, Any] = {"replicates": replicates, "seed": seed}
+    settings |= {name: dict(METRICS[name].settings) for name in names}
+    return Scores(scores, provenance(samples, reference, settings, choices or {}), notes(samples, reference))
+
+
+def default_metrics(comparison: Comparison) -> list[str]:
+    """ADM's scores, as far as both sides have what they need."""
+    return [name for name, metric in METRICS.items() if metric.in_adm and comparison.offers(metric.needs)]
+
+
+def provenance(
+    samples: Statistics, reference: Statistics, settings: Mapping[str, Any], choices: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything that shaped the numbers, as plain data."""
+    return {
+        "samples": asdict(samples.origin),
+        "reference": asdict(reference.origin),
+        "extractor": samples.extractor,
+        "settings": dict(settings),
+        "dtypes": {"features": "float32", "algebra": "float64"},
+        "versions": {
+            "adaln": adaln.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        },
+        "choices": dict(choices),
+    }
+
+
+def notes(samples: Statistics, reference: Statistics) -> tuple[str, ...]:
+    """What a reader must be told, e.g. that a covariance of fewer images than features is singular."""
+    found = []
+    for side, of in (("samples", samples), ("reference", reference)):
+        if 0 < of.origin.num_images < of.dim:
+            found.append(
+                f"{of.origin.num_images} {side} for {of.dim} features: the covariance is singular and FID is biased "
+                f"upwards; compare it only with scores of equal N"
+            )
+    return tuple(found)

@@ -1,0 +1,44 @@
+"""Feature extractors by the names that a user gives."""
+
+from pathlib import Path
+
+import torch
+
+from adaln.metrics.classifier import LabelledImages, classifier_extractor
+from adaln.metrics.collection import Progress
+from adaln.metrics.features import Extractor, function_extractor
+from adaln.metrics.inception import inception_extractor
+from adaln.registry import Registry
+
+EXTRACTORS: Registry[str] = Registry(
+    "feature extractor",
+    {
+        "inception": "ADM's 2015 Inception network: the features of published FID, sFID, IS, precision and recall",
+        "dataset-classifier": "a small classifier trained once on the data set itself; needs labels",
+    },
+)
+"""What can be asked for by name, with one line of help each; besides these, `module:function`."""
+
+
+def load_extractor(
+    name: str,
+    *,
+    cache: Path,
+    data: LabelledImages | None = None,
+    weights: Path | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Extractor:
+    """The extractor called `name`: one of `EXTRACTORS`, or `module:function`.
+
+    `data` is what a dataset-classifier learns from, `weights` a local Inception file; weights that are fetched or
+    trained are kept in `cache`.
+    """
+    if ":" in name:
+        return function_extractor(name)
+    EXTRACTORS[name]  # an unknown name is an error with the nearest known one
+    if name == "inception":
+        return inception_extractor(weights, cache, device=device, progress=progress)
+    if data is None:
+        raise ValueError("dataset-classifier features need the labelled images they are learnt from; got none")
+    return classifier_extractor(data, cache, progress)

@@ -1,0 +1,99 @@
+"""From images to features: what an extractor is, and how one is named."""
+
+import hashlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from adaln.registry import nearest
+
+Images = UInt8[Tensor, "B C H W"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What a network sees in a batch of images."""
+
+    pool: Float32[Tensor, "B F"]
+    """What FID, KID, precision and recall are computed on."""
+    spatial: Float32[Tensor, "B S"] | None = None
+    """What sFID is computed on: a piece of an inner feature map."""
+    probs: Float32[Tensor, "B K"] | None = None
+    """Class probabilities, for the Inception Score."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extractor:
+    """A fixed map from uint8 images to features. Scores of two extractors are never comparable."""
+
+    name: str
+    label: str
+    """Printed beside every number, e.g. "dataset-classifier features, not comparable with Inception FID"."""
+    fingerprint: str
+    """SHA-256 of the weights (or of the code, for a function of the user's)."""
+    network: Callable[[Images], Features]
+    details: Mapping[str, float | int | str] = field(default_factory=dict)
+    """What else a reader should know, e.g. the accuracy of a classifier on held-out images."""
+
+    def __call__(self, images: Images) -> Features:
+        """The features of a batch; raises on features that are not finite, naming the first such image."""
+        with torch.inference_mode():
+            features = self.network(images)
+        bad = (~torch.isfinite(features.pool).all(dim=1)).nonzero()
+        if len(bad):
+            raise ValueError(f"{self.name}: features of image {int(bad[0])} of the batch are NaN or infinite")
+        return features
+
+    def describe(self) -> dict[str, object]:
+        """What a score records of its extractor."""
+        return {"name": self.name, "label": self.label, "fingerprint": self.fingerprint, "details": dict(self.details)}
+
+
+def function_extractor(target: str) -> Extractor:
+    """A function of the user's, named `module:function`: uint8 (B, C, H, W) -> `Features`, or a (B, F) tensor.
+
+    The working directory is searched first, as with `python -m`. The fingerprint is that of the module's source, or
+    the function's attribute `fingerprint` where it has one (weights live outside the source).
+    """
+    module_name, _, function_name = target.partition(":")
+    if not function_name:
+        raise ValueError(f"features {target!r}: expected 'module:function'")
+    function = _import(module_name, function_name)
+    source = inspect.getsource(sys.modules[function.__module__])
+    fingerprint = getattr(function, "fingerprint", hashlib.sha256(source.encode()).hexdigest())
+    return Extractor(target, f"{target} features, not comparable with Inception FID", fingerprint, _wrapped(function))
+
+
+def _import(module_name: str, function_name: str) -> Callable[[Images], object]:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"features '{module_name}:{function_name}': {error}") from error
+    function: Callable[[Images], object] | None = getattr(module, function_name, None)
+    if not callable(function):
+        near = nearest(function_name, [name for name in vars(module) if not name.startswith("_")])
+        raise ValueError(f"features '{module_name}:{function_name}': no function {function_name!r} there{near}")
+    return function
+
+
+def _wrapped(function: Callable[[Images], object]) -> Callable[[Images], Features]:
+    def network(images: Images) -> Features:
+        result = function(images)
+        if isinstance(result, Tensor) and result.ndim == 2 and len(result) == len(images):
+            return Features(result.to(torch.float32))
+        if isinstance(result, Features):
+            return result
+        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise ValueError(f"features function gave {got}, expected Features or a tensor ({len(images)}, F)")
+
+    return network

@@ -1,0 +1,207 @@
+"""Streams of uint8 images from whatever a user has: an array, an ADM npz, a folder or a zip."""
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.lib import format as npy
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+Batch = UInt8[Tensor, "B C H W"]
+ImagesLike: TypeAlias = np.ndarray | Tensor | str | Path
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+ARRAY = "arr_0"
+"""The key under which ADM's npz files hold their images."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageStream:
+    """Images in a fixed order, of which one batch is in memory at a time."""
+
+    name: str
+    num_images: int
+    batches: Callable[[int], Iterable[Batch]]
+    """Batch size -> uint8 (B, C, H, W) batches, in order; the last one may be shorter."""
+
+
+def open_images(source: ImagesLike, num_images: int | None = None) -> ImageStream:
+    """The images of `source`, or its first `num_images`.
+
+    Arrays are uint8, (N, H, W, C) as ADM writes them or (N, C, H, W), with 1 or 3 channels; where both readings fit,
+    ADM's wins. Folders and zips are read in the order of their sorted paths, at their own size: nothing is resized or
+    cropped before the extractor. Raises ValueError where there are fewer images than asked for.
+    """
+    stream = _open(source)
+    if num_images is None:
+        return stream
+    if num_images < 1 or stream.num_images < num_images:
+        raise ValueError(f"{stream.name}: got {stream.num_images} images, expected at least {num_images} as asked for")
+    return ImageStream(stream.name, num_images, lambda size: _first(stream, num_images, size))
+
+
+def _open(source: ImagesLike) -> ImageStream:
+    if isinstance(source, Tensor):
+        source = source.cpu().numpy()
+    if isinstance(source, np.ndarray):
+        return _array(source)
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix == ".npz" and path.is_file():
+        return _npz(path)
+    if path.is_file() and zipfile.is_zipfile(path):
+        return _zip(path)
+    raise ValueError(
+        f"{path}: {'not an npz or zip' if path.exists() else 'does not exist'}; expected npz, folder or zip"
+    )
+
+
+def _first(stream: ImageStream, num_images: int, size: int) -> Iterator[Batch]:
+    left = num_images
+    for batch in stream.batches(size):
+        yield batch[:left]
+        left -= len(batch)
+        if left <= 0:
+            return
+
+
+def _array(array: np.ndarray) -> ImageStream:
+    _check_layout("array", array.dtype, array.shape)
+
+    def batches(size: int) -> Iterator[Batch]:
+        for start in range(0, len(array), size):
+            yield channels_first(torch.from_numpy(np.ascontiguousarray(array[start : start + size])))
+
+    return ImageStream("array", len(array), batches)
+
+
+def channels_first(images: UInt8[Tensor, "B _ _ _"]) -> Batch:
+    """(B, H, W, C) or (B, C, H, W) as (B, C, H, W); the channels are the axis of length 1 or 3, the last one first."""
+    return images.permute(0, 3, 1, 2).contiguous() if images.shape[3] in (1, 3) else images
+
+
+def _check_layout(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    if dtype != np.uint8:
+        raise ValueError(f"{name}: got {dtype} images, expected uint8 in 0..255 (NaN and scaling have no place there)")
+    if len(shape) != 4 or not {shape[1], shape[3]} & {1, 3}:
+        raise ValueError(f"{name}: got shape {shape}, expected (N, H, W, C) or (N, C, H, W) with 1 or 3 channels")
+    if not shape[0]:
+        raise ValueError(f"{name}: got no images, expected at least one")
+
+
+def _npz(path: Path) -> ImageStream:
+    """The member `arr_0`, read piece by piece through the zip: a 50,000-image file never lies in memory."""
+    with _npz_array(path) as (_, shape, dtype):
+        _check_layout(str(path), dtype, shape)
+
+    def batches(size: int) -> Iterator[Batch]:
+        with _npz_array(path) as (file, shape, _):
+            bytes_each = int(np.prod(shape[1:]))
+            for start in range(0, shape[0], size):
+                count = min(size, shape[0] - start)
+                data = _read_exactly(file, count * bytes_each, path)
+                yield channels_first(torch.from_numpy(np.frombuffer(data, np.uint8).reshape(count, *shape[1:])))
+
+    return ImageStream(str(path), shape[0], batches)
+
+
+@contextmanager
+def _npz_array(path: Path) -> Iterator[tuple[BinaryIO, tuple[int, ...], np.dtype]]:
+    """The open member `arr_0` just before its first pixel, with its shape and dtype."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if f"{ARRAY}.npy" not in archive.namelist():
+                keys = [name.removesuffix(".npy") for name in archive.namelist()]
+                raise ValueError(f"{path}: has no '{ARRAY}', got {keys}; expected ADM's layout ({ARRAY}: uint8 NHWC)")
+            with archive.open(f"{ARRAY}.npy") as file:
+                version = npy.read_magic(file)
+                read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                shape, column_major, dtype = read_header(file)
+                if column_major:
+                    raise ValueError(f"{path}: '{ARRAY}' is in Fortran order, expected C order")
+                yield cast(BinaryIO, file), shape, dtype
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: damaged npz ({error})") from error
+
+
+def _read_exactly(file: BinaryIO, num_bytes: int, path: Path) -> bytes:
+    data = file.read(num_bytes)
+    if len(data) != num_bytes:
+        raise ValueError(f"{path}: '{ARRAY}' ends early, got {len(data)} of {num_bytes} bytes of a batch")
+    return data
+
+
+def _folder(path: Path) -> ImageStream:
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    names = [str(file) for file in files]
+    return _pictures(str(path), names, lambda: _files(files))
+
+
+def _files(files: Sequence[Path]) -> Iterator[tuple[str, BinaryIO]]:
+    for path in files:
+        with path.open("rb") as file:
+            yield str(path), file
+
+
+def _zip(path: Path) -> ImageStream:
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(name for name in archive.namelist() if Path(name).suffix.lower() in SUFFIXES)
+    return _pictures(str(path), names, lambda: _members(path, names))
+
+
+def _members(path: Path, names: Sequence[str]) -> Iterator[tuple[str, BinaryIO]]:
+    with zipfile.ZipFile(path) as archive:
+        for name in names:
+            with archive.open(name) as file:
+                yield f"{path}:{name}", cast(BinaryIO, file)
+
+
+def _pictures(name: str, names: Sequence[str], files: Callable[[], Iterator[tuple[str, BinaryIO]]]) -> ImageStream:
+    if not names:
+        raise ValueError(f"{name}: got no images, expected files such as .png or .jpg")
+
+    def batches(size: int) -> Iterator[Batch]:
+        pictures = _alike(decode(file, label) for label, file in files())
+        while part := list(islice(pictures, size)):
+            yield torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).contiguous()
+
+    return ImageStream(name, len(names), batches)
+
+
+def decode(file: BinaryIO, label: str) -> tuple[str, UInt8[np.ndarray, "H W C"]]:
+    """The picture as grey (one channel) or RGB (everything else, without alpha); ValueError where it is damaged."""
+    try:
+        with Image.open(file) as picture:
+            grey = picture.mode in ("1", "L")
+            pixels = np.asarray(picture.convert("L" if grey else "RGB"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise ValueError(f"{label}: cannot be decoded ({error})") from error
+    return label, pixels[:, :, None] if grey else pixels
+
+
+def _alike(pictures: Iterable[tuple[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Passes pictures of one size on, grey ones among colour ones as RGB; the first one sets both."""
+    expected: tuple[int, ...] | None = None
+    for label, pixels in pictures:
+        expected = expected or pixels.shape
+        if expected[2] == 3 and pixels.shape[2] == 1:
+            pixels = pixels.repeat(3, axis=2)
+        if pixels.shape != expected:
+            raise ValueError(f"{label}: got {pixels.shape}, expected {expected} (H, W, C) as the first image has")
+        yield pixels
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

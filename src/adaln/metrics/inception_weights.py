@@ -1,0 +1,73 @@
+"""The public port of the 2015 Inception weights: found, fetched once, checked by hash, loaded without running code."""
+
+import os
+import pickle
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adaln.metrics.collection import Progress
+from adaln.metrics.images import file_sha256
+
+FILE = "pt_inception-2015-12-05-6726825d.pth"
+URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+TIMEOUT_SECONDS = 30
+PIECE_BYTES = 1 << 20
+
+
+def read_weights(path: Path | None, cache: Path, progress: Progress | None = None) -> tuple[dict[str, Tensor], str]:
+    """The tensors and their file's SHA-256, which must be the published one.
+
+    Raises ValueError where the file is missing, damaged or another one, saying what to do.
+    """
+    path = path or _cached(cache, progress)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, expected {FILE} from {URL}")
+    digest = file_sha256(path)
+    if digest != SHA256:
+        raise ValueError(f"{path}: damaged or another file, got SHA-256 {digest[:12]}..., expected {SHA256[:12]}...")
+    return load_tensors(path), digest
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The state dict in a `.pth` file; nothing in the file is run."""
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path}: not a weights file ({str(error).splitlines()[0]})") from error
+    if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+        raise ValueError(f"{path}: got {type(loaded).__name__}, expected a mapping of names to tensors")
+    return dict(loaded)
+
+
+def _cached(cache: Path, progress: Progress | None) -> Path:
+    path = cache / FILE
+    if not path.is_file():
+        _fetch(path, progress)
+    return path
+
+
+def _fetch(path: Path, progress: Progress | None) -> None:
+    """Download to a temporary name beside `path`; it takes its name only when its hash is right."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response:
+            total = int(response.headers.get("Content-Length", 0))
+            while piece := response.read(PIECE_BYTES):
+                file.write(piece)
+                if progress:
+                    progress("fetching Inception weights", file.tell(), total)
+        if file_sha256(temporary) != SHA256:
+            raise ValueError(f"{URL}: what came is not the published file (SHA-256 {SHA256[:12]}...); try again")
+        temporary.replace(path)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise ValueError(f"cannot fetch Inception weights ({error}); put {FILE} from {URL} at {path}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""The table of scores: what each needs, how it is computed, and in which direction it is better."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+
+from adaln.metrics.collection import Statistics
+from adaln.metrics.distances import as_published, exact
+from adaln.metrics.frechet import frechet_distance
+from adaln.metrics.inception_score import SPLIT_SIZE, inception_score
+from adaln.metrics.intervals import Interval, around, frechet_interval, inception_score_interval, wilson
+from adaln.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance
+from adaln.metrics.manifold import NEIGHBOURS, PrecisionRecall, precision_recall
+from adaln.registry import Registry
+from adaln.rng import generator
+
+Part = Literal["pool", "spatial", "pool_rows", "probs"]
+"""What a score needs of a side, by the names of `Statistics`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number with its interval; both sides' counts and the features it was computed on."""
+
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    """95 % interval over draws of the samples with the reference held fixed; None where rows or replicates lack."""
+    interval: str
+    """How the interval was found."""
+    num_samples: int
+    num_reference: int
+    """0: not known (statistics of ADM's without images)."""
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two sides in one feature space; what several scores share is computed once."""
+
+    samples: Statistics
+    reference: Statistics
+    replicates: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        ours, theirs = self.samples.extractor, self.reference.extractor
+        if ours["fingerprint"] != theirs["fingerprint"]:
+            got = " and ".join(f"{side['name']} ({str(side['fingerprint'])[:12]})" for side in (ours, theirs))
+            raise ValueError(f"samples and reference have features of different extractors: {got}; expected one")
+
+    @cached_property
+    def manifold(self) -> PrecisionRecall:
+        """Precision and recall in exact float32."""
+        return self._manifold(exact)
+
+    @cached_property
+    def published_manifold(self) -> PrecisionRecall:
+        """Precision and recall with the half-precision distances of ADM's evaluator."""
+        return self._manifold(as_published)
+
+    def offers(self, part: Part) -> bool:
+        """Whether that part is known of the sides that need it: probabilities of the samples, all else of both."""
+        sides = [self.samples] if part == "probs" else [self.samples, self.reference]
+        return all(getattr(side, part) is not None for side in sides)
+
+    def rng(self, metric: str) -> torch.Generator:
+        """The draws of one score's interval; each score has its own, so that asking for more changes none."""
+        return generator("score interval", metric, self.seed)
+
+    def _manifold(self, distances: Callable[..., torch.Tensor]) -> PrecisionRecall:
+        reference, samples = needed(self.reference, "pool_rows"), needed(self.samples, "pool_rows")
+        return precision_recall(reference, samples, NEIGHBOURS, distances)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A row of the table."""
+
+    title: str
+    needs: Part
+    better: Literal["lower", "higher"]
+    measure: Callable[[Comparison], tuple[float, Interval | None]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    in_adm: bool = True
+    """Part of ADM's suite, and so of the default."""
+
+
+def needed(statistics: Statistics, part: Part) -> Any:
+    """That part of the statistics; ValueError where they lack it."""
+    found = getattr(statistics, part)
+    if found is None:
+        what = {"spatial": "spatial features", "pool_rows": "features of single images", "probs": "probabilities"}[part]
+        raise ValueError(f"{statistics.origin.name}: has no {what} (extractor {statistics.extractor['name']})")
+    return found
+
+
+def score(name: str, comparison: Comparison) -> Score:
+    """One score of the table."""
+    value, interval = METRICS[name].measure(comparison)
+    return Score(
+        metric=name,
+        value=value,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        interval=interval.method if interval else "none",
+        num_samples=comparison.samples.origin.num_images,
+        num_reference=comparison.reference.origin.num_images,
+        label=str(comparison.samples.extractor["label"]),
+    )
+
+
+def _frechet(part: Literal["pool", "spatial"], name: str) -> Callable[[Comparison], tuple[float, Interval | None]]:
+    def measure(comparison: Comparison) -> tuple[float, Interval | None]:
+        reference = needed(comparison.reference, part)
+        value = frechet_distance(needed(comparison.samples, part), reference).value
+        rows = getattr(comparison.samples, f"{part}_rows")
+        if rows is None or not comparison.replicates:
+            return value, None
+        return value, frechet_interval(value, rows, reference, comparison.replicates, comparison.rng(name))
+
+    return measure
+
+
+def _inception_score(comparison: Comparison) -> tuple[float, Interval | None]:
+    probs = needed(comparison.samples, "probs")
+    value = inception_score(probs)
+    if not comparison.replicates:
+        return value, None
+    rng = comparison.rng("is")
+    return value, inception_score_interval(value, probs, SPLIT_SIZE, comparison.replicates, rng)
+
+
+def _kernel(comparison: Comparison) -> tuple[float, Interval | None]:
+    reference, samples = needed(comparison.reference, "pool_rows"), needed(comparison.samples, "pool_rows")
+    found = kernel_distance(reference, samples, comparison.rng("kid"))
+    method = f"spread of subsets of {found.subset_size}, scaled to N"
+    return found.value, around(found.value, found.std, method, floor=float("-inf"))
+
+
+def _precision(comparison: Comparison) -> tuple[float, Interval | None]:
+    return comparison.manifold.precision, wilson(comparison.manifold.sample_inside)
+
+
+def _recall(comparison: Comparison) -> tuple[float, Interval | None]:
+    return comparison.manifold.recall, wilson(comparison.manifold.reference_inside)
+
+
+def _published_precision(comparison: Comparison) -> tuple[float, Interval | None]:
+    manifold = comparison.published_manifold
+    return manifold.precision, wilson(manifold.sample_inside)
+
+
+def _published_recall(comparison: Comparison) -> tuple[float, Interval | None]:
+    manifold = comparison.published_manifold
+    return manifold.recall, wilson(manifold.reference_inside)
+
+
+_EXACT = {"k": NEIGHBOURS, "distances": "float32"}
+_HALF = {"k": NEIGHBOURS, "distances": "float16, as published"}
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid")),
+        "sfid": Metric("sFID", "spatial", "lower", _frechet("spatial", "sfid")),
+        "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}),
+        "precision": Metric("Precision", "pool_rows", "higher", _precision, _EXACT),
+        "recall": Metric("Recall", "pool_rows", "higher", _recall, _EXACT),
+        "precision-half": Metric("Precision, as published", "pool_rows", "higher", _published_precision, _HALF, False),
+        "recall-half": Metric("Recall, as published", "pool_rows", "higher", _published_recall, _HALF, False),
+        "kid": Metric(
+            "KID", "pool_rows", "lower", _kernel, {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}, in_adm=False
+        ),
+    },
+)

@@ -1,0 +1,92 @@
+"""Every score of ADM's evaluator on the golden activations: what it printed, and what exact arithmetic gives."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from adaln.metrics.distances import as_published, exact
+from adaln.metrics.frechet import frechet_distance
+from adaln.metrics.inception_score import inception_score
+from adaln.metrics.manifold import precision_recall, radii
+from adaln.metrics.moments import Gaussian, Moments
+
+SIDES = ("ref", "sample")
+PARTS = ("pool", "spatial")
+
+
+def probabilities(rows: Tensor, weight: Tensor) -> Tensor:
+    """Float32 softmax in ADM's batches of 512."""
+    return torch.cat([torch.softmax(part @ weight, dim=1) for part in rows.split(512)])
+
+
+def gaussian(pair, part: str, side: str) -> Gaussian:
+    return Moments.of(getattr(pair, f"{part}_{side}")).gaussian()
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("side", SIDES)
+def test_regenerated_activations_are_the_recorded_ones_bit_for_bit(pair, part, side, sha256):
+    rows = getattr(pair, f"{part}_{side}")
+    assert sha256(rows.numpy()) == pair.recorded[f"{part}_{side}"]["sha256_float32"]
+    np.testing.assert_array_equal(rows[:2].numpy(), pair.arrays[f"{part}_{side}/first2_rows"])
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("side", SIDES)
+def test_mean_and_covariance_are_the_recorded_ones(pair, part, side):
+    found, prefix = gaussian(pair, part, side), f"{part}_{side}"
+    # the reference's mean is a float32 sum; its covariance is float64
+    np.testing.assert_allclose(found.mean, pair.arrays[f"{prefix}/mu"], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found.covariance.diagonal(), pair.arrays[f"{prefix}/sigma_diag"], rtol=1e-10, atol=1e-14)
+    for row in (0, 1, 1000):
+        np.testing.assert_allclose(found.covariance[row], pair.arrays[f"{prefix}/sigma_row{row}"], rtol=0, atol=1e-12)
+    assert float(found.covariance.trace()) == pytest.approx(pair.recorded[prefix]["sigma_trace"], rel=1e-11)
+
+
+@pytest.mark.parametrize(("metric", "part", "tolerance"), [("FID", "pool", 2e-3), ("sFID", "spatial", 5e-3)])
+def test_frechet_distances_equal_exact_arithmetic_and_adm_up_to_its_own_error(pair, metric, part, tolerance):
+    found = frechet_distance(*(gaussian(pair, part, side) for side in SIDES))
+    recorded = pair.recorded[metric]
+    assert found.value == pytest.approx(recorded["exact_nuclear_norm_float64"], rel=1e-9)
+    assert found.value == pytest.approx(recorded["adm"], abs=tolerance)
+    assert found.mean_term == pytest.approx(recorded["mean_term"], rel=1e-6)
+
+
+def test_inception_scores_are_adms(pair):
+    recorded = pair.recorded["IS"]
+    ours, reference = (probabilities(rows, pair.softmax_weight) for rows in (pair.pool_sample, pair.pool_ref))
+    np.testing.assert_allclose(ours[:4], pair.arrays["softmax_first4"], rtol=2e-5, atol=1e-12)
+    np.testing.assert_allclose(ours.double().mean(dim=0), pair.arrays["softmax_mean_float64"], rtol=1e-5)
+    assert inception_score(ours) == pytest.approx(recorded["default_split5000"], rel=2e-6)
+    assert inception_score(ours, 128) == pytest.approx(recorded["split128"], rel=2e-6)
+    assert inception_score(reference) == pytest.approx(recorded["ref_default_split5000"], rel=2e-6)
+
+
+def test_exact_precision_and_recall_are_those_of_float64(pair):
+    found = precision_recall(pair.pool_ref, pair.pool_sample)
+    assert [found.precision, found.recall] == pair.recorded["PR"]["float64_precision_recall"]
+    for side in SIDES:
+        ours = radii(getattr(pair, f"pool_{side}"), 3)
+        np.testing.assert_allclose(ours, pair.arrays[f"radii_{side}_float64"], rtol=1e-5)
+
+
+def test_published_precision_and_recall_are_adms_point_by_point(pair):
+    found = precision_recall(pair.pool_ref, pair.pool_sample, distances=as_published)
+    np.testing.assert_array_equal(found.sample_inside, pair.arrays["sample_in_ref_manifold"])
+    np.testing.assert_array_equal(found.reference_inside, pair.arrays["ref_in_sample_manifold"])
+    recorded = pair.recorded["PR"]
+    assert [found.precision, found.recall] == [recorded["adm_precision"], recorded["adm_recall"]]
+
+
+def test_published_precision_and_recall_are_adms_at_every_recorded_k(pair):
+    for k, (precision, recall) in pair.recorded["PR"]["by_k"].items():
+        found = precision_recall(pair.pool_ref, pair.pool_sample, int(k), as_published)
+        assert found.precision == pytest.approx(precision, abs=2e-3)
+        assert found.recall == pytest.approx(recall, abs=2e-3)
+
+
+def test_half_precision_distances_are_tensorflows_to_the_last_bit(pair):
+    block = as_published(pair.pool_ref[:8], pair.pool_sample[:8])
+    np.testing.assert_array_equal(block, pair.arrays["tf16_dist_8x8"])
+    assert (block != exact(pair.pool_ref[:8], pair.pool_sample[:8])).any()
