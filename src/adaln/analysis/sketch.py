@@ -181,7 +181,7 @@ def _num_zeros(flat: Tensor) -> int:
 def _occupied(tally: Tensor) -> tuple[np.ndarray, np.ndarray]:
     negative, positive = tally.numpy()[:_SIGN][::-1], tally.numpy()[_SIGN:]
     counts = np.concatenate([negative, positive])
-    at = np.flatnonzero(counts)
+    at = np.flatnonzero(counts > 0)  # of booleans: many times faster than of integers
     return at - _SIGN, counts[at]
 
 
