@@ -109,14 +109,16 @@ def num_parameters(config: ModelConfig, spec: DataSpec) -> int:
 
 
 def flops(config: ModelConfig, spec: DataSpec) -> int:
-    """Floating-point operations of one more sample in a large batch; one multiply-add is 2, so half are "GMACs".
+    """Floating-point operations of a forward pass, per sample; one multiply-add is 2.
 
-    Counts linear maps, convolutions and attention products, no norms, activations or modulation products. What depends
-    on the weights alone (U-DiT multiplies kernels once per batch) is not part of it. Papers of these families print
-    multiply-adds under the name "Gflops".
+    Counts linear maps, convolutions and attention products, no norms, activations or modulation products. Papers of
+    these families print half of it, multiply-adds, under the name "Gflops". U-DiT's is that of one more sample in a
+    large batch: kernels are multiplied with each other once per batch.
     """
-    model, batch = skeleton(config, spec), 4096
-    return (_batch_flops(model, 2 * batch) - _batch_flops(model, batch)) // batch
+    model = skeleton(config, spec)
+    if isinstance(model, DiT):
+        return _batch_flops(model, 1)
+    return (_batch_flops(model, 8192) - _batch_flops(model, 4096)) // 4096
 
 
 @torch.no_grad()
