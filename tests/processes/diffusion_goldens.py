@@ -1,6 +1,7 @@
 """Reading the golden index files of diffusion: settings of the reference -> our configs, and the toy models."""
 
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -27,20 +28,18 @@ def index(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
-def sections(pattern: str, section: str) -> list[Case]:
-    """(folder, section) of every index that has the section."""
-    found = [
-        (file.parent, index(file)[section]) for file in golden_files("diffusion", pattern) if section in index(file)
-    ]
-    assert found, f"no index matches {pattern} with a section {section}"
-    return found
+def sections(family: str, section: str) -> list[Case]:
+    """(folder, section) of every index of the family ("dit" or "sit") that has the section."""
+    files = golden_files("diffusion", f"index_{family}*.json")
+    assert files, f"no index_{family}*.json in the golden folders"
+    return [(file.parent, index(file)[section]) for file in files if section in index(file)]
 
 
-def cases(pattern: str, section: str, entry: str = "cases") -> list[Case]:
+def cases(family: str, section: str, entry: str = "cases") -> list[Case]:
     """Every case of a section, its settings completed by the section's file."""
     return [
         (folder, {"file": body["file"], **case})
-        for folder, body in sections(pattern, section)
+        for folder, body in sections(family, section)
         for case in body.get(entry, [])
     ]
 
@@ -125,3 +124,11 @@ def tolerance(case: dict[str, Any]) -> float:
 def replay(draws: Tensor) -> Callable[[], Tensor]:
     """A `draw` that gives stored noise in order."""
     return iter(draws).__next__
+
+
+def formula(text: str, x: Tensor, t: Tensor) -> Tensor:
+    """Value of a function that an index writes out, e.g. "0.2*(0.5-x)*t/1000 with the mapped t"."""
+    expression = re.split(r" with | \(applied", text)[0]
+    value = eval(expression, {"__builtins__": {}}, {"x": x, "t": t[:, None, None, None]})
+    assert isinstance(value, Tensor)
+    return value

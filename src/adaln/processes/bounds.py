@@ -1,17 +1,10 @@
-"""Pieces of the variational bound of a denoising diffusion, and the bits per dimension that they add up to."""
+"""Pieces of the variational bound of a denoising diffusion."""
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from adaln.types import Denoiser, Draw, Latents
-
-if TYPE_CHECKING:
-    from adaln.processes.gaussian import Gaussian
 
 HALF_BIN = 1 / 255
 """Half the width of one of 256 grey levels on [-1, 1]."""
@@ -46,39 +39,3 @@ def discretised_log_likelihood(x: Tensor, mean: Tensor, log_std: Tensor) -> Tens
 def mean_flat(x: Float[Tensor, "B *rest"]) -> Float[Tensor, "B"]:
     """Mean over everything but the batch."""
     return x.flatten(1).mean(1)
-
-
-@dataclass(frozen=True)
-class BitsPerDim:
-    """The bound on the negative log likelihood of each sample, in bits per dimension, and what it is made of.
-
-    Columns run in the order of sampling: last step first.
-    """
-
-    total: Float[Tensor, "B"]
-    prior: Float[Tensor, "B"]
-    vb: Float[Tensor, "B T"]
-    x_start_mse: Float[Tensor, "B T"]
-    noise_mse: Float[Tensor, "B T"]
-
-
-@torch.no_grad()
-def bits_per_dim(process: "Gaussian", denoiser: Denoiser, x: Latents, draw: Draw, *, clip: bool = True) -> BitsPerDim:
-    """Full variational bound: prior term plus one term per step, each with one noise draw (last step first).
-
-    Meant for pixels in [-1, 1]: the t = 0 term counts grey levels, and `clip` clamps the predicted data to that range.
-    Source: Nichol and Dhariwal 2021, section 2.
-    """
-    rows: list[tuple[Tensor, Tensor, Tensor]] = []
-    for i in reversed(range(process.num_steps)):
-        t = torch.full((len(x),), i, device=x.device)
-        noise = draw()
-        x_t = process.noised(x, t, noise)
-        output = denoiser(x_t, process.model_steps(t))
-        x_start = process.predict(output, x_t, t, clip=clip).x_start
-        noise_error = process.noise_from_x_start(x_t, t, x_start) - noise
-        vb = process.variational_bound(output, x, x_t, t, clip=clip)
-        rows.append((vb, mean_flat((x_start - x) ** 2), mean_flat(noise_error**2)))
-    vb, x_start_mse, noise_mse = (torch.stack(column, 1) for column in zip(*rows, strict=True))
-    prior = process.prior_bits(x)
-    return BitsPerDim(prior + vb.sum(1), prior, vb, x_start_mse, noise_mse)

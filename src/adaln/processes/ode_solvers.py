@@ -7,7 +7,7 @@ step waits for the device.
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -117,9 +117,7 @@ def _advance(x: Tensor, dt: float, weights: tuple[float, ...], stages: list[Tens
     return x
 
 
-def integrate_adaptively(
-    drift: Drift, x: Tensor, grid: list[float], *, atol: float, rtol: float, norm: Any = None
-) -> Iterator[Tensor]:
+def integrate_adaptively(drift: Drift, x: Tensor, grid: list[float], *, atol: float, rtol: float) -> Iterator[Tensor]:
     """States at grid[1:], with steps that end at grid[-1] instead of beyond it."""
     try:
         from torchdiffeq import odeint
@@ -131,6 +129,5 @@ def integrate_adaptively(
     def inside(t: Tensor, x: Tensor) -> Tensor:
         return drift(min(max(float(t), low), high), x)  # the first trial step may look past the end
 
-    options = {"step_t": times[-1:], **({} if norm is None else {"norm": norm})}
-    states = odeint(inside, x, times, method="dopri5", atol=atol, rtol=rtol, options=options)
+    states = odeint(inside, x, times, method="dopri5", atol=atol, rtol=rtol, options={"step_t": times[-1:]})
     yield from states[1:]
