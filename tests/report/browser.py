@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,11 @@ class Tab:
         """Loads `page` and waits for its load event."""
         self.events.clear()
         self.call("Page.navigate", url=page.as_uri())
-        while not self.of("Page.loadEventFired"):
+        self.settle(lambda: self.of("Page.loadEventFired"))
+
+    def settle(self, happened: Callable[[], object]) -> None:
+        """Gathers events until `happened()`."""
+        while not happened():
             self.events.append(self._read())
 
     def of(self, *methods: str) -> list[dict]:

@@ -12,12 +12,14 @@ from adaln.report.axes import array, dress, joined, say_if_empty, scale_axis
 from adaln.report.figures import Figure, Group, Histograms, ImageGrid, Intervals, Lines, Matrix, Series
 from adaln.report.palette import DASHES, MARKERS, WIDTH, Theme
 from adaln.report.ridges import draw_histograms
-from adaln.report.tables import Measurement
+from adaln.report.tables import Measurement, Number
 
 DENSE = 60
 """From so many values on a curve is drawn solid: its noise would drown the dashes."""
 TILE = 64
 """Pixels, at least, that an image is enlarged to."""
+Look = dict[str, Any]
+"""Keywords of matplotlib."""
 
 
 def draw(figure: Figure, theme: Theme, titled: bool) -> Canvas:
@@ -40,8 +42,8 @@ def draw(figure: Figure, theme: Theme, titled: bool) -> Canvas:
     return canvas
 
 
-def _look(i: int, theme: Theme) -> dict[str, Any]:
-    """Colour, marker and dash of the i-th series: 24 looks before one returns."""
+def look(i: int, theme: Theme) -> Look:
+    """Colour and marker of the i-th series: 24 looks before one returns."""
     return {"color": theme.series[i % len(theme.series)], "marker": MARKERS[i % len(MARKERS)]}
 
 
@@ -62,18 +64,18 @@ def _lines(canvas: Canvas, data: Lines, theme: Theme) -> None:
     scale_axis(ax, "x", data.x, xs)
     scale_axis(ax, "y", data.y, ys)
     for i, series in enumerate(data.series):
-        _curve(ax, series, _look(i, theme) | {"linestyle": DASHES[i % len(DASHES)]})
+        _curve(ax, series, look(i, theme) | {"linestyle": DASHES[i % len(DASHES)]})
     say_if_empty(ax, ys, theme)
     _legend(ax, [series.name for series in data.series])
 
 
-def _curve(ax: Axes, series: Series, look: dict[str, Any]) -> None:
+def _curve(ax: Axes, series: Series, style: Look) -> None:
     x = array(series.x)
     every = max(1, len(x) // 10)
-    look = look if len(x) < DENSE else look | {"linestyle": "-"}
-    ax.plot(x, array(series.y), label=series.name, linewidth=1.7, markersize=4.5, markevery=every, **look)
+    style = style if len(x) < DENSE else style | {"linestyle": "-"}
+    ax.plot(x, array(series.y), label=series.name, linewidth=1.7, markersize=4.5, markevery=every, **style)
     if series.low is not None and series.high is not None:
-        band = {"color": look["color"], "alpha": 0.18, "linewidth": 0}
+        band = {"color": style["color"], "alpha": 0.18, "linewidth": 0}
         ax.fill_between(x, array(series.low), array(series.high), **band)
 
 
@@ -82,14 +84,14 @@ def _intervals(canvas: Canvas, data: Intervals, theme: Theme) -> None:
     canvas.set_size_inches(WIDTH, 1.2 + 0.2 * lines + 0.12 * len(data.categories))
     ax = canvas.subplots()
     dress(ax, theme)
-    triples = [np.array([_triple(v) for v in group.values]).reshape(-1, 3) for group in data.groups]
+    triples = [np.array([_triple(v) for v in group.values], np.float64).reshape(-1, 3) for group in data.groups]
     values = np.concatenate([np.empty((0, 3)), *triples]).ravel()
     scale_axis(ax, "x", data.value, values)
     for i, (group, triple) in enumerate(zip(data.groups, triples, strict=True)):
         offset = 0.7 * ((i + 0.5) / len(data.groups) - 0.5)
-        _interval_row(ax, group, triple, offset, data.bars, len(data.groups), _look(i, theme))
+        _interval_row(ax, group, triple, offset, data.bars, len(data.groups), look(i, theme))
     ax.set_yticks(range(len(data.categories)), data.categories)
-    ax.set_ylim(len(data.categories) - 0.5, -0.5)
+    ax.set_ylim(max(1, len(data.categories)) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
     if np.nanmin(values, initial=0) < 0 < np.nanmax(values, initial=0):
         ax.axvline(0, color=theme.muted, linewidth=0.8, zorder=1.5)
@@ -98,18 +100,18 @@ def _intervals(canvas: Canvas, data: Intervals, theme: Theme) -> None:
 
 
 def _interval_row(
-    ax: Axes, group: Group, triple: Float[np.ndarray, "n 3"], offset: float, bars: bool, num: int, look: dict[str, Any]
+    ax: Axes, group: Group, triple: Float[np.ndarray, "n 3"], offset: float, bars: bool, num: int, style: Look
 ) -> None:
     value, low, high = triple.T
     y = np.arange(len(value)) + offset
     if bars:
-        ax.barh(y, value, 0.6 / num, color=look["color"], alpha=0.35)
+        ax.barh(y, value, 0.6 / num, color=style["color"], alpha=0.35)
     # The interval of a biased estimator may lie beside its value: lines from end to end, not error bars around it.
-    ax.hlines(y, low, high, color=look["color"], linewidth=2)
-    ax.plot(value, y, linestyle="none", markersize=6, label=group.name, **look)
+    ax.hlines(y, low, high, color=style["color"], linewidth=2)
+    ax.plot(value, y, linestyle="none", markersize=6, label=group.name, **style)
 
 
-def _triple(value: Measurement | float | None) -> tuple[float, float, float]:
+def _triple(value: Measurement | Number | None) -> tuple[Number, Number, Number]:
     if isinstance(value, Measurement):
         return value.value, value.low, value.high
     return (np.nan, np.nan, np.nan) if value is None else (value, value, value)

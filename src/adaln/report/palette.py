@@ -1,7 +1,8 @@
 """Colours for light, dark, and pages that are either.
 
 The hues are Okabe and Ito's, darkened on light and lightened on dark until each stands out from its ground by a
-contrast of 3:1 at least (WCAG 2.1, graphics). Series differ in marker and dash as well, so that no reader needs colour.
+contrast of 3:1 at least (WCAG 2.1, graphics) and apart from the others under deuteranopia and protanopia. Series differ
+in marker and dash as well, so that no reader needs colour.
 
 Source: Okabe & Ito (2008), Color Universal Design, https://jfly.uni-koeln.de/color/
 """
@@ -18,7 +19,7 @@ class Theme:
     muted: str
     grid: str
     series: tuple[str, ...]
-    """Blue, vermillion, green, purple, orange, sky."""
+    """Blue, vermillion, green, purple, orange (brown on light), sky."""
 
 
 LIGHT = Theme(
@@ -26,7 +27,7 @@ LIGHT = Theme(
     ink="#1b1f24",
     muted="#59626d",
     grid="#dfe3e8",
-    series=("#0072b2", "#d55e00", "#00805c", "#b3478a", "#a97400", "#3b8fc4"),
+    series=("#0068a8", "#dd6500", "#009e73", "#a83a80", "#6e4a00", "#4398dc"),
 )
 DARK = Theme(
     surface="#14171b",

@@ -1,0 +1,143 @@
+import re
+from dataclasses import fields, is_dataclass, replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from adaln.report import Axis, Histograms, Page, Panel, Section, html, page_markdown, write_page, write_report
+from adaln.report.html import MAX_DATA_BYTES
+from report.samples import FIGURES, PAGE, TABLE, bell
+
+VOID = {"meta", "link", "br", "img"}
+PAYLOAD = "<script>alert('&\"')</script>"
+
+
+class Structure(HTMLParser):
+    """Checks that tags close in order; gathers tags, ids, attributes and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def poisoned(value, key=""):
+    """`value` with every text in it, but for the names of choices and formats, replaced by a script."""
+    if key in ("scale", "mark", "align", "format"):
+        return value
+    if isinstance(value, str):
+        return PAYLOAD
+    if is_dataclass(value):
+        return replace(value, **{f.name: poisoned(getattr(value, f.name), f.name) for f in fields(value)})
+    if isinstance(value, dict):
+        return {PAYLOAD + name: poisoned(item) for name, item in value.items()}
+    return type(value)(map(poisoned, value)) if isinstance(value, list | tuple) else value
+
+
+@pytest.fixture(scope="module")
+def page():
+    return Structure(html(PAGE))
+
+
+def test_tags_close_in_order_and_ids_are_unique(page):
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 20
+
+
+def test_every_reference_of_the_page_has_its_target(page):
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    targets = [v[1:] for _, a in page.tags for k, v in a.items() if k.endswith("href") and v.startswith("#")]
+    clips = [clip for _, a in page.tags for clip in re.findall(r"url\(#(.+?)\)", " ".join(v or "" for v in a.values()))]
+    assert {"s1", "s2", "s3"} <= set(targets)
+    assert clips
+    assert set(targets) | set(clips) <= ids
+
+
+def test_the_page_asks_for_nothing_from_outside(page):
+    for tag, attributes in page.tags:
+        for key in ("src", "href", "xlink:href", "data", "action"):
+            assert attributes.get(key, "#").startswith(("#", "data:")), (tag, attributes)
+    assert "@import" not in html(PAGE)
+
+
+def test_every_picture_says_what_it_shows(page):
+    pictures = [a for a in page.all("svg") if a.get("role") == "img"]
+    assert len(pictures) == len(page.all("svg")) == len(FIGURES)
+    assert all(any(f.caption in a["aria-label"] for f in FIGURES.values()) for a in pictures)
+
+
+def test_no_text_is_read_as_html():
+    page = Structure(html(poisoned(PAGE)))
+    assert len(page.all("script")) == 1
+    assert page.text.count("alert('&\"')") > 30
+
+
+def test_colours_of_inline_pictures_follow_the_theme():
+    body = html(PAGE).split("</style>")[1]
+    assert "#fe00" not in body
+    assert re.findall(r"(?:fill|stroke): #\w+", body) == []
+    assert {"--ink", "--muted", "--grid", "--series-0"} <= set(re.findall(r"var\((--[\w-]+)\)", body))
+
+
+def test_plotted_data_are_in_the_page_unless_they_are_large():
+    small = html(Page("T", "s", [Section("h", [FIGURES["matrix"]])]))
+    assert "&quot;kind&quot;:&quot;Matrix&quot;" in small
+    large = replace(FIGURES["images"], images=np.zeros((2, 2, 250, 250, 1), np.uint8))
+    assert "bytes of JSON, kept out of this page" in html(Page("T", "s", [Section("h", [large])]))
+
+
+def test_a_page_of_a_study_stays_below_three_megabytes():
+    ridges = [replace(bell(1e-3 * (i + 1)), label=str(10**i)) for i in range(8)]
+    panels = [Panel(f"scheme {i}", ridges) for i in range(5)]
+    figures = [Histograms(role, "c", Axis("w", scale="symlog"), panels) for role in ("gate", "scale", "shift")]
+    text = html(Page("T", "s", [Section("h", figures)]))
+    assert 100_000 < len(text.encode()) < 3 * MAX_DATA_BYTES + 600_000 < 3_000_000
+
+
+def test_the_same_data_give_the_same_page(tmp_path):
+    assert write_page(PAGE, tmp_path / "a.html").read_bytes() == write_page(PAGE, tmp_path / "b.html").read_bytes()
+
+
+def test_a_report_holds_every_table_and_figure_as_files(tmp_path):
+    assert write_report(PAGE, tmp_path) == tmp_path / "index.html"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 2 + 3 + 4 * len(FIGURES)
+    assert {"1-3-scores.csv", "1-4-loss.svg", "2-1-differences.json", "index.md"} <= set(names)
+    assert all(picture in names for picture in re.findall(r"\]\(([^)]+)\)", (tmp_path / "index.md").read_text()))
+
+
+def test_markdown_of_a_page_has_its_parts_in_order():
+    text = page_markdown(PAGE)
+    parts = [
+        "# A study",
+        "2.16 points",
+        "`adaln study`",
+        "## Scores",
+        "```\nadaln study table4\n```",
+        "| adaLN-Zero",
+        "![Line",
+    ]
+    places = [text.index(part) for part in [*parts, "## Inside", "- std: 0.001"]]
+    assert places == sorted(places)
+    assert TABLE.title in text
