@@ -7,6 +7,7 @@ Flow and Diffusion-based Generative Models with Scalable Interpolant Transformer
 # mypy: disable-error-code="no-any-return,no-untyped-call"
 # torch types the call of a module as Any and leaves `unflatten` untyped.
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -23,6 +24,7 @@ from adaln.models.layers import (
     PatchEmbedder,
     TimestepEmbedder,
     check_inputs,
+    check_sizes,
     conditioned_unit,
     modulated,
     modulation,
@@ -38,7 +40,7 @@ ModulationKind = Literal["linear", "se", "shared"]
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(ABC):
     """What DiT and DiT-LLaMA have in common."""
 
     hidden_size: int
@@ -63,7 +65,9 @@ class TransformerConfig:
     rotary: ClassVar[bool]
 
     def __post_init__(self) -> None:
-        """Raise ValueError for widths that do not divide."""
+        """Raise ValueError for counts below 1 and for widths that do not divide."""
+        counts = ("hidden_size", "depth", "num_heads", "patch_size", "se_ratio")
+        check_sizes(self.class_dropout_prob, **{name: getattr(self, name) for name in counts})
         if self.hidden_size % 4 or self.hidden_size % self.num_heads:
             raise ValueError(
                 f"got hidden_size {self.hidden_size}, expected a multiple of 4 and of {self.num_heads} heads"
@@ -78,9 +82,9 @@ class TransformerConfig:
         """Output channels per data channel: 2 if a variance is returned, else 1."""
         return 2 if self.learn_sigma and not self.drop_variance else 1
 
+    @abstractmethod
     def feed_forward(self) -> nn.Module:
         """A block's MLP."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,15 @@ def check_inputs(x: Tensor, y: Tensor | None, spec: DataSpec, num_labels: int) -
             raise ValueError(f"got labels in {low}..{high}, expected 0..{num_labels - 1}")
 
 
+def check_sizes(class_dropout_prob: float, **counts: int) -> None:
+    """Raise one ValueError for a configuration that is no network at all."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"got {name} {count}, expected at least 1")
+    if not 0 <= class_dropout_prob <= 1:
+        raise ValueError(f"got class_dropout_prob {class_dropout_prob}, expected 0..1")
+
+
 def num_labels(spec: DataSpec, class_dropout_prob: float) -> int:
     """Rows of a label table: the classes, and one for the null class if labels are ever dropped."""
     return spec.num_classes + 1 if spec.num_classes and class_dropout_prob > 0 else spec.num_classes

@@ -50,6 +50,6 @@ def rotate(x: Float[Tensor, "*rest N d"], by: Rotation) -> Float[Tensor, "*rest 
 
 def _grid(height: int, width: int, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """Row * frequency and column * frequency of every token, row by row: two (N, F) tensors."""
-    rows = torch.arange(height, dtype=frequencies.dtype, device=frequencies.device).repeat_interleave(width)
-    columns = torch.arange(width, dtype=frequencies.dtype, device=frequencies.device).repeat(height)
-    return rows[:, None] * frequencies, columns[:, None] * frequencies
+    rows = torch.arange(height, dtype=frequencies.dtype, device=frequencies.device)[:, None].expand(height, width)
+    columns = torch.arange(width, dtype=frequencies.dtype, device=frequencies.device).expand(height, width)
+    return rows.flatten()[:, None] * frequencies, columns.flatten()[:, None] * frequencies

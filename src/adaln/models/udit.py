@@ -20,6 +20,7 @@ from adaln.models.layers import (
     LabelEmbedder,
     TimestepEmbedder,
     check_inputs,
+    check_sizes,
     conditioned_unit,
     modulated,
     modulation,
@@ -53,7 +54,9 @@ class UDiTConfig:
     """How often training replaces a label by the null class; 0: there is no null class, hence no guidance."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a width that the heads do not divide into multiples of 4."""
+        """Raise ValueError for counts below 1 and for a width that the heads do not divide into multiples of 4."""
+        depth = min(self.depth)
+        check_sizes(self.class_dropout_prob, hidden_size=self.hidden_size, num_heads=self.num_heads, depth=depth)
         if self.hidden_size % (4 * self.num_heads):
             raise ValueError(f"got hidden_size {self.hidden_size}, expected a multiple of 4 x {self.num_heads} heads")
 

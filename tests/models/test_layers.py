@@ -1,0 +1,98 @@
+"""Shared parts against their formulas."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from adaln.models.layers import (
+    Attention,
+    PatchEmbedder,
+    conditioned_unit,
+    modulated,
+    squeezed_modulation,
+    timestep_features,
+    unpatchify,
+)
+from adaln.models.llama import SwiGLU, swiglu_width
+from adaln.rng import generator
+
+
+def randn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=generator("layers", seed))
+
+
+@pytest.mark.parametrize("t", [0, 0.25, 1, 500.5, 999])
+def test_time_features_are_all_cosines_then_all_sines(t: float):
+    features = timestep_features(torch.tensor([t]))[0]
+    angles = [t * 10_000 ** (-i / 128) for i in range(128)]
+    expected = torch.tensor([math.cos(angle) for angle in angles] + [math.sin(angle) for angle in angles])
+    torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)  # float32 frequencies times 999
+
+
+def test_integer_and_real_times_are_the_same_times():
+    assert torch.equal(timestep_features(torch.tensor([0, 7, 999])), timestep_features(torch.tensor([0.0, 7.0, 999.0])))
+
+
+def test_patches_become_tokens_as_by_a_strided_convolution():
+    embedder, x = PatchEmbedder(3, 16, 4), randn(2, 3, 8, 12)
+    expected = F.conv2d(x, embedder.proj.weight, embedder.proj.bias, stride=4).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(embedder(x), expected)
+
+
+def test_tokens_become_pixels_by_row_column_and_channel():
+    grid, patch, channels = (2, 3), 2, 5
+    image = randn(1, channels, 4, 6)
+    tokens = torch.empty(1, 6, patch * patch * channels)
+    for token in range(6):
+        for feature in range(patch * patch * channels):
+            pixel, channel = divmod(feature, channels)
+            row, column = token // 3 * patch + pixel // patch, token % 3 * patch + pixel % patch
+            tokens[0, token, feature] = image[0, channel, row, column]
+    assert torch.equal(unpatchify(tokens, grid, patch, channels), image)
+    assert torch.equal(unpatchify(tokens, grid, patch, 2), image[:, :2])
+
+
+def test_modulation_is_scale_around_one_then_shift_of_a_norm_with_epsilon_1e_6():
+    x, shift, scale = 1e-3 * randn(2, 4, 8), randn(2, 1, 8, seed=1), randn(2, 1, 8, seed=2)
+    centred = x - x.mean(-1, keepdim=True)
+    norm = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    torch.testing.assert_close(modulated(x, shift, scale), norm * (1 + scale) + shift)
+
+
+def test_gates_are_used_as_they_are_and_in_the_published_order():
+    x, six = randn(2, 4, 8), tuple(randn(2, 1, 8, seed=k) for k in range(1, 7))
+    attn, mlp = torch.sin, torch.exp
+    shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = six
+    middle = x + gate_attn * attn(F.layer_norm(x, (8,), eps=1e-6) * (1 + scale_attn) + shift_attn)
+    expected = middle + gate_mlp * mlp(F.layer_norm(middle, (8,), eps=1e-6) * (1 + scale_mlp) + shift_mlp)
+    torch.testing.assert_close(conditioned_unit(x, six, attn, mlp), expected)
+
+
+def test_a_unit_whose_gate_is_one_is_a_plain_residual_bit_for_bit():
+    x, zero, one = randn(2, 4, 8), torch.zeros(2, 1, 8), torch.ones(2, 1, 8)
+    output = conditioned_unit(x, (zero, zero, one, zero, zero, zero), torch.sin, torch.exp)
+    assert torch.equal(output, x + F.layer_norm(x, (8,), eps=1e-6).sin())
+
+
+def test_the_squeezed_modulation_is_silu_then_a_bottleneck_with_relu():
+    path, c = squeezed_modulation(8, 6, ratio=4), randn(3, 8)
+    hidden = F.silu(c) @ path[1].weight.T + path[1].bias
+    assert hidden.shape == (3, 2)
+    torch.testing.assert_close(path(c), hidden.clamp(min=0) @ path[3].weight.T + path[3].bias)
+    assert path(c).shape == (3, 48)
+
+
+def test_attention_is_softmax_of_scaled_products_head_by_head():
+    attention, x = Attention(8, num_heads=2), randn(1, 5, 8)
+    q, k, v = attention.qkv(x)[0].chunk(3, dim=-1)
+    heads = [(q[:, h] @ k[:, h].T / math.sqrt(4)).softmax(-1) @ v[:, h] for h in (slice(0, 4), slice(4, 8))]
+    torch.testing.assert_close(attention(x, None)[0], attention.proj(torch.cat(heads, dim=-1)))
+
+
+def test_swiglu_gates_by_its_first_map_and_has_no_biases():
+    mlp, x = SwiGLU(8, swiglu_width(8)), randn(1, 5, 8)
+    gate, value, down = mlp.c_fc1.weight, mlp.c_fc2.weight, mlp.c_proj.weight
+    assert sum(p.numel() for p in mlp.parameters()) == 3 * 8 * 256
+    torch.testing.assert_close(mlp(x), (F.silu(x @ gate.T) * (x @ value.T)) @ down.T)
