@@ -62,7 +62,7 @@ def pieces(tensors: Mapping[str, Tensor]) -> Iterator[Piece]:
         if site.weight and site.bias:
             groups = groups_of(site, by_branch=False)
             yield Piece(site.bias, site.rows, tuple(replace(group, name=f"{group.name} bias") for group in groups))
-    for name, tensor in tensors.items():
-        for module, pattern in MODULES.items():
+    for module, pattern in MODULES.items():
+        for name in sorted(tensors):  # never the order of the mapping: files sort names, models do not
             if pattern.fullmatch(name):
-                yield Piece(name, slice(0, tensor.shape[0]), (Group(module),))
+                yield Piece(name, slice(0, tensors[name].shape[0]), (Group(module),))

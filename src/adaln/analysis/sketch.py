@@ -9,6 +9,7 @@ from: over chunks, blocks, or files.
 Values that cluster far from 0 (|mean| > 10 std) are the lattice's weak side: moments stay exact, shapes do not.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf, isfinite
 
@@ -96,27 +97,30 @@ class Sketch:
 
 
 def sketch(values: Float[Tensor, "..."]) -> Sketch:
-    """The sketch of a tensor of any shape, device and floating dtype, read once in chunks of constant memory.
+    """The sketch of a tensor of any shape, device and floating dtype.
 
     Values are read as float32: a float64 beyond its range counts as infinite, one below as zero.
     """
-    flat = values.detach().cpu().reshape(-1)
+    return sketch_chunks(torch.split(values.detach().cpu().reshape(-1), CHUNK_ELEMENTS))
+
+
+def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
+    """The sketch of a stream of flat chunks of at most `CHUNK_ELEMENTS`; each is read before the next is asked for."""
     tally = torch.zeros(2 * _SIGN, dtype=torch.int64)
-    scratch = torch.empty(2, min(flat.numel(), CHUNK_ELEMENTS), dtype=torch.float64)  # fresh pages cost more than sums
-    total, pivot = _Sums(scratch), None
-    for chunk in torch.split(flat, CHUNK_ELEMENTS):
+    total = _Sums()
+    for chunk in chunks:
         numbers = total.take_strays(chunk.float())
-        if not numbers.numel():
-            continue
-        pivot = float(numbers[0]) if pivot is None else pivot
-        total.add(numbers, pivot)
-        position = (numbers.view(torch.int32) >> 16).add_(_SIGN)  # negative ones by magnitude, then positive ones
-        tally += torch.bincount(position, minlength=2 * _SIGN)
-    if pivot is None:
+        if numbers.numel():
+            total.add(numbers)
+            position = (numbers.view(torch.int32) >> 16).add_(_SIGN)  # negative ones by magnitude, then positive ones
+            counts = torch.bincount(position, minlength=2 * _SIGN)
+            tally += counts
+            if counts[0] or counts[_SIGN]:  # the cells of zero hold denormals as well
+                total.zeros += numbers.numel() - int(numbers.count_nonzero())
+    if not total.count:
         return Sketch(nans=total.nans, infs=total.infs)
-    zeros = _num_zeros(flat) if tally[0] or tally[_SIGN] else 0  # their cells hold denormals as well
-    moments, occupied = _central(total.powers, total.count, pivot), _occupied(tally)
-    return Sketch(total.count, total.nans, total.infs, zeros, total.low, total.high, *moments, *occupied)
+    moments, occupied = _central(total.powers, total.count, total.pivot), _occupied(tally)
+    return Sketch(total.count, total.nans, total.infs, total.zeros, total.low, total.high, *moments, *occupied)
 
 
 def lattice_values(cells: Int[np.ndarray, " J"]) -> Float[np.ndarray, " J"]:
@@ -141,13 +145,15 @@ def nearest_cells(values: Float[np.ndarray, " J"]) -> Int[np.ndarray, " J"]:
 class _Sums:
     """Running sums over chunks: powers of (x - pivot) in float64, extremes, and what is not finite."""
 
-    scratch: Tensor
     count: int = 0
     nans: int = 0
     infs: int = 0
+    zeros: int = 0
     low: float = inf
     high: float = -inf
+    pivot: float = 0.0
     powers: Float[np.ndarray, "4"] = field(default_factory=lambda: np.zeros(4))
+    scratch: Tensor = field(default_factory=lambda: torch.empty(2, 0, dtype=torch.float64))
 
     def take_strays(self, chunk: Tensor) -> Tensor:
         """Count and remove NaN and infinities; the extremes, needed anyway, tell whether there are any."""
@@ -161,9 +167,13 @@ class _Sums:
         self.low, self.high = min(self.low, low), max(self.high, high)
         return chunk
 
-    def add(self, numbers: Tensor, pivot: float) -> None:
+    def add(self, numbers: Tensor) -> None:
+        if not self.count:
+            self.pivot = float(numbers[0])  # one of the values: a constant tensor has a std of exactly 0
+        if self.scratch.shape[1] < numbers.numel():
+            self.scratch = torch.empty(2, numbers.numel(), dtype=torch.float64)  # fresh pages would cost more than sums
         deviation, square = self.scratch[:, : numbers.numel()]
-        deviation.copy_(numbers).sub_(pivot)  # a pivot among the values: a constant tensor has a std of exactly 0
+        deviation.copy_(numbers).sub_(self.pivot)
         torch.mul(deviation, deviation, out=square)
         self.count += numbers.numel()
         self.powers += [
@@ -172,10 +182,6 @@ class _Sums:
             float(torch.dot(deviation, square)),
             float(torch.dot(square, square)),
         ]
-
-
-def _num_zeros(flat: Tensor) -> int:
-    return flat.numel() - sum(int(chunk.float().count_nonzero()) for chunk in torch.split(flat, CHUNK_ELEMENTS))
 
 
 def _occupied(tally: Tensor) -> tuple[np.ndarray, np.ndarray]:

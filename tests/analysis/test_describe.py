@@ -1,0 +1,81 @@
+import json
+from dataclasses import asdict
+from math import nan
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from adaln.analysis.describe import TensorFile, describe, sketches
+from adaln.analysis.groups import Group
+from adaln.analysis.sketch import CHUNK_ELEMENTS
+from adaln.conditioning import SCHEMES, find_sites, initialise
+from adaln.models import MODELS, build
+from adaln.rng import generator
+from adaln.types import DataSpec
+
+SPEC = DataSpec(channels=4, height=16, width=16, num_classes=10)
+
+
+def weights(name: str = "tiny", scheme: str = "adaln-gaussian-v2") -> dict[str, torch.Tensor]:
+    net = build(MODELS[name], SPEC, generator("describe test"))
+    initialise(net, SCHEMES[scheme], generator("describe test", "scheme"))
+    return {key: value.detach() for key, value in net.named_parameters()}
+
+
+def test_each_role_shows_the_std_that_it_was_started_with():
+    found = {d.group: d.summary.moments for d in describe(weights())}
+    for role, std in (("gate", 8e-4), ("scale", 1.2e-3), ("shift", 8e-4)):
+        assert found[Group(role)].std == pytest.approx(std, rel=0.02)
+        assert found[Group(role, "blocks.2", 2, "mlp")].std == pytest.approx(std, rel=0.05)
+        assert found[Group(f"{role} bias")].zero_share == 1.0
+    assert found[Group("final head")].zero_share == found[Group("final scale")].zero_share == 1.0
+
+
+def test_groups_come_from_the_whole_to_its_parts_in_forward_order():
+    groups = [d.group for d in describe(weights("U-DiT-tiny"))]
+    spans = [(g.block is not None, g.depth or 0, g.branch is not None) for g in groups]
+    assert spans == sorted(spans)
+    depths = {g.depth: g.block for g in groups if g.block is not None}
+    assert depths == {s.depth: s.block for s in find_sites(weights("U-DiT-tiny")) if s.branch != "final"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_a_file_gives_the_same_description_as_the_tensors_in_memory(tmp_path, dtype):
+    tensors = {name: tensor.to(dtype) for name, tensor in weights().items()}
+    tensors["blocks.0.attn.qkv.weight"][3, 5] = nan
+    save_file(tensors, tmp_path / "model.safetensors")
+    rows = [asdict(d) for d in describe(TensorFile(tmp_path / "model.safetensors"))]
+    assert json.dumps(rows, allow_nan=False) == json.dumps([asdict(d) for d in describe(tensors)], allow_nan=False)
+    assert {row["group"]["name"]: row["summary"]["moments"]["nans"] for row in rows}["attention"] == 1
+
+
+def test_rows_of_a_file_are_read_exactly_across_chunk_borders(tmp_path):
+    whole = torch.randn(3000, 200, generator=generator("describe test", "file"))
+    save_file({"other": torch.ones(7), "w": whole, "empty": torch.zeros(0, 4)}, tmp_path / "w.safetensors")
+    file = TensorFile(tmp_path / "w.safetensors")
+    rows = slice(17, 2900)
+    assert whole[rows].numel() > 2 * CHUNK_ELEMENTS
+    assert torch.equal(torch.cat([chunk.clone() for chunk in file.chunks("w", rows)]), whole[rows].reshape(-1))
+    assert torch.equal(file["w"], whole)
+    assert file["empty"].shape == (0, 4)
+    assert file.shapes()["w"].shape == whole.shape
+    assert sorted(file) == ["empty", "other", "w"]
+
+
+def test_a_torn_or_foreign_file_is_one_clear_line(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(weights(), path)
+    path.write_bytes(path.read_bytes()[:-1])
+    for broken in (path, tmp_path / "missing.safetensors"):
+        with pytest.raises(ValueError, match="is not a complete safetensors file"):
+            TensorFile(broken)
+
+
+def test_the_number_of_threads_changes_nothing():
+    tensors, threads = weights(), torch.get_num_threads()
+    alone = {group: found.counts.tolist() for group, found in sketches(tensors).items()}
+    torch.set_num_threads(4)
+    together = {group: found.counts.tolist() for group, found in sketches(tensors).items()}
+    torch.set_num_threads(threads)
+    assert together == alone
