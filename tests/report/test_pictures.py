@@ -66,8 +66,9 @@ def test_an_edge_case_is_drawn_without_a_warning(name):
     ElementTree.fromstring(picture(EDGES[name], "svg"))
 
 
-@pytest.mark.parametrize("format", ["png", "pdf", "svg"])
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    ("name", "format"), [*((name, "svg") for name in FIGURES), ("lines", "pdf"), ("images", "png")]
+)
 def test_the_same_data_give_the_same_bytes_whatever_matplotlib_is_set_to(name, format):
     first = picture(FIGURES[name], format)
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": None}):

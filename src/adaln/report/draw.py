@@ -120,7 +120,7 @@ def _triple(value: Measurement | Number | None) -> tuple[Number, Number, Number]
 def _images(canvas: Canvas, data: ImageGrid, theme: Theme) -> None:
     mosaic, pitch = _mosaic(data)
     rows, columns, height, width, _ = data.images.shape
-    margin = 0.1 + 0.08 * max(map(len, data.row_labels), default=0)
+    margin = 0.2 + 0.085 * max(map(len, data.row_labels), default=0)
     tile = min(0.95, (WIDTH - margin) / max(1, columns))
     canvas.set_size_inches(margin + tile * columns, 0.3 + tile * rows * height / max(1, width))
     ax = canvas.subplots()
