@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaln.data import Batches, DataConfig, load, to_model_range
+from adaln.data import Batches, DataConfig, Prefetched, load, to_model_range
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +81,37 @@ def test_a_batch_of_digits_costs_less_than_a_millisecond(digits):
 def test_impossible_sizes_are_refused(digits, wrong):
     with pytest.raises(ValueError, match="expected"):
         Batches(digits, **{"seed": 0, **wrong})
+
+
+def test_prefetched_batches_are_the_same_in_any_order_of_asking(digits):
+    batches = Batches(digits, 8, 0)
+    prefetched = Prefetched(batches, ahead=2)
+    for step in (0, 1, 2, 50, 51, 3, 3):
+        x, y = prefetched.at(step)
+        assert torch.equal(x, batches.at(step)[0])
+        assert torch.equal(y, batches.at(step)[1])
+
+
+def test_the_next_batches_are_made_before_they_are_asked_for(digits):
+    made = []
+
+    class Counted(Batches):
+        def at(self, step):
+            made.append(step)
+            return Batches.at(self, step)
+
+    prefetched = Prefetched(Counted(digits, 8, 0), ahead=3)
+    prefetched.at(10)
+    deadline = time.perf_counter() + 5
+    while len(made) < 4 and time.perf_counter() < deadline:
+        time.sleep(0.001)
+    assert made == [10, 11, 12, 13]
+
+
+def test_an_error_while_prefetching_reaches_who_asks(digits):
+    class Broken(Batches):
+        def at(self, step):
+            raise ValueError("cut short")
+
+    with pytest.raises(ValueError, match="cut short"):
+        Prefetched(Broken(digits, 8, 0)).at(0)

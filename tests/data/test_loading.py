@@ -86,7 +86,7 @@ def test_unicode_and_very_long_names_are_read(tmp_path):
 def test_the_second_start_decodes_nothing(tmp_path, monkeypatch):
     path = write_folder(tmp_path / "set", two_classes())
     first = load_from(path, tmp_path)
-    monkeypatch.setattr("adaln.data.cache.decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("adaln.data.decoding.decode", lambda *_: pytest.fail("decoded again"))
     second = load_from(path, tmp_path)
     assert second.fingerprint == first.fingerprint
     assert isinstance(second.images.base, np.memmap)

@@ -1,5 +1,6 @@
 """Endless shuffled batches, each a function of (seed, rank, step): nothing to save, nothing to replay."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,3 +45,34 @@ class Batches:
         """Which items the step takes; within an epoch no item is taken twice, by any rank."""
         start = (step * self.world + self.rank) * self.batch_size
         return shuffled(np.arange(start, start + self.batch_size, dtype=np.int64), len(self.dataset), self.seed)
+
+
+Batch = tuple[Tensor, Tensor | None]
+
+
+class Prefetched:
+    """The batches of `batches`, the next ones made in a thread of their own while a step computes.
+
+    `pin`: in page-locked memory, from which a copy to a GPU does not hold up the host.
+    """
+
+    def __init__(self, batches: Batches, ahead: int = 2, pin: bool = False) -> None:
+        self.batches, self.ahead, self.pin = batches, ahead, pin
+        self._pool = ThreadPoolExecutor(1, "prefetch")
+        self._coming: dict[int, Future[Batch]] = {}
+
+    def at(self, step: int) -> Batch:
+        """What `batches.at(step)` gives."""
+        wanted = range(step, step + self.ahead + 1)
+        for other in set(self._coming).difference(wanted):
+            self._coming.pop(other).cancel()
+        for coming in wanted:
+            if coming not in self._coming:
+                self._coming[coming] = self._pool.submit(self._make, coming)
+        return self._coming.pop(step).result()
+
+    def _make(self, step: int) -> Batch:
+        x, y = self.batches.at(step)
+        if not self.pin:
+            return x, y
+        return x.pin_memory(), None if y is None else y.pin_memory()

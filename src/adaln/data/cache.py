@@ -6,29 +6,21 @@ import json
 import math
 import os
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import PIL
 from jaxtyping import Int64, UInt8
 
 from adaln.data.dataset import fingerprint
-from adaln.data.pictures import decode, is_colour
+from adaln.data.decoding import check_shape, decode_all, stop_at, stored_mode
 from adaln.data.sources import Source
 
 FORMAT = 1
 """Part of every cache key: raise it when decoding changes a pixel."""
-UNREADABLE = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading a member of a damaged or encrypted zip, or a vanished file, may raise."""
-AT_ONCE = 256
-"""Pictures that are decoded in parallel before they are written in order."""
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 
@@ -94,12 +86,13 @@ def write(source: Source, size: int | None, skip_bad: bool, folder: Path, progre
     skipped: list[str] = []
     shape: tuple[int, ...] = ()
     with (folder / "pixels.bin").open("wb") as file:
-        for index, row in enumerate(decode_all(source, size)):
+        for index, row in enumerate(decode_all(source, size, stored_mode(source))):
             if isinstance(row, ValueError):
                 skipped.append(f"{source.names[index]}: {row}")
                 stop_at(source.path, skipped, skip_bad)
             else:
-                shape = same_shape(source, kept, index, shape, row.shape)
+                shape = shape or row.shape
+                check_shape(source, index, row.shape, kept[0] if kept else index, shape)
                 file.write(row.data)
                 kept.append(index)
             if progress:
@@ -109,45 +102,6 @@ def write(source: Source, size: int | None, skip_bad: bool, folder: Path, progre
     if not kept:
         raise ValueError(f"{source.path}: none of its {len(skipped)} images can be decoded; first: {skipped[0]}")
     describe(source, kept, skipped, shape, folder)
-
-
-def decode_all(source: Source, size: int | None) -> Iterator[UInt8[np.ndarray, "C H W"] | ValueError]:
-    """Every picture in order, or why it cannot be decoded; one channel if all are grey, else three."""
-    mode: Literal["L", "RGB"] = "RGB" if any(is_colour(read_or_nothing(source, name)) for name in source.names) else "L"
-
-    def one(name: str) -> UInt8[np.ndarray, "C H W"] | ValueError:
-        try:
-            return decode(source.read(name), size, mode)
-        except (ValueError, *UNREADABLE) as error:
-            return ValueError(str(error))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter lock
-        for start in range(0, len(source.names), AT_ONCE):
-            yield from pool.map(one, source.names[start : start + AT_ONCE])
-
-
-def read_or_nothing(source: Source, name: str) -> bytes:
-    """The encoded picture; nothing if it cannot be read, which is told when it is decoded."""
-    try:
-        return source.read(name)
-    except UNREADABLE:
-        return b""
-
-
-def stop_at(path: Path, bad: list[str], skip_bad: bool) -> None:
-    """Raise at the first bad image unless bad images are to be skipped."""
-    if bad and not skip_bad:
-        raise ValueError(f"{path}: cannot decode image {bad[0]}; repair it or set on_bad_image to 'skip'")
-
-
-def same_shape(
-    source: Source, kept: list[int], index: int, shape: tuple[int, ...], found: tuple[int, ...]
-) -> tuple[int, ...]:
-    """`found`, if it is the shape of all pictures before."""
-    if kept and found != shape:
-        sizes = [f"{source.names[i]} {h}x{w}" for i, (_, h, w) in ((kept[0], shape), (index, found))]
-        raise ValueError(f"{source.path}: images differ in size ({', '.join(sizes)}); set one size to crop them to")
-    return found
 
 
 def describe(source: Source, kept: list[int], skipped: list[str], shape: tuple[int, ...], folder: Path) -> None:

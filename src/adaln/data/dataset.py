@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from adaln.data.pixels import to_model_range
+from adaln.data.rows import Rows
 from adaln.types import DataSpec
 
 
@@ -18,7 +19,7 @@ class DataConfig:
     """Which images a run learns from."""
 
     path: str = "digits"
-    """`digits` (1,797 real 8x8 images, embedded), or a folder or zip of images (one folder per class, or flat)."""
+    """`digits` (1,797 real 8x8 images, embedded), a folder or zip of images, or a folder made by `adaln encode`."""
     size: int | None = None
     """Side in pixels after ADM's centre crop; None: the set's own size."""
     flip: bool = False
@@ -26,7 +27,7 @@ class DataConfig:
     conditional: bool = True
     """False: ignore the labels and learn an unconditional model."""
     on_bad_image: Literal["stop", "skip"] = "stop"
-    """What to do at an image that cannot be decoded."""
+    """At an image that cannot be decoded: stop with its name, or go on without it and report it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +35,8 @@ class Dataset:
     """Decoded images with their labels; large sets are memory-mapped."""
 
     name: str
-    images: UInt8[np.ndarray, "N C H W"]
+    images: UInt8[np.ndarray, "N C H W"] | Rows
+    """Bytes; `np.asarray` reads those of a sharded set into memory."""
     labels: Int64[np.ndarray, "N"]
     """Index into `class_names`; kept (for scoring) when the model is unconditional, all 0 when there are no classes."""
     class_names: tuple[str, ...]
@@ -46,7 +48,7 @@ class Dataset:
     """Images that could not be decoded and were left out, each with its reason."""
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.labels)
 
     def take(self, indices: Int64[np.ndarray, "B"], rng: torch.Generator) -> Float[Tensor, "B C H W"]:
         """The images at `indices` in [-1, 1], mirrored at random if the set says so."""
@@ -60,9 +62,19 @@ class Dataset:
 def fingerprint(
     images: UInt8[np.ndarray, "N C H W"], labels: Int64[np.ndarray, "N"], class_names: tuple[str, ...]
 ) -> str:
-    """SHA-256 over what a set holds: shape, class names, labels, pixels."""
-    digest = hashlib.sha256(repr((images.shape, class_names)).encode())
-    digest.update(labels.astype("<i8").tobytes())
-    for start in range(0, len(images), 1024):  # in pieces: the set may be larger than memory
-        digest.update(images[start : start + 1024].tobytes())
-    return digest.hexdigest()
+    """SHA-256 over shape, class names and the digest of every row."""
+    return fingerprint_of(row_digests(images, labels), images.shape, class_names)
+
+
+def row_digests(images: UInt8[np.ndarray, "N C H W"], labels: Int64[np.ndarray, "N"]) -> UInt8[np.ndarray, "N 32"]:
+    """SHA-256 of each image with its label."""
+    digests = [
+        hashlib.sha256(image.tobytes() + label.to_bytes(8, "little")).digest()
+        for image, label in zip(images, labels.tolist(), strict=True)
+    ]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+
+
+def fingerprint_of(digests: UInt8[np.ndarray, "N 32"], shape: tuple[int, ...], class_names: tuple[str, ...]) -> str:
+    """The fingerprint of a set of `shape` from the digests of its rows, whatever shards they lie in."""
+    return hashlib.sha256(repr((shape, class_names)).encode() + digests.tobytes()).hexdigest()

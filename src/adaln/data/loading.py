@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from PIL import Image
 
 from adaln.data.cache import Progress, decoded, default_cache
 from adaln.data.dataset import DataConfig, Dataset, fingerprint
-from adaln.data.pictures import centre_crop
+from adaln.data.digits import digits
+from adaln.data.latents import open_encoded
+from adaln.data.shards import is_shards
 from adaln.data.sources import open_source
 from adaln.types import DataSpec
 
@@ -24,6 +25,8 @@ def load(config: DataConfig, *, cache: Path | None = None, progress: Progress | 
     if config.path == "digits":
         images, labels, class_names = digits(config.size)
         return assemble(config, "digits", images, labels, class_names, fingerprint(images, labels, class_names))
+    if is_shards(Path(config.path).expanduser()):
+        return open_encoded(config)
     source = open_source(Path(config.path).expanduser())
     found = decoded(source, config.size, config.on_bad_image == "skip", cache or default_cache(), progress)
     name = source.path.resolve().stem
@@ -45,19 +48,3 @@ def assemble(
     _, channels, height, width = images.shape
     spec = DataSpec(channels, height, width, num_classes=len(class_names) if config.conditional else 0)
     return Dataset(name, images, labels, class_names, spec, fingerprint, config.flip, skipped)
-
-
-def digits(
-    size: int | None,
-) -> tuple[UInt8[np.ndarray, "N 1 H W"], Int64[np.ndarray, "N"], tuple[str, ...]]:
-    """1,797 handwritten digits of 8x8 pixels, their grey levels 0..16 spread over 0..255.
-
-    Source: Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998), test part, through scikit-learn.
-    """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    if size is not None:
-        images = np.stack([np.asarray(centre_crop(Image.fromarray(image), size)) for image in images])
-    return images[:, None], bunch.target.astype(np.int64), tuple(str(digit) for digit in range(10))

@@ -1,0 +1,97 @@
+"""Images <-> latents through a pre-trained autoencoder of the diffusers library (imported only when one is opened)."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from adaln.data.pixels import to_uint8
+
+
+@dataclass(frozen=True, slots=True)
+class LatentSpace:
+    """Which numbers a set of latents is made of; sets and decoders of different spaces do not mix."""
+
+    autoencoder: str
+    """Name, for people."""
+    autoencoder_sha256: str
+    """Over the weights: what counts."""
+    scaling_factor: float
+    """z = (latent - shift_factor) * scaling_factor is what a model sees."""
+    shift_factor: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Autoencoder:
+    """A frozen AutoencoderKL with the space that its latents live in."""
+
+    network: Any
+    space: LatentSpace
+    device: torch.device
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.network.config.latent_channels)
+
+    @property
+    def downsampling(self) -> int:
+        """Image pixels per latent pixel and side."""
+        return int(2 ** (len(self.network.config.block_out_channels) - 1))
+
+    @torch.inference_mode()
+    def moments(self, x: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B C h w"]]:
+        """Mean and standard deviation of the posterior of images in [-1, 1], not yet scaled."""
+        posterior = self.network.encode(x.to(self.device)).latent_dist
+        return posterior.mean.float().cpu(), posterior.std.float().cpu()
+
+    @torch.inference_mode()
+    def decode(self, z: Float[Tensor, "B C h w"], space: LatentSpace) -> UInt8[Tensor, "B 3 H W"]:
+        """Images of scaled latents. Raises ValueError if `space`, where they come from, is not this one's."""
+        check_same(space, self.space)
+        latents = z.to(self.device) / self.space.scaling_factor + self.space.shift_factor
+        return to_uint8(self.network.decode(latents).sample.float()).cpu()
+
+
+def check_same(found: LatentSpace, expected: LatentSpace) -> None:
+    """Raise ValueError naming the first difference that changes a number."""
+    for name in ("autoencoder_sha256", "scaling_factor", "shift_factor"):
+        got, want = getattr(found, name), getattr(expected, name)
+        if got != want:
+            raise ValueError(f"latents of {found.autoencoder!r} have {name} {got}; {expected.autoencoder!r} has {want}")
+
+
+def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencoder:
+    """An AutoencoderKL from a local folder or the hub, e.g. `stabilityai/sd-vae-ft-ema`; safetensors weights only."""
+    try:
+        from diffusers import AutoencoderKL
+    except ImportError as error:
+        raise ValueError(
+            "encoding needs the diffusers library; install it with: pip install 'adaln[diffusers]'"
+        ) from error
+    try:
+        network: Any = AutoencoderKL.from_pretrained(path, use_safetensors=True)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"no autoencoder at {path!r} ({why}); expected a folder with config.json or a hub id"
+        ) from error
+    network = network.eval().requires_grad_(False).to(device)
+    scaling, shift = network.config.scaling_factor, network.config.shift_factor
+    space = LatentSpace(Path(path).name, weights_sha256(network), float(scaling), float(shift or 0.0))
+    return Autoencoder(network, space, torch.device(device))
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and bytes of all weights, in the order of their names."""
+    digest = hashlib.sha256()
+    weights: Mapping[str, Tensor] = network.state_dict()
+    for name in sorted(weights):
+        weight = weights[name].detach().cpu().contiguous()
+        digest.update(repr((name, str(weight.dtype), tuple(weight.shape))).encode())
+        digest.update(weight.view(torch.uint8).numpy().tobytes() if weight.ndim else repr(weight.item()).encode())
+    return digest.hexdigest()

@@ -1,0 +1,229 @@
+"""Images -> shards of bytes or of autoencoder moments: many processes, killed at any moment, the same set in the end.
+
+Shard k holds pictures k * shard_rows up to (k + 1) * shard_rows, rank r makes the shards k with k mod world = r, and a
+shard is there completely or not at all. What is there is never made again, so there are neither holes nor duplicates.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from jaxtyping import Float16, UInt8
+
+from adaln.data.autoencoder import Autoencoder
+from adaln.data.cache import Progress, exclusive
+from adaln.data.dataset import DataConfig, row_digests
+from adaln.data.decoding import Mode, check_shape, decode_all, stop_at, stored_mode
+from adaln.data.digits import named_source
+from adaln.data.finish import finish
+from adaln.data.pixels import to_model_range
+from adaln.data.shards import PLAN, Index, Plan, read_plan, read_shard, sha256_of, shard_name
+from adaln.data.sources import Source
+from adaln.data.tensorfile import write_json, write_tensors
+
+SHARD_BYTES = 2**25
+"""Rows of a shard fill about this much: what a kill can cost, and little enough to write at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One encoding in one process."""
+
+    source: Source
+    plan: Plan
+    mode: Mode
+    out: Path
+    autoencoder: Autoencoder | None
+    batch_size: int
+    first: int
+    """The first picture that can be decoded; all others must have its shape."""
+
+
+def encode(
+    config: DataConfig,
+    out: Path,
+    autoencoder: Autoencoder | None = None,
+    *,
+    flips: bool = True,
+    rank: int = 0,
+    world: int = 1,
+    batch_size: int = 32,
+    shard_rows: int | None = None,
+    progress: Progress | None = None,
+) -> Index | None:
+    """Encode this rank's part of the pictures into `out`; the index if the set is complete, else None.
+
+    Without autoencoder the shards hold the cropped pictures in bytes. `flips`: moments of the mirror images too.
+    `progress(done, total)` counts this rank's pictures. Raises ValueError if another encoder is writing to `out` or
+    what lies there was begun with other settings.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with claimed(out, rank):
+        encoding = prepare(config, out, autoencoder, flips, batch_size, shard_rows)
+        settle(out, encoding.plan)
+        shards = range(rank, encoding.plan.num_shards, world)
+        parts = [pictures_of(encoding.plan, shard) for shard in shards]
+        done = 0
+        for shard, part in zip(shards, parts, strict=True):
+            if not is_made(out / shard_name(shard), encoding.plan):
+                make_shard(encoding, shard, part)
+            done += len(part)
+            if progress:
+                progress(done, sum(map(len, parts)))
+        return finish(out, encoding.plan, set(encoding.source.labels.tolist()))
+
+
+@contextmanager
+def claimed(out: Path, rank: int) -> Iterator[None]:
+    """Hold this rank's claim to the folder; the claim dies with the process."""
+    path = out / f".rank-{rank}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{out}: another encoder is writing here (it holds {path.name})") from error
+        yield
+
+
+def prepare(
+    config: DataConfig, out: Path, autoencoder: Autoencoder | None, flips: bool, batch_size: int, shard_rows: int | None
+) -> Encoding:
+    """Look at the source and write down what its encoding will hold."""
+    source = named_source(config.path)
+    mode = "RGB" if autoencoder else stored_mode(source)
+    first, shape = first_picture(source, config, mode)
+    num_flips = 2 if autoencoder and flips else 1
+    num_bytes = math.prod(row_shape(shape, autoencoder, num_flips)) * (2 if autoencoder else 1)
+    plan = Plan(
+        source=source.path.name,
+        source_sha256=listing_sha256(source),
+        num_images=len(source.names),
+        class_names=source.class_names,
+        size=config.size,
+        image_shape=shape,
+        on_bad_image=config.on_bad_image,
+        decoder=f"Pillow {PIL.__version__}",
+        shard_rows=shard_rows or max(1, SHARD_BYTES // num_bytes),
+        flips=num_flips,
+        space=autoencoder.space if autoencoder else None,
+    )
+    return Encoding(source, plan, mode, out, autoencoder, batch_size, first)
+
+
+def first_picture(source: Source, config: DataConfig, mode: Mode) -> tuple[int, tuple[int, ...]]:
+    """Place and shape of the first picture that can be decoded."""
+    bad: list[str] = []
+    for index, picture in enumerate(decode_all(source, config.size, mode)):
+        if not isinstance(picture, ValueError):
+            return index, picture.shape
+        bad.append(f"{source.names[index]}: {picture}")
+        stop_at(source.path, bad, config.on_bad_image == "skip")
+    raise ValueError(f"{source.path}: none of its {len(bad)} images can be decoded; first: {bad[0]}")
+
+
+def row_shape(shape: tuple[int, ...], autoencoder: Autoencoder | None, flips: int) -> tuple[int, ...]:
+    """What a shard holds of one picture; checks that the autoencoder takes such pictures."""
+    if autoencoder is None:
+        return shape
+    _, height, width = shape
+    factor = autoencoder.downsampling
+    if height % factor or width % factor:
+        raise ValueError(f"images are {height}x{width}; the autoencoder takes multiples of {factor}: set a size")
+    return (flips, 2, autoencoder.latent_channels, height // factor, width // factor)
+
+
+def listing_sha256(source: Source) -> str:
+    """Over names, labels, classes and sizes, but not times: a copy of the source is the same source."""
+    rows = [(name, size) for name, (size, _) in zip(source.names, source.stamps, strict=True)]
+    return hashlib.sha256(json.dumps([rows, source.labels.tolist(), source.class_names]).encode()).hexdigest()
+
+
+def settle(out: Path, plan: Plan) -> None:
+    """Begin an empty folder with the plan, or find the same plan there."""
+    path = out / PLAN
+    with exclusive(out / ".plan.lock"):
+        if path.exists():
+            found, want = asdict(read_plan(path)), asdict(plan)
+            differing = [f"{name} {found[name]!r}, now {want[name]!r}" for name in want if found[name] != want[name]]
+            if differing:
+                raise ValueError(f"{out}: begun with other settings ({'; '.join(differing)}); choose another folder")
+        elif any(not entry.name.startswith(".") for entry in out.iterdir()):
+            raise ValueError(f"{out}: holds other files; expected an empty folder or an encoding to go on with")
+        else:
+            write_json(path, asdict(plan))
+
+
+def pictures_of(plan: Plan, shard: int) -> range:
+    return range(shard * plan.shard_rows, min((shard + 1) * plan.shard_rows, plan.num_images))
+
+
+def is_made(path: Path, plan: Plan) -> bool:
+    """Whether a shard of this plan is there whole."""
+    try:
+        return path.exists() and read_shard(path)[1]["plan"] == plan.sha256
+    except ValueError:
+        return False
+
+
+def make_shard(encoding: Encoding, shard: int, part: range) -> None:
+    """Decode, encode and write the pictures of one shard."""
+    plan = encoding.plan
+    kept, skipped, images = pictures(encoding, part)
+    rows = images
+    if encoding.autoencoder:
+        rows = moments(images, encoding.autoencoder, plan.flips, encoding.batch_size)
+    labels = encoding.source.labels[kept]
+    tensors = {plan.tensor: rows, "labels": labels, "digests": row_digests(images, labels)}
+    about = {"plan": plan.sha256, "skipped": skipped, "sha256": sha256_of(tensors), "sums": channel_sums(rows)}
+    write_tensors(encoding.out / shard_name(shard), tensors, {"adaln": json.dumps(about)})
+
+
+def pictures(encoding: Encoding, part: range) -> tuple[list[int], list[str], UInt8[np.ndarray, "n C H W"]]:
+    """Which of the pictures can be decoded, which cannot and why, and their pixels."""
+    source, plan = encoding.source, encoding.plan
+    images = np.empty((len(part), *plan.image_shape), np.uint8)
+    kept: list[int] = []
+    skipped: list[str] = []
+    for index, picture in zip(part, decode_all(source, plan.size, encoding.mode, part), strict=True):
+        if isinstance(picture, ValueError):
+            skipped.append(f"{source.names[index]}: {picture}")
+            stop_at(source.path, skipped, plan.on_bad_image == "skip")
+        else:
+            check_shape(source, index, picture.shape, encoding.first, plan.image_shape)
+            images[len(kept)] = picture
+            kept.append(index)
+    return kept, skipped, images[: len(kept)]
+
+
+def moments(
+    images: UInt8[np.ndarray, "n C H W"], autoencoder: Autoencoder, flips: int, batch_size: int
+) -> Float16[np.ndarray, "n F 2 c h w"]:
+    """Mean and standard deviation of the posterior of each image and, with two flips, of its mirror image."""
+    rows = np.empty((len(images), *row_shape(images.shape[1:], autoencoder, flips)), np.float16)
+    for start in range(0, len(images), batch_size):
+        x = to_model_range(torch.from_numpy(images[start : start + batch_size]))
+        for flip in range(flips):
+            mean, std = autoencoder.moments(x.flip(-1) if flip else x)
+            rows[start : start + batch_size, flip] = torch.stack((mean, std), dim=1).numpy()
+    if not np.isfinite(rows).all():
+        raise ValueError(f"moments of {autoencoder.space.autoencoder!r} are not finite in half precision")
+    return rows
+
+
+def channel_sums(rows: np.ndarray) -> list[list[float]]:
+    """Per channel of moments: how many, sum of means, sum of means^2 + stds^2; nothing for images."""
+    if rows.ndim != 6:
+        return []
+    mean, std = rows.astype(np.float64).swapaxes(0, 2)[:2]
+    return [
+        [float(m.size), float(m.sum()), float((m**2).sum() + (s**2).sum())]
+        for m, s in zip(np.moveaxis(mean, 2, 0), np.moveaxis(std, 2, 0), strict=True)
+    ]

@@ -1,0 +1,79 @@
+"""Training on what `encode` made: images from shards, and latents drawn from their moments."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from adaln.data.autoencoder import LatentSpace
+from adaln.data.dataset import DataConfig, Dataset
+from adaln.data.rows import Rows
+from adaln.data.shards import open_shards
+from adaln.types import DataSpec
+
+
+class NoImages(Rows):
+    """Stands where images would be, and says so when one is asked for."""
+
+    def __init__(self, name: str, parts: tuple[np.ndarray, ...]) -> None:
+        super().__init__(parts)
+        self.name = name
+
+    def gather(self, indices: Int64[np.ndarray, "B"]) -> np.ndarray:
+        raise ValueError(f"{self.name}: holds latents, not images; give the images themselves as reference")
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        return self.gather(np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Latents(Dataset):
+    """Posterior moments of an autoencoder. `images` cannot be read; `take` draws from the posterior."""
+
+    moments: Rows
+    """(N * flips, 2, C, h, w): mean and standard deviation; the mirror image of row i is row flips * i + 1."""
+    flips: int
+    space: LatentSpace
+    channel_mean: tuple[float, ...]
+    channel_std: tuple[float, ...]
+    """Of what `take` gives."""
+
+    def take(self, indices: Int64[np.ndarray, "B"], rng: torch.Generator) -> Float[Tensor, "B C h w"]:
+        """Scaled draws from the posteriors at `indices`: (mean + std * noise - shift) * scale."""
+        rows = self.flips * indices
+        if self.flip:
+            rows = rows + (torch.rand(len(indices), generator=rng) < 0.5).numpy()
+        mean, std = torch.from_numpy(self.moments[rows]).float().unbind(1)
+        noise = torch.randn(mean.shape, generator=rng)
+        return mean.addcmul_(std, noise).sub_(self.space.shift_factor).mul_(self.space.scaling_factor)
+
+
+def open_encoded(config: DataConfig) -> Dataset:
+    """The set in a folder that `encode` made. Raises ValueError where it is not what the config asks for."""
+    folder = Path(config.path).expanduser()
+    shards = open_shards(folder)
+    index, plan = shards.index, shards.index.plan
+    if config.size is not None and plan.image_shape[1:] != (config.size, config.size):
+        got = "x".join(map(str, plan.image_shape[1:]))
+        raise ValueError(f"{folder}: encoded at {got}, but size is {config.size}; encode again or leave size out")
+    if config.flip and plan.space and plan.flips == 1:
+        raise ValueError(f"{folder}: encoded without mirror images; encode with flips or set flip to False")
+    channels, height, width = shards.rows.shape[-3:]
+    spec = DataSpec(channels, height, width, num_classes=len(plan.class_names) if config.conditional else 0)
+    common = (shards.labels, plan.class_names, spec, index.fingerprint, config.flip, index.skipped)
+    name = folder.resolve().name
+    if plan.space is None:
+        return Dataset(name, shards.rows, *common)
+    return Latents(
+        name,
+        NoImages(name, shards.rows.parts),
+        *common,
+        moments=Rows([part.reshape(-1, *part.shape[2:]) for part in shards.rows.parts]),
+        flips=plan.flips,
+        space=plan.space,
+        channel_mean=index.channel_mean,
+        channel_std=index.channel_std,
+    )

@@ -1,0 +1,186 @@
+"""Sets of images or latents in sharded safetensors files with one index.
+
+A shard holds `labels`, `digests` (SHA-256 of each cropped picture and its label) and either `images` (n, C, H, W) in
+bytes or `moments` (n, flips, 2, C, h, w) in half precision: mean and standard deviation of the autoencoder's posterior,
+of the picture and of its mirror image. `index.json` is written last, so a folder that has one is complete.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int64
+
+from adaln.data.autoencoder import LatentSpace
+from adaln.data.rows import Rows
+from adaln.data.tensorfile import map_tensors
+
+FORMAT = "adaln-shards-1"
+INDEX, PLAN = "index.json", "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an encoding will hold. It is written first; who goes on with the encoding must have the same."""
+
+    source: str
+    source_sha256: str
+    """Over names, labels and sizes in bytes of the encoded pictures."""
+    num_images: int
+    class_names: tuple[str, ...]
+    size: int | None
+    image_shape: tuple[int, ...]
+    """(C, H, W) after the crop."""
+    on_bad_image: Literal["stop", "skip"]
+    decoder: str
+    shard_rows: int
+    flips: int
+    """2: the mirror image is encoded too (an autoencoder does not commute with mirroring)."""
+    space: LatentSpace | None
+    """None: the shards hold images."""
+
+    @property
+    def tensor(self) -> str:
+        return "moments" if self.space else "images"
+
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num_images // self.shard_rows)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One file of the index."""
+
+    file: str
+    rows: int
+    sha256: str
+    """Over the bytes of its tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What `index.json` says of a complete set."""
+
+    plan: Plan
+    shards: tuple[ShardEntry, ...]
+    skipped: tuple[str, ...]
+    fingerprint: str
+    """Images: `source_fingerprint`. Latents: over all that the shards hold and the latent space."""
+    source_fingerprint: str
+    """Of the cropped pictures: that of the same set loaded from its folder or zip."""
+    channel_mean: tuple[float, ...]
+    """Of scaled latents as training draws them; empty for images."""
+    channel_std: tuple[float, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+
+def shard_name(number: int) -> str:
+    return f"shard-{number:06d}.safetensors"
+
+
+def sha256_of(tensors: Mapping[str, np.ndarray]) -> str:
+    """Over names, types, shapes and bytes of a shard's tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(repr((name, tensors[name].dtype.str, tensors[name].shape)).encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
+
+
+def is_shards(path: Path) -> bool:
+    return (path / INDEX).is_file() or (path / PLAN).is_file()
+
+
+def read_plan(path: Path) -> Plan:
+    return as_plan(path, read_json(path))
+
+
+def as_plan(path: Path, content: dict[str, Any]) -> Plan:
+    check_fields(path, content, Plan)
+    space = content["space"]
+    listed = {name: tuple(content[name]) for name in ("class_names", "image_shape")}
+    return Plan(**{**content, **listed, "space": LatentSpace(**space) if space else None})
+
+
+def read_index(folder: Path) -> Index:
+    """Raises ValueError if the encoding has not ended or the index is not one."""
+    path = folder / INDEX
+    if not path.exists():
+        raise ValueError(f"{folder}: the encoding has not ended; run the same `encode` again to go on with it")
+    content = read_json(path)
+    if content.pop("format", None) != FORMAT:
+        raise ValueError(f"{path}: expected format {FORMAT!r}")
+    check_fields(path, content, Index)
+    listed = {name: tuple(content[name]) for name in ("skipped", "channel_mean", "channel_std")}
+    shards = tuple(ShardEntry(**shard) for shard in content["shards"])
+    return Index(**{**content, **listed, "plan": as_plan(path, content["plan"]), "shards": shards})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: cut short or damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object")
+    return content
+
+
+def check_fields(path: Path, content: dict[str, Any], kind: type[Plan] | type[Index]) -> None:
+    expected = {field.name for field in fields(kind)}
+    if expected != set(content):
+        raise ValueError(f"{path}: expected the fields {', '.join(sorted(expected))}; got {', '.join(sorted(content))}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShardSet:
+    """An open set: what the index says and the mapped rows."""
+
+    index: Index
+    rows: Rows
+    """Of `images` or `moments`."""
+    labels: Int64[np.ndarray, "N"]
+    digests: Rows
+    """SHA-256 of each cropped picture with its label."""
+
+
+def open_shards(folder: Path) -> ShardSet:
+    """The set in a folder, memory-mapped. Raises ValueError naming the file that is missing, damaged or foreign."""
+    index = read_index(folder)
+    tensors = [map_shard(folder, shard, index.plan) for shard in index.shards if shard.rows]
+    labels = np.concatenate([shard["labels"] for shard in tensors])
+    rows, digests = (Rows([shard[name] for shard in tensors]) for name in (index.plan.tensor, "digests"))
+    return ShardSet(index, rows, labels, digests)
+
+
+def map_shard(folder: Path, shard: ShardEntry, plan: Plan) -> dict[str, np.ndarray]:
+    path = folder / shard.file
+    if not path.exists():
+        raise ValueError(f"{path}: missing; expected {shard.rows} rows (the same `encode` again mends the set)")
+    tensors, about = read_shard(path)
+    if about["plan"] != plan.sha256:
+        raise ValueError(f"{path}: belongs to another set than {folder / INDEX}")
+    if len(tensors[plan.tensor]) != shard.rows:
+        raise ValueError(f"{path}: holds {len(tensors[plan.tensor])} rows; expected {shard.rows}")
+    return tensors
+
+
+def read_shard(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The mapped tensors of a shard of ours and what was noted when it was made."""
+    tensors, metadata = map_tensors(path)
+    if "adaln" not in metadata or not {"labels", "digests"} <= set(tensors):
+        raise ValueError(f"{path}: a safetensors file, but no shard of {FORMAT}")
+    about: dict[str, Any] = json.loads(metadata["adaln"])
+    return tensors, about

@@ -1,0 +1,279 @@
+import dataclasses
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from adaln.data import Batches, DataConfig, encode, load, open_autoencoder
+from adaln.data.autoencoder import weights_sha256
+from adaln.data.encoding import claimed
+from adaln.data.verify import round_trip
+from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
+
+
+@pytest.fixture(scope="module")
+def vae_folder(tmp_path_factory):
+    from diffusers import AutoencoderKL
+
+    folder = tmp_path_factory.mktemp("vae") / "tiny-vae"
+    torch.manual_seed(0)
+    network = AutoencoderKL(
+        block_out_channels=(4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=2,
+        latent_channels=4,
+        scaling_factor=0.5,
+    )
+    network.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vae(vae_folder):
+    return open_autoencoder(str(vae_folder))
+
+
+def pictures(tmp_path, num_each=5, **shape):
+    return DataConfig(path=str(write_folder(tmp_path / "set", two_classes(num_each, height=8, width=8, **shape))))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_pixel_shards_hold_what_the_folder_holds(tmp_path):
+    config = pictures(tmp_path)
+    index = encode(config, tmp_path / "out", shard_rows=3)
+    assert [shard.rows for shard in index.shards] == [3, 3, 3, 1]
+    folder = load(config, cache=tmp_path / "cache")
+    shards = load(DataConfig(path=str(tmp_path / "out")))
+    assert shards.fingerprint == folder.fingerprint
+    assert shards.spec == folder.spec
+    assert shards.class_names == folder.class_names
+    np.testing.assert_array_equal(np.asarray(shards.images), folder.images)
+    for step in range(4):
+        for one, other in zip(Batches(shards, 4, 0).at(step), Batches(folder, 4, 0).at(step), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_digits_can_be_encoded_too(tmp_path):
+    encode(DataConfig(), tmp_path / "out")
+    assert load(DataConfig(path=str(tmp_path / "out"))).fingerprint == load(DataConfig()).fingerprint
+
+
+def test_latents_are_drawn_from_the_posterior_of_the_autoencoder(tmp_path, vae):
+    config = pictures(tmp_path)
+    encode(config, tmp_path / "out", vae, shard_rows=4)
+    latents = load(DataConfig(path=str(tmp_path / "out")))
+    assert (latents.spec.channels, latents.spec.height, latents.spec.num_classes) == (4, 4, 2)
+    image = torch.from_numpy(pixels(102, 8, 8).transpose(2, 0, 1).copy())[None] / 127.5 - 1
+    mean, std = vae.moments(image)
+    draws = torch.cat([latents.take(np.full(100, 7), torch.Generator().manual_seed(i)) for i in range(100)])
+    spread = 0.5 * std[0] / 100
+    assert ((draws.mean(0) - 0.5 * mean[0]).abs() < 5 * spread + 1e-3).all()
+    torch.testing.assert_close(draws.std(0), 0.5 * std[0], rtol=0.05, atol=1e-3)
+
+
+def test_mirror_images_have_latents_of_their_own(tmp_path, vae):
+    encode(pictures(tmp_path), tmp_path / "out", vae)
+    latents = load(DataConfig(path=str(tmp_path / "out"), flip=True))
+    mean, _ = vae.moments(torch.from_numpy(pixels(2, 8, 8).transpose(2, 0, 1).copy())[None].flip(-1) / 127.5 - 1)
+    np.testing.assert_allclose(latents.moments[2 * 2 + 1][0], mean[0], rtol=1e-3, atol=1e-3)
+    assert not np.allclose(latents.moments[5][0], latents.moments[4][0][..., ::-1], atol=1e-3)
+    rng = torch.Generator().manual_seed(0)
+    draws = latents.take(np.full(400, 2), rng)
+    is_mirrored = (draws - 0.5 * mean).flatten(1).norm(dim=1) < (draws - 0.5 * latents.moments[4][0]).flatten(1).norm(
+        dim=1
+    )
+    assert 140 < is_mirrored.sum() < 260
+
+
+def test_channel_statistics_are_those_of_the_draws(tmp_path, vae):
+    encode(pictures(tmp_path), tmp_path / "out", vae, shard_rows=4)
+    latents = load(DataConfig(path=str(tmp_path / "out"), flip=True))
+    draws = torch.cat([Batches(latents, 100, 0).at(step)[0] for step in range(60)])
+    np.testing.assert_allclose(draws.mean((0, 2, 3)), latents.channel_mean, atol=0.01)
+    np.testing.assert_allclose(draws.std((0, 2, 3)), latents.channel_std, rtol=0.02)
+
+
+def test_latent_batches_are_a_function_of_the_step(tmp_path, vae):
+    encode(pictures(tmp_path), tmp_path / "out", vae, shard_rows=4)
+    config = DataConfig(path=str(tmp_path / "out"), flip=True)
+    assert torch.equal(Batches(load(config), 4, 0).at(3)[0], Batches(load(config), 4, 0).at(3)[0])
+
+
+def test_images_of_a_latent_set_are_refused_with_a_reason(tmp_path, vae):
+    encode(pictures(tmp_path), tmp_path / "out", vae)
+    latents = load(DataConfig(path=str(tmp_path / "out")))
+    for ask in (lambda: latents.images[0], lambda: latents.images[:2], lambda: np.asarray(latents.images)):
+        with pytest.raises(ValueError, match="holds latents, not images"):
+            ask()
+
+
+def test_two_ranks_make_the_same_set_as_one(tmp_path, vae):
+    config = pictures(tmp_path)
+    encode(config, tmp_path / "one", vae, shard_rows=2)
+    assert encode(config, tmp_path / "two", vae, shard_rows=2, rank=1, world=2) is None
+    assert encode(config, tmp_path / "two", vae, shard_rows=2, rank=0, world=2) is not None
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_an_encoding_that_was_cut_off_goes_on_where_it_was(tmp_path):
+    config = pictures(tmp_path)
+    encode(config, tmp_path / "out", shard_rows=2)
+    before = contents(tmp_path / "out")
+    times = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before}
+    (tmp_path / "out/index.json").unlink()
+    (tmp_path / "out/shard-000001.safetensors").unlink()
+    cut = tmp_path / "out/shard-000003.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-5])
+    (tmp_path / "out/.shard-000001.safetensors.tmp").write_bytes(b"left by a kill")
+    encode(config, tmp_path / "out", shard_rows=2)
+    assert contents(tmp_path / "out") == before
+    made_again = [name for name in before if (tmp_path / "out" / name).stat().st_mtime_ns != times[name]]
+    assert sorted(made_again) == ["index.json", "shard-000001.safetensors", "shard-000003.safetensors"]
+
+
+def test_an_encoding_that_has_not_ended_is_not_read(tmp_path):
+    encode(pictures(tmp_path), tmp_path / "out", shard_rows=2, world=2)
+    with pytest.raises(ValueError, match="has not ended"):
+        load(DataConfig(path=str(tmp_path / "out")))
+
+
+def test_a_second_encoder_in_the_same_folder_is_refused(tmp_path):
+    config = pictures(tmp_path)
+    (tmp_path / "out").mkdir()
+    with claimed(tmp_path / "out", 0), pytest.raises(ValueError, match="another encoder is writing here"):
+        encode(config, tmp_path / "out")
+    assert encode(config, tmp_path / "out").num_rows == 10
+
+
+def test_other_settings_or_other_files_are_refused(tmp_path, vae):
+    config = pictures(tmp_path)
+    encode(config, tmp_path / "out", shard_rows=2)
+    with pytest.raises(ValueError, match=r"begun with other settings.*space"):
+        encode(config, tmp_path / "out", vae, shard_rows=2)
+    with pytest.raises(ValueError, match="holds other files"):
+        encode(config, tmp_path / "set")
+
+
+def test_a_bad_image_stops_the_encoding_or_is_left_out(tmp_path):
+    config = pictures(tmp_path)
+    (tmp_path / "set/cat/1.png").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"cat/1\.png"):
+        encode(config, tmp_path / "out", shard_rows=2)
+    index = encode(DataConfig(config.path, on_bad_image="skip"), tmp_path / "skipped", shard_rows=2)
+    assert index.num_rows == 9
+    assert index.skipped[0].startswith("cat/1.png")
+    found = load(DataConfig(config.path, on_bad_image="skip"), cache=tmp_path / "cache")
+    assert load(DataConfig(str(tmp_path / "skipped"))).fingerprint == found.fingerprint
+
+
+def test_a_shard_all_of_whose_images_are_bad_is_no_hole(tmp_path, vae):
+    config = pictures(tmp_path)
+    for name in ("cat/0.png", "cat/1.png"):
+        (tmp_path / "set" / name).write_bytes(b"")
+    encode(DataConfig(config.path, on_bad_image="skip"), tmp_path / "out", vae, shard_rows=2)
+    assert len(load(DataConfig(str(tmp_path / "out")))) == 8
+
+
+def test_the_round_trip_reports_the_error_of_decoding_what_was_encoded(tmp_path, vae):
+    config = pictures(tmp_path)
+    encode(config, tmp_path / "out", vae, shard_rows=4)
+    found = round_trip(config, tmp_path / "out", vae, num_images=3)
+    assert found.originals.shape == found.decoded.shape == (3, 3, 8, 8)
+    np.testing.assert_array_equal(found.originals[0], pixels(0, 8, 8).transpose(2, 0, 1))
+    error = found.originals.astype(float) - found.decoded
+    assert found.rmse == pytest.approx(np.sqrt((error**2).mean()))
+    assert found.psnr_db == pytest.approx(20 * np.log10(255 / found.rmse))
+
+
+def test_the_round_trip_refuses_another_autoencoder_and_other_images(tmp_path, vae):
+    config = pictures(tmp_path)
+    encode(config, tmp_path / "out", vae)
+    other = dataclasses.replace(vae, space=dataclasses.replace(vae.space, scaling_factor=0.25))
+    with pytest.raises(ValueError, match=r"have scaling_factor 0\.5; 'tiny-vae' has 0\.25"):
+        round_trip(config, tmp_path / "out", other)
+    (tmp_path / "set/cat/0.png").write_bytes(png(pixels(77, 8, 8)))
+    with pytest.raises(ValueError, match=r"cat/0\.png is not the image that was encoded"):
+        round_trip(config, tmp_path / "out", vae)
+
+
+def test_an_autoencoder_that_is_not_there_is_one_clear_line(tmp_path):
+    with pytest.raises(ValueError, match="no autoencoder at") as error:
+        open_autoencoder(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_the_hash_of_an_autoencoder_is_that_of_its_weights(vae, vae_folder):
+    again = open_autoencoder(str(vae_folder))
+    assert again.space == vae.space
+    with torch.no_grad():
+        next(iter(again.network.parameters())).add_(1e-6)
+    assert weights_sha256(again.network) != vae.space.autoencoder_sha256
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:-1]), "shard-000001.safetensors: cut short"),
+        (lambda shard: shard.write_bytes(b""), "shard-000001.safetensors: cut short"),
+        (lambda shard: shard.unlink(), "shard-000001.safetensors: missing"),
+        (lambda shard: shard.write_bytes((shard.parent.parent / "other" / shard.name).read_bytes()), "another set"),
+        (lambda shard: (shard.parent / "index.json").write_text("{"), "index.json: cut short"),
+        (lambda shard: (shard.parent / "index.json").write_text("{}"), "expected format"),
+    ],
+)
+def test_a_damaged_set_names_the_file_at_fault(tmp_path, damage, message):
+    config = pictures(tmp_path)
+    encode(config, tmp_path / "out", shard_rows=2)
+    encode(DataConfig(config.path, size=4), tmp_path / "other", shard_rows=2)
+    damage(tmp_path / "out/shard-000001.safetensors")
+    with pytest.raises(ValueError, match=message) as error:
+        load(DataConfig(str(tmp_path / "out")))
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_that_asks_for_another_size_or_for_missing_mirror_images_is_refused(tmp_path, vae):
+    encode(pictures(tmp_path), tmp_path / "out", vae, flips=False)
+    with pytest.raises(ValueError, match="encoded at 8x8, but size is 16"):
+        load(DataConfig(str(tmp_path / "out"), size=16))
+    with pytest.raises(ValueError, match="without mirror images"):
+        load(DataConfig(str(tmp_path / "out"), flip=True))
+
+
+def test_a_size_that_the_autoencoder_cannot_halve_is_refused(tmp_path, vae):
+    with pytest.raises(ValueError, match="7x7; the autoencoder takes multiples of 2"):
+        encode(DataConfig(pictures(tmp_path).path, size=7), tmp_path / "out", vae)
+
+
+ENCODE = """
+import sys
+from pathlib import Path
+from adaln.data import DataConfig, encode
+encode(DataConfig(sys.argv[1]), Path(sys.argv[2]), shard_rows=4, progress=lambda done, total: print(done, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_an_encoding_killed_twenty_times_ends_with_the_same_set(tmp_path):
+    config = DataConfig(str(write_zip(tmp_path / "set.zip", two_classes(200))))
+    encode(config, tmp_path / "clean", shard_rows=4)
+    rng, num_cut_off = random.Random(0), 0
+    for _ in range(20):
+        command = [sys.executable, "-c", ENCODE, config.path, str(tmp_path / "out")]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        process.stdout.readline()  # it has begun to make shards
+        time.sleep(rng.uniform(0.0, 0.02))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        num_cut_off += not (tmp_path / "out/index.json").exists()
+    assert num_cut_off >= 10
+    encode(config, tmp_path / "out", shard_rows=4)
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
