@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from adaln.models.layers import (
     Attention,
     PatchEmbedder,
+    check_inputs,
     conditioned_unit,
     modulated,
     squeezed_modulation,
@@ -17,6 +18,7 @@ from adaln.models.layers import (
 )
 from adaln.models.llama import SwiGLU, swiglu_width
 from adaln.rng import generator
+from adaln.types import DataSpec
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -96,3 +98,10 @@ def test_swiglu_gates_by_its_first_map_and_has_no_biases():
     gate, value, down = mlp.c_fc1.weight, mlp.c_fc2.weight, mlp.c_proj.weight
     assert sum(p.numel() for p in mlp.parameters()) == 3 * 8 * 256
     torch.testing.assert_close(mlp(x), (F.silu(x @ gate.T) * (x @ value.T)) @ down.T)
+
+
+@pytest.mark.parametrize(("t", "y", "message"), [(1, 3, r"t of shape \(1,\)"), (3, 2, r"y of shape \(2,\)")])
+def test_times_and_labels_are_one_per_sample(t: int, y: int, message: str):
+    x, spec = torch.zeros(3, 1, 8, 8), DataSpec(1, 8, 8, 10)
+    with pytest.raises(ValueError, match=rf"got {message}, expected \(3,\): one per sample"):
+        check_inputs(x, torch.zeros(t), torch.zeros(y, dtype=torch.long), spec, num_labels=11)

@@ -94,10 +94,9 @@ def spec(request: pytest.FixtureRequest) -> DataSpec:
 @pytest.mark.parametrize("size", ["at_256", "at_512"])
 @pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: our_name(entry["reference_name"]))
 def test_parameters_are_as_many_as_published(entry: dict, size: str):
-    config, spec = MODELS[our_name(entry["reference_name"])], latents(entry[size]["latent"])
-    frozen = sum(buffer.numel() for buffer in skeleton(config, spec).buffers())
-    assert num_parameters(config, spec) == entry[size]["params_trainable"]
-    assert num_parameters(config, spec) + frozen == entry[size]["params_total"]
+    model = skeleton(MODELS[our_name(entry["reference_name"])], latents(entry[size]["latent"]))
+    assert sum(parameter.numel() for parameter in model.parameters()) == entry[size]["params_trainable"]
+    assert sum(tensor.numel() for tensor in model.state_dict().values()) == entry[size]["params_total"]
 
 
 @pytest.mark.parametrize(("entry", "size"), quick_first())
@@ -248,9 +247,13 @@ def test_labels_for_an_unconditional_network_are_refused(config: ModelConfig):
         ("tiny-SE", {"se_ratio": 3}, "se_ratio 3"),
         ("DiT-LLaMA-tiny", {"hidden_size": 56}, "head width 14"),
         ("U-DiT-tiny", {"hidden_size": 20}, "hidden_size 20"),
+        ("tiny", {"num_heads": 0}, "num_heads 0"),
+        ("U-DiT-tiny", {"depth": (1, 1, 0, 1, 1)}, "depth 0"),
+        ("tiny", {"class_dropout_prob": 1.5}, "class_dropout_prob 1.5"),
+        ("U-DiT-tiny", {"class_dropout_prob": -0.1}, "class_dropout_prob -0.1"),
     ],
 )
-def test_widths_that_do_not_divide_are_one_clear_error(name: str, change: dict, message: str):
+def test_configurations_that_are_no_network_are_one_clear_error(name: str, change: dict, message: str):
     with pytest.raises(ValueError, match=f"got {message}, expected"):
         replace(MODELS[name], **change)
 

@@ -165,7 +165,7 @@ class DiT(nn.Module):
         self.final_layer = FinalLayer(dim, patch**2 * spec.channels * (2 if config.learn_sigma else 1))
 
     def forward(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
-        check_inputs(x, y, self.spec, self.num_labels)
+        check_inputs(x, t, y, self.spec, self.num_labels)
         tokens, positions = self.place(self.x_embedder(x))
         c = self.condition(t, y)
         block_c = self.t_block(c) if self.config.modulation == "shared" else c

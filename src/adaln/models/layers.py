@@ -139,7 +139,7 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
-def check_inputs(x: Tensor, y: Tensor | None, spec: DataSpec, num_labels: int) -> None:
+def check_inputs(x: Tensor, t: Tensor, y: Tensor | None, spec: DataSpec, num_labels: int) -> None:
     """Raise one ValueError for inputs that the network was not built for.
 
     Label values are read on the CPU only: elsewhere the look would make the host wait for the device.
@@ -147,6 +147,9 @@ def check_inputs(x: Tensor, y: Tensor | None, spec: DataSpec, num_labels: int) -
     expected = (spec.channels, spec.height, spec.width)
     if x.shape[1:] != expected:
         raise ValueError(f"got x of C, H, W = {tuple(x.shape[1:])}, expected {expected}: the network was built for it")
+    for name, vector in (("t", t), ("y", y)):
+        if vector is not None and vector.shape != x.shape[:1]:
+            raise ValueError(f"got {name} of shape {tuple(vector.shape)}, expected ({len(x)},): one per sample")
     if y is None and num_labels:
         raise ValueError(f"got no labels, expected y in 0..{num_labels - 1}: the network is class-conditional")
     if y is not None and not num_labels:

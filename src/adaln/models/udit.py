@@ -262,7 +262,7 @@ class UDiT(nn.Module):
         self.final_layer = FinalLayer(2 * h, spec.channels * config.outputs_per_channel)
 
     def forward(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
-        check_inputs(x, y, self.spec, self.num_labels)
+        check_inputs(x, t, y, self.spec, self.num_labels)
         c1, c2, c3 = self.conditions(t, y)
         level_1 = self.encoder_level_1(self.x_embedder(x), c1)
         level_2 = self.encoder_level_2(self.down1_2(level_1), c2)
