@@ -2,6 +2,7 @@
 
 from adaln.metrics.classifier import LabelledImages, classifier_extractor
 from adaln.metrics.collection import Origin, Statistics, collect
+from adaln.metrics.comparability import differences
 from adaln.metrics.evaluation import Scores, compare, evaluate, statistics
 from adaln.metrics.extractors import EXTRACTORS, load_extractor
 from adaln.metrics.features import Extractor, Features, function_extractor
@@ -22,6 +23,7 @@ __all__ = [
     "classifier_extractor",
     "collect",
     "compare",
+    "differences",
     "evaluate",
     "function_extractor",
     "load_extractor",

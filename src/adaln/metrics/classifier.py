@@ -1,8 +1,6 @@
 """A small classifier trained once on the data set itself: features for data that Inception knows nothing of."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from adaln.files import write_atomically
 from adaln.metrics.features import Extractor, Features
 from adaln.rng import generator
 
@@ -74,10 +73,10 @@ def classifier_extractor(
     path = cache / f"classifier-{data.fingerprint()[:32]}.safetensors"
     if not path.is_file():
         weights, accuracy = train(data, progress)
-        _write_atomically(path, weights, accuracy)
+        write_atomically(path, save(weights, metadata={"accuracy": repr(accuracy)}))
     weights, accuracy = _read(path)
     details = {"held_out_accuracy": accuracy, "num_training_images": len(data.images), "dim": DIM}
-    return Extractor(NAME, LABEL, _weights_hash(weights), partial(_features, weights), details)
+    return Extractor(NAME, LABEL, _weights_hash(weights), partial(_features, weights, data.images.shape[1:]), details)
 
 
 def train(
@@ -139,7 +138,9 @@ def forward(weights: Weights, x: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor
     return features, F.linear(features, weights["head.weight"], weights["head.bias"])
 
 
-def _features(weights: Weights, images: UInt8[Tensor, "B C H W"]) -> Features:
+def _features(weights: Weights, shape: tuple[int, ...], images: UInt8[Tensor, "B C H W"]) -> Features:
+    if images.shape[1:] != shape:
+        raise ValueError(f"got images (C, H, W) {tuple(images.shape[1:])}, expected {shape} as the classifier learnt")
     pool, logits = forward(weights, _pixels(images))
     return Features(pool, probs=logits.softmax(dim=1))
 
@@ -185,14 +186,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], float]:
             return {name: file.get_tensor(name) for name in list(file.keys())}, float(file.metadata()["accuracy"])
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a cached classifier ({error}); delete it and it is trained again") from error
-
-
-def _write_atomically(path: Path, weights: Weights, accuracy: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    os.close(handle)
-    try:
-        save_file(dict(weights), temporary, metadata={"accuracy": repr(accuracy)})
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -1,44 +1,50 @@
-"""Squared Euclidean distances between feature rows: as they are, and as ADM's evaluator rounds them."""
+"""Squared Euclidean distances between feature rows: as they are, and as ADM's evaluator rounds them.
 
-from collections.abc import Callable
+Both come as blocks of a tile (at most TILE x TILE points), so that no whole distance matrix is ever in memory.
+"""
+
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-Rows = Float32[Tensor, "_ F"]
-Distances = Callable[[Tensor, Tensor], Tensor]
-"""(n, F) and (m, F) float32 rows -> (n, m) squared distances, never negative."""
+TILE = 10_000
+"""ADM's block of points: one half-precision overflow among them makes the whole tile float32."""
+ROWS = 1024
+"""Rows worked on at once: with TILE columns a block of distances takes 40 MB."""
+Blocks = Callable[[Tensor, Tensor], Iterator[tuple[int, Tensor]]]
+"""Two tiles of float32 rows -> (first row, distances of ROWS rows to all columns), in order; never negative."""
 
-HALF_MAX = 65504.0
 PUBLISHED_WIDTH = 2048
 LANES = 32
+SAFE_HALF = 60_000.0
+"""Distances bounded by this cannot overflow half precision (65,504), rounding of the norms included."""
 
 
-def exact(rows: Float32[Tensor, "N F"], columns: Float32[Tensor, "M F"]) -> Float32[Tensor, "N M"]:
+def exact_blocks(rows: Float32[Tensor, "N F"], columns: Float32[Tensor, "M F"]) -> Iterator[tuple[int, Tensor]]:
     """`max(|u|^2 - 2 u.v + |v|^2, 0)` in float32: one matrix product and little else."""
-    products = torch.addmm(columns.square().sum(dim=1), rows, columns.T, alpha=-2.0)
-    return products.add_(rows.square().sum(dim=1)[:, None]).clamp_(min=0.0)
+    norms, column_norms = _norms(rows), _norms(columns)
+    for start in range(0, len(rows), ROWS):
+        part = slice(start, start + ROWS)
+        products = torch.addmm(column_norms, rows[part], columns.T, alpha=-2.0)
+        yield start, products.add_(norms[part, None]).clamp_(min=0.0)
 
 
-def as_published(rows: Float32[Tensor, "N 2048"], columns: Float32[Tensor, "M 2048"]) -> Float32[Tensor, "N M"]:
+def published_blocks(
+    rows: Float32[Tensor, "N 2048"], columns: Float32[Tensor, "M 2048"]
+) -> Iterator[tuple[int, Tensor]]:
     """The same in half precision with every rounding of ADM's evaluator on a CPU; defined for its width, 2048.
 
     Inputs, squares, norms, products and both sums are rounded to half; the inner product is accumulated in float32.
-    At norms near 300 the grid is 0.25..0.5 wide, so ties are common. A block with a non-finite entry is computed in
+    At norms near 300 the grid is 0.25..0.5 wide, so ties are common. A tile with a non-finite entry is computed in
     float32 instead, as a whole. GPUs add in another order: published numbers carry about 0.01 of such noise.
 
-    Source: ADM's evaluator run under TensorFlow 2.21 on a CPU; rounding found by comparison, see `tests/goldens`.
+    Source: ADM's evaluator run under TensorFlow 2.21 on a CPU, reproduced point by point (`tests/goldens/metrics`).
     """
-    distances = _half_distances(rows, columns)
-    return distances if bool(torch.isfinite(distances).all()) else exact(rows, columns)
-
-
-def _half_distances(rows: Rows, columns: Rows) -> Float32[Tensor, "N M"]:
-    u, v = _half(rows), _half(columns)
-    distances = _half(_half(u @ v.T).mul_(-2.0))
-    distances = _half(distances.add_(half_norms(u)[:, None]))
-    return _half(distances.add_(half_norms(v))).clamp_(min=0.0)
+    if rows.shape[1] != PUBLISHED_WIDTH:
+        raise ValueError(f"half-precision distances are published for {PUBLISHED_WIDTH} features, got {rows.shape[1]}")
+    return exact_blocks(rows, columns) if _overflows(rows, columns) else _half_blocks(rows, columns)
 
 
 def half_norms(rows: Float32[Tensor, "N 2048"]) -> Float32[Tensor, "N"]:
@@ -47,8 +53,6 @@ def half_norms(rows: Float32[Tensor, "N 2048"]) -> Float32[Tensor, "N"]:
     Each lane adds its squares in order in half precision; the four groups of eight lanes are then added in order, in
     half; the eight sums in float32, rounded to half; at last the two halves of the row.
     """
-    if rows.shape[1] != PUBLISHED_WIDTH:
-        raise ValueError(f"half-precision distances are published for {PUBLISHED_WIDTH} features, got {rows.shape[1]}")
     squares = _half(_half(rows).square()).reshape(len(rows), 2, -1, LANES)
     lanes = torch.zeros_like(squares[:, :, 0])
     for step in range(squares.shape[2]):
@@ -59,6 +63,27 @@ def half_norms(rows: Float32[Tensor, "N 2048"]) -> Float32[Tensor, "N"]:
         eight = _half(eight + groups[:, :, group])
     halves = _half(eight.sum(dim=-1))
     return _half(halves[:, 0] + halves[:, 1])
+
+
+def _half_blocks(rows: Float32[Tensor, "N F"], columns: Float32[Tensor, "M F"]) -> Iterator[tuple[int, Tensor]]:
+    norms, column_norms, columns = half_norms(rows), half_norms(columns), _half(columns)
+    for start in range(0, len(rows), ROWS):
+        part = slice(start, start + ROWS)
+        distances = _half(_half(_half(rows[part]) @ columns.T).mul_(-2.0))
+        distances = _half(distances.add_(norms[part, None]))
+        yield start, _half(distances.add_(column_norms)).clamp_(min=0.0)
+
+
+def _overflows(rows: Float32[Tensor, "N F"], columns: Float32[Tensor, "M F"]) -> bool:
+    """Whether a half-precision distance of the tile is not finite; looked for only where the norms leave it open."""
+    largest = float(_norms(rows).max().sqrt() + _norms(columns).max().sqrt()) ** 2
+    if largest < SAFE_HALF:
+        return False
+    return any(not bool(torch.isfinite(block).all()) for _, block in _half_blocks(rows, columns))
+
+
+def _norms(rows: Float32[Tensor, "N F"]) -> Float32[Tensor, "N"]:
+    return torch.sum(rows.square(), dim=1)  # pairwise sums: a dot product would lose a digit
 
 
 def _half(values: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:

@@ -1,9 +1,8 @@
 """From two sets of images to a table of scores, each with its interval, and a record of everything that shaped it."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,14 @@ import scipy
 import torch
 
 import adaln
-from adaln.metrics.collection import Progress, Statistics, collect
+from adaln.metrics.collection import Part, Progress, Statistics, check_one_extractor, collect
 from adaln.metrics.features import Extractor
 from adaln.metrics.images import ImagesLike, open_images
 from adaln.metrics.measures import METRICS, Comparison, Score, score
 from adaln.metrics.statistics_files import is_statistics, load_statistics
+
+REPLICATES = 200
+"""Bootstrap replicates behind an interval: its width is then known to about 5 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def evaluate(
     *,
     num_images: int | None = None,
     batch_size: int = 64,
-    replicates: int = 200,
+    replicates: int = REPLICATES,
     seed: int = 0,
     choices: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -63,13 +65,15 @@ def evaluate(
     Either side is an array, an npz, a folder or zip of images, a statistics file, or `Statistics` collected before
     (the way to score many sets against one reference). `num_images` takes the first so many samples. `metrics` are
     names of `METRICS`; None is all of ADM's that the extractor has features for. `replicates` is the number of
-    bootstrap replicates behind the intervals. `choices` (sampler, steps, guidance, EMA...) are recorded as given, for
-    `differences` to compare.
+    bootstrap replicates behind the intervals, 0 for none. `choices` (sampler, steps, guidance, EMA...) are recorded as
+    given, for `differences` to compare.
     """
-    for name in metrics or ():
-        METRICS[name]  # an unknown name must fail before images are read
-    ours = statistics(samples, extractor, num_images=num_images, batch_size=batch_size, progress=progress)
+    needs = {METRICS[name].needs for name in metrics or ()}  # an unknown name fails here, before images are read
+    if not isinstance(samples, Statistics) and not is_statistics(samples):
+        open_images(samples, num_images)  # so does what is wrong with the samples
     theirs = statistics(reference, extractor, batch_size=batch_size, progress=progress)
+    check_one_extractor(extractor.describe(), theirs.extractor)
+    ours = statistics(samples, extractor, num_images=num_images, needs=needs, batch_size=batch_size, progress=progress)
     return compare(ours, theirs, metrics, replicates=replicates, seed=seed, choices=choices)
 
 
@@ -78,15 +82,19 @@ def statistics(
     extractor: Extractor,
     *,
     num_images: int | None = None,
+    needs: Collection[Part] = (),
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Statistics:
     """What is known of `source` in the feature space of `extractor`: collected, or read from a statistics file."""
-    if isinstance(source, Statistics):
-        return source
-    if isinstance(source, str | Path) and is_statistics(Path(source)):
-        return load_statistics(Path(source), extractor, batch_size=batch_size, progress=progress)
-    return collect(open_images(source, num_images), extractor, batch_size=batch_size, progress=progress)
+    if isinstance(source, Statistics) or is_statistics(source):
+        if num_images is not None:
+            raise ValueError(f"{num_images} images asked for of statistics, which cannot be cut; expected images")
+        if isinstance(source, Statistics):
+            return source
+        return load_statistics(source, extractor, batch_size=batch_size, progress=progress)
+    images = open_images(source, num_images)
+    return collect(images, extractor, needs=needs, batch_size=batch_size, progress=progress)
 
 
 def compare(
@@ -94,11 +102,11 @@ def compare(
     reference: Statistics,
     metrics: Sequence[str] | None = None,
     *,
-    replicates: int = 200,
+    replicates: int = REPLICATES,
     seed: int = 0,
     choices: Mapping[str, Any] | None = None,
 ) -> Scores:
-    """Scores of two sides that were collected before."""
+    """Scores of two sides that were collected before; the arguments are those of `evaluate`."""
     comparison = Comparison(samples, reference, replicates, seed)
     names = default_metrics(comparison) if metrics is None else list(dict.fromkeys(metrics))
     scores = {name: score(name, comparison) for name in names}
@@ -136,10 +144,10 @@ def provenance(
 def notes(samples: Statistics, reference: Statistics) -> tuple[str, ...]:
     """What a reader must be told, e.g. that a covariance of fewer images than features is singular."""
     found = []
-    for side, of in (("samples", samples), ("reference", reference)):
-        if 0 < of.origin.num_images < of.dim:
+    for side, of in (("samples", samples), ("reference images", reference)):
+        if 0 < of.origin.num_images <= of.dim:
             found.append(
                 f"{of.origin.num_images} {side} for {of.dim} features: the covariance is singular and FID is biased "
-                f"upwards; compare it only with scores of equal N"
+                f"upwards, by more the fewer images there are; compare only scores of equal N"
             )
     return tuple(found)

@@ -1,6 +1,5 @@
 """Streams of uint8 images from whatever a user has: an array, an ADM npz, a folder or a zip."""
 
-import hashlib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -199,9 +198,3 @@ def _alike(pictures: Iterable[tuple[str, np.ndarray]]) -> Iterator[np.ndarray]:
         if pixels.shape != expected:
             raise ValueError(f"{label}: got {pixels.shape}, expected {expected} (H, W, C) as the first image has")
         yield pixels
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,9 +1,6 @@
 """The public port of the 2015 Inception weights: found, fetched once, checked by hash, loaded without running code."""
 
-import os
 import pickle
-import tempfile
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -11,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adaln.metrics.collection import Progress
-from adaln.metrics.images import file_sha256
+from adaln.metrics.storage import atomic_file, file_sha256
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
@@ -54,20 +51,19 @@ def _cached(cache: Path, progress: Progress | None) -> Path:
 
 def _fetch(path: Path, progress: Progress | None) -> None:
     """Download to a temporary name beside `path`; it takes its name only when its hash is right."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response:
-            total = int(response.headers.get("Content-Length", 0))
-            while piece := response.read(PIECE_BYTES):
-                file.write(piece)
-                if progress:
-                    progress("fetching Inception weights", file.tell(), total)
-        if file_sha256(temporary) != SHA256:
-            raise ValueError(f"{URL}: what came is not the published file (SHA-256 {SHA256[:12]}...); try again")
-        temporary.replace(path)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        with atomic_file(path) as temporary:
+            _download(temporary, progress)
+            if file_sha256(temporary) != SHA256:
+                raise ValueError(f"{URL}: what came is not the published file (SHA-256 {SHA256[:12]}...); try again")
+    except OSError as error:  # URLError, time-outs and broken connections are all OSErrors
         raise ValueError(f"cannot fetch Inception weights ({error}); put {FILE} from {URL} at {path}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _download(path: Path, progress: Progress | None) -> None:
+    with urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
+        total = int(response.headers.get("Content-Length", 0))
+        while piece := response.read(PIECE_BYTES):
+            file.write(piece)
+            if progress:
+                progress("fetching Inception weights", file.tell(), total)

@@ -6,14 +6,10 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from adaln.metrics.distances import Distances, exact
+from adaln.metrics.distances import TILE, Blocks, exact_blocks
 
 NEIGHBOURS = 3
 """ADM's k."""
-TILE = 10_000
-"""ADM's block of points, within which a non-finite half-precision distance makes the whole block float32."""
-ROWS = 1024
-"""Rows worked on at once: with TILE columns a block of distances takes 40 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,45 +36,41 @@ def precision_recall(
     reference: Float32[Tensor, "M F"],
     samples: Float32[Tensor, "N F"],
     k: int = NEIGHBOURS,
-    distances: Distances = exact,
+    blocks: Blocks = exact_blocks,
 ) -> PrecisionRecall:
     """Improved precision and recall of `samples` against `reference`.
 
     A point's ball reaches to its k-th nearest neighbour within its own set; a point is inside where its distance to
-    some centre of the other set is at most that centre's radius. Sets need not be of equal size. Memory is bounded by
-    ROWS x TILE distances, whatever the sizes.
+    some centre of the other set is at most that centre's radius. Sets need not be of equal size. Only one block of
+    distances is in memory, whatever the sizes.
 
     Source: Kynkaanniemi et al., "Improved precision and recall metric for assessing generative models" (2019).
     """
     if k >= min(len(reference), len(samples)):
         raise ValueError(f"k={k} neighbours need more than {k} images a side, got {len(samples)} and {len(reference)}")
-    reference_radii = radii(reference, k, distances)
-    sample_radii = radii(samples, k, distances)
+    reference_radii, sample_radii = radii(reference, k, blocks), radii(samples, k, blocks)
     sample_inside = torch.zeros(len(samples), dtype=torch.bool, device=samples.device)
     reference_inside = torch.zeros(len(reference), dtype=torch.bool, device=reference.device)
-    for i, rows in _blocks(reference, ROWS):
-        for j, columns in _blocks(samples, TILE):
-            block = distances(rows, columns)
-            sample_inside[j : j + len(columns)] |= (block <= reference_radii[i : i + len(rows), None]).any(dim=0)
-            reference_inside[i : i + len(rows)] |= (block <= sample_radii[j : j + len(columns)]).any(dim=1)
+    for i in range(0, len(reference), TILE):
+        for j in range(0, len(samples), TILE):
+            columns = slice(j, j + TILE)
+            for start, block in blocks(reference[i : i + TILE], samples[columns]):
+                rows = slice(i + start, i + start + len(block))
+                sample_inside[columns] |= (block <= reference_radii[rows, None]).any(dim=0)
+                reference_inside[rows] |= (block <= sample_radii[columns]).any(dim=1)
     return PrecisionRecall(sample_inside, reference_inside)
 
 
-def radii(points: Float32[Tensor, "N F"], k: int, distances: Distances = exact) -> Float32[Tensor, "N"]:
+def radii(points: Float32[Tensor, "N F"], k: int, blocks: Blocks = exact_blocks) -> Float32[Tensor, "N"]:
     """Squared distance of each point to its k-th nearest neighbour in its own set.
 
     Taken as the (k+1)-th smallest of the whole row, the point itself included, as ADM's evaluator does.
     """
-    found = []
-    for _, rows in _blocks(points, ROWS):
-        nearest = torch.empty(len(rows), 0, device=points.device)
-        for _, columns in _blocks(points, TILE):
-            block = distances(rows, columns)
-            smallest = block.topk(min(k + 1, block.shape[1]), dim=1, largest=False).values
-            nearest = torch.cat([nearest, smallest], dim=1)
-        found.append(nearest.sort(dim=1).values[:, k])
-    return torch.cat(found)
-
-
-def _blocks(points: Float32[Tensor, "N F"], size: int) -> list[tuple[int, Tensor]]:
-    return [(start, points[start : start + size]) for start in range(0, len(points), size)]
+    nearest = torch.full((len(points), k + 1), float("inf"), device=points.device)
+    for i in range(0, len(points), TILE):
+        for j in range(0, len(points), TILE):
+            for start, block in blocks(points[i : i + TILE], points[j : j + TILE]):
+                rows = slice(i + start, i + start + len(block))
+                found = block.topk(min(k + 1, block.shape[1]), dim=1, largest=False).values
+                nearest[rows] = torch.cat([nearest[rows], found], dim=1).topk(k + 1, dim=1, largest=False).values
+    return nearest.amax(dim=1)

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import torch
 
-from adaln.metrics.collection import Statistics
-from adaln.metrics.distances import as_published, exact
+from adaln.metrics.collection import PARTS, Part, Statistics, check_one_extractor
+from adaln.metrics.distances import Blocks, exact_blocks, published_blocks
 from adaln.metrics.frechet import frechet_distance
 from adaln.metrics.inception_score import SPLIT_SIZE, inception_score
 from adaln.metrics.intervals import Interval, around, frechet_interval, inception_score_interval, wilson
@@ -16,9 +16,6 @@ from adaln.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance
 from adaln.metrics.manifold import NEIGHBOURS, PrecisionRecall, precision_recall
 from adaln.registry import Registry
 from adaln.rng import generator
-
-Part = Literal["pool", "spatial", "pool_rows", "probs"]
-"""What a score needs of a side, by the names of `Statistics`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +45,17 @@ class Comparison:
     seed: int
 
     def __post_init__(self) -> None:
-        ours, theirs = self.samples.extractor, self.reference.extractor
-        if ours["fingerprint"] != theirs["fingerprint"]:
-            got = " and ".join(f"{side['name']} ({str(side['fingerprint'])[:12]})" for side in (ours, theirs))
-            raise ValueError(f"samples and reference have features of different extractors: {got}; expected one")
+        check_one_extractor(self.samples.extractor, self.reference.extractor)
 
     @cached_property
     def manifold(self) -> PrecisionRecall:
         """Precision and recall in exact float32."""
-        return self._manifold(exact)
+        return self._manifold(exact_blocks)
 
     @cached_property
     def published_manifold(self) -> PrecisionRecall:
         """Precision and recall with the half-precision distances of ADM's evaluator."""
-        return self._manifold(as_published)
+        return self._manifold(published_blocks)
 
     def offers(self, part: Part) -> bool:
         """Whether that part is known of the sides that need it: probabilities of the samples, all else of both."""
@@ -72,9 +66,9 @@ class Comparison:
         """The draws of one score's interval; each score has its own, so that asking for more changes none."""
         return generator("score interval", metric, self.seed)
 
-    def _manifold(self, distances: Callable[..., torch.Tensor]) -> PrecisionRecall:
+    def _manifold(self, blocks: Blocks) -> PrecisionRecall:
         reference, samples = needed(self.reference, "pool_rows"), needed(self.samples, "pool_rows")
-        return precision_recall(reference, samples, NEIGHBOURS, distances)
+        return precision_recall(reference, samples, NEIGHBOURS, blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +88,7 @@ def needed(statistics: Statistics, part: Part) -> Any:
     """That part of the statistics; ValueError where they lack it."""
     found = getattr(statistics, part)
     if found is None:
-        what = {"spatial": "spatial features", "pool_rows": "features of single images", "probs": "probabilities"}[part]
-        raise ValueError(f"{statistics.origin.name}: has no {what} (extractor {statistics.extractor['name']})")
+        raise ValueError(f"{statistics.origin.name}: has no {PARTS[part]} (extractor {statistics.extractor['name']})")
     return found
 
 

@@ -1,27 +1,29 @@
 """Reference statistics on disk: our own npz files, and ADM's, under the same keys."""
 
 import json
-import os
-import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 
 from adaln.metrics.collection import Origin, Progress, Statistics, collect
 from adaln.metrics.features import Extractor
-from adaln.metrics.images import ARRAY, file_sha256, open_images
+from adaln.metrics.images import ARRAY, ImagesLike, open_images
 from adaln.metrics.moments import Gaussian
+from adaln.metrics.storage import atomic_file, file_sha256
 
 METADATA = "adaln"
 """Key of our JSON beside ADM's mu, sigma, mu_s, sigma_s."""
 FORMAT = 1
 
 
-def is_statistics(path: Path) -> bool:
-    """Whether the file is an npz with ADM's key `mu`."""
+def is_statistics(source: ImagesLike) -> TypeGuard[str | Path]:
+    """Whether `source` is an npz file with ADM's key `mu`."""
+    if not isinstance(source, str | Path):
+        return False
+    path = Path(source)
     if path.suffix != ".npz" or not path.is_file() or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -44,7 +46,8 @@ def save_statistics(statistics: Statistics, path: Path, *, rows: bool = True) ->
         "origin": {"name": origin.name, "num_images": origin.num_images, "sha256": origin.sha256},
     }
     arrays[METADATA] = np.array(json.dumps(metadata))
-    _write_atomically(path, arrays)
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes them for `allow_pickle`
 
 
 def _gaussian_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
@@ -54,21 +57,8 @@ def _gaussian_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _write_atomically(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes **kwds for allow_pickle
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
 def load_statistics(
-    path: Path, extractor: Extractor, *, batch_size: int = 64, progress: Progress | None = None
+    path: str | Path, extractor: Extractor, *, batch_size: int = 64, progress: Progress | None = None
 ) -> Statistics:
     """The statistics in `path`.
 
@@ -76,6 +66,7 @@ def load_statistics(
     and the images are run through `extractor` for precision and recall, as ADM's evaluator does. Such statistics do
     not say which network they are of, so they are taken for Inception's and refused with any other.
     """
+    path = Path(path)
     with np.load(path, allow_pickle=False) as file:
         names = set(file.files)
         if METADATA in names:

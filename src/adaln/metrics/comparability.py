@@ -1,0 +1,47 @@
+"""Whether two scores may be compared, and if not, because of what."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from adaln.metrics.evaluation import Scores
+
+DECISIVE = ("reference.sha256", "samples.num_images", "extractor.name", "extractor.fingerprint", "dtypes", "choices")
+"""What two comparable scores have in common; the settings of the scores that both have are added."""
+IDENTITY = frozenset({"run", "step", "seed"})
+"""Choices that say which samples were scored, not how samples are made: the thing compared, no obstacle to it."""
+
+
+def differences(a: Scores, b: Scores) -> list[str]:
+    """The choices that shape a score and in which `a` and `b` differ, as "what: a's, b's"; none: comparable.
+
+    Versions of packages are recorded but not counted: they move a score by rounding, not by choice.
+    """
+    ours, theirs = dict(_decisive(a, b)), dict(_decisive(b, a))
+    keys = [*ours, *(key for key in theirs if key not in ours)]
+    return [
+        f"{key}: {_short(ours.get(key))}, {_short(theirs.get(key))}" for key in keys if ours.get(key) != theirs.get(key)
+    ]
+
+
+def _decisive(scores: Scores, other: Scores) -> Iterator[tuple[str, Any]]:
+    common = [f"settings.{name}" for name in scores.scores if name in other.scores]
+    for path in (*DECISIVE, *common):
+        value: Any = scores.provenance
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        yield from _leaves(path, value)
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        yield path, value
+        return
+    for key, entry in value.items():
+        if not (path == "choices" and key in IDENTITY):
+            yield from _leaves(f"{path}.{key}", entry)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "not recorded"
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) > 40 else str(value)
