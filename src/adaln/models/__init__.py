@@ -68,13 +68,12 @@ def _tiny() -> dict[str, ModelConfig]:
 
 def _with_other_modulations(entries: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
     """DiT and SiT at patch 2 once more with the SE bottleneck and with PixArt's shared modulation."""
-    base = {
-        name: config for name, config in entries.items() if isinstance(config, DiTConfig) and config.patch_size == 2
-    }
-    squeezed = {f"{name}-SE": replace(config, modulation="se") for name, config in base.items()}
-    return (
-        entries | squeezed | {f"{name}-shared": replace(config, modulation="shared") for name, config in base.items()}
-    )
+    others: dict[str, ModelConfig] = {}
+    for name, config in entries.items():
+        if isinstance(config, DiTConfig) and config.patch_size == 2:
+            others[f"{name}-SE"] = replace(config, modulation="se")
+            others[f"{name}-shared"] = replace(config, modulation="shared")
+    return entries | others
 
 
 MODELS: Registry[ModelConfig] = Registry("model", _with_other_modulations(_published() | _tiny()))

@@ -171,10 +171,8 @@ class DiT(nn.Module):
         block_c = self.t_block(c) if self.config.modulation == "shared" else c
         for block in self.blocks:
             tokens = block(tokens, block_c, positions)
-        features = self.final_layer(tokens, c)
-        return unpatchify(
-            features, self.grid, self.config.patch_size, self.spec.channels * self.config.outputs_per_channel
-        )
+        channels = self.spec.channels * self.config.outputs_per_channel
+        return unpatchify(self.final_layer(tokens, c), self.grid, self.config.patch_size, channels)
 
     def condition(self, t: Times, y: Labels | None) -> Float[Tensor, "B 1 D"]:
         """c = time embedding + label embedding."""
