@@ -119,6 +119,11 @@ def config_hash(config: RunConfig) -> str:
 def differing_fields(a: RunConfig, b: RunConfig) -> list[str]:
     """`"optim.lr: 0.0001 -> 0.001"` for each leaf in which two configs differ."""
     left, right = _leaves(to_dict(a)), _leaves(to_dict(b))
+    if a.scheme.name != b.scheme.name:  # then its rows differ as well, which says nothing more
+        left, right = (
+            {k: v for k, v in side.items() if k == "scheme.name" or not k.startswith("scheme.")}
+            for side in (left, right)
+        )
     return [
         f"{key}: {left.get(key, 'absent')} -> {right.get(key, 'absent')}"
         for key in sorted(left.keys() | right.keys())

@@ -15,8 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from adaln.conditioning.scheme_files import scheme as named_scheme
-from adaln.conditioning.schemes import Scheme, initialise
+from adaln.conditioning.schemes import SCHEMES, Scheme, initialise
 from adaln.conditioning.sites import find_sites
 from adaln.rng import generator
 from adaln.types import Hook
@@ -75,13 +74,13 @@ def measure(
 ) -> Order:
     """The update order of `scheme` on this model: a probe of a few iterations on a copy, the model stays untouched.
 
-    What the scheme itself holds is held in the probe as well. Source: Table 1, A.3.
+    What a run under the scheme would hold is held in the probe as well. Source: Table 1, A.3.
     """
     probe = copy.deepcopy(model)
     initialise(probe, scheme, generator("order", seed))
     named = {name: p for name, p in probe.named_parameters() if p.requires_grad}
     order: Order = dict.fromkeys(parts(named))
-    hook, step = hold(held_by(named, scheme)), optimizer(list(named.values()))
+    hook, step = hold(order_to_hold(model, scheme, loss, seed)), optimizer(list(named.values()))
     for iteration in range(num_iterations):
         step.zero_grad(set_to_none=True)
         loss(probe, iteration).backward()  # type: ignore[no-untyped-call]
@@ -109,7 +108,7 @@ def order_to_hold(model: nn.Module, scheme: Scheme, loss: Loss, seed: int = 0) -
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     replayed: Order = {}
     if scheme.order_of:
-        measured = measure(model, named_scheme(scheme.order_of), loss, num_iterations=PROBE_ITERATIONS, seed=seed)
+        measured = measure(model, SCHEMES[scheme.order_of], loss, num_iterations=PROBE_ITERATIONS, seed=seed)
         # what did not move within the probe is unknown beyond it, so it is held no longer than the probe lasted
         opened = {part: PROBE_ITERATIONS if opens is None else opens for part, opens in measured.items()}
         replayed = {part: opens for part, opens in opened.items() if opens}

@@ -65,7 +65,7 @@ def scheme_from_dict(row: Mapping[str, Any], default_name: str = "unnamed") -> S
         if key not in known:
             raise ValueError(f"unknown field {key!r} of a scheme{nearest(key, known)}; known: {', '.join(known)}")
     if row.get("order_of") is not None:
-        scheme(str(row["order_of"]))  # an unknown name is an error here, not in the middle of a run
+        SCHEMES[row["order_of"]]  # an unknown name is an error here, not in the middle of a run
     plain = Scheme(
         name=str(row.get("name", default_name)),
         backbone=distribution_from_dict(row["backbone"]) if row.get("backbone") else None,

@@ -62,8 +62,7 @@ def gaussian(gate: float, scale: float | None = None, shift: float | None = None
     scale = gate if scale is None else scale
     shift = scale if shift is None else shift
     name = f"adaln-gaussian:{gate:g},{scale:g},{shift:g}"
-    note = f"N(0, std^2) with std {gate:g} gate, {scale:g} scale, {shift:g} shift"
-    return Scheme(name, _normal(gate), _normal(scale), _normal(shift), note=note)
+    return Scheme(name, _normal(gate), _normal(scale), _normal(shift), note="A.10, Tables 2, 3 and 7")
 
 
 def _normal(std: float) -> Start:
@@ -72,20 +71,18 @@ def _normal(std: float) -> Start:
 
 def step1_gaussian(std: float) -> Scheme:
     """adaLN-Step1 with the gate from N(0, std^2): Table 3."""
-    return Scheme(
-        f"adaln-step1-gaussian:{std:g}", gate=Start(Normal(std)), note=f"gate N(0, {std:g}^2), rest 0 (Table 3)"
-    )
+    return Scheme(f"adaln-step1-gaussian:{std:g}", gate=Start(Normal(std)), note="Table 3")
 
 
 def final_shift(std: float) -> Scheme:
     """adaLN-Gaussian plus W_beta_f ~ N(0, std^2): Table 5."""
-    name, note = f"adaln-final-shift:{std:g}", f"Gaussian 1e-3, final shift N(0, {std:g}^2) (Table 5)"
+    name, note = f"adaln-final-shift:{std:g}", f"final shift normal {std:g}, Table 5"
     return replace(gaussian(1e-3), name=name, final_shift=Start(Normal(std)), note=note)
 
 
 def backbone(std: float) -> Scheme:
     """adaLN-Gaussian plus attention and MLP weights ~ N(0, std^2): Table 6."""
-    name, note = f"adaln-backbone:{std:g}", f"Gaussian 1e-3, attention and MLP N(0, {std:g}^2) (Table 6)"
+    name, note = f"adaln-backbone:{std:g}", f"attention, MLP normal {std:g}, Table 6"
     return replace(gaussian(1e-3), name=name, backbone=Normal(std), note=note)
 
 
@@ -141,19 +138,19 @@ def _blockwise(reading: str, half: bool) -> Scheme:
     ]
     name = "adaln-gaussian-blockwise" + "-half" * half + ("" if reading == "consistent" else "-as-printed")
     gate: Starts = Start(Normal(8e-4)) if half else per_block[0]
-    note = f"A.11, {reading} reading, 28 blocks" + (", gate 8e-4 in all" if half else "")
+    note = f"A.11 {reading}, 28 blocks"
     return Scheme(name, gate, per_block[1], per_block[2], note=note)
 
 
-_STEP1 = Scheme("adaln-step1", gate=Start(Xavier()), note="gate as the library starts it (Xavier over 6D x D), rest 0")
+_STEP1 = Scheme("adaln-step1", gate=Start(Xavier()), note="Xavier over the fused 6D x D matrix")
 _ROWS = (
-    Scheme("adaln", gate=Start(ZERO, Constant(1.0), opens=None), note="no gate: held at the constant 1, rest 0"),
+    Scheme("adaln", gate=Start(ZERO, Constant(1.0), opens=None), note="no gate"),
     _STEP1,
-    replace(_STEP1, name="adaln-step1-slice", gate=Start(Xavier("slice")), note="Step1, Xavier over each D x D slice"),
-    Scheme("adaln-zero", note="everything 0: DiT's own"),
-    replace(_STEP1, name="adaln-mix", order_of="adaln-zero", note="Step1's start, adaLN-Zero's update order"),
+    replace(_STEP1, name="adaln-step1-slice", gate=Start(Xavier("slice")), note="Xavier over each D x D slice"),
+    Scheme("adaln-zero", note="DiT's own"),
+    replace(_STEP1, name="adaln-mix", order_of="adaln-zero", note="adaLN-Zero's update order"),
     replace(step1_gaussian(1e-3), name="adaln-step1-gaussian"),
-    replace(gaussian(1e-3), name="adaln-gaussian", note="N(0, 1e-3^2) for all roles: the paper's proposal"),
+    replace(gaussian(1e-3), name="adaln-gaussian", note="the paper's proposal"),
     replace(gaussian(8e-4, 1.2e-3, 8e-4), name="adaln-gaussian-v2"),
     *(_blockwise(reading, half) for half in (False, True) for reading in ("consistent", "as-printed")),
     replace(final_shift(3e-3), name="adaln-final-shift"),

@@ -9,6 +9,7 @@ scores/, samples/, analysis/               written by the other verbs
 import fcntl
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -230,11 +231,17 @@ class Run:
         return {Part(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the run: a second process that wants to train it gets one clear line."""
+    def exclusive(self, patience_seconds: float = 10.0) -> Iterator[None]:
+        """Hold the run: a second process that wants to train it waits a little (the first may be saving its last
+        state), then gets one clear line."""
+        deadline = time.monotonic() + patience_seconds
         with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ValueError(f"run {str(self.path)!r} is being trained by another process") from None
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise ValueError(f"run {str(self.path)!r} is being trained by another process") from None
+                    time.sleep(0.1)
             yield

@@ -1,0 +1,134 @@
+"""`adaln schemes`, `adaln models`, `adaln presets`: what can be computed is printed, not written down."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from adaln.cli.answer import Answer
+from adaln.cli.parsing import parse
+from adaln.conditioning import PARAMETRIC, SCHEMES, Distribution, Scheme, num_held, scheme_to_dict
+from adaln.config import PRESETS, model_name, to_dict
+from adaln.models import MODELS, flops, num_parameters, skeleton
+from adaln.processes import PROCESSES
+from adaln.report import Column, Table
+from adaln.types import DataSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SchemesOptions:
+    """The conditioning schemes, and what they leave to train."""
+
+    model: str = "DiT-XL/2"
+    """Network whose parameters are counted, at 256 pixels (32 x 32 x 4 latents), 1000 classes."""
+
+
+def schemes_verb(words: list[str]) -> Answer:
+    """The conditioning schemes: how gate, scale and shift start."""
+    options = parse(SchemesOptions, "schemes", words)
+    tensors = dict(skeleton(MODELS[options.model], DataSpec(4, 32, 32, 1000)).named_parameters())
+    total = sum(p.numel() for p in tensors.values())
+    trained = {name: total - num_held(tensors, row) for name, row in SCHEMES.items()}
+    data = [{**scheme_to_dict(row), "trained_parameters": trained[name]} for name, row in SCHEMES.items()]
+    table = Table(
+        "Conditioning schemes",
+        [
+            Column("scheme"),
+            Column("gate"),
+            Column("scale"),
+            Column("shift"),
+            Column("trained", f"M, {options.model}", ".1f"),
+            Column("note"),
+        ],
+        [[name, *_starts(row), trained[name] / 1e6, row.note] for name, row in SCHEMES.items()],
+        notes=[
+            "Normal and the like with their standard deviation; ... where it differs from block to block.",
+            f"Standard deviations as parameters: {', '.join(f'{name}:STD' for name in PARAMETRIC)}.",
+        ],
+    )
+    return Answer(data, [table])
+
+
+def _starts(row: Scheme) -> list[str]:
+    return [
+        f"{_word(starts[0].weight)}..." if isinstance(starts, tuple) else _held(starts.opens, _word(starts.weight))
+        for starts in (row.gate, row.scale, row.shift)
+    ]
+
+
+def _held(opens: int | None, word: str) -> str:
+    return "1, held" if opens is None else word
+
+
+def _word(distribution: Distribution) -> str:
+    kind = type(distribution).__name__
+    std = getattr(distribution, "std", None)
+    return f"{kind.lower()} {std:.1e}" if std is not None else ("0" if kind == "Constant" else kind)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsOptions:
+    """The networks by name."""
+
+    size: int = 32
+    """Height and width of the latents or images."""
+    channels: int = 4
+    """Their channels."""
+    num_classes: int = 1000
+    """Classes; 0: unconditional."""
+
+
+def models_verb(words: list[str]) -> Answer:
+    """The networks: parameters and multiply-adds of each."""
+    options = parse(ModelsOptions, "models", words)
+    spec = DataSpec(options.channels, options.size, options.size, options.num_classes)
+    rows: list[dict[str, Any]] = []
+    for name, config in MODELS.items():
+        try:
+            rows.append({"model": name, "parameters": num_parameters(config, spec), "gmacs": flops(config, spec) / 2e9})
+        except ValueError:  # a size that this network does not take
+            rows.append({"model": name, "parameters": None, "gmacs": None})
+    table = Table(
+        f"Networks for {options.channels} x {options.size} x {options.size}, {options.num_classes} classes",
+        [Column("model"), Column("trainable parameters", format=",d"), Column("forward", "G multiply-adds", ".4g")],
+        [list(row.values()) for row in rows],
+        notes=["Papers of these families print multiply-adds under the name Gflops. –: the size does not fit."],
+    )
+    return Answer(rows, [table])
+
+
+@dataclass(frozen=True, slots=True)
+class PresetsOptions:
+    """The presets of `adaln train`."""
+
+
+def presets_verb(words: list[str]) -> Answer:
+    """The presets of `adaln train`, and the processes that --process takes."""
+    parse(PresetsOptions, "presets", words)
+    configs = {name: make() for name, make in PRESETS.items()}
+    table = Table(
+        "Presets",
+        [
+            Column("preset"),
+            Column("model"),
+            Column("data"),
+            Column("steps", format=",d"),
+            Column("batch"),
+            Column("what"),
+        ],
+        [
+            [
+                name,
+                model_name(config.model),
+                config.data.path,
+                config.steps,
+                config.batch_size,
+                _first_line(PRESETS[name]),
+            ]
+            for name, config in configs.items()
+        ],
+        notes=[f"Processes: {', '.join(PROCESSES)}."],
+    )
+    return Answer({name: to_dict(config) for name, config in configs.items()}, [table])
+
+
+def _first_line(function: object) -> str:
+    return (function.__doc__ or "").splitlines()[0]

@@ -1,0 +1,94 @@
+"""Progress on standard error: a bar with rate and time left on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+LINE_EVERY_SECONDS = 15.0
+
+
+class Advance(Protocol):
+    """Tells a bar what was just finished, and what there is in all once that is known."""
+
+    def __call__(self, count: float, total: float | None = None) -> None: ...
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} {task.fields['unit']}/s" if task.speed else "")
+
+
+@contextmanager
+def progress(description: str, total: float | None, unit: str, done: float = 0) -> Iterator[Advance]:
+    """A bar for `total` units, `done` of them before; call what it yields with the number of units just finished."""
+    if not sys.stderr.isatty():
+        yield _Lines(description, total, unit, done)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(description, total=total, completed=int(done), unit=unit)
+
+        def advance(count: float, total: float | None = None) -> None:
+            bars.update(task, advance=int(count), total=total)
+
+        yield advance
+
+
+@contextmanager
+def told() -> Iterator[Callable[[str, int, int], None]]:
+    """For work that names its own stages: call what it yields with (stage, done, total)."""
+    with ExitStack() as stack:
+        stages: dict[str, Advance] = {}
+        before: dict[str, int] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = stack.enter_context(progress(stage, total or None, "items"))
+            stages[stage](done - before.get(stage, 0))
+            before[stage] = done
+
+        yield tell
+
+
+class _Lines:
+    """Lines for a log file: done, rate, time left."""
+
+    def __init__(self, description: str, total: float | None, unit: str, done: float) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.before, self.finished = done, 0.0
+        self.start = self.last = time.monotonic()
+
+    def __call__(self, count: float, total: float | None = None) -> None:
+        self.finished += count
+        self.total = total or self.total
+        now = time.monotonic()
+        if now - self.last >= LINE_EVERY_SECONDS and self.finished:
+            self.last = now
+            sys.stderr.write(f"{self.description}: {self._state(now)}\n")
+            sys.stderr.flush()
+
+    def _state(self, now: float) -> str:
+        done, rate = self.before + self.finished, self.finished / (now - self.start)
+        of = f" of {self.total:,.0f}" if self.total else ""
+        left = f", {duration((self.total - done) / rate)} left" if self.total else ""
+        return f"{done:,.0f}{of} {self.unit} ({rate:,.0f} {self.unit}/s{left})"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them.
+
+    >>> duration(42), duration(200), duration(9000)
+    ('42 s', '3 min 20 s', '2 h 30 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,63 @@
+"""`adaln study` and `adaln report`."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaln.cli.answer import Answer
+from adaln.cli.parsing import parse, take_word, wants_help
+from adaln.cli.progress import duration, progress
+from adaln.report import write_page
+from adaln.runs import Run
+from adaln.studies import STUDIES, run_study
+from adaln.studies.run_page import run_page
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOptions:
+    """How a study is run."""
+
+    seeds: int | None = None
+    """Seeds per scheme; default: the study's own."""
+    jobs: int = os.cpu_count() or 1
+    """Runs at the same time, one thread each; changes the speed, not the numbers."""
+    root: Path = Path("runs")
+    """Folder that holds the runs and the results."""
+
+
+def study_verb(words: list[str]) -> Answer:
+    """NAME [--seeds K] [--jobs N]: do all the runs of a study, print its table, write its page."""
+    if wants_help(words):
+        parse(StudyOptions, f"study {{{','.join(STUDIES)}}}", ["--help"])
+    name, words = take_word(words, f"a study ({', '.join(STUDIES)})")
+    study = STUDIES[name]
+    options = parse(StudyOptions, f"study {name}", words)
+    seeds = options.seeds or study.seeds
+    if seeds < 2 or options.jobs < 1:
+        raise ValueError(f"seeds is {seeds} and jobs {options.jobs}; expected at least 2 seeds and 1 job")
+    start, before = time.monotonic(), 0.0
+    with progress(f"study {name}", None, "images") as advance:
+
+        def tell(done: float, total: float, what: str) -> None:
+            nonlocal before
+            advance(done - before, total)
+            before = done
+
+        folder, result = run_study(study, options.root, range(seeds), options.jobs, tell)
+    page = folder / "index.html"
+    data = {"report": str(page.resolve()), "result_file": str(folder / "result.json"), **result.data}
+    took = duration(time.monotonic() - start)
+    return Answer(data, [result.table, *result.data["verdict"], f"took {took}; the report lies at {page.resolve()}"])
+
+
+def report_verb(words: list[str]) -> Answer:
+    """RUN-OR-STUDY: write the page of a run, or say where a study's lies."""
+    if wants_help(words):
+        parse(StudyOptions, "report RUN-OR-STUDY", ["--help"])
+    name, words = take_word(words, "a run's folder or a study's")
+    folder = Path(name)
+    page = folder / "index.html"
+    if not (folder / "result.json").exists():
+        write_page(run_page(Run.open(folder)), page)
+    return Answer({"report": str(page.resolve())}, [f"the report lies at {page.resolve()}"])

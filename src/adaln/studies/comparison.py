@@ -1,0 +1,193 @@
+"""Reduces runs of several schemes over the same seeds to one table, one verdict and one page."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from adaln.report import Column, Command, Facts, Marked, Measurement, Page, Section, Table
+from adaln.studies.figures import SHOWN_STEPS, curves, grids, histograms
+from adaln.studies.orders import order_section
+from adaln.studies.plan import Outcome, Result
+from adaln.studies.statistics import Difference, Interval, paired_difference, t_interval
+
+REFERENCE = "adaln-zero"
+LOSS_TAIL = 0.1
+"""The reported loss is the mean over the last tenth of the steps."""
+
+
+def compare_schemes(title: str, outcomes: Sequence[Outcome], command: str) -> Result:
+    """The answer to "which scheme?", with what it rests on."""
+    by_scheme = group(outcomes)
+    rows = summarise(by_scheme)
+    verdict = verdict_text(rows)
+    first = outcomes[0]
+    recordings = {name: runs[0].recording() for name, runs in by_scheme.items()}
+    table = result_table(title, rows, len(by_scheme[REFERENCE]))
+    sections = [
+        Section("Result", [table, *verdict]),
+        Section("Over training", curves(by_scheme)),
+        Section("Samples", grids(by_scheme)),
+        Section(
+            "Gate, scale and shift over training",
+            histograms(recordings, (*SHOWN_STEPS, first.job.config.steps), first.job.config.seed),
+        ),
+        order_section(by_scheme),
+        Section("How this was made", [Command(command), provenance(first)]),
+    ]
+    data = {"title": title, "reference": REFERENCE, "rows": rows, "verdict": verdict, "runs": run_names(by_scheme)}
+    return Result(data, Page(title, verdict, sections), table)
+
+
+def group(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """Outcomes by scheme, seeds in the order in which they were asked for."""
+    by_scheme: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_scheme.setdefault(outcome.job.scheme, []).append(outcome)
+    return by_scheme
+
+
+def run_names(by_scheme: dict[str, list[Outcome]]) -> dict[str, list[str]]:
+    """Which folders the numbers come from."""
+    return {name: [outcome.run.path.name for outcome in outcomes] for name, outcomes in by_scheme.items()}
+
+
+def final_loss(outcome: Outcome) -> float:
+    """Mean training loss over the last tenth of the steps."""
+    steps = outcome.job.config.steps
+    return fmean(row["loss"] for row in outcome.losses() if row["step"] > (1 - LOSS_TAIL) * steps)
+
+
+def final_score(outcome: Outcome, metric: str) -> float:
+    """Score of the last checkpoint."""
+    return outcome.scores()[outcome.job.score_at[-1]][metric].value
+
+
+def summarise(by_scheme: dict[str, list[Outcome]]) -> list[dict[str, Any]]:
+    """One plain row per scheme: parameters, loss and scores over seeds, and the difference from the reference."""
+    fid = {name: [final_score(o, "fid") for o in outcomes] for name, outcomes in by_scheme.items()}
+    others = len(by_scheme) - 1
+    rows = []
+    for name, outcomes in by_scheme.items():
+        difference = None if name == REFERENCE else paired_difference(fid[name], fid[REFERENCE], others)
+        rows.append(
+            {
+                "scheme": name,
+                "parameters": outcomes[0].run.manifest["parameters"]["trained"],
+                "loss": _interval([final_loss(o) for o in outcomes]),
+                "fid": {**_interval(fid[name]), "per_seed": fid[name]},
+                **{
+                    metric: _interval([final_score(o, metric) for o in outcomes])
+                    for metric in ("is", "precision", "recall")
+                },
+                "difference": None if difference is None else _difference(difference),
+            }
+        )
+    return rows
+
+
+def _interval(values: Sequence[float]) -> dict[str, Any]:
+    interval = t_interval(values)
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "seeds": len(values)}
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    interval: Interval = found.absolute
+    return {
+        "absolute": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "relative": found.relative,
+        "distinguishable": found.distinguishable,
+    }
+
+
+def result_table(title: str, rows: Sequence[dict[str, Any]], num_seeds: int) -> Table:
+    """The table that a reader came for."""
+    columns = [
+        Column("scheme"),
+        Column("parameters", "trained", ",d"),
+        Column("loss", "mean of the last tenth", ".4f"),
+        Column("FID-like", "lower is better", ".2f"),
+        Column("IS-like", "higher is better", ".2f"),
+        Column("precision", format=".3f"),
+        Column("recall", format=".3f"),
+        Column("change of FID-like", "absolute, 95 % for all rows", "+.2f"),
+        Column("relative", "%", "+.1f"),
+        Column("distinguishable", f"from {REFERENCE}"),
+    ]
+    best = min(row["fid"]["mean"] for row in rows)
+    notes = [
+        "FID, IS, precision and recall in dataset-classifier features, not comparable with Inception FID.",
+        f"Mean over {num_seeds} seeds with 95 % t intervals in brackets. Changes are paired over the same seeds; their"
+        f" intervals hold for all {len(rows) - 1} comparisons together (Bonferroni).",
+    ]
+    return Table(title, columns, [_cells(row, best) for row in rows], notes)
+
+
+def _cells(row: dict[str, Any], best: float) -> list[Any]:
+    fid = _measured(row["fid"])
+    change = row["difference"]
+    return [
+        row["scheme"],
+        row["parameters"],
+        row["loss"]["mean"],
+        Marked(fid) if row["fid"]["mean"] == best else fid,
+        row["is"]["mean"],
+        row["precision"]["mean"],
+        row["recall"]["mean"],
+        None if change is None else Measurement(change["absolute"], change["low"], change["high"]),
+        None if change is None else 100 * change["relative"],
+        None if change is None else ("yes" if change["distinguishable"] else "no"),
+    ]
+
+
+def _measured(row: dict[str, Any]) -> Measurement:
+    return Measurement(row["mean"], row["low"], row["high"])
+
+
+def verdict_text(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What the numbers say, and what they do not."""
+    others = [row for row in rows if row["difference"]]
+    clear = [row for row in others if row["difference"]["distinguishable"]]
+    seeds = rows[0]["fid"]["seeds"]
+    lines = []
+    for row in clear:
+        change = row["difference"]
+        word = "better" if change["absolute"] < 0 else "worse"
+        lines.append(
+            f"{row['scheme']} is {word} than {REFERENCE}: FID-like {change['absolute']:+.2f} points"
+            f" ({100 * change['relative']:+.1f} % relative) over {seeds} seeds."
+        )
+    unclear = [row["scheme"] for row in others if row not in clear]
+    if unclear:
+        lines.append(
+            f"Not distinguishable from {REFERENCE} by FID-like at this size, over {seeds} seeds: {', '.join(unclear)}."
+            " A difference smaller than the intervals in the table may exist; these runs cannot show it."
+        )
+    return lines
+
+
+def provenance(outcome: Outcome) -> Facts:
+    """Every choice that influences the numbers."""
+    config, sample, manifest = outcome.job.config, outcome.job.sample, outcome.run.manifest
+    session = manifest["sessions"][-1]
+    return Facts(
+        "Choices",
+        {
+            "data": f"{manifest['data']['name']}, {manifest['data']['num_images']} images,"
+            f" {manifest['data']['fingerprint'][:12]}",
+            "steps x batch": f"{config.steps} x {config.batch_size}",
+            "learning rate": config.optim.lr,
+            "EMA decay": config.optim.ema_decay,
+            "label dropout": config.model.class_dropout_prob,
+            "weights sampled": "EMA",
+            "solver": f"{sample.sampler.solver}, {sample.sampler.steps} steps",
+            "guidance scale": sample.guidance.scale,
+            "samples per score": sample.num_images,
+            "labels": str(sample.labels),
+            "torch": session["torch"],
+            "device": session["device"],
+            "threads per run": session["num_threads"],
+            "commit": session["commit"],
+        },
+    )

@@ -1,0 +1,170 @@
+"""Runs a study's jobs side by side in processes of one thread each: resumable, and the same numbers whatever `--jobs`.
+
+A job's work is a chain of finished pieces on disk (checkpoints, score files), so a study may be killed at any moment;
+started again, it does only what is missing. One failed job never loses the others.
+"""
+
+import multiprocessing
+import multiprocessing.synchronize
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from functools import lru_cache
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from adaln.analysis.recorder import Recorder
+from adaln.data import DataConfig, default_cache, load
+from adaln.files import write_atomically
+from adaln.metrics import Extractor, LabelledImages, Statistics, classifier_extractor, evaluate, statistics
+from adaln.processes import count_updates
+from adaln.report import json_text, write_report
+from adaln.runs import Run
+from adaln.sampling import sample, save_samples
+from adaln.studies.plan import Job, Outcome, Result, Study, study_folder
+from adaln.studies.scorefiles import samples_file, scores_file, write_scores
+from adaln.training import Stopped, train
+
+Progress = Callable[[float, float, str], None]
+"""Called with (work done, work in all, what is being done); the unit is one image through the network."""
+BACKWARD = 3
+"""A training step costs about three forward passes."""
+
+
+def run_study(
+    study: Study, root: Path, seeds: Sequence[int], num_processes: int, progress: Progress
+) -> tuple[Path, Result]:
+    """Do what is missing, reduce, and write `result.json` and `index.html`; returns the study's folder and the result.
+
+    Raises `Stopped` when asked to stop, `ValueError` naming the jobs that failed (finished ones are kept).
+    """
+    jobs = study.jobs(seeds)
+    for job in jobs:
+        Run.create(job.config, root)  # what does not fit is said before hours of work
+    execute(jobs, root, num_processes, progress)
+    result = study.reduce([Outcome(job, Run.create(job.config, root)) for job in jobs])
+    folder = study_folder(root, study.name, jobs)
+    write_report(result.page, folder)
+    write_atomically(folder / "result.json", json_text(result.data) + "\n")
+    return folder, result
+
+
+def execute(jobs: Sequence[Job], root: Path, num_processes: int, progress: Progress) -> None:
+    """Perform all jobs; blocks until they are done."""
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    done, stop = context.Value("d", 0.0), context.Event()
+    total = sum(work(job) for job in jobs)
+    pool = ProcessPoolExecutor(
+        min(num_processes, len(jobs)), context, initializer=_start_worker, initargs=(done, stop, os.getpid())
+    )
+    try:
+        with _terminated_as_interrupted():
+            progress(0.0, total, "preparing")
+            _watch([pool.submit(reference, job.config.data) for job in jobs[:1]], done, total, "classifier", progress)
+            futures = {pool.submit(perform, job, root): job for job in jobs}
+            _watch(list(futures), done, total, "runs", progress)
+            failed = [f"{job.config.name}: {f.exception()}" for f, job in futures.items() if f.exception()]
+    except KeyboardInterrupt:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise Stopped("stopped; what is finished is kept") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(jobs)} jobs failed, the others are kept: {'; '.join(failed)}")
+
+
+def work(job: Job) -> float:
+    """Cost of a job in images through the network."""
+    config = job.config
+    updates = count_updates(Run(Path(), config).process, job.sample.sampler) or 0
+    return float(BACKWARD * config.steps * config.batch_size + len(job.score_at) * job.sample.num_images * updates)
+
+
+def perform(job: Job, root: Path) -> None:
+    """Train, then sample and score each checkpoint that the job asks for; skips what is on disk."""
+    run = Run.create(job.config, root)
+    start = max(run.steps_saved(), default=0)
+    step_cost = BACKWARD * job.config.batch_size
+    _advance(start * step_cost)
+    if start < job.config.steps:
+        recorder = Recorder(run.path / "analysis" / "roles.jsonl")
+        train(run, [recorder, lambda step, model: _advance(step_cost), _obey])
+    for step in job.score_at:
+        updates = count_updates(run.process, job.sample.sampler) or 0
+        if scores_file(run, job.sample, step).exists():
+            _advance(updates * job.sample.num_images)
+        else:
+            score(run, job, step)
+
+
+def score(run: Run, job: Job, step: int) -> None:
+    """Sample a checkpoint and score the samples against the run's own data."""
+    extractor, theirs = reference(job.config.data)
+    samples = sample(run, job.sample, step, _advance)
+    save_samples(samples, samples_file(run, job.sample, step))
+    write_scores(run, job.sample, step, evaluate(samples.images, theirs, extractor, choices=samples.provenance))
+
+
+@lru_cache(maxsize=4)
+def reference(data: DataConfig) -> tuple[Extractor, Statistics]:
+    """The feature network of a data set (trained once, then cached) and the statistics of its images."""
+    dataset = load(data)
+    images = np.asarray(dataset.images)
+    extractor = classifier_extractor(LabelledImages(images, dataset.labels), default_cache())
+    return extractor, statistics(images.transpose(0, 2, 3, 1), extractor)
+
+
+_done: "Synchronized[float]"
+_stop: "multiprocessing.synchronize.Event"
+_parent: int
+
+
+def _start_worker(done: "Synchronized[float]", stop: "multiprocessing.synchronize.Event", parent: int) -> None:
+    """In each worker: one thread, so that results do not depend on how many workers there are."""
+    global _done, _stop, _parent
+    _done, _stop, _parent = done, stop, parent
+    torch.set_num_threads(1)
+
+
+def _advance(images: float) -> None:
+    with _done.get_lock():
+        _done.value += images
+
+
+def _obey(step: int, model: nn.Module) -> None:
+    """Hook: stop (and save) when the study is stopped, or when its process is gone."""
+    if _stop.is_set() or os.getppid() != _parent:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _watch(
+    futures: "Sequence[Future[Any]]", done: "Synchronized[float]", total: float, what: str, progress: Progress
+) -> None:
+    """Show progress until all are done; a failure is left in its future for the caller."""
+    pending = set(futures)
+    while pending:
+        pending = wait(pending, timeout=0.25).not_done
+        progress(min(done.value, total), total, what)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM means what Ctrl-C means."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

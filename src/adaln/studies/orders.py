@@ -1,0 +1,66 @@
+"""The measured update order of every scheme beside the paper's Table 1."""
+
+from torch import Tensor, nn
+
+from adaln.analysis.closed_form import BLOCK_STARTS, order_table
+from adaln.analysis.gradients import update_order
+from adaln.analysis.update_order import UpdateOrder
+from adaln.conditioning import measure
+from adaln.report import Matrix, Section
+from adaln.studies.plan import Outcome
+from adaln.training import batch_loss
+
+ITERATIONS = 3
+
+
+def measured(outcome: Outcome) -> UpdateOrder:
+    """Which weights have a non-zero gradient at iterations 1, 2, 3 of this run's scheme on its own model and data."""
+    run, batches = outcome.run, outcome.run.batches()
+
+    def loss(model: nn.Module, iteration: int) -> Tensor:
+        return batch_loss(run, model, batches, iteration).mean()
+
+    model = run.new_model()
+    return update_order(measure(model, run.config.scheme, loss), dict(model.named_parameters()))
+
+
+def order_section(by_scheme: dict[str, list[Outcome]]) -> Section:
+    """Table 1, derived, and the order that every scheme really has."""
+    table_1 = order_table(BLOCK_STARTS["adaln-zero"])
+    figures = [
+        _matrix(
+            "Table 1 of the paper: adaLN-Zero, simplified block",
+            "Which weights move at iterations 1 to 3, by the paper's derivation (n = 1 block, float64).",
+            table_1,
+            table_1,
+        )
+    ]
+    for name, outcomes in by_scheme.items():
+        found = measured(outcomes[0])
+        depth = getattr(outcomes[0].job.config.model, "depth", None)
+        caption = (
+            f"Measured on the real network ({depth} blocks) with AdamW on its own data: whether any element of these"
+            " weights has a gradient that is not exactly 0. Outlined: not as in Table 1."
+        )
+        figures.append(_matrix(f"{name}: measured", caption, found, table_1))
+    return Section("Who moves when", figures)
+
+
+def _matrix(title: str, caption: str, order: UpdateOrder, reference: UpdateOrder) -> Matrix:
+    differing = set(order.differing(reference)) if order is not reference else set()
+    known = dict(zip(reference.names, zip(*reference.moves, strict=True), strict=True))
+    outlined = [
+        (i, k)
+        for i, row in enumerate(order.moves)
+        for k, name in enumerate(order.names)
+        if name in differing and row[k] != known[name][i]
+    ]
+    return Matrix(
+        title,
+        caption,
+        [f"iteration {i + 1}" for i in range(len(order.moves))],
+        list(order.names),
+        [[float(moved) for moved in row] for row in order.moves],
+        [["moves" if moved else "–" for moved in row] for row in order.moves],
+        outlined=outlined,
+    )
