@@ -1,5 +1,6 @@
-"""Samplers of Gaussian processes: each yields the state after every step, the last one being the sample.
+"""Samplers of Gaussian processes: each yields the state after every step of the chain, the last one being the sample.
 
+Fewer steps are another chain: `ddpm(process.respaced("250"), ...)`.
 All take raw network outputs `denoiser(x_t, original steps)`; `draw()` gives the next standard normal of x's shape and
 is called exactly as often as the published code draws, so that stored noise replays a published trajectory.
 """
@@ -23,16 +24,14 @@ def ddpm(
     x: Latents,
     draw: Draw,
     *,
-    steps: str = "",
     clip: bool = False,
     gradient: ClassifierGradient | None = None,
 ) -> Iterator[Latents]:
     """Ancestral sampling: x_{t-1} = mean + std * noise, without noise at t = 0 (whose draw is consumed all the same).
 
-    `steps` is a respacing (`Gaussian.respaced`); `clip` clamps the predicted data to [-1, 1]; `gradient` guides by a
-    classifier: mean + variance * gradient. Source: Ho et al. 2020 alg. 2; Dhariwal and Nichol 2021 alg. 1.
+    `clip` clamps the predicted data to [-1, 1]; `gradient` guides by a classifier: mean + variance * gradient.
+    Source: Ho et al. 2020 alg. 2; Dhariwal and Nichol 2021 alg. 1.
     """
-    process = process.respaced(steps)
     for t in _countdown(process, x):
         step = process.predict(denoiser(x, process.model_steps(t)), x, t, clip=clip)
         mean = step.mean
@@ -48,7 +47,6 @@ def ddim(
     x: Latents,
     draw: Draw,
     *,
-    steps: str = "",
     eta: float = 0.0,
     clip: bool = False,
     gradient: ClassifierGradient | None = None,
@@ -60,7 +58,6 @@ def ddim(
     The noise is derived again from the clipped data.
     Source: Song et al. 2021 eq. 12, 16; Dhariwal and Nichol 2021 alg. 2.
     """
-    process = process.respaced(steps)
     for t in _countdown(process, x):
         x_start, noise = _data_and_noise(process, denoiser, x, t, clip)
         if gradient is not None:
@@ -73,14 +70,11 @@ def ddim(
         yield x
 
 
-def ddim_inversion(
-    process: Gaussian, denoiser: Denoiser, x: Latents, *, steps: str = "", clip: bool = False
-) -> Iterator[Latents]:
+def ddim_inversion(process: Gaussian, denoiser: Denoiser, x: Latents, *, clip: bool = False) -> Iterator[Latents]:
     """Deterministic DDIM run backwards, from data to the noise that `ddim` (eta 0) turns into it, up to step error.
 
     The last step ends at abar = 0, that is at the predicted noise itself. Source: Dhariwal and Nichol 2021, appendix F.
     """
-    process = process.respaced(steps)
     for t in reversed(list(_countdown(process, x))):
         x_start, noise = _data_and_noise(process, denoiser, x, t, clip)
         following = process.at("alphas_cumprod_next", t)

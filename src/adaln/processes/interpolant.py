@@ -17,6 +17,7 @@ from adaln.types import Labels, Latents, Model
 Quantity = Literal["velocity", "noise", "score", "data"]
 Form = Literal["constant", "sbdm", "sigma", "linear", "decreasing", "increasing-decreasing"]
 RealTimes = Float[Tensor, "B"]
+Output = Float[Tensor, "B Cout H W"]
 
 SBDM_EPS = 0.02
 """Where an SDE of form sbdm starts if nothing is said: its diffusion is infinite at t = 0 on paths with alpha_0 = 0."""
@@ -118,10 +119,9 @@ class Interpolant:
             return at.d_alpha_t * data + at.d_sigma_t * noise
         return data if target == "data" else noise if target == "noise" else -noise / at.sigma_t
 
-    def read(self, output: Latents, x_t: Latents, t: RealTimes, target: Quantity) -> Latents:
+    def read(self, output: Output, x_t: Latents, t: RealTimes, target: Quantity) -> Latents:
         """What the network's output says of `target`, in x_t's precision; ends of time as in `interval`."""
-        if output.shape != x_t.shape:
-            raise ValueError(f"network gives shape {tuple(output.shape)}, expected the data's {tuple(x_t.shape)}")
+        _check_width(output, x_t)
         return self._convert(output.to(x_t.dtype), x_t, t, self.config.prediction, target)
 
     # The path and its loss
@@ -136,13 +136,12 @@ class Interpolant:
         at = self.coefficients(t)
         return at.d_alpha_t * x + at.d_sigma_t * noise
 
-    def terms(self, output: Latents, x: Latents, t: RealTimes, noise: Latents) -> dict[str, Float[Tensor, "B"]]:
+    def terms(self, output: Output, x: Latents, t: RealTimes, noise: Latents) -> dict[str, Float[Tensor, "B"]]:
         """Loss per sample: |v - velocity|^2, w |n - noise|^2 or w |sigma s + noise|^2, averaged over all but the batch.
 
         `output` is the network's answer at (noised(x, t, noise), t).
         """
-        if output.shape != x.shape:
-            raise ValueError(f"network gives shape {tuple(output.shape)}, expected the data's {tuple(x.shape)}")
+        _check_width(output, x)
         if self.config.prediction == "velocity":
             return {"loss": mean_flat((output - self.velocity(x, t, noise)) ** 2)}
         at = self.coefficients(t)
@@ -164,6 +163,11 @@ class Interpolant:
         t0, t1 = self.interval(eps)
         t = t0 + (t1 - t0) * u
         return self.terms(model(self.noised(x, t, noise), t, y), x, t, noise)["loss"]
+
+
+def _check_width(output: Tensor, x: Tensor) -> None:
+    if output.shape != x.shape:
+        raise ValueError(f"network gives {output.shape[1]} channels, expected the data's {x.shape[1]}")
 
 
 def _data_and_noise(value: Tensor, x_t: Tensor, at: Coefficients, source: Quantity) -> tuple[Tensor, Tensor]:

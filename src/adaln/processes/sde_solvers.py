@@ -6,6 +6,7 @@ the grid and not for the last step. Source: Ma et al. 2024 (SiT), sections 2.3 a
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 import torch
@@ -35,12 +36,13 @@ FORMS: Registry[Diffusion] = Registry(
 """D(t) of each form, with factor `norm` (inside the square for `decreasing`); sbdm is the one that noised the data."""
 
 
-def sde_euler(
+def sde(
     process: Interpolant,
     denoiser: Denoiser,
     x: Latents,
     draw: Draw,
     *,
+    step: "Step",
     steps: int,
     eps: float | None = None,
     form: Form = "sigma",
@@ -48,70 +50,46 @@ def sde_euler(
     last_step: LastStep = "mean",
     last_step_size: float = 0.04,
 ) -> Iterator[Latents]:
-    """Euler-Maruyama: x + drift dt + sqrt(2 D dt) draw; `steps` counts the last step (`finish`) too."""
-    grid = _sde_grid(process, x, steps, eps, form, last_step, last_step_size)
-    drift = _SdeDrift(process, denoiser, form, norm)
-    for t, dt in grid:
-        x = x + drift(t, x) * dt + drift.spread(t, x) * math.sqrt(dt) * draw()
-        yield x
-    if last_step != "none":
-        yield finish(process, denoiser, x, form=form, norm=norm, last_step=last_step, size=last_step_size)
+    """Equal steps of time, then the last step (`finish`), which `steps` counts too.
+
+    `eps` as `Interpolant.sampling_interval`; `norm` multiplies the diffusion of `form`. ValueError for fewer than two
+    steps with a last step, or a size of it outside (0, 1).
+    """
+    size = 0.0 if last_step == "none" else last_step_size
+    if last_step != "none" and not 0 < size < 1:
+        raise ValueError(f"last_step_size is {size}, expected 0 < last_step_size < 1 (nearest: 0.04)")
+    if last_step != "none" and steps < 2:
+        raise ValueError(f"steps is {steps}, expected at least 2 with last_step {last_step!r}")
+    t0, t1 = process.sampling_interval(eps, form=form, last_step_size=size)
+    grid = time_grid(t0, t1, steps - (last_step != "none"), x)
+    drift = Drift(process, denoiser, FORMS[form], norm)
+
+    def states(x: Tensor) -> Iterator[Tensor]:
+        for t in grid[:-1]:
+            x = step(drift, t, grid[1] - grid[0], x, draw)
+            yield x
+        if last_step != "none":
+            yield finish(drift, x, last_step, size)
+
+    return states(x)
 
 
-def sde_heun(
-    process: Interpolant,
-    denoiser: Denoiser,
-    x: Latents,
-    draw: Draw,
-    *,
-    steps: int,
-    eps: float | None = None,
-    form: Form = "sigma",
-    norm: float = 1.0,
-    last_step: LastStep = "mean",
-    last_step_size: float = 0.04,
-) -> Iterator[Latents]:
-    """Stochastic Heun: first the noise, x' = x + sqrt(2 D dt) draw, then a deterministic Heun step from x'."""
-    grid = _sde_grid(process, x, steps, eps, form, last_step, last_step_size)
-    drift = _SdeDrift(process, denoiser, form, norm)
-    for t, dt in grid:
-        x = x + drift.spread(t, x) * math.sqrt(dt) * draw()
-        first = drift(t, x)
-        x = x + 0.5 * dt * (first + drift(t + dt, x + dt * first))
-        yield x
-    if last_step != "none":
-        yield finish(process, denoiser, x, form=form, norm=norm, last_step=last_step, size=last_step_size)
-
-
-def finish(
-    process: Interpolant, denoiser: Denoiser, x: Latents, *, form: Form, norm: float, last_step: LastStep, size: float
-) -> Latents:
-    """The noise-free last step from t = 1 - size: along the SDE's drift (mean), along the flow's (euler), or to the
-    posterior mean x / alpha + sigma^2 / alpha score (tweedie)."""
-    drift = _SdeDrift(process, denoiser, form, norm)
-    t = 1 - size
-    if last_step == "mean":
-        return x + drift(t, x) * size
-    times = drift.times(t, x)
-    output = denoiser(x, times)
-    if last_step == "euler":
-        return x + process.read(output, x, times, "velocity") * size
-    return process.read(output, x, times, "data")  # equal to Tweedie's formula, without its division by sigma
-
-
-class _SdeDrift:
+class Drift:
     """velocity + D score, and the spread sqrt(2 D) of the noise, at host times."""
 
-    def __init__(self, process: Interpolant, denoiser: Denoiser, form: Form, norm: float) -> None:
-        self.process, self.denoiser, self.diffusion, self.norm = process, denoiser, FORMS[form], norm
+    def __init__(self, process: Interpolant, denoiser: Denoiser, diffusion: Diffusion, norm: float) -> None:
+        self.process, self.denoiser, self.diffusion, self.norm = process, denoiser, diffusion, norm
 
     def times(self, t: float, x: Tensor) -> Tensor:
+        """One time per sample, in x's precision."""
         return torch.full((len(x),), t, dtype=x.dtype, device=x.device)
 
     def spread(self, t: float, x: Tensor) -> Tensor:
+        """sqrt(2 D)."""
         return (2 * self.diffusion(self.process, self.times(t, x), self.norm)).sqrt()[:, None, None, None]
 
     def __call__(self, t: float, x: Tensor) -> Tensor:
+        """velocity + D score, both read from one evaluation of the network."""
         times = self.times(min(t, LATEST_SCORE), x)
         output = self.denoiser(x, times)
         diffusion = self.diffusion(self.process, times, self.norm)[:, None, None, None]
@@ -119,22 +97,34 @@ class _SdeDrift:
         return self.process.read(output, x, times, "velocity") + diffusion * score
 
 
-def _sde_grid(
-    process: Interpolant,
-    x: Tensor,
-    steps: int,
-    eps: float | None,
-    form: Form,
-    last_step: LastStep,
-    last_step_size: float,
-) -> list[tuple[float, float]]:
-    """(t, dt) of every step but the last; ValueError where the last step's size leaves nothing."""
-    if last_step == "none":
-        last_step_size = 0.0
-    elif not 0 < last_step_size < 1:
-        raise ValueError(f"last_step_size is {last_step_size}, expected 0 < last_step_size < 1 (nearest: 0.04)")
-    if steps < 2 and last_step != "none":
-        raise ValueError(f"steps is {steps}, expected at least 2 with last_step {last_step!r}")
-    t0, t1 = process.sampling_interval(eps, form=form, last_step_size=last_step_size)
-    grid = time_grid(t0, t1, steps - (last_step != "none"), x)
-    return [(t, grid[1] - grid[0]) for t in grid[:-1]]
+Step = Callable[[Drift, float, float, Tensor, Draw], Tensor]
+"""(drift, t, dt, state, draw) -> next state."""
+
+
+def euler_maruyama_step(drift: Drift, t: float, dt: float, x: Tensor, draw: Draw) -> Tensor:
+    """x + drift dt + sqrt(2 D dt) draw."""
+    return x + drift(t, x) * dt + drift.spread(t, x) * math.sqrt(dt) * draw()
+
+
+def heun_step(drift: Drift, t: float, dt: float, x: Tensor, draw: Draw) -> Tensor:
+    """First the noise, x' = x + sqrt(2 D dt) draw, then a deterministic Heun step from x'."""
+    x = x + drift.spread(t, x) * math.sqrt(dt) * draw()
+    first = drift(t, x)
+    return x + 0.5 * dt * (first + drift(t + dt, x + dt * first))
+
+
+def finish(drift: Drift, x: Tensor, last_step: LastStep, size: float) -> Tensor:
+    """The noise-free last step from t = 1 - size: along the SDE's drift (mean), along the flow's (euler), or to the
+    posterior mean x / alpha + sigma^2 / alpha score (tweedie)."""
+    t = 1 - size
+    if last_step == "mean":
+        return x + drift(t, x) * size
+    times = drift.times(t, x)
+    output = drift.denoiser(x, times)
+    if last_step == "euler":
+        return x + drift.process.read(output, x, times, "velocity") * size
+    return drift.process.read(output, x, times, "data")  # Tweedie's formula, without its division by sigma
+
+
+sde_euler = partial(sde, step=euler_maruyama_step)
+sde_heun = partial(sde, step=heun_step)

@@ -11,7 +11,6 @@ from adaln.processes import gaussian_solvers, ode_solvers, sde_solvers
 from adaln.processes.dpm_solver import dpm_solver_gaussian, dpm_solver_interpolant
 from adaln.processes.gaussian import Gaussian
 from adaln.processes.interpolant import Form, Interpolant
-from adaln.processes.schedules import kept_steps
 from adaln.processes.sde_solvers import LastStep
 from adaln.registry import Registry
 from adaln.types import Denoiser, Draw, Latents
@@ -85,20 +84,22 @@ def solve(
     Raises ValueError at once for a solver that does not serve the process, or a setting that the solver does not take.
     """
     sampler = sampler or SamplerConfig()
-    _, run = _chosen(process, sampler)
-    settings = _settings(run, sampler)
+    settings = _settings(process, sampler)
     steps = _steps(process, sampler)
-    if steps is not None:
+    if isinstance(process, Gaussian):
+        process = process.respaced(str(steps))
+    elif steps is not None:
         settings["steps"] = steps
-    return _without_gradients(run(process, denoiser, x, draw, **settings))
+    return _without_gradients(_chosen(process, sampler)(process, denoiser, x, draw, **settings))
 
 
 def count_updates(process: AnyProcess, sampler: SamplerConfig) -> int | None:
     """Number of states that `solve` yields; None where the solver chooses its steps as it goes."""
-    if _chosen(process, sampler)[0].steps is None:
+    _chosen(process, sampler)
+    if SOLVERS[solver_name(process, sampler)].steps is None:
         return None
     steps = _steps(process, sampler)
-    return len(kept_steps(str(steps), process.config.num_steps)) if isinstance(process, Gaussian) else int(steps or 0)
+    return process.respaced(str(steps)).num_steps if isinstance(process, Gaussian) else int(steps or 0)
 
 
 def solver_name(process: AnyProcess, sampler: SamplerConfig) -> str:
@@ -106,7 +107,8 @@ def solver_name(process: AnyProcess, sampler: SamplerConfig) -> str:
     return sampler.solver or ("ddpm" if isinstance(process, Gaussian) else "heun")
 
 
-def _chosen(process: AnyProcess, sampler: SamplerConfig) -> tuple[Solver, Callable[..., Iterator[Latents]]]:
+def _chosen(process: AnyProcess, sampler: SamplerConfig) -> Callable[..., Iterator[Latents]]:
+    """The solver's function for this kind of process; ValueError where it serves another kind."""
     name = solver_name(process, sampler)
     solver = SOLVERS[name]
     if type(process) not in solver.by_process:
@@ -114,27 +116,28 @@ def _chosen(process: AnyProcess, sampler: SamplerConfig) -> tuple[Solver, Callab
         raise ValueError(
             f"solver {name!r} does not serve {type(process).__name__} processes, expected one of {', '.join(fitting)}"
         )
-    return solver, solver.by_process[type(process)]
+    return solver.by_process[type(process)]
 
 
-def _settings(run: Callable[..., Iterator[Latents]], sampler: SamplerConfig) -> dict[str, Any]:
-    """The settings that `run` takes; ValueError where another one was changed, since it would have no effect."""
-    taken = inspect.signature(run).parameters.keys() & {f.name for f in fields(sampler)}
+def _settings(process: AnyProcess, sampler: SamplerConfig) -> dict[str, Any]:
+    """The settings that the solver takes; ValueError where another one was changed, since it would have no effect."""
+    parameters = inspect.signature(_chosen(process, sampler)).parameters
+    names = [f.name for f in fields(sampler) if f.name not in ("solver", "steps")]
+    taken = [name for name in names if name in parameters]
     for f in fields(sampler):
-        if f.name not in taken | {"solver", "steps"} and getattr(sampler, f.name) != f.default:
+        if f.name in names and f.name not in taken and getattr(sampler, f.name) != f.default:
             raise ValueError(
-                f"{f.name} is {getattr(sampler, f.name)!r}, expected {f.default!r}: solver takes only "
-                f"{', '.join(sorted(taken))}"
+                f"{f.name} is {getattr(sampler, f.name)!r}, expected {f.default!r}: "
+                f"solver {solver_name(process, sampler)!r} takes only {', '.join(taken)}"
             )
-    return {name: getattr(sampler, name) for name in taken - {"steps"}}
+    return {name: getattr(sampler, name) for name in taken}
 
 
 def _steps(process: AnyProcess, sampler: SamplerConfig) -> int | str | None:
-    """Steps in the form that the process's solvers take: a respacing, or a number; None for an adaptive default."""
+    """Steps asked for, or the solver's default (at most the chain's); None where it chooses them itself."""
     default = SOLVERS[solver_name(process, sampler)].steps
     if isinstance(process, Gaussian):
-        wanted = min(default or 1, process.config.num_steps) if sampler.steps is None else sampler.steps
-        return str(wanted)
+        return min(default or 1, process.config.num_steps) if sampler.steps is None else sampler.steps
     if sampler.steps is None:
         return default
     if not str(sampler.steps).isdecimal():
@@ -142,6 +145,11 @@ def _steps(process: AnyProcess, sampler: SamplerConfig) -> int | str | None:
     return int(sampler.steps)
 
 
-@torch.no_grad()
 def _without_gradients(states: Iterator[Latents]) -> Iterator[Latents]:
-    yield from states
+    """Each state computed without gradients, leaving the mode of whoever asks for it alone."""
+    while True:
+        with torch.no_grad():
+            state = next(states, None)
+        if state is None:
+            return
+        yield state
