@@ -1,3 +1,4 @@
+import math
 from itertools import permutations
 
 import numpy as np
@@ -31,9 +32,10 @@ def test_epochs_and_seeds_have_orders_of_their_own():
             assert (one == other).sum() < 12  # matches of two random orders are Poisson with mean 1
 
 
-@pytest.mark.parametrize("num_items", [2, 3, 4, 5])
+@pytest.mark.parametrize("num_items", [2, 3, 4, 5, 6, 7])
 def test_all_orders_of_a_few_items_are_equally_likely(num_items):
-    rows = shuffled(np.arange(num_items * 24_000), num_items, 0).reshape(-1, num_items)
+    num_epochs = 20 * math.factorial(max(num_items, 6))
+    rows = shuffled(np.arange(num_items * num_epochs), num_items, 0).reshape(-1, num_items)
     index = {order: i for i, order in enumerate(permutations(range(num_items)))}
     counts = np.bincount([index[tuple(row)] for row in rows.tolist()], minlength=len(index))
     assert p_value(counts) > 1e-4
@@ -51,6 +53,15 @@ def test_the_successor_of_an_item_is_as_good_as_random():
     rows = shuffled(np.arange(num_items * num_epochs), num_items, 2).reshape(-1, num_items)
     steps = (rows[:, 1:] - rows[:, :-1]) % num_items
     assert p_value(np.bincount(steps.ravel(), minlength=num_items)[1:]) > 1e-4
+
+
+def test_two_places_hold_all_pairs_equally_often():
+    num_items, num_epochs = 100, 40_000
+    rows = shuffled(np.arange(num_items * num_epochs), num_items, 4).reshape(-1, num_items)
+    for one, other in ((0, 1), (3, 50), (0, 99)):
+        counts = np.bincount(rows[:, one] * num_items + rows[:, other], minlength=num_items**2).reshape(num_items, -1)
+        assert (counts.diagonal() == 0).all()
+        assert p_value(counts[~np.eye(num_items, dtype=bool)]) > 1e-4
 
 
 def test_the_order_of_a_large_set_has_no_trend():
