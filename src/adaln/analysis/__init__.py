@@ -10,15 +10,33 @@ from adaln.analysis.distributions import (
     mean_absolute_difference,
     summarise,
 )
+from adaln.analysis.fit import METHODS, Fit, fit
+from adaln.analysis.gradients import update_order
 from adaln.analysis.groups import Group
 from adaln.analysis.recorder import LOG_SPACED_STEPS, Recorder, RoleRecord, observe, read_recording
 from adaln.analysis.sketch import Sketch, sketch
 from adaln.analysis.update_order import UpdateOrder
+from adaln.analysis.weight_space import (
+    Distance,
+    EntropyPoint,
+    GateSize,
+    checkpoints,
+    distances,
+    entropy_trajectory,
+    gate_sizes,
+    interpolate,
+    permute_role,
+)
 
 __all__ = [
     "LOG_SPACED_STEPS",
+    "METHODS",
     "Description",
+    "Distance",
     "Entropy",
+    "EntropyPoint",
+    "Fit",
+    "GateSize",
     "GaussianFit",
     "Group",
     "Histogram",
@@ -29,10 +47,18 @@ __all__ = [
     "Summary",
     "TensorFile",
     "UpdateOrder",
+    "checkpoints",
     "describe",
+    "distances",
+    "entropy_trajectory",
+    "fit",
+    "gate_sizes",
+    "interpolate",
     "mean_absolute_difference",
     "observe",
+    "permute_role",
     "read_recording",
     "sketch",
     "summarise",
+    "update_order",
 ]
