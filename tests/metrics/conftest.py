@@ -96,3 +96,13 @@ def sha256(array: np.ndarray) -> str:
 @pytest.fixture(name="sha256")
 def _sha256() -> Any:
     return sha256
+
+
+@pytest.fixture(name="results")
+def _results() -> Any:
+    return results
+
+
+@pytest.fixture(name="softmax_weight")
+def _softmax_weight() -> Any:
+    return softmax_weight

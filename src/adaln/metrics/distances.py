@@ -31,9 +31,7 @@ def exact_blocks(rows: Float32[Tensor, "N F"], columns: Float32[Tensor, "M F"]) 
         yield start, products.add_(norms[part, None]).clamp_(min=0.0)
 
 
-def published_blocks(
-    rows: Float32[Tensor, "N 2048"], columns: Float32[Tensor, "M 2048"]
-) -> Iterator[tuple[int, Tensor]]:
+def published_blocks(rows: Float32[Tensor, "N F"], columns: Float32[Tensor, "M F"]) -> Iterator[tuple[int, Tensor]]:
     """The same in half precision with every rounding of ADM's evaluator on a CPU; defined for its width, 2048.
 
     Inputs, squares, norms, products and both sums are rounded to half; the inner product is accumulated in float32.
@@ -47,7 +45,7 @@ def published_blocks(
     return exact_blocks(rows, columns) if _overflows(rows, columns) else _half_blocks(rows, columns)
 
 
-def half_norms(rows: Float32[Tensor, "N 2048"]) -> Float32[Tensor, "N"]:
+def half_norms(rows: Float32[Tensor, "N F"]) -> Float32[Tensor, "N"]:
     """`|u|^2` as a half-precision vector unit adds it up: two halves of the row, each in 32 lanes.
 
     Each lane adds its squares in order in half precision; the four groups of eight lanes are then added in order, in

@@ -1,6 +1,7 @@
 """The Frechet distance between two Gaussians, by symmetric eigenvalues instead of a matrix square root."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -43,24 +44,21 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> FrechetDistance:
     eq. 6; Rotfel'd's inequality `tr (X + Y)^(1/2) <= tr X^(1/2) + tr Y^(1/2)` for the bound.
     """
     _check(a, b)
-    mean_term = float((a.mean - b.mean).square().sum())
-    factor_a, factor_b = pivoted_cholesky(a.covariance), pivoted_cholesky(b.covariance)
-    trace_a, trace_b = float(a.covariance.trace()), float(b.covariance.trace())
-    cut_a, cut_b = trace_a - float(factor_a.square().sum()), trace_b - float(factor_b.square().sum())
-    eigenvalues, product_trace = _squared_singular_values(factor_a, factor_b)
-    exact_trace = float((a.covariance * b.covariance).sum())
-    residual = max(
-        _relative(cut_a, trace_a), _relative(cut_b, trace_b), _relative(product_trace - exact_trace, exact_trace)
-    )
+    left, right = _factored(a.covariance), _factored(b.covariance)
+    cross = left.factor.T @ right.factor
+    eigenvalues = torch.linalg.eigvalsh(cross @ cross.T if cross.shape[0] <= cross.shape[1] else cross.T @ cross)
+    product_trace = float((a.covariance * b.covariance).sum())
+    norms = float(a.covariance.norm() * b.covariance.norm())
+    residual = max(left.residual, right.residual, _relative(float(eigenvalues.sum()) - product_trace, norms))
     if not residual <= RESIDUAL_LIMIT:
         raise ArithmeticError(f"Frechet distance: trace identities off by {residual:.1e}, expected rounding only")
-    cross = float(eigenvalues.clamp(min=0).sqrt().sum())
+    mean_term = float((a.mean - b.mean).square().sum())
     return FrechetDistance(
-        value=mean_term + trace_a + trace_b - 2 * cross,
+        value=mean_term + left.trace + right.trace - 2 * float(eigenvalues.clamp(min=0).sqrt().sum()),
         mean_term=mean_term,
-        ranks=(factor_a.shape[1], factor_b.shape[1]),
+        ranks=(left.factor.shape[1], right.factor.shape[1]),
         residual=residual,
-        slack=2 * (max(cut_a, 0.0) * trace_b) ** 0.5 + 2 * (max(cut_b, 0.0) * trace_a) ** 0.5,
+        slack=2 * (left.cut * right.trace) ** 0.5 + 2 * (right.cut * left.trace) ** 0.5,
     )
 
 
@@ -76,14 +74,22 @@ def pivoted_cholesky(matrix: Float64[Tensor, "F F"]) -> Float64[Tensor, "F R"]:
     return result.to(matrix.device)
 
 
-def _squared_singular_values(
-    left: Float64[Tensor, "F R"], right: Float64[Tensor, "F S"]
-) -> tuple[Float64[Tensor, "T"], float]:
-    """The eigenvalues of `W W^T` for `W = left^T right`, and their sum as the eigenvalue solver sees it."""
-    cross = left.T @ right
-    gram = cross @ cross.T if cross.shape[0] <= cross.shape[1] else cross.T @ cross
-    eigenvalues = torch.linalg.eigvalsh(gram)
-    return eigenvalues, float(eigenvalues.sum())
+class _Factored(NamedTuple):
+    """A covariance as `L L^T` plus what lies beyond its numerical rank."""
+
+    factor: Float64[Tensor, "F R"]
+    trace: float
+    cut: float
+    """Trace of what was cut (an upper bound: rounding counts as if it had been cut)."""
+    residual: float
+    """Relative defect of `tr A = tr L L^T`."""
+
+
+def _factored(covariance: Float64[Tensor, "F F"]) -> _Factored:
+    factor = pivoted_cholesky(covariance)
+    left = covariance.diagonal() - factor.square().sum(dim=1)
+    trace = float(covariance.trace())
+    return _Factored(factor, trace, float(left.clamp(min=0).sum()), _relative(float(left.sum()), trace))
 
 
 def frechet_influence(rows: Float[Tensor, "N F"], reference: Gaussian) -> Float64[Tensor, "N"]:

@@ -5,20 +5,23 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, cast
+from typing import IO, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.lib import format as npy
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 Batch = UInt8[Tensor, "B C H W"]
 ImagesLike: TypeAlias = np.ndarray | Tensor | str | Path
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a member of a damaged or encrypted zip may raise."""
 ARRAY = "arr_0"
 """The key under which ADM's npz files hold their images."""
 
@@ -79,7 +82,7 @@ def _array(array: np.ndarray) -> ImageStream:
 
     def batches(size: int) -> Iterator[Batch]:
         for start in range(0, len(array), size):
-            yield channels_first(torch.from_numpy(np.ascontiguousarray(array[start : start + size])))
+            yield channels_first(torch.from_numpy(array[start : start + size].copy()))
 
     return ImageStream("array", len(array), batches)
 
@@ -108,14 +111,16 @@ def _npz(path: Path) -> ImageStream:
             bytes_each = int(np.prod(shape[1:]))
             for start in range(0, shape[0], size):
                 count = min(size, shape[0] - start)
-                data = _read_exactly(file, count * bytes_each, path)
-                yield channels_first(torch.from_numpy(np.frombuffer(data, np.uint8).reshape(count, *shape[1:])))
+                data = file.read(count * bytes_each)
+                if len(data) != count * bytes_each:
+                    raise ValueError(f"{path}: '{ARRAY}' ends early, at image {start} of {shape[0]} or soon after")
+                yield channels_first(torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(count, *shape[1:]))
 
     return ImageStream(str(path), shape[0], batches)
 
 
 @contextmanager
-def _npz_array(path: Path) -> Iterator[tuple[BinaryIO, tuple[int, ...], np.dtype]]:
+def _npz_array(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
     """The open member `arr_0` just before its first pixel, with its shape and dtype."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -128,16 +133,9 @@ def _npz_array(path: Path) -> Iterator[tuple[BinaryIO, tuple[int, ...], np.dtype
                 shape, column_major, dtype = read_header(file)
                 if column_major:
                     raise ValueError(f"{path}: '{ARRAY}' is in Fortran order, expected C order")
-                yield cast(BinaryIO, file), shape, dtype
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+                yield file, shape, dtype
+    except UNREADABLE as error:
         raise ValueError(f"{path}: damaged npz ({error})") from error
-
-
-def _read_exactly(file: BinaryIO, num_bytes: int, path: Path) -> bytes:
-    data = file.read(num_bytes)
-    if len(data) != num_bytes:
-        raise ValueError(f"{path}: '{ARRAY}' ends early, got {len(data)} of {num_bytes} bytes of a batch")
-    return data
 
 
 def _folder(path: Path) -> ImageStream:
@@ -146,10 +144,9 @@ def _folder(path: Path) -> ImageStream:
     return _pictures(str(path), names, lambda: _files(files))
 
 
-def _files(files: Sequence[Path]) -> Iterator[tuple[str, BinaryIO]]:
+def _files(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     for path in files:
-        with path.open("rb") as file:
-            yield str(path), file
+        yield str(path), path.read_bytes()
 
 
 def _zip(path: Path) -> ImageStream:
@@ -158,33 +155,35 @@ def _zip(path: Path) -> ImageStream:
     return _pictures(str(path), names, lambda: _members(path, names))
 
 
-def _members(path: Path, names: Sequence[str]) -> Iterator[tuple[str, BinaryIO]]:
+def _members(path: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         for name in names:
-            with archive.open(name) as file:
-                yield f"{path}:{name}", cast(BinaryIO, file)
+            try:
+                yield f"{path}:{name}", archive.read(name)
+            except UNREADABLE as error:
+                raise ValueError(f"{path}:{name}: damaged in its zip ({error})") from error
 
 
-def _pictures(name: str, names: Sequence[str], files: Callable[[], Iterator[tuple[str, BinaryIO]]]) -> ImageStream:
+def _pictures(name: str, names: Sequence[str], files: Callable[[], Iterator[tuple[str, bytes]]]) -> ImageStream:
     if not names:
         raise ValueError(f"{name}: got no images, expected files such as .png or .jpg")
 
     def batches(size: int) -> Iterator[Batch]:
-        pictures = _alike(decode(file, label) for label, file in files())
+        pictures = _alike(decode(label, content) for label, content in files())
         while part := list(islice(pictures, size)):
             yield torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).contiguous()
 
     return ImageStream(name, len(names), batches)
 
 
-def decode(file: BinaryIO, label: str) -> tuple[str, UInt8[np.ndarray, "H W C"]]:
+def decode(label: str, content: bytes) -> tuple[str, UInt8[np.ndarray, "H W C"]]:
     """The picture as grey (one channel) or RGB (everything else, without alpha); ValueError where it is damaged."""
     try:
-        with Image.open(file) as picture:
+        with Image.open(BytesIO(content)) as picture:
             grey = picture.mode in ("1", "L")
             pixels = np.asarray(picture.convert("L" if grey else "RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise ValueError(f"{label}: cannot be decoded ({error})") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{label}: cannot be decoded ({str(error).splitlines()[0]})") from error
     return label, pixels[:, :, None] if grey else pixels
 
 

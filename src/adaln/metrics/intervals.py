@@ -42,7 +42,8 @@ def wilson(inside: Bool[Tensor, "N"]) -> Interval:
     centre = (fraction + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
     spread = fraction * (1 - fraction) / count + (Z95 / (2 * count)) ** 2
     half = Z95 * spread**0.5 / (1 + Z95**2 / count)
-    return Interval(max(0.0, centre - half), min(1.0, centre + half), "Wilson, manifolds fixed")
+    low, high = min(centre - half, fraction), max(centre + half, fraction)  # at 0 and 1 they touch, to rounding
+    return Interval(max(low, 0.0), min(high, 1.0), "Wilson, manifolds fixed")
 
 
 def resampling_weights(count: int, replicates: int, rng: torch.Generator) -> Float64[Tensor, "R N"]:

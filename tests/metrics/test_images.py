@@ -1,0 +1,161 @@
+"""Images are read the same from every container; what is not images is refused in one line."""
+
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adaln.metrics.images import open_images
+
+
+def pictures(count: int = 5, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 9, 8, channels), dtype=np.uint8)
+
+
+def read(source, size: int = 2, num_images: int | None = None) -> np.ndarray:
+    return torch.cat(list(open_images(source, num_images).batches(size))).permute(0, 2, 3, 1).numpy()
+
+
+def write_folder(path: Path, images: np.ndarray) -> Path:
+    path.mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image.squeeze()).save(path / f"{i:03d}.png")
+    return path
+
+
+def write_zip(path: Path, images: np.ndarray) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, image in reversed(list(enumerate(images))):
+            buffer = BytesIO()
+            Image.fromarray(image.squeeze()).save(buffer, "png")
+            archive.writestr(f"class/{i:03d}.png", buffer.getvalue())
+    return path
+
+
+def write_npz(path: Path, images: np.ndarray) -> Path:
+    np.savez_compressed(path, arr_0=images)
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_arrays_npz_folders_and_zips_give_the_same_images_in_the_same_order(tmp_path, channels):
+    images = pictures(channels=channels)
+    sources = [
+        images,
+        images.transpose(0, 3, 1, 2),
+        torch.from_numpy(images),
+        write_npz(tmp_path / "a.npz", images),
+        write_folder(tmp_path / "folder", images),
+        write_zip(tmp_path / "a.zip", images),
+    ]
+    for source in sources:
+        np.testing.assert_array_equal(read(source), images)
+        np.testing.assert_array_equal(read(source, size=100, num_images=3), images[:3])
+
+
+def test_a_read_only_array_such_as_a_memory_map_is_read_without_a_warning():
+    images = pictures()
+    images.flags.writeable = False
+    np.testing.assert_array_equal(read(images), images)
+
+
+def test_a_stream_can_be_read_twice(tmp_path):
+    stream = open_images(write_npz(tmp_path / "a.npz", pictures()))
+    first, second = (torch.cat(list(stream.batches(3))) for _ in range(2))
+    torch.testing.assert_close(first, second)
+    assert [len(batch) for batch in stream.batches(3)] == [3, 2]
+
+
+def test_an_npz_is_read_piece_by_piece(tmp_path, monkeypatch):
+    path = write_npz(tmp_path / "a.npz", pictures(50))
+    pieces: list[int] = []
+    plain = zipfile.ZipExtFile.read
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda self, n=-1: pieces.append(n) or plain(self, n))
+    assert len(read(path, size=4)) == 50
+    assert max(pieces) == 4 * 9 * 8 * 3
+
+
+def test_a_grey_picture_among_colour_ones_becomes_rgb(tmp_path):
+    folder = write_folder(tmp_path / "folder", pictures(2))
+    Image.fromarray(np.full((9, 8), 7, np.uint8)).save(folder / "grey.png")
+    assert (read(folder)[2] == 7).all()
+
+
+def test_alpha_and_palette_are_read_as_rgb(tmp_path):
+    (tmp_path / "f").mkdir()
+    Image.new("RGBA", (8, 9), (1, 2, 3, 0)).save(tmp_path / "f" / "a.png")
+    Image.new("RGB", (8, 9), (1, 2, 3)).quantize(4).save(tmp_path / "f" / "b.png")
+    assert read(tmp_path / "f").reshape(-1, 3).tolist() == [[1, 2, 3]] * 144
+
+
+BAD_ARRAYS = {
+    "float": (np.zeros((2, 8, 8, 3), np.float32), "got float32 images, expected uint8"),
+    "nan": (np.full((2, 8, 8, 3), np.nan), "got float64 images, expected uint8"),
+    "channels": (np.zeros((2, 8, 8, 4), np.uint8), r"got shape \(2, 8, 8, 4\), expected .* with 1 or 3 channels"),
+    "axes": (np.zeros((8, 8, 3), np.uint8), r"got shape \(8, 8, 3\)"),
+    "none": (np.zeros((0, 8, 8, 3), np.uint8), "got no images"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_arrays_that_are_not_images_are_refused_in_one_line(case, tmp_path):
+    array, message = BAD_ARRAYS[case]
+    for source in (array, write_npz(tmp_path / "a.npz", array)):
+        with pytest.raises(ValueError, match=message) as caught:
+            open_images(source)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_npz_without_arr_0_names_what_it_has(tmp_path):
+    np.savez(tmp_path / "a.npz", images=pictures())
+    with pytest.raises(ValueError, match=r"a\.npz: has no 'arr_0', got \['images'\]"):
+        open_images(tmp_path / "a.npz")
+
+
+def test_an_npz_with_python_objects_is_refused_without_running_them(tmp_path):
+    np.savez(tmp_path / "a.npz", arr_0=np.array([{"a": 1}, None], dtype=object))
+    with pytest.raises(ValueError, match="got object images, expected uint8"):
+        open_images(tmp_path / "a.npz")
+
+
+def test_fewer_images_than_asked_for_is_an_error():
+    with pytest.raises(ValueError, match="got 5 images, expected at least 6"):
+        open_images(pictures(), 6)
+
+
+def test_a_damaged_npz_is_named(tmp_path):
+    path = write_npz(tmp_path / "a.npz", pictures(200))
+    content = bytearray(path.read_bytes())
+    content[5000:5100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.npz: damaged npz"):
+        read(path)
+    path.write_bytes(content[:3000])
+    with pytest.raises(ValueError, match=r"a\.npz"):
+        open_images(path)
+
+
+def test_a_picture_that_cannot_be_decoded_is_named(tmp_path):
+    folder = write_folder(tmp_path / "folder", pictures(2))
+    (folder / "bad.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"bad\.png: cannot be decoded"):
+        read(folder)
+
+
+def test_pictures_of_unequal_size_are_named(tmp_path):
+    folder = write_folder(tmp_path / "folder", pictures(2))
+    Image.new("RGB", (4, 4)).save(folder / "z.png")
+    with pytest.raises(ValueError, match=r"z\.png: got \(4, 4, 3\), expected \(9, 8, 3\)"):
+        read(folder)
+
+
+def test_what_is_neither_npz_nor_folder_nor_zip_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").write_text("text")
+    for name, message in (("gone", "does not exist"), ("a.txt", "not an npz or zip"), ("empty", "got no images")):
+        with pytest.raises(ValueError, match=f"{name}: {message}"):
+            open_images(tmp_path / name)
