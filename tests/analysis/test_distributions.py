@@ -19,7 +19,7 @@ from adaln.analysis.distributions import (
     summarise,
     symlog_histogram,
 )
-from adaln.analysis.sketch import Sketch, sketch
+from adaln.analysis.lattice import Sketch, sketch
 from adaln.rng import generator
 
 

@@ -1,6 +1,6 @@
 """What happens inside: distributions, entropies, update order, closed-form gradients, fitted starts."""
 
-from adaln.analysis.describe import Description, TensorFile, describe
+from adaln.analysis.descriptions import Description, TensorFile, describe
 from adaln.analysis.distributions import (
     Entropy,
     GaussianFit,
@@ -10,11 +10,11 @@ from adaln.analysis.distributions import (
     mean_absolute_difference,
     summarise,
 )
-from adaln.analysis.fit import METHODS, Fit, fit
+from adaln.analysis.fit import METHODS, Fit, fit_start
 from adaln.analysis.gradients import update_order
 from adaln.analysis.groups import Group
+from adaln.analysis.lattice import Sketch, sketch
 from adaln.analysis.recorder import LOG_SPACED_STEPS, Recorder, RoleRecord, observe, read_recording
-from adaln.analysis.sketch import Sketch, sketch
 from adaln.analysis.update_order import UpdateOrder
 from adaln.analysis.weight_space import (
     Distance,
@@ -51,7 +51,7 @@ __all__ = [
     "describe",
     "distances",
     "entropy_trajectory",
-    "fit",
+    "fit_start",
     "gate_sizes",
     "interpolate",
     "mean_absolute_difference",

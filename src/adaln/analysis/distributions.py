@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adaln.analysis.sketch import CHUNK_ELEMENTS, LAST_EDGE, Sketch, lattice_values, nearest_cells, sketch
+from adaln.analysis.lattice import CHUNK_ELEMENTS, LAST_EDGE, Sketch, lattice_values, nearest_cells, sketch
 
 __all__ = ["Entropy", "GaussianFit", "Histogram", "Moments", "Summary", "sketch", "summarise"]
 

@@ -9,7 +9,7 @@ measured from any weights, of any depth: one std per role, or one per role and b
 >>> from adaln.types import DataSpec
 >>> pilot = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("pilot"))
 >>> sites = initialise(pilot, SCHEMES["adaln-gaussian-v2"], generator("pilot", "start"))
->>> found = fit(dict(pilot.named_parameters()))
+>>> found = fit_start(dict(pilot.named_parameters()))
 >>> [f"{name} {role.stds[0]:.4f}" for name, role in found.roles.items()]
 ['gate 0.0008', 'scale 0.0012', 'shift 0.0008']
 """
@@ -21,9 +21,9 @@ from math import erf, exp, log, sqrt
 import numpy as np
 from torch import Tensor
 
-from adaln.analysis.describe import sketches
+from adaln.analysis.descriptions import sketches
 from adaln.analysis.groups import Group
-from adaln.analysis.sketch import Sketch, nearest_cells
+from adaln.analysis.lattice import Sketch, nearest_cells
 from adaln.conditioning import Normal, Scheme, Start
 from adaln.registry import Registry
 
@@ -71,7 +71,7 @@ class Fit:
         return Scheme(name, gate=starts("gate"), scale=starts("scale"), shift=starts("shift"), note=note)
 
 
-def fit(
+def fit_start(
     tensors: Mapping[str, Tensor],
     method: str = "moments",
     *,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adaln.analysis.distributions import Histogram, Moments, moments, std_histogram
 from adaln.analysis.groups import Group, groups_of
-from adaln.analysis.sketch import Sketch, sketch
+from adaln.analysis.lattice import Sketch, sketch
 from adaln.conditioning import Site, find_sites
 from adaln.runs import drop_from, read_records
 

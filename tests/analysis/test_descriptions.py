@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adaln.analysis.describe import TensorFile, describe, sketches
+from adaln.analysis.descriptions import TensorFile, describe, sketches
 from adaln.analysis.groups import Group
-from adaln.analysis.sketch import CHUNK_ELEMENTS
+from adaln.analysis.lattice import CHUNK_ELEMENTS
 from adaln.conditioning import SCHEMES, find_sites, initialise
 from adaln.models import MODELS, build
 from adaln.rng import generator

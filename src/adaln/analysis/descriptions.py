@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adaln.analysis.distributions import Summary, summarise
 from adaln.analysis.groups import Group, Piece, pieces
-from adaln.analysis.sketch import CHUNK_ELEMENTS, Sketch, sketch, sketch_chunks
+from adaln.analysis.lattice import CHUNK_ELEMENTS, Sketch, sketch, sketch_chunks
 from adaln.runs import is_whole
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
