@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adaln.processes.gaussian import Gaussian
 from adaln.processes.interpolant import Interpolant
-from adaln.processes.ode_solvers import time_grid
+from adaln.processes.ode_solvers import per_sample, time_grid
 from adaln.types import Denoiser, Draw, Latents
 
 DataAt = Callable[[int, Tensor], Tensor]
@@ -43,7 +43,7 @@ def dpm_solver_interpolant(
     grid = time_grid(*process.sampling_interval(eps), steps, x)
 
     def data(i: int, x: Tensor) -> Tensor:
-        times = torch.full((len(x),), grid[i], dtype=x.dtype, device=x.device)
+        times = per_sample(grid[i], x)
         return process.read(denoiser(x, times), x, times, "data")
 
     at = process.path(torch.tensor(grid, dtype=torch.float64))

@@ -199,7 +199,7 @@ class Gaussian:
 
     def loss(self, model: Model, x: Latents, y: Labels | None, rng: torch.Generator) -> Float[Tensor, "B"]:
         """Loss per sample at uniform steps; `rng` gives first the steps, then the noise, on its own device."""
-        t = torch.randint(self.num_steps, (len(x),), generator=rng, device=rng.device).to(x.device)
-        noise = torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype).to(x.device)
+        t = torch.randint(self.num_steps, (len(x),), generator=rng, device=rng.device).to(x.device, non_blocking=True)
+        noise = torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype).to(x.device, non_blocking=True)
         output = model(self.noised(x, t, noise), self.model_steps(t), y)
         return self.terms(output, x, t, noise)["loss"]

@@ -157,8 +157,8 @@ class Interpolant:
 
     def loss(self, model: Model, x: Latents, y: Labels | None, rng: torch.Generator) -> Float[Tensor, "B"]:
         """Loss per sample at uniform times; `rng` gives first the noise, then the times, on its own device."""
-        noise = torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype).to(x.device)
-        u = torch.rand(len(x), generator=rng, device=rng.device, dtype=x.dtype).to(x.device)
+        noise = torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype).to(x.device, non_blocking=True)
+        u = torch.rand(len(x), generator=rng, device=rng.device, dtype=x.dtype).to(x.device, non_blocking=True)
         eps = self.default_eps(sampling=False) if self.config.eps is None else self.config.eps
         t0, t1 = self.interval(eps)
         t = t0 + (t1 - t0) * u

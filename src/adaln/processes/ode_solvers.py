@@ -86,10 +86,15 @@ def flow(process: Interpolant, denoiser: Denoiser) -> Drift:
     """Velocity of the probability flow, read from the network's output."""
 
     def drift(t: float, x: Tensor) -> Tensor:
-        times = torch.full((len(x),), t, dtype=x.dtype, device=x.device)
+        times = per_sample(t, x)
         return process.read(denoiser(x, times), x, times, "velocity")
 
     return drift
+
+
+def per_sample(t: float, x: Tensor) -> Tensor:
+    """The time t for every sample of x, in its precision, on its device."""
+    return torch.full((len(x),), t, dtype=x.dtype, device=x.device)
 
 
 def time_grid(t0: float, t1: float, steps: int, x: Tensor) -> list[float]:

@@ -6,14 +6,15 @@ the grid and not for the last step. Source: Ma et al. 2024 (SiT), sections 2.3 a
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from adaln.processes.interpolant import Form, Interpolant
-from adaln.processes.ode_solvers import time_grid
+from adaln.processes.interpolant import Form, Interpolant, Quantity
+from adaln.processes.ode_solvers import per_sample, time_grid
 from adaln.registry import Registry
 from adaln.types import Denoiser, Draw, Latents
 
@@ -62,68 +63,70 @@ def sde(
         raise ValueError(f"steps is {steps}, expected at least 2 with last_step {last_step!r}")
     t0, t1 = process.sampling_interval(eps, form=form, last_step_size=size)
     grid = time_grid(t0, t1, steps - (last_step != "none"), x)
-    drift = Drift(process, denoiser, FORMS[form], norm)
+    dynamics = Dynamics(process, denoiser, FORMS[form], norm)
 
     def states(x: Tensor) -> Iterator[Tensor]:
         for t in grid[:-1]:
-            x = step(drift, t, grid[1] - grid[0], x, draw)
+            x = step(dynamics, t, grid[1] - grid[0], x, draw)
             yield x
         if last_step != "none":
-            yield finish(drift, x, last_step, size)
+            yield finish(dynamics, x, last_step, size)
 
     return states(x)
 
 
-class Drift:
-    """velocity + D score, and the spread sqrt(2 D) of the noise, at host times."""
+@dataclass(frozen=True)
+class Dynamics:
+    """The two coefficients of the equation, at host times."""
 
-    def __init__(self, process: Interpolant, denoiser: Denoiser, diffusion: Diffusion, norm: float) -> None:
-        self.process, self.denoiser, self.diffusion, self.norm = process, denoiser, diffusion, norm
+    process: Interpolant
+    denoiser: Denoiser
+    diffusion: Diffusion
+    norm: float
 
-    def times(self, t: float, x: Tensor) -> Tensor:
-        """One time per sample, in x's precision."""
-        return torch.full((len(x),), t, dtype=x.dtype, device=x.device)
-
-    def spread(self, t: float, x: Tensor) -> Tensor:
-        """sqrt(2 D)."""
-        return (2 * self.diffusion(self.process, self.times(t, x), self.norm)).sqrt()[:, None, None, None]
-
-    def __call__(self, t: float, x: Tensor) -> Tensor:
+    def drift(self, t: float, x: Tensor) -> Tensor:
         """velocity + D score, both read from one evaluation of the network."""
-        times = self.times(min(t, LATEST_SCORE), x)
+        times = per_sample(min(t, LATEST_SCORE), x)
         output = self.denoiser(x, times)
         diffusion = self.diffusion(self.process, times, self.norm)[:, None, None, None]
         score = self.process.read(output, x, times, "score")
         return self.process.read(output, x, times, "velocity") + diffusion * score
 
+    def spread(self, t: float, x: Tensor) -> Tensor:
+        """sqrt(2 D)."""
+        return (2 * self.diffusion(self.process, per_sample(t, x), self.norm)).sqrt()[:, None, None, None]
 
-Step = Callable[[Drift, float, float, Tensor, Draw], Tensor]
-"""(drift, t, dt, state, draw) -> next state."""
+    def read(self, t: float, x: Tensor, quantity: Quantity) -> Tensor:
+        """What the network says of a quantity."""
+        times = per_sample(t, x)
+        return self.process.read(self.denoiser(x, times), x, times, quantity)
 
 
-def euler_maruyama_step(drift: Drift, t: float, dt: float, x: Tensor, draw: Draw) -> Tensor:
+Step = Callable[[Dynamics, float, float, Tensor, Draw], Tensor]
+"""(dynamics, t, dt, state, draw) -> next state."""
+
+
+def euler_maruyama_step(dynamics: Dynamics, t: float, dt: float, x: Tensor, draw: Draw) -> Tensor:
     """x + drift dt + sqrt(2 D dt) draw."""
-    return x + drift(t, x) * dt + drift.spread(t, x) * math.sqrt(dt) * draw()
+    return x + dynamics.drift(t, x) * dt + dynamics.spread(t, x) * math.sqrt(dt) * draw()
 
 
-def heun_step(drift: Drift, t: float, dt: float, x: Tensor, draw: Draw) -> Tensor:
+def heun_step(dynamics: Dynamics, t: float, dt: float, x: Tensor, draw: Draw) -> Tensor:
     """First the noise, x' = x + sqrt(2 D dt) draw, then a deterministic Heun step from x'."""
-    x = x + drift.spread(t, x) * math.sqrt(dt) * draw()
-    first = drift(t, x)
-    return x + 0.5 * dt * (first + drift(t + dt, x + dt * first))
+    x = x + dynamics.spread(t, x) * math.sqrt(dt) * draw()
+    first = dynamics.drift(t, x)
+    return x + 0.5 * dt * (first + dynamics.drift(t + dt, x + dt * first))
 
 
-def finish(drift: Drift, x: Tensor, last_step: LastStep, size: float) -> Tensor:
+def finish(dynamics: Dynamics, x: Tensor, last_step: LastStep, size: float) -> Tensor:
     """The noise-free last step from t = 1 - size: along the SDE's drift (mean), along the flow's (euler), or to the
     posterior mean x / alpha + sigma^2 / alpha score (tweedie)."""
     t = 1 - size
     if last_step == "mean":
-        return x + drift(t, x) * size
-    times = drift.times(t, x)
-    output = drift.denoiser(x, times)
+        return x + dynamics.drift(t, x) * size
     if last_step == "euler":
-        return x + drift.process.read(output, x, times, "velocity") * size
-    return drift.process.read(output, x, times, "data")  # Tweedie's formula, without its division by sigma
+        return x + dynamics.read(t, x, "velocity") * size
+    return dynamics.read(t, x, "data")  # Tweedie's formula, without its division by sigma
 
 
 sde_euler = partial(sde, step=euler_maruyama_step)
