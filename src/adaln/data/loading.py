@@ -1,5 +1,6 @@
 """From what a user names to a `Dataset`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,17 @@ from adaln.data.cache import Progress, decoded, default_cache
 from adaln.data.dataset import DataConfig, Dataset, fingerprint
 from adaln.data.digits import digits
 from adaln.data.latents import open_encoded
+from adaln.data.legacy import is_fast_dit, is_lightning_dit, open_fast_dit, open_lightning_dit
 from adaln.data.shards import is_shards
 from adaln.data.sources import open_source
 from adaln.types import DataSpec
+
+ENCODED: dict[str, tuple[Callable[[Path], bool], Callable[[DataConfig], Dataset]]] = {
+    "shards of adaln": (is_shards, open_encoded),
+    "latents of fast-DiT": (is_fast_dit, open_fast_dit),
+    "latents of LightningDiT": (is_lightning_dit, open_lightning_dit),
+}
+"""What is no set of pictures: how it is recognised and opened."""
 
 
 def load(config: DataConfig, *, cache: Path | None = None, progress: Progress | None = None) -> Dataset:
@@ -25,8 +34,9 @@ def load(config: DataConfig, *, cache: Path | None = None, progress: Progress | 
     if config.path == "digits":
         images, labels, class_names = digits(config.size)
         return assemble(config, "digits", images, labels, class_names, fingerprint(images, labels, class_names))
-    if is_shards(Path(config.path).expanduser()):
-        return open_encoded(config)
+    for is_one, open_one in ENCODED.values():
+        if is_one(Path(config.path).expanduser()):
+            return open_one(config)
     source = open_source(Path(config.path).expanduser())
     found = decoded(source, config.size, config.on_bad_image == "skip", cache or default_cache(), progress)
     name = source.path.resolve().stem
