@@ -54,7 +54,11 @@ def kind_of(path: str) -> str:
     for kind, (is_one, _) in ENCODED.items():
         if is_one(place):
             return kind
-    return "images (embedded)" if path == "digits" else f"images in a {'folder' if place.is_dir() else 'zip'}"
+    return (
+        "images (embedded)"
+        if path == "digits"
+        else f"images in a {'folder' if place.is_dir() else place.suffix[1:].lower() or 'file'}"
+    )
 
 
 def pictures(path: str, kind: str, progress: Progress) -> Inspection:

@@ -21,7 +21,11 @@ def label(path: Path, names: list[str], listing: Listing, read: Callable[[str], 
     for file, rule in (("dataset.json", by_dataset_json), ("val_annotations.txt", by_annotations)):
         if file in listing.stamps:
             return rule(f"{path}: {file}", names, read(file))
-    return by_folder(path, names, listing.folders)
+    if not listing.in_tars:
+        return by_folder(path, names, listing.folders)
+    if class_file(names[0]) in listing.stamps:
+        return by_class_files(path, names, listing, read)
+    return by_folder(path, [inside(name) for name in names], {inside(folder) for folder in listing.folders} - {""})
 
 
 def by_dataset_json(where: str, names: list[str], content: bytes) -> Labelled:
@@ -50,6 +54,31 @@ def by_annotations(where: str, names: list[str], content: bytes) -> Labelled:
     class_names = tuple(sorted(set(of_names)))
     index = {name: number for number, name in enumerate(class_names)}
     return np.array([index[name] for name in of_names], np.int64), class_names
+
+
+def class_file(name: str) -> str:
+    """`t.tar/000123.cls` of `t.tar/000123.jpg`: WebDataset's key ends at the first dot of the last part."""
+    return str(PurePosixPath(name).with_name(PurePosixPath(name).name.split(".")[0] + ".cls"))
+
+
+def inside(name: str) -> str:
+    """The name without that of the tar."""
+    return name.partition("/")[2]
+
+
+def by_class_files(path: Path, names: list[str], listing: Listing, read: Callable[[str], bytes]) -> Labelled:
+    """`000123.jpg` beside `000123.cls`, which holds the class number in digits.
+
+    Source: https://github.com/webdataset/webdataset, "The WebDataset Format".
+    """
+    numbers = []
+    for name in names:
+        file = class_file(name)
+        content = read(file).decode(errors="replace").strip() if file in listing.stamps else "nothing"
+        if not (content.isascii() and content.isdigit()):
+            raise ValueError(f"{path}: {file} holds {content[:20]!r}; expected the class number of {name!r}")
+        numbers.append(int(content))
+    return np.array(numbers, np.int64), tuple(str(number) for number in range(max(numbers) + 1))
 
 
 def look_up(where: str, found: dict[str, T], name: str) -> T:

@@ -12,13 +12,15 @@ class Listing:
 
     stamps: dict[str, tuple[int, int]]
     folders: set[str]
+    in_tars: bool = False
+    """Names begin with the name of the tar that they lie in: shards of one set may repeat the names inside."""
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: not a readable zip ({error}); expected 'digits', a folder or a zip") from error
+        raise ValueError(f"{path}: not a readable zip ({error}); expected 'digits', a folder, zip or tar") from error
 
 
 def is_hidden(name: str) -> bool:

@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from adaln.data.labels import label
 from adaln.data.listing import Listing, list_folder, list_zip, open_zip
 from adaln.data.pictures import SUFFIXES
+from adaln.data.tars import list_tars, tars_at
 from adaln.registry import nearest
 
 
@@ -25,18 +26,22 @@ class Source:
     class_names: tuple[str, ...]
     """Empty for a set without classes."""
     stamps: list[tuple[int, int]]
-    """Size and modification time (folder) or CRC (zip): a changed file has another stamp."""
+    """Size and modification time (folder, tar) or CRC (zip): a changed file has another stamp."""
     read: Callable[[str], bytes]
 
 
 def open_source(path: Path) -> Source:
-    """The pictures in a folder or zip. Raises ValueError where there is nothing to learn from."""
+    """The pictures in a folder, zip, tar or folder of tars. Raises ValueError where there is nothing to learn from."""
+    if tars := tars_at(path):
+        return arrange(path, *list_tars(tars))
     if path.is_dir():
         return arrange(path, list_folder(path), lambda name: (path / name).read_bytes())
     if path.is_file():
         archive = open_zip(path)
         return arrange(path, list_zip(path, archive), locked(archive.read))
-    raise ValueError(f"no data at {str(path)!r}{nearest(str(path), ['digits'])}; expected 'digits', a folder or a zip")
+    raise ValueError(
+        f"no data at {str(path)!r}{nearest(str(path), ['digits'])}; expected 'digits', a folder, zip or tar"
+    )
 
 
 def locked(read: Callable[[str], bytes]) -> Callable[[str], bytes]:
