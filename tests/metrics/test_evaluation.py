@@ -1,0 +1,262 @@
+"""One call from two sources to scores: what is recorded, what is refused, and when."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from adaln.metrics import (
+    METRICS,
+    Extractor,
+    Features,
+    Scores,
+    compare,
+    differences,
+    evaluate,
+    load_extractor,
+    load_statistics,
+    save_statistics,
+    statistics,
+)
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+
+
+def small(images: torch.Tensor) -> Features:
+    """Six means per image, and three classes."""
+    pool = images.float().reshape(len(images), 6, -1).mean(dim=2) / 10
+    return Features(pool, pool[:, :4], pool[:, :3].softmax(dim=1))
+
+
+EXTRACTOR = Extractor("small", "small features", "f" * 64, small)
+POOL_ONLY = Extractor("pool-only", "pool only", "e" * 64, lambda images: Features(small(images).pool))
+
+
+def scores(samples=None, reference=None, **options) -> Scores:
+    ours = pictures(40) if samples is None else samples
+    theirs = pictures(50, seed=1) if reference is None else reference
+    return evaluate(ours, theirs, EXTRACTOR, **({"replicates": 20} | options))
+
+
+def test_every_metric_has_a_value_within_its_interval():
+    found = scores(metrics=[name for name in METRICS if "half" not in name])
+    for name, score in found.scores.items():
+        assert score.metric == name
+        assert score.low <= score.value <= score.high
+        assert (score.num_samples, score.num_reference) == (40, 50)
+
+
+def test_the_default_is_what_adm_reports_as_far_as_there_are_features():
+    assert list(scores().scores) == ["fid", "sfid", "is", "precision", "recall"]
+    assert list(evaluate(pictures(40), pictures(50), POOL_ONLY).scores) == ["fid", "precision", "recall"]
+
+
+def test_the_record_is_plain_data_that_names_both_sides_and_the_extractor():
+    found = scores(choices={"sampler": {"steps": 250}}, num_images=30)
+    assert Scores.from_json(json.loads(json.dumps(found.to_json()))) == found
+    record = found.provenance
+    assert record["samples"]["num_images"] == 30
+    assert record["samples"] == scores(pictures(40)[:30]).provenance["samples"]
+    assert len(record["reference"]["sha256"]) == 64
+    assert record["extractor"]["fingerprint"] == EXTRACTOR.fingerprint
+    assert record["choices"] == {"sampler": {"steps": 250}}
+    assert {"adaln", "python", "torch", "numpy", "scipy"} == set(record["versions"])
+    assert record["settings"]["is"] == {"split_size": 5000}
+
+
+def test_scores_are_a_function_of_their_arguments():
+    assert scores() == scores()
+    assert scores(metrics=["fid"])["fid"] == scores()["fid"]
+
+
+def test_collected_statistics_score_as_their_images_do():
+    ours, theirs = (statistics(pictures(n, s), EXTRACTOR) for n, s in ((40, 0), (50, 1)))
+    assert compare(ours, theirs, replicates=20) == scores()
+    assert scores(ours, theirs) == scores()
+
+
+def test_fewer_images_than_features_is_noted_as_a_bias():
+    (note,) = scores(pictures(5)).notes
+    assert "5 samples for 6 features" in note
+    assert "biased upwards" in note
+    assert scores().notes == ()
+
+
+def test_progress_is_told_per_side():
+    seen: list[tuple[str, int, int]] = []
+    scores(progress=lambda *told: seen.append(told), batch_size=32)
+    assert [told[1:] for told in seen] == [(32, 50), (50, 50), (32, 40), (40, 40)]
+
+
+def failing(images: torch.Tensor) -> Features:
+    raise AssertionError("images were read")
+
+
+UNREAD = Extractor("unread", "", "d" * 64, failing)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": ["fidd"]}, r"unknown metric 'fidd' \(nearest: 'fid'\)"),
+        ({"num_images": 41}, "got 40 images, expected at least 41"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said_before_any_image_is_read(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(pictures(40), pictures(50), UNREAD, **options)
+
+
+def test_bad_samples_are_refused_before_the_reference_is_read(tmp_path):
+    np.savez(tmp_path / "a.npz", images=pictures(3))
+    with pytest.raises(ValueError, match="has no 'arr_0'"):
+        evaluate(tmp_path / "a.npz", pictures(50), UNREAD)
+
+
+def test_a_score_without_its_features_is_refused_at_the_first_batch():
+    seen: list[int] = []
+
+    def counting(images: torch.Tensor) -> Features:
+        seen.append(len(images))
+        return Features(small(images).pool)
+
+    extractor = Extractor("counting", "", "c", counting)
+    reference = statistics(pictures(50), extractor)
+    seen.clear()
+    with pytest.raises(ValueError, match="counting gives no spatial features"):
+        evaluate(pictures(40), reference, extractor, ["sfid"], batch_size=10)
+    assert seen == [10]
+
+
+def test_mixed_extractors_are_refused_before_the_samples_are_read():
+    with pytest.raises(ValueError, match=r"different extractors: unread \(d+\) and small \(f+\)"):
+        evaluate(pictures(40), statistics(pictures(50), EXTRACTOR), UNREAD)
+    with pytest.raises(ValueError, match="different extractors"):
+        compare(statistics(pictures(40), POOL_ONLY), statistics(pictures(50), EXTRACTOR))
+
+
+def test_features_that_are_nan_name_their_image():
+    def network(images: torch.Tensor) -> Features:
+        pool = small(images).pool
+        pool[3] = float("nan")
+        return Features(pool)
+
+    with pytest.raises(ValueError, match="sick: features of image 3 of the batch are NaN"):
+        statistics(pictures(9), Extractor("sick", "", "0", network))
+
+
+def test_a_record_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="not a score file of ours"):
+        Scores.from_json({"fid": 3})
+
+
+def test_saved_statistics_score_as_the_images_they_are_of(tmp_path):
+    save_statistics(statistics(pictures(50, seed=1), EXTRACTOR), tmp_path / "ref.npz")
+    assert scores(reference=tmp_path / "ref.npz") == scores()
+    assert [file.name for file in tmp_path.iterdir()] == ["ref.npz"]
+    with np.load(tmp_path / "ref.npz") as file:
+        assert {"mu", "sigma", "mu_s", "sigma_s"} <= set(file.files)
+        assert file["sigma"].dtype == np.float64
+
+
+def test_statistics_without_rows_serve_frechet_distances_alone(tmp_path):
+    save_statistics(statistics(pictures(50, seed=1), EXTRACTOR), tmp_path / "ref.npz", rows=False)
+    assert list(scores(reference=tmp_path / "ref.npz").scores) == ["fid", "sfid", "is"]
+    with pytest.raises(ValueError, match="has no features of single images"):
+        scores(reference=tmp_path / "ref.npz", metrics=["precision"])
+
+
+def test_statistics_cannot_be_cut():
+    with pytest.raises(ValueError, match="9 images asked for of statistics"):
+        scores(statistics(pictures(40), EXTRACTOR), num_images=9)
+
+
+def write_adm_reference(path, images: np.ndarray, **more: np.ndarray) -> None:
+    """ADM's layout: statistics of a whole data set beside some of its images."""
+    whole = statistics(images, EXTRACTOR)
+    arrays = {"mu": whole.pool.mean, "sigma": whole.pool.covariance}
+    arrays |= {"mu_s": whole.spatial.mean, "sigma_s": whole.spatial.covariance}
+    np.savez(path, **{name: tensor.numpy() for name, tensor in arrays.items()}, **more)
+
+
+def test_adms_reference_gives_frechet_distances_from_its_statistics_and_the_rest_from_its_images(tmp_path):
+    named = Extractor("inception", "", "f" * 64, small)
+    whole, some = pictures(300, seed=1), pictures(20, seed=2)
+    write_adm_reference(tmp_path / "adm.npz", whole, arr_0=some)
+    found = evaluate(pictures(40), tmp_path / "adm.npz", named, replicates=0)
+    for reference, names in ((whole, ["fid", "sfid"]), (some, ["precision", "recall"])):
+        expected = evaluate(pictures(40), reference, named, names, replicates=0)
+        assert [found[name].value for name in names] == [expected[name].value for name in names]
+
+
+def test_adms_statistics_are_refused_with_features_other_than_inceptions(tmp_path):
+    write_adm_reference(tmp_path / "adm.npz", pictures(30))
+    with pytest.raises(ValueError, match="statistics of Inception features, got extractor 'small'"):
+        load_statistics(tmp_path / "adm.npz", EXTRACTOR)
+
+
+def test_statistics_of_unequal_shapes_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", mu=np.zeros(3), sigma=np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"expected \(F,\) and \(F, F\)"):
+        load_statistics(tmp_path / "a.npz", Extractor("inception", "", "0", small))
+
+
+def test_damaged_statistics_are_named(tmp_path):
+    path = tmp_path / "ref.npz"
+    save_statistics(statistics(pictures(50), EXTRACTOR), path)
+    content = path.read_bytes()
+    middle = content.index(b"NUMPY") + 200
+    path.write_bytes(content[:middle] + b"damage" + content[middle + 6 :])
+    with pytest.raises(ValueError, match=r"ref\.npz: damaged statistics"):
+        load_statistics(path, EXTRACTOR)
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"ref\.npz"):
+        scores(reference=path)
+    np.savez(path, mu=np.zeros(3), sigma=np.eye(3), adaln=np.array('{"format": 1}'))
+    with pytest.raises(ValueError, match="damaged statistics"):
+        load_statistics(path, EXTRACTOR)
+
+
+def test_equal_protocols_are_comparable_whatever_was_sampled():
+    a = scores(choices={"seed": 0, "run": "a", "guidance": 1.5})
+    b = scores(pictures(40, seed=9), choices={"seed": 1, "run": "b", "guidance": 1.5})
+    assert differences(a, b) == []
+
+
+def test_every_choice_that_shapes_a_score_is_named_when_it_differs():
+    a = scores(choices={"guidance": 1.0, "sampler": {"steps": 250}})
+    b = scores(pictures(30), pictures(50, seed=7), choices={"guidance": 1.5, "sampler": {"steps": 50}, "ema": 0.9999})
+    found = differences(a, b)
+    assert [text.split(":")[0] for text in found] == [
+        "reference.sha256",
+        "samples.num_images",
+        "choices.guidance",
+        "choices.sampler.steps",
+        "choices.ema",
+    ]
+    assert "samples.num_images: 40, 30" in found
+    assert "choices.ema: not recorded, 0.9999" in found
+
+
+def test_scores_of_two_extractors_are_not_comparable():
+    other = evaluate(pictures(40), pictures(50, seed=1), POOL_ONLY, replicates=20)
+    assert [text.split(":")[0] for text in differences(scores(), other)] == ["extractor.name", "extractor.fingerprint"]
+
+
+def test_extractors_are_found_by_name_and_misses_name_the_nearest(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"unknown feature extractor 'inceptoin' \(nearest: 'inception'\)"):
+        load_extractor("inceptoin", cache=tmp_path)
+    with pytest.raises(ValueError, match="need the labelled images"):
+        load_extractor("dataset-classifier", cache=tmp_path)
+    (tmp_path / "my_features.py").write_text("def means(images):\n    return images.float().mean(dim=(2, 3))\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    extractor = load_extractor("my_features:means", cache=tmp_path)
+    assert "fid" in evaluate(pictures(40), pictures(50), extractor).scores
+    with pytest.raises(ValueError, match=r"no function 'mean' there \(nearest: 'means'\)"):
+        load_extractor("my_features:mean", cache=tmp_path)
+    with pytest.raises(ValueError, match="No module named 'no_such_module'"):
+        load_extractor("no_such_module:f", cache=tmp_path)
