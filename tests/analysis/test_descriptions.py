@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from math import nan
 
@@ -77,5 +79,32 @@ def test_the_number_of_threads_changes_nothing():
     alone = {group: found.counts.tolist() for group, found in sketches(tensors).items()}
     torch.set_num_threads(4)
     together = {group: found.counts.tolist() for group, found in sketches(tensors).items()}
+    assert torch.get_num_threads() == 4
     torch.set_num_threads(threads)
     assert together == alone
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from adaln.analysis.descriptions import TensorFile, sketches
+
+def peak_bytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+sketches(TensorFile(Path(sys.argv[1])))
+before = peak_bytes()
+sketches(TensorFile(Path(sys.argv[2])))
+print(peak_bytes() - before)
+"""
+
+
+@pytest.mark.slow
+def test_a_file_of_any_size_is_read_in_constant_memory(tmp_path):
+    small, large = tmp_path / "small.safetensors", tmp_path / "large.safetensors"
+    save_file({"blocks.0.attn.qkv.weight": torch.randn(1000, 1000)}, small)
+    save_file({f"blocks.{i}.attn.qkv.weight": torch.randn(4000, 4000) for i in range(12)}, large)
+    assert large.stat().st_size > 700e6
+    command = [sys.executable, "-c", MEASURE, str(small), str(large)]
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert grown < 50e6

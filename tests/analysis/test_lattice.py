@@ -29,7 +29,7 @@ def assert_same(a: Sketch, b: Sketch, rtol: float) -> None:
             np.testing.assert_array_equal(mine, theirs)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(FLOATS, FLOATS, FLOATS)
 def test_sketches_add_up_in_any_grouping_to_the_sketch_of_everything(a, b, c):
     whole = sketch(torch.cat([a, b, c]))
@@ -64,11 +64,14 @@ def test_lattice_points_are_their_own_nearest(cell):
     assert nearest_cells(lattice_values(np.array([cell])))[0] == expected
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e-3, 1.0, 1e30])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_moments_are_exact_at_every_scale_and_dtype(scale, dtype):
-    if dtype == torch.float16 and scale != 1.0:
-        pytest.skip("outside float16")
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [
+        *((dtype, scale) for dtype in (torch.float64, torch.float32, torch.bfloat16) for scale in (1e-30, 1e-3, 1e30)),
+        (torch.float16, 1.0),
+    ],
+)
+def test_moments_are_exact_at_every_scale_and_dtype(dtype, scale):
     values = (scale * (normal(3 * CHUNK_ELEMENTS // 2) ** 3 + 0.3)).to(dtype)
     of, exact = sketch(values), values.float().double().numpy()
     assert of.mean == pytest.approx(exact.mean(), rel=1e-12)

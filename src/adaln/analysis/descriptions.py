@@ -5,6 +5,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -48,7 +49,7 @@ def describe(tensors: Mapping[str, Tensor]) -> list[Description]:
 
 
 def sketches(tensors: Mapping[str, Tensor]) -> dict[Group, Sketch]:
-    """The sketch of every group; tensors are read side by side, as many as torch has threads."""
+    """The sketch of every group; tensors are read side by side, as many as torch has threads, with equal results."""
     by_tensor: dict[str, list[Piece]] = defaultdict(list)
     for piece in pieces(shapes(tensors)):
         by_tensor[piece.tensor].append(piece)
@@ -59,12 +60,23 @@ def sketches(tensors: Mapping[str, Tensor]) -> dict[Group, Sketch]:
         return [sketch(tensors[name][piece.rows]) for piece in by_tensor[name]]
 
     merged: dict[Group, Sketch] = defaultdict(Sketch)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with _readers() as pool:
         for found, name in zip(pool.map(read, by_tensor), by_tensor, strict=True):
             for values, piece in zip(found, by_tensor[name], strict=True):
                 for group in piece.groups:
                     merged[group] += values
     return dict(merged)
+
+
+@contextmanager
+def _readers() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch has, each computing alone: sharing out every small chunk would cost more than it gains."""
+    num_threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(num_threads)  # torch also keeps the number as the default of threads yet to come
 
 
 class TensorFile(Mapping[str, Tensor]):
