@@ -7,11 +7,13 @@ from adaln.data.dataset import DataConfig, Dataset
 from adaln.data.encoding import encode
 from adaln.data.inspection import Inspection, inspect
 from adaln.data.latents import Latents
+from adaln.data.layouts import LAYOUTS
 from adaln.data.loading import load
 from adaln.data.pixels import to_model_range, to_uint8
 from adaln.data.verify import RoundTrip, round_trip
 
 __all__ = [
+    "LAYOUTS",
     "Autoencoder",
     "Batches",
     "DataConfig",
