@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from adaln.processes import Gaussian, GaussianConfig
+from adaln.processes import Gaussian, GaussianConfig, Interpolant, InterpolantConfig
 from golden_files import golden_files
 
 Case = tuple[Path, dict[str, Any]]
@@ -79,6 +79,11 @@ def gaussian(create: dict[str, Any]) -> Gaussian:
     return Gaussian(config).respaced(create.get("timestep_respacing") or "")
 
 
+def interpolant(path: str, prediction: str = "velocity", **settings: Any) -> Interpolant:
+    """The reference's names as our process."""
+    return Interpolant(InterpolantConfig(path=path.lower(), prediction=prediction, **settings))
+
+
 def toy_fixed(x: Tensor, t: Tensor) -> Tensor:
     """The noise half of the toy: 0.5 x cos(s) + 0.1 s, s = step / 1000 in x's precision."""
     s = (t.to(x.dtype) / 1000)[:, None, None, None]
@@ -132,3 +137,12 @@ def formula(text: str, x: Tensor, t: Tensor) -> Tensor:
     value = eval(expression, {"__builtins__": {}}, {"x": x, "t": t[:, None, None, None]})
     assert isinstance(value, Tensor)
     return value
+
+
+def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+
+
+def near(actual: Tensor, expected: Tensor, rtol: float = 1e-5) -> None:
+    """Equal to the rounding of a few float32 operations."""
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=1e-6)

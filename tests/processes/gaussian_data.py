@@ -1,11 +1,13 @@
 """A problem whose every answer is known: data N(m, s^2) per entry, so that networks can be exact and flows solved."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from adaln.processes import Gaussian, Interpolant
+from adaln.rng import generator
 
 MEAN, STD = 0.7, 0.5
 
@@ -34,3 +36,13 @@ def flowed(x: Tensor, start: tuple[float, float], end: tuple[float, float]) -> T
     (alpha, sigma), (alpha_end, sigma_end) = start, end
     ratio = (alpha_end**2 * STD**2 + sigma_end**2) / (alpha**2 * STD**2 + sigma**2)
     return alpha_end * MEAN + ratio**0.5 * (x - alpha * MEAN)
+
+
+def draws(*shape: int, dtype: torch.dtype = torch.float32, key: int = 0) -> Callable[[], Tensor]:
+    """A `draw` with a stream of its own."""
+    rng = generator("gaussian-data", key)
+    return lambda: torch.randn(shape, generator=rng, dtype=dtype)
+
+
+def last(states: Iterator[Tensor]) -> Tensor:
+    return deque(states, maxlen=1).pop()

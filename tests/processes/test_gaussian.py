@@ -14,7 +14,7 @@ from adaln.rng import generator
 
 GAUSSIANS = [name for name, config in PROCESSES.items() if isinstance(config, GaussianConfig)]
 steps = st.integers(0, 999)
-relaxed = settings(deadline=None, max_examples=50)
+relaxed = settings(deadline=None, max_examples=25)
 
 
 def latents(*values):

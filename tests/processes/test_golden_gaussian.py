@@ -4,26 +4,29 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
 from adaln.processes import Gaussian, Guidance, guided
 from adaln.processes.gaussian_solvers import ddim, ddim_inversion, ddpm
 from adaln.processes.likelihood import bits_per_dim
-from processes.diffusion_goldens import TOYS, cases, formula, gaussian, name, replay, sections, tensors, tolerance, toy
+from processes.diffusion_goldens import (
+    TOYS,
+    cases,
+    close,
+    formula,
+    gaussian,
+    name,
+    near,
+    replay,
+    sections,
+    tensors,
+    tolerance,
+    toy,
+)
 
 SAMPLING = cases("dit", "sampling")
 INVERSIONS = [case for case in SAMPLING if case[1]["kind"] == "ddim_reverse_sample"]
 SAMPLING = [case for case in SAMPLING if case not in INVERSIONS]
 assert {case["kind"] for _, case in SAMPLING} <= {"p_sample_loop", "ddim_sample_loop"}
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
-
-
-def near(actual: Tensor, expected: Tensor) -> None:
-    """Equal to the rounding of a few float32 operations."""
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 # Losses

@@ -12,7 +12,7 @@ from adaln.processes.paths import PATHS
 from adaln.rng import generator
 from processes.gaussian_data import exact_denoiser
 
-relaxed = settings(deadline=None, max_examples=50)
+relaxed = settings(deadline=None, max_examples=25)
 open_interval = st.floats(1e-6, 1 - 1e-6)
 values = st.floats(-10, 10)
 INTERPOLANTS = [name for name, config in PROCESSES.items() if isinstance(config, InterpolantConfig)]

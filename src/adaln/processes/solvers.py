@@ -25,7 +25,8 @@ class SamplerConfig:
     solver: str | None = None
     """Name in the table of solvers; default: ddpm for Gaussian processes, heun for interpolants."""
     steps: int | str | None = None
-    """Number of steps; for Gaussian processes also a respacing such as 10,15,20 or ddim50. Default: the solver's."""
+    """Number of steps (dopri5: of states shown), or for Gaussian processes a respacing such as 10,15,20 or ddim50;
+    default: the solver's."""
     clip: bool = False
     """Clamp predicted data to [-1, 1]: for pixels, not for latents (Gaussian processes)."""
     eta: float = 0.0
@@ -44,6 +45,13 @@ class SamplerConfig:
     """Absolute tolerance of dopri5."""
     rtol: float = 1e-3
     """Relative tolerance of dopri5."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta is {self.eta}, expected 0 <= eta <= 1")
+        for name in ("norm", "atol", "rtol"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
 
 
 @dataclass(frozen=True)
