@@ -123,6 +123,12 @@ def test_the_stated_error_is_the_scatter_over_seeds():
     assert 0.7 < scatter / found[0].standard_error < 1.4
 
 
+def test_the_stated_error_owns_up_where_the_lattice_is_coarser_than_the_values():
+    found = differential_entropy(sketch(1 + 1e-3 * normal(5000)))
+    error = found.nats - 0.5 * log(2 * pi * e * 1e-3**2)
+    assert 0.1 < error < found.bias + 4 * found.standard_error
+
+
 def test_entropies_say_which_estimator_and_bins_they_used():
     summary = summarise(sketch(normal(1000)))
     assert "Miller-Madow" in summary.entropy.estimator

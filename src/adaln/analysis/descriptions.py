@@ -3,7 +3,7 @@
 import json
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,10 +48,12 @@ def describe(tensors: Mapping[str, Tensor]) -> list[Description]:
     return [Description(group, summarise(merged[group])) for group in ordered]
 
 
-def sketches(tensors: Mapping[str, Tensor]) -> dict[Group, Sketch]:
+def sketches(
+    tensors: Mapping[str, Tensor], find_pieces: Callable[[Mapping[str, Tensor]], Iterable[Piece]] = pieces
+) -> dict[Group, Sketch]:
     """The sketch of every group; tensors are read side by side, as many as torch has threads, with equal results."""
     by_tensor: dict[str, list[Piece]] = defaultdict(list)
-    for piece in pieces(shapes(tensors)):
+    for piece in find_pieces(shapes(tensors)):
         by_tensor[piece.tensor].append(piece)
 
     def read(name: str) -> list[Sketch]:
@@ -70,7 +72,7 @@ def sketches(tensors: Mapping[str, Tensor]) -> dict[Group, Sketch]:
 
 @contextmanager
 def _readers() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch has, each computing alone: sharing out every small chunk would cost more than it gains."""
+    """As many threads as torch has, each computing alone: sharing out every small chunk costs more than it gains."""
     num_threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -56,13 +56,18 @@ def groups_of(site: Site, *, by_branch: bool) -> tuple[Group, ...]:
 
 
 def pieces(tensors: Mapping[str, Tensor]) -> Iterator[Piece]:
-    """Every piece of a model that belongs to a group, in forward order; reads names and shapes only."""
+    """Every piece of a model that belongs to a group, roles first; reads names and shapes only."""
+    yield from role_pieces(tensors)
+    for module, pattern in MODULES.items():
+        for name in sorted(tensors):  # never the order of the mapping: files sort names, models do not
+            if pattern.fullmatch(name):
+                yield Piece(name, slice(0, tensors[name].shape[0]), (Group(module),))
+
+
+def role_pieces(tensors: Mapping[str, Tensor]) -> Iterator[Piece]:
+    """The pieces that are gate, scale or shift, in forward order: matrices, their biases, and tables."""
     for site in find_sites(tensors):
         yield Piece(site.tensors()[0], site.rows, groups_of(site, by_branch=True))
         if site.weight and site.bias:
             groups = groups_of(site, by_branch=False)
             yield Piece(site.bias, site.rows, tuple(replace(group, name=f"{group.name} bias") for group in groups))
-    for module, pattern in MODULES.items():
-        for name in sorted(tensors):  # never the order of the mapping: files sort names, models do not
-            if pattern.fullmatch(name):
-                yield Piece(name, slice(0, tensors[name].shape[0]), (Group(module),))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adaln.analysis.descriptions import TensorFile, shapes, sketches
 from adaln.analysis.distributions import Entropy, differential_entropy, histogram_entropy
-from adaln.analysis.groups import Group, pieces
+from adaln.analysis.groups import Group, pieces, role_pieces
 from adaln.analysis.lattice import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_sites
 from adaln.rng import generator
@@ -65,7 +65,7 @@ def entropy_trajectory(by_step: Mapping[int, Mapping[str, Tensor]]) -> list[Entr
     return [
         EntropyPoint(step, group, differential_entropy(values), histogram_entropy(values))
         for step in sorted(by_step)
-        for group, values in sketches(by_step[step]).items()
+        for group, values in sketches(by_step[step], role_pieces).items()
         if group.block is None and group.name.removeprefix("final ") in {role.name.lower() for role in Role}
     ]
 
