@@ -3,7 +3,7 @@
 Every result names its bins and its estimator, and counts what is not a number. Everything is plain data for JSON:
 what is not defined (the skewness of a constant) is None, never NaN.
 
->>> from math import e, pi
+>>> from math import e, log, pi
 >>> from adaln.rng import generator
 >>> gate = sketch(1e-3 * torch.randn(1000, 1000, generator=generator("example")))
 >>> summary = summarise(gate)
@@ -12,7 +12,7 @@ what is not defined (the skewness of a constant) is None, never NaN.
 """
 
 from dataclasses import dataclass
-from math import log, sqrt
+from math import sqrt
 
 import numpy as np
 import torch
@@ -165,12 +165,13 @@ def symlog_histogram(of: Sketch) -> Histogram:
 
 def gaussian_fit(of: Sketch) -> GaussianFit | None:
     """The Gaussian of the same mean and std and the distances to it; None for a constant or empty sketch."""
+    from scipy.special import ndtr  # torch's starts its threads for a few thousand numbers
+
     if not of.m2:
         return None
     ends = np.unique(np.concatenate([of.cells, of.cells + 1]))
     cumulative = np.concatenate([[0.0], np.cumsum(of.counts_between(ends))]) / of.count
-    z = torch.from_numpy((lattice_values(ends) - of.mean) / of.std)
-    distance = float(np.abs(cumulative - torch.special.ndtr(z).numpy()).max())
+    distance = float(np.abs(cumulative - ndtr((lattice_values(ends) - of.mean) / of.std)).max())
     edges, width = _std_edges(of)
     counts = of.counts_between(edges)
     p = counts[counts > 0] / of.count
@@ -254,9 +255,10 @@ def _bins_of(width: float, unit: str) -> str:
 
 def _log_normal_mass(z: Float[np.ndarray, " J"]) -> Float[np.ndarray, " J-1"]:
     """log(Phi(z[i+1]) - Phi(z[i])) without underflow: from whichever tail is nearer."""
-    left, right = torch.from_numpy(z[:-1]), torch.from_numpy(z[1:])
-    mirrored = left > 0
-    left, right = torch.where(mirrored, -right, left), torch.where(mirrored, -left, right)
-    upper, lower = torch.special.log_ndtr(right), torch.special.log_ndtr(left)
-    mass: np.ndarray = (upper + torch.log(-torch.expm1(lower - upper)).clamp_min(log(1e-300))).numpy()
+    from scipy.special import log_ndtr
+
+    mirrored = z[:-1] > 0
+    left, right = np.where(mirrored, -z[1:], z[:-1]), np.where(mirrored, -z[:-1], z[1:])
+    upper, lower = log_ndtr(right), log_ndtr(left)
+    mass: np.ndarray = upper + np.log(np.maximum(-np.expm1(lower - upper), 1e-300))
     return mass
