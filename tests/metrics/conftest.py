@@ -17,16 +17,24 @@ WORK_LIMIT = 1_000 * 1_000  # pairs larger than this many distances are slow
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`pair` runs over every pair of every golden folder."""
-    if "pair" in metafunc.fixturenames:
-        found = [(folder, name) for folder in golden_folders("metrics") for name in results(folder)["pairs"]]
-        params = [pytest.param(entry, id=entry[1], marks=_marks(entry)) for entry in found]
-        metafunc.parametrize("pair", params, indirect=True)
+    """`pair` runs over every pair of every golden folder, `part` over its pool and spatial features."""
+    if "pair" not in metafunc.fixturenames:
+        return
+    params = []
+    for folder in golden_folders("metrics"):
+        for name, recorded in results(folder)["pairs"].items():
+            for part in recorded["recipe"] if "part" in metafunc.fixturenames else ["pool"]:
+                marks = _marks(recorded["recipe"][part])
+                params.append(pytest.param((folder, name), part, id=f"{name}-{part}", marks=marks))
+    if "part" in metafunc.fixturenames:
+        metafunc.parametrize(("pair", "part"), params, indirect=["pair"])
+    else:
+        plain = [pytest.param(p.values[0], id=p.id.removesuffix("-pool"), marks=p.marks) for p in params]
+        metafunc.parametrize("pair", plain, indirect=True)
 
 
-def _marks(entry: tuple[Path, str]) -> list[pytest.MarkDecorator]:
-    pool = results(entry[0])["pairs"][entry[1]]["recipe"]["pool"]
-    return [pytest.mark.slow] if pool["ref"]["n"] * pool["sample"]["n"] >= WORK_LIMIT else []
+def _marks(recipe: dict[str, Any]) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if recipe["ref"]["n"] * recipe["sample"]["n"] >= WORK_LIMIT else []
 
 
 @cache
@@ -42,8 +50,7 @@ class GoldenPair:
         self.arrays = np.load(folder / f"pair_{name}.npz")
         self.softmax_weight = softmax_weight(folder)
         recipe = self.recorded["recipe"]
-        self.pool_ref, self.pool_sample = (activations(recipe["pool"], side) for side in ("ref", "sample"))
-        self.spatial_ref, self.spatial_sample = (activations(recipe["spatial"], side) for side in ("ref", "sample"))
+        self.rows = {(part, side): activations(recipe[part], side) for part in recipe for side in ("ref", "sample")}
 
 
 @pytest.fixture
@@ -106,3 +113,8 @@ def _results() -> Any:
 @pytest.fixture(name="softmax_weight")
 def _softmax_weight() -> Any:
     return softmax_weight
+
+
+@pytest.fixture(name="activations")
+def _activations() -> Any:
+    return activations

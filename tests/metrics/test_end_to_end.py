@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from adaln.metrics import Extractor, Features, evaluate, open_images, statistics
+from adaln.metrics.inception_score import inception_score
 from golden_files import golden_folders
 
 FOLDERS = [folder for folder in golden_folders("metrics") if (folder / "e2e.npz").exists()]
@@ -50,6 +51,11 @@ def test_all_scores_of_a_golden_folder_are_adms(golden):
         assert found[name].value == pytest.approx(recorded[key]["exact_nuclear_norm_float64"], rel=1e-6)
         assert found[name].value == pytest.approx(recorded[key]["adm"], abs={"fid": 2e-3, "sfid": 5e-3}[name])
     assert found["is"].value == pytest.approx(recorded["IS"]["default_split5000"], rel=2e-6)
+    probs = statistics(images[0], golden.extractor).probs
+    for key in recorded["IS"]:
+        if key.startswith("split"):
+            split_size = int(key.removeprefix("split"))
+            assert inception_score(probs, split_size) == pytest.approx(recorded["IS"][key], rel=2e-6)
     pr = recorded["PR"]
     assert [found["precision"].value, found["recall"].value] == pr["float64_precision_recall"]
     assert found["precision-half"].value == pytest.approx(pr["adm_precision"], abs=0.002)

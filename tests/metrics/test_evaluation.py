@@ -190,6 +190,7 @@ def test_adms_reference_gives_frechet_distances_from_its_statistics_and_the_rest
     for reference, names in ((whole, ["fid", "sfid"]), (some, ["precision", "recall"])):
         expected = evaluate(pictures(40), reference, named, names, replicates=0)
         assert [found[name].value for name in names] == [expected[name].value for name in names]
+    assert [found[name].num_reference for name in ("fid", "recall")] == [0, 20]
 
 
 def test_adms_statistics_are_refused_with_features_other_than_inceptions(tmp_path):

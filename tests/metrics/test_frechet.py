@@ -115,7 +115,7 @@ def test_nan_and_unequal_dimensions_are_refused_in_one_line():
 
 def test_influence_is_the_derivative_by_the_weight_of_a_row():
     rows, reference = draw(40, 5, "rows", shift=1.0), gaussian(60, 5, "ref")
-    influence, step = frechet_influence(rows, reference), 1e-5
+    influence, step = frechet_influence(rows, Moments.of(rows).gaussian(), reference), 1e-5
     assert float(influence.sum()) == pytest.approx(0, abs=1e-9)
 
     def distance(weights: torch.Tensor) -> float:

@@ -177,7 +177,7 @@ def legacy_by_definition(image: np.ndarray, side: int) -> np.ndarray:
 def test_resizing_is_tensorflows_first_bilinear_kernel(shape):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
     found = resize_legacy(torch.from_numpy(image)[None, None], 19)[0, 0]
-    np.testing.assert_allclose(found, legacy_by_definition(image, 19), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found, legacy_by_definition(image, 19), rtol=0, atol=2e-5)
 
 
 def test_resizing_neither_aligns_corners_nor_shifts_by_half_a_pixel():

@@ -65,8 +65,8 @@ def evaluate(
     Either side is an array, an npz, a folder or zip of images, a statistics file, or `Statistics` collected before
     (the way to score many sets against one reference). `num_images` takes the first so many samples. `metrics` are
     names of `METRICS`; None is all of ADM's that the extractor has features for. `replicates` is the number of
-    bootstrap replicates behind the intervals, 0 for none. `choices` (sampler, steps, guidance, EMA...) are recorded as
-    given, for `differences` to compare.
+    bootstrap replicates behind the intervals, 0 for no bootstrap. `choices` (sampler, steps, guidance, EMA...) are
+    recorded as given, for `differences` to compare.
     """
     needs = {METRICS[name].needs for name in metrics or ()}  # an unknown name fails here, before images are read
     if not isinstance(samples, Statistics) and not is_statistics(samples):

@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64
 from scipy.linalg import lapack
 from torch import Tensor
 
-from adaln.metrics.moments import Gaussian, Moments
+from adaln.metrics.moments import Gaussian
 
 RESIDUAL_LIMIT = 1e-9
 """Largest relative defect of the trace identities that is still rounding (about 1e-13 is usual at 2048 dimensions)."""
@@ -92,8 +92,8 @@ def _factored(covariance: Float64[Tensor, "F F"]) -> _Factored:
     return _Factored(factor, trace, float(left.clamp(min=0).sum()), _relative(float(left.sum()), trace))
 
 
-def frechet_influence(rows: Float[Tensor, "N F"], reference: Gaussian) -> Float64[Tensor, "N"]:
-    """How the distance from the rows' Gaussian to `reference` answers to the weight of each row; sums to 0.
+def frechet_influence(rows: Float[Tensor, "N F"], own: Gaussian, reference: Gaussian) -> Float64[Tensor, "N"]:
+    """How the distance from the rows' `own` Gaussian to `reference` answers to the weight of each row; sums to 0.
 
     With `d = m - m_r`, `z = x - m`, `L L^T` the reference's covariance and `L^T S L = U diag(lambda) U^T`,
 
@@ -101,8 +101,7 @@ def frechet_influence(rows: Float[Tensor, "N F"], reference: Gaussian) -> Float6
 
     the first von Mises derivative (times N / (N - 1), which is left out). Its variance over N is that of the distance.
     """
-    moments = Moments.of(rows)
-    own, factor = moments.gaussian(), pivoted_cholesky(reference.covariance)
+    factor = pivoted_cholesky(reference.covariance)
     eigenvalues, vectors = torch.linalg.eigh(factor.T @ own.covariance @ factor)
     kept = eigenvalues > len(eigenvalues) * torch.finfo(torch.float64).eps * eigenvalues[-1]
     whitening = factor @ (vectors[:, kept] * eigenvalues[kept] ** -0.25)

@@ -11,7 +11,7 @@ from adaln.metrics.inception_score import split_score
 from adaln.metrics.moments import Gaussian
 
 Z95 = 1.959964
-BOOTSTRAP_DIM = 512
+BOOTSTRAP_DIM = 128
 """Above this many features a bootstrap replicate costs too much; the infinitesimal jackknife does not."""
 
 
@@ -54,16 +54,21 @@ def resampling_weights(count: int, replicates: int, rng: torch.Generator) -> Flo
 
 
 def frechet_interval(
-    value: float, rows: Float[Tensor, "N F"], reference: Gaussian, replicates: int, rng: torch.Generator
+    value: float,
+    rows: Float[Tensor, "N F"],
+    own: Gaussian,
+    reference: Gaussian,
+    replicates: int,
+    rng: torch.Generator,
 ) -> Interval:
-    """The interval of a Frechet distance, with the reference held fixed.
+    """The interval of a Frechet distance from the rows' `own` Gaussian to a reference that is held fixed.
 
-    Up to 512 features by the bootstrap: each replicate reweights mean and covariance. Above, by the infinitesimal
+    Up to 128 features by the bootstrap: each replicate reweights mean and covariance. Above, by the infinitesimal
     jackknife: the variance of the influence values over N, one pass over the rows; it misses the second-order part of
     the noise, which matters only where the distance is close to its own bias.
     """
     if rows.shape[1] > BOOTSTRAP_DIM:
-        influence = frechet_influence(rows, reference)
+        influence = frechet_influence(rows, own, reference)
         return around(value, float(influence.std() / len(rows) ** 0.5), "infinitesimal jackknife")
     rows = rows.to(torch.float64)
     distances = []

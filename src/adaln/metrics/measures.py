@@ -71,6 +71,9 @@ class Comparison:
         return precision_recall(reference, samples, NEIGHBOURS, blocks)
 
 
+Measure = Callable[[Comparison], tuple[float, Interval | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A row of the table."""
@@ -78,7 +81,7 @@ class Metric:
     title: str
     needs: Part
     better: Literal["lower", "higher"]
-    measure: Callable[[Comparison], tuple[float, Interval | None]]
+    measure: Measure
     settings: Mapping[str, Any] = field(default_factory=dict)
     in_adm: bool = True
     """Part of ADM's suite, and so of the default."""
@@ -94,7 +97,9 @@ def needed(statistics: Statistics, part: Part) -> Any:
 
 def score(name: str, comparison: Comparison) -> Score:
     """One score of the table."""
-    value, interval = METRICS[name].measure(comparison)
+    metric, rows = METRICS[name], comparison.reference.pool_rows
+    value, interval = metric.measure(comparison)
+    num_rows = None if rows is None or metric.needs != "pool_rows" else len(rows)
     return Score(
         metric=name,
         value=value,
@@ -102,19 +107,19 @@ def score(name: str, comparison: Comparison) -> Score:
         high=interval.high if interval else None,
         interval=interval.method if interval else "none",
         num_samples=comparison.samples.origin.num_images,
-        num_reference=comparison.reference.origin.num_images,
+        num_reference=num_rows or comparison.reference.origin.num_images,  # ADM's files describe more than they hold
         label=str(comparison.samples.extractor["label"]),
     )
 
 
-def _frechet(part: Literal["pool", "spatial"], name: str) -> Callable[[Comparison], tuple[float, Interval | None]]:
+def _frechet(part: Literal["pool", "spatial"], name: str) -> Measure:
     def measure(comparison: Comparison) -> tuple[float, Interval | None]:
-        reference = needed(comparison.reference, part)
-        value = frechet_distance(needed(comparison.samples, part), reference).value
+        own, reference = needed(comparison.samples, part), needed(comparison.reference, part)
+        value = frechet_distance(own, reference).value
         rows = getattr(comparison.samples, f"{part}_rows")
         if rows is None or not comparison.replicates:
             return value, None
-        return value, frechet_interval(value, rows, reference, comparison.replicates, comparison.rng(name))
+        return value, frechet_interval(value, rows, own, reference, comparison.replicates, comparison.rng(name))
 
     return measure
 
@@ -135,38 +140,29 @@ def _kernel(comparison: Comparison) -> tuple[float, Interval | None]:
     return found.value, around(found.value, found.std, method, floor=float("-inf"))
 
 
-def _precision(comparison: Comparison) -> tuple[float, Interval | None]:
-    return comparison.manifold.precision, wilson(comparison.manifold.sample_inside)
+def _inside(side: str, published: bool = False) -> Measure:
+    def measure(comparison: Comparison) -> tuple[float, Interval | None]:
+        inside = getattr(comparison.published_manifold if published else comparison.manifold, side)
+        return float(inside.double().mean()), wilson(inside)
 
-
-def _recall(comparison: Comparison) -> tuple[float, Interval | None]:
-    return comparison.manifold.recall, wilson(comparison.manifold.reference_inside)
-
-
-def _published_precision(comparison: Comparison) -> tuple[float, Interval | None]:
-    manifold = comparison.published_manifold
-    return manifold.precision, wilson(manifold.sample_inside)
-
-
-def _published_recall(comparison: Comparison) -> tuple[float, Interval | None]:
-    manifold = comparison.published_manifold
-    return manifold.recall, wilson(manifold.reference_inside)
+    return measure
 
 
 _EXACT = {"k": NEIGHBOURS, "distances": "float32"}
 _HALF = {"k": NEIGHBOURS, "distances": "float16, as published"}
+_KID = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}
+_SAMPLES, _REFERENCE = "sample_inside", "reference_inside"
 METRICS: Registry[Metric] = Registry(
     "metric",
     {
         "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid")),
         "sfid": Metric("sFID", "spatial", "lower", _frechet("spatial", "sfid")),
         "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}),
-        "precision": Metric("Precision", "pool_rows", "higher", _precision, _EXACT),
-        "recall": Metric("Recall", "pool_rows", "higher", _recall, _EXACT),
-        "precision-half": Metric("Precision, as published", "pool_rows", "higher", _published_precision, _HALF, False),
-        "recall-half": Metric("Recall, as published", "pool_rows", "higher", _published_recall, _HALF, False),
-        "kid": Metric(
-            "KID", "pool_rows", "lower", _kernel, {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}, in_adm=False
-        ),
+        "precision": Metric("Precision", "pool_rows", "higher", _inside(_SAMPLES), _EXACT),
+        "recall": Metric("Recall", "pool_rows", "higher", _inside(_REFERENCE), _EXACT),
+        "precision-half": Metric("Precision (half)", "pool_rows", "higher", _inside(_SAMPLES, True), _HALF, False),
+        "recall-half": Metric("Recall (half)", "pool_rows", "higher", _inside(_REFERENCE, True), _HALF, False),
+        "kid": Metric("KID", "pool_rows", "lower", _kernel, _KID, False),
     },
 )
+"""Every score by its name. `-half` is ADM's evaluator to the bit, with the half-precision distances it publishes."""
