@@ -139,13 +139,15 @@ def test_mixed_extractors_are_refused_before_the_samples_are_read():
 
 
 def test_features_that_are_nan_name_their_image():
+    bad = pictures(9)
+    bad[7] = 255
+
     def network(images: torch.Tensor) -> Features:
         pool = small(images).pool
-        pool[3] = float("nan")
-        return Features(pool)
+        return Features(pool / (pool != 25.5))
 
-    with pytest.raises(ValueError, match="sick: features of image 3 of the batch are NaN"):
-        statistics(pictures(9), Extractor("sick", "", "0", network))
+    with pytest.raises(ValueError, match="array: the features of image 7 are NaN or infinite"):
+        statistics(bad, Extractor("sick", "", "0", network), batch_size=4)
 
 
 def test_a_record_of_something_else_is_refused():

@@ -85,9 +85,24 @@ def test_a_grey_picture_among_colour_ones_becomes_rgb(tmp_path):
     assert (read(folder)[2] == 7).all()
 
 
+def test_a_colour_picture_among_grey_ones_is_named(tmp_path):
+    folder = write_folder(tmp_path / "folder", pictures(2, channels=1))
+    Image.new("RGB", (8, 9)).save(folder / "z.png")
+    with pytest.raises(ValueError, match=r"z\.png: got \(3, 9, 8\), expected \(1, 9, 8\)"):
+        read(folder)
+
+
+def test_files_that_are_hidden_or_no_pictures_are_passed_over(tmp_path):
+    images = pictures(2)
+    folder = write_folder(tmp_path / "folder", images)
+    (folder / "._000.png").write_bytes(b"resource fork")
+    (folder / "notes.txt").write_text("notes")
+    np.testing.assert_array_equal(read(folder), images)
+
+
 def test_alpha_and_palette_are_read_as_rgb(tmp_path):
     (tmp_path / "f").mkdir()
-    Image.new("RGBA", (8, 9), (1, 2, 3, 0)).save(tmp_path / "f" / "a.png")
+    Image.new("RGBA", (8, 9), (1, 2, 3, 255)).save(tmp_path / "f" / "a.png")
     Image.new("RGB", (8, 9), (1, 2, 3)).quantize(4).save(tmp_path / "f" / "b.png")
     assert read(tmp_path / "f").reshape(-1, 3).tolist() == [[1, 2, 3]] * 144
 
@@ -149,7 +164,7 @@ def test_a_picture_that_cannot_be_decoded_is_named(tmp_path):
 def test_pictures_of_unequal_size_are_named(tmp_path):
     folder = write_folder(tmp_path / "folder", pictures(2))
     Image.new("RGB", (4, 4)).save(folder / "z.png")
-    with pytest.raises(ValueError, match=r"z\.png: got \(4, 4, 3\), expected \(9, 8, 3\)"):
+    with pytest.raises(ValueError, match=r"z\.png: got \(3, 4, 4\), expected \(3, 9, 8\)"):
         read(folder)
 
 

@@ -112,7 +112,7 @@ def test_both_frechet_intervals_are_as_wide_as_the_spread_over_fresh_draws(monke
         rows = draw(200, 4, i, shift=SHIFT)
         found = frechet_interval(1.0, rows, Moments.of(rows).gaussian(), REFERENCE, 100, generator("b", i))
         widths.append((found.high - 1.0) / 1.959964)
-    assert found.method == ("bootstrap of 100" if bootstrap_dim else "infinitesimal jackknife")
+    assert found.method.startswith("bootstrap of 100" if bootstrap_dim else "infinitesimal jackknife")
     assert sum(widths) / 10 == pytest.approx(spread_over_draws(200), rel=0.15)
 
 

@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from adaln.metrics.features import Extractor, Features
+from adaln.metrics.features import Extractor, Features, Images
 from adaln.metrics.images import ImageStream
 from adaln.metrics.moments import Gaussian, Moments
 
@@ -71,50 +71,54 @@ def collect(
     for precision, recall, KID, the Inception Score and the intervals. An extractor without a part that is in `needs`
     is refused at the first batch, not after the last.
     """
-    digest, rows = hashlib.sha256(), _Rows([], [], [])
-    pool, spatial, done = None, None, 0
+    found = _Pass()
     for batch in images.batches(batch_size):
-        if not done:
-            digest.update(repr(tuple(batch.shape[1:])).encode())
-        digest.update(batch.numpy().data)
         features = extractor(batch)
-        if not done:
+        if not found.num_images:
             _check_parts(features, needs, extractor)
-        pool = _updated(pool, features.pool)
-        spatial = _updated(spatial, features.spatial)
-        rows.add(features)
-        done += len(batch)
+        _check_finite(features, images, found.num_images)
+        found.add(batch, features)
         if progress:
-            progress(f"features of {images.name}", done, images.num_images)
-    if pool is None or done < 2:
-        raise ValueError(f"{images.name}: got {done} images, expected at least 2")
-    return Statistics(
-        Origin(images.name, done, digest.hexdigest()),
-        extractor.describe(),
-        pool.gaussian(),
-        spatial.gaussian() if spatial else None,
-        *rows.joined(),
-    )
+            progress(f"features of {images.name}", found.num_images, images.num_images)
+    return found.statistics(images.name, extractor)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rows:
-    """Rows kept so far, batch by batch."""
+@dataclass(slots=True, eq=False)
+class _Pass:
+    """What a pass over images has gathered so far."""
 
-    pool: list[Tensor]
-    spatial: list[Tensor]
-    probs: list[Tensor]
+    num_images: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+    moments: dict[str, Moments] = field(default_factory=dict)
+    rows: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def add(self, features: Features) -> None:
-        self.pool.append(features.pool)
-        if features.probs is not None:
-            self.probs.append(features.probs)
-        if features.spatial is not None:
-            self.spatial.append(features.spatial)
+    def add(self, batch: Images, features: Features) -> None:
+        """Take in a batch: its pixels' hash, its rows and their moments."""
+        if not self.num_images:
+            self.digest.update(repr(tuple(batch.shape[1:])).encode())
+        self.digest.update(batch.numpy().data)
+        self.num_images += len(batch)
+        for part, rows in (("pool", features.pool), ("spatial", features.spatial), ("probs", features.probs)):
+            if rows is None:
+                continue
+            self.rows.setdefault(part, []).append(rows)
+            if part != "probs":
+                self.moments.setdefault(part, Moments.empty(rows.shape[1])).update(rows)
 
-    def joined(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        spatial, probs = (torch.cat(rows) if rows else None for rows in (self.spatial, self.probs))
-        return torch.cat(self.pool), spatial, probs
+    def statistics(self, name: str, extractor: Extractor) -> Statistics:
+        """All of it, once the images are through."""
+        if self.num_images < 2:
+            raise ValueError(f"{name}: got {self.num_images} images, expected at least 2")
+        rows = {part: torch.cat(kept) for part, kept in self.rows.items()}
+        return Statistics(
+            origin=Origin(name, self.num_images, self.digest.hexdigest()),
+            extractor=extractor.describe(),
+            pool=self.moments["pool"].gaussian(),
+            spatial=self.moments["spatial"].gaussian() if "spatial" in self.moments else None,
+            pool_rows=rows["pool"],
+            spatial_rows=rows.get("spatial"),
+            probs=rows.get("probs"),
+        )
 
 
 def check_one_extractor(ours: dict[str, object], theirs: dict[str, object]) -> None:
@@ -130,9 +134,7 @@ def _check_parts(features: Features, needs: Collection[Part], extractor: Extract
             raise ValueError(f"extractor {extractor.name} gives no {PARTS[part]}, which a score asked for needs")
 
 
-def _updated(moments: Moments | None, rows: Float32[Tensor, "B F"] | None) -> Moments | None:
-    if rows is None:
-        return moments
-    moments = moments or Moments.empty(rows.shape[1])
-    moments.update(rows)
-    return moments
+def _check_finite(features: Features, images: ImageStream, before: int) -> None:
+    bad = (~torch.isfinite(features.pool).all(dim=1)).nonzero()
+    if len(bad):
+        raise ValueError(f"{images.name}: the features of image {before + int(bad[0])} are NaN or infinite")

@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -14,12 +13,13 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.lib import format as npy
-from PIL import Image
 from torch import Tensor
+
+from adaln.data.listing import Listing, list_folder, list_zip, open_zip
+from adaln.data.pictures import SUFFIXES, decode, is_colour
 
 Batch = UInt8[Tensor, "B C H W"]
 ImagesLike: TypeAlias = np.ndarray | Tensor | str | Path
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a member of a damaged or encrypted zip may raise."""
 ARRAY = "arr_0"
@@ -139,61 +139,51 @@ def _npz_array(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtyp
 
 
 def _folder(path: Path) -> ImageStream:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    names = [str(file) for file in files]
-    return _pictures(str(path), names, lambda: _files(files))
-
-
-def _files(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
-    for path in files:
-        yield str(path), path.read_bytes()
+    names = _picture_names(list_folder(path))
+    return _pictures(path, names, lambda: ((path / name).read_bytes() for name in names))
 
 
 def _zip(path: Path) -> ImageStream:
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if Path(name).suffix.lower() in SUFFIXES)
-    return _pictures(str(path), names, lambda: _members(path, names))
+    with open_zip(path) as archive:
+        names = _picture_names(list_zip(path, archive))
+    return _pictures(path, names, lambda: _members(path, names))
 
 
-def _members(path: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(path) as archive:
+def _picture_names(listing: Listing) -> list[str]:
+    return sorted(name for name in listing.stamps if name.lower().endswith(SUFFIXES))
+
+
+def _members(path: Path, names: Sequence[str]) -> Iterator[bytes]:
+    with open_zip(path) as archive:
         for name in names:
             try:
-                yield f"{path}:{name}", archive.read(name)
+                yield archive.read(name)
             except UNREADABLE as error:
-                raise ValueError(f"{path}:{name}: damaged in its zip ({error})") from error
+                raise ValueError(f"{path}/{name}: damaged in its zip ({error})") from error
 
 
-def _pictures(name: str, names: Sequence[str], files: Callable[[], Iterator[tuple[str, bytes]]]) -> ImageStream:
+def _pictures(path: Path, names: Sequence[str], contents: Callable[[], Iterator[bytes]]) -> ImageStream:
     if not names:
-        raise ValueError(f"{name}: got no images, expected files such as .png or .jpg")
+        raise ValueError(f"{path}: got no images, expected files such as .png or .jpg")
 
     def batches(size: int) -> Iterator[Batch]:
-        pictures = _alike(decode(label, content) for label, content in files())
+        pictures = _alike(path, names, contents())
         while part := list(islice(pictures, size)):
-            yield torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).contiguous()
+            yield torch.from_numpy(np.stack(part))
 
-    return ImageStream(name, len(names), batches)
-
-
-def decode(label: str, content: bytes) -> tuple[str, UInt8[np.ndarray, "H W C"]]:
-    """The picture as grey (one channel) or RGB (everything else, without alpha); ValueError where it is damaged."""
-    try:
-        with Image.open(BytesIO(content)) as picture:
-            grey = picture.mode in ("1", "L")
-            pixels = np.asarray(picture.convert("L" if grey else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{label}: cannot be decoded ({str(error).splitlines()[0]})") from error
-    return label, pixels[:, :, None] if grey else pixels
+    return ImageStream(str(path), len(names), batches)
 
 
-def _alike(pictures: Iterable[tuple[str, np.ndarray]]) -> Iterator[np.ndarray]:
-    """Passes pictures of one size on, grey ones among colour ones as RGB; the first one sets both."""
-    expected: tuple[int, ...] | None = None
-    for label, pixels in pictures:
-        expected = expected or pixels.shape
-        if expected[2] == 3 and pixels.shape[2] == 1:
-            pixels = pixels.repeat(3, axis=2)
-        if pixels.shape != expected:
-            raise ValueError(f"{label}: got {pixels.shape}, expected {expected} (H, W, C) as the first image has")
+def _alike(path: Path, names: Sequence[str], contents: Iterator[bytes]) -> Iterator[UInt8[np.ndarray, "C H W"]]:
+    """Decoded pictures of one shape, which the first one sets: a grey one among colour ones becomes RGB."""
+    first: tuple[int, ...] | None = None
+    for name, content in zip(names, contents, strict=True):
+        grey = (first[0] == 1 if first else True) and not is_colour(content)
+        try:
+            pixels = decode(content, None, "L" if grey else "RGB")
+        except ValueError as error:
+            raise ValueError(f"{path}/{name}: cannot be decoded ({error})") from error
+        first = first or pixels.shape
+        if pixels.shape != first:
+            raise ValueError(f"{path}/{name}: got {pixels.shape}, expected {first} (C, H, W) as the first image has")
         yield pixels

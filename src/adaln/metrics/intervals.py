@@ -17,7 +17,7 @@ BOOTSTRAP_DIM = 128
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A 95 % interval over draws of the samples; the reference is held fixed."""
+    """A 95 % interval, and how it was found."""
 
     low: float
     high: float
@@ -69,13 +69,13 @@ def frechet_interval(
     """
     if rows.shape[1] > BOOTSTRAP_DIM:
         influence = frechet_influence(rows, own, reference)
-        return around(value, float(influence.std() / len(rows) ** 0.5), "infinitesimal jackknife")
+        return around(value, float(influence.std() / len(rows) ** 0.5), "infinitesimal jackknife, reference fixed")
     rows = rows.to(torch.float64)
     distances = []
     for _ in range(replicates):
         weights = resampling_weights(len(rows), 1, rng)[0]
         distances.append(frechet_distance(weighted_gaussian(rows, weights), reference).value)
-    return around(value, _std(distances), f"bootstrap of {replicates}")
+    return around(value, _std(distances), f"bootstrap of {replicates}, reference fixed")
 
 
 def weighted_gaussian(rows: Float64[Tensor, "N F"], weights: Float64[Tensor, "N"]) -> Gaussian:

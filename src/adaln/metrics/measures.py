@@ -26,9 +26,9 @@ class Score:
     value: float
     low: float | None
     high: float | None
-    """95 % interval over draws of the samples with the reference held fixed; None where rows or replicates lack."""
+    """95 % interval, of which `interval` says how; None where single rows or replicates lack."""
     interval: str
-    """How the interval was found."""
+    """How the interval was found and what it holds fixed."""
     num_samples: int
     num_reference: int
     """0: not known (statistics of ADM's without images)."""
