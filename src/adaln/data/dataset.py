@@ -19,7 +19,7 @@ class DataConfig:
     """Which images a run learns from."""
 
     path: str = "digits"
-    """`digits` (1,797 real 8x8 images, embedded), a folder, zip or tar of images, or what `adaln encode` made."""
+    """`digits` (real 8x8 images, embedded), a folder, zip or tar of images, `hf:NAME`, or what `adaln encode` made."""
     size: int | None = None
     """Side in pixels after ADM's centre crop; None: the set's own size."""
     flip: bool = False

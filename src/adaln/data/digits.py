@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
+from adaln.data.hub import PREFIX
 from adaln.data.pictures import centre_crop
-from adaln.data.sources import Source, open_source
+from adaln.data.sources import Source, open_dataset, open_source
 
 CLASS_NAMES = tuple("0123456789")
 
@@ -28,7 +29,9 @@ def digits(size: int | None) -> tuple[UInt8[np.ndarray, "N 1 H W"], Int64[np.nda
 
 
 def named_source(path: str) -> Source:
-    """The source that a user names: the digits, or what lies at a path."""
+    """The source that a user names: the digits, a dataset of the hub, or what lies at a path."""
+    if path.startswith(PREFIX):
+        return open_dataset(path)
     return digits_source() if path == "digits" else open_source(Path(path).expanduser())
 
 

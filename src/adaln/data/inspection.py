@@ -11,6 +11,7 @@ from adaln.data.cache import Progress
 from adaln.data.dataset import DataConfig
 from adaln.data.decoding import AT_ONCE, decode_all, stored_mode
 from adaln.data.digits import named_source
+from adaln.data.hub import PREFIX, is_saved_dataset
 from adaln.data.legacy import FixedLatents
 from adaln.data.loading import ENCODED, load
 from adaln.data.shards import map_shard, read_index, sha256_of
@@ -54,11 +55,11 @@ def kind_of(path: str) -> str:
     for kind, (is_one, _) in ENCODED.items():
         if is_one(place):
             return kind
-    return (
-        "images (embedded)"
-        if path == "digits"
-        else f"images in a {'folder' if place.is_dir() else place.suffix[1:].lower() or 'file'}"
-    )
+    if path == "digits":
+        return "images (embedded)"
+    if path.startswith(PREFIX) or is_saved_dataset(place):
+        return "images in a Hugging Face dataset"
+    return f"images in a {'folder' if place.is_dir() else place.suffix[1:].lower() or 'file'}"
 
 
 def pictures(path: str, kind: str, progress: Progress) -> Inspection:

@@ -8,11 +8,10 @@ from jaxtyping import Int64, UInt8
 
 from adaln.data.cache import Progress, decoded, default_cache
 from adaln.data.dataset import DataConfig, Dataset, fingerprint
-from adaln.data.digits import digits
+from adaln.data.digits import digits, named_source
 from adaln.data.latents import open_encoded
 from adaln.data.legacy import is_fast_dit, is_lightning_dit, open_fast_dit, open_lightning_dit
 from adaln.data.shards import is_shards
-from adaln.data.sources import open_source
 from adaln.types import DataSpec
 
 ENCODED: dict[str, tuple[Callable[[Path], bool], Callable[[DataConfig], Dataset]]] = {
@@ -37,7 +36,7 @@ def load(config: DataConfig, *, cache: Path | None = None, progress: Progress | 
     for is_one, open_one in ENCODED.values():
         if is_one(Path(config.path).expanduser()):
             return open_one(config)
-    source = open_source(Path(config.path).expanduser())
+    source = named_source(config.path)
     found = decoded(source, config.size, config.on_bad_image == "skip", cache or default_cache(), progress)
     name = source.path.resolve().stem
     return assemble(

@@ -100,7 +100,8 @@ def sha256_of(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def is_shards(path: Path) -> bool:
-    return (path / INDEX).is_file() or (path / PLAN).is_file()
+    """Whether `encode` has begun or ended here."""
+    return (path / PLAN).is_file() or any(path.glob("shard-*.safetensors"))
 
 
 def read_plan(path: Path) -> Plan:

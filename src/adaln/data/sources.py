@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from adaln.data.hub import is_saved_dataset, labels_of, open_table, picture_column, reader, stamp_of
 from adaln.data.labels import label
 from adaln.data.listing import Listing, list_folder, list_zip, open_zip
 from adaln.data.pictures import SUFFIXES
@@ -31,7 +32,12 @@ class Source:
 
 
 def open_source(path: Path) -> Source:
-    """The pictures in a folder, zip, tar or folder of tars. Raises ValueError where there is nothing to learn from."""
+    """The pictures in a folder, zip, tar, folder of tars or saved dataset.
+
+    Raises ValueError where there is nothing to learn from.
+    """
+    if is_saved_dataset(path):
+        return open_dataset(str(path))
     if tars := tars_at(path):
         return arrange(path, *list_tars(tars))
     if path.is_dir():
@@ -42,6 +48,15 @@ def open_source(path: Path) -> Source:
     raise ValueError(
         f"no data at {str(path)!r}{nearest(str(path), ['digits'])}; expected 'digits', a folder, zip or tar"
     )
+
+
+def open_dataset(path: str) -> Source:
+    """The pictures of a Hugging Face dataset, named by their row."""
+    table = open_table(path)
+    names = [f"{number:08d}" for number in range(len(table))]
+    labels, class_names = labels_of(path, table)
+    read = locked(reader(table, picture_column(path, table)))
+    return Source(Path(path), names, labels, class_names, [stamp_of(table)] * len(names), read)
 
 
 def locked(read: Callable[[str], bytes]) -> Callable[[str], bytes]:
