@@ -13,6 +13,7 @@ from adaln.cli.catalogue import models_verb, presets_verb, schemes_verb
 from adaln.cli.scoring import compare_verb, evaluate_verb
 from adaln.cli.studying import report_verb, study_verb
 from adaln.cli.training import sample_verb, train_verb
+from adaln.cli.weights import export_verb, import_verb
 from adaln.registry import Registry
 from adaln.training import Stopped
 
@@ -28,6 +29,8 @@ VERBS: Registry[Verb] = Registry(
         "compare": compare_verb,
         "study": study_verb,
         "report": report_verb,
+        "import": import_verb,
+        "export": export_verb,
         "schemes": schemes_verb,
         "models": models_verb,
         "presets": presets_verb,

@@ -1,0 +1,171 @@
+"""`adaln import` and `adaln export`: other people's weights become a run, a run's become a file for other people."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from adaln.cli.answer import Answer
+from adaln.cli.parsing import parse, take_option, take_word, wants_help
+from adaln.conditioning import SCHEMES, Scheme
+from adaln.config import RunConfig, canonical_json, model_name, to_dict
+from adaln.data import DataConfig
+from adaln.files import atomic_folder, write_atomically
+from adaln.models import MODELS, ModelConfig
+from adaln.models.diffusers_layout import diffusers_config, to_diffusers
+from adaln.models.weights import Kind, Weights, load_weights, read_weights, spec_of
+from adaln.processes import PROCESSES, ProcessConfig
+from adaln.runs import Run, TrainState, save_tensors
+from adaln.runs.manifest import describe_parameters, environment
+from adaln.types import DataSpec
+
+UNKNOWN = "unknown"
+"""Data of an imported run: nothing says what it learned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What the file holds, and where the run goes."""
+
+    model: ModelConfig
+    process: ProcessConfig
+    scheme: Scheme = SCHEMES["adaln-zero"]
+    """How the weights once started, for the record; the published networks are adaln-zero."""
+    weights: Kind | None = None
+    """Which set of a training checkpoint; default: ema if the file has it, else model."""
+    size: tuple[int, ...] = ()
+    """Side, or height and width, of the latents or images, where the weights do not tell (U-DiT)."""
+    step: int = 0
+    """Optimiser step that the run is said to have reached."""
+    out: Path | None = None
+    """Folder of the run; default: runs/NAME-OF-THE-FILE."""
+
+
+def import_verb(words: list[str]) -> Answer:
+    """FILE --model NAME [--process NAME] [--out RUN]: a run out of released weights (.pt, .safetensors, diffusers)."""
+    if wants_help(words):
+        parse(ImportOptions, "import FILE --model NAME", ["--help"], _defaults("DiT-XL/2", None))
+    file, words = take_word(words, "a file of weights or a diffusers folder")
+    model, words = take_option(words, "--model")
+    process, words = take_option(words, "--process")
+    if model is None:
+        raise ValueError("expected --model NAME: which network the weights are for (adaln models lists them)")
+    options = parse(ImportOptions, "import FILE --model NAME", words, _defaults(model, process))
+    path = options.out or Path("runs") / Path(file).stem
+    if (path / "config.json").exists():
+        raise ValueError(f"{str(path)!r} is a run already; expected another folder as --out")
+    weights = read_weights(Path(file), options.weights)
+    spec = spec_of(weights, options.model, options.size)
+    run = imported_run(path, weights, load_weights(weights, options.model, spec), spec, options)
+    data = {"run": str(run.path), "step": options.step, **run.manifest["imported"], "spec": asdict(spec)}
+    what = f"{model_name(options.model)} for {spec.channels} x {spec.height} x {spec.width}, {spec.num_classes} classes"
+    kind = f", its {weights.kind} weights" if weights.kind else ""
+    return Answer(data, [f"imported {weights.file} ({weights.layout} layout{kind}) as {what}, into {run.path}"])
+
+
+def _defaults(model: str, process: str | None) -> ImportOptions:
+    config = MODELS[model]
+    fitting = [name for name, entry in PROCESSES.items() if entry.outputs_per_channel == config.outputs_per_channel]
+    default = "linear-velocity" if "linear-velocity" in fitting else fitting[0]
+    return ImportOptions(config, PROCESSES[process or default])
+
+
+def imported_run(path: Path, weights: Weights, network: nn.Module, spec: DataSpec, options: ImportOptions) -> Run:
+    """A new run with one checkpoint, whose averaged weights are its weights.
+
+    config.json is written last: what has one is whole.
+    """
+    if options.step < 0:
+        raise ValueError(f"step is {options.step}; expected at least 0")
+    config = RunConfig(
+        path.name, options.model, options.scheme, options.process, DataConfig(UNKNOWN), steps=max(options.step, 1)
+    )
+    run = Run(path, config)
+    write_atomically(path / "manifest.json", canonical_json(_manifest(weights, network, spec, options)))
+    run.check_fits()
+    state = TrainState(network, config.optim)
+    state.step = options.step
+    run.checkpoint(state)
+    write_atomically(path / "config.json", canonical_json(to_dict(config)))
+    return run
+
+
+def _manifest(weights: Weights, network: nn.Module, spec: DataSpec, options: ImportOptions) -> dict[str, Any]:
+    with weights.file.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "provenance": "imported",
+        "imported": {
+            "file": weights.file.name,
+            "file_sha256": sha256,
+            "layout": weights.layout,
+            "weights": weights.kind or "the only set",
+        },
+        "data": {
+            "name": UNKNOWN,
+            "fingerprint": UNKNOWN,
+            "num_images": 0,
+            "class_names": [],
+            "skipped": [],
+            "spec": asdict(spec),
+        },
+        "parameters": describe_parameters(network, options.scheme),
+        "sessions": [{"from_step": options.step, **environment(torch.device("cpu"))}],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """Where the weights go, and under which names."""
+
+    out: Path
+    """A .safetensors file; for diffusers' layout a folder."""
+    layout: Literal["official", "diffusers"] = "official"
+    """official: the published parameter names. diffusers: a folder for DiTTransformer2DModel.from_pretrained."""
+    step: int | None = None
+    """Checkpoint to export; default: the newest."""
+
+
+def export_verb(words: list[str]) -> Answer:
+    """RUN --out FILE [--layout official|diffusers]: the averaged weights of a run as safetensors for other programs."""
+    if wants_help(words):
+        parse(ExportOptions, "export RUN --out FILE", ["--help"])
+    path, words = take_word(words, "a run")
+    options = parse(ExportOptions, "export RUN --out FILE", words)
+    run = Run.open(path)
+    model, step = run.averaged_model(options.step)
+    write = export_official if options.layout == "official" else export_diffusers
+    write(run, model, step, options.out)
+    data = {"run": str(run.path), "step": step, "layout": options.layout, "out": str(options.out)}
+    lines = [f"exported the averaged weights of {run.path} at step {step} to {options.out}"]
+    return Answer(data, lines + [DIFFUSERS_NOTE] * (options.layout == "diffusers"))
+
+
+DIFFUSERS_NOTE = (
+    "diffusers spaces DiT's time frequencies otherwise than DiT does; for DiT's own outputs, after loading:"
+    " for block in model.transformer_blocks: block.norm1.emb.time_proj.downscale_freq_shift = 0"
+)
+
+
+def export_official(run: Run, model: nn.Module, step: int, out: Path) -> None:
+    """One safetensors file with the published names."""
+    if out.suffix != ".safetensors":
+        raise ValueError(f"out is {str(out)!r}; expected a name that ends in .safetensors")
+    metadata = {"format": "pt", "model": model_name(run.config.model), "run": run.path.name, "step": str(step)}
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(out, save(tensors, metadata))
+
+
+def export_diffusers(run: Run, model: nn.Module, step: int, out: Path) -> None:
+    """A folder that diffusers loads; ValueError for a network that diffusers does not have."""
+    settings = diffusers_config(run.config.model, run.spec)
+    if out.exists():
+        raise ValueError(f"{str(out)!r} exists; expected a new folder for diffusers' layout")
+    tensors = to_diffusers(model.state_dict(), int(settings["num_layers"]))
+    with atomic_folder(out) as folder:
+        save_tensors(folder / "diffusion_pytorch_model.safetensors", tensors, {"format": "pt"})
+        (folder / "config.json").write_text(canonical_json(settings), encoding="utf-8")

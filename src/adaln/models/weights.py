@@ -1,0 +1,201 @@
+"""Weights of other people: read from a file without running code, fitted to a network, refused in one line.
+
+Released networks of all our families use our parameter names; diffusers' DiT is translated.
+"""
+
+import json
+import pickle
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from adaln.models import MODELS, ModelConfig, skeleton
+from adaln.models.diffusers_layout import diffusers_config, from_diffusers, is_diffusers
+from adaln.models.dit import DiT, TransformerConfig
+from adaln.models.mismatch import mismatches
+from adaln.models.positions import sincos_table
+from adaln.models.udit import UDiT
+from adaln.registry import nearest
+from adaln.types import DataSpec
+
+Kind = Literal["ema", "model"]
+DIFFUSERS_FILES = tuple(
+    f"{folder}diffusion_pytorch_model.{suffix}" for folder in ("", "transformer/") for suffix in ("safetensors", "bin")
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """Tensors by DiT's own names, and how they came."""
+
+    tensors: dict[str, Tensor]
+    file: Path
+    kind: Kind | None
+    """Which of a training checkpoint's sets; None: the file holds one set only."""
+    layout: Literal["official", "diffusers"]
+    settings: dict[str, Any]
+    """What the config.json beside diffusers' weights says; else empty."""
+
+
+def read_weights(path: Path, kind: Kind | None = None) -> Weights:
+    """The weights in a `.pt`, `.bin` or `.safetensors` file or a diffusers folder; nothing in them is executed.
+
+    Of a training checkpoint ({"model": ..., "ema": ...}) the set `kind`, by default the averaged one if it is there.
+    Raises ValueError in one line for a file that is missing, damaged, foreign or holds code.
+    """
+    file = _file_of(path)
+    loaded = _load_safetensors(file) if file.suffix == ".safetensors" else _load_pickle(file)
+    found, taken = _chosen(loaded, kind, file)
+    tensors = _unwrapped({name: value for name, value in found.items() if isinstance(value, Tensor)})
+    if not is_diffusers(tensors):
+        return Weights(tensors, file, taken, "official", {})
+    beside = file.with_name("config.json")
+    settings = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    return Weights(from_diffusers(tensors), file, taken, "diffusers", settings)
+
+
+def _file_of(path: Path) -> Path:
+    if path.is_dir():
+        inside = [path / name for name in DIFFUSERS_FILES if (path / name).is_file()]
+        if not inside:
+            raise ValueError(f"folder {str(path)!r} has no weights; expected one of {', '.join(DIFFUSERS_FILES)}")
+        return inside[0]
+    if not path.is_file():
+        others = [str(other) for other in path.parent.glob("*") if other.is_file()] if path.parent.is_dir() else []
+        raise ValueError(f"weights {str(path)!r} do not exist{nearest(str(path), others)}")
+    return path
+
+
+def _load_safetensors(file: Path) -> dict[str, Any]:
+    try:
+        return dict(load_file(file))
+    except SafetensorError as error:
+        raise ValueError(f"{str(file)!r} cannot be read as safetensors: {error}") from None
+
+
+def _load_pickle(file: Path) -> dict[str, Any]:
+    """`torch.load(weights_only=True)`; DiT's and SiT's checkpoints hold their command line, an inert Namespace."""
+    try:
+        with torch.serialization.safe_globals([Namespace]):
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        why = str(error).split("\n")[0]
+        raise ValueError(f"{str(file)!r} holds more than weights, and code is never run from a file: {why}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError):  # each a way in which torch meets foreign bytes
+        raise ValueError(f"{str(file)!r} is no file that torch.save wrote, or a damaged one") from None
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{str(file)!r} holds a {type(loaded).__name__}; expected tensors by name")
+    return loaded
+
+
+def _chosen(loaded: Mapping[str, Any], kind: Kind | None, file: Path) -> tuple[Mapping[str, Any], Kind | None]:
+    sets: list[Kind] = [name for name in ("ema", "model") if isinstance(loaded.get(name), Mapping)]
+    if kind is not None and kind not in sets:
+        raise ValueError(f"{str(file)!r} has no set of weights {kind!r}; it has {' and '.join(sets) or 'one set only'}")
+    if not sets:
+        return loaded, None
+    taken = kind or sets[0]
+    return loaded[taken], taken
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes that DistributedDataParallel and torch.compile put before every name."""
+    for prefix in ("module.", "_orig_mod."):
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -> DataSpec:
+    """The data that the weights are for: channels and classes from their shapes, height and width from `pos_embed`.
+
+    `size` (side, or height and width) is for weights that do not tell: U-DiT's, and diffusers' without their config.
+    Raises ValueError where neither tells, or where `size` is not one or two numbers.
+    """
+    tensors = weights.tensors
+    patches = _required("x_embedder.proj.weight", tensors, weights.file)
+    tables = [
+        tensors[name] for name in sorted(tensors) if re.fullmatch(r"y_embedder\w*\.embedding_table\.weight", name)
+    ]
+    num_classes = len(tables[0]) - (config.class_dropout_prob > 0) if tables else 0
+    if len(size) > 2:
+        raise ValueError(f"size is {' '.join(map(str, size))}; expected one side, or height and width")
+    if not size and "sample_size" in weights.settings:
+        size = (int(weights.settings["sample_size"]),)
+    if size:
+        height, width = size[0], size[-1]
+    elif isinstance(config, TransformerConfig) and "pos_embed" in tensors:
+        height, width = (side * config.patch_size for side in _grid_of_table(tensors["pos_embed"]))
+    else:
+        raise ValueError(
+            f"{str(weights.file)!r} does not tell the size of its data; expected --size (published: 32, 64)"
+        )
+    return DataSpec(patches.shape[1], height, width, num_classes)
+
+
+def _required(name: str, tensors: Mapping[str, Tensor], file: Path) -> Tensor:
+    if name not in tensors or tensors[name].ndim < 2:
+        raise ValueError(f"{str(file)!r} holds no network of ours: it has no {name!r}{nearest(name, tensors)}")
+    return tensors[name]
+
+
+def _grid_of_table(table: Tensor) -> tuple[int, int]:
+    """Rows and columns of the grid whose sin-cos table this is (up to the rounding of years of averaging)."""
+    num_tokens, dim = table.shape[-2:]
+    for rows in range(1, num_tokens + 1):
+        if num_tokens % rows == 0 and dim % 4 == 0:
+            grid = rows, num_tokens // rows
+            if torch.allclose(table.float().reshape(1, num_tokens, dim), sincos_table(*grid, dim), rtol=0, atol=1e-2):
+                return grid
+    raise ValueError(f"pos_embed of shape {tuple(table.shape)} is the sin-cos table of no grid; expected --size")
+
+
+def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> DiT | UDiT:
+    """The network of `config` holding these weights, in float32.
+
+    Raises ValueError in one line: which registered network they do fit, or every name and shape that is wrong.
+    """
+    tensors, model = dict(weights.tensors), skeleton(config, spec)
+    if weights.layout == "diffusers" and isinstance(model, DiT):
+        check_settings(weights.settings, config, spec)
+        tensors.setdefault("pos_embed", sincos_table(*model.grid, model.config.hidden_size))
+    told = mismatches(model.state_dict(), tensors)
+    if told:
+        fitting = " or ".join(fitting_models(weights, tensors, spec))
+        what = f"holds the weights of {fitting}, not of the model asked for" if fitting else f"does not fit: {told}"
+        raise ValueError(f"{str(weights.file)!r} {what}")
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    return model
+
+
+def check_settings(settings: Mapping[str, Any], config: ModelConfig, spec: DataSpec) -> None:
+    """ValueError where diffusers' config.json describes another network than `config`, also where no shape would tell.
+
+    `norm_eps` may differ: diffusers' released DiT says 1e-5 for the MLP's norm, the network it was made from has 1e-6.
+    """
+    for name, expected in diffusers_config(config, spec).items():
+        if name not in ("norm_eps", "_class_name") and settings.get(name, expected) != expected:
+            raise ValueError(f"config.json says {name} {settings[name]!r}; expected {expected!r} as of the model")
+
+
+def fitting_models(weights: Weights, tensors: Mapping[str, Tensor], spec: DataSpec) -> list[str]:
+    """The registered networks with exactly these names and shapes, for `spec` where the weights do not tell theirs."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    fitting = []
+    for name, config in MODELS.items():
+        try:
+            told = spec_of(weights, config) if "pos_embed" in weights.tensors else spec
+            expected = skeleton(config, told).state_dict()
+        except ValueError:  # a size that this network does not take
+            continue
+        if shapes == {name: tensor.shape for name, tensor in expected.items()}:
+            fitting.append(name)
+    return fitting
