@@ -60,6 +60,23 @@ def test_zero_convolutions_of_both_controlnet_layouts_are_found():
     assert {p.groups for p in pieces(tensors)} == {(Group("ControlNet zero convolution"),)}
 
 
+def test_modules_are_found_under_the_names_of_diffusers():
+    names = {
+        "transformer_blocks.0.attn1.to_q.weight": "attention",
+        "transformer_blocks.0.attn1.to_out.0.weight": "attention",
+        "transformer_blocks.0.attn.add_q_proj.weight": "attention",
+        "transformer_blocks.0.attn.to_add_out.weight": "attention",
+        "transformer_blocks.0.ff.net.0.proj.weight": "MLP fc1",
+        "transformer_blocks.0.ff_context.net.2.weight": "MLP fc2",
+        "transformer_blocks.0.norm1.emb.timestep_embedder.linear_1.weight": "timestep embedder",
+        "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight": "label embedder",
+        "pos_embed.proj.weight": "patch embedder",
+        "proj_out_2.weight": "final head",
+    }
+    found = {piece.tensor: piece.groups[0].name for piece in pieces({name: torch.zeros(2, 2) for name in names})}
+    assert found == names
+
+
 def test_tables_of_a_shared_modulation_are_kept_apart_from_matrices():
     names = {group.name for piece in pieces(parameters_of("tiny-shared")) for group in piece.groups}
     assert {"gate", "gate bias", "gate table"} <= names

@@ -13,7 +13,7 @@ from adaln.conditioning import Order, Part, Role, Site, find_head, find_sites
 _ROLE_LETTERS = {Role.GATE: "a", Role.SCALE: "g", Role.SHIFT: "b"}
 _MODULES = {
     "W_att": re.compile(r".*\.\d+\.attn\d?\..*"),
-    "W_ffm": re.compile(r".*\.\d+\.(mlp\d?|ff)\..*"),
+    "W_ffm": re.compile(r".*\.\d+\.(mlp\d?|ff(_context)?)\..*"),
     "W_pat": re.compile(r"(x_embedder|pos_embed)\..*"),
     "timestep embedder": re.compile(r".*(t_embedder|timestep_embedder).*"),
     "label embedder": re.compile(r".*(y_embedder|class_embedder).*"),

@@ -32,9 +32,9 @@ class Piece:
 
 MODULES: Mapping[str, re.Pattern[str]] = {
     "final head": re.compile(r"final_layer\.(linear|out_proj)\.weight|proj_out_2\.weight"),
-    "attention": re.compile(r".*\.attn\d?\.(qkv|proj|to_(qkv|q|k|v|out)(\.0)?)\.weight"),
-    "MLP fc1": re.compile(r".*\.(mlp\d?\.(fc1|c_fc[12]|w12|project_in\.\d)|ff\.net\.0\.proj)\.weight"),
-    "MLP fc2": re.compile(r".*\.(mlp\d?\.(fc2|c_proj|w3|project_out\.\d)|ff\.net\.2)\.weight"),
+    "attention": re.compile(r".*\.attn\d?\.(qkv|proj|(to_|add_)(qkv|q|k|v|out|add_out)(_proj)?(\.0)?)\.weight"),
+    "MLP fc1": re.compile(r".*\.(mlp\d?\.(fc1|c_fc[12]|w12|project_in\.\d)|ff(_context)?\.net\.0\.proj)\.weight"),
+    "MLP fc2": re.compile(r".*\.(mlp\d?\.(fc2|c_proj|w3|project_out\.\d)|ff(_context)?\.net\.2)\.weight"),
     "patch embedder": re.compile(r"(x_embedder|pos_embed)\.proj\.weight"),
     "label embedder": re.compile(r"(.*\.)?(y_embedder(_\d)?|class_embedder)\.embedding_table\.weight"),
     "timestep embedder": re.compile(r"(.*\.)?(t_embedder(_\d)?\.mlp\.[02]|timestep_embedder\.linear_[12])\.weight"),
