@@ -19,8 +19,8 @@ from adaln.data.dataset import fingerprint
 from adaln.data.decoding import check_shape, decode_all, stop_at, stored_mode
 from adaln.data.sources import Source
 
-FORMAT = 1
-"""Part of every cache key: raise it when decoding changes a pixel."""
+FORMAT = 2
+"""Part of every cache key: raise it when decoding changes a pixel, or when what is kept changes."""
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 
