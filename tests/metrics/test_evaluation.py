@@ -1,6 +1,7 @@
 """One call from two sources to scores: what is recorded, what is refused, and when."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -249,6 +250,14 @@ def test_scores_of_two_extractors_are_not_comparable():
     assert [text.split(":")[0] for text in differences(scores(), other)] == ["extractor.name", "extractor.fingerprint"]
 
 
+def test_a_function_that_gives_no_features_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "bad_features.py").write_text("def flat(images):\n    return images.float().flatten()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    with pytest.raises(ValueError, match=r"gave \(1728,\), expected Features or a tensor \(9, F\)"):
+        statistics(pictures(9), load_extractor("bad_features:flat", cache=tmp_path))
+
+
 def test_extractors_are_found_by_name_and_misses_name_the_nearest(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"unknown feature extractor 'inceptoin' \(nearest: 'inception'\)"):
         load_extractor("inceptoin", cache=tmp_path)
@@ -256,10 +265,12 @@ def test_extractors_are_found_by_name_and_misses_name_the_nearest(tmp_path, monk
         load_extractor("dataset-classifier", cache=tmp_path)
     (tmp_path / "my_features.py").write_text("def means(images):\n    return images.float().mean(dim=(2, 3))\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    monkeypatch.setattr("sys.path", [*sys.path])
     extractor = load_extractor("my_features:means", cache=tmp_path)
     assert "fid" in evaluate(pictures(40), pictures(50), extractor).scores
     with pytest.raises(ValueError, match=r"no function 'mean' there \(nearest: 'means'\)"):
         load_extractor("my_features:mean", cache=tmp_path)
+    with pytest.raises(ValueError, match="no source to hash; give it an attribute `fingerprint`"):
+        load_extractor("math:sqrt", cache=tmp_path)
     with pytest.raises(ValueError, match="No module named 'no_such_module'"):
         load_extractor("no_such_module:f", cache=tmp_path)

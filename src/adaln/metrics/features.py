@@ -62,9 +62,16 @@ def function_extractor(target: str) -> Extractor:
     if not function_name:
         raise ValueError(f"features {target!r}: expected 'module:function'")
     function = _import(module_name, function_name)
-    source = inspect.getsource(sys.modules[function.__module__])
-    fingerprint = getattr(function, "fingerprint", hashlib.sha256(source.encode()).hexdigest())
+    fingerprint = getattr(function, "fingerprint", None) or _source_sha256(target, function)
     return Extractor(target, f"{target} features, not comparable with Inception FID", fingerprint, _wrapped(function))
+
+
+def _source_sha256(target: str, function: Callable[[Images], object]) -> str:
+    try:
+        source = inspect.getsource(sys.modules[function.__module__])
+    except (OSError, TypeError, KeyError) as error:
+        raise ValueError(f"features {target!r}: no source to hash; give it an attribute `fingerprint`") from error
+    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def _import(module_name: str, function_name: str) -> Callable[[Images], object]:
