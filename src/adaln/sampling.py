@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from adaln.files import write_atomically
 from adaln.processes import Guidance, SamplerConfig, count_updates, guided, solve, solver_name
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.types import Draw
+from adaln.types import Draw, Model
 
 Progress = Callable[[int], None]
 """Called with the number of solver updates times images done since the last call."""
@@ -39,11 +39,21 @@ class SampleConfig:
     """Solver and its settings."""
     guidance: Guidance = field(default_factory=Guidance)
     """Classifier-free guidance."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the network (autocast); weights, guidance and the solver's state stay float32."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
+
+
+class Weak(NamedTuple):
+    """Whose worse prediction guides: autoguidance by a smaller, or a less trained, run."""
+
+    run: Run
+    step: int | None = None
+    """Checkpoint; None: the newest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,9 +66,16 @@ class Samples:
     provenance: dict[str, Any]
 
 
-def sample(run: Run, config: SampleConfig, step: int | None = None, progress: Progress | None = None) -> Samples:
-    """Draw images from the averaged weights of a run's checkpoint (the newest by default)."""
-    model, step = run.averaged_model(step)
+def sample(
+    run: Run,
+    config: SampleConfig,
+    step: int | None = None,
+    progress: Progress | None = None,
+    weak: Weak | None = None,
+) -> Samples:
+    """Images from the averaged weights of a run's checkpoint (the newest by default), guided by `weak` if given."""
+    model, step = network(run, step, config.dtype)
+    worse, weak_step = (None, None) if weak is None else weak_network(run, config, weak)
     spec, process = run.spec, run.process
     labels = choose_labels(config, spec.num_classes)
     images = []
@@ -67,11 +84,38 @@ def sample(run: Run, config: SampleConfig, step: int | None = None, progress: Pr
         y = torch.from_numpy(labels[start : indices.stop]).to(run.device) if spec.num_classes else None
         draw = seeded_draw(config.seed, indices, (spec.channels, spec.height, spec.width), run.device)
         x = draw()
-        for x in solve(process, guided(model, y, run.null_label, config.guidance), x, draw, config.sampler):  # noqa: B007, B020
+        denoiser = guided(model, y, run.null_label, config.guidance, weak=worse)
+        for x in solve(process, denoiser, x, draw, config.sampler):  # noqa: B007, B020
             if progress:
                 progress(len(indices))
         images.append(to_uint8(x).permute(0, 2, 3, 1).cpu().numpy())
-    return Samples(np.concatenate(images), labels, provenance(run, config, step))
+    guide = None if weak is None else {"run": weak.run.path.name, "step": weak_step}
+    return Samples(np.concatenate(images), labels, {**provenance(run, config, step), "weak": guide})
+
+
+def network(run: Run, step: int | None, dtype: str) -> tuple[Model, int]:
+    """The averaged network of a checkpoint, computing in `dtype` and answering in its input's, and its step."""
+    model, step = run.averaged_model(step)
+
+    def rounded(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            output: Tensor = model(x, t, y)
+        return output.to(x.dtype)
+
+    return (rounded if dtype == "bfloat16" else model), step
+
+
+def weak_network(run: Run, config: SampleConfig, weak: Weak) -> tuple[Model, int]:
+    """The network that guides `run`; `ValueError` where it would have no effect or predicts something else."""
+    if config.guidance.scale == 1:
+        raise ValueError("a weak run has no effect at guidance.scale 1; expected another scale, e.g. 2")
+    for what, theirs, ours in (
+        ("data", weak.run.spec, run.spec),
+        ("process", weak.run.config.process, run.config.process),
+    ):
+        if theirs != ours:
+            raise ValueError(f"weak run {str(weak.run.path)!r} has {what} {theirs}; expected that of the run, {ours}")
+    return network(weak.run, weak.step, config.dtype)
 
 
 def num_updates(run: Run, config: SampleConfig) -> int | None:

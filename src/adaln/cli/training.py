@@ -16,7 +16,7 @@ from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.report import ImageGrid, picture
 from adaln.runs import Run, read_records
-from adaln.sampling import SampleConfig, Samples, num_updates, sample, save_samples
+from adaln.sampling import SampleConfig, Samples, Weak, num_updates, sample, save_samples
 from adaln.training import train
 
 
@@ -72,6 +72,8 @@ class SampleOptions:
     config: Flat[SampleConfig] = field(default_factory=SampleConfig)
     step: int | None = None
     """Checkpoint to sample from; default: the newest."""
+    weak: str | None = None
+    """RUN or RUN:STEP whose prediction takes the place of the null class in guidance (autoguidance)."""
     out: Path | None = None
     """The .npz to write; default: samples/STEP-SEED.npz in the run. A grid (.png) and a record (.json) go beside it."""
     device: str = "auto"
@@ -86,7 +88,7 @@ def sample_verb(words: list[str]) -> Answer:
     options = parse(SampleOptions, "sample RUN", words)
     run = Run.open(path, find_device(options.device))
     with progress(f"sample {run.path.name}", num_updates(run, options.config), "image updates") as advance:
-        samples = sample(run, options.config, options.step, advance)
+        samples = sample(run, options.config, options.step, advance, weak_run(options.weak, run.device))
     out = options.out or run.path / "samples" / f"{samples.provenance['step']:09d}-seed{options.config.seed}.npz"
     if out.suffix != ".npz":
         raise ValueError(f"out is {str(out)!r}; expected a name that ends in .npz")
@@ -97,6 +99,14 @@ def sample_verb(words: list[str]) -> Answer:
         {"samples": str(out), "grid": str(grid), **samples.provenance},
         [f"wrote {len(samples.images)} images to {out}, the first of them as a grid to {grid}"],
     )
+
+
+def weak_run(spec: str | None, device: torch.device) -> Weak | None:
+    """The run and step that RUN or RUN:STEP means."""
+    if spec is None:
+        return None
+    path, _, step = spec.rpartition(":")
+    return Weak(Run.open(path, device), int(step)) if path and step.isdecimal() else Weak(Run.open(spec, device))
 
 
 def sample_grid(samples: Samples, title: str, most: int = 64) -> ImageGrid:
