@@ -243,6 +243,12 @@ def test_a_link_to_a_class_folder_is_followed(tmp_path):
     assert len(load_from(tmp_path / "set", tmp_path)) == 6
 
 
+def test_a_link_that_leads_back_does_not_loop(tmp_path):
+    path = write_folder(tmp_path / "set", two_classes())
+    (path / "cat/again").symlink_to(path)
+    assert len(load_from(path, tmp_path)) == 6
+
+
 def test_size_crops_pictures_of_different_shapes_to_one(tmp_path):
     files = {"a/0.png": png(pixels(0, 31, 47)), "b/1.png": png(pixels(1, 9, 8))}
     found = load_from(write_folder(tmp_path / "set", files), tmp_path, size=10)

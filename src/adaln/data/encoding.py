@@ -61,7 +61,8 @@ def encode(
 ) -> Index | None:
     """Encode this rank's part of the pictures into `out`; the index if the set is complete, else None.
 
-    Without autoencoder the shards hold the cropped pictures in bytes. `flips`: moments of the mirror images too.
+    Without autoencoder the shards hold the cropped pictures in bytes. `flips`: moments of the mirror images too. Of the
+    config, `path`, `size` and `on_bad_image` count; `flip` and `conditional` are chosen anew when the set is loaded.
     `progress(done, total)` counts this rank's pictures. Raises ValueError if another encoder is writing to `out` or
     what lies there was begun with other settings.
     """

@@ -24,29 +24,33 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def is_hidden(name: str) -> bool:
-    """Dot files and the resource forks that macOS packs into its zips."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+    """Dot files and the resource forks that macOS packs into its zips, at any depth."""
+    return name.startswith((".", "__MACOSX")) or "/." in name or "/__MACOSX" in name
 
 
 def list_folder(root: Path) -> Listing:
     """Files and folders beneath `root`; folders that are links count at the top only, so that a link cannot loop."""
     stamps: dict[str, tuple[int, int]] = {}
-    folders = {entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name)}
-    for top in ("", *folders):
-        for here, below, files in os.walk(root / top):
-            inside = Path(here).relative_to(root)
-            below[:] = [] if top == "" else [name for name in below if not is_hidden(name)]
-            for name in files:
-                if not is_hidden(name):
-                    stamps[(inside / name).as_posix()] = file_stamp(Path(here, name))
-            folders.update((inside / name).as_posix() for name in below)
+    folders: set[str] = set()
+    to_visit = [("", str(root))]
+    while to_visit:
+        inside, here = to_visit.pop()
+        for entry in os.scandir(here):
+            name = inside + entry.name
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=inside == ""):
+                folders.add(name)
+                to_visit.append((name + "/", entry.path))
+            else:
+                stamps[name] = file_stamp(entry)
     return Listing(stamps, folders)
 
 
-def file_stamp(path: Path) -> tuple[int, int]:
+def file_stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
     """Size and modification time; (0, 0) for a dangling link, which then fails to decode like any bad picture."""
     try:
-        status = path.stat()
+        status = entry.stat()
     except FileNotFoundError:
         return (0, 0)
     return (status.st_size, status.st_mtime_ns)
