@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
@@ -71,14 +72,15 @@ def take_word(words: Sequence[str], what: str) -> tuple[str, list[str]]:
     return words[0], list(words[1:])
 
 
-def _one_line(box: str, verb: str) -> str:
-    """The message inside the box that tyro draws, with the nearest flag it suggests."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    inner = [re.sub(r"^[│|]\s?|\s*[│|]$", "", line).strip() for line in plain.splitlines() if line[:1] in "│|"]
-    message = " ".join(inner[: next((i for i, line in enumerate(inner) if line.startswith("──")), len(inner))])
-    suggestion = re.search(r"Perhaps you meant:\s+(--[\w.-]+)", " ".join(inner))
-    nearest = f" (nearest: '{suggestion[1]}')" if suggestion else ""
-    return f"{message}{nearest}; see adaln {verb} --help"
+def _one_line(panel: str, verb: str) -> str:
+    """The message of the panel that tyro draws (with or without a frame), and the nearest flag that it suggests."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", panel)
+    lines = [re.sub(r"^-{3,}$", "", line.strip(" │╭╮╰╯─")) for line in plain.splitlines()[1:]]  # line 0 is a title
+    first = next((i for i, line in enumerate(lines) if line), 0)  # a rule is now empty
+    body = list(itertools.takewhile(bool, lines[first:]))
+    suggestion = re.search(r"Perhaps you meant:\s+(--)?([\w.-]+)", " ".join(lines))
+    nearest = f" (nearest: '--{suggestion[2]}')" if suggestion else ""
+    return f"{' '.join(body)}{nearest}; see adaln {verb} --help"
 
 
 def wants_help(words: Sequence[str]) -> bool:

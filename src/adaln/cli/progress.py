@@ -16,7 +16,7 @@ LINE_EVERY_SECONDS = 15.0
 class Advance(Protocol):
     """Tells a bar what was just finished, and what there is in all once that is known."""
 
-    def __call__(self, count: float, total: float | None = None) -> None: ...
+    def __call__(self, count: int, total: int | None = None) -> None: ...
 
 
 class _Rate(ProgressColumn):
@@ -25,17 +25,17 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress(description: str, total: float | None, unit: str, done: float = 0) -> Iterator[Advance]:
+def progress(description: str, total: int | None, unit: str, done: int = 0) -> Iterator[Advance]:
     """A bar for `total` units, `done` of them before; call what it yields with the number of units just finished."""
     if not sys.stderr.isatty():
         yield _Lines(description, total, unit, done)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(description, total=total, completed=int(done), unit=unit)
+        task = bars.add_task(description, total=total, completed=done, unit=unit)
 
-        def advance(count: float, total: float | None = None) -> None:
-            bars.update(task, advance=int(count), total=total)
+        def advance(count: int, total: int | None = None) -> None:
+            bars.update(task, advance=count, total=total)
 
         yield advance
 
@@ -59,12 +59,12 @@ def told() -> Iterator[Callable[[str, int, int], None]]:
 class _Lines:
     """Lines for a log file: done, rate, time left."""
 
-    def __init__(self, description: str, total: float | None, unit: str, done: float) -> None:
+    def __init__(self, description: str, total: int | None, unit: str, done: int) -> None:
         self.description, self.total, self.unit = description, total, unit
-        self.before, self.finished = done, 0.0
+        self.before, self.finished = done, 0
         self.start = self.last = time.monotonic()
 
-    def __call__(self, count: float, total: float | None = None) -> None:
+    def __call__(self, count: int, total: int | None = None) -> None:
         self.finished += count
         self.total = total or self.total
         now = time.monotonic()

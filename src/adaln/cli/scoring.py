@@ -54,6 +54,8 @@ def evaluate_verb(words: list[str]) -> Answer:
     samples, words = take_word(words, "samples (.npz, folder, zip or run)")
     options = parse(EvaluateOptions, "evaluate SAMPLES", words)
     source = newest_samples(Path(samples)) if (Path(samples) / "config.json").exists() else Path(samples)
+    if not source.exists():
+        raise ValueError(f"samples {str(source)!r} do not exist")
     dataset = _labelled(options.reference)
     images = None if dataset is None else np.asarray(dataset.images)
     labelled = None if images is None or dataset is None else LabelledImages(images, dataset.labels)

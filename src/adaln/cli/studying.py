@@ -36,10 +36,10 @@ def study_verb(words: list[str]) -> Answer:
     seeds = options.seeds or study.seeds
     if seeds < 2 or options.jobs < 1:
         raise ValueError(f"seeds is {seeds} and jobs {options.jobs}; expected at least 2 seeds and 1 job")
-    start, before = time.monotonic(), 0.0
+    start, before = time.monotonic(), 0
     with progress(f"study {name}", None, "images") as advance:
 
-        def tell(done: float, total: float, what: str) -> None:
+        def tell(done: int, total: int, what: str) -> None:
             nonlocal before
             advance(done - before, total)
             before = done

@@ -33,7 +33,7 @@ from adaln.studies.plan import Job, Outcome, Result, Study, study_folder
 from adaln.studies.scorefiles import samples_file, scores_file, write_scores
 from adaln.training import Stopped, train
 
-Progress = Callable[[float, float, str], None]
+Progress = Callable[[int, int, str], None]
 """Called with (work done, work in all, what is being done); the unit is one image through the network."""
 BACKWARD = 3
 """A training step costs about three forward passes."""
@@ -60,14 +60,14 @@ def run_study(
 def execute(jobs: Sequence[Job], root: Path, num_processes: int, progress: Progress) -> None:
     """Perform all jobs; blocks until they are done."""
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    done, stop = context.Value("d", 0.0), context.Event()
+    done, stop = context.Value("q", 0), context.Event()
     total = sum(work(job) for job in jobs)
     pool = ProcessPoolExecutor(
         min(num_processes, len(jobs)), context, initializer=_start_worker, initargs=(done, stop, os.getpid())
     )
     try:
         with _terminated_as_interrupted():
-            progress(0.0, total, "preparing")
+            progress(0, total, "preparing")
             _watch([pool.submit(reference, job.config.data) for job in jobs[:1]], done, total, "classifier", progress)
             futures = {pool.submit(perform, job, root): job for job in jobs}
             _watch(list(futures), done, total, "runs", progress)
@@ -82,11 +82,11 @@ def execute(jobs: Sequence[Job], root: Path, num_processes: int, progress: Progr
         raise ValueError(f"{len(failed)} of {len(jobs)} jobs failed, the others are kept: {'; '.join(failed)}")
 
 
-def work(job: Job) -> float:
+def work(job: Job) -> int:
     """Cost of a job in images through the network."""
     config = job.config
     updates = count_updates(Run(Path(), config).process, job.sample.sampler) or 0
-    return float(BACKWARD * config.steps * config.batch_size + len(job.score_at) * job.sample.num_images * updates)
+    return BACKWARD * config.steps * config.batch_size + len(job.score_at) * job.sample.num_images * updates
 
 
 def perform(job: Job, root: Path) -> None:
@@ -123,19 +123,19 @@ def reference(data: DataConfig) -> tuple[Extractor, Statistics]:
     return extractor, statistics(images.transpose(0, 2, 3, 1), extractor)
 
 
-_done: "Synchronized[float]"
+_done: "Synchronized[int]"
 _stop: "multiprocessing.synchronize.Event"
 _parent: int
 
 
-def _start_worker(done: "Synchronized[float]", stop: "multiprocessing.synchronize.Event", parent: int) -> None:
+def _start_worker(done: "Synchronized[int]", stop: "multiprocessing.synchronize.Event", parent: int) -> None:
     """In each worker: one thread, so that results do not depend on how many workers there are."""
     global _done, _stop, _parent
     _done, _stop, _parent = done, stop, parent
     torch.set_num_threads(1)
 
 
-def _advance(images: float) -> None:
+def _advance(images: int) -> None:
     with _done.get_lock():
         _done.value += images
 
@@ -147,7 +147,7 @@ def _obey(step: int, model: nn.Module) -> None:
 
 
 def _watch(
-    futures: "Sequence[Future[Any]]", done: "Synchronized[float]", total: float, what: str, progress: Progress
+    futures: "Sequence[Future[Any]]", done: "Synchronized[int]", total: int, what: str, progress: Progress
 ) -> None:
     """Show progress until all are done; a failure is left in its future for the caller."""
     pending = set(futures)

@@ -12,7 +12,6 @@ from adaln.studies.plan import Job, Study
 
 SCHEME_NAMES = ("adaln", "adaln-step1", "adaln-mix", "adaln-zero", "adaln-gaussian")
 STEPS = 1_000
-BATCH_SIZE = 32
 SCORE_AT = (250, 500, 1_000)
 SAMPLE = SampleConfig(num_images=1_000, batch_size=250, sampler=SamplerConfig(solver="ddim", steps=20, clip=True))
 
@@ -27,7 +26,6 @@ def jobs(seeds: Sequence[int]) -> list[Job]:
                 scheme=SCHEMES[name],
                 seed=seed,
                 steps=STEPS,
-                batch_size=BATCH_SIZE,
                 checkpoint_every=250,
                 keep_checkpoints=0,
             ),

@@ -1,0 +1,200 @@
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaln.cli import main
+from adaln.conditioning import SCHEMES
+from adaln.config import PRESETS
+from adaln.models import MODELS
+
+SMALL = [
+    *("--model.hidden-size", "16", "--model.depth", "2", "--model.num-heads", "2", "--batch-size", "8"),
+    *("--steps", "4", "--log-every", "2", "--device", "cpu"),
+]
+
+
+def run(capsys, *words):
+    """Standard output of a command that succeeds."""
+    main([str(word) for word in words])
+    return capsys.readouterr().out
+
+
+def fails(capsys, *words):
+    """The one line on standard error of a command that exits with 2."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("adaln: error: "), captured.err
+    return lines[0]
+
+
+@pytest.fixture
+def trained_path(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Path(json.loads(run(capsys, "train", "digits", *SMALL, "--json"))["run"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "known"), [("schemes", list(SCHEMES)), ("presets", list(PRESETS)), ("models", ["DiT-XL/2", "U-DiT-L"])]
+)
+def test_catalogues_list_their_registry_for_people_and_machines(capsys, monkeypatch, verb, known):
+    monkeypatch.setattr("adaln.cli.catalogue.MODELS", {name: MODELS[name] for name in ("DiT-XL/2", "U-DiT-L")})
+    text = run(capsys, verb)
+    data = json.dumps(json.loads(run(capsys, verb, "--json")))
+    assert all(name in text and name in data for name in known)
+
+
+def test_from_training_to_a_comparison(capsys, trained_path):
+    other = json.loads(run(capsys, "train", "digits", *SMALL, "--scheme", "adaln-gaussian:2e-3", "--json"))["run"]
+    for path in (trained_path, other):
+        drawn = json.loads(
+            run(
+                capsys,
+                "sample",
+                path,
+                "--num-images",
+                "30",
+                "--sampler.solver",
+                "ddim",
+                "--sampler.steps",
+                "3",
+                "--json",
+            )
+        )
+        with np.load(drawn["samples"]) as archive:
+            assert archive["arr_0"].shape == (30, 8, 8, 1)
+        with Image.open(drawn["grid"]) as grid:
+            assert min(grid.size) > 100
+        scored = json.loads(run(capsys, "evaluate", drawn["samples"], "--reference", "digits", "--json"))
+        assert scored["scores"]["fid"]["value"] > 0
+        assert "not comparable with Inception FID" in scored["scores"]["fid"]["label"]
+    text = run(capsys, "compare", trained_path, other)
+    assert "scheme.name: adaln-zero -> adaln-gaussian:0.002" in text
+    data = json.loads(run(capsys, "compare", trained_path, other, "--json"))
+    assert [row["scheme"] for row in data["runs"]] == ["adaln-zero", "adaln-gaussian:0.002,0.002,0.002"]
+    assert all(row["FID"] > 0 for row in data["runs"])
+    page = Path(json.loads(run(capsys, "report", trained_path, "--json"))["report"])
+    assert "Gate, scale and shift over training" in page.read_text()
+
+
+def test_training_again_goes_on_where_it_was(capsys, trained_path):
+    before = (trained_path / "metrics.jsonl").read_bytes()
+    run(capsys, "train", "digits", *SMALL)
+    assert (trained_path / "metrics.jsonl").read_bytes() == before
+    run(
+        capsys,
+        "train",
+        "digits",
+        *SMALL[:-6],
+        "--steps",
+        "6",
+        "--log-every",
+        "2",
+        "--device",
+        "cpu",
+        "--out",
+        trained_path,
+    )
+    assert len((trained_path / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_every_field_of_the_config_is_a_flag_with_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "digits", "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for flag in ("--scheme", "--seed", "--optim.lr", "--data.path", "--model.depth", "--process.schedule", "--out"):
+        assert flag in text
+    assert "Learning rate" in text and "Number of blocks" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "unknown command 'trian' (nearest: 'train')"),
+        (["train"], "help"),
+        (["train", "digit"], "unknown preset 'digit' (nearest: 'digits')"),
+        (["train", "digits", "--scheme", "adaln-zro"], "nearest: 'adaln-zero'"),
+        (["train", "digits", "--model", "DiT-XL2"], "unknown model 'DiT-XL2' (nearest: 'DiT-XL/2')"),
+        (["train", "digits", "--process", "dppm"], "nearest: 'ddpm'"),
+        (["train", "digits", "--stpes", "3"], "nearest: '--steps'"),
+        (["train", "digits", "--steps", "many"], "--steps"),
+        (["train", "digits", "--optim.lr", "-1"], "expected a number > 0"),
+        (["train", "digits", "--model.patch-size", "3"], "patch"),
+        (["train", "digits", "--process", "linear-velocity"], "output(s) per channel"),
+        (["train", "digits", "--scheme", "adaln-gaussian-blockwise"], "28 blocks one by one, the model has 4"),
+        (["train", "digits", "--data.path", "nowhere"], "nowhere"),
+        (["train", "digits", "--device", "tpu"], "device 'tpu' is not here"),
+        (["sample", "nowhere"], "is not a run"),
+        (["sample"], "expected a run"),
+        (["evaluate", "nowhere.npz", "--reference", "digits"], "nowhere.npz"),
+        (["evaluate", "x.npz"], "--reference"),
+        (["compare", "nowhere"], "expected two runs or more"),
+        (["study", "quickstrt"], "unknown study 'quickstrt' (nearest: 'quickstart')"),
+        (["study", "quickstart", "--seeds", "1"], "at least 2 seeds"),
+        (["report", "nowhere"], "is not a run"),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_half_written(capsys, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    if words == ["train"]:  # asks what there is
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 0
+        return
+    assert said in fails(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_cannot_be_decoded_stop_or_are_skipped(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile("set.zip", "w") as archive:
+        for label in ("a", "b"):
+            for i in range(4):
+                file = tmp_path / "one.png"
+                Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file)
+                archive.write(file, f"{label}/{i}.png")
+        archive.writestr("a/broken.png", b"")
+    words = ["train", "digits", *SMALL, "--data.path", "set.zip", "--model.patch-size", "2"]
+    assert "a/broken.png" in fails(capsys, *words)
+    assert not Path("runs").exists()
+    path = Path(json.loads(run(capsys, *words, "--data.on-bad-image", "skip", "--json"))["run"])
+    data = json.loads((path / "manifest.json").read_text())["data"]
+    assert data["num_images"] == 8 and len(data["skipped"]) == 1 and "a/broken.png" in data["skipped"][0]
+    assert data["spec"] == {"channels": 3, "height": 8, "width": 8, "num_classes": 2}
+
+
+def test_an_empty_class_folder_is_named(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for label in ("a", "b"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "set" / "a" / "x.png")
+    assert "b" in fails(capsys, "train", "digits", *SMALL, "--data.path", "set")
+
+
+def test_a_foreign_checkpoint_is_one_line(capsys, trained_path):
+    for file in (trained_path / "checkpoints" / "000000004").iterdir():
+        file.write_bytes(b"\x80\x04\x95 not safetensors")
+    assert "no complete checkpoint" in fails(capsys, "sample", trained_path)
+
+
+def test_resume_with_a_changed_config_names_the_fields(capsys, trained_path):
+    line = fails(capsys, "train", "digits", *SMALL, "--seed", "5", "--out", trained_path)
+    assert "seed: 0 -> 5" in line
+
+
+def test_the_installed_command_starts_quickly_and_knows_its_version():
+    shown = subprocess.run(
+        [Path(sys.executable).with_name("adaln"), "--version"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip().count(".") == 2

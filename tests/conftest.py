@@ -1,0 +1,49 @@
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ["COLUMNS"] = "200"  # tables of the command line are not folded
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bits depend on the number of threads; caches of the user are neither read nor written."""
+    torch.set_num_threads(1)
+    cache = tmp_path_factory.getbasetemp().parent / "adaln-cache"  # shared by the workers of one test run
+    monkeypatch.setenv("ADALN_CACHE", str(cache))
+
+
+@pytest.fixture
+def small_config():
+    """A run of seconds: two narrow blocks on digits."""
+    from adaln.config import digits
+    from adaln.models import DiTConfig
+
+    def make(**changes):
+        config = replace(
+            digits(),
+            name="small",
+            model=DiTConfig(16, 2, 2, 2),
+            batch_size=8,
+            steps=10,
+            log_every=2,
+            checkpoint_every=5,
+            keep_checkpoints=0,
+        )
+        return replace(config, **changes)
+
+    return make
+
+
+@pytest.fixture
+def trained(small_config, tmp_path: Path):
+    """A finished small run."""
+    from adaln.runs import Run
+    from adaln.training import train
+
+    run = Run.create(small_config(), tmp_path / "runs")
+    train(run)
+    return run

@@ -1,0 +1,179 @@
+import errno
+import json
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaln.conditioning import SCHEMES
+from adaln.config import OptimConfig, config_hash
+from adaln.files import atomic_folder, write_atomically
+from adaln.processes import PROCESSES
+from adaln.runs import Run, load_tensors, read_records, save_tensors
+from adaln.training import train
+
+
+def test_a_run_is_found_by_name_and_hash(small_config, tmp_path):
+    config = small_config()
+    run = Run.create(config, tmp_path)
+    assert run.path == tmp_path / f"small-{config_hash(config)}"
+    assert Run.open(run.path).config == config
+
+
+def test_the_manifest_holds_what_a_number_depends_on(trained):
+    manifest = trained.manifest
+    session = manifest["sessions"][0]
+    assert {"adaln", "commit", "python", "torch", "numpy", "device", "num_threads", "dtype"} <= session.keys()
+    assert manifest["data"]["fingerprint"] == trained.dataset.fingerprint
+    assert manifest["data"]["spec"] == {"channels": 1, "height": 8, "width": 8, "num_classes": 10}
+    assert manifest["parameters"]["trained"] == sum(p.numel() for p in trained.new_model().parameters())
+
+
+def test_resume_with_another_config_names_the_fields(trained, small_config, tmp_path):
+    changed = small_config(optim=OptimConfig(lr=0.5), scheme=SCHEMES["adaln-mix"])
+    with pytest.raises(ValueError, match=r"another config: .*optim\.lr: 0\.004 -> 0\.5; .*scheme\.name"):
+        Run.create(changed, out=trained.path)
+    assert Run.open(trained.path).config == trained.config
+
+
+def test_a_run_may_be_made_longer_but_not_shorter(trained, small_config):
+    longer = Run.create(small_config(steps=12), out=trained.path)
+    train(longer)
+    assert longer.steps_saved() == [5, 10, 12]
+    with pytest.raises(ValueError, match="steps: 12 -> 3"):
+        Run.create(small_config(steps=3), out=trained.path)
+
+
+def test_changed_data_is_refused(trained):
+    manifest = trained.manifest
+    manifest["data"]["fingerprint"] = "0" * 64
+    write_atomically(trained.path / "manifest.json", json.dumps(manifest))
+    with pytest.raises(ValueError, match="began with data 000000000000"):
+        Run.open(trained.path).resume_or_start()
+
+
+def test_the_newest_complete_checkpoint_wins(trained):
+    cut = trained.folder(10) / "ema.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-7])
+    assert trained.steps_saved() == [5]
+    assert trained.resume_or_start().step == 5
+    train(trained)  # writes the broken one again
+    assert trained.steps_saved() == [5, 10]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x80\x04pickle", b"\xff" * 64, b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])
+def test_a_truncated_or_foreign_checkpoint_is_one_line(tmp_path, damage):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(damage)
+    with pytest.raises(ValueError, match="not a complete safetensors file") as error:
+        load_tensors(file)
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_another_network_lists_what_does_not_fit(trained, small_config, tmp_path):
+    wider = Run.create(small_config(model=replace(trained.config.model, hidden_size=32)), tmp_path / "wider")
+    train(wider)
+    for file in wider.folder(10).iterdir():
+        (trained.folder(10) / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match=r"does not fit the model: \d+ of another shape: blocks"):
+        trained.averaged_model()
+
+
+def test_only_the_newest_checkpoints_are_kept(small_config, tmp_path):
+    run = Run.create(small_config(checkpoint_every=2, keep_checkpoints=2), tmp_path)
+    train(run)
+    assert run.steps_saved() == [8, 10]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path):
+    target = tmp_path / "checkpoints" / "000000005"
+    with pytest.raises(RuntimeError), atomic_folder(target) as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_full_disk_while_saving_leaves_the_last_checkpoint(small_config, tmp_path):
+    """The limit on file sizes stands in for a full disk: both make the write fail half-way."""
+    run = Run.create(small_config(), tmp_path)
+    largest = 64 * 1024
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(step, model):
+        if step == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 64, old[1]))
+
+    try:
+        with pytest.raises(OSError, match="cannot write"):
+            train(run, [fill])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert run.steps_saved() == [5]
+    assert [p.name for p in (run.path / "checkpoints").iterdir()] == ["000000005"]
+    train(run)
+    assert run.is_finished()
+
+
+def test_disk_errors_keep_their_meaning(tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    def full(*args):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("adaln.runs.checkpoints.save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)})
+    assert error.value.errno in (None, errno.ENOSPC)
+
+
+def test_a_folder_that_is_no_run_names_the_nearest(trained):
+    name = trained.path.name
+    with pytest.raises(ValueError, match=rf"is not a run \(no config\.json\) \(nearest: '.*{name}'\)"):
+        Run.open(trained.path.parent / name[:-1])
+
+
+def test_a_damaged_config_is_one_line(trained):
+    (trained.path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is not the config of a run"):
+        Run.open(trained.path)
+
+
+def test_two_processes_cannot_train_one_run(trained):
+    with trained.exclusive(), pytest.raises(ValueError, match="being trained by another process"):  # noqa: SIM117
+        with Run.open(trained.path).exclusive(patience_seconds=0.0):
+            pass
+
+
+def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(small_config, tmp_path):
+    cases = (
+        small_config(process=PROCESSES["linear-velocity"]),
+        small_config(model=replace(small_config().model, patch_size=3)),
+        small_config(scheme=SCHEMES["adaln-gaussian-blockwise"]),
+    )
+    for config in cases:
+        with pytest.raises(ValueError) as error:
+            Run.create(config, tmp_path / "runs")
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert read_records(file) == [{"step": 1}, {"step": 2}]
+    assert read_records(Path("nowhere.jsonl")) == []
+
+
+def test_sampling_needs_no_data(trained, monkeypatch):
+    monkeypatch.setattr("adaln.runs.directory.load", lambda config: pytest.fail("data was loaded"))
+    run = Run.open(trained.path)
+    model, step = run.averaged_model()
+    assert step == 10
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_an_unsaved_step_lists_what_there_is(trained):
+    with pytest.raises(ValueError, match=r"no complete checkpoint at step 7; it has: \[5, 10\]"):
+        trained.averaged_model(7)

@@ -1,0 +1,64 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from adaln.conditioning import SCHEMES
+from adaln.config import PRESETS, canonical_json, config_hash, differing_fields, digits, from_dict, to_dict
+from adaln.models import MODELS
+from adaln.processes import PROCESSES
+
+
+@pytest.mark.parametrize("model", ["tiny", "U-DiT-tiny", "DiT-LLaMA-tiny", "SiT-tiny"])
+@pytest.mark.parametrize("process", ["ddpm", "linear-velocity"])
+def test_configs_round_trip_through_json(model, process):
+    config = replace(digits(), model=MODELS[model], process=PROCESSES[process], scheme=SCHEMES["adaln-mix"])
+    assert from_dict(json.loads(canonical_json(to_dict(config)))) == config
+
+
+def test_the_hash_follows_content_not_the_name():
+    config = digits()
+    assert config_hash(config) == config_hash(replace(config, name="other"))
+    assert config_hash(config) != config_hash(replace(config, seed=1))
+    renamed = replace(config, scheme=replace(config.scheme, gate=SCHEMES["adaln-gaussian"].gate))
+    assert config_hash(config) != config_hash(renamed)
+
+
+def test_differences_name_the_leaf_and_both_values():
+    config = digits()
+    changed = replace(config, optim=replace(config.optim, lr=0.5), scheme=SCHEMES["adaln-mix"])
+    assert differing_fields(config, changed) == ["optim.lr: 0.004 -> 0.5", "scheme.name: adaln-zero -> adaln-mix"]
+    assert differing_fields(config, config) == []
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_are_valid_and_round_trip(name):
+    config = PRESETS[name]()
+    assert from_dict(to_dict(config)) == config
+    assert config.model.outputs_per_channel == config.process.outputs_per_channel
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("optim", "lrr"), 1, r"unknown field 'lrr' of OptimConfig \(nearest: 'lr'\)"),
+        (("model", "kind"), "DiTConfg", r"unknown model kind 'DiTConfg' \(nearest: 'DiTConfig'\)"),
+        (("optim", "lr"), -1.0, "expected a number > 0"),
+        (("steps",), 0, "expected an integer >= 1"),
+    ],
+)
+def test_a_wrong_field_is_named(path, value, said):
+    row = to_dict(digits())
+    inner = row
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(ValueError, match=said):
+        from_dict(row)
+
+
+def test_published_protocol_is_the_default_of_the_optimiser():
+    from adaln.config import OptimConfig
+
+    optim = OptimConfig()
+    assert (optim.lr, optim.betas, optim.weight_decay, optim.ema_decay) == (1e-4, (0.9, 0.999), 0.0, 0.9999)
