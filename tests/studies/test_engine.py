@@ -46,7 +46,7 @@ def files(folder):
 
 def test_a_study_gives_table_page_and_the_same_bytes_again(tmp_path):
     told = []
-    folder, result = run_study(STUDY, tmp_path / "a", range(2), 2, lambda *state: told.append(state))
+    folder, _ = run_study(STUDY, tmp_path / "a", range(2), 2, lambda *state: told.append(state))
     assert told[-1][0] == told[-1][1] > 0
     data = json.loads((folder / "result.json").read_text())
     assert [row["scheme"] for row in data["rows"]] == ["adaln-mix", "adaln-zero"]

@@ -7,7 +7,7 @@ from adaln.studies.statistics import paired_difference, t_interval
 
 def test_the_t_interval_is_students():
     # textbook: mean 3, s = sqrt(2.5), t(0.975, 4) = 2.776445
-    interval = t_interval([1, 2, 3, 4, 5])
+    interval = t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     half = 2.7764451052 * math.sqrt(2.5 / 5)
     assert (interval.mean, interval.low, interval.high) == pytest.approx((3, 3 - half, 3 + half))
 
