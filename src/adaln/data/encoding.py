@@ -9,14 +9,16 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import PIL
 import torch
-from jaxtyping import Float16, UInt8
+from jaxtyping import Float16, Int64, UInt8
 
 from adaln.data.autoencoder import Autoencoder
 from adaln.data.cache import Progress, exclusive
@@ -47,6 +49,15 @@ class Encoding:
     """The first picture that can be decoded; all others must have its shape."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """The decoded part of a source that goes into one shard."""
+
+    images: UInt8[np.ndarray, "n C H W"]
+    labels: Int64[np.ndarray, "n"]
+    skipped: list[str]
+
+
 def encode(
     config: DataConfig,
     out: Path,
@@ -70,15 +81,15 @@ def encode(
     with claimed(out, rank):
         encoding = prepare(config, out, autoencoder, flips, batch_size, shard_rows)
         settle(out, encoding.plan)
-        shards = range(rank, encoding.plan.num_shards, world)
-        parts = [pictures_of(encoding.plan, shard) for shard in shards]
-        done = 0
-        for shard, part in zip(shards, parts, strict=True):
-            if not is_made(out / shard_name(shard), encoding.plan):
-                make_shard(encoding, shard, part)
-            done += len(part)
+        mine = range(rank, encoding.plan.num_shards, world)
+        missing = [shard for shard in mine if not is_made(out / shard_name(shard), encoding.plan)]
+        total = sum(len(pictures_of(encoding.plan, shard)) for shard in mine)
+        done = total - sum(len(pictures_of(encoding.plan, shard)) for shard in missing)
+        for shard, pictures in decoded_ahead(encoding, missing):
+            make_shard(encoding, shard, pictures)
+            done += len(pictures_of(encoding.plan, shard))
             if progress:
-                progress(done, sum(map(len, parts)))
+                progress(done, total)
         return finish(out, encoding.plan, set(encoding.source.labels.tolist()))
 
 
@@ -174,22 +185,21 @@ def is_made(path: Path, plan: Plan) -> bool:
         return False
 
 
-def make_shard(encoding: Encoding, shard: int, part: range) -> None:
-    """Decode, encode and write the pictures of one shard."""
-    plan = encoding.plan
-    kept, skipped, images = pictures(encoding, part)
-    rows = images
-    if encoding.autoencoder:
-        rows = moments(images, encoding.autoencoder, plan.flips, encoding.batch_size)
-    labels = encoding.source.labels[kept]
-    tensors = {plan.tensor: rows, "labels": labels, "digests": row_digests(images, labels)}
-    about = {"plan": plan.sha256, "skipped": skipped, "sha256": sha256_of(tensors), "sums": channel_sums(rows)}
-    write_tensors(encoding.out / shard_name(shard), tensors, {"adaln": json.dumps(about)})
+def decoded_ahead(encoding: Encoding, shards: list[int]) -> Iterator[tuple[int, Pictures]]:
+    """The pictures of each shard; those of the next one are decoded while the caller encodes."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = [pool.submit(decode_shard, encoding, shard) for shard in shards[:1]]
+        for shard, following in zip_longest(shards, shards[1:]):
+            pictures = coming.pop().result()
+            if following is not None:
+                coming.append(pool.submit(decode_shard, encoding, following))
+            yield shard, pictures
 
 
-def pictures(encoding: Encoding, part: range) -> tuple[list[int], list[str], UInt8[np.ndarray, "n C H W"]]:
-    """Which of the pictures can be decoded, which cannot and why, and their pixels."""
+def decode_shard(encoding: Encoding, shard: int) -> Pictures:
+    """The pictures of a shard that can be decoded, and why the others cannot."""
     source, plan = encoding.source, encoding.plan
+    part = pictures_of(plan, shard)
     images = np.empty((len(part), *plan.image_shape), np.uint8)
     kept: list[int] = []
     skipped: list[str] = []
@@ -201,7 +211,19 @@ def pictures(encoding: Encoding, part: range) -> tuple[list[int], list[str], UIn
             check_shape(source, index, picture.shape, encoding.first, plan.image_shape)
             images[len(kept)] = picture
             kept.append(index)
-    return kept, skipped, images[: len(kept)]
+    return Pictures(images[: len(kept)], source.labels[kept], skipped)
+
+
+def make_shard(encoding: Encoding, shard: int, pictures: Pictures) -> None:
+    """Encode and write one shard."""
+    plan, images, labels = encoding.plan, pictures.images, pictures.labels
+    rows = images
+    if encoding.autoencoder:
+        rows = moments(images, encoding.autoencoder, plan.flips, encoding.batch_size)
+    tensors = {plan.tensor: rows, "labels": labels, "digests": row_digests(images, labels)}
+    hashed = sha256_of(tensors)
+    about = {"plan": plan.sha256, "skipped": pictures.skipped, "sha256": hashed, "sums": channel_sums(rows)}
+    write_tensors(encoding.out / shard_name(shard), tensors, {"adaln": json.dumps(about)})
 
 
 def moments(
