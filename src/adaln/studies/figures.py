@@ -12,7 +12,7 @@ from adaln.studies.statistics import t_interval
 
 Outcomes = dict[str, list[Outcome]]
 ROLES = (("gate", "α"), ("scale", "γ"), ("shift", "β"))
-SHOWN_STEPS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
+SHOWN_STEPS = (0, 1, 2, 10, 100, 1_000, 10_000, 100_000)
 """Of the recorded steps; the last step of a run is shown as well."""
 
 
