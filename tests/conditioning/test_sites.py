@@ -1,8 +1,20 @@
+import re
+
 import pytest
 import torch
 
-from adaln.conditioning import Role, UnknownLayout, find_backbone, find_head, find_sites
-from adaln.conditioning.sites import LAYOUTS
+from adaln.conditioning import (
+    FAMILIES,
+    Role,
+    UnknownLayout,
+    find_backbone,
+    find_family,
+    find_head,
+    find_sites,
+    wrapper_prefix,
+)
+from adaln.conditioning.layouts import STAGES
+from conditioning.foreign import CONFIGS, foreign
 
 
 def tensors_of(model):
@@ -62,10 +74,11 @@ def test_gradients_and_partial_mappings_have_the_same_sites(model):
     assert find_sites(only_modulation) == find_sites(tensors)
 
 
-@pytest.mark.parametrize("rows", [4, 5, 9])
+@pytest.mark.parametrize("rows", [5, 9])
 def test_a_layer_of_another_chunk_count_is_refused_by_name(rows):
-    # LightningDiT without shift has 4 chunks: 4 x 1152 rows would also divide by 6
-    with pytest.raises(UnknownLayout, match=r"blocks\.0\.adaLN_modulation\.1\.weight.*expected 6 x 6"):
+    with pytest.raises(
+        UnknownLayout, match=r"blocks\.0\.adaLN_modulation\.1\.weight' has .* rows, expected 6 x 6 \(DiT"
+    ):
         find_sites({"blocks.0.adaLN_modulation.1.weight": torch.zeros(rows * 6, 6)})
 
 
@@ -83,5 +96,166 @@ def test_head_and_backbone_leave_conditioning_and_embedders_out(any_model):
     assert not any("embed" in name for name in backbone)
 
 
-def test_every_layout_names_its_block():
-    assert all("(?P<block>" in layout.pattern and "(?P<stage>" in layout.pattern for layout in LAYOUTS)
+def test_every_layout_names_and_places_its_block():
+    layouts = [layout for family in FAMILIES.values() for layout in family]
+    assert all("(?P<block>" in layout.pattern and "(?P<stage>" in layout.pattern for layout in layouts)
+    named = {stage for stage in STAGES if any(stage in layout.pattern for layout in layouts)}
+    assert named == {stage for stage in STAGES if "coder" not in stage}  # U-DiT's pattern spells them as one
+
+
+# The networks of diffusers
+
+
+def family_of(name):
+    words = {"DiT": "diffusers-DiT", "SD3.5": "SD3", "Lumina 2": "Lumina2"}
+    return words.get(name, name.removesuffix(" guided").removesuffix("-alpha").removesuffix("-sigma"))
+
+
+@pytest.fixture(params=CONFIGS)
+def foreign_name(request):
+    return request.param
+
+
+def test_sites_of_foreign_networks_partition_every_modulation_layer_exactly(foreign_name):
+    tensors = tensors_of(foreign(foreign_name))
+    claimed = {}
+    for site in find_sites(tensors):
+        for name in site.tensors():
+            claimed.setdefault(name, []).extend(range(site.rows.start, site.rows.stop))
+    assert all(sorted(rows) == list(range(tensors[name].shape[0])) for name, rows in claimed.items())
+    looks_modulating = re.compile(
+        r".*(norm\w*\.linear(_1)?|adaln_single\.linear|time_embed\.linear|proj_out_1)\.\w+|.*table"
+    )
+    assert set(claimed) == {
+        name for name in tensors if looks_modulating.fullmatch(name) and "embedding_table" not in name
+    }
+
+
+def test_foreign_networks_are_told_apart_by_their_names(foreign_name):
+    tensors = tensors_of(foreign(foreign_name))
+    assert find_family(tensors) == family_of(foreign_name)
+    assert find_sites(dict(sorted(tensors.items()))) == find_sites(tensors)
+
+
+def test_heads_and_backbones_of_foreign_networks_are_found(foreign_name):
+    model = foreign(foreign_name)
+    tensors = tensors_of(model)
+    site_names = {name for site in find_sites(tensors) for name in site.tensors()}
+    head, backbone = find_head(tensors), find_backbone(tensors)
+    assert len({name.rpartition(".")[0] for name in head}) == 1  # one projection
+    assert tensors[head[0]].shape[0] % model.config.in_channels == 0
+    inner = {
+        name for name, p in tensors.items() if re.search(r"\.\d+\.(attn|ff|feed_forward|proj_)", name) and p.ndim > 1
+    }
+    assert set(backbone) == inner
+    assert not inner & (site_names | set(head))
+
+
+# Ambiguity, wrappers, strangers
+
+
+def four_chunks(width=6):
+    return {
+        "blocks.0.adaLN_modulation.1.weight": torch.zeros(4 * width, width),
+        "final_layer.adaLN_modulation.1.weight": torch.zeros(2 * width, width),
+    }
+
+
+def test_four_chunks_fit_two_families_and_both_are_named():
+    with pytest.raises(UnknownLayout, match="fit both 'LightningDiT-no-shift' and 'adaLN-no-gate'"):
+        find_sites(four_chunks())
+
+
+@pytest.mark.parametrize(
+    ("family", "roles"),
+    [
+        ("LightningDiT-no-shift", [Role.SCALE, Role.GATE] * 2),
+        ("adaLN-no-gate", [Role.SHIFT, Role.SCALE] * 2),
+    ],
+)
+def test_naming_the_family_decides(family, roles):
+    sites = find_sites(four_chunks(), family)
+    assert [site.role for site in sites] == [*roles, Role.SHIFT, Role.SCALE]
+    assert find_family(four_chunks(), family) == family
+
+
+def test_a_named_family_that_does_not_fit_is_refused_by_its_rows():
+    with pytest.raises(UnknownLayout, match=r"has 24 rows, expected 6 x 6 \(DiT\)"):
+        find_sites(four_chunks(), "DiT")
+    with pytest.raises(ValueError, match="nearest: 'LightningDiT-no-shift'"):
+        find_sites(four_chunks(), "lightningdit-noshift")
+
+
+def test_the_last_layer_alone_does_not_tell_scale_from_shift():
+    tensors = {"norm_out.linear.weight": torch.zeros(12, 4), "proj_out.weight": torch.zeros(8, 6)}
+    assert [site.role for site in find_sites(tensors)] == [Role.SHIFT, Role.SCALE]  # only CogVideoX has c narrower
+    tensors["norm_out.linear.weight"] = torch.zeros(12, 6)
+    with pytest.raises(UnknownLayout, match="fit both 'SD3' and 'CogVideoX'"):
+        find_sites(tensors)
+
+
+def test_width_comes_from_the_stream_where_the_condition_is_narrower():
+    """Lumina 2 narrows c to min(D, 1024): rows over columns is not the number of chunks."""
+    tensors = {
+        "layers.0.norm1.linear.weight": torch.zeros(4 * 12, 6),
+        "layers.0.attn.to_q.weight": torch.zeros(12, 12),
+    }
+    assert [site.rows for site in find_sites(tensors)] == [slice(i, i + 12) for i in range(0, 48, 12)]
+    del tensors["layers.0.attn.to_q.weight"]
+    with pytest.raises(UnknownLayout, match=r"expected 4 x the width of 'layers\.0\.attn\.to_q\.weight'"):
+        find_sites(tensors)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "transformer.", "_orig_mod.ema."])
+@pytest.mark.parametrize("name", ["PixArt-sigma", "Lumina 2"])
+def test_a_wrappers_prefix_changes_nothing_but_the_names_of_tensors(prefix, name):
+    bare = tensors_of(foreign(name))
+    wrapped = {prefix + key: value for key, value in bare.items()}
+    assert wrapper_prefix(bare) == "" and wrapper_prefix(wrapped) == prefix
+    assert find_family(wrapped) == find_family(bare)
+    for inner, outer in zip(find_sites(bare), find_sites(wrapped), strict=True):
+        assert outer.tensors() == tuple(prefix + key for key in inner.tensors())
+        assert (outer.block, outer.depth, outer.role, outer.rows) == (inner.block, inner.depth, inner.role, inner.rows)
+    assert find_head(wrapped) == [prefix + key for key in find_head(bare)]
+    assert find_backbone(wrapped) == [prefix + key for key in find_backbone(bare)]
+
+
+def test_own_models_are_found_behind_a_prefix(model):
+    bare = tensors_of(model)
+    wrapped = {f"module.{key}": value for key, value in bare.items()}
+    assert [site.block for site in find_sites(wrapped)] == [site.block for site in find_sites(bare)]
+
+
+def test_two_models_in_one_mapping_are_refused(model):
+    both = {prefix + key: value for prefix in ("model.", "ema.") for key, value in tensors_of(model).items()}
+    with pytest.raises(UnknownLayout, match=r"under 'ema\.' and 'model\.'; expected one model"):
+        find_sites(both)
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        "double_blocks.0.img_mod.lin.weight",  # Flux as first published
+        "single_blocks.3.modulation.lin.weight",
+        "joint_blocks.0.x_block.adaLN_modulation.1.weight",  # SD3 as first published
+        "temporal_transformer_blocks.0.scale_shift_table",  # Latte
+        "transformer_blocks.0.img_mod.1.weight",  # Qwen-Image
+    ],
+)
+def test_a_modulation_layer_that_no_layout_knows_is_never_passed_over(stranger):
+    tensors = tensors_of(foreign("PixArt-sigma")) | {stranger: torch.zeros(96, 16)}
+    with pytest.raises(UnknownLayout, match=re.escape(stranger)):
+        find_sites(tensors)
+
+
+def test_twelve_chunks_under_a_known_name_are_refused():
+    """CogView 3 and 4 keep image and context in one layer of 12 chunks under the name of six."""
+    tensors = tensors_of(foreign("CogVideoX"))
+    name = "transformer_blocks.0.norm1.linear.weight"
+    with pytest.raises(UnknownLayout, match=re.escape(name)):
+        find_sites(tensors | {name: torch.zeros(12 * 16, 12)})
+
+
+def test_without_modulation_layers_there_are_no_sites():
+    tensors = {"conv.weight": torch.zeros(4, 4), "blocks.0.norm1.weight": torch.zeros(4)}
+    assert find_sites(tensors) == [] and find_family(tensors) is None

@@ -1,13 +1,23 @@
 """Where gate, scale and shift live, how they start, and when they may move."""
 
 from adaln.conditioning.distributions import DISTRIBUTIONS, Constant, Distribution, Normal, Xavier
+from adaln.conditioning.layouts import FAMILIES, Role
 from adaln.conditioning.order import Order, Part, adamw, hold, measure, order_to_hold, parts, refuse_weight_decay, sgd
 from adaln.conditioning.scheme_files import load_scheme, save_scheme, scheme, scheme_from_dict, scheme_to_dict
 from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, initialise, num_held
-from adaln.conditioning.sites import Role, Site, UnknownLayout, find_backbone, find_head, find_sites
+from adaln.conditioning.sites import (
+    Site,
+    UnknownLayout,
+    find_backbone,
+    find_family,
+    find_head,
+    find_sites,
+    wrapper_prefix,
+)
 
 __all__ = [
     "DISTRIBUTIONS",
+    "FAMILIES",
     "PARAMETRIC",
     "SCHEMES",
     "Constant",
@@ -23,6 +33,7 @@ __all__ = [
     "Xavier",
     "adamw",
     "find_backbone",
+    "find_family",
     "find_head",
     "find_sites",
     "hold",
@@ -38,4 +49,5 @@ __all__ = [
     "scheme_from_dict",
     "scheme_to_dict",
     "sgd",
+    "wrapper_prefix",
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.conditioning.distributions import Constant, Distribution, Normal, Xavier
-from adaln.conditioning.sites import Role, Site, find_backbone, find_head, find_sites
+from adaln.conditioning.sites import Role, Site, UnknownLayout, find_backbone, find_head, find_sites
 from adaln.registry import Registry
 
 ZERO = Constant(0.0)
@@ -159,13 +159,15 @@ _ROWS = (
 SCHEMES: Registry[Scheme] = Registry("scheme", {row.name: row for row in _ROWS})
 
 
-def initialise(model: nn.Module, scheme: Scheme, rng: torch.Generator) -> list[Site]:
+def initialise(model: nn.Module, scheme: Scheme, rng: torch.Generator, family: str | None = None) -> list[Site]:
     """Start the model as the scheme says, in place, and return its sites; touches only what the scheme names.
 
     Raises `UnknownLayout` for a model without known sites, `ValueError` where a block-wise scheme does not fit.
     """
     tensors = dict(model.named_parameters())
-    sites = find_sites(tensors)
+    sites = find_sites(tensors, family)
+    if not sites:
+        raise UnknownLayout(f"no modulation layer of a known layout in {type(model).__name__}; expected one of a DiT")
     check_blocks(scheme, sites)
     tabled = any(site.weight is None for site in sites)  # then the tables carry the bias of every block
     with torch.no_grad():
