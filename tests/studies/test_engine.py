@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -44,7 +43,7 @@ def files(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_a_study_gives_table_page_and_the_same_bytes_again(tmp_path):
+def test_a_study_gives_a_table_and_a_page(tmp_path):
     told = []
     folder, _ = run_study(STUDY, tmp_path / "a", range(2), 2, lambda *state: told.append(state))
     assert told[-1][0] == told[-1][1] > 0
@@ -56,13 +55,16 @@ def test_a_study_gives_table_page_and_the_same_bytes_again(tmp_path):
     page = (folder / "index.html").read_text()
     for heading in ("Result", "Over training", "Samples", "Who moves when"):
         assert heading in page
+
+
+@pytest.mark.slow
+def test_a_study_gives_the_same_bytes_again_whatever_the_number_of_processes(tmp_path):
+    folder, _ = run_study(STUDY, tmp_path / "a", range(2), 2, ignore)
     before = files(folder)
-    start = time.monotonic()
     again, _ = run_study(STUDY, tmp_path / "a", range(2), 1, ignore)
     assert files(again) == before
     other, _ = run_study(STUDY, tmp_path / "b", range(2), 1, ignore)
     assert (other / "result.json").read_bytes() == before["result.json"]
-    assert time.monotonic() - start < 600
 
 
 def test_a_failed_job_is_named_and_the_others_are_kept(tmp_path):

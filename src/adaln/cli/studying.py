@@ -1,5 +1,6 @@
 """`adaln study` and `adaln report`."""
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from pathlib import Path
 from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse, take_word, wants_help
 from adaln.cli.progress import duration, progress
-from adaln.report import write_page
+from adaln.report import write_report
 from adaln.runs import Run
-from adaln.studies import STUDIES, run_study
+from adaln.studies import STUDIES, reduce_study, run_study
 from adaln.studies.run_page import run_page
 
 
@@ -24,6 +25,11 @@ class StudyOptions:
     """Runs at the same time, one thread each; changes the speed, not the numbers."""
     root: Path = Path("runs")
     """Folder that holds the runs and the results."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoOptions:
+    """Writes report/index.html, index.md and every table and picture into the run's or study's folder."""
 
 
 def study_verb(words: list[str]) -> Answer:
@@ -52,12 +58,16 @@ def study_verb(words: list[str]) -> Answer:
 
 
 def report_verb(words: list[str]) -> Answer:
-    """RUN-OR-STUDY: write the page of a run, or say where a study's lies."""
+    """RUN-OR-STUDY: write its page, and every table and picture of it as a file."""
     if wants_help(words):
-        parse(StudyOptions, "report RUN-OR-STUDY", ["--help"])
+        parse(NoOptions, "report RUN-OR-STUDY", ["--help"])
     name, words = take_word(words, "a run's folder or a study's")
     folder = Path(name)
-    page = folder / "index.html"
-    if not (folder / "result.json").exists():
-        write_page(run_page(Run.open(folder)), page)
-    return Answer({"report": str(page.resolve())}, [f"the report lies at {page.resolve()}"])
+    parse(NoOptions, "report RUN-OR-STUDY", words)
+    if (folder / "study.json").exists():
+        about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        page = reduce_study(STUDIES[about["study"]], folder.parent.parent, about["seeds"]).page
+    else:
+        page = run_page(Run.open(folder))
+    path = write_report(page, folder / "report").resolve()
+    return Answer({"report": str(path)}, [f"the report lies at {path}, its tables and pictures beside it"])

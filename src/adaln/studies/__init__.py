@@ -1,10 +1,10 @@
 """Questions as data: the runs that answer them, and how they are reduced to a table and a page."""
 
 from adaln.registry import Registry
-from adaln.studies.engine import run_study
+from adaln.studies.engine import reduce_study, run_study
 from adaln.studies.plan import Job, Outcome, Result, Study
 from adaln.studies.quickstart import QUICKSTART
 
 STUDIES: Registry[Study] = Registry("study", {study.name: study for study in (QUICKSTART,)})
 
-__all__ = ["STUDIES", "Job", "Outcome", "Result", "Study", "run_study"]
+__all__ = ["STUDIES", "Job", "Outcome", "Result", "Study", "reduce_study", "run_study"]

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from adaln.analysis import RoleRecord
 from adaln.report import Column, Command, Facts, Marked, Measurement, Page, Section, Table
 from adaln.studies.figures import SHOWN_STEPS, curves, grids, histograms
-from adaln.studies.orders import order_section
+from adaln.studies.orders import measured_order, order_section
 from adaln.studies.plan import Outcome, Result
 from adaln.studies.statistics import Difference, Interval, paired_difference, t_interval
 
@@ -22,19 +23,28 @@ def compare_schemes(title: str, outcomes: Sequence[Outcome], command: str) -> Re
     verdict = verdict_text(rows)
     first = outcomes[0]
     recordings = {name: runs[0].recording() for name, runs in by_scheme.items()}
+    shown = (*SHOWN_STEPS, first.job.config.steps)
+    orders = {name: measured_order(runs[0]) for name, runs in by_scheme.items()}
     table = result_table(title, rows, len(by_scheme[REFERENCE]))
     sections = [
-        Section("Result", [table, *verdict]),
+        Section("Result", [table]),
         Section("Over training", curves(by_scheme)),
         Section("Samples", grids(by_scheme)),
         Section(
             "Gate, scale and shift over training",
-            histograms(recordings, (*SHOWN_STEPS, first.job.config.steps), first.job.config.seed),
+            [*forgetting(recordings, first.job.config.optim.lr), *histograms(recordings, shown, first.job.config.seed)],
         ),
-        order_section(by_scheme),
+        order_section(orders, first.job.config.model),
         Section("How this was made", [Command(command), provenance(first)]),
     ]
-    data = {"title": title, "reference": REFERENCE, "rows": rows, "verdict": verdict, "runs": run_names(by_scheme)}
+    data = {
+        "title": title,
+        "reference": REFERENCE,
+        "rows": rows,
+        "verdict": verdict,
+        "first_moves_at_iteration": {name: order.first for name, order in orders.items()},
+        "runs": run_names(by_scheme),
+    }
     return Result(data, Page(title, verdict, sections), table)
 
 
@@ -164,6 +174,21 @@ def verdict_text(rows: Sequence[dict[str, Any]]) -> list[str]:
             f"Not distinguishable from {REFERENCE} by FID-like at this size, over {seeds} seeds: {', '.join(unclear)}."
             " A difference smaller than the intervals in the table may exist; these runs cannot show it."
         )
+    return lines
+
+
+def forgetting(recordings: dict[str, list[RoleRecord]], lr: float) -> list[str]:
+    """How much of a small random start is left after two updates, in words; nothing where no scheme starts so."""
+    lines = []
+    for name, recording in recordings.items():
+        stds = {r.step: r.moments.std for r in recording if r.group.name == "gate" and r.group.depth is None}
+        start, soon = stds.get(0), stds.get(2)
+        if start and soon and start < lr:
+            lines.append(
+                f"Adam moves a weight by up to the learning rate, {lr:g}, in its first step. {name} starts its gates"
+                f" with std {start:.1e}; after two updates it is {soon:.1e}: at this learning rate such a start is all but"
+                " overwritten at once. The paper trains at 1e-4."
+            )
     return lines
 
 

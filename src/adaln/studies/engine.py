@@ -26,7 +26,7 @@ from adaln.data import DataConfig, default_cache, load
 from adaln.files import write_atomically
 from adaln.metrics import Extractor, LabelledImages, Statistics, classifier_extractor, evaluate, statistics
 from adaln.processes import count_updates
-from adaln.report import json_text, write_report
+from adaln.report import json_text, write_page
 from adaln.runs import Run
 from adaln.sampling import sample, save_samples
 from adaln.studies.plan import Job, Outcome, Result, Study, study_folder
@@ -44,17 +44,23 @@ def run_study(
 ) -> tuple[Path, Result]:
     """Do what is missing, reduce, and write `result.json` and `index.html`; returns the study's folder and the result.
 
-    Raises `Stopped` when asked to stop, `ValueError` naming the jobs that failed (finished ones are kept).
+    `adaln report FOLDER` writes the pictures as files as well. Raises `Stopped` when asked to stop, `ValueError`
+    naming the jobs that failed (finished ones are kept).
     """
     jobs = study.jobs(seeds)
     for job in jobs:
         Run.create(job.config, root)  # what does not fit is said before hours of work
     execute(jobs, root, num_processes, progress)
-    result = study.reduce([Outcome(job, Run.create(job.config, root)) for job in jobs])
-    folder = study_folder(root, study.name, jobs)
-    write_report(result.page, folder)
+    folder, result = study_folder(root, study.name, jobs), reduce_study(study, root, seeds)
+    write_page(result.page, folder / "index.html")
     write_atomically(folder / "result.json", json_text(result.data) + "\n")
+    write_atomically(folder / "study.json", json_text({"study": study.name, "seeds": list(seeds)}) + "\n")
     return folder, result
+
+
+def reduce_study(study: Study, root: Path, seeds: Sequence[int]) -> Result:
+    """The result of a study whose jobs are all done."""
+    return study.reduce([Outcome(job, Run.create(job.config, root)) for job in study.jobs(seeds)])
 
 
 def execute(jobs: Sequence[Job], root: Path, num_processes: int, progress: Progress) -> None:

@@ -6,14 +6,14 @@ from adaln.analysis.closed_form import BLOCK_STARTS, order_table
 from adaln.analysis.gradients import update_order
 from adaln.analysis.update_order import UpdateOrder
 from adaln.conditioning import measure
+from adaln.config import model_name
+from adaln.models import ModelConfig
 from adaln.report import Matrix, Section
 from adaln.studies.plan import Outcome
 from adaln.training import batch_loss
 
-ITERATIONS = 3
 
-
-def measured(outcome: Outcome) -> UpdateOrder:
+def measured_order(outcome: Outcome) -> UpdateOrder:
     """Which weights have a non-zero gradient at iterations 1, 2, 3 of this run's scheme on its own model and data."""
     run, batches = outcome.run, outcome.run.batches()
 
@@ -24,25 +24,16 @@ def measured(outcome: Outcome) -> UpdateOrder:
     return update_order(measure(model, run.config.scheme, loss), dict(model.named_parameters()))
 
 
-def order_section(by_scheme: dict[str, list[Outcome]]) -> Section:
+def order_section(orders: dict[str, UpdateOrder], model: ModelConfig) -> Section:
     """Table 1, derived, and the order that every scheme really has."""
     table_1 = order_table(BLOCK_STARTS["adaln-zero"])
-    figures = [
-        _matrix(
-            "Table 1 of the paper: adaLN-Zero, simplified block",
-            "Which weights move at iterations 1 to 3, by the paper's derivation (n = 1 block, float64).",
-            table_1,
-            table_1,
-        )
-    ]
-    for name, outcomes in by_scheme.items():
-        found = measured(outcomes[0])
-        depth = getattr(outcomes[0].job.config.model, "depth", None)
-        caption = (
-            f"Measured on the real network ({depth} blocks) with AdamW on its own data: whether any element of these"
-            " weights has a gradient that is not exactly 0. Outlined: not as in Table 1."
-        )
-        figures.append(_matrix(f"{name}: measured", caption, found, table_1))
+    derived = "Which weights move at iterations 1 to 3, by the paper's derivation (n = 1 block, float64)."
+    figures = [_matrix("Table 1 of the paper: adaLN-Zero, simplified block", derived, table_1, table_1)]
+    caption = (
+        f"Measured on the real network ({model_name(model)}) with AdamW on its own data: whether any element of these"
+        " weights has a gradient that is not exactly 0. Outlined: not as in Table 1."
+    )
+    figures += [_matrix(f"{name}: measured", caption, found, table_1) for name, found in orders.items()]
     return Section("Who moves when", figures)
 
 
