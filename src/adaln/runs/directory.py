@@ -24,6 +24,7 @@ from adaln.config import RunConfig, canonical_json, config_hash, differing_field
 from adaln.data import Batches, Dataset, load
 from adaln.files import atomic_folder, remove_temporaries, write_atomically
 from adaln.models import build, null_label, skeleton
+from adaln.parallel import rank, world
 from adaln.processes import Gaussian, Interpolant
 from adaln.processes import build as build_process
 from adaln.registry import nearest
@@ -114,8 +115,11 @@ class Run:
         return null_label(self.config.model, self.spec)
 
     def batches(self) -> Batches:
-        """Endless batches by (seed, step)."""
-        return Batches(self.dataset, self.config.batch_size, self.config.seed)
+        """This rank's endless batches by (seed, rank, step)."""
+        config = self.config
+        if config.batch_size % world():
+            raise ValueError(f"batch_size is {config.batch_size}; expected a multiple of the {world()} processes")
+        return Batches(self.dataset, config.batch_size // world(), config.seed, rank(), world())
 
     @property
     def manifest(self) -> dict[str, Any]:

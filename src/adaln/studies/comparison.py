@@ -186,8 +186,8 @@ def forgetting(recordings: dict[str, list[RoleRecord]], lr: float) -> list[str]:
         if start and soon and start < lr:
             lines.append(
                 f"Adam moves a weight by up to the learning rate, {lr:g}, in its first step. {name} starts its gates"
-                f" with std {start:.1e}; after two updates it is {soon:.1e}: at this learning rate such a start is all but"
-                " overwritten at once. The paper trains at 1e-4."
+                f" with std {start:.1e}; after two updates it is {soon:.1e}: at this learning rate such a start is all"
+                " but overwritten at once. The paper trains at 1e-4."
             )
     return lines
 
