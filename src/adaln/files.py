@@ -31,14 +31,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes) -> Path:
     """Replace the file `path` by `content`, synced to disk: readers see the old or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         _sync(temporary)
-        temporary.replace(path)
+        return temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

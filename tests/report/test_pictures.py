@@ -28,7 +28,6 @@ from adaln.report import (
 from adaln.report.axes import scale_axis, tick_text
 from adaln.report.draw import draw
 from adaln.report.palette import LIGHT
-from adaln.report.plain import write_atomically
 from adaln.report.ridges import RIDGE_HEIGHT
 from report.samples import FIGURES, bell
 
@@ -161,18 +160,3 @@ def test_ticks_of_a_symlog_axis_stand_apart_and_hold_zero():
     assert 0 in ticks
     assert np.diff(places).min() >= 0.18 * np.ptp(ax.xaxis.get_transform().transform([-1, 1e3])) - 1e-9
     assert [tick_text(t) for t in (ticks[0], ticks[-1])] == ["−1", "1K"]
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    target = write_atomically(tmp_path / "page.html", "old")
-    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(target, "new")
-    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
-    assert target.read_text() == "old"
-
-
-def test_written_files_have_the_rights_of_any_new_file(tmp_path):
-    plain = tmp_path / "plain"
-    plain.touch()
-    assert write_atomically(tmp_path / "ours", b"x").stat().st_mode == plain.stat().st_mode

@@ -1,13 +1,10 @@
-"""From frozen dataclasses to JSON, and from bytes to a file that is either old or new, never half."""
+"""From frozen dataclasses to JSON."""
 
 import base64
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,24 +39,3 @@ def plain(value: object) -> Plain:
 def json_text(value: object) -> str:
     """`plain(value)` as compact JSON with its keys in the order of the fields."""
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def write_atomically(path: Path, content: str | bytes) -> Path:
-    """Writes `content` (text as UTF-8) beside `path` and renames it there: a reader sees all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,37 @@
+import pytest
+
+from adaln.files import atomic_folder, remove_temporaries, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    target = write_atomically(tmp_path / "page.html", "old")
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(target, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert target.read_text() == "old"
+
+
+def test_written_files_have_the_rights_of_any_new_file(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert write_atomically(tmp_path / "ours", b"x").stat().st_mode == plain.stat().st_mode
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with atomic_folder(tmp_path / "whole") as folder:
+        (folder / "a").write_text("1")
+        assert not (tmp_path / "whole").exists()
+    assert (tmp_path / "whole" / "a").read_text() == "1"
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "half") as folder:
+        (folder / "a").write_text("1")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    (tmp_path / ".tmp-000000005-123").mkdir()
+    (tmp_path / ".tmp-x.json-123").write_text("half")
+    (tmp_path / "kept").write_text("x")
+    remove_temporaries(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
