@@ -1,18 +1,23 @@
 """Diffusion transformers under every conditioning scheme: train, audit, initialise, explain."""
 
-from torch import nn
+from typing import TYPE_CHECKING
 
-from adaln import conditioning
-from adaln.conditioning import Scheme, Site
-from adaln.rng import generator
+if TYPE_CHECKING:  # importing the package alone stays cheap
+    import torch
+
+    import adaln.conditioning
 
 __all__ = ["__version__", "initialise"]
 __version__ = "0.1.0"
 
 
 def initialise(
-    model: nn.Module, scheme: str | Scheme = "adaln-gaussian", seed: int = 0, *, family: str | None = None
-) -> list[Site]:
+    model: "torch.nn.Module",
+    scheme: "str | adaln.conditioning.Scheme" = "adaln-gaussian",
+    seed: int = 0,
+    *,
+    family: str | None = None,
+) -> "list[adaln.conditioning.Site]":
     """Start the conditioning of any diffusion transformer, yours or a library's, as a scheme says, in place.
 
     `scheme` is a name, `name:std[,std,...]`, a .json or .toml file, or a `Scheme`; modulation layers and the last
@@ -29,5 +34,8 @@ def initialise(
     >>> bool(net["blocks"]["1"]["adaLN_modulation"][1].weight.any())
     False
     """
+    from adaln import conditioning
+    from adaln.rng import generator
+
     chosen = conditioning.scheme(scheme) if isinstance(scheme, str) else scheme
     return conditioning.initialise(model, chosen, generator("scheme", seed), family)
