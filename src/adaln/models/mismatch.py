@@ -19,24 +19,29 @@ def mismatches(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> s
     missing = grouped(name for name in expected if name not in given)
     unexpected = grouped(name for name in given if name not in expected)
     choices = missing or grouped(expected)
-    shapes: dict[str, str] = {
-        name: f"({', '.join(map(str, given[name].shape))}) for ({', '.join(map(str, expected[name].shape))})"
-        for name in expected
-        if name in given and given[name].shape != expected[name].shape
-    }
-    kinds = {
-        shape: grouped(name for name in shapes if shapes[name] == shape) for shape in dict.fromkeys(shapes.values())
-    }
     parts = (
         ("missing", missing),
         ("unexpected", [name + nearest(name, choices) for name in unexpected]),
-        ("of another shape", [f"{name} {shape}" for shape, names in kinds.items() for name in names]),
+        ("of another shape", _wrong_shapes(expected, given)),
     )
     return "; ".join(f"{word} {', '.join(names)}" for word, names in parts if names)
 
 
+def _wrong_shapes(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    names_by_shapes: dict[str, list[str]] = defaultdict(list)
+    for name in expected.keys() & given.keys():
+        shapes = [f"({', '.join(map(str, tensors[name].shape))})" for tensors in (given, expected)]
+        if shapes[0] != shapes[1]:
+            names_by_shapes[" for ".join(shapes)].append(name)
+    return sorted(f"{name} {shapes}" for shapes, names in names_by_shapes.items() for name in grouped(names))
+
+
 def grouped(names: Iterable[str]) -> list[str]:
-    """Names that differ only in their first number as one: "blocks.0-27.attn.qkv.weight"."""
+    """Names that differ only in their first number as one.
+
+    >>> grouped(["output.bias", "latent.0.a", "latent.1.a", "latent.3.a", "encoder_level_1.0.a"])
+    ['output.bias', 'latent.0-1,3.a', 'encoder_level_1.0.a']
+    """
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     plain: list[str] = []
     for name in names:
@@ -49,10 +54,6 @@ def grouped(names: Iterable[str]) -> list[str]:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """
-    >>> _ranges([0, 1, 2, 5])
-    '0-2,5'
-    """
     starts = [n for n in numbers if n - 1 not in numbers]
     ends = [n for n in numbers if n + 1 not in numbers]
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))

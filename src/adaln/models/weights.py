@@ -189,8 +189,11 @@ def check_settings(settings: Mapping[str, Any], config: ModelConfig, spec: DataS
 def fitting_models(weights: Weights, tensors: Mapping[str, Tensor], spec: DataSpec) -> list[str]:
     """The registered networks with exactly these names and shapes, for `spec` where the weights do not tell theirs."""
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    width = len(tensors["x_embedder.proj.weight"])
     fitting = []
     for name, config in MODELS.items():
+        if config.hidden_size != width:  # building them all takes seconds
+            continue
         try:
             told = spec_of(weights, config) if "pos_embed" in weights.tensors else spec
             expected = skeleton(config, told).state_dict()
