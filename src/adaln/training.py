@@ -17,7 +17,7 @@ from adaln.runs import NonFinite, Run, TrainState
 from adaln.types import Hook, Labels
 
 
-class Stopped(Exception):
+class Stopped(KeyboardInterrupt):
     """Training was asked to stop and has saved; the message says how to go on."""
 
 

@@ -6,34 +6,45 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 
 import adaln
 from adaln.cli.answer import Answer
-from adaln.cli.catalogue import models_verb, presets_verb, schemes_verb
-from adaln.cli.scoring import compare_verb, evaluate_verb
-from adaln.cli.studying import report_verb, study_verb
-from adaln.cli.training import sample_verb, train_verb
-from adaln.cli.weights import export_verb, import_verb
 from adaln.registry import Registry
-from adaln.training import Stopped
 
-Verb = Callable[[list[str]], Answer]
-"""From the words after the verb to an answer; its docstring's first line is the verb's help."""
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """Where a command is: `NAME_verb` in a module of `adaln.cli`, imported when asked for, so that help is quick."""
+
+    module: str
+    words: str
+    """What follows the command's name."""
+    help: str
+
 
 VERBS: Registry[Verb] = Registry(
     "command",
     {
-        "train": train_verb,
-        "sample": sample_verb,
-        "evaluate": evaluate_verb,
-        "compare": compare_verb,
-        "study": study_verb,
-        "report": report_verb,
-        "import": import_verb,
-        "export": export_verb,
-        "schemes": schemes_verb,
-        "models": models_verb,
-        "presets": presets_verb,
+        "train": Verb("training", "PRESET", "train a run, or go on with it"),
+        "sample": Verb("training", "RUN", "draw images: ADM's npz and a grid"),
+        "evaluate": Verb("scoring", "SAMPLES --reference REF", "FID, sFID, IS, precision and recall with intervals"),
+        "compare": Verb(
+            "scoring", "RUN RUN...", "configs, losses and scores side by side, and what makes scores differ"
+        ),
+        "study": Verb("studying", "NAME", "all the runs of a question, its table and its page"),
+        "report": Verb("studying", "RUN-OR-STUDY", "its page, and every table and picture of it as a file"),
+        "audit": Verb("auditing", "MODEL", "where anyone's conditioning lives, how it was started, its pitfalls"),
+        "distributions": Verb("analysing", "RUN-OR-FILE...", "moments, fits, entropies and histograms of weights"),
+        "fit": Verb("analysing", "RUN-OR-FILE", "a start measured from a pilot run: a file for train --scheme"),
+        "order": Verb("analysing", "MODEL --scheme S", "which weights move at which iteration, measured (Table 1)"),
+        "explain": Verb("analysing", "RUN [RUN2]", "gates by depth and time, and the way to another run"),
+        "import": Verb("weights", "FILE --model NAME", "a run out of released weights"),
+        "export": Verb("weights", "RUN --out FILE", "the averaged weights of a run for other programs"),
+        "schemes": Verb("catalogue", "", "the conditioning schemes: how gate, scale and shift start"),
+        "models": Verb("catalogue", "", "the networks: parameters and multiply-adds"),
+        "presets": Verb("catalogue", "", "the presets of train, and the processes"),
     },
 )
 
@@ -50,21 +61,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         if words[0] == "--version":
             print(adaln.__version__)
             return
-        answer = VERBS[words[0]](words[1:])
+        answer = _function(words[0])(words[1:])
         if as_json:
             print(json.dumps(answer.data, indent=1, allow_nan=False))
         else:
             answer.show()
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - closed with the process
-    except Stopped as stopped:
-        _fail(130, f"{stopped}; go on with the same command")
-    except KeyboardInterrupt:
-        _fail(128 + signal.SIGINT, "interrupted; go on with the same command")
+    except KeyboardInterrupt as stop:  # `Stopped` is one, and says what was saved
+        _fail(128 + signal.SIGINT, f"{stop or 'interrupted'}; go on with the same command")
     except (ValueError, OSError) as error:
         if os.environ.get("ADALN_TRACEBACK"):
             traceback.print_exc()
         _fail(2, f"error: {' '.join(str(error).split())}")
+
+
+def _function(name: str) -> Callable[[list[str]], Answer]:
+    verb = VERBS[name]
+    found: Callable[[list[str]], Answer] = getattr(import_module(f"adaln.cli.{verb.module}"), f"{name}_verb")
+    return found
 
 
 def _fail(code: int, line: str) -> None:
@@ -73,7 +88,7 @@ def _fail(code: int, line: str) -> None:
 
 
 def _help() -> str:
-    lines = [f"  {name:<10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
+    lines = [f"  {f'{name} {verb.words}':<34} {verb.help}" for name, verb in VERBS.items()]
     return "\n".join(
         [
             "adaln: train, sample, score, analyse and compare diffusion transformers under every conditioning scheme",
