@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaln.cli.app import VERBS
+from adaln.cli.training import sample_verb
 from adaln.data import DataConfig
 from adaln.models import MODELS
 from adaln.processes import PROCESSES, Guidance, SamplerConfig
@@ -117,10 +117,10 @@ def test_the_command_takes_run_and_step(awake_run, tmp_path: Path):
     run = awake_run(steps=(5, 10))
     words = [str(run.path), "--num-images", "2", "--sampler.steps", "2", "--guidance.scale", "2", "--device", "cpu"]
     for spec, step in ((f"{run.path}:5", 5), (str(run.path), 10)):
-        answer = VERBS["sample"]([*words, "--weak", spec, "--out", str(tmp_path / f"{step}.npz")]).data
+        answer = sample_verb([*words, "--weak", spec, "--out", str(tmp_path / f"{step}.npz")]).data
         assert answer["weak"] == {"run": run.path.name, "step": step}
     with pytest.raises(ValueError, match="is not a run"):
-        VERBS["sample"]([*words, "--weak", "nowhere:5"])
+        sample_verb([*words, "--weak", "nowhere:5"])
 
 
 # bfloat16

@@ -11,7 +11,11 @@ from diffusers import DiTTransformer2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from adaln.cli.app import VERBS
+from adaln.cli.app import main
+from adaln.cli.scoring import compare_verb
+from adaln.cli.studying import report_verb
+from adaln.cli.training import sample_verb
+from adaln.cli.weights import export_verb, import_verb
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run
@@ -23,9 +27,18 @@ SIZE = {"U-DiT-tiny": ["--size", "8"]}
 """What the weights do not tell."""
 
 
-def adaln(*words: object) -> dict:
+VERBS = {
+    "import": import_verb,
+    "export": export_verb,
+    "sample": sample_verb,
+    "report": report_verb,
+    "compare": compare_verb,
+}
+
+
+def adaln(name: str, *words: object) -> dict:
     """What a command gives back for --json."""
-    return VERBS[str(words[0])]([str(word) for word in words[1:]]).data
+    return VERBS[name]([str(word) for word in words]).data
 
 
 def released(file: Path, name: str = "tiny", spec: DataSpec = DIGITS) -> dict[str, Tensor]:
@@ -153,6 +166,18 @@ def test_what_cannot_be_imported_is_one_line_and_leaves_no_run(
     assert not (tmp_path / "runs/a/config.json").exists()
     with pytest.raises(ValueError, match="is not a run"):
         Run.open("runs/a")
+
+
+def test_the_program_knows_both_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    released(tmp_path / "a.pt")
+    main(["import", str(tmp_path / "a.pt"), "--model", "tiny", "--out", str(tmp_path / "run"), "--json"])
+    assert json.loads(capsys.readouterr().out)["spec"] == {"channels": 1, "height": 8, "width": 8, "num_classes": 10}
+    main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "a.safetensors")])
+    assert "exported the averaged weights" in capsys.readouterr().out
+    for name in ("import", "export"):
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        assert "--out" in capsys.readouterr().out
 
 
 def test_what_cannot_be_exported_is_one_line(tmp_path: Path):
