@@ -1,6 +1,6 @@
 import pytest
 
-from adaln.files import atomic_folder, remove_temporaries, write_atomically
+from adaln.files import atomic_file, atomic_folder, file_sha256, remove_temporaries, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -10,6 +10,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         write_atomically(target, "new")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     assert target.read_text() == "old"
+
+
+def test_a_streamed_file_takes_its_place_when_all_of_it_is_written(tmp_path):
+    target = write_atomically(tmp_path / "statistics.npz", b"old")
+    with pytest.raises(RuntimeError), atomic_file(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert target.read_bytes() == b"old"
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["statistics.npz"]
+    assert file_sha256(target).startswith("11507a0e2f5e69d5")  # sha256sum of "new"
 
 
 def test_written_files_have_the_rights_of_any_new_file(tmp_path):

@@ -4,6 +4,7 @@ What is written goes to a temporary name, is synced to the disk and renamed: a k
 what was there before.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -31,16 +32,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_atomically(path: Path, content: str | bytes) -> Path:
-    """Replace the file `path` by `content`, synced to disk: readers see the old or the new, never a part."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary file, for the block to write, that takes the place of `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield temporary
         _sync(temporary)
-        return temporary.replace(path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> Path:
+    """Replace the file `path` by `content`, synced to disk: readers see the old or the new, never a part."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_temporaries(root: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from adaln.files import atomic_file, file_sha256
 from adaln.metrics.collection import Progress
-from adaln.metrics.storage import atomic_file, file_sha256
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"

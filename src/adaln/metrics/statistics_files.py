@@ -8,11 +8,11 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 
+from adaln.files import atomic_file, file_sha256
 from adaln.metrics.collection import Origin, Progress, Statistics, collect
 from adaln.metrics.features import Extractor
 from adaln.metrics.images import ARRAY, UNREADABLE, ImagesLike, open_images
 from adaln.metrics.moments import Gaussian
-from adaln.metrics.storage import atomic_file, file_sha256
 
 METADATA = "adaln"
 """Key of our JSON beside ADM's mu, sigma, mu_s, sigma_s."""
