@@ -1,5 +1,6 @@
 """What a verb gives back: data for machines, tables and lines for people."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,6 @@ class Answer:
 
     def show(self) -> None:
         """Print for people."""
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
         for part in self.shown:
             console.print(part if isinstance(part, str) else terminal(part), markup=False)

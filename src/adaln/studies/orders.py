@@ -12,6 +12,9 @@ from adaln.report import Matrix, Section
 from adaln.studies.plan import Outcome
 from adaln.training import batch_loss
 
+SHORT = {"timestep embedder": "t emb", "label embedder": "y emb"}
+"""Headings as narrow as the paper's names."""
+
 
 def measured_order(outcome: Outcome) -> UpdateOrder:
     """Which weights have a non-zero gradient at iterations 1, 2, 3 of this run's scheme on its own model and data."""
@@ -28,16 +31,17 @@ def order_section(orders: dict[str, UpdateOrder], model: ModelConfig) -> Section
     """Table 1, derived, and the order that every scheme really has."""
     table_1 = order_table(BLOCK_STARTS["adaln-zero"])
     derived = "Which weights move at iterations 1 to 3, by the paper's derivation (n = 1 block, float64)."
-    figures = [_matrix("Table 1 of the paper: adaLN-Zero, simplified block", derived, table_1, table_1)]
+    figures = [order_matrix("Table 1 of the paper: adaLN-Zero, simplified block", derived, table_1, table_1)]
     caption = (
         f"Measured on the real network ({model_name(model)}) with AdamW on its own data: whether any element of these"
         " weights has a gradient that is not exactly 0. Outlined: not as in Table 1."
     )
-    figures += [_matrix(f"{name}: measured", caption, found, table_1) for name, found in orders.items()]
+    figures += [order_matrix(f"{name}: measured", caption, found, table_1) for name, found in orders.items()]
     return Section("Who moves when", figures)
 
 
-def _matrix(title: str, caption: str, order: UpdateOrder, reference: UpdateOrder) -> Matrix:
+def order_matrix(title: str, caption: str, order: UpdateOrder, reference: UpdateOrder) -> Matrix:
+    """Names x iterations; outlined where a name moves at other iterations than in `reference`."""
     differing = set(order.differing(reference)) if order is not reference else set()
     known = dict(zip(reference.names, zip(*reference.moves, strict=True), strict=True))
     outlined = [
@@ -50,7 +54,7 @@ def _matrix(title: str, caption: str, order: UpdateOrder, reference: UpdateOrder
         title,
         caption,
         [f"iteration {i + 1}" for i in range(len(order.moves))],
-        list(order.names),
+        [SHORT.get(name, name) for name in order.names],
         [[float(moved) for moved in row] for row in order.moves],
         [["moves" if moved else "–" for moved in row] for row in order.moves],
         outlined=outlined,
