@@ -114,3 +114,20 @@ def test_the_library_start_is_the_start_of_a_run():
     adaln.initialise(model, "adaln-step1", seed=5)
     adaln.conditioning.initialise(twin, scheme("adaln-step1"), generator("scheme", 5))
     assert all(torch.equal(p, twin.get_parameter(name)) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "said"),
+    [
+        ("AuraFlow", "adaln", "starts the gate by its bias, 'joint_transformer_blocks.0.norm1.linear.weight' has none"),
+        ("PixArt-sigma", "adaln-final-shift", "starts the final shift, the model has no matrix for it"),
+        ("Lumina 2", "adaln-final-shift", "starts the final shift, the model has no matrix for it"),
+        ("Flux", "adaln-gaussian-blockwise", "of 28 blocks one by one, the model has 13"),
+    ],
+)
+def test_what_a_network_has_no_place_for_is_refused_before_anything_is_drawn(name, start, said):
+    model = foreign(name)
+    before = parameters(model)
+    with pytest.raises(ValueError, match=said):
+        adaln.initialise(model, start)
+    assert all(torch.equal(p, before[key]) for key, p in model.named_parameters())

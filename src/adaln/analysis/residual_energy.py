@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,9 +18,9 @@ class BranchEnergy:
     block: str
     depth: int
     branch: str
-    ratio: float
-    """|gate * F(...)| / |x|, Euclidean over a batch, x the stream that enters the block."""
-    open_ratio: float
+    ratio: float | None
+    """|gate * F(...)| / |x|, Euclidean over a batch, x the stream that enters the block; None if not finite."""
+    open_ratio: float | None
     """|F(...)| / |x|: what a gate of 1 would let through."""
 
 
@@ -37,9 +38,10 @@ class Passage:
 
     def energy(self) -> BranchEnergy:
         """The ratios of norms."""
-        norm, passed = self.x.norm(), self.gate * self.branch
-        ratios = float(passed.norm() / norm), float(self.branch.norm() / norm)
-        return BranchEnergy(self.site.block, self.site.depth, self.site.branch, *ratios)
+        norms = (self.gate * self.branch).norm(), self.branch.norm()
+        ratios = (float(norm / self.x.norm()) for norm in norms)
+        finite = (ratio if isfinite(ratio) else None for ratio in ratios)
+        return BranchEnergy(self.site.block, self.site.depth, self.site.branch, *finite)
 
 
 def branch_energies(model: nn.Module, inputs: Mapping[str, Any], family: str | None = None) -> list[BranchEnergy]:

@@ -1,10 +1,10 @@
 """Where gate, scale and shift live, how they start, and when they may move."""
 
-from adaln.conditioning.distributions import DISTRIBUTIONS, Constant, Distribution, Normal, Xavier
+from adaln.conditioning.distributions import DISTRIBUTIONS, Constant, Distribution, Normal, Xavier, std_of
 from adaln.conditioning.layouts import FAMILIES, Role
 from adaln.conditioning.order import Order, Part, adamw, hold, measure, order_to_hold, parts, refuse_weight_decay, sgd
 from adaln.conditioning.scheme_files import load_scheme, save_scheme, scheme, scheme_from_dict, scheme_to_dict
-from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, initialise, num_held
+from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, initialise, num_held, starts_of
 from adaln.conditioning.sites import (
     Site,
     UnknownLayout,
@@ -49,5 +49,7 @@ __all__ = [
     "scheme_from_dict",
     "scheme_to_dict",
     "sgd",
+    "starts_of",
+    "std_of",
     "wrapper_prefix",
 ]

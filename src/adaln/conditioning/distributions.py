@@ -120,6 +120,24 @@ DISTRIBUTIONS: Registry[type] = Registry(
 )
 
 
+def std_of(distribution: Distribution, num_rows: int, whole: Sequence[int]) -> float:
+    """Standard deviation of what `distribution` fills `num_rows` rows of a tensor of shape `whole` with.
+
+    >>> round(std_of(Xavier(), 64, (384, 64)), 4), std_of(Normal(1e-3), 64, (384, 64))
+    (0.0668, 0.001)
+    """
+    match distribution:
+        case Constant():
+            return 0.0
+        case Normal(std, fan_power):
+            return float(std * whole[-1] ** fan_power)
+        case Xavier(over):
+            return sqrt(2 / ((whole[0] if over == "matrix" else num_rows) + whole[-1]))
+        case TruncatedNormal(std) | Uniform(std) | Laplace(std) | Sign(std):
+            return std
+    raise TypeError(f"{type(distribution).__name__} has no known standard deviation")
+
+
 def distribution_from_dict(row: Mapping[str, Any]) -> Distribution:
     """The distribution that `{"kind": "normal", "std": 1e-3}` names; `ValueError` on an unknown kind or parameter."""
     parameters = dict(row)

@@ -3,7 +3,7 @@
 Source: PAPER section 2 (adaLN, Step1, Zero, Mix, Gaussian), A.10 (v2), A.11 (block-wise), Tables 3, 5 and 6.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -168,15 +168,9 @@ def initialise(model: nn.Module, scheme: Scheme, rng: torch.Generator, family: s
     sites = find_sites(tensors, family)
     if not sites:
         raise UnknownLayout(f"no modulation layer of a known layout in {type(model).__name__}; expected one of a DiT")
-    check_blocks(scheme, sites)
-    tabled = any(site.weight is None for site in sites)  # then the tables carry the bias of every block
     with torch.no_grad():
-        for site in sites:
-            start = scheme.at(site)
-            bias = ZERO if tabled and site.weight and site.branch != "final" else start.bias
-            for name, distribution in ((site.weight, start.weight), (site.bias, bias)):
-                if name:
-                    distribution.fill_(tensors[name][site.rows], rng, tensors[name].shape)
+        for name, rows, distribution in starts_of(scheme, sites):
+            distribution.fill_(tensors[name][rows], rng, tensors[name].shape)
         for name in find_head(tensors):
             distribution = scheme.head.weight if name.endswith("weight") else scheme.head.bias
             distribution.fill_(tensors[name], rng, tensors[name].shape)
@@ -186,8 +180,26 @@ def initialise(model: nn.Module, scheme: Scheme, rng: torch.Generator, family: s
     return sites
 
 
-def check_blocks(scheme: Scheme, sites: Sequence[Site]) -> None:
-    """`ValueError` where a block-wise scheme serves another number of blocks than the sites have."""
+def starts_of(scheme: Scheme, sites: Sequence[Site]) -> Iterator[tuple[str, slice, Distribution]]:
+    """Tensor, rows and start of all that a scheme says of these sites, in the order of the draws.
+
+    Raises `ValueError` where a block-wise scheme does not fit.
+    """
+    check_fits(scheme, sites)
+    tabled = any(site.weight is None for site in sites)  # then the tables carry the bias of every block
+    for site in sites:
+        start = scheme.at(site)
+        if site.weight:
+            yield site.weight, site.rows, start.weight
+        if site.bias:
+            yield site.bias, site.rows, ZERO if tabled and site.weight and site.branch != "final" else start.bias
+
+
+def check_fits(scheme: Scheme, sites: Sequence[Site]) -> None:
+    """`ValueError` where a network has no place for what the scheme says.
+
+    Starts block by block for another depth, a bias other than zero for layers without, a final shift where none is.
+    """
     num_blocks = len({site.depth for site in sites if site.branch != "final"})
     for role in ("gate", "scale", "shift"):
         starts = getattr(scheme, role)
@@ -196,6 +208,14 @@ def check_blocks(scheme: Scheme, sites: Sequence[Site]) -> None:
                 f"scheme {scheme.name!r} starts the {role} of {len(starts)} blocks one by one, the model has"
                 f" {num_blocks} (a polynomial explodes outside its range: fit a start from a pilot run of this model)"
             )
+    for site in sites:
+        if site.bias is None and scheme.at(site).bias != ZERO:
+            raise ValueError(
+                f"scheme {scheme.name!r} starts the {site.role.name.lower()} by its bias, {site.weight!r} has none"
+            )
+    shifted = any(site.branch == "final" and site.role is Role.SHIFT and site.weight for site in sites)
+    if scheme.final_shift.weight != ZERO and not shifted:
+        raise ValueError(f"scheme {scheme.name!r} starts the final shift, the model has no matrix for it")
 
 
 def num_held(tensors: Mapping[str, Tensor], scheme: Scheme) -> int:

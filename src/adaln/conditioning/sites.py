@@ -201,5 +201,5 @@ def _misfit(path: Path, families: Sequence[str], tensors: Mapping[str, Tensor], 
                 witness = prefix + (layout.width_from or "").format(block=match["block"])
                 expected.append(f"{len(layout.chunks)} x {width or f'the width of {witness!r}'} ({family})")
     if not expected:
-        return UnknownLayout(f"no known layout for the modulation layer {name!r}; known: {', '.join(families)}")
+        return UnknownLayout(f"no layout takes the modulation layer {name!r}; tried: {', '.join(families)}")
     return UnknownLayout(f"{name!r} has {tensors[name].shape[0]} rows, expected {' or '.join(expected)}")

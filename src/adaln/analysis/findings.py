@@ -1,0 +1,175 @@
+"""What fools people about a network's conditioning, each as one function from facts to sentences."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from adaln.analysis.lattice import Sketch
+from adaln.analysis.role_check import ObservedRole
+from adaln.analysis.starts import LIBRARY_DEFAULT, Key, NearestStart, Starts
+from adaln.conditioning import Role, Site
+
+Level = Literal["warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know, in words."""
+
+    level: Level
+    """warning: look here. note: so that nobody is surprised."""
+    kind: str
+    """Which finder said it, for machines: "unzeroed", "closed gate", ..."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """All that has been read of a network."""
+
+    family: str
+    sites: tuple[Site, ...]
+    shapes: Mapping[str, Tensor]
+    groups: Mapping[Key, Sketch]
+    """The values of each site's rows in each of its tensors."""
+    head: Sketch | None
+    starts: Starts
+    start: NearestStart
+    not_finite: tuple[str, ...]
+    """Tensors with NaN or infinities."""
+    observed: tuple[ObservedRole, ...] = ()
+    """What rows did, where the network was run."""
+
+    def gates(self) -> list[Site]:
+        """All gates, a shared modulation's and its tables' too."""
+        return [site for site in self.sites if site.role is Role.GATE]
+
+    def is_zero(self, site: Site) -> bool:
+        """Whether all rows of a site are exactly zero, bias included."""
+        return all(_is_zero(self.groups[name, site.rows.start]) for name in site.tensors())
+
+
+def findings(facts: Facts) -> Iterator[Finding]:
+    """Warnings first."""
+    found = [finding for finder in FINDERS for finding in finder(facts)]
+    return iter(sorted(found, key=lambda finding: finding.level != "warning"))
+
+
+def not_finite(facts: Facts) -> Iterator[Finding]:
+    """Values that are no numbers, anywhere in the network."""
+    if facts.not_finite:
+        yield Finding("warning", "not finite", f"NaN or infinite values in {_some(facts.not_finite)}")
+
+
+def exchanged_rows(facts: Facts) -> Iterator[Finding]:
+    """Rows that do something else than the layout says: scale and shift exchanged, or another chunk order."""
+    for found in facts.observed:
+        if found.observed is not found.site.role:
+            does = f"act as {found.observed.name.lower()}" if found.observed else "change nothing that could be seen"
+            rows = f"rows {found.site.rows.start} to {found.site.rows.stop - 1} of {found.site.tensors()[0]}"
+            yield Finding(
+                "warning", "exchanged rows", f"{rows} {does}; in the {facts.family} layout they are {_role(found.site)}"
+            )
+
+
+def unzeroed(facts: Facts) -> Iterator[Finding]:
+    """What is called zero and is not: diffusers' AdaLayerNormZero and its kin leave their layer as torch does."""
+    if facts.start.name == LIBRARY_DEFAULT and facts.start.is_start and facts.gates():
+        gate = facts.gates()[0]
+        std = facts.groups[gate.tensors()[0], gate.rows.start].std
+        yield Finding(
+            "warning",
+            "unzeroed",
+            f"the modulation starts as the library leaves it (gates with std {std:.2g}), not at zero, whatever its"
+            " layers are called (AdaLayerNormZero zeroes nothing): adaln.initialise(model, 'adaln-zero') does",
+        )
+
+
+def closed_gates(facts: Facts) -> Iterator[Finding]:
+    """Gates at exactly zero: how adaLN-Zero starts, but in a trained network a branch that never opened."""
+    tabled = [site for site in facts.gates() if site.weight is None]
+    shared = {site.branch: facts.is_zero(site) for site in facts.gates() if site.weight} if tabled else {}
+    closed = [s for s in tabled or facts.gates() if facts.is_zero(s) and shared.get(s.branch, True)]
+    if not closed:
+        return
+    if facts.start.is_start:
+        yield Finding("note", "closed gate", "all gates start at exactly zero: every block begins as the identity")
+        return
+    places = [f"{site.block} {site.branch}" for site in closed]
+    many = f"{len(closed)} of {len(tabled or facts.gates())} gates are"
+    yield Finding(
+        "warning",
+        "closed gate",
+        f"{many} exactly zero though other modulation rows are not at their start: these branches never opened"
+        f" ({_some(places)})",
+    )
+
+
+def open_gates(facts: Facts) -> Iterator[Finding]:
+    """No gate at all."""
+    if not facts.gates():
+        text = f"the {facts.family} layout has no gates: every branch is added whole, from the first step on"
+        yield Finding("note", "no gates", text)
+
+
+def scale_first(facts: Facts) -> Iterator[Finding]:
+    """Last layers in the other order than DiT's."""
+    last = [site for site in facts.sites if site.branch == "final"]
+    if [site.role for site in last] == [Role.SCALE, Role.SHIFT]:
+        text = (
+            f"{last[0].tensors()[0]} holds scale before shift, DiT's last layer shift before scale: exchange the halves"
+        )
+        yield Finding("note", "scale first", f"{text} when weights are carried over")
+
+
+def tables(facts: Facts) -> Iterator[Finding]:
+    """One modulation for all blocks."""
+    of_blocks = [site for site in facts.sites if site.weight is None and site.branch != "final"]
+    if of_blocks:
+        shared = next(site.weight for site in facts.sites if site.weight)
+        text = f"all blocks share {shared}; what is their own are tables, biases that no condition multiplies"
+        yield Finding("note", "tables", text)
+
+
+def head(facts: Facts) -> Iterator[Finding]:
+    """The last projection, which every scheme of the paper starts at zero."""
+    if facts.head is None:
+        return
+    if _is_zero(facts.head):
+        text = "the last projection is exactly zero: the network predicts 0"
+        trained = not facts.start.is_start
+        yield Finding(
+            "warning" if trained else "note", "head", text + " though its modulation has been trained" * trained
+        )
+    elif facts.start.is_start:
+        text = f"the last projection starts with std {facts.head.std:.2g}; every scheme of the paper starts it at zero"
+        yield Finding("note", "head", text)
+
+
+FINDERS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+    not_finite,
+    exchanged_rows,
+    unzeroed,
+    closed_gates,
+    open_gates,
+    scale_first,
+    tables,
+    head,
+)
+
+
+def _is_zero(values: Sketch) -> bool:
+    return values.zeros == values.count + values.nans + values.infs > 0
+
+
+def _role(site: Site) -> str:
+    return f"{site.role.name.lower()} of {site.branch}"
+
+
+def _some(names: Iterable[str], most: int = 3) -> str:
+    """The first few, and how many more."""
+    listed = list(names)
+    more = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")

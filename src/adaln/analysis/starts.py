@@ -1,0 +1,114 @@
+"""Which known start weights look like, if any: spread and share of exact zeros, against what each scheme would draw.
+
+Nearness of one group (the rows of one site in one tensor) to a start:
+
+    d = |ln(max(std, 1e-8) / max(std of the start, 1e-8))| + |share of zeros - that of the start|
+
+so d = 0.7 is a factor of two, and exact zeros are far (about 11) from a std of 1e-3. The nearest start of a model has
+the smallest mean of d over all its groups, biases and final layer included. Weights ARE at that start if no group is
+farther than 0.05 and five standard errors of a std; else they have been trained. All starts have biases of exactly
+zero or one, or a library's own: that, and equal spread in every block, is what training ends first.
+Schemes that draw the same numbers (adaln-step1 and adaln-mix, adaln-gaussian and adaln-backbone) count as the first.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log, sqrt
+
+from torch import Tensor
+
+from adaln.analysis.lattice import Sketch
+from adaln.conditioning import SCHEMES, Constant, Site, starts_of, std_of
+
+LIBRARY_DEFAULT = "library default"
+"""What torch leaves: nn.Linear uniform with std 1 / sqrt(3 fan_in), its bias too; diffusers' tables N(0, 1 / D)."""
+PIXART = "pixart"
+"""One shared map N(0, 0.02^2) with bias 0, tables N(0, 1 / D), final layer 0."""
+_FLOOR_STD = 1e-8
+_TOLERANCE = 0.05
+_STANDARD_ERRORS = 5
+
+Key = tuple[str, int]
+"""Tensor and first row of a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What nearness is measured on."""
+
+    std: float
+    zero_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class NearestStart:
+    """The start that weights are nearest to."""
+
+    name: str
+    distance: float
+    """Mean of d; 0.7 is a factor of two in the std."""
+    is_start: bool
+    """Whether the weights are at this start; else they have been trained (or started otherwise)."""
+
+
+Starts = Mapping[str, Mapping[Key, Spread]]
+
+
+def known_starts(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Starts:
+    """By name, what each known start would leave in every group of these sites; block-wise ones where they fit."""
+    starts: dict[str, Mapping[Key, Spread]] = {}
+    for name, scheme in SCHEMES.items():
+        try:
+            rows = list(starts_of(scheme, sites))
+        except ValueError:  # a block-wise scheme of another depth
+            continue
+        starts[name] = {
+            (tensor, rows.start): Spread(
+                std_of(drawn, rows.stop - rows.start, shapes[tensor].shape), float(drawn == Constant(0.0))
+            )
+            for tensor, rows, drawn in rows
+        }
+    return starts | {LIBRARY_DEFAULT: dict(_default(sites, shapes)), PIXART: dict(_pixart(sites, shapes))}
+
+
+def _default(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Iterator[tuple[Key, Spread]]:
+    for site in sites:
+        for name in site.tensors():
+            table_or_matrix = site.weight or name
+            fan_in = shapes[table_or_matrix].shape[-1]
+            yield (name, site.rows.start), Spread((3 * fan_in if site.weight else fan_in) ** -0.5, 0.0)
+
+
+def _pixart(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Iterator[tuple[Key, Spread]]:
+    for site in sites:
+        for name in site.tensors():
+            if site.weight is None:
+                yield (name, site.rows.start), Spread(shapes[name].shape[-1] ** -0.5, 0.0)
+            elif name == site.weight and site.branch != "final":
+                yield (name, site.rows.start), Spread(0.02, 0.0)
+            else:
+                yield (name, site.rows.start), Spread(0.0, 1.0)
+
+
+def distance(values: Sketch, start: Spread) -> float:
+    """d of one group."""
+    ratio = max(values.std, _FLOOR_STD) / max(start.std, _FLOOR_STD)
+    return abs(log(ratio)) + abs(values.zeros / max(values.count, 1) - start.zero_share)
+
+
+def nearest_start(groups: Mapping[Key, Sketch], starts: Starts) -> NearestStart:
+    """The start that these groups are nearest to, the first of equals."""
+    finite = {key: values for key, values in groups.items() if values.count}
+    means = {
+        name: sum(distance(values, start[key]) for key, values in finite.items()) / max(len(finite), 1)
+        for name, start in starts.items()
+    }
+    name = min(means, key=lambda name: means[name])
+    return NearestStart(name, means[name], _is_at(finite, starts[name]) and len(finite) == len(groups))
+
+
+def _is_at(groups: Mapping[Key, Sketch], start: Mapping[Key, Spread]) -> bool:
+    return all(
+        distance(values, start[key]) <= _TOLERANCE + _STANDARD_ERRORS / sqrt(2 * values.count)
+        for key, values in groups.items()
+    )

@@ -1,0 +1,150 @@
+"""`adaln audit`: where the conditioning of anyone's network lives, how it was started, what fools people."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from adaln.analysis.audit import Audit, AuditRow, audit, audit_live
+from adaln.analysis.starts import NearestStart
+from adaln.analysis.weight_files import open_weights
+from adaln.cli.answer import Answer
+from adaln.cli.parsing import parse, take_word, wants_help
+from adaln.conditioning import FAMILIES
+from adaln.report import Column, Marked, Table
+from adaln.runs import Run, load_into, load_tensors
+
+_WHAT = "a run, a .safetensors or .pt file, a diffusers folder, or module:factory"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """What to look at."""
+
+    family: str | None = None
+    """Layout of the modulation layers, where names fit two."""
+    weights: Literal["ema", "model"] | None = None
+    """Which weights of a run or a training checkpoint; default: ema if it is there."""
+    step: int | None = None
+    """Checkpoint of a run; default: the newest. 0: the network as its scheme starts it."""
+
+
+def audit_verb(words: list[str]) -> Answer:
+    """MODEL [--family F]: a run, a file, a diffusers folder or module:factory: its conditioning, start and pitfalls."""
+    if wants_help(words):
+        parse(AuditOptions, "audit MODEL", ["--help"])
+    model, words = take_word(words, _WHAT)
+    options = parse(AuditOptions, "audit MODEL", words)
+    if options.family is not None:
+        FAMILIES[options.family]  # an unknown name is said before anything is read
+    found = _audit(model, options)
+    return Answer(
+        {"model": model, **asdict(found)}, [*_summary(model, found), _rows(found), *_energies(found), *_told(found)]
+    )
+
+
+def _audit(model: str, options: AuditOptions) -> Audit:
+    path = Path(model)
+    if path.is_dir() and (path / "checkpoints").is_dir():
+        return audit_live(_of_run(path, options), family=options.family)
+    if options.step is not None:
+        raise ValueError(f"--step is for runs; {model!r} is none")
+    if path.exists() or ":" not in model:
+        return audit(open_weights(path, options.weights), options.family)
+    if options.weights is not None:
+        raise ValueError("--weights is for runs and files; a factory has one set")
+    network, inputs = _made_by(model)
+    return audit_live(network, inputs, options.family)
+
+
+def _of_run(path: Path, options: AuditOptions) -> nn.Module:
+    run = Run.open(path)
+    if options.step == 0:
+        return run.new_model()
+    network, step = run.averaged_model(options.step)
+    if options.weights == "model":
+        file = run.folder(step) / "model.safetensors"
+        load_into(network, load_tensors(file), str(file))
+    return network
+
+
+def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
+    """What `module:factory` makes: a network, or a pair with keyword arguments for its forward pass."""
+    module, _, factory = spec.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        made = getattr(importlib.import_module(module), factory)()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{spec!r} cannot be called: {error}; expected {_WHAT}") from None
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    network, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{spec!r} made a {type(network).__name__}; expected an nn.Module, or one with inputs")
+    return network, inputs
+
+
+def _summary(model: str, found: Audit) -> list[str]:
+    return [f"{model}: {found.family} layout, {found.num_blocks} blocks, modulation {_start(found.start)}"]
+
+
+def _start(nearest: NearestStart) -> str:
+    if nearest.is_start:
+        return f"as {nearest.name} starts it"
+    return f"trained: at no known start (nearest: {nearest.name}, by {nearest.distance:.2f} in the log of its std)"
+
+
+def _rows(found: Audit) -> Table:
+    columns = [
+        Column("role"),
+        Column("block"),
+        Column("shape"),
+        Column("mean", format=".1e"),
+        Column("std", format=".3g"),
+        Column("zeros", "%", ".3g"),
+        Column("kurtosis", format=".2f"),
+        Column("start"),
+    ]
+    notes = [
+        "zeros: exact ones; kurtosis: 0 for a Gaussian; start: the known start that has this spread and share of zeros,"
+        " biases included; trained: none has.",
+    ]
+    return Table("Role by block", columns, [_row(row) for row in found.rows], notes)
+
+
+def _row(row: AuditRow) -> list[Any]:
+    values = row.moments
+    strays = values.nans + values.infs
+    shape = "x".join(map(str, row.shape))
+    return [
+        row.role,
+        row.block or "all",
+        Marked(f"{shape}, {strays} not finite", "warning") if strays else shape,
+        values.mean,
+        values.std,
+        100 * values.zero_share,
+        values.excess_kurtosis,
+        row.nearest.name if row.nearest.is_start else "trained",
+    ]
+
+
+def _energies(found: Audit) -> list[Table]:
+    if not found.energies:
+        return []
+    columns = [
+        Column("block"),
+        Column("branch"),
+        Column("through the gate", "|gate F| / |x|", ".3g"),
+        Column("gate at 1", "|F| / |x|", ".3g"),
+    ]
+    rows = [[energy.block, energy.branch, energy.ratio, energy.open_ratio] for energy in found.energies]
+    note = "One batch of noise at times over the whole schedule; x is what enters the block."
+    return [Table("What each branch adds to the residual stream", columns, rows, [note])]
+
+
+def _told(found: Audit) -> list[str]:
+    return [f"{finding.level}: {finding.text}" for finding in found.findings]
