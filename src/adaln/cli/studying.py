@@ -13,6 +13,7 @@ from adaln.report import write_report
 from adaln.runs import Run
 from adaln.studies import STUDIES, reduce_study, run_study
 from adaln.studies.run_page import run_page
+from adaln.studies.sections import with_saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +70,5 @@ def report_verb(words: list[str]) -> Answer:
         page = reduce_study(STUDIES[about["study"]], folder.parent.parent, about["seeds"]).page
     else:
         page = run_page(Run.open(folder))
-    path = write_report(page, folder / "report").resolve()
+    path = write_report(with_saved(page, folder / "analysis"), folder / "report").resolve()
     return Answer({"report": str(path)}, [f"the report lies at {path}, its tables and pictures beside it"])

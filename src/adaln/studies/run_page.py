@@ -1,66 +1,109 @@
 """The page of a single run: what it is, how it went, what its conditioning looks like."""
 
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adaln.analysis.recorder import read_recording
+import numpy as np
+
+from adaln.analysis import RoleRecord, read_recording
 from adaln.config import model_name, to_dict
-from adaln.report import Axis, Block, Column, Facts, Lines, Page, Section, Series, Table
+from adaln.report import Axis, Block, Column, Facts, ImageGrid, Lines, Page, Section, Series, Table
 from adaln.runs import Run, read_records
 from adaln.studies.figures import histograms
+from adaln.studies.snapshots import recording_file, spread_evenly
+
+MOST_RIDGES = 10
+GRID = (4, 10)
+"""Rows and columns of the samples shown."""
 
 
 def run_page(run: Run) -> Page:
-    """Whatever the run has: loss, scores, distributions, provenance."""
+    """Whatever the run has: loss, scores, samples, distributions, provenance."""
     config, manifest = run.config, run.manifest
     records = read_records(run.path / "metrics.jsonl")
     step = max(run.steps_saved(), default=0)
-    summary = f"{model_name(config.model)} under {config.scheme.name}: {step} of {config.steps} steps."
-    sections = [Section("Loss", [_loss(records)] if records else ["Nothing logged yet."])]
+    summary = f"{model_name(config.model)} under {config.scheme.name}: {step:,} of {config.steps:,} steps."
+    sections = [Section("Loss", training_curves(records) if records else ["Nothing logged yet."])]
     scores = sorted(run.path.glob("s*/*.scores.json"))
     if scores:
         sections.append(Section("Scores", [_scores(scores)]))
-    recording = read_recording(run.path / "analysis" / "roles.jsonl")
+    samples = sorted(run.path.glob("s*/*.npz"), key=lambda file: file.stat().st_mtime)
+    if samples:
+        sections.append(Section("Samples", [_samples(samples[-1])]))
+    recording = read_recording(recording_file(run))
     if recording:
-        shown = sorted({record.step for record in recording})
-        blocks: list[Block] = list(histograms({config.scheme.name: recording}, shown, config.seed))
-        sections.append(Section("Gate, scale and shift over training", blocks))
+        sections.append(Section("Gate, scale and shift over training", recorded_blocks(run, recording)))
     sections.append(Section("Config and manifest", [_facts("config", to_dict(config)), _facts("manifest", manifest)]))
     return Page(run.path.name, summary, sections)
 
 
-def _loss(records: list[dict[str, Any]]) -> Lines:
+def training_curves(records: Sequence[dict[str, Any]]) -> list[Block]:
+    """Loss and gradient norm at the log steps."""
     steps = [row["step"] for row in records]
+    what = {
+        "Training loss": ("loss", "Mean loss between log steps"),
+        "Gradient norm": ("grad_norm", "Euclidean norm of the whole gradient at the log step, before clipping"),
+    }
+    return [
+        Lines(
+            title,
+            f"{told} (n = {len(steps)} points).",
+            Axis("step", "optimiser updates", "log"),
+            Axis(title.lower(), "", "log"),
+            [Series(key, steps, [row[key] or None for row in records])],
+        )
+        for title, (key, told) in what.items()
+    ]
+
+
+def recorded_blocks(run: Run, recording: list[RoleRecord]) -> list[Block]:
+    """What was recorded online: histograms at some of the steps, std and gradient norm at all of them."""
+    steps = sorted({record.step for record in recording})
+    shown = spread_evenly(steps, MOST_RIDGES)
+    figures = histograms({run.config.scheme.name: recording}, shown, run.config.seed)
+    std = _over_steps("Std of each role", recording, lambda record: record.moments.std)
+    gradient = _over_steps("Gradient norm of each role", recording, lambda record: record.gradient_norm)
+    return [*figures, std, gradient]
+
+
+def _over_steps(title: str, recording: list[RoleRecord], read: Callable[[RoleRecord], float | None]) -> Lines:
+    names = dict.fromkeys(record.group.name for record in recording)
+    series = []
+    for name in names:
+        found = [record for record in recording if record.group.name == name and record.group.block is None]
+        series.append(Series(name, [record.step for record in found], [read(record) or None for record in found]))
+    caption = (
+        f"All blocks together, recorded while training at n = {len(series[0].x)} steps; gaps where it is exactly 0."
+    )
     return Lines(
-        "Training loss",
-        f"Mean loss between log steps (n = {len(steps)} points).",
-        Axis("step", "optimiser updates", "log"),
-        Axis("loss", "", "log"),
-        [Series("loss", steps, [row["loss"] for row in records])],
+        title, caption, Axis("step", "updates", "symlog", 1), Axis(title.split(" of ")[0].lower(), "", "log"), series
     )
 
 
-def _scores(files: list[Path]) -> Table:
-    import json
+def _samples(file: Path) -> ImageGrid:
+    with np.load(file) as archive:
+        images = archive["arr_0"]
+    count = min(len(images), GRID[0] * GRID[1])
+    columns = min(count, GRID[1])
+    rows = count // columns
+    shown = images[: rows * columns].reshape(rows, columns, *images.shape[1:])
+    caption = f"The first n = {rows * columns} of {len(images)} samples in {file.name}, not chosen by eye."
+    return ImageGrid("Samples", caption, shown)
 
+
+def _scores(files: list[Path]) -> Table:
     rows = []
     for file in files:
         for name, score in json.loads(file.read_text(encoding="utf-8"))["scores"].items():
-            rows.append(
-                [
-                    file.name.removesuffix(".scores.json"),
-                    name,
-                    score["value"],
-                    score["low"],
-                    score["high"],
-                    score["label"],
-                ]
-            )
+            source = file.name.removesuffix(".scores.json")
+            rows.append([source, name, score["value"], score["low"], score["high"], score["label"]])
     columns = [Column("samples"), Column("score"), Column("value"), Column("low"), Column("high"), Column("features")]
     return Table("Scores", columns, rows, ["95 % intervals."])
 
 
-def _facts(title: str, row: dict[str, Any], prefix: str = "") -> Facts:
+def _facts(title: str, row: dict[str, Any]) -> Facts:
     return Facts(title, dict(_leaves(row)))
 
 

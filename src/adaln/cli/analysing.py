@@ -1,0 +1,239 @@
+"""`adaln distributions`, `adaln fit`, `adaln order`, `adaln explain`: what happens inside."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from adaln.analysis import fit_start
+from adaln.cli.answer import Answer
+from adaln.cli.parsing import parse, take_word, wants_help
+from adaln.cli.training import find_device
+from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, scheme_to_dict, sgd
+from adaln.config import PRESETS
+from adaln.models import MODELS, ModelConfig
+from adaln.processes import PROCESSES
+from adaln.report import Section, Table
+from adaln.runs import Run
+from adaln.studies.distribution_tables import By, as_data, difference_tables, distributions_section, overview_table
+from adaln.studies.explain import Probe, explain_section
+from adaln.studies.fitting import fit_section, pilot
+from adaln.studies.order_tables import Subject, measured, order_section, subject_of_model, subject_of_run
+from adaln.studies.sections import save_section
+from adaln.studies.snapshots import WeightSet, is_run, open_snapshots
+from adaln.types import DataSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionsOptions:
+    """What is looked at, and where tables and pictures go."""
+
+    steps: tuple[int, ...] = ()
+    """Steps of runs; default: up to 6 checkpoints and 4 online recordings from before the first of them."""
+    by: By = "role"
+    """role: over all blocks, and every other module; block; branch: attention and MLP of each block."""
+    weights: WeightSet | None = None
+    """model or ema; default: a run's weights in training, the averaged ones in the file of a training checkpoint."""
+    out: Path | None = None
+    """Folder of tables, pictures and page; default: RUN/analysis/NAME, or analysis/NAME-SOURCES here."""
+
+
+def distributions_verb(words: list[str]) -> Answer:
+    """RUN-OR-FILE... [--by block]: moments, Gaussian fits, entropies, differences, the paper's histograms."""
+    if wants_help(words):
+        parse(DistributionsOptions, "distributions RUN-OR-FILE...", ["--help"])
+    paths, words = take_paths(words, "runs or files of weights")
+    options = parse(DistributionsOptions, "distributions RUN-OR-FILE...", words)
+    snapshots = [s for path in paths for s in open_snapshots(path, options.steps, options.weights)]
+    name = "distributions" + f"-by-{options.by}" * (options.by != "role")
+    section = distributions_section(snapshots, options.by)
+    folder = options.out or analysis_folder(paths, name)
+    page = save_section(section, folder).resolve()
+    data = {"report": str(page), "groups": as_data(snapshots, options.by)}
+    tables = [overview_table(snapshots, options.by), *difference_tables(snapshots, options.by)]
+    return Answer(data, [*tables, told(page)])
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Std of some roles given anew; their shape over blocks is kept."""
+
+    gate: float | None = None
+    scale: float | None = None
+    shift: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How a start is measured from a pilot run."""
+
+    method: Literal["moments", "robust", "peak"] = "moments"
+    """moments: standard deviation; robust: interquartile range / 1.349; peak: height of the histogram's peak (A.11)."""
+    by_block: bool = False
+    """A std for each block instead of one for all; with peak smoothed over blocks by a polynomial as in A.11."""
+    step: int | None = None
+    """Checkpoint to measure; default: the newest."""
+    weights: WeightSet | None = None
+    """model or ema; default as in `adaln distributions`."""
+    base: Base = field(default_factory=Base)
+    name: str | None = None
+    """Name of the scheme; default: fit-SOURCE-METHOD."""
+    out: Path | None = None
+    """The scheme file (.json); default: analysis/fit/scheme.json in the run, or analysis/fit-SOURCE/scheme.json."""
+
+
+def fit_verb(words: list[str]) -> Answer:
+    """RUN-OR-FILE [--method peak] [--by-block] [--out FILE]: the next run's start, measured: train --scheme FILE."""
+    if wants_help(words):
+        parse(FitOptions, "fit RUN-OR-FILE", ["--help"])
+    word, words = take_word(words, "a run or a file of weights")
+    options = parse(FitOptions, "fit RUN-OR-FILE", words)
+    folder = analysis_folder([Path(word)], "fit")
+    out = options.out or folder / "scheme.json"
+    if out.suffix != ".json":
+        raise ValueError(f"out is {str(out)!r}; expected a name that ends in .json")
+    source = pilot(Path(word), options.step, options.weights)
+    base = {role: std for role, std in asdict(options.base).items() if std is not None}
+    found = fit_start(source.tensors or {}, options.method, by_block=options.by_block, base=base)
+    start = found.scheme(options.name or f"fit-{source.source}-{options.method}{'-by-block' * options.by_block}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_scheme(start, out)
+    data = {"scheme_file": str(out), "step": source.step, **asdict(found), "scheme": scheme_to_dict(start)}
+    return saved(fit_section(source.label, found, out), folder, data, f"the scheme lies at {out}: --scheme {out}")
+
+
+@dataclass(frozen=True, slots=True)
+class OrderOptions:
+    """Under which schemes, with which optimiser, on which inputs."""
+
+    scheme: Scheme = SCHEMES["adaln-zero"]
+    """The scheme whose order is measured."""
+    versus: str | None = None
+    """Another one (NAME, NAME:STD or FILE); cells that differ are marked in both."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """adamw at 1e-4 as the paper trains, or plain gradient descent at 1e-2 as it derives."""
+    iterations: int = 3
+    """How many are looked at; the paper's Table 1 has 3."""
+    process: str | None = None
+    """Process (adaln presets lists them); default: the preset's, or one that fits the network."""
+    size: int = 32
+    """For a network by name: height and width of its inputs."""
+    channels: int = 4
+    """For a network by name: channels of its inputs."""
+    num_classes: int = 1000
+    """For a network by name: classes; 0: unconditional."""
+    batch_size: int = 4
+    """For a network by name: inputs per iteration."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto: the fastest there is."""
+    out: Path | None = None
+    """Folder of tables, pictures and page; default: RUN/analysis/order, or analysis/order-MODEL here."""
+
+
+def order_verb(words: list[str]) -> Answer:
+    """MODEL|PRESET|RUN --scheme S [--versus S2]: which weights move at which iteration, measured (Table 1)."""
+    if wants_help(words):
+        parse(OrderOptions, "order MODEL|PRESET|RUN", ["--help"])
+    word, words = take_word(words, "a network, a preset or a run")
+    options = parse(OrderOptions, "order MODEL|PRESET|RUN", words)
+    if options.iterations < 1 or options.batch_size < 1:
+        raise ValueError(f"iterations is {options.iterations}, batch-size {options.batch_size}; expected at least 1")
+    subject, optimizer = order_subject(word, options), {"adamw": adamw, "sgd": sgd}[options.optimizer]
+    schemes = [options.scheme, *([scheme(options.versus)] if options.versus else [])]
+    orders = {s.name: measured(subject, s, optimizer, options.iterations) for s in schemes}
+    section = order_section(subject.name, options.optimizer, orders)
+    first, *others = orders.values()
+    data = {
+        "model": subject.name,
+        "optimizer": options.optimizer,
+        "orders": {name: dict(zip(o.names, zip(*o.moves, strict=True), strict=True)) for name, o in orders.items()},
+        "differing": list(first.differing(others[0])) if others else [],
+    }
+    return saved(section, options.out or analysis_folder([Path(word)], "order"), data)
+
+
+def order_subject(word: str, options: OrderOptions) -> Subject:
+    """The fresh network that a run, a preset or a network's name means."""
+    device = find_device(options.device)
+    if is_run(Path(word)):
+        if options.process:
+            raise ValueError(f"{word!r} is a run, which has a process of its own; expected no --process")
+        return subject_of_run(Run.open(word, device))
+    if word in PRESETS:
+        config = PRESETS[word]()
+        process = PROCESSES[options.process] if options.process else config.process
+        run = Run(Path(word), replace(config, process=process), device)
+        run.check_fits()
+        return subject_of_run(run)
+    model = MODELS[word]
+    spec = DataSpec(options.channels, options.size, options.size, options.num_classes)
+    process = PROCESSES[options.process or fitting_process(model)]
+    return subject_of_model(model, process, spec, options.batch_size, device)
+
+
+def fitting_process(model: ModelConfig) -> str:
+    """The usual process for a network: DDPM where it predicts a variance too, else a linear flow."""
+    return "ddpm" if model.outputs_per_channel == 2 else "linear-velocity"
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainOptions:
+    """At which steps, and on how much data."""
+
+    step: int | None = None
+    """Checkpoint of the first run; default: the newest. Averaged weights."""
+    other_step: int | None = None
+    """Checkpoint of the second run; default: the newest."""
+    num_batches: int = 8
+    """Batches of the first run's data on which losses are taken."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto: the fastest there is."""
+    out: Path | None = None
+    """Folder of tables, pictures and page; default: RUN/analysis/explain."""
+
+
+def explain_verb(words: list[str]) -> Answer:
+    """RUN [RUN2]: gates by depth and time, the same values elsewhere, the line and the distance to another run."""
+    if wants_help(words):
+        parse(ExplainOptions, "explain RUN [RUN2]", ["--help"])
+    paths, words = take_paths(words, "a run, or two")
+    if len(paths) > 2:
+        raise ValueError(f"expected a run, or two, got {len(paths)}")
+    options = parse(ExplainOptions, "explain RUN [RUN2]", words)
+    device = find_device(options.device)
+    steps = (options.step, options.other_step)
+    probes = [
+        Probe.of(Run.open(path, device), step, options.num_batches) for path, step in zip(paths, steps, strict=False)
+    ]
+    section = explain_section(*probes)
+    return saved(section, options.out or paths[0] / "analysis" / "explain", {"steps": [p.step for p in probes]})
+
+
+def take_paths(words: Sequence[str], what: str) -> tuple[list[Path], list[str]]:
+    """The paths before the first flag, and the rest; `ValueError` says what was expected."""
+    first, rest = take_word(words, what)
+    paths = [Path(first)]
+    while rest and not rest[0].startswith("-"):
+        paths.append(Path(rest[0]))
+        rest = rest[1:]
+    return paths, rest
+
+
+def analysis_folder(paths: Sequence[Path], name: str) -> Path:
+    """Inside the run where there is one and nothing else; otherwise in this folder, named by the sources."""
+    if len(paths) == 1 and is_run(paths[0]):
+        return paths[0] / "analysis" / name
+    sources = "-".join(str(path).replace("/", "-") if not path.exists() else path.stem for path in paths)
+    return Path("analysis") / f"{name}-{sources}"[:100]
+
+
+def saved(section: Section, folder: Path, data: dict[str, Any], *lines: str) -> Answer:
+    """The section on disk; its tables and prose for a terminal."""
+    page = save_section(section, folder).resolve()
+    shown = [block for block in section.blocks if isinstance(block, Table | str)]
+    return Answer({"report": str(page), **data}, [*shown, *lines, told(page)])
+
+
+def told(page: Path) -> str:
+    """Where the pictures are."""
+    return f"the page is {page}; its tables and pictures lie beside it as files"

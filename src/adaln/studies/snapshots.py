@@ -1,0 +1,129 @@
+"""Models at moments: distributions of a run's checkpoints, of what it recorded while it trained, of anyone's file."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, TensorFile, checkpoints, describe
+from adaln.analysis.recorder import read_recording
+from adaln.models.weights import DIFFUSERS_FILES, read_weights
+from adaln.runs import Run, is_whole
+
+WeightSet = Literal["model", "ema"]
+MOST_CHECKPOINTS, MOST_RECORDED = 6, 4
+"""When no steps are asked for: so many checkpoints, and so many of the steps recorded before the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One distribution, seen through a checkpoint (then with its `summary`) or through an online recording."""
+
+    moments: Moments
+    histogram: Histogram
+    summary: Summary | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """One model at one moment: where it comes from, and the distribution of every group of its values."""
+
+    source: str
+    step: int | None
+    """Updates behind it; None where a file does not tell."""
+    views: Mapping[Group, View]
+    tensors: Mapping[str, Tensor] | None = None
+    """The weights themselves, read when used; None for a recording."""
+
+    def view(self, name: str) -> View | None:
+        """The distribution of a role over all blocks, or of a module."""
+        return self.views.get(Group(name))
+
+    def by_block(self, name: str) -> dict[str, View]:
+        """The distribution of a role in each block, in forward order."""
+        found = [(g, v) for g, v in self.views.items() if g.name == name and g.block and g.branch is None]
+        return {str(group.block): view for group, view in sorted(found, key=lambda pair: pair[0].depth or 0)}
+
+    @property
+    def label(self) -> str:
+        """Source and step, as a legend names them."""
+        return self.source if self.step is None else f"{self.source} @ {self.step:,}"
+
+
+def snapshot(source: str, step: int | None, tensors: Mapping[str, Tensor]) -> Snapshot:
+    """All distributions of a mapping of weights; a `TensorFile` is read in one pass and bounded memory.
+
+    Raises `ValueError` naming the source where nothing in it is known.
+    """
+    views = {d.group: View(d.summary.moments, d.summary.histogram, d.summary) for d in describe(tensors)}
+    if not views:
+        raise ValueError(f"{source!r} holds no values of a known group: no gate, scale or shift, no known module")
+    return Snapshot(source, step, views, tensors)
+
+
+def recorded(source: str, records: Iterable[RoleRecord]) -> dict[int, Snapshot]:
+    """What a run recorded of its roles while it trained, by step."""
+    views: dict[int, dict[Group, View]] = {}
+    for record in records:
+        views.setdefault(record.step, {})[record.group] = View(record.moments, record.histogram)
+    return {step: Snapshot(source, step, found) for step, found in views.items()}
+
+
+def snapshots_of_run(run: Run, steps: Sequence[int] = (), weights: WeightSet = "model") -> list[Snapshot]:
+    """A run at `steps` (default: first, last and some between, see `MOST_CHECKPOINTS`), ascending.
+
+    A step is read from its checkpoint where there is one, else from the online recording, which holds the roles of the
+    weights in training (so it is left out for `weights` "ema"). Raises `ValueError` naming the steps that there are.
+    """
+    saved = checkpoints(run, weights)
+    seen = recorded(run.path.name, read_recording(recording_file(run))) if weights == "model" else {}
+    available = sorted({*saved, *seen})
+    early = [step for step in seen if step < min(saved, default=step + 1)]
+    chosen = sorted(set(steps)) or [*spread_evenly(early, MOST_RECORDED), *spread_evenly([*saved], MOST_CHECKPOINTS)]
+    missing = [step for step in chosen if step not in available]
+    if missing or not available:
+        raise ValueError(
+            f"run {str(run.path)!r} has no weights at {f'step {missing[0]}' if missing else 'any step'}; it has"
+            f" checkpoints at {[*saved] or 'none'} and recordings at {[*seen] or 'none'}"
+        )
+    return [snapshot(run.path.name, step, saved[step]) if step in saved else seen[step] for step in chosen]
+
+
+def open_snapshots(path: Path, steps: Sequence[int] = (), weights: WeightSet | None = None) -> list[Snapshot]:
+    """The snapshots of a run's folder (by default of the weights in training), or the one of a file of weights."""
+    if is_run(path):
+        return snapshots_of_run(Run.open(path), steps, weights or "model")
+    return [snapshot(path.stem, None, open_weights(path, weights))]
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run rather than diffusers' weights, which have a config.json as well."""
+    return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
+
+
+def open_weights(path: Path, weights: WeightSet | None = None) -> Mapping[str, Tensor]:
+    """The tensors of a file or of diffusers' folder: safetensors stay on disk until read, a `.pt` is loaded whole.
+
+    `weights` chooses a set of a training checkpoint. Raises `ValueError` for what is missing, damaged or holds code.
+    """
+    inside = [path / name for name in DIFFUSERS_FILES] if path.is_dir() else [path]
+    whole = next((file for file in inside if file.suffix == ".safetensors" and is_whole(file)), None)
+    return TensorFile(whole) if whole else read_weights(path, weights).tensors
+
+
+def recording_file(run: Run) -> Path:
+    """Where `train` and `study` let a run record its roles."""
+    return run.path / "analysis" / "roles.jsonl"
+
+
+def spread_evenly(steps: Sequence[int], most: int) -> list[int]:
+    """At most `most` of ascending steps, evenly by rank, with the first and the last.
+
+    >>> spread_evenly([0, 1, 2, 5, 10, 20, 50, 100], 4)
+    [0, 2, 20, 100]
+    """
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
