@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from adaln.metrics import LabelledImages, classifier, classifier_extractor, evaluate
+from adaln.metrics import LabelledImages, classifier, classifier_extractor, evaluate, load_extractor
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,16 @@ def test_a_second_call_reads_the_cache_and_gives_the_same_features(extractor, di
     again = classifier_extractor(digits, cache)
     assert again.fingerprint == extractor.fingerprint
     assert again.details == extractor.details
+
+
+def test_the_classifier_that_statistics_recorded_is_found_again_without_its_data(extractor, digits, cache, tmp_path):
+    recorded = extractor.describe()
+    again = load_extractor("dataset-classifier", cache=cache, recorded=recorded)
+    assert again.describe() == recorded
+    x = torch.from_numpy(digits.images[:9])
+    assert torch.equal(again(x).pool, extractor(x).pool)
+    with pytest.raises(ValueError, match="is not in the cache here; make the statistics anew"):
+        load_extractor("dataset-classifier", cache=tmp_path, recorded=recorded)
 
 
 def test_the_label_says_that_scores_are_not_inceptions(extractor, digits):

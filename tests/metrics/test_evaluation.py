@@ -19,6 +19,7 @@ from adaln.metrics import (
     load_statistics,
     save_statistics,
     statistics,
+    unlike_published,
 )
 
 
@@ -248,6 +249,23 @@ def test_every_choice_that_shapes_a_score_is_named_when_it_differs():
 def test_scores_of_two_extractors_are_not_comparable():
     other = evaluate(pictures(40), pictures(50, seed=1), POOL_ONLY, replicates=20)
     assert [text.split(":")[0] for text in differences(scores(), other)] == ["extractor.name", "extractor.fingerprint"]
+
+
+def test_what_separates_a_score_from_published_ones_is_named():
+    published = {
+        "samples": {"num_images": 50_000},
+        "reference": {"num_images": 0},
+        "extractor": {"name": "inception"},
+        "choices": {"sampler": {"solver": "ddpm", "steps": 250}, "weights": "ema"},
+    }
+    assert unlike_published(Scores({}, published, ())) == []
+    assert unlike_published(scores(choices={"sampler": {"solver": "ddim", "steps": 50}, "weights": "ema"})) == [
+        "features: small, inception",
+        "samples: 40, 50000",
+        "reference images (0: ADM's precomputed statistics): 50, 0",
+        "solver: ddim, ddpm",
+        "solver steps: 50, 250",
+    ]
 
 
 def test_a_function_that_gives_no_features_is_refused(tmp_path, monkeypatch):

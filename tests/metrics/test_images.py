@@ -9,7 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from adaln.data import Dataset
+from adaln.data.rows import Rows
+from adaln.metrics import Extractor, Features, collect
 from adaln.metrics.images import open_images
+from adaln.types import DataSpec
+
+MEANS = Extractor("means", "", "0", lambda images: Features(images.float().mean(dim=(2, 3))))
 
 
 def pictures(count: int = 5, channels: int = 3) -> np.ndarray:
@@ -61,6 +67,19 @@ def test_a_read_only_array_such_as_a_memory_map_is_read_without_a_warning():
     images = pictures()
     images.flags.writeable = False
     np.testing.assert_array_equal(read(images), images)
+
+
+def test_a_data_set_in_memory_or_in_shards_gives_its_images_under_its_name():
+    images = pictures()
+    first, second = np.split(images.transpose(0, 3, 1, 2), [2])
+    first.flags.writeable = False
+    for stored in (images.transpose(0, 3, 1, 2), Rows([first, second])):
+        dataset = Dataset("five", stored, np.zeros(5, np.int64), (), DataSpec(3, 9, 8, 0), "f")
+        np.testing.assert_array_equal(read(dataset), images)
+        stream = open_images(dataset, 4)
+        assert (stream.name, stream.num_images) == ("five", 4)
+        origins = [collect(open_images(of), MEANS).origin.sha256 for of in (dataset, images)]
+        assert origins[0] == origins[1]
 
 
 def test_a_stream_can_be_read_twice(tmp_path):

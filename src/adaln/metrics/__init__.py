@@ -2,19 +2,20 @@
 
 from adaln.metrics.classifier import LabelledImages, classifier_extractor
 from adaln.metrics.collection import Origin, Statistics, collect
-from adaln.metrics.comparability import differences
+from adaln.metrics.comparability import differences, unlike_published
 from adaln.metrics.evaluation import Scores, compare, evaluate, statistics
 from adaln.metrics.extractors import EXTRACTORS, load_extractor
 from adaln.metrics.features import Extractor, Features, function_extractor
-from adaln.metrics.images import open_images
+from adaln.metrics.images import ImagesLike, open_images
 from adaln.metrics.measures import METRICS, Score
-from adaln.metrics.statistics_files import load_statistics, save_statistics
+from adaln.metrics.statistics_files import is_statistics, load_statistics, recorded_extractor, save_statistics
 
 __all__ = [
     "EXTRACTORS",
     "METRICS",
     "Extractor",
     "Features",
+    "ImagesLike",
     "LabelledImages",
     "Origin",
     "Score",
@@ -26,9 +27,12 @@ __all__ = [
     "differences",
     "evaluate",
     "function_extractor",
+    "is_statistics",
     "load_extractor",
     "load_statistics",
     "open_images",
+    "recorded_extractor",
     "save_statistics",
     "statistics",
+    "unlike_published",
 ]

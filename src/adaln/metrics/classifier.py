@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,13 +71,35 @@ def classifier_extractor(
     Pool features are the 64 penultimate activations, probabilities the softmax. The result is a function of the data
     alone, up to the rounding of the machine that trained it; the fingerprint is that of the weights.
     """
-    path = cache / f"classifier-{data.fingerprint()[:32]}.safetensors"
+    fingerprint = data.fingerprint()
+    path = _path(cache, fingerprint)
     if not path.is_file():
         weights, accuracy = train(data, progress)
         write_atomically(path, save(weights, metadata={"accuracy": repr(accuracy)}))
+    shape = "x".join(map(str, data.images.shape[1:]))
+    return _extractor(path, {"data": fingerprint, "num_training_images": len(data.images), "image_shape": shape})
+
+
+def recorded_classifier(details: Mapping[str, Any], cache: Path) -> Extractor:
+    """The extractor whose `details` statistics recorded; ValueError where `cache` no longer has its weights."""
+    path = _path(cache, str(details.get("data")))
+    if not path.is_file():
+        raise ValueError(
+            "the dataset-classifier of these statistics is not in the cache here; make the statistics anew from their"
+            " images, or name the data set itself"
+        )
+    return _extractor(path, {key: details[key] for key in ("data", "num_training_images", "image_shape")})
+
+
+def _path(cache: Path, fingerprint: str) -> Path:
+    return cache / f"classifier-{fingerprint[:32]}.safetensors"
+
+
+def _extractor(path: Path, about: Mapping[str, Any]) -> Extractor:
     weights, accuracy = _read(path)
-    details = {"held_out_accuracy": accuracy, "num_training_images": len(data.images), "dim": DIM}
-    return Extractor(NAME, LABEL, _weights_hash(weights), partial(_features, weights, data.images.shape[1:]), details)
+    shape = tuple(int(side) for side in about["image_shape"].split("x"))
+    details = {"held_out_accuracy": accuracy, "dim": DIM, **about}
+    return Extractor(NAME, LABEL, _weights_hash(weights), partial(_features, weights, shape), details)
 
 
 def train(

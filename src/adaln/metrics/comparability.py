@@ -23,13 +23,38 @@ def differences(a: Scores, b: Scores) -> list[str]:
     ]
 
 
+PUBLISHED = {
+    "features": ("extractor.name", "inception"),
+    "samples": ("samples.num_images", 50_000),
+    "reference images (0: ADM's precomputed statistics)": ("reference.num_images", 0),
+    "solver": ("choices.sampler.solver", "ddpm"),
+    "solver steps": ("choices.sampler.steps", 250),
+    "weights": ("choices.weights", "ema"),
+}
+"""The protocol behind the published numbers of DiT and of the paper: where it lies in a record, and what it is."""
+
+
+def unlike_published(scores: Scores) -> list[str]:
+    """What keeps a score from being set beside published FIDs of ImageNet, as "what: ours, theirs"; none: nothing.
+
+    Whether the reference is ADM's file for this very data set and size, nobody but the reader can tell: its SHA-256 is
+    in the record.
+    """
+    found = [(what, _at(scores.provenance, path), theirs) for what, (path, theirs) in PUBLISHED.items()]
+    return [f"{what}: {_short(ours)}, {theirs}" for what, ours, theirs in found if ours != theirs]
+
+
+def _at(record: Mapping[str, Any], path: str) -> Any:
+    value: Any = record
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def _decisive(scores: Scores, other: Scores) -> Iterator[tuple[str, Any]]:
     common = [f"settings.{name}" for name in scores.scores if name in other.scores]
     for path in (*DECISIVE, *common):
-        value: Any = scores.provenance
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        yield from _leaves(path, value)
+        yield from _leaves(path, _at(scores.provenance, path))
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,10 +1,12 @@
 """Feature extractors by the names that a user gives."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from adaln.metrics.classifier import LabelledImages, classifier_extractor
+from adaln.metrics.classifier import LabelledImages, classifier_extractor, recorded_classifier
 from adaln.metrics.collection import Progress
 from adaln.metrics.features import Extractor, function_extractor
 from adaln.metrics.inception import inception_extractor
@@ -25,20 +27,26 @@ def load_extractor(
     *,
     cache: Path,
     data: LabelledImages | None = None,
+    recorded: Mapping[str, Any] | None = None,
     weights: Path | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Extractor:
     """The extractor called `name`: one of `EXTRACTORS`, or `module:function`.
 
-    `data` is what a dataset-classifier learns from, `weights` a local Inception file; weights that are fetched or
-    trained are kept in `cache`.
+    A dataset-classifier learns from `data`; without, it is the one that statistics made before describe (`recorded`).
+    `weights` is a local Inception file. Weights that are fetched or trained are kept in `cache`.
     """
     if ":" in name:
         return function_extractor(name)
     EXTRACTORS[name]  # an unknown name is an error with the nearest known one
     if name == "inception":
         return inception_extractor(weights, cache, device=device, progress=progress)
-    if data is None:
-        raise ValueError("dataset-classifier features need the labelled images they are learnt from; got none")
-    return classifier_extractor(data, cache, progress)
+    if data is not None:
+        return classifier_extractor(data, cache, progress)
+    if recorded is not None and recorded["name"] == name:
+        return recorded_classifier(recorded["details"], cache)
+    raise ValueError(
+        "dataset-classifier features need the labelled images they are learnt from; got none (features inception need"
+        " no labels)"
+    )

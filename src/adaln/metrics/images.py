@@ -1,4 +1,4 @@
-"""Streams of uint8 images from whatever a user has: an array, an ADM npz, a folder or a zip."""
+"""Streams of uint8 images from whatever a user has: an array, a data set, an ADM npz, a folder or a zip."""
 
 import zipfile
 import zlib
@@ -15,11 +15,12 @@ from jaxtyping import UInt8
 from numpy.lib import format as npy
 from torch import Tensor
 
+from adaln.data import Dataset
 from adaln.data.listing import Listing, list_folder, list_zip, open_zip
 from adaln.data.pictures import SUFFIXES, decode, is_colour
 
 Batch = UInt8[Tensor, "B C H W"]
-ImagesLike: TypeAlias = np.ndarray | Tensor | str | Path
+ImagesLike: TypeAlias = np.ndarray | Tensor | Dataset | str | Path
 UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a member of a damaged or encrypted zip may raise."""
 ARRAY = "arr_0"
@@ -56,6 +57,8 @@ def _open(source: ImagesLike) -> ImageStream:
         source = source.cpu().numpy()
     if isinstance(source, np.ndarray):
         return _array(source)
+    if isinstance(source, Dataset):
+        return _dataset(source)
     path = Path(source)
     if path.is_dir():
         return _folder(path)
@@ -85,6 +88,16 @@ def _array(array: np.ndarray) -> ImageStream:
             yield channels_first(torch.from_numpy(array[start : start + size].copy()))
 
     return ImageStream("array", len(array), batches)
+
+
+def _dataset(dataset: Dataset) -> ImageStream:
+    """The decoded images of a data set, of which one batch is read at a time."""
+
+    def batches(size: int) -> Iterator[Batch]:
+        for start in range(0, len(dataset), size):
+            yield torch.from_numpy(dataset.images[start : start + size].copy())  # the set may be read-only
+
+    return ImageStream(dataset.name, len(dataset), batches)
 
 
 def channels_first(images: UInt8[Tensor, "B _ _ _"]) -> Batch:

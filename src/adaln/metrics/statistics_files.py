@@ -30,6 +30,16 @@ def is_statistics(source: ImagesLike) -> TypeGuard[str | Path]:
         return "mu.npy" in archive.namelist()
 
 
+def recorded_extractor(path: Path) -> dict[str, Any]:
+    """What a statistics file says of the extractor it was made with; of ADM's files only the name is known."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found: dict[str, Any] = json.loads(str(file[METADATA]))["extractor"] if METADATA in file.files else {}
+    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged statistics ({error!r}); make them anew") from error
+    return found or {"name": "inception"}
+
+
 def save_statistics(statistics: Statistics, path: Path, *, rows: bool = True) -> None:
     """Write statistics that `load_statistics`, and ADM's evaluator, can read; the file appears complete or not at all.
 
