@@ -75,13 +75,14 @@ def _of_run(path: Path, options: AuditOptions) -> nn.Module:
 def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
     """What `module:factory` makes: a network, or a pair with keyword arguments for its forward pass."""
     module, _, factory = spec.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
+    sys.path.insert(0, here := str(Path.cwd()))
     try:
-        made = getattr(importlib.import_module(module), factory)()
+        make = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{spec!r} cannot be called: {error}; expected {_WHAT}") from None
+        raise ValueError(f"{spec!r} is not there: {error}; expected {_WHAT}") from None
     finally:
-        sys.path.remove(str(Path.cwd()))
+        sys.path.remove(here)
+    made = make()
     network, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{spec!r} made a {type(network).__name__}; expected an nn.Module, or one with inputs")

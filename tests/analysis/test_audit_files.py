@@ -1,0 +1,227 @@
+"""Audits of files and folders, and the command `adaln audit`."""
+
+import json
+import os
+from argparse import Namespace
+from dataclasses import asdict
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import adaln
+from adaln.analysis.audit import audit, audit_live
+from adaln.analysis.weight_files import open_weights
+from adaln.cli import main
+from adaln.cli.auditing import audit_verb
+from adaln.models import MODELS, build
+from adaln.rng import generator
+from adaln.types import DataSpec
+from conditioning.foreign import foreign
+
+DIGITS = DataSpec(channels=1, height=8, width=8, num_classes=10)
+
+
+def network(scheme="adaln-gaussian", seed=0):
+    model = build(MODELS["tiny"], DIGITS, generator("audit files", seed))
+    adaln.initialise(model, scheme, seed)
+    return model
+
+
+def weights(scheme="adaln-gaussian", seed=0):
+    return {name: tensor.detach().clone() for name, tensor in network(scheme, seed).state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_safetensors_file_audits_like_the_tensors_in_memory(tmp_path, dtype):
+    tensors = {name: tensor.to(dtype) for name, tensor in weights().items()}
+    save_file(tensors, tmp_path / "net.safetensors")
+    assert asdict(audit(open_weights(tmp_path / "net.safetensors"))) == asdict(audit(tensors))
+
+
+def test_of_a_training_checkpoint_the_averaged_weights_are_taken_unless_the_raw_ones_are_asked_for(tmp_path):
+    """As DiT saves them: with the optimiser, and the command line as an argparse Namespace."""
+    raw, averaged = weights(seed=1), weights(seed=2)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(3))])
+    saved = {"model": raw, "ema": averaged, "opt": optimizer.state_dict(), "args": Namespace(model="DiT-S/2")}
+    torch.save(saved, tmp_path / "0400000.pt")
+    assert same(open_weights(tmp_path / "0400000.pt"), averaged)
+    assert same(open_weights(tmp_path / "0400000.pt", "model"), raw)
+    torch.save({"state_dict": raw, "epoch": 3}, tmp_path / "other.ckpt")
+    assert same(open_weights(tmp_path / "other.ckpt"), raw)
+    with pytest.raises(ValueError, match="no set of weights 'ema'; it has model"):
+        open_weights(tmp_path / "other.ckpt", "ema")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_bare_weights_in_either_format_of_torch_save_are_read(tmp_path, zipped):
+    torch.save(weights(), tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
+    assert same(open_weights(tmp_path / "net.pt"), weights())
+
+
+def test_code_in_a_file_is_refused_and_not_run(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"model": weights(), "extra": Harmful()}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="code is never run from a file") as error:
+        open_weights(tmp_path / "net.pt")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("net.safetensors", b"short", "not a complete safetensors file"),
+        ("net.pt", b"no pickle at all", "no file that torch.save wrote|holds more than weights"),
+        ("net.txt", b"", "expected a file named .safetensors, .pt"),
+    ],
+)
+def test_damaged_and_foreign_files_are_one_line(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=said) as error:
+        open_weights(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path):
+    torch.save(weights(), tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"do not exist \(nearest: '.*net\.pt'\)"):
+        open_weights(tmp_path / "nett.pt")
+
+
+def test_a_list_of_tensors_is_refused(tmp_path):
+    torch.save([torch.zeros(3)], tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="holds a list; expected tensors by name"):
+        open_weights(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("shard_size", ["10GB", "20KB"])
+@pytest.mark.parametrize("inside", ["", "transformer"])
+def test_a_folder_of_diffusers_is_read_from_its_safetensors_whole_or_in_shards(tmp_path, shard_size, inside):
+    model = foreign("SD3.5")
+    model.save_pretrained(tmp_path / inside, max_shard_size=shard_size)
+    shards = list((tmp_path / inside).glob("*.safetensors"))
+    assert (len(shards) > 1) == (shard_size == "20KB")
+    opened = open_weights(tmp_path)
+    assert same(dict(opened), model.state_dict())
+    assert asdict(audit(opened)) == asdict(audit(model.state_dict()))
+
+
+def test_a_folder_without_safetensors_is_refused_even_if_it_has_pickles(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({}, tmp_path / "diffusion_pytorch_model.bin")
+    with pytest.raises(ValueError, match="no run and no diffusers model"):
+        open_weights(tmp_path)
+
+
+# The command
+
+
+FACTORY = """
+import torch
+from adaln.models import MODELS, build
+from adaln.rng import generator
+from adaln.types import DataSpec
+
+def network():
+    return build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("factory"))
+
+def network_and_inputs():
+    inputs = {"x": torch.ones(1, 1, 8, 8), "t": torch.tensor([500]), "y": torch.tensor([3])}
+    return network(), inputs
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture
+def factory(tmp_path, monkeypatch):
+    (tmp_path / "audited_factory.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    return "audited_factory"
+
+
+def shown(answer, capsys):
+    answer.show()
+    return capsys.readouterr().out
+
+
+def test_the_command_tells_layout_rows_energies_and_findings(factory, capsys):
+    told = shown(audit_verb([f"{factory}:network"]), capsys)
+    assert "audited_factory:network: DiT layout, 4 blocks, modulation as adaln-zero starts it" in told
+    assert "Role by block" in told and "What each branch adds to the residual stream" in told
+    assert "note: all gates start at exactly zero" in told
+
+
+def test_json_is_the_audit_itself(factory, capsys):
+    main(["audit", f"{factory}:network_and_inputs", "--json"])
+    data = json.loads(capsys.readouterr().out)
+    assert data["family"] == "DiT" and data["start"]["name"] == "adaln-zero"
+    assert len(data["energies"]) == 8 and {energy["ratio"] for energy in data["energies"]} == {0.0}
+    assert len(data["rows"]) == 17
+
+
+def test_a_file_is_audited_without_being_run(tmp_path, capsys):
+    save_file(weights("adaln-gaussian-v2"), tmp_path / "net.safetensors")
+    told = shown(audit_verb([str(tmp_path / "net.safetensors")]), capsys)
+    assert "as adaln-gaussian-v2 starts it" in told
+    assert "residual stream" not in told
+
+
+def test_family_decides_between_layouts_of_one_name(tmp_path, capsys):
+    tensors = {"blocks.0.adaLN_modulation.1.weight": torch.ones(24, 6)}
+    save_file(tensors, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match="fit both"):
+        audit_verb([str(tmp_path / "net.safetensors")])
+    answer = audit_verb([str(tmp_path / "net.safetensors"), "--family", "adaLN-no-gate"])
+    assert answer.data["family"] == "adaLN-no-gate"
+    assert "no gates" in shown(answer, capsys)
+
+
+def test_a_run_is_audited_at_its_newest_checkpoint_and_as_it_started(tmp_path):
+    main(["train", "digits", "--steps", "2", "--batch-size", "8", "--out", str(tmp_path / "run"), "--device", "cpu"])
+    run = str(tmp_path / "run")
+    ends, raw, began = (audit_verb([run, *words]).data for words in ([], ["--weights", "model"], ["--step", "0"]))
+    assert not ends["start"]["is_start"] and not raw["start"]["is_start"]
+    assert began["start"] == {"name": "adaln-zero", "distance": 0.0, "is_start": True}
+    assert {energy["ratio"] for energy in began["energies"]} == {0.0}
+    assert all(energy["ratio"] > 0 for energy in ends["energies"])
+    assert raw["rows"][0]["moments"]["std"] > ends["rows"][0]["moments"]["std"]  # averaged weights lag behind
+    assert audit_verb([f"{run}/checkpoints/000000002/ema.safetensors"]).data["rows"] == ends["rows"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "expected a run, a .safetensors"),
+        (["nowhere"], "do not exist"),
+        (["audited_factory:nothing"], "is not there"),
+        (["no_such_module:network"], "No module named"),
+        (["audited_factory:number"], "made a int; expected an nn.Module"),
+        (["audited_factory:network", "--family", "dit"], "nearest: 'DiT'"),
+        (["audited_factory:network", "--family", "SD3"], "no layout takes the modulation layer"),
+        (["audited_factory:network", "--step", "3"], "--step is for runs"),
+        (["audited_factory:network", "--weights", "ema"], "--weights is for runs and files"),
+        ([".", "--weights", "ema"], "no run and no diffusers model"),
+        (["audited_factory:network", "--famly", "DiT"], "nearest: '--family'"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(factory, words, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["audit", *words])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said in told and told.count("\n") == 1
+
+
+def test_an_audit_from_memory_and_through_the_command_agree(factory):
+    live = audit_live(build(MODELS["tiny"], DIGITS, generator("factory")))
+    assert audit_verb([f"{factory}:network"]).data == {"model": "audited_factory:network", **asdict(live)}
