@@ -109,11 +109,16 @@ def canonical_json(row: Mapping[str, Any]) -> str:
     return json.dumps(row, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
+def short_hash(row: Mapping[str, Any]) -> str:
+    """Ten hex digits over the canonical JSON of `row`."""
+    return hashlib.sha256(canonical_json(row).encode()).hexdigest()[:10]
+
+
 def config_hash(config: RunConfig) -> str:
     """Ten hex digits that identify what is computed; the name does not enter, the scheme's content does."""
     row = to_dict(config)
     del row["name"]
-    return hashlib.sha256(canonical_json(row).encode()).hexdigest()[:10]
+    return short_hash(row)
 
 
 def differing_fields(a: RunConfig, b: RunConfig) -> list[str]:

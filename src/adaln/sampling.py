@@ -162,6 +162,8 @@ def provenance(run: Run, config: SampleConfig, step: int) -> dict[str, Any]:
     """All that decides the images, for the file beside them and for every score made from them."""
     row = asdict(config)
     row["sampler"]["solver"] = solver_name(run.process, config.sampler)
+    if config.sampler.steps is None:  # what the default is today, so that it compares with the same number asked for
+        row["sampler"]["steps"] = count_updates(run.process, config.sampler)
     del row["batch_size"]  # no influence on the images
     return {"run": run.path.name, "step": step, "weights": "ema", **row}
 

@@ -9,6 +9,9 @@ from rich.console import Console
 
 from adaln.report import Table, terminal
 
+PIPED_WIDTH = 160
+"""Columns of a table that no terminal folds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -21,6 +24,6 @@ class Answer:
 
     def show(self) -> None:
         """Print for people."""
-        console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+        console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
         for part in self.shown:
             console.print(part if isinstance(part, str) else terminal(part), markup=False)

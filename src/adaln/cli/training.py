@@ -10,7 +10,7 @@ from adaln.analysis.recorder import Recorder
 from adaln.cli.answer import Answer
 from adaln.cli.parsing import Flat, parse, take_option, take_word, wants_help
 from adaln.cli.progress import progress
-from adaln.config import PRESETS, RunConfig
+from adaln.config import PRESETS, RunConfig, short_hash
 from adaln.files import write_atomically
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
@@ -75,7 +75,7 @@ class SampleOptions:
     weak: str | None = None
     """RUN or RUN:STEP whose prediction takes the place of the null class in guidance (autoguidance)."""
     out: Path | None = None
-    """The .npz to write; default: samples/STEP-SEED.npz in the run. A grid (.png) and a record (.json) go beside it."""
+    """The .npz to write; default: samples/STEP-HASH.npz in the run. A grid (.png) and a record (.json) go beside it."""
     device: str = "auto"
     """cpu, cuda, mps, or auto: the fastest there is."""
 
@@ -89,7 +89,7 @@ def sample_verb(words: list[str]) -> Answer:
     run = Run.open(path, find_device(options.device))
     with progress(f"sample {run.path.name}", num_updates(run, options.config), "image updates") as advance:
         samples = sample(run, options.config, options.step, advance, weak_run(options.weak, run.device))
-    out = options.out or run.path / "samples" / f"{samples.provenance['step']:09d}-seed{options.config.seed}.npz"
+    out = options.out or run.path / "samples" / f"{samples.provenance['step']:09d}-{short_hash(samples.provenance)}.npz"
     if out.suffix != ".npz":
         raise ValueError(f"out is {str(out)!r}; expected a name that ends in .npz")
     save_samples(samples, out)

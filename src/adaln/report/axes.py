@@ -84,7 +84,7 @@ def symlog_ticks(values: Float[np.ndarray, "n"], linear_below: Number) -> list[f
     for sign in (-1.0, 1.0):
         end = float((sign * values).max(initial=0))
         if end > 0:
-            ticks |= {sign * tick for tick in _powers(min(linear_below, end), end)}
+            ticks |= {sign * tick for tick in _powers(float(min(linear_below, end)), end)}
     return sorted(ticks)
 
 

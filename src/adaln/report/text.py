@@ -40,8 +40,8 @@ def terminal(table: Table) -> "Group":
     from rich.text import Text
 
     grid = Grid(title=Text(table.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, align in zip(table.columns, table.aligns(), strict=True):
-        grid.add_column(Text(column.heading), justify=align, overflow="fold")
+    for place, (column, align) in enumerate(zip(table.columns, table.aligns(), strict=True)):
+        grid.add_column(Text(column.heading), justify=align, overflow="fold", no_wrap=place == 0)  # names stay whole
     for row in table.rows:
         grid.add_row(*(Text(marked_text(c, k), _TERMINAL_STYLES.get(mark_of(c), "")) for c, k in pairs(table, row)))
     return Group(grid, *(Text(line, "dim") for line in (*table.notes, *table.footnotes)))

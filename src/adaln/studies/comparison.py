@@ -123,8 +123,8 @@ def result_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     best = min(row["fid"]["mean"] for row in rows)
     notes = [
         "FID-like: in dataset-classifier features, not comparable with Inception FID.",
-        f"Mean over {rows[0]['fid']['seeds']} seeds, 95 % t intervals in brackets. Changes are against {REFERENCE}, paired over the"
-        f" same seeds; their intervals hold for all {len(rows) - 1} comparisons together (Bonferroni).",
+        f"Mean over {rows[0]['fid']['seeds']} seeds, 95 % t intervals in brackets. Changes are against {REFERENCE},"
+        f" paired over the same seeds; their intervals hold for all {len(rows) - 1} comparisons together (Bonferroni).",
     ]
     return Table(title, columns, [_cells(row, best) for row in rows], notes)
 

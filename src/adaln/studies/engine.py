@@ -11,26 +11,21 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from functools import lru_cache
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from adaln.analysis.recorder import Recorder
-from adaln.data import DataConfig, default_cache, load
 from adaln.files import write_atomically
-from adaln.metrics import Extractor, LabelledImages, Statistics, classifier_extractor, evaluate, statistics
 from adaln.processes import count_updates
 from adaln.report import json_text, write_page
 from adaln.runs import Run
-from adaln.sampling import sample, save_samples
 from adaln.studies.plan import Job, Outcome, Result, Study, study_folder
-from adaln.studies.scorefiles import samples_file, scores_file, write_scores
+from adaln.studies.scoring import Scoring, is_scored, reference, score
 from adaln.training import Stopped, train
 
 Progress = Callable[[int, int, str], None]
@@ -104,29 +99,13 @@ def perform(job: Job, root: Path) -> None:
     if start < job.config.steps:
         recorder = Recorder(run.path / "analysis" / "roles.jsonl")
         train(run, [recorder, lambda step, model: _advance(step_cost), _obey])
+    scoring = Scoring(job.sample)
     for step in job.score_at:
         updates = count_updates(run.process, job.sample.sampler) or 0
-        if scores_file(run, job.sample, step).exists():
+        if is_scored(run, scoring, step):
             _advance(updates * job.sample.num_images)
         else:
-            score(run, job, step)
-
-
-def score(run: Run, job: Job, step: int) -> None:
-    """Sample a checkpoint and score the samples against the run's own data."""
-    extractor, theirs = reference(job.config.data)
-    samples = sample(run, job.sample, step, _advance)
-    save_samples(samples, samples_file(run, job.sample, step))
-    write_scores(run, job.sample, step, evaluate(samples.images, theirs, extractor, choices=samples.provenance))
-
-
-@lru_cache(maxsize=4)
-def reference(data: DataConfig) -> tuple[Extractor, Statistics]:
-    """The feature network of a data set (trained once, then cached) and the statistics of its images."""
-    dataset = load(data)
-    images = np.asarray(dataset.images)
-    extractor = classifier_extractor(LabelledImages(images, dataset.labels), default_cache())
-    return extractor, statistics(images.transpose(0, 2, 3, 1), extractor)
+            score(run, scoring, step, _advance)
 
 
 _done: "Synchronized[int]"

@@ -1,14 +1,12 @@
 """What a study needs: jobs, each a training run with the checkpoints at which it is sampled and scored."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from adaln.analysis.recorder import RoleRecord, observe, read_recording
-from adaln.config import RunConfig, to_dict
+from adaln.config import RunConfig, short_hash, to_dict
 from adaln.metrics import Scores
 from adaln.report import Page, Table
 from adaln.runs import Run, load_tensors, read_records
@@ -78,5 +76,4 @@ class Study:
 def study_folder(root: Path, name: str, jobs: Sequence[Job]) -> Path:
     """Where a study's results lie: its name and a hash over everything that it computes."""
     rows = [{"config": to_dict(job.config), "score_at": job.score_at, "sample": asdict(job.sample)} for job in jobs]
-    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-    return root / "studies" / f"{name}-{digest[:10]}"
+    return root / "studies" / f"{name}-{short_hash({'jobs': rows})}"
