@@ -25,7 +25,7 @@ from adaln.processes import count_updates
 from adaln.report import json_text, write_page
 from adaln.runs import Run
 from adaln.studies.plan import Job, Outcome, Result, Study, study_folder
-from adaln.studies.scoring import Scoring, is_scored, reference, score
+from adaln.studies.scoring import is_scored, reference, score
 from adaln.training import Stopped, train
 
 Progress = Callable[[int, int, str], None]
@@ -99,13 +99,12 @@ def perform(job: Job, root: Path) -> None:
     if start < job.config.steps:
         recorder = Recorder(run.path / "analysis" / "roles.jsonl")
         train(run, [recorder, lambda step, model: _advance(step_cost), _obey])
-    scoring = Scoring(job.sample)
     for step in job.score_at:
         updates = count_updates(run.process, job.sample.sampler) or 0
-        if is_scored(run, scoring, step):
+        if is_scored(run, job.scoring, step):
             _advance(updates * job.sample.num_images)
         else:
-            score(run, scoring, step, _advance)
+            score(run, job.scoring, step, _advance)
 
 
 _done: "Synchronized[int]"

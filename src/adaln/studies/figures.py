@@ -61,7 +61,7 @@ def grids(by_scheme: Outcomes) -> list[ImageGrid]:
     first = {name: outcomes[0] for name, outcomes in by_scheme.items()}
     images = []
     for outcome in first.values():
-        file = samples_file(outcome.run, outcome.job.sample, outcome.job.score_at[-1])
+        file = samples_file(outcome.run, outcome.job.scoring, outcome.job.score_at[-1])
         with np.load(file) as archive:
             images.append(archive["arr_0"][:20])
     one = next(iter(first.values()))

@@ -11,7 +11,7 @@ from adaln.metrics import Scores
 from adaln.report import Page, Table
 from adaln.runs import Run, load_tensors, read_records
 from adaln.sampling import SampleConfig
-from adaln.studies.scorefiles import read_scores
+from adaln.studies.scorefiles import Scoring, read_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,11 @@ class Job:
         """Name of the run's conditioning scheme."""
         return self.config.scheme.name
 
+    @property
+    def scoring(self) -> Scoring:
+        """How its checkpoints are scored: against its own data."""
+        return Scoring(self.sample)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -41,7 +46,7 @@ class Outcome:
 
     def scores(self) -> dict[int, Scores]:
         """Scores by step, in ascending order."""
-        return {step: read_scores(self.run, self.job.sample, step) for step in self.job.score_at}
+        return {step: read_scores(self.run, self.job.scoring, step) for step in self.job.score_at}
 
     def recording(self) -> list[RoleRecord]:
         """Distributions of gate, scale and shift over the run, its end included."""

@@ -1,7 +1,7 @@
-"""Scores on disk: one file per (run, checkpoint, way of sampling, features): finished work is never done again."""
+"""Scores on disk: one file per (run, checkpoint, way of scoring): finished work is never done again."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adaln.config import short_hash
@@ -10,27 +10,35 @@ from adaln.metrics import Scores
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
 
-CLASSIFIER = "dataset-classifier"
-"""The features that any labelled data has."""
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a checkpoint is scored: how its samples are drawn, in which features they are seen, and beside what."""
+
+    sample: SampleConfig
+    features: str | None = None
+    """None: those that the reference suggests, a classifier of its classes for labelled data."""
+    reference: str | None = None
+    """None: the data that the run learns from."""
 
 
-def scores_file(run: Run, sample: SampleConfig, step: int, features: str = CLASSIFIER) -> Path:
+def scores_file(run: Run, scoring: Scoring, step: int) -> Path:
     """Where the scores of a checkpoint lie."""
-    key = short_hash(asdict(sample) | ({} if features == CLASSIFIER else {"features": features}))
-    return run.path / "scores" / f"{step:09d}-{key}.scores.json"
+    others = {key: value for key in ("features", "reference") if (value := getattr(scoring, key)) is not None}
+    return run.path / "scores" / f"{step:09d}-{short_hash(asdict(scoring.sample) | others)}.scores.json"
 
 
-def samples_file(run: Run, sample: SampleConfig, step: int, features: str = CLASSIFIER) -> Path:
+def samples_file(run: Run, scoring: Scoring, step: int) -> Path:
     """Where the samples behind these scores lie."""
-    scores = scores_file(run, sample, step, features)
+    scores = scores_file(run, scoring, step)
     return scores.with_name(scores.name.replace(".scores.json", ".npz"))
 
 
-def write_scores(run: Run, sample: SampleConfig, step: int, scores: Scores, features: str = CLASSIFIER) -> None:
+def write_scores(run: Run, scoring: Scoring, step: int, scores: Scores) -> None:
     """Keep the scores of a checkpoint."""
-    write_atomically(scores_file(run, sample, step, features), json.dumps(scores.to_json(), indent=1) + "\n")
+    write_atomically(scores_file(run, scoring, step), json.dumps(scores.to_json(), indent=1) + "\n")
 
 
-def read_scores(run: Run, sample: SampleConfig, step: int, features: str = CLASSIFIER) -> Scores:
+def read_scores(run: Run, scoring: Scoring, step: int) -> Scores:
     """The scores kept by `write_scores`."""
-    return Scores.from_json(json.loads(scores_file(run, sample, step, features).read_text(encoding="utf-8")))
+    return Scores.from_json(json.loads(scores_file(run, scoring, step).read_text(encoding="utf-8")))

@@ -1,0 +1,105 @@
+"""A run's checkpoints scored against the run's own data: while it trains or afterwards, and never twice."""
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+
+from torch import nn
+
+from adaln.config import RunConfig
+from adaln.data import DataConfig, load
+from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
+from adaln.metrics.collection import Progress
+from adaln.runs import Run
+from adaln.sampling import Progress as Drawn
+from adaln.sampling import sample, save_samples
+from adaln.studies.scorefiles import Scoring, samples_file, scores_file, write_scores
+from adaln.studies.sides import extractor_for, named_reference
+from adaln.types import Hook
+
+
+def score(
+    run: Run, scoring: Scoring, step: int, drawn: Drawn | None = None, progress: Progress | None = None
+) -> Scores:
+    """Sample a checkpoint (averaged weights), score the samples, and keep both in the run.
+
+    `drawn` is told of the sampling, `progress` of the features.
+    """
+    extractor, theirs = reference(run.config.data, scoring.features, scoring.reference, str(run.device))
+    samples = sample(run, scoring.sample, step, drawn)
+    file = samples_file(run, scoring, step)
+    save_samples(samples, file)
+    found = evaluate(file, theirs, extractor, choices=samples.provenance, progress=progress)
+    write_scores(run, scoring, step, found)
+    return found
+
+
+@lru_cache(maxsize=4)
+def reference(
+    data: DataConfig, features: str | None = None, name: str | None = None, device: str = "cpu"
+) -> tuple[Extractor, Statistics]:
+    """The feature network (a classifier is trained once, then cached) and the statistics of what samples are held to.
+
+    That is the data a run learns from, or what `name` stands for. Raises ValueError where it cannot be scored against:
+    latents, no labels for a classifier, no Inception weights.
+    """
+    source = load(data) if name is None else named_reference(name, features)
+    extractor = extractor_for(source, features, device=device)
+    return extractor, statistics(source, extractor)
+
+
+def is_scored(run: Run, scoring: Scoring, step: int) -> bool:
+    """Whether that checkpoint's scores are on disk."""
+    return scores_file(run, scoring, step).exists()
+
+
+def score_saved(
+    run: Run,
+    scoring: Scoring,
+    steps: Collection[int],
+    drawn: Drawn | None = None,
+    progress: Progress | None = None,
+) -> list[int]:
+    """Score what is not yet scored of the `steps` whose checkpoints are on disk; returns the steps that lack both.
+
+    Before training goes on, since it drops old checkpoints; and after it, for the last one.
+    """
+    saved = run.steps_saved()
+    for step in saved:
+        if step in steps and not is_scored(run, scoring, step):
+            score(run, scoring, step, drawn, progress)
+    return [step for step in steps if step not in saved and not is_scored(run, scoring, step)]
+
+
+def scoring_hook(
+    run: Run, scoring: Scoring, steps: Collection[int], drawn: Drawn | None = None, progress: Progress | None = None
+) -> Hook:
+    """Scores each of `steps` from the checkpoint that was just saved, before the next update.
+
+    Nothing of it reaches the weights. Killed meanwhile, the run resumes at this very checkpoint and scores it then.
+    """
+
+    def hook(step: int, model: nn.Module) -> None:
+        if step in steps:
+            score_saved(run, scoring, [step], drawn, progress)
+
+    return hook
+
+
+def scored_steps(config: RunConfig, at: Sequence[int], every: int | None) -> tuple[int, ...]:
+    """The steps asked for, ascending: `at`, and with `every` all multiples of it and the last step.
+
+    Raises ValueError for a step that leaves no checkpoint, naming the nearest that does.
+    """
+    if every is not None and every < 1:
+        raise ValueError(f"evaluate.every is {every}; expected an integer >= 1")
+    regular = (*range(every, config.steps, every), config.steps) if every else ()
+    kept = (*range(config.checkpoint_every, config.steps, config.checkpoint_every), config.steps)
+    for name, steps in (("at", at), ("every", regular)):
+        for step in steps:
+            if step not in kept:
+                near = min(kept, key=lambda one: abs(one - step))
+                raise ValueError(
+                    f"evaluate.{name} asks for step {step}, which leaves no checkpoint (checkpoint_every is"
+                    f" {config.checkpoint_every}, the last step {config.steps}); the nearest that does is {near}"
+                )
+    return tuple(sorted({*at, *regular}))
