@@ -31,7 +31,7 @@ from adaln.analysis.lattice import Sketch
 from adaln.analysis.residual_energy import BranchEnergy, branch_energies
 from adaln.analysis.role_check import observe_roles
 from adaln.analysis.standard_inputs import standard_inputs
-from adaln.analysis.starts import Key, NearestStart, Starts, known_starts, nearest_start
+from adaln.analysis.starts import Distances, Key, NearestStart, distances, known_starts, nearest_start
 from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites
 
 
@@ -117,15 +117,15 @@ def _facts(tensors: Mapping[str, Tensor], family: str | None) -> Facts:
 
     values = sketches(tensors, pieces)
     groups = {(group.name, group.depth): sketch for group, sketch in values.items() if group.depth is not None}
-    starts = known_starts(sites, known)
+    to_starts = distances(groups, known_starts(sites, known))
     return Facts(
         family=found,
         sites=tuple(sites),
         shapes=known,
         groups=groups,
         head=values.get(Group("head")),
-        starts=starts,
-        start=nearest_start(groups, starts),
+        distances=to_starts,
+        start=nearest_start(groups, to_starts),
         not_finite=tuple(_not_finite(tensors)),
     )
 
@@ -185,6 +185,6 @@ def _sum(values: Iterator[Sketch]) -> Sketch:
     return sum(values, Sketch())
 
 
-def _ordered(facts: Facts) -> Starts:
+def _ordered(facts: Facts) -> Distances:
     """The known starts, that of the whole model first: it wins where a single row cannot tell."""
-    return {facts.start.name: facts.starts[facts.start.name], **facts.starts}
+    return {facts.start.name: facts.distances[facts.start.name], **facts.distances}

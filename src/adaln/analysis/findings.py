@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adaln.analysis.lattice import Sketch
 from adaln.analysis.role_check import ObservedRole
-from adaln.analysis.starts import LIBRARY_DEFAULT, Key, NearestStart, Starts
+from adaln.analysis.starts import LIBRARY_DEFAULT, Distances, Key, NearestStart
 from adaln.conditioning import Role, Site
 
 Level = Literal["warning", "note"]
@@ -35,7 +35,7 @@ class Facts:
     groups: Mapping[Key, Sketch]
     """The values of each site's rows in each of its tensors."""
     head: Sketch | None
-    starts: Starts
+    distances: Distances
     start: NearestStart
     not_finite: tuple[str, ...]
     """Tensors with NaN or infinities."""

@@ -52,6 +52,8 @@ class NearestStart:
 
 
 Starts = Mapping[str, Mapping[Key, Spread]]
+Distances = Mapping[str, Mapping[Key, float]]
+"""By the name of a start."""
 
 
 def known_starts(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Starts:
@@ -96,19 +98,17 @@ def distance(values: Sketch, start: Spread) -> float:
     return abs(log(ratio)) + abs(values.zeros / max(values.count, 1) - start.zero_share)
 
 
-def nearest_start(groups: Mapping[Key, Sketch], starts: Starts) -> NearestStart:
+def distances(groups: Mapping[Key, Sketch], starts: Starts) -> Distances:
+    """d of every group to every start."""
+    return {
+        name: {key: distance(values, start[key]) for key, values in groups.items()} for name, start in starts.items()
+    }
+
+
+def nearest_start(groups: Mapping[Key, Sketch], to: Distances) -> NearestStart:
     """The start that these groups are nearest to, the first of equals."""
     finite = {key: values for key, values in groups.items() if values.count}
-    means = {
-        name: sum(distance(values, start[key]) for key, values in finite.items()) / max(len(finite), 1)
-        for name, start in starts.items()
-    }
+    means = {name: sum(d[key] for key in finite) / max(len(finite), 1) for name, d in to.items()}
     name = min(means, key=lambda name: means[name])
-    return NearestStart(name, means[name], _is_at(finite, starts[name]) and len(finite) == len(groups))
-
-
-def _is_at(groups: Mapping[Key, Sketch], start: Mapping[Key, Spread]) -> bool:
-    return all(
-        distance(values, start[key]) <= _TOLERANCE + _STANDARD_ERRORS / sqrt(2 * values.count)
-        for key, values in groups.items()
-    )
+    is_at = all(to[name][k] <= _TOLERANCE + _STANDARD_ERRORS / sqrt(2 * v.count) for k, v in finite.items())
+    return NearestStart(name, means[name], is_at and len(finite) == len(groups))
