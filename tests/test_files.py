@@ -49,3 +49,10 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     (tmp_path / "kept").write_text("x")
     remove_temporaries(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_what_other_writers_have_begun_may_be_left_alone(tmp_path):
+    for name in (".tmp-one-123", ".tmp-two-123"):
+        (tmp_path / name).write_text("half")
+    remove_temporaries(tmp_path, "one")
+    assert [path.name for path in tmp_path.iterdir()] == [".tmp-two-123"]

@@ -58,9 +58,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_temporaries(root: Path) -> None:
-    """Remove what a killed writer left behind."""
-    for leftover in root.glob(f"{_TEMPORARY}*") if root.is_dir() else ():
+def remove_temporaries(root: Path, name: str = "") -> None:
+    """Remove what killed writers left behind: of anything in `root`, or of what was to be called `name`."""
+    for leftover in root.glob(f"{_TEMPORARY}{name}*") if root.is_dir() else ():
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -11,6 +11,7 @@ import torch
 from adaln.data import Batches, DataConfig, encode, load, open_autoencoder
 from adaln.data.autoencoder import weights_sha256
 from adaln.data.encoding import claimed
+from adaln.data.shards import open_shards
 from adaln.data.verify import round_trip
 from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
 
@@ -50,6 +51,7 @@ def test_pixel_shards_hold_what_the_folder_holds(tmp_path):
     config = pictures(tmp_path)
     index = encode(config, tmp_path / "out", shard_rows=3)
     assert [shard.rows for shard in index.shards] == [3, 3, 3, 1]
+    assert open_shards(tmp_path / "out").rows.whole is not None  # read in one call, whatever the shards
     folder = load(config, cache=tmp_path / "cache")
     shards = load(DataConfig(path=str(tmp_path / "out")))
     assert shards.fingerprint == folder.fingerprint
@@ -132,11 +134,20 @@ def test_an_encoding_that_was_cut_off_goes_on_where_it_was(tmp_path):
     (tmp_path / "out/shard-000001.safetensors").unlink()
     cut = tmp_path / "out/shard-000003.safetensors"
     cut.write_bytes(cut.read_bytes()[:-5])
-    (tmp_path / "out/.shard-000001.safetensors.tmp").write_bytes(b"left by a kill")
+    (tmp_path / "out/.tmp-shard-000001.safetensors-1").write_bytes(b"left by a kill")
     encode(config, tmp_path / "out", shard_rows=2)
     assert contents(tmp_path / "out") == before
     made_again = [name for name in before if (tmp_path / "out" / name).stat().st_mtime_ns != times[name]]
     assert sorted(made_again) == ["index.json", "shard-000001.safetensors", "shard-000003.safetensors"]
+    assert not list((tmp_path / "out").glob(".tmp-*"))
+
+
+def test_progress_counts_single_pictures_and_begins_with_what_is_there(tmp_path, vae):
+    config, seen = pictures(tmp_path), []
+    encode(config, tmp_path / "out", vae, shard_rows=4, batch_size=2)
+    (tmp_path / "out/shard-000001.safetensors").unlink()
+    encode(config, tmp_path / "out", vae, shard_rows=4, batch_size=2, progress=lambda *told: seen.append(told))
+    assert seen == [(6, 10), (8, 10), (10, 10), (10, 10)]
 
 
 def test_an_encoding_that_has_not_ended_is_not_read(tmp_path):

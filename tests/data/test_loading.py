@@ -123,10 +123,14 @@ def test_what_a_killed_decoding_left_behind_is_cleared_away(tmp_path):
     path = write_folder(tmp_path / "set", two_classes())
     fingerprint = load_from(path, tmp_path).fingerprint
     (folder,) = (entry for entry in (tmp_path / "cache/images").iterdir() if entry.is_dir())
-    folder.rename(folder.with_suffix(".unfinished"))
-    (folder.with_suffix(".unfinished") / "about.json").unlink()
+    (folder / "about.json").unlink()
+    unfinished = folder.with_name(f".tmp-{folder.name}-1")
+    folder.rename(unfinished)
+    of_another_set = folder.with_name(".tmp-0123-1")
+    of_another_set.mkdir()
     assert load_from(path, tmp_path).fingerprint == fingerprint
-    assert not folder.with_suffix(".unfinished").exists()
+    assert not unfinished.exists()
+    assert of_another_set.exists()  # its writer may be at work
 
 
 def test_progress_counts_to_the_last_image(tmp_path):

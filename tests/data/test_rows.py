@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from adaln.data.rows import Rows
+from adaln.data.spans import Stretch, map_side_by_side
 
 WHOLE = np.random.default_rng(0).standard_normal((11, 3, 2)).astype(np.float16)
 ROWS = Rows([WHOLE[:4], WHOLE[4:5], WHOLE[5:]])
@@ -47,3 +48,34 @@ def test_a_row_that_is_not_there_is_an_index_error(index):
 def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="rows differ"):
         Rows([WHOLE, WHOLE[:, :1]])
+
+
+def stretches(tmp_path, begins=(4096, 8192, 0), lengths=(4, 1, 6)):
+    for number, (begin, part) in enumerate(zip(begins, np.split(WHOLE, np.cumsum(lengths)[:-1]), strict=True)):
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(b"x" * begin + part.tobytes() + b"yyy")
+        yield Stretch(path, begin, len(part))
+
+
+@pytest.mark.parametrize("index", [3, np.array([9, 0, 4, 4, -11, 10, 3, 5]), slice(None)])
+def test_files_side_by_side_are_read_as_one_array(tmp_path, index):
+    whole, slot_rows = map_side_by_side(list(stretches(tmp_path)), (3, 2), np.float16)
+    parts = [whole[slot_rows * k :][:length] for k, length in enumerate((4, 1, 6))]
+    np.testing.assert_array_equal(Rows(parts, whole, slot_rows)[index], WHOLE[index])
+
+
+def test_files_side_by_side_cannot_be_written_to(tmp_path):
+    whole, _ = map_side_by_side(list(stretches(tmp_path)), (3, 2), np.float16)
+    with pytest.raises(ValueError, match="read-only"):
+        whole[0] = 0
+
+
+def test_files_that_do_not_begin_at_a_page_are_not_mapped_side_by_side(tmp_path):
+    assert map_side_by_side(list(stretches(tmp_path, (4096, 100, 0))), (3, 2), np.float16) is None
+
+
+def test_a_file_that_cannot_be_mapped_is_named(tmp_path):
+    _, *others = stretches(tmp_path)
+    gone = Stretch(tmp_path / "gone.bin", 0, 4)
+    with pytest.raises(OSError, match=r"gone\.bin"):
+        map_side_by_side([gone, *others], (3, 2), np.float16)

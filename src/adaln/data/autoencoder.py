@@ -32,6 +32,8 @@ class Autoencoder:
 
     network: Any
     space: LatentSpace
+    origin: str
+    """Absolute path, or id at the hub, to open it from again."""
     device: torch.device
 
     @property
@@ -73,8 +75,9 @@ def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencod
         raise ValueError(
             "encoding needs the diffusers library; install it with: pip install 'adaln[diffusers]'"
         ) from error
+    folder = Path(path).expanduser()
     try:
-        network: Any = AutoencoderKL.from_pretrained(path, use_safetensors=True)  # type: ignore[no-untyped-call]
+        network: Any = AutoencoderKL.from_pretrained(folder if folder.is_dir() else path, use_safetensors=True)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise ValueError(
@@ -83,7 +86,8 @@ def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencod
     network = network.eval().requires_grad_(False).to(device)
     scaling, shift = network.config.scaling_factor, network.config.shift_factor
     space = LatentSpace(Path(path).name, weights_sha256(network), float(scaling), float(shift or 0.0))
-    return Autoencoder(network, space, torch.device(device))
+    origin = str(folder.resolve()) if folder.is_dir() else path
+    return Autoencoder(network, space, origin, torch.device(device))
 
 
 def weights_sha256(network: nn.Module) -> str:

@@ -18,6 +18,7 @@ from jaxtyping import Int64, UInt8
 from adaln.data.dataset import fingerprint
 from adaln.data.decoding import check_shape, decode_all, stop_at, stored_mode
 from adaln.data.sources import Source
+from adaln.files import atomic_folder, remove_temporaries
 
 FORMAT = 2
 """Part of every cache key: raise it when decoding changes a pixel, or when what is kept changes."""
@@ -50,15 +51,10 @@ def decoded(source: Source, size: int | None, skip_bad: bool, cache: Path, progr
     folder.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(folder.with_suffix(".lock")):
         if not is_complete(folder):
-            unfinished = folder.with_suffix(".unfinished")
-            for leftover in (folder, unfinished):
-                shutil.rmtree(leftover, ignore_errors=True)
-            unfinished.mkdir()
-            try:
+            shutil.rmtree(folder, ignore_errors=True)
+            remove_temporaries(folder.parent, folder.name)
+            with atomic_folder(folder) as unfinished:
                 write(source, size, skip_bad, unfinished, progress)
-                unfinished.rename(folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
         found = read(folder)
     stop_at(source.path, list(found.skipped), skip_bad)
     return found
@@ -97,8 +93,6 @@ def write(source: Source, size: int | None, skip_bad: bool, folder: Path, progre
                 kept.append(index)
             if progress:
                 progress(index + 1, len(source.names))
-        file.flush()
-        os.fsync(file.fileno())
     if not kept:
         raise ValueError(f"{source.path}: none of its {len(skipped)} images can be decoded; first: {skipped[0]}")
     describe(source, kept, skipped, shape, folder)

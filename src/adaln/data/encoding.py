@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -74,8 +74,8 @@ def encode(
 
     Without autoencoder the shards hold the cropped pictures in bytes. `flips`: moments of the mirror images too. Of the
     config, `path`, `size` and `on_bad_image` count; `flip` and `conditional` are chosen anew when the set is loaded.
-    `progress(done, total)` counts this rank's pictures. Raises ValueError if another encoder is writing to `out` or
-    what lies there was begun with other settings.
+    `progress(done, total)` counts this rank's pictures, first those that were there. Raises ValueError if another
+    encoder is writing to `out` or what lies there was begun with other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
     with claimed(out, rank):
@@ -85,12 +85,18 @@ def encode(
         missing = [shard for shard in mine if not is_made(out / shard_name(shard), encoding.plan)]
         total = sum(len(pictures_of(encoding.plan, shard)) for shard in mine)
         done = total - sum(len(pictures_of(encoding.plan, shard)) for shard in missing)
-        for shard, pictures in decoded_ahead(encoding, missing):
-            make_shard(encoding, shard, pictures)
-            done += len(pictures_of(encoding.plan, shard))
+
+        def tell(more: int) -> None:
             if progress:
-                progress(done, total)
-        return finish(out, encoding.plan, set(encoding.source.labels.tolist()))
+                progress(done + more, total)
+
+        tell(0)
+        for shard, pictures in decoded_ahead(encoding, missing):
+            make_shard(encoding, shard, pictures, tell)
+            done += len(pictures_of(encoding.plan, shard))
+            tell(0)
+        origin = autoencoder.origin if autoencoder else ""
+        return finish(out, encoding.plan, set(encoding.source.labels.tolist()), origin)
 
 
 @contextmanager
@@ -214,20 +220,24 @@ def decode_shard(encoding: Encoding, shard: int) -> Pictures:
     return Pictures(images[: len(kept)], source.labels[kept], skipped)
 
 
-def make_shard(encoding: Encoding, shard: int, pictures: Pictures) -> None:
-    """Encode and write one shard."""
+def make_shard(encoding: Encoding, shard: int, pictures: Pictures, tell: Callable[[int], None]) -> None:
+    """Encode and write one shard; `tell` hears how many of its pictures are encoded."""
     plan, images, labels = encoding.plan, pictures.images, pictures.labels
     rows = images
     if encoding.autoencoder:
-        rows = moments(images, encoding.autoencoder, plan.flips, encoding.batch_size)
+        rows = moments(images, encoding.autoencoder, plan.flips, encoding.batch_size, tell)
     tensors = {plan.tensor: rows, "labels": labels, "digests": row_digests(images, labels)}
     hashed = sha256_of(tensors)
     about = {"plan": plan.sha256, "skipped": pictures.skipped, "sha256": hashed, "sums": channel_sums(rows)}
-    write_tensors(encoding.out / shard_name(shard), tensors, {"adaln": json.dumps(about)})
+    write_tensors(encoding.out / shard_name(shard), tensors, {"adaln": json.dumps(about)}, at_page=plan.tensor)
 
 
 def moments(
-    images: UInt8[np.ndarray, "n C H W"], autoencoder: Autoencoder, flips: int, batch_size: int
+    images: UInt8[np.ndarray, "n C H W"],
+    autoencoder: Autoencoder,
+    flips: int,
+    batch_size: int,
+    tell: Callable[[int], None],
 ) -> Float16[np.ndarray, "n F 2 c h w"]:
     """Mean and standard deviation of the posterior of each image and, with two flips, of its mirror image."""
     rows = np.empty((len(images), *row_shape(images.shape[1:], autoencoder, flips)), np.float16)
@@ -236,6 +246,7 @@ def moments(
         for flip in range(flips):
             mean, std = autoencoder.moments(x.flip(-1) if flip else x)
             rows[start : start + batch_size, flip] = torch.stack((mean, std), dim=1).numpy()
+        tell(min(start + batch_size, len(images)))
     if not np.isfinite(rows).all():
         raise ValueError(f"moments of {autoencoder.space.autoencoder!r} are not finite in half precision")
     return rows

@@ -12,23 +12,27 @@ from adaln.data.cache import exclusive
 from adaln.data.dataset import fingerprint_of
 from adaln.data.shards import FORMAT, INDEX, Index, Plan, ShardEntry, read_shard, shard_name
 from adaln.data.tensorfile import write_json
+from adaln.files import remove_temporaries
 
 
-def finish(out: Path, plan: Plan, classes: set[int]) -> Index | None:
+def finish(out: Path, plan: Plan, classes: set[int], autoencoder: str) -> Index | None:
     """Write the index if every shard is there; None if other ranks have still to make some.
+
+    `autoencoder`: where it was opened, for whoever decodes; no part of what makes sets equal.
 
     Raises ValueError if no image of one of the `classes` was left.
     """
     paths = [out / shard_name(shard) for shard in range(plan.num_shards)]
     if not all(path.exists() for path in paths):
         return None
-    index = describe(out, plan, paths, classes)
+    index = describe(out, plan, paths, classes, autoencoder)
     with exclusive(out / ".plan.lock"):
         write_json(out / INDEX, {"format": FORMAT, **asdict(index)})
+        remove_temporaries(out)  # of killed encoders; all shards are there, so nobody is writing one
     return index
 
 
-def describe(out: Path, plan: Plan, paths: list[Path], classes: set[int]) -> Index:
+def describe(out: Path, plan: Plan, paths: list[Path], classes: set[int], autoencoder: str) -> Index:
     """What the shards hold together."""
     shards = [read_shard(path) for path in paths]
     entries = [
@@ -44,7 +48,7 @@ def describe(out: Path, plan: Plan, paths: list[Path], classes: set[int]) -> Ind
     mean, std = channel_statistics(plan, [about["sums"] for _, about in shards])
     skipped = tuple(name for _, about in shards for name in about["skipped"])
     own = latents_fingerprint(plan, entries) if plan.space else source
-    return Index(plan, tuple(entries), skipped, own, source, mean, std)
+    return Index(plan, tuple(entries), skipped, own, source, mean, std, autoencoder)
 
 
 def latents_fingerprint(plan: Plan, shards: list[ShardEntry]) -> str:

@@ -37,6 +37,8 @@ class Latents(Dataset):
     """(N * flips, 2, C, h, w): mean and standard deviation; the mirror image of row i is row flips * i + 1."""
     flips: int
     space: LatentSpace
+    autoencoder: str
+    """Where the autoencoder was opened: a path or an id at the hub."""
     channel_mean: tuple[float, ...]
     channel_std: tuple[float, ...]
     """Of what `take` gives."""
@@ -71,9 +73,10 @@ def open_encoded(config: DataConfig) -> Dataset:
         name,
         NoImages(name, shards.rows.parts),
         *common,
-        moments=Rows([part.reshape(-1, *part.shape[2:]) for part in shards.rows.parts]),
+        moments=shards.rows,
         flips=plan.flips,
         space=plan.space,
+        autoencoder=index.autoencoder,
         channel_mean=index.channel_mean,
         channel_std=index.channel_std,
     )

@@ -5,6 +5,7 @@ not written in them, so they can be trained on, but whoever decodes the samples 
 """
 
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from adaln.data.dataset import DataConfig, Dataset
 from adaln.data.latents import NoImages
 from adaln.data.rows import Rows
 from adaln.data.tensorfile import map_tensors
+from adaln.files import write_atomically
 from adaln.types import DataSpec
 
 STATISTICS = "latents_stats.pt"
@@ -92,10 +94,9 @@ def cached_labels(folder: Path, num_labels: int) -> Int64[np.ndarray, "N"]:
     key = hashlib.sha256(repr((str(folder.resolve()), num_labels, folder.stat().st_mtime_ns)).encode()).hexdigest()[:24]
     path = default_cache() / "labels" / f"{key}.npy"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp.npy")
-        np.save(unfinished, NpyFiles(folder, num_labels)[:].astype(np.int64))
-        unfinished.replace(path)
+        content = io.BytesIO()
+        np.save(content, NpyFiles(folder, num_labels)[:].astype(np.int64))
+        write_atomically(path, content.getvalue())
     return load_npy(path)
 
 

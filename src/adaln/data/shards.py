@@ -17,7 +17,8 @@ from jaxtyping import Int64
 
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.rows import Rows
-from adaln.data.tensorfile import map_tensors
+from adaln.data.spans import Stretch, map_side_by_side
+from adaln.data.tensorfile import begin_of, map_tensors
 
 FORMAT = "adaln-shards-1"
 INDEX, PLAN = "index.json", "plan.json"
@@ -80,6 +81,8 @@ class Index:
     channel_mean: tuple[float, ...]
     """Of scaled latents as training draws them; empty for images."""
     channel_std: tuple[float, ...]
+    autoencoder: str
+    """Where the autoencoder was opened: a path or an id at the hub; empty for images."""
 
     @property
     def num_rows(self) -> int:
@@ -151,7 +154,7 @@ class ShardSet:
 
     index: Index
     rows: Rows
-    """Of `images` or `moments`."""
+    """Of `images` (N, C, H, W), or of `moments` (N * flips, 2, C, h, w)."""
     labels: Int64[np.ndarray, "N"]
     digests: Rows
     """SHA-256 of each cropped picture with its label."""
@@ -160,10 +163,25 @@ class ShardSet:
 def open_shards(folder: Path) -> ShardSet:
     """The set in a folder, memory-mapped. Raises ValueError naming the file that is missing, damaged or foreign."""
     index = read_index(folder)
-    tensors = [map_shard(folder, shard, index.plan) for shard in index.shards if shard.rows]
+    entries = [shard for shard in index.shards if shard.rows]
+    tensors = [map_shard(folder, shard, index.plan) for shard in entries]
     labels = np.concatenate([shard["labels"] for shard in tensors])
-    rows, digests = (Rows([shard[name] for shard in tensors]) for name in (index.plan.tensor, "digests"))
-    return ShardSet(index, rows, labels, digests)
+    parts = [as_rows(shard[index.plan.tensor]) for shard in tensors]
+    paths = [folder / shard.file for shard in entries]
+    rows = Rows(parts, *side_by_side(paths, index.plan.tensor, parts))
+    return ShardSet(index, rows, labels, Rows([shard["digests"] for shard in tensors]))
+
+
+def as_rows(tensor: np.ndarray) -> np.ndarray:
+    """Images as they are; moments with the mirror image as a row of its own after that of the picture."""
+    return tensor.reshape(-1, *tensor.shape[2:]) if tensor.ndim == 6 else tensor
+
+
+def side_by_side(paths: list[Path], name: str, parts: list[np.ndarray]) -> tuple[np.ndarray | None, int]:
+    """One array over the tensor `name` of all shards, and the rows between their beginnings; (None, 0) if it must be
+    read shard by shard."""
+    stretches = [Stretch(path, begin_of(path, name), len(part)) for path, part in zip(paths, parts, strict=True)]
+    return map_side_by_side(stretches, parts[0].shape[1:], parts[0].dtype) or (None, 0)
 
 
 def map_shard(folder: Path, shard: ShardEntry, plan: Plan) -> dict[str, np.ndarray]:

@@ -2,15 +2,17 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
+
+from adaln.files import write_atomically
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
+PAGE_BYTES = 4096
 HEADER_LIMIT_BYTES = 100_000_000
 """As the format says: a longer header is not read."""
 
@@ -54,22 +56,32 @@ def as_array(path: Path, name: str, data: np.ndarray, entry: Mapping[str, Any]) 
     return data[begin:end].view(DTYPES[dtype]).reshape(shape)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that is there completely or not at all, whenever the process is killed."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, unfinished, dict(metadata))
-    publish(unfinished, path)
+def begin_of(path: Path, name: str) -> int:
+    """How many bytes of a safetensors file lie before a tensor."""
+    with path.open("rb") as file:
+        header, begin = read_header(path, file)
+    return begin + int(header[name]["data_offsets"][0])
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], at_page: str | None = None
+) -> None:
+    """Write a safetensors file that is there completely or not at all, whenever the process is killed.
+
+    The tensor `at_page` begins at a page of memory, so that it can be mapped alone.
+    """
+    content = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, dict(metadata))
+    write_atomically(path, content if at_page is None else padded(content, at_page))
+
+
+def padded(content: bytes, name: str) -> bytes:
+    """The same file with blanks after the header, as the format allows, until `name` begins at a page."""
+    num_bytes = int.from_bytes(content[:8], "little")
+    header, data = content[8 : 8 + num_bytes], content[8 + num_bytes :]
+    blanks = -(8 + num_bytes + json.loads(header)[name]["data_offsets"][0]) % PAGE_BYTES
+    return b"".join(((num_bytes + blanks).to_bytes(8, "little"), header, b" " * blanks, data))
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file that is there completely or not at all."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    publish(unfinished, path)
-
-
-def publish(unfinished: Path, path: Path) -> None:
-    """Give a written file its name once its bytes are safe on disk."""
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

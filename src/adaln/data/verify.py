@@ -35,9 +35,9 @@ def round_trip(config: DataConfig, folder: Path, autoencoder: Autoencoder, num_i
     space = shards.index.plan.space
     if space is None:
         raise ValueError(f"{folder}: holds images, which need no decoding; expected latents")
-    rows = np.unique(np.linspace(0, len(shards.rows) - 1, num_images).astype(np.int64))
+    rows = np.unique(np.linspace(0, len(shards.labels) - 1, num_images).astype(np.int64))
     originals = read_again(config, shards, rows)
-    means = torch.from_numpy(shards.rows[rows][:, 0, 0]).float()
+    means = torch.from_numpy(shards.rows[shards.index.plan.flips * rows][:, 0]).float()
     decoded = autoencoder.decode((means - space.shift_factor) * space.scaling_factor, space).numpy()
     rmse = float(np.sqrt(np.square(originals.astype(np.float64) - decoded).mean()))
     return RoundTrip(originals, decoded, rmse, 20 * math.log10(255 / rmse) if rmse else math.inf)
