@@ -302,6 +302,16 @@ def test_exchanged_rows_of_a_final_layer_are_caught():
     ]
 
 
+def test_without_a_known_head_the_blocks_are_still_watched():
+    model = network(scheme="adaln-gaussian")
+    model.final_layer.other_head = model.final_layer.linear
+    del model.final_layer.linear
+    model.final_layer.forward = lambda x, c: model.final_layer.other_head(x)
+    found = audit_live(model)
+    assert found.head is None and len(found.energies) == 8
+    assert not texts(found, "exchanged rows")
+
+
 def test_a_live_audit_changes_nothing():
     model = foreign("SD3.5").train()
     before = copy.deepcopy(model.state_dict())

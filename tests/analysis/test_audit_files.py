@@ -3,7 +3,8 @@
 import json
 import os
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +15,11 @@ from adaln.analysis.audit import audit, audit_live
 from adaln.analysis.weight_files import open_weights
 from adaln.cli import main
 from adaln.cli.auditing import audit_verb
+from adaln.config import PRESETS
 from adaln.models import MODELS, build
 from adaln.rng import generator
+from adaln.runs import Run
+from adaln.training import train
 from adaln.types import DataSpec
 from conditioning.foreign import foreign
 
@@ -187,8 +191,8 @@ def test_family_decides_between_layouts_of_one_name(tmp_path, capsys):
 
 
 def test_a_run_is_audited_at_its_newest_checkpoint_and_as_it_started(tmp_path):
-    main(["train", "digits", "--steps", "2", "--batch-size", "8", "--out", str(tmp_path / "run"), "--device", "cpu"])
     run = str(tmp_path / "run")
+    train(Run.create(replace(PRESETS["digits"](), steps=2, batch_size=8), out=Path(run)))
     ends, raw, began = (audit_verb([run, *words]).data for words in ([], ["--weights", "model"], ["--step", "0"]))
     assert not ends["start"]["is_start"] and not raw["start"]["is_start"]
     assert began["start"] == {"name": "adaln-zero", "distance": 0.0, "is_start": True}

@@ -30,17 +30,18 @@ def observe_roles(
 
     Shift: all that enters the branch moves by the same amount. Scale: it moves otherwise, by that much of norm(x).
     Gate: what enters the branch stays, what leaves the block moves. The model is as it was afterwards.
+    A final layer is left out where no last projection is known by its name.
     """
     live = Live(model, inputs, family)
-    chosen = live.sites if sites is None else sites
-    head = find_head(live.tensors)[0].rpartition(".")[0]
-    watched = [head, *live.modules(site for site in chosen if site.branch != "final")]
+    head = next((name.rpartition(".")[0] for name in find_head(live.tensors)), None)
+    chosen = [site for site in (live.sites if sites is None else sites) if head or site.branch != "final"]
+    watched = [*([head] if head else []), *live.modules(site for site in chosen if site.branch != "final")]
     before = trace(model, watched, inputs)
     found = []
     for site in chosen:
         with _nudged(live, site):
             after = trace(model, watched, inputs)
-        found.append(ObservedRole(site, _effect(live, site, head, before, after)))
+        found.append(ObservedRole(site, _effect(live, site, head or "", before, after)))
     return found
 
 

@@ -72,7 +72,7 @@ Path = tuple[str, ...]
 def find_sites(tensors: Mapping[str, Tensor], family: str | None = None) -> list[Site]:
     """All sites of a model, in forward order; together they partition the rows of every modulation layer exactly.
 
-    None where there is no modulation layer at all. `family` (one of `FAMILIES`) decides where two families fit.
+    Empty where there is no modulation layer at all. `family` (one of `FAMILIES`) decides where two families fit.
     Raises `UnknownLayout` (a `ValueError`) naming the layer that no layout fits, or the two families that fit.
     """
     return _fit(tensors, family)[1]
