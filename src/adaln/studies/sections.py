@@ -68,7 +68,7 @@ def read_section(file: Path) -> Section:
 
 
 def from_plain(value: Any, numeric: bool = False) -> Any:
-    """The inverse of `report.json_text` after `json.loads`, for everything but images.
+    """The inverse of `report.json_text` after `json.loads`, for everything but images; sequences come as tuples.
 
     >>> from_plain(json.loads(json_text(Marked(Measurement(1, 0.5, float("inf"))))))
     Marked(value=Measurement(value=1, low=0.5, high=inf), mark='best')
@@ -80,7 +80,7 @@ def from_plain(value: Any, numeric: bool = False) -> Any:
         case dict():
             return {key: from_plain(item) for key, item in value.items()}
         case list():
-            return [from_plain(item, numeric) for item in value]
+            return tuple(from_plain(item, numeric) for item in value)
         case str() if numeric and value in _NOT_FINITE:
             return float(value)
     return value
