@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adaln.conditioning import Order, hold, order_to_hold, refuse_weight_decay
-from adaln.data import Batches
+from adaln.data import Batches, Prefetched
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run, TrainState
 from adaln.types import Hook, Labels
@@ -29,8 +29,8 @@ def train(run: Run, hooks: Sequence[Hook] = ()) -> None:
     `NonFinite` naming the first tensor that went wrong, with the last good checkpoint untouched.
     """
     run.path.mkdir(parents=True, exist_ok=True)
-    with run.exclusive(), stop_requests() as stop:
-        state, batches = run.resume_or_start(), run.batches()
+    with run.exclusive(), stop_requests() as stop, Prefetched(run.batches(), pin=run.device.type == "cuda") as batches:
+        state = run.resume_or_start()
         hooks = (hold(run_order(run, state, batches)), *hooks)
         while state.step < run.config.steps:
             loss = batch_loss(run, state.model, batches, state.step).mean()
@@ -48,11 +48,12 @@ def train(run: Run, hooks: Sequence[Hook] = ()) -> None:
                 raise Stopped(f"stopped at step {state.step} of {run.config.steps}, saved in {run.path}")
 
 
-def batch_loss(run: Run, model: nn.Module, batches: Batches, step: int) -> Float[Tensor, "B"]:
+def batch_loss(run: Run, model: nn.Module, batches: Batches | Prefetched, step: int) -> Float[Tensor, "B"]:
     """Loss per sample on the batch of a step: a pure function of (weights, seed, rank, step)."""
     rng = generator("train", run.config.seed, batches.rank, step, device=run.device)
     x, y = batches.at(step)
-    x, y = x.to(run.device), None if y is None else y.to(run.device)
+    x = x.to(run.device, non_blocking=True)
+    y = None if y is None else y.to(run.device, non_blocking=True)
     y = drop_labels(y, run.null_label, run.config.model.class_dropout_prob, rng)
     return run.process.loss(model, x, y, rng)
 
@@ -65,7 +66,7 @@ def drop_labels(y: Labels | None, null_label: int | None, probability: float, rn
     return torch.where(dropped, null_label, y)
 
 
-def run_order(run: Run, state: TrainState, batches: Batches) -> Order:
+def run_order(run: Run, state: TrainState, batches: Batches | Prefetched) -> Order:
     """What the run's scheme holds, and until when: measured on the fresh model once, then kept with the run."""
     order = run.saved_order()
     if order is None:
@@ -80,7 +81,7 @@ def run_order(run: Run, state: TrainState, batches: Batches) -> Order:
     return order
 
 
-def first_bad(run: Run, state: TrainState, batches: Batches) -> str | None:
+def first_bad(run: Run, state: TrainState, batches: Batches | Prefetched) -> str | None:
     """The first parameter, else the first module output in forward order, that is not finite on the newest batch."""
     for name, parameter in state.model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):

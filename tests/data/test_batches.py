@@ -1,4 +1,5 @@
 import dataclasses
+import threading
 import time
 
 import numpy as np
@@ -115,3 +116,14 @@ def test_an_error_while_prefetching_reaches_who_asks(digits):
 
     with pytest.raises(ValueError, match="cut short"):
         Prefetched(Broken(digits, 8, 0)).at(0)
+
+
+def test_the_thread_of_prefetched_batches_ends_with_its_block(digits):
+    def threads():
+        return {thread for thread in threading.enumerate() if thread.name.startswith("prefetch")}
+
+    before = threads()
+    with Prefetched(Batches(digits, 8, 0)) as prefetched:
+        prefetched.at(0)
+        assert threads() - before
+    assert not threads() - before

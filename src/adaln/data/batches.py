@@ -53,13 +53,20 @@ Batch = tuple[Tensor, Tensor | None]
 class Prefetched:
     """The batches of `batches`, the next ones made in a thread of their own while a step computes.
 
-    `pin`: in page-locked memory, from which a copy to a GPU does not hold up the host.
+    `pin`: in page-locked memory, from which a copy to a GPU does not hold up the host. A `with` block ends the thread.
     """
 
     def __init__(self, batches: Batches, ahead: int = 2, pin: bool = False) -> None:
         self.batches, self.ahead, self.pin = batches, ahead, pin
+        self.rank = batches.rank
         self._pool = ThreadPoolExecutor(1, "prefetch")
         self._coming: dict[int, Future[Batch]] = {}
+
+    def __enter__(self) -> "Prefetched":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
     def at(self, step: int) -> Batch:
         """What `batches.at(step)` gives."""
