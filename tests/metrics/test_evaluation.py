@@ -231,6 +231,12 @@ def test_equal_protocols_are_comparable_whatever_was_sampled():
     assert differences(a, b) == []
 
 
+def test_samples_of_unknown_making_are_said_to_be_so_in_one_line():
+    a, b = scores(choices={"guidance": 1.0, "sampler": {"steps": 250}}), scores(pictures(30))
+    assert differences(a, b) == ["how the samples were drawn: recorded, not recorded", "samples.num_images: 40, 30"]
+    assert differences(b, a)[0] == "how the samples were drawn: not recorded, recorded"
+
+
 def test_every_choice_that_shapes_a_score_is_named_when_it_differs():
     a = scores(choices={"guidance": 1.0, "sampler": {"steps": 250}})
     b = scores(pictures(30), pictures(50, seed=7), choices={"guidance": 1.5, "sampler": {"steps": 50}, "ema": 0.9999})

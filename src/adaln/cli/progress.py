@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -40,20 +40,42 @@ def progress(description: str, total: int | None, unit: str, done: int = 0) -> I
         yield advance
 
 
-@contextmanager
-def told() -> Iterator[Callable[[str, int, int], None]]:
-    """For work that names its own stages: call what it yields with (stage, done, total)."""
-    with ExitStack() as stack:
-        stages: dict[str, Advance] = {}
-        before: dict[str, int] = {}
+@runtime_checkable
+class Tell(Protocol):
+    """Says how far a stage is; a stage begins when it is first named and ends when another one is."""
 
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = stack.enter_context(progress(stage, total or None, "items"))
-            stages[stage](done - before.get(stage, 0))
-            before[stage] = done
+    def __call__(self, stage: str, done: int, total: int, unit: str = "items") -> None: ...
+
+
+@contextmanager
+def told() -> Iterator[Tell]:
+    """For work that names its own stages, of which one is shown at a time: call what it yields."""
+    with ExitStack() as shown:
+        current, before = "", 0
+        advance: Advance | None = None
+
+        def tell(stage: str, done: int, total: int, unit: str = "items") -> None:
+            nonlocal current, before, advance
+            if stage != current or advance is None:
+                shown.close()
+                current, before = stage, done
+                advance = shown.enter_context(progress(stage, total or None, unit, done))
+            advance(done - before)
+            before = done
 
         yield tell
+
+
+def counted(tell: Tell, stage: str, total: int | None, unit: str) -> Callable[[int], None]:
+    """For work that tells what it has just finished: turns counts into `tell`, beginning anew after `total`."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done = (0 if done == total else done) + count
+        tell(stage, done, total or 0, unit)
+
+    return advance
 
 
 class _Lines:

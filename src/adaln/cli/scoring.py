@@ -1,28 +1,32 @@
-"""`adaln evaluate` and `adaln compare`."""
+"""`adaln evaluate` and `adaln stats`."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
 from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse, take_word, wants_help
-from adaln.cli.progress import told
-from adaln.config import differing_fields
-from adaln.data import DataConfig, Dataset, default_cache, load
+from adaln.cli.progress import Tell, counted, told
+from adaln.cli.training import find_device, keep_samples
+from adaln.data import Dataset
 from adaln.files import write_atomically
 from adaln.metrics import (
     METRICS,
-    LabelledImages,
     Scores,
-    differences,
+    check_side,
     evaluate,
-    load_extractor,
+    is_statistics,
+    save_statistics,
+    statistics,
+    unlike_published,
 )
 from adaln.report import Column, Measurement, Table
-from adaln.runs import Run, read_records
+from adaln.runs import Run
+from adaln.sampling import SampleConfig, num_updates, sample
+from adaln.studies.sides import extractor_for, is_run, named_images, named_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,158 +34,162 @@ class EvaluateOptions:
     """What to compare with, and in which feature space."""
 
     reference: str
-    """An ADM npz, a statistics file, a folder or zip of images, a run (its data), or `digits`."""
-    features: str = "dataset-classifier"
-    """inception, dataset-classifier (trained once on the reference, which must have labels), or module:function."""
+    """An ADM npz, a statistics file, a folder or zip of images, a run (its data), or a data set such as `digits`."""
+    features: str | None = None
+    """inception, dataset-classifier (trained once on the reference, which must have labels), or module:function;
+    default: those of a statistics file, dataset-classifier for labelled data, else inception."""
     metrics: tuple[str, ...] = ()
     """Scores to compute; default: all of ADM's that the features allow."""
     num_images: int | None = None
-    """Take the first so many samples."""
+    """Take the first so many samples; of a run without samples, draw so many."""
     weights: Path | None = None
     """Inception weights, instead of those fetched once and cached."""
     batch_size: int = 64
     """Images per forward of the feature network."""
     replicates: int = 200
-    """Bootstrap replicates behind the intervals."""
+    """Bootstrap replicates behind the intervals; 0: none."""
     out: Path | None = None
     """Where the JSON goes; default: SAMPLES.scores.json."""
+    device: str = "auto"
+    """Where Inception runs and samples are drawn: cpu, cuda, mps, or auto."""
 
 
 def evaluate_verb(words: list[str]) -> Answer:
     """SAMPLES --reference REF [--features F] [--metrics M ...]: FID, sFID, IS, precision, recall with intervals."""
     if wants_help(words):
         parse(EvaluateOptions, "evaluate SAMPLES", ["--help"])
-    samples, words = take_word(words, "samples (.npz, folder, zip or run)")
+    name, words = take_word(words, "samples (.npz, folder, zip, run or data set)")
     options = parse(EvaluateOptions, "evaluate SAMPLES", words)
-    source = newest_samples(Path(samples)) if (Path(samples) / "config.json").exists() else Path(samples)
-    if not source.exists():
-        raise ValueError(f"samples {str(source)!r} do not exist")
-    dataset = _labelled(options.reference)
-    images = None if dataset is None else np.asarray(dataset.images)
-    labelled = None if images is None or dataset is None else LabelledImages(images, dataset.labels)
+    for metric in options.metrics:
+        METRICS[metric]  # what is wrong is said before anything is drawn, trained or fetched
+    device = find_device(options.device)
+    reference = named_reference(options.reference, options.features)
     with told() as tell:
-        extractor = load_extractor(
-            options.features, cache=default_cache(), data=labelled, weights=options.weights, progress=tell
-        )
+        source = samples_of(Path(name), options.num_images, device, tell) if is_run(name) else named_images(name)
+        check_side(source, options.num_images)
+        check_side(reference)
+        extractor = extractor_for(reference, options.features, options.weights, str(device), tell)
         scores = evaluate(
             source,
-            options.reference if images is None else images.transpose(0, 2, 3, 1),
+            reference,
             extractor,
             options.metrics or None,
             num_images=options.num_images,
             batch_size=options.batch_size,
             replicates=options.replicates,
-            choices=_choices(source),
+            choices=record_beside(source),
             progress=tell,
         )
-    out = options.out or source.with_name(f"{source.stem}.scores.json")
+    out = options.out or default_out(source)
     write_atomically(out, json.dumps(scores.to_json(), indent=1) + "\n")
-    return Answer({"scores_file": str(out), **scores.to_json()}, [scores_table(scores, source.name), f"wrote {out}"])
+    data = {"scores_file": str(out), **scores.to_json(), "unlike_published": unlike_published(scores)}
+    return Answer(data, [scores_table(scores), f"wrote {out}"])
 
 
-def newest_samples(run: Path) -> Path:
-    """The samples of a run that were written last; `ValueError` where it has none."""
-    found = sorted((run / "samples").glob("*.npz"), key=lambda file: file.stat().st_mtime)
-    if not found:
-        raise ValueError(f"run {str(run)!r} has no samples yet; draw some with: adaln sample {run}")
-    return found[-1]
+def samples_of(path: Path, num_images: int | None, device: torch.device, tell: Tell) -> Path:
+    """The samples of a run that were written last; where there are none, `num_images` are drawn and kept.
+
+    Raises `ValueError` where there are none and nothing says how many.
+    """
+    found = sorted((path / "samples").glob("*.npz"), key=lambda file: file.stat().st_mtime_ns)
+    if found:
+        return found[-1]
+    if num_images is None:
+        raise ValueError(f"run {str(path)!r} has no samples yet; say --num-images N to draw some, or use: adaln sample")
+    run, config = Run.open(path, device), SampleConfig(num_images)
+    advance = counted(tell, f"sample {path.name}", num_updates(run, config), "image updates")
+    return keep_samples(run, sample(run, config, progress=advance))[0]
 
 
-def _labelled(reference: str) -> Dataset | None:
-    """The data set behind a reference, where it is a run or something with labels."""
-    path = Path(reference)
-    if (path / "config.json").exists():
-        return Run.open(path).dataset
-    if reference == "digits" or path.is_dir() or path.suffix == ".zip":
-        dataset = load(DataConfig(path=reference))
-        return dataset if dataset.class_names else None
-    return None
+def record_beside(source: Path | Dataset) -> dict[str, Any]:
+    """How samples were drawn, where the record that `adaln sample` writes lies beside them; else nothing."""
+    if isinstance(source, Dataset) or not (record := source.with_suffix(".json")).is_file():
+        return {}
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{record}: not the record of samples ({error})") from None
+    return found if isinstance(found, dict) and "sampler" in found else {}
 
 
-def _choices(samples: Path) -> dict[str, Any]:
-    """What the record beside the samples says of how they were drawn."""
-    record = samples.with_suffix(".json")
-    found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    return found
+def default_out(source: Path | Dataset) -> Path:
+    """Beside the samples; in the working directory for a data set."""
+    if isinstance(source, Dataset):
+        return Path(f"{source.name}.scores.json")
+    return source.with_name(f"{source.name if source.is_dir() else source.stem}.scores.json")
 
 
-def scores_table(scores: Scores, title: str) -> Table:
-    """Scores as people read them, each with its interval."""
+def scores_table(scores: Scores) -> Table:
+    """Scores as people read them, each with its interval and how that was found."""
     rows = [
         [
-            name,
+            METRICS[name].title,
             s.value if s.low is None or s.high is None else Measurement(s.value, s.low, s.high),
+            METRICS[name].better,
             s.num_samples,
-            s.num_reference,
+            s.num_reference or None,
+            s.interval,
         ]
         for name, s in scores.scores.items()
     ]
-    label = next(iter(scores.scores.values())).label
-    return Table(
-        f"Scores of {title}",
-        [
-            Column("score"),
-            Column("value", "95 % interval"),
-            Column("samples", format=",d"),
-            Column("reference", format=",d"),
-        ],
-        rows,
-        notes=[label],
-        footnotes=scores.notes,
-    )
+    columns = [
+        Column("score"),
+        Column("value", "95 % interval"),
+        Column("better"),
+        Column("samples", format=",d"),
+        Column("reference", format=",d"),
+        Column("interval by"),
+    ]
+    sides = f"{scores.provenance['samples']['name']} beside {scores.provenance['reference']['name']}"
+    apart = unlike_published(scores)
+    notes = [str(scores.provenance["extractor"]["label"])]
+    if apart and scores.provenance["extractor"]["name"] == "inception":
+        notes.append(f"Not the protocol of published ImageNet scores (ours, theirs): {'; '.join(apart)}")
+    return Table(f"Scores of {sides}", columns, rows, notes, footnotes=scores.notes)
 
 
 @dataclass(frozen=True, slots=True)
-class CompareOptions:
-    """How runs are compared."""
+class StatsOptions:
+    """In which features, and of what."""
+
+    features: str | None = None
+    """inception, dataset-classifier or module:function; default: dataset-classifier if labelled, else inception."""
+    num_images: int | None = None
+    """Take the first so many images."""
+    weights: Path | None = None
+    """Inception weights, instead of those fetched once and cached."""
+    rows: bool = True
+    """Keep the features of single images, which precision and recall need (8 KB per image with Inception)."""
+    batch_size: int = 64
+    """Images per forward of the feature network."""
+    device: str = "auto"
+    """Where Inception runs: cpu, cuda, mps, or auto."""
 
 
-def compare_verb(words: list[str]) -> Answer:
-    """RUN RUN...: configs, losses and scores side by side, and which choices make scores incomparable."""
-    paths = [word for word in words if not word.startswith("-")]
-    parse(CompareOptions, "compare RUN RUN...", [word for word in words if word.startswith("-")])
-    if len(paths) < 2:
-        raise ValueError(f"expected two runs or more, got {len(paths)}")
-    runs = [Run.open(path) for path in paths]
-    scores = [_newest_scores(run) for run in runs]
-    metrics = [name for name in METRICS if any(s and name in s.scores for s in scores)]
-    differing = {run.path.name: differing_fields(runs[0].config, run.config) for run in runs[1:]}
-    conflicts = {
-        run.path.name: differences(scores[0], other)
-        for run, other in zip(runs[1:], scores[1:], strict=True)
-        if scores[0] and other
-    }
-    rows = [_row(run, s, metrics) for run, s in zip(runs, scores, strict=True)]
-    columns = [
-        Column("run"),
-        Column("scheme"),
-        Column("parameters", format=",d"),
-        Column("step", format=",d"),
-        Column("loss", format=".4f"),
-    ]
-    table = Table("Runs", [*columns, *(Column(METRICS[name].title) for name in metrics)], rows)
+def stats_verb(words: list[str]) -> Answer:
+    """SOURCE OUT.npz [--features F]: statistics of a reference, to be used as --reference again and again."""
+    if wants_help(words):
+        parse(StatsOptions, "stats SOURCE OUT.npz", ["--help"])
+    name, words = take_word(words, "a source (.npz, folder, zip, run or data set)")
+    file, words = take_word(words, "the statistics file (.npz)")
+    options = parse(StatsOptions, "stats SOURCE OUT.npz", words)
+    out = Path(file)
+    if out.suffix != ".npz":
+        raise ValueError(f"out is {file!r}; expected a name that ends in .npz")
+    source = named_reference(name, options.features)
+    if is_statistics(source):
+        raise ValueError(f"{name}: holds statistics already; expected images")
+    check_side(source, options.num_images)
+    with told() as tell:
+        extractor = extractor_for(source, options.features, options.weights, str(find_device(options.device)), tell)
+        found = statistics(
+            source, extractor, num_images=options.num_images, batch_size=options.batch_size, progress=tell
+        )
+    save_statistics(found, out, rows=options.rows)
+    data = {"statistics": str(out), "origin": asdict(found.origin), "extractor": found.extractor, "dim": found.dim}
     lines = [
-        f"{name} differs from {runs[0].path.name} in: {'; '.join(found) or 'nothing'}"
-        for name, found in differing.items()
+        f"wrote statistics of {found.origin.num_images:,} images of {found.origin.name} to {out}: {extractor.label}"
     ]
-    lines += [
-        f"scores of {name} are NOT comparable with those of {runs[0].path.name}: {'; '.join(found)}"
-        for name, found in conflicts.items()
-        if found
-    ]
-    data = {"runs": [dict(zip([c.name for c in table.columns], row, strict=True)) for row in rows]}
-    return Answer({**data, "config_differences": differing, "score_conflicts": conflicts}, [table, *lines])
-
-
-def _row(run: Run, scores: Scores | None, metrics: list[str]) -> list[Any]:
-    records = read_records(run.path / "metrics.jsonl")
-    tail = records[-max(1, len(records) // 10) :]
-    loss = sum(record["loss"] for record in tail) / len(tail) if tail else None
-    values = [scores.scores[name].value if scores and name in scores.scores else None for name in metrics]
-    parameters = run.manifest.get("parameters", {}).get("trained")
-    return [run.path.name, run.config.scheme.name, parameters, max(run.steps_saved(), default=0), loss, *values]
-
-
-def _newest_scores(run: Run) -> Scores | None:
-    found = sorted(run.path.glob("s*/*.scores.json"), key=lambda file: file.stat().st_mtime)
-    return Scores.from_json(json.loads(found[-1].read_text(encoding="utf-8"))) if found else None
+    if found.origin.num_images <= found.dim:
+        lines.append(f"fewer images than the {found.dim} features: the covariance is singular and FID biased upwards")
+    return Answer(data, lines)

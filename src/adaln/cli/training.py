@@ -1,5 +1,6 @@
 """`adaln train` and `adaln sample`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,15 +10,33 @@ from torch import nn
 from adaln.analysis.recorder import Recorder
 from adaln.cli.answer import Answer
 from adaln.cli.parsing import Flat, parse, take_option, take_word, wants_help
-from adaln.cli.progress import progress
+from adaln.cli.progress import counted, progress, told
 from adaln.config import PRESETS, RunConfig, short_hash
 from adaln.files import write_atomically
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
-from adaln.report import ImageGrid, picture
+from adaln.report import ImageGrid, Table, picture
 from adaln.runs import Run, read_records
 from adaln.sampling import SampleConfig, Samples, Weak, num_updates, sample, save_samples
+from adaln.studies.score_curves import score_table
+from adaln.studies.scorefiles import Scoring, read_scores
+from adaln.studies.scoring import reference, score_saved, scored_steps, scoring_hook
 from adaln.training import train
+
+
+@dataclass(frozen=True, slots=True)
+class WhileTraining:
+    """When a run is sampled (averaged weights) and scored while it trains; its weights are the same without."""
+
+    at: tuple[int, ...] = ()
+    """Steps to score, each one with a checkpoint: multiples of checkpoint_every, or the last."""
+    every: int | None = None
+    """Score every so many steps, and at the end."""
+    features: str | None = None
+    """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
+    reference: str | None = None
+    """What to score against, as in `adaln evaluate`; default: the run's own data."""
+    sample: Flat[SampleConfig] = field(default_factory=SampleConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +50,7 @@ class TrainOptions:
     """This very folder instead of ROOT/NAME-HASH; a run in it is continued."""
     device: str = "auto"
     """cpu, cuda, mps, or auto: the fastest there is."""
+    evaluate: WhileTraining = field(default_factory=WhileTraining)
 
 
 def train_verb(words: list[str]) -> Answer:
@@ -46,23 +66,40 @@ def train_verb(words: list[str]) -> Answer:
     if process:
         config = replace(config, process=PROCESSES[process])
     options = parse(TrainOptions, f"train {preset}", words, TrainOptions(config))
-    run = Run.create(options.config, options.root, options.out, find_device(options.device))
-    train_with_progress(run)
+    wanted, device = options.evaluate, find_device(options.device)
+    scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
+    steps = scored_steps(options.config, wanted.at, wanted.every)
+    if steps:  # what cannot be scored against is said before anything is written
+        reference(options.config.data, scoring.features, scoring.reference, str(device))
+    run = Run.create(options.config, options.root, options.out, device)
+    lost = train_and_score(run, scoring, steps)
     last = read_records(run.path / "metrics.jsonl")[-1:]
+    scores = {step: read_scores(run, scoring, step) for step in steps if step not in lost}
     data = {"run": str(run.path), "step": run.config.steps, "scheme": run.config.scheme.name, "metrics": last}
     loss = f", loss {last[0]['loss']:.4f}" if last else ""
-    return Answer(data, [f"trained {run.path}: {run.config.steps} steps under {run.config.scheme.name}{loss}"])
+    shown: list[str | Table] = [f"trained {run.path}: {run.config.steps} steps under {run.config.scheme.name}{loss}"]
+    if scores:
+        data["scores"] = {step: {name: s.value for name, s in found.scores.items()} for step, found in scores.items()}
+        shown.append(score_table(scores))
+    if lost:
+        shown.append(
+            f"not scored: steps {', '.join(map(str, lost))}, whose checkpoints are gone (see keep_checkpoints)"
+        )
+    return Answer(data, shown)
 
 
-def train_with_progress(run: Run) -> None:
-    """Train with a bar: steps, rate, time left."""
-    done = max(run.steps_saved(), default=0)
-    with progress(f"train {run.path.name}", run.config.steps, "steps", done) as advance:
+def train_and_score(run: Run, scoring: Scoring, steps: Sequence[int]) -> list[int]:
+    """Train with a bar, scoring at `steps` on the way; returns those that could not be: their checkpoints are gone."""
 
-        def count(step: int, model: nn.Module) -> None:
-            advance(1)
+    def count(step: int, model: nn.Module) -> None:
+        tell(f"train {run.path.name}", step + 1, run.config.steps, "steps")
 
-        train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), count])
+    with told() as tell:
+        drawn = counted(tell, "samples to score", num_updates(run, scoring.sample), "image updates")
+        score_saved(run, scoring, steps, drawn, tell)  # first, since training drops old checkpoints
+        hook = scoring_hook(run, scoring, steps, drawn, tell)
+        train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), count, hook])
+        return score_saved(run, scoring, steps, drawn, tell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +123,23 @@ def sample_verb(words: list[str]) -> Answer:
         parse(SampleOptions, "sample RUN", ["--help"])
     path, words = take_word(words, "a run")
     options = parse(SampleOptions, "sample RUN", words)
+    if options.out and options.out.suffix != ".npz":
+        raise ValueError(f"out is {str(options.out)!r}; expected a name that ends in .npz")
     run = Run.open(path, find_device(options.device))
     with progress(f"sample {run.path.name}", num_updates(run, options.config), "image updates") as advance:
         samples = sample(run, options.config, options.step, advance, weak_run(options.weak, run.device))
-    out = options.out or run.path / "samples" / f"{samples.provenance['step']:09d}-{short_hash(samples.provenance)}.npz"
-    if out.suffix != ".npz":
-        raise ValueError(f"out is {str(out)!r}; expected a name that ends in .npz")
-    save_samples(samples, out)
-    grid = out.with_suffix(".png")
-    write_atomically(grid, picture(sample_grid(samples, run.path.name), "png"))
+    out, grid = keep_samples(run, samples, options.out)
     return Answer(
         {"samples": str(out), "grid": str(grid), **samples.provenance},
         [f"wrote {len(samples.images)} images to {out}, the first of them as a grid to {grid}"],
     )
+
+
+def keep_samples(run: Run, samples: Samples, out: Path | None = None) -> tuple[Path, Path]:
+    """Write samples with their record and a grid of some of them, by default into the run; returns npz and grid."""
+    out = out or run.path / "samples" / f"{samples.provenance['step']:09d}-{short_hash(samples.provenance)}.npz"
+    save_samples(samples, out)
+    return out, write_atomically(out.with_suffix(".png"), picture(sample_grid(samples, run.path.name), "png"))
 
 
 def weak_run(spec: str | None, device: torch.device) -> Weak | None:

@@ -3,7 +3,7 @@
 from adaln.metrics.classifier import LabelledImages, classifier_extractor
 from adaln.metrics.collection import Origin, Statistics, collect
 from adaln.metrics.comparability import differences, unlike_published
-from adaln.metrics.evaluation import Scores, compare, evaluate, statistics
+from adaln.metrics.evaluation import Scores, check_side, compare, evaluate, statistics
 from adaln.metrics.extractors import EXTRACTORS, load_extractor
 from adaln.metrics.features import Extractor, Features, function_extractor
 from adaln.metrics.images import ImagesLike, open_images
@@ -21,6 +21,7 @@ __all__ = [
     "Score",
     "Scores",
     "Statistics",
+    "check_side",
     "classifier_extractor",
     "collect",
     "compare",

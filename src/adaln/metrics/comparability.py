@@ -1,14 +1,16 @@
 """Whether two scores may be compared, and if not, because of what."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from adaln.metrics.evaluation import Scores
 
 DECISIVE = ("reference.sha256", "samples.num_images", "extractor.name", "extractor.fingerprint", "dtypes", "choices")
 """What two comparable scores have in common; the settings of the scores that both have are added."""
-IDENTITY = frozenset({"run", "step", "seed"})
-"""Choices that say which samples were scored, not how samples are made: the thing compared, no obstacle to it."""
+IDENTITY = frozenset({"run", "step", "seed", "num_images"})
+"""Choices that say which samples were scored, not how samples are made: the thing compared, no obstacle to it. Their
+number is counted where it matters, in what was scored."""
 
 
 def differences(a: Scores, b: Scores) -> list[str]:
@@ -16,11 +18,19 @@ def differences(a: Scores, b: Scores) -> list[str]:
 
     Versions of packages are recorded but not counted: they move a score by rounding, not by choice.
     """
+    known = [bool(scores.provenance.get("choices")) for scores in (a, b)]
+    if known[0] != known[1]:
+        told = ", ".join("recorded" if there else "not recorded" for there in known)
+        return [f"how the samples were drawn: {told}", *differences(_unchosen(a), _unchosen(b))]
     ours, theirs = dict(_decisive(a, b)), dict(_decisive(b, a))
     keys = [*ours, *(key for key in theirs if key not in ours)]
     return [
         f"{key}: {_short(ours.get(key))}, {_short(theirs.get(key))}" for key in keys if ours.get(key) != theirs.get(key)
     ]
+
+
+def _unchosen(scores: Scores) -> Scores:
+    return replace(scores, provenance={**scores.provenance, "choices": {}})
 
 
 PUBLISHED = {

@@ -69,8 +69,8 @@ def evaluate(
     recorded as given, for `differences` to compare.
     """
     needs = {METRICS[name].needs for name in metrics or ()}  # an unknown name fails here, before images are read
-    if not isinstance(samples, Statistics) and not is_statistics(samples):
-        open_images(samples, num_images)  # so does what is wrong with the samples
+    for side, count in ((samples, num_images), (reference, None)):
+        check_side(side, count)  # so does what is wrong with either side
     theirs = statistics(reference, extractor, batch_size=batch_size, progress=progress)
     check_one_extractor(extractor.describe(), theirs.extractor)
     ours = statistics(samples, extractor, num_images=num_images, needs=needs, batch_size=batch_size, progress=progress)
@@ -88,13 +88,20 @@ def statistics(
 ) -> Statistics:
     """What is known of `source` in the feature space of `extractor`: collected, or read from a statistics file."""
     if isinstance(source, Statistics) or is_statistics(source):
-        if num_images is not None:
-            raise ValueError(f"{num_images} images asked for of statistics, which cannot be cut; expected images")
+        check_side(source, num_images)
         if isinstance(source, Statistics):
             return source
         return load_statistics(source, extractor, batch_size=batch_size, progress=progress)
     images = open_images(source, num_images)
     return collect(images, extractor, needs=needs, batch_size=batch_size, progress=progress)
+
+
+def check_side(source: ImagesLike | Statistics, num_images: int | None = None) -> None:
+    """ValueError where that is no side of a comparison, as far as can be told without reading it whole."""
+    if not isinstance(source, Statistics) and not is_statistics(source):
+        open_images(source, num_images)
+    elif num_images is not None:
+        raise ValueError(f"{num_images} images asked for of statistics, which cannot be cut; expected images")
 
 
 def compare(

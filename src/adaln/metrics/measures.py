@@ -85,6 +85,8 @@ class Metric:
     settings: Mapping[str, Any] = field(default_factory=dict)
     in_adm: bool = True
     """Part of ADM's suite, and so of the default."""
+    digits: int = 3
+    """Decimals that people are shown."""
 
 
 def needed(statistics: Statistics, part: Part) -> Any:
@@ -155,14 +157,14 @@ _SAMPLES, _REFERENCE = "sample_inside", "reference_inside"
 METRICS: Registry[Metric] = Registry(
     "metric",
     {
-        "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid")),
-        "sfid": Metric("sFID", "spatial", "lower", _frechet("spatial", "sfid")),
-        "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}),
+        "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid"), digits=2),
+        "sfid": Metric("sFID", "spatial", "lower", _frechet("spatial", "sfid"), digits=2),
+        "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}, digits=2),
         "precision": Metric("Precision", "pool_rows", "higher", _inside(_SAMPLES), _EXACT),
         "recall": Metric("Recall", "pool_rows", "higher", _inside(_REFERENCE), _EXACT),
         "precision-half": Metric("Precision (half)", "pool_rows", "higher", _inside(_SAMPLES, True), _HALF, False),
         "recall-half": Metric("Recall (half)", "pool_rows", "higher", _inside(_REFERENCE, True), _HALF, False),
-        "kid": Metric("KID", "pool_rows", "lower", _kernel, _KID, False),
+        "kid": Metric("KID", "pool_rows", "lower", _kernel, _KID, False, digits=5),
     },
 )
 """Every score by its name. `-half` is ADM's evaluator to the bit, with the half-precision distances it publishes."""

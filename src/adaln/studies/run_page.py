@@ -1,6 +1,5 @@
 """The page of a single run: what it is, how it went, what its conditioning looks like."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,10 @@ import numpy as np
 
 from adaln.analysis import RoleRecord, read_recording
 from adaln.config import model_name, to_dict
-from adaln.report import Axis, Block, Column, Facts, ImageGrid, Lines, Page, Section, Series, Table
+from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series
 from adaln.runs import Run, read_records
 from adaln.studies.figures import histograms
+from adaln.studies.score_curves import score_blocks, scores_of
 from adaln.studies.snapshots import recording_file, spread_evenly
 
 MOST_RIDGES = 10
@@ -26,9 +26,8 @@ def run_page(run: Run) -> Page:
     step = max(run.steps_saved(), default=0)
     summary = f"{model_name(config.model)} under {config.scheme.name}: {step:,} of {config.steps:,} steps."
     sections = [Section("Loss", training_curves(records) if records else ["Nothing logged yet."])]
-    scores = sorted(run.path.glob("s*/*.scores.json"))
-    if scores:
-        sections.append(Section("Scores", [_scores(scores)]))
+    if scores := scores_of(run):
+        sections.append(Section("Scores", score_blocks(scores)))
     samples = sorted(run.path.glob("s*/*.npz"), key=lambda file: file.stat().st_mtime)
     if samples:
         sections.append(Section("Samples", [_samples(samples[-1])]))
@@ -91,16 +90,6 @@ def _samples(file: Path) -> ImageGrid:
     shown = images[: rows * columns].reshape(rows, columns, *images.shape[1:])
     caption = f"The first n = {rows * columns} of {len(images)} samples in {file.name}, not chosen by eye."
     return ImageGrid("Samples", caption, shown)
-
-
-def _scores(files: list[Path]) -> Table:
-    rows = []
-    for file in files:
-        for name, score in json.loads(file.read_text(encoding="utf-8"))["scores"].items():
-            source = file.name.removesuffix(".scores.json")
-            rows.append([source, name, score["value"], score["low"], score["high"], score["label"]])
-    columns = [Column("samples"), Column("score"), Column("value"), Column("low"), Column("high"), Column("features")]
-    return Table("Scores", columns, rows, ["95 % intervals."])
 
 
 def _facts(title: str, row: dict[str, Any]) -> Facts:

@@ -1,0 +1,145 @@
+"""`adaln compare`."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaln.cli.answer import Answer
+from adaln.cli.parsing import parse
+from adaln.config import differing_fields
+from adaln.metrics import METRICS, Scores, differences, unlike_published
+from adaln.report import Cell, Column, Marked, Table
+from adaln.runs import Run, read_records
+from adaln.studies.score_curves import BRACKETS, read_score_file, score_cell, score_column, scores_of, step_of
+from adaln.studies.sides import is_run
+
+
+@dataclass(frozen=True, slots=True)
+class CompareOptions:
+    """How strict a comparison is."""
+
+    strict: bool = False
+    """Stop with exit code 2 where scores are missing or not comparable, instead of saying so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the compared: a run with the scores chosen of it, or scores alone."""
+
+    name: str
+    run: Run | None
+    scores: Scores | None
+
+
+def compare_verb(words: list[str]) -> Answer:
+    """RUN-OR-SCORES RUN-OR-SCORES...: configs, losses and scores side by side, and what makes scores incomparable."""
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    options = parse(CompareOptions, "compare RUN RUN...", words[len(names) :])
+    if len(names) < 2:
+        raise ValueError(f"expected two runs or more (or files of their scores), got {len(names)}")
+    sides = open_sides(names)
+    first, others = sides[0], sides[1:]
+    conflicts = {side.name: score_conflicts(first, side) for side in others}
+    if options.strict and any(conflicts.values()):
+        told = "; ".join(f"{name}: {', '.join(found)}" for name, found in conflicts.items() if found)
+        raise ValueError(f"scores are not comparable with those of {first.name}: {told}")
+    configs = {
+        side.name: differing_fields(first.run.config, side.run.config) for side in others if first.run and side.run
+    }
+    apart = {side.name: unlike_published(side.scores) for side in sides if side.scores}
+    metrics = [name for name in METRICS if any(side.scores and name in side.scores.scores for side in sides)]
+    data = {
+        "runs": [_row(side, metrics) for side in sides],
+        "config_differences": configs,
+        "score_conflicts": conflicts,
+        "unlike_published": apart,
+    }
+    lines = [f"{name} differs from {first.name} in: {'; '.join(found) or 'nothing'}" for name, found in configs.items()]
+    lines += [verdict(first, side, conflicts[side.name]) for side in others if first.scores or side.scores]
+    return Answer(data, [_table(sides, metrics, conflicts), *lines])
+
+
+def open_sides(names: list[str]) -> list[Side]:
+    """What the names stand for; of a run's scores those of its last scored step, chosen to fit the first's.
+
+    Raises `ValueError` for a name that is neither a run nor a file of scores.
+    """
+    sides: list[Side] = []
+    for name in names:
+        wanted = sides[0].scores if sides else None
+        if is_run(name) or not Path(name).is_file():
+            run = Run.open(name)
+            sides.append(Side(run.path.name, run, chosen(scores_of(run), wanted)))
+        else:
+            sides.append(Side(name, None, read_score_file(Path(name))))
+    return sides
+
+
+def chosen(found: list[Scores], wanted: Scores | None) -> Scores | None:
+    """Those most like `wanted`, of these the last step's, of these the newest; None where there are none."""
+
+    def key(item: tuple[int, Scores]) -> tuple[int, int, int]:
+        age, scores = item
+        step = step_of(scores)
+        return len(differences(wanted, scores)) if wanted else 0, -(-1 if step is None else step), -age
+
+    return min(enumerate(found), key=key)[1] if found else None
+
+
+def score_conflicts(first: Side, side: Side) -> list[str]:
+    """What keeps the scores of two sides from being compared; nothing: they may be."""
+    without = [one.name for one in (first, side) if one.scores is None]
+    if without or first.scores is None or side.scores is None:
+        return [f"{name} has no scores" for name in without]
+    return differences(first.scores, side.scores)
+
+
+def verdict(first: Side, side: Side, conflicts: list[str]) -> str:
+    """One sentence: comparable or not, because of what, and whether the steps differ."""
+    pair = f"scores of {side.name} are {'NOT ' if conflicts else ''}comparable with those of {first.name}"
+    if conflicts:
+        return f"{pair}: {'; '.join(conflicts)}"
+    steps = [step_of(one.scores) for one in (first, side) if one.scores]
+    return pair if steps[0] == steps[1] else f"{pair}, but of different steps: {steps[0]}, {steps[1]}"
+
+
+def _table(sides: list[Side], metrics: list[str], conflicts: dict[str, list[str]]) -> Table:
+    columns = [
+        Column("run"),
+        Column("scheme"),
+        Column("parameters", format=",d"),
+        Column("step", format=",d"),
+        Column("loss", format=".4f"),
+        Column("scored at", "step", ",d"),
+        *(score_column(name) for name in metrics),
+    ]
+    rows = []
+    for side in sides:
+        cells: list[Cell] = [score_cell(side.scores.scores.get(name)) if side.scores else None for name in metrics]
+        if conflicts.get(side.name):
+            cells = [Marked(cell, "warning") if not isinstance(cell, Marked | None) else cell for cell in cells]
+        rows.append([*list(_row(side, []).values()), *cells])
+    notes = ["Loss: mean over the last tenth of the log.", *([BRACKETS] if metrics else [])]
+    return Table("Runs", columns, rows, notes)
+
+
+def _row(side: Side, metrics: list[str]) -> dict[str, Any]:
+    """Plain values: what it is, how far it is, its scores."""
+    run = side.run
+    row = {
+        "run": side.name,
+        "scheme": run.config.scheme.name if run else None,
+        "parameters": run.manifest.get("parameters", {}).get("trained") if run else None,
+        "step": max(run.steps_saved(), default=0) if run else None,
+        "loss": _loss(run) if run else None,
+        "scored at": step_of(side.scores) if side.scores else None,
+    }
+    values = side.scores.scores if side.scores else {}
+    return row | {METRICS[name].title: values[name].value if name in values else None for name in metrics}
+
+
+def _loss(run: Run) -> float | None:
+    records = read_records(run.path / "metrics.jsonl")
+    tail = records[-max(1, len(records) // 10) :]
+    return sum(record["loss"] for record in tail) / len(tail) if tail else None

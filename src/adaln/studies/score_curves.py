@@ -1,0 +1,116 @@
+"""The scores of one run against its steps: what was measured alike makes one curve."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adaln.metrics import METRICS, Score, Scores, differences
+from adaln.report import Axis, Block, Column, Lines, Measurement, Series, Table
+from adaln.runs import Run
+
+BRACKETS = "Brackets: 95 % intervals. ↓ lower, ↑ higher is better."
+Curve = dict[int, Scores]
+"""Scores by step, ascending."""
+
+
+def read_score_file(file: Path) -> Scores:
+    """The scores in a file of `adaln evaluate`; `ValueError` where it holds something else."""
+    try:
+        return Scores.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{str(file)!r} is not a file of scores: {error}") from None
+
+
+def scores_of(run: Run) -> list[Scores]:
+    """All scores in a run's folder, the oldest first."""
+    files = sorted(run.path.glob("s*/*.scores.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+    return [read_score_file(file) for file in files]
+
+
+def step_of(scores: Scores) -> int | None:
+    """The step of the checkpoint that was scored, where that is recorded."""
+    step = scores.provenance["choices"].get("step")
+    return step if isinstance(step, int) else None
+
+
+def score_curves(found: Sequence[Scores]) -> list[Curve]:
+    """Scores that are comparable with each other as one curve; of several at one step the newest counts."""
+    curves: list[dict[int, Scores]] = []
+    for scores in found:
+        alike = next((curve for curve in curves if not differences(next(iter(curve.values())), scores)), None)
+        if alike is None:
+            curves.append(alike := {})
+        alike[-1 if (step := step_of(scores)) is None else step] = scores
+    return [dict(sorted(curve.items())) for curve in curves]
+
+
+def score_blocks(found: Sequence[Scores]) -> list[Block]:
+    """For each way of scoring a table of all its scores and, from two steps on, a curve of each."""
+    blocks: list[Block] = []
+    for curve in score_curves(found):
+        blocks.append(score_table(curve))
+        if len(curve) > 1:
+            blocks += [_lines(name, curve) for name in next(iter(curve.values())).scores]
+    return blocks
+
+
+def score_table(curve: Mapping[int, Scores]) -> Table:
+    """A row per step, a column per score with its interval."""
+    first = next(iter(curve.values()))
+    names = list(first.scores)
+    columns = [Column("step", format=",d"), *(score_column(name) for name in names)]
+    rows: list[list[Any]] = [
+        [step if step >= 0 else None, *(score_cell(scores.scores.get(name)) for name in names)]
+        for step, scores in curve.items()
+    ]
+    notes = dict.fromkeys(note for scores in curve.values() for note in scores.notes)
+    return Table(f"Scores: {protocol(first)}", columns, rows, [_label(first), BRACKETS], footnotes=list(notes))
+
+
+def protocol(scores: Scores) -> str:
+    """How the samples came about, in a few words."""
+    choices, samples = scores.provenance["choices"], scores.provenance["samples"]
+    words = [f"{samples['num_images']:,} samples"]
+    if sampler := choices.get("sampler"):
+        words.append(f"{sampler['solver']} in {sampler['steps']} steps")
+    if guidance := choices.get("guidance"):
+        words.append(f"guidance {guidance['scale']:g}")
+    if labels := choices.get("labels"):
+        words.append(f"{labels} labels")
+    return ", ".join(words)
+
+
+def _label(scores: Scores) -> str:
+    return next(iter(scores.scores.values())).label if scores.scores else ""
+
+
+def score_column(name: str) -> Column:
+    """The column of a score in any table."""
+    metric = METRICS[name]
+    arrow = "↓" if metric.better == "lower" else "↑"
+    return Column(f"{metric.title} {arrow}", format=f".{metric.digits}f")
+
+
+def score_cell(score: Score | None) -> Measurement | float | None:
+    """A score with its interval, where it has one."""
+    if score is None or score.low is None or score.high is None:
+        return None if score is None else score.value
+    return Measurement(score.value, score.low, score.high)
+
+
+def _lines(name: str, curve: Curve) -> Lines:
+    found = {step: scores.scores[name] for step, scores in curve.items() if name in scores.scores}
+    first = next(iter(curve.values()))
+    banded = all(score.low is not None for score in found.values())
+    low, high = ([getattr(s, end) for s in found.values()] for end in ("low", "high"))
+    caption = (
+        f"n = {len(found)} checkpoints, averaged weights; {protocol(first)}; {_label(first)}."
+        f"{' The band is the 95 % interval of each point.' if banded else ''}"
+    )
+    series = Series(name, list(found), [s.value for s in found.values()], *((low, high) if banded else ()))
+    metric = METRICS[name]
+    title = f"{metric.title} against steps"
+    return Lines(
+        title, caption, Axis("step", "optimiser updates"), Axis(metric.title, f"{metric.better} is better"), [series]
+    )
