@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from adaln.data import to_uint8
+from adaln.data import renderer
 from adaln.files import write_atomically
 from adaln.processes import Guidance, SamplerConfig, count_updates, guided, solve, solver_name
 from adaln.rng import generator
@@ -39,6 +39,8 @@ class SampleConfig:
     """Solver and its settings."""
     guidance: Guidance = field(default_factory=Guidance)
     """Classifier-free guidance."""
+    autoencoder: str | None = None
+    """Folder or hub id of what decodes latents; default: where the data was encoded with it."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network (autocast); weights, guidance and the solver's state stay float32."""
 
@@ -77,6 +79,7 @@ def sample(
     model, step = network(run, step, config.dtype)
     worse, weak_step = (None, None) if weak is None else weak_network(run, config, weak)
     spec, process = run.spec, run.process
+    rendering = renderer(run.manifest.get("data", {}).get("latents"), spec.channels, config.autoencoder, run.device)
     labels = choose_labels(config, spec.num_classes)
     images = []
     for start in range(0, config.num_images, config.batch_size):
@@ -88,9 +91,10 @@ def sample(
         for x in solve(process, denoiser, x, draw, config.sampler):  # noqa: B007, B020
             if progress:
                 progress(len(indices))
-        images.append(to_uint8(x).permute(0, 2, 3, 1).cpu().numpy())
+        images.append(rendering.render(x).permute(0, 2, 3, 1).cpu().numpy())
     guide = None if weak is None else {"run": weak.run.path.name, "step": weak_step}
-    return Samples(np.concatenate(images), labels, {**provenance(run, config, step), "weak": guide})
+    decoder = {"decoder": asdict(rendering.space)} if rendering.space else {}
+    return Samples(np.concatenate(images), labels, {**provenance(run, config, step), "weak": guide, **decoder})
 
 
 def network(run: Run, step: int | None, dtype: str) -> tuple[Model, int]:
@@ -165,6 +169,7 @@ def provenance(run: Run, config: SampleConfig, step: int) -> dict[str, Any]:
     if config.sampler.steps is None:  # what the default is today, so that it compares with the same number asked for
         row["sampler"]["steps"] = count_updates(run.process, config.sampler)
     del row["batch_size"]  # no influence on the images
+    del row["autoencoder"]  # where it lies; which one it is stands under `decoder`
     return {"run": run.path.name, "step": step, "weights": "ema", **row}
 
 

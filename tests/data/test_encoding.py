@@ -13,25 +13,13 @@ from adaln.data.autoencoder import weights_sha256
 from adaln.data.encoding import claimed
 from adaln.data.shards import open_shards
 from adaln.data.verify import round_trip
+from data.autoencoders import save_autoencoder
 from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
 
 
 @pytest.fixture(scope="module")
 def vae_folder(tmp_path_factory):
-    from diffusers import AutoencoderKL
-
-    folder = tmp_path_factory.mktemp("vae") / "tiny-vae"
-    torch.manual_seed(0)
-    network = AutoencoderKL(
-        block_out_channels=(4, 4),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=2,
-        latent_channels=4,
-        scaling_factor=0.5,
-    )
-    network.save_pretrained(folder)
-    return folder
+    return save_autoencoder(tmp_path_factory.mktemp("vae") / "tiny-vae")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import pytest
 
-from adaln.data.layouts import LAYOUTS, check, config_of
+from adaln.data.layouts import LAYOUTS, check_counts, check_layout, layout_config
 from adaln.data.sources import open_source
 from data.pictures_in import pixels, png, write_folder
 
@@ -16,7 +16,7 @@ UNPACKED = {
 @pytest.mark.parametrize("name", UNPACKED)
 def test_the_training_part_is_found_where_the_authors_put_it(tmp_path, name):
     write_folder(tmp_path, dict.fromkeys(UNPACKED[name], PICTURE))
-    config = config_of(name, tmp_path)
+    config = layout_config(name, tmp_path)
     source = open_source(tmp_path / config.path)
     assert len(source.names) == 2
     assert len(source.class_names) == (2 if LAYOUTS[name].num_classes else 0)
@@ -27,20 +27,25 @@ def test_the_training_part_is_found_where_the_authors_put_it(tmp_path, name):
 @pytest.mark.parametrize("name", UNPACKED)
 def test_the_folder_of_the_training_part_itself_will_do(tmp_path, name):
     write_folder(tmp_path, dict.fromkeys(UNPACKED[name], PICTURE))
-    inner = config_of(name, tmp_path).path
-    assert open_source(tmp_path / config_of(name, tmp_path / inner).path).names == open_source(tmp_path / inner).names
+    inner = layout_config(name, tmp_path).path
+    assert (
+        open_source(tmp_path / layout_config(name, tmp_path / inner).path).names == open_source(tmp_path / inner).names
+    )
 
 
-def test_an_incomplete_set_is_told_from_the_published_one():
-    check("afhq-256", 14_630, ("cat", "dog", "wild"))
+def test_an_incomplete_set_is_told_from_the_published_one(tmp_path):
+    check_counts("afhq-256", 14_630, ("cat", "dog", "wild"))
     with pytest.raises(ValueError, match="100 images; AFHQ has 14,630 or 14,336"):
-        check("afhq-256", 100, ("cat", "dog", "wild"))
+        check_counts("afhq-256", 100, ("cat", "dog", "wild"))
+    write_folder(tmp_path, dict.fromkeys(UNPACKED["afhq-512"], PICTURE))
+    with pytest.raises(ValueError, match="2 images; AFHQ has"):
+        check_layout("afhq-512", layout_config("afhq-512", tmp_path))
     with pytest.raises(ValueError, match="2 classes; AFHQ has 3"):
-        check("afhq-256", 14_336, ("cat", "dog"))
+        check_counts("afhq-256", 14_336, ("cat", "dog"))
 
 
 def test_an_unknown_layout_names_the_nearest(tmp_path):
     with pytest.raises(ValueError, match=r"unknown data layout 'imagnet-256' .*nearest: 'imagenet-256'"):
-        config_of("imagnet-256", tmp_path)
+        layout_config("imagnet-256", tmp_path)
     with pytest.raises(ValueError, match="expected the unpacked AFHQ"):
-        config_of("afhq-256", tmp_path / "nothing")
+        layout_config("afhq-256", tmp_path / "nothing")

@@ -73,11 +73,13 @@ def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencod
         from diffusers import AutoencoderKL
     except ImportError as error:
         raise ValueError(
-            "encoding needs the diffusers library; install it with: pip install 'adaln[diffusers]'"
+            "an autoencoder needs the diffusers library; install it with: pip install 'adaln[diffusers]'"
         ) from error
     folder = Path(path).expanduser()
     try:
-        network: Any = AutoencoderKL.from_pretrained(folder if folder.is_dir() else path, use_safetensors=True)  # type: ignore[no-untyped-call]
+        network: Any = AutoencoderKL.from_pretrained(
+            folder if folder.is_dir() else path, use_safetensors=True, low_cpu_mem_usage=False
+        )  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise ValueError(

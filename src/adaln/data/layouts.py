@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaln.data.dataset import DataConfig
+from adaln.data.digits import named_source
 from adaln.registry import Registry
 
 
@@ -41,7 +42,7 @@ LAYOUTS = Registry(
 )
 
 
-def config_of(name: str, root: Path) -> DataConfig:
+def layout_config(name: str, root: Path) -> DataConfig:
     """The config that loads or encodes the training part of a known set that was unpacked to `root`."""
     layout = LAYOUTS[name]
     found = next((root / folder for folder in layout.folders if (root / folder).is_dir()), None)
@@ -50,11 +51,18 @@ def config_of(name: str, root: Path) -> DataConfig:
     return DataConfig(str(found), layout.size, layout.flip, conditional=layout.num_classes > 0)
 
 
-def check(name: str, num_images: int, class_names: Sequence[str]) -> None:
-    """Raise ValueError unless a set has as many images and classes as the published one."""
+def check_layout(name: str, config: DataConfig) -> None:
+    """Raise ValueError unless what the config names has as many images and classes as the published set."""
+    source = named_source(config.path)
+    check_counts(name, len(source.names), source.class_names)
+
+
+def check_counts(name: str, num_images: int, class_names: Sequence[str]) -> None:
     layout = LAYOUTS[name]
     counts = " or ".join(f"{count:,}" for count in layout.num_images)
     if num_images not in layout.num_images:
-        raise ValueError(f"{num_images:,} images; {layout.title} has {counts} for training")
+        raise ValueError(
+            f"{num_images:,} images; {layout.title} has {counts} for training (leave layout out to use a part)"
+        )
     if layout.num_classes and len(class_names) != layout.num_classes:
         raise ValueError(f"{len(class_names):,} classes; {layout.title} has {layout.num_classes:,}")

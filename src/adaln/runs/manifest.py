@@ -11,7 +11,7 @@ import torch
 
 import adaln
 from adaln.conditioning import Scheme, num_held
-from adaln.data import Dataset
+from adaln.data import Dataset, describe_latents
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
-    """What the run learned from; the fingerprint is over pixels and labels."""
+    """What the run learned from; the fingerprint is over pixels (or moments) and labels."""
     spec = dataset.spec
     return {
         "name": dataset.name,
@@ -41,6 +41,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         "skipped": list(dataset.skipped),
         "spec": {name: getattr(spec, name) for name in ("channels", "height", "width", "num_classes")},
+        "latents": describe_latents(dataset),
     }
 
 

@@ -1,0 +1,176 @@
+"""`adaln encode` and `adaln data`."""
+
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from adaln.cli.answer import Answer
+from adaln.cli.parsing import parse, take_word, wants_help
+from adaln.cli.progress import told
+from adaln.cli.training import find_device
+from adaln.data import (
+    Autoencoder,
+    DataConfig,
+    Index,
+    Inspection,
+    RoundTrip,
+    check_layout,
+    encode,
+    inspect,
+    layout_config,
+    open_autoencoder,
+    round_trip,
+)
+from adaln.files import write_atomically
+from adaln.parallel import group_of_torchrun, local_rank, rank, world
+from adaln.report import Column, ImageGrid, Table, picture
+
+MOST_CLASSES, MOST_PROBLEMS = 50, 20
+"""What of them is shown to people; `--json` has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeOptions:
+    """What becomes of the pictures."""
+
+    autoencoder: str = "stabilityai/sd-vae-ft-ema"
+    """Folder or hub id of an AutoencoderKL of diffusers, or `none`: keep the cropped pictures in bytes."""
+    layout: str | None = None
+    """A published set that was unpacked to SOURCE (imagenet-256, afhq-256, ...): finds its training part, crops to its
+    size, and checks that all its images and classes are there."""
+    size: int | None = None
+    """Side in pixels after ADM's centre crop; default: that of the layout, else the pictures' own."""
+    flips: bool = True
+    """Encode the mirror images too, so that training can flip: an autoencoder does not commute with mirroring."""
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    """At an image that cannot be decoded: stop with its name, or go on without it and report it."""
+    batch_size: int = 32
+    """Images per forward of the autoencoder."""
+    shard_rows: int | None = None
+    """Images per shard, which is what a kill can cost; default: 32 MiB."""
+    verify: bool = False
+    """Decode some of the latents, write them beside their pictures (round-trip.png) and report the error."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto: the fastest there is; under torchrun each process takes its own."""
+
+
+def encode_verb(words: list[str]) -> Answer:
+    """SOURCE OUT [--autoencoder PATH|ID|none] [--layout NAME] [--size S] [...]: pictures to a memory-mapped set."""
+    if wants_help(words):
+        parse(EncodeOptions, "encode SOURCE OUT", ["--help"])
+    source, words = take_word(words, "a source (folder, zip, tar, hf:NAME or digits)")
+    out, words = take_word(words, "a source and the folder to write")
+    options = parse(EncodeOptions, "encode SOURCE OUT", words)
+    config = source_config(source, options)
+    with group_of_torchrun(), told() as tell:
+        network = find_autoencoder(options)
+        index = encode(
+            config,
+            Path(out),
+            network,
+            flips=options.flips,
+            rank=rank(),
+            world=world(),
+            batch_size=options.batch_size,
+            shard_rows=options.shard_rows,
+            progress=partial(tell, f"encode {out}", unit="images"),
+        )
+        if index is None:
+            return Answer({"out": out, "rank": rank(), "complete": False}, [])
+        checked = round_trip(config, Path(out), network) if options.verify and network else None
+    return encoded(Path(out), index, checked)
+
+
+def source_config(source: str, options: EncodeOptions) -> DataConfig:
+    """What to encode; `ValueError` where a published set is not all there."""
+    config = DataConfig(source)
+    if options.layout:
+        config = layout_config(options.layout, Path(source).expanduser())
+        check_layout(options.layout, config)
+    return replace(config, size=options.size or config.size, on_bad_image=options.on_bad_image)
+
+
+def find_autoencoder(options: EncodeOptions) -> Autoencoder | None:
+    """The autoencoder on this process's device."""
+    if options.autoencoder == "none":
+        if options.verify:
+            raise ValueError("verify decodes latents; with --autoencoder none the pictures themselves are kept")
+        return None
+    device = find_device(options.device)
+    own = f"cuda:{local_rank()}" if device.type == "cuda" and device.index is None else device
+    return open_autoencoder(options.autoencoder, own)
+
+
+def encoded(out: Path, index: Index, checked: RoundTrip | None) -> Answer:
+    """What was made, and how well it decodes."""
+    plan = index.plan
+    of = f"latents of {plan.space.autoencoder}" if plan.space else "pictures"
+    data: dict[str, Any] = {
+        "out": str(out),
+        "complete": True,
+        "num_images": index.num_rows,
+        "shards": len(index.shards),
+        "skipped": index.skipped,
+        "fingerprint": index.fingerprint,
+        "space": asdict(plan.space) if plan.space else None,
+        "channel_mean": index.channel_mean,
+        "channel_std": index.channel_std,
+    }
+    shown = [f"{out}: {of}, {index.num_rows:,} images in {len(index.shards):,} shards; train with --data.path {out}"]
+    if index.skipped:
+        shown.append(f"left out {len(index.skipped)}, first: {index.skipped[0]}")
+    if checked:
+        grid = write_atomically(out / "round-trip.png", picture(round_trip_grid(checked, of), "png"))
+        data["round_trip"] = {"grid": str(grid), "rmse": checked.rmse, "psnr_db": checked.psnr_db}
+        shown.append(
+            f"round trip of {len(checked.originals)} images: RMSE {checked.rmse:.2f} of 255, PSNR {checked.psnr_db:.1f}"
+            f" dB; grid in {grid}"
+        )
+    return Answer(data, shown)
+
+
+def round_trip_grid(checked: RoundTrip, of: str) -> ImageGrid:
+    """Pictures above what is decoded from their latents."""
+    rows = np.stack([checked.originals, checked.decoded]).transpose(0, 1, 3, 4, 2)
+    caption = f"Evenly spread pictures above their posterior means decoded; RMSE {checked.rmse:.2f} of 255."
+    return ImageGrid(f"Round trip: {of}", caption, rows, ["picture", "decoded"])
+
+
+@dataclass(frozen=True, slots=True)
+class InspectOptions:
+    """How a data set is inspected."""
+
+
+def data_verb(words: list[str]) -> Answer:
+    """inspect PATH: what a data set is, how many, which classes, and whether all of it can be read."""
+    if wants_help(words):
+        parse(InspectOptions, "data inspect PATH", ["--help"])
+    action, words = take_word(words, "inspect PATH")
+    if action != "inspect":
+        raise ValueError(f"unknown action {action!r} of data; expected: adaln data inspect PATH")
+    path, words = take_word(words, "a path")
+    parse(InspectOptions, "data inspect PATH", words)
+    with told() as tell:
+        found = inspect(path, progress=partial(tell, f"inspect {path}"))
+    return Answer({**asdict(found), "is_intact": found.is_intact}, inspected(found))
+
+
+def inspected(found: Inspection) -> list[str | Table]:
+    """An inspection as people read it."""
+    shapes = ", ".join(f"{count:,} of {shape}" for shape, count in found.shapes.items())
+    shown: list[str | Table] = [f"{found.path}: {found.kind}; {found.num_items:,} items ({shapes or 'none readable'})"]
+    shown += [f"{name}: {note}" for name, note in found.notes.items()]
+    counts = sorted(found.class_counts.items(), key=lambda item: item[1])
+    if len(counts) > MOST_CLASSES:
+        (fewest, low), (most, high) = counts[0], counts[-1]
+        shown.append(f"{len(counts):,} classes, from {low:,} items ({fewest!r}) to {high:,} ({most!r})")
+    elif counts:
+        columns = [Column("class"), Column("items", format=",d")]
+        shown.append(Table("Classes", columns, [list(item) for item in found.class_counts.items()]))
+    shown += [f"PROBLEM {line}" for line in found.problems[:MOST_PROBLEMS]]
+    if len(found.problems) > MOST_PROBLEMS:
+        shown.append(f"and {len(found.problems) - MOST_PROBLEMS:,} more problems (--json lists all)")
+    return [*shown, "intact" if found.is_intact else f"NOT intact: {len(found.problems):,} problem(s)"]

@@ -1,0 +1,145 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaln.cli import main
+from data.autoencoders import save_autoencoder
+from data.pictures_in import two_classes, write_folder
+
+SMALL = [
+    *("--model.hidden-size", "16", "--model.depth", "2", "--model.num-heads", "2", "--batch-size", "8"),
+    *("--steps", "4", "--log-every", "2", "--device", "cpu"),
+]
+FEW = ["--num-images", "4", "--sampler.solver", "ddim", "--sampler.steps", "3", "--device", "cpu"]
+
+
+def run(capsys, *words):
+    """Standard output of a command that succeeds."""
+    main([str(word) for word in words])
+    return capsys.readouterr().out
+
+
+def answer(capsys, *words):
+    return json.loads(run(capsys, *words, "--json"))
+
+
+def fails(capsys, *words):
+    """The one line on standard error of a command that exits with 2."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    captured = capsys.readouterr()
+    assert (stop.value.code, captured.out) == (2, "")
+    assert len(captured.err.strip().splitlines()) == 1, captured.err
+    return captured.err
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    return save_autoencoder(tmp_path_factory.mktemp("vae") / "tiny-vae")
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_folder(Path("set"), two_classes(height=8, width=8))
+
+
+def test_from_pictures_through_latents_to_sampled_images(capsys, pictures, vae):
+    made = answer(capsys, "encode", pictures, "latents", "--autoencoder", vae, "--verify", "--device", "cpu")
+    assert (made["num_images"], made["complete"], made["space"]["scaling_factor"]) == (6, True, 0.5)
+    assert 0 < made["round_trip"]["rmse"] < 255
+    with Image.open(made["round_trip"]["grid"]) as grid:
+        assert min(grid.size) > 100
+    trained = answer(capsys, "train", "digits", *SMALL, "--data.path", "latents", "--data.flip")
+    manifest = json.loads((Path(trained["run"]) / "manifest.json").read_text())["data"]
+    assert manifest["spec"] == {"channels": 4, "height": 4, "width": 4, "num_classes": 2}
+    assert manifest["latents"]["channel_std"] == made["channel_std"]
+    shutil.rmtree("latents")  # samples need the autoencoder, not the data
+    drawn = answer(capsys, "sample", trained["run"], *FEW)
+    assert drawn["decoder"] == made["space"]
+    with np.load(drawn["samples"]) as archive:
+        assert archive["arr_0"].shape == (4, 8, 8, 3)
+    with Image.open(drawn["grid"]) as grid:
+        assert grid.mode in ("RGB", "RGBA")
+
+
+def test_samples_are_decoded_by_the_autoencoder_of_the_run_or_not_at_all(capsys, pictures, vae, tmp_path):
+    moved = shutil.copytree(vae, tmp_path / "here")
+    run(capsys, "encode", pictures, "latents", "--autoencoder", moved, "--device", "cpu")
+    trained = answer(capsys, "train", "digits", *SMALL, "--data.path", "latents")["run"]
+    first = answer(capsys, "sample", trained, *FEW)["samples"]
+    with np.load(first) as archive:
+        images = archive["arr_0"]
+    shutil.rmtree(moved)
+    assert "no autoencoder at" in fails(capsys, "sample", trained, *FEW)
+    elsewhere = answer(capsys, "sample", trained, *FEW, "--autoencoder", vae, "--out", "again.npz")["samples"]
+    with np.load(elsewhere) as archive:
+        np.testing.assert_array_equal(archive["arr_0"], images)
+    other_weights = save_autoencoder(tmp_path / "other", seed=1)
+    assert "autoencoder_sha256" in fails(capsys, "sample", trained, *FEW, "--autoencoder", other_weights)
+    config = json.loads((vae / "config.json").read_text())
+    rescaled = shutil.copytree(vae, tmp_path / "rescaled")
+    (rescaled / "config.json").write_text(json.dumps(config | {"scaling_factor": 0.25}))
+    assert "have scaling_factor 0.5; 'rescaled' has 0.25" in fails(
+        capsys, "sample", trained, *FEW, "--autoencoder", rescaled
+    )
+
+
+def test_pixels_are_kept_as_bytes_and_inspected(capsys, pictures):
+    made = answer(capsys, "encode", pictures, "bytes", "--autoencoder", "none")
+    assert made["space"] is None
+    found = answer(capsys, "data", "inspect", "bytes")
+    assert (found["kind"], found["num_items"], found["is_intact"]) == ("shards of adaln", 6, True)
+    assert found["class_counts"] == {"cat": 3, "dog": 3}
+    assert answer(capsys, "encode", pictures, "bytes", "--autoencoder", "none") == made  # all is there: nothing to do
+
+
+def test_an_inspection_tells_people_what_is_wrong(capsys, pictures):
+    (pictures / "cat/0.png").write_bytes(b"")
+    shown = run(capsys, "data", "inspect", pictures)
+    assert "PROBLEM cat/0.png: empty file (0 bytes)" in shown
+    assert "NOT intact: 1 problem" in shown
+    assert "cat" in shown and "dog" in shown
+
+
+def test_a_set_with_many_classes_is_summed_up(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("adaln.cli.encoding.MOST_CLASSES", 1)
+    write_folder(tmp_path / "set", two_classes())
+    assert "2 classes, from 3 items ('cat') to 3 ('dog')" in run(capsys, "data", "inspect", tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["encode"], "expected a source"),
+        (["encode", "set"], "expected a source and the folder to write"),
+        (["encode", "set", "out", "--autoencoder", "nowhere/at/all"], "no autoencoder at 'nowhere/at/all'"),
+        (["encode", "set", "out", "--autoencoder", "none", "--verify"], "verify decodes latents"),
+        (["encode", "set", "out", "--layout", "imagnet-256"], "nearest: 'imagenet-256'"),
+        (["encode", "set", "out", "--layout", "afhq-256"], "6 images; AFHQ has 14,630 or 14,336"),
+        (["encode", "sett", "out", "--autoencoder", "none"], "no data at 'sett'"),
+        (["data"], "expected inspect PATH"),
+        (["data", "inspct", "set"], "unknown action 'inspct'"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_half_written(capsys, pictures, words, said):
+    assert said in fails(capsys, *words)
+    assert not any(Path("out").glob("[!.]*"))
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_make_the_set_of_one(capsys, pictures, vae):
+    options = ["--autoencoder", str(vae), "--shard-rows", "2", "--device", "cpu"]
+    alone = answer(capsys, "encode", pictures, "one", *options)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    adaln = str(Path(sys.executable).with_name("adaln"))
+    subprocess.run([*command, adaln, "encode", str(pictures), "two", *options], check=True)
+    assert answer(capsys, "encode", pictures, "two", *options)["fingerprint"] == alone["fingerprint"]
+    for file in Path("one").glob("[!.]*"):
+        assert (Path("two") / file.name).read_bytes() == file.read_bytes()
