@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from adaln.report import Facts, Page, Section, json_text
+from adaln.report import Facts, Marked, Measurement, Page, Section, json_text
 from adaln.studies.sections import from_plain, read_section, save_section, with_saved
 from report.samples import FIGURES, TABLE
 
@@ -11,16 +11,16 @@ SECTION = Section(
 )
 
 
-def test_what_is_saved_comes_back_as_it_was(tmp_path):
-    save_section(SECTION, tmp_path / "one")
-    assert json_text(read_section(tmp_path / "one" / "section.json")) == json_text(SECTION)
-    assert from_plain(json.loads(json_text(TABLE.rows[0][1]))) == TABLE.rows[0][1]
-
-
-def test_a_saved_section_lies_beside_its_pictures_and_a_page(tmp_path):
+def test_what_is_saved_comes_back_as_it_was_and_lies_beside_its_pictures_and_a_page(tmp_path):
     page = save_section(SECTION, tmp_path / "one")
+    assert json_text(read_section(page.parent / "section.json")) == json_text(SECTION)
     names = {file.name for file in page.parent.iterdir()}
     assert {"section.json", "index.html", "index.md", "1-2-scores.csv", "1-4-loss.svg", "1-4-loss.pdf"} <= names
+
+
+def test_an_infinite_end_of_an_interval_comes_back_as_a_number():
+    cell = Marked(Measurement(1.5, float("-inf"), float("inf")), "warning")
+    assert from_plain(json.loads(json_text(cell))) == cell
 
 
 def test_a_page_takes_up_saved_sections_by_name_before_its_last(tmp_path):
