@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from adaln.cli.app import main
-from adaln.cli.scoring import compare_verb
+from adaln.cli.comparing import compare_verb
 from adaln.cli.studying import report_verb
 from adaln.cli.training import sample_verb
 from adaln.cli.weights import export_verb, import_verb
