@@ -180,7 +180,7 @@ main("train digits --model.hidden-size 16 --model.depth 2 --model.num-heads 2 --
 def test_a_run_killed_again_and_again_ends_with_the_scores_of_an_undisturbed_one(scoring, tmp_path):
     def start(out: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", SCRIPT.replace("OUT", out)]
-        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE)
+        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, stdout=subprocess.DEVNULL)
 
     kills = 0
     for seconds in (4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 100.0):

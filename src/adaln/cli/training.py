@@ -20,7 +20,7 @@ from adaln.runs import Run, read_records
 from adaln.sampling import SampleConfig, Samples, Weak, num_updates, sample, save_samples
 from adaln.studies.score_curves import score_table
 from adaln.studies.scorefiles import Scoring, read_scores
-from adaln.studies.scoring import reference, score_saved, scored_steps, scoring_hook
+from adaln.studies.scoring import check, score_saved, scored_steps, scoring_hook
 from adaln.training import train
 
 
@@ -70,7 +70,7 @@ def train_verb(words: list[str]) -> Answer:
     scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
     steps = scored_steps(options.config, wanted.at, wanted.every)
     if steps:  # what cannot be scored against is said before anything is written
-        reference(options.config.data, scoring.features, scoring.reference, str(device))
+        check(options.config, scoring, str(device))
     run = Run.create(options.config, options.root, options.out, device)
     lost = train_and_score(run, scoring, steps)
     last = read_records(run.path / "metrics.jsonl")[-1:]

@@ -2,16 +2,19 @@
 
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from pathlib import Path
 
+import torch
 from torch import nn
 
 from adaln.config import RunConfig
 from adaln.data import DataConfig, load
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
 from adaln.metrics.collection import Progress
+from adaln.processes import guided
 from adaln.runs import Run
 from adaln.sampling import Progress as Drawn
-from adaln.sampling import sample, save_samples
+from adaln.sampling import choose_labels, num_updates, sample, save_samples
 from adaln.studies.scorefiles import Scoring, samples_file, scores_file, write_scores
 from adaln.studies.sides import extractor_for, named_reference
 from adaln.types import Hook
@@ -45,6 +48,17 @@ def reference(
     source = load(data) if name is None else named_reference(name, features)
     extractor = extractor_for(source, features, device=device)
     return extractor, statistics(source, extractor)
+
+
+def check(config: RunConfig, scoring: Scoring, device: str = "cpu") -> None:
+    """ValueError for what would otherwise be found out at the first score: solver, guidance, labels, features."""
+    run = Run(Path(), config, device)
+    num_classes = run.dataset.spec.num_classes
+    num_updates(run, scoring.sample)
+    choose_labels(scoring.sample, num_classes)
+    labels = torch.zeros(1, dtype=torch.long) if num_classes else None
+    guided(lambda x, t, y: x, labels, run.null_label, scoring.sample.guidance)
+    reference(config.data, scoring.features, scoring.reference, device)
 
 
 def is_scored(run: Run, scoring: Scoring, step: int) -> bool:

@@ -1,0 +1,355 @@
+"""`adaln evaluate`, `stats`, `compare` and `train --evaluate.*` as a user meets them."""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adaln.cli import main
+from adaln.metrics import inception_weights
+from adaln.runs import Run
+from adaln.studies import scoring
+from adaln.studies.run_page import run_page
+
+MEANS = """
+import torch
+
+def means(images: torch.Tensor) -> torch.Tensor:
+    return images.float().reshape(len(images), 4, -1).mean(dim=2) / 255
+
+def others(images: torch.Tensor) -> torch.Tensor:
+    return means(images) + 1
+
+others.fingerprint = "another"
+
+def sick(images: torch.Tensor) -> torch.Tensor:
+    return means(images) / 0
+"""
+MEAN_FEATURES = ("--features", "quarter_means:means")
+SMALL = [
+    *("--model.hidden-size", "16", "--model.depth", "2", "--model.num-heads", "2", "--batch-size", "8"),
+    *("--steps", "4", "--log-every", "2", "--checkpoint-every", "2", "--device", "cpu"),
+]
+FAST = ("--evaluate.num-images", "20", "--evaluate.sampler.solver", "ddim", "--evaluate.sampler.steps", "2")
+
+
+def run(capsys, *words) -> str:
+    """Standard output of a command that succeeds."""
+    main([str(word) for word in words])
+    return capsys.readouterr().out
+
+
+def data(capsys, *words) -> dict:
+    """What a command that succeeds prints for machines."""
+    return json.loads(run(capsys, *words, "--json"))
+
+
+def fails(capsys, *words) -> str:
+    """The one line on standard error of a command that exits with 2 and writes nothing."""
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    captured = capsys.readouterr()
+    assert (stop.value.code, captured.out) == (2, "")
+    lines = [line for line in captured.err.strip().splitlines() if line.startswith("adaln: ")]
+    assert len(lines) == 1 and lines[0].startswith("adaln: error: "), captured.err
+    assert sorted(Path().rglob("*")) == before
+    return lines[0]
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A working directory with features that cost nothing, and two sets of pictures."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "quarter_means.py").write_text(MEANS)
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    np.savez("ours.npz", arr_0=pictures(40))
+    np.savez("theirs.npz", arr_0=pictures(50, seed=1))
+    yield
+    sys.dont_write_bytecode = before
+    sys.modules.pop("quarter_means", None)
+    scoring.reference.cache_clear()
+
+
+@pytest.fixture
+def trained(capsys) -> Path:
+    return Path(data(capsys, "train", "digits", *SMALL)["run"])
+
+
+def write_pictures(images: np.ndarray) -> None:
+    """As a folder and as a zip."""
+    Path("folder").mkdir(exist_ok=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(f"folder/{i:03d}.png")
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        for file in sorted(Path("folder").iterdir()):
+            archive.write(file)
+
+
+def test_any_container_of_the_same_pictures_gives_the_same_score_and_hash(capsys):
+    write_pictures(pictures(50, seed=1))
+    run(capsys, "stats", "theirs.npz", "ref.npz", *MEAN_FEATURES)
+    found = [
+        data(capsys, "evaluate", "ours.npz", "--reference", name, *MEAN_FEATURES)
+        for name in ("theirs.npz", "folder", "a.zip", "ref.npz")
+    ]
+    assert all(one["scores"] == found[0]["scores"] for one in found)
+    assert len({one["provenance"]["reference"]["sha256"] for one in found}) == 1
+    assert [one["scores"]["fid"]["num_reference"] for one in found] == [50] * 4
+
+
+def test_the_record_names_both_sides_the_features_and_the_versions(capsys):
+    shown = run(capsys, "evaluate", "ours.npz", "--reference", "theirs.npz", *MEAN_FEATURES, "--num-images", "30")
+    assert "quarter_means:means features, not comparable with Inception FID" in shown
+    assert "bootstrap of 200" in shown and "[" in shown
+    record = json.loads(Path("ours.scores.json").read_text())["provenance"]
+    assert (record["samples"]["num_images"], record["reference"]["num_images"]) == (30, 50)
+    assert all(len(record[side]["sha256"]) == 64 for side in ("samples", "reference"))
+    assert record["extractor"]["name"] == "quarter_means:means" and len(record["extractor"]["fingerprint"]) == 64
+    assert record["dtypes"] == {"features": "float32", "algebra": "float64"}
+    assert {"torch", "numpy", "scipy", "python", "adaln"} == set(record["versions"])
+
+
+def test_only_the_metrics_asked_for_are_computed(capsys):
+    words = ("evaluate", "ours.npz", "--reference", "theirs.npz", *MEAN_FEATURES, "--metrics", "kid", "recall")
+    assert list(data(capsys, *words)["scores"]) == ["kid", "recall"]
+
+
+def test_a_run_without_samples_draws_as_many_as_asked_and_keeps_them(capsys, trained, monkeypatch):
+    line = fails(capsys, "evaluate", trained, "--reference", trained, *MEAN_FEATURES)
+    assert "has no samples yet; say --num-images N" in line
+    monkeypatch.setattr("adaln.processes.solvers._steps", lambda process, sampler: 2)
+    found = data(capsys, "evaluate", trained, "--reference", trained, *MEAN_FEATURES, "--num-images", "12")
+    (samples,) = trained.glob("samples/*.npz")
+    with np.load(samples) as archive:
+        assert archive["arr_0"].shape == (12, 8, 8, 1)
+    assert found["provenance"]["choices"]["run"] == trained.name
+    assert found["provenance"]["reference"]["name"] == "digits"
+    assert Path(found["scores_file"]).parent == samples.parent
+    again = data(capsys, "evaluate", trained, "--reference", "digits", *MEAN_FEATURES)
+    assert again["scores"] == found["scores"]
+    assert "got 12 images, expected at least 13" in fails(
+        capsys, "evaluate", trained, "--reference", "digits", *MEAN_FEATURES, "--num-images", "13"
+    )
+
+
+def test_statistics_have_adm_s_keys_and_stand_for_their_images(capsys):
+    told = data(capsys, "stats", "theirs.npz", "ref.npz", *MEAN_FEATURES)
+    assert told["origin"]["num_images"] == 50 and told["dim"] == 4
+    with np.load("ref.npz") as file:
+        assert file["mu"].shape == (4,) and file["sigma"].shape == (4, 4) and file["mu"].dtype == np.float64
+        expected = pictures(50, seed=1).transpose(0, 3, 1, 2).reshape(50, 4, -1).mean(axis=2) / 255
+        np.testing.assert_allclose(file["mu"], expected.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(file["sigma"], np.cov(expected, rowvar=False), rtol=1e-5)
+    images = data(capsys, "evaluate", "ours.npz", "--reference", "theirs.npz", *MEAN_FEATURES)
+    assert data(capsys, "evaluate", "ours.npz", "--reference", "ref.npz")["scores"] == images["scores"]
+    run(capsys, "stats", "theirs.npz", "short.npz", *MEAN_FEATURES, "--no-rows")
+    assert list(data(capsys, "evaluate", "ours.npz", "--reference", "short.npz")["scores"]) == ["fid"]
+
+
+def test_both_sides_may_be_statistics(capsys):
+    for name in ("ours", "theirs"):
+        run(capsys, "stats", f"{name}.npz", f"{name}-stats.npz", *MEAN_FEATURES)
+    found = data(capsys, "evaluate", "ours-stats.npz", "--reference", "theirs-stats.npz", "--replicates", "0")
+    images = data(capsys, "evaluate", "ours.npz", "--reference", "theirs.npz", *MEAN_FEATURES, "--replicates", "0")
+    assert found["scores"]["fid"]["value"] == pytest.approx(images["scores"]["fid"]["value"], rel=1e-12)
+
+
+def test_the_classifier_of_statistics_is_found_again_and_labels_make_it_the_default(capsys, monkeypatch):
+    monkeypatch.setattr("adaln.metrics.classifier.FEWEST_STEPS", 3)
+    monkeypatch.setattr("adaln.metrics.classifier.MOST_STEPS", 3)
+    run(capsys, "stats", "digits", "digits.npz")
+    np.savez("grey.npz", arr_0=pictures(80)[..., :1])
+    beside = [data(capsys, "evaluate", "grey.npz", "--reference", name) for name in ("digits.npz", "digits")]
+    assert beside[0]["scores"] == beside[1]["scores"]
+    assert beside[0]["provenance"]["extractor"]["name"] == "dataset-classifier"
+    monkeypatch.setenv("ADALN_CACHE", "elsewhere")
+    assert "is not in the cache here" in fails(capsys, "evaluate", "grey.npz", "--reference", "digits.npz")
+
+
+def test_fewer_images_than_features_is_told_with_the_bias_it_brings(capsys):
+    np.savez("few.npz", arr_0=pictures(4))
+    shown = " ".join(run(capsys, "evaluate", "few.npz", "--reference", "theirs.npz", *MEAN_FEATURES).split())
+    assert "4 samples for 4 features: the covariance is singular and FID is biased upwards" in shown
+    assert "biased upwards" in run(capsys, "stats", "few.npz", "few-stats.npz", *MEAN_FEATURES)
+
+
+def no_array() -> None:
+    np.savez("bad.npz", images=pictures(3))
+
+
+def floats() -> None:
+    np.savez("bad.npz", arr_0=np.full((4, 8, 8, 3), np.nan, np.float32))
+
+
+def four_channels() -> None:
+    np.savez("bad.npz", arr_0=np.zeros((9, 8, 8, 4), np.uint8))
+
+
+def cut_short() -> None:
+    content = Path("ours.npz").read_bytes()
+    Path("bad.npz").write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("side", ["samples", "reference", "stats"])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (no_array, "bad.npz: has no 'arr_0', got ['images']"),
+        (floats, "bad.npz: got float32 images, expected uint8"),
+        (four_channels, "bad.npz: got shape (9, 8, 8, 4), expected (N, H, W, C)"),
+        (cut_short, "bad.npz: damaged npz"),
+    ],
+)
+def test_a_bad_npz_on_either_side_is_one_line(capsys, make, said, side):
+    make()
+    words = {
+        "samples": ("evaluate", "bad.npz", "--reference", "theirs.npz"),
+        "reference": ("evaluate", "ours.npz", "--reference", "bad.npz"),
+        "stats": ("stats", "bad.npz", "out.npz"),
+    }[side]
+    assert said in fails(capsys, *words, *MEAN_FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("evaluate", "ours.npz", "--reference", "theirs.npz", "--num-images", "41"),
+            "got 40 images, expected at least 41",
+        ),
+        (("evaluate", "ours.npz", "--reference", "theirs.npz", "--metrics", "fidd"), "'fidd' (nearest: 'fid')"),
+        (("evaluate", "ours.npz", "--reference", "theirs.npz", "--metrics", "is"), "gives no class probabilities"),
+        (("evaluate", "ours.npz", "--reference", "nowhere.npz"), "nowhere.npz: no such file"),
+        (("evaluate", "ours.npz", "--reference", "nowhere"), "no data at 'nowhere'"),
+        (("evaluate", "nowhere", "--reference", "theirs.npz"), "no data at 'nowhere'"),
+        (("stats", "theirs.npz", "out.pt"), "expected a name that ends in .npz"),
+        (("stats", "theirs.npz"), "expected the statistics file"),
+        (("stats", "theirs.npz", "out.npz", "--num-images", "51"), "got 50 images, expected at least 51"),
+    ],
+)
+def test_a_bad_request_is_one_line(capsys, words, said):
+    words = words if "out.pt" in words or len(words) < 3 else (*words, *MEAN_FEATURES)
+    assert said in fails(capsys, *words)
+
+
+def test_mixed_extractors_are_one_line(capsys):
+    run(capsys, "stats", "theirs.npz", "ref.npz", *MEAN_FEATURES)
+    words = ("evaluate", "ours.npz", "--reference", "ref.npz", "--features", "quarter_means:others")
+    assert "different extractors: quarter_means:others (another) and quarter_means:means" in fails(capsys, *words)
+    assert "holds statistics already" in fails(capsys, "stats", "ref.npz", "again.npz")
+    cut = ("evaluate", "ref.npz", "--reference", "theirs.npz", *MEAN_FEATURES, "--num-images", "5")
+    assert "statistics, which cannot be cut" in fails(capsys, *cut)
+
+
+def test_features_that_are_nan_name_the_image(capsys):
+    words = ("evaluate", "ours.npz", "--reference", "theirs.npz", "--features", "quarter_means:sick")
+    assert "the features of image 0 are NaN or infinite" in fails(capsys, *words)
+
+
+def test_adm_s_statistics_ask_for_inception_and_say_where_its_weights_belong(capsys, monkeypatch):
+    np.savez("adm.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+
+    def offline(*words, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(inception_weights.urllib.request, "urlopen", offline)
+    monkeypatch.setenv("ADALN_CACHE", "cache")
+    Path("cache").mkdir()
+    line = fails(capsys, "evaluate", "ours.npz", "--reference", "adm.npz")
+    assert f"put {inception_weights.FILE} from {inception_weights.URL} at cache" in line
+    words = ("evaluate", "ours.npz", "--reference", "adm.npz", *MEAN_FEATURES)
+    assert "statistics of Inception features, got extractor 'quarter_means:means'" in fails(capsys, *words)
+
+
+def test_a_corrupt_weights_file_is_one_line(capsys):
+    torch.save({"fc.weight": torch.zeros(3)}, "weights.pth")
+    words = ("evaluate", "ours.npz", "--reference", "theirs.npz", "--features", "inception", "--weights", "weights.pth")
+    assert "weights.pth: damaged or another file, got SHA-256" in fails(capsys, *words)
+
+
+def test_without_labels_the_classifier_says_that_inception_needs_none(capsys):
+    line = fails(capsys, "evaluate", "ours.npz", "--reference", "theirs.npz", "--features", "dataset-classifier")
+    assert "need the labelled images" in line and "inception" in line
+
+
+def test_a_run_scored_while_it_trains_shows_its_curve(capsys):
+    words = ("train", "digits", *SMALL, "--evaluate.every", "2", "--evaluate.features", "quarter_means:means", *FAST)
+    found = data(capsys, *words)
+    assert list(found["scores"]) == ["2", "4"] and found["scores"]["2"]["fid"] > 0
+    files = {file: file.stat().st_mtime_ns for file in Path(found["run"]).glob("scores/*")}
+    assert "ddim in 2 steps" in run(capsys, *words)
+    assert {file: file.stat().st_mtime_ns for file in Path(found["run"]).glob("scores/*")} == files
+    (section,) = (one for one in run_page(Run.open(found["run"])).sections if one.heading == "Scores")
+    table, fid, *_ = section.blocks
+    assert [row[0] for row in table.rows] == [2, 4]
+    assert fid.title == "FID against steps" and fid.series[0].x == [2, 4]
+    assert list(fid.series[0].y) == [found["scores"][step]["fid"] for step in ("2", "4")]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--evaluate.at", "3"), "asks for step 3, which leaves no checkpoint"),
+        (("--evaluate.every", "2", "--evaluate.features", "quarter_mean:means"), "No module named 'quarter_mean'"),
+        (("--evaluate.every", "2", "--evaluate.reference", "nowhere.npz"), "nowhere.npz: no such file"),
+        (("--evaluate.every", "2", "--evaluate.sampler.solver", "dddim"), "nearest: 'ddim'"),
+        (
+            ("--evaluate.at", "4", "--data.no-conditional", "--evaluate.guidance.scale", "2"),
+            "the model is unconditional",
+        ),
+        (("--evaluate.every", "2", "--evaluate.labels", "10"), "expected balanced, random or a class from 0 to 9"),
+    ],
+)
+def test_what_cannot_be_scored_is_said_before_training(capsys, words, said):
+    assert said in fails(capsys, "train", "digits", *SMALL, *words)
+
+
+@pytest.fixture
+def two_runs(capsys) -> list[str]:
+    common = ("train", "digits", *SMALL, "--evaluate.features", "quarter_means:means", *FAST)
+    schemes = ("adaln-zero", "adaln-gaussian")
+    return [data(capsys, *common, "--scheme", scheme, "--evaluate.every", "2")["run"] for scheme in schemes]
+
+
+def test_scores_made_alike_are_called_comparable(capsys, two_runs):
+    shown = " ".join(run(capsys, "compare", *two_runs, "--strict").split())
+    first, second = (Path(path).name for path in two_runs)
+    assert f"scores of {second} are comparable with those of {first}" in shown
+    assert "NOT" not in shown
+    found = data(capsys, "compare", *two_runs)
+    assert found["score_conflicts"] == {second: []}
+    assert [row["scored at"] for row in found["runs"]] == [4, 4]
+    assert found["unlike_published"][first][0] == "features: quarter_means:means, inception"
+
+
+def test_scores_made_otherwise_are_refused_by_name_of_the_choice(capsys, two_runs):
+    words = ("--sampler.solver", "ddim", "--sampler.steps", "3", "--num-images", "25")
+    samples = data(capsys, "sample", two_runs[1], *words)["samples"]
+    other = data(capsys, "evaluate", samples, "--reference", "digits", *MEAN_FEATURES)["scores_file"]
+    shown = " ".join(run(capsys, "compare", two_runs[0], other).split())
+    assert f"scores of {other} are NOT comparable" in shown
+    assert "samples.num_images: 20, 25; choices.sampler.steps: 2, 3" in shown
+    line = fails(capsys, "compare", two_runs[0], other, "--strict")
+    assert "not comparable" in line and "choices.sampler.steps: 2, 3" in line
+    # of the second run's scores, those made as the first's are chosen
+    assert data(capsys, "compare", *two_runs)["score_conflicts"] == {Path(two_runs[1]).name: []}
+
+
+def test_runs_without_scores_and_files_of_something_else_are_told(capsys, trained, two_runs):
+    shown = run(capsys, "compare", two_runs[0], trained)
+    assert f"{trained.name} has no scores" in shown if trained.name != Path(two_runs[0]).name else shown
+    Path("odd.json").write_text("{}")
+    assert "'odd.json' is not a file of scores" in fails(capsys, "compare", two_runs[0], "odd.json")
+    assert "is not a run" in fails(capsys, "compare", two_runs[0], "nowhere")
+    assert "expected two runs or more" in fails(capsys, "compare", two_runs[0])
