@@ -13,7 +13,7 @@ import pytest
 from adaln.config import digits
 from adaln.models import DiTConfig
 from adaln.processes import SamplerConfig
-from adaln.studies import STUDIES, Study, quickstart, run_study
+from adaln.studies import STUDIES, Study, run_study
 from adaln.studies.plan import Job
 
 SMALL = DiTConfig(16, 2, 2, 2)
@@ -23,16 +23,17 @@ def small_jobs(seeds):
     """Two schemes, two checkpoints, few images: the same way through as the real study."""
     return [
         Job(
+            job.label,
             replace(job.config, model=SMALL, steps=8, batch_size=8, log_every=2, checkpoint_every=4),
             (4, 8),
             replace(job.sample, num_images=40, batch_size=20, sampler=SamplerConfig(solver="ddim", steps=2, clip=True)),
         )
-        for job in quickstart.jobs(seeds)
-        if job.scheme in ("adaln-zero", "adaln-mix")
+        for job in STUDIES["quickstart"].jobs(seeds)
+        if job.label in ("adaln-zero", "adaln-mix")
     ]
 
 
-STUDY = Study("small", "small", small_jobs, STUDIES["quickstart"].reduce)
+STUDY = Study("small", "Two schemes, a few steps", small_jobs, STUDIES["quickstart"].reduce)
 
 
 def ignore(done, total, what):
@@ -117,7 +118,7 @@ def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_on
 def test_quickstart_asks_the_question_of_the_readme():
     study = STUDIES["quickstart"]
     jobs = study.jobs(range(study.seeds))
-    assert {job.scheme for job in jobs} == {"adaln", "adaln-step1", "adaln-mix", "adaln-zero", "adaln-gaussian"}
+    assert {job.label for job in jobs} == {"adaln", "adaln-step1", "adaln-mix", "adaln-zero", "adaln-gaussian"}
     assert study.seeds >= 2 and len(jobs) == 5 * study.seeds
     assert all(
         job.config

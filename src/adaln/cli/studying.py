@@ -9,7 +9,7 @@ from pathlib import Path
 from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse, take_word, wants_help
 from adaln.cli.progress import duration, progress
-from adaln.report import write_report
+from adaln.report import Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import STUDIES, reduce_study, run_study
 from adaln.studies.run_page import run_page
@@ -34,10 +34,12 @@ class NoOptions:
 
 
 def study_verb(words: list[str]) -> Answer:
-    """NAME [--seeds K] [--jobs N]: do all the runs of a study, print its table, write its page."""
+    """NAME [--seeds K] [--jobs N], or list: do all the runs of a study, print its table, write its page."""
     if wants_help(words):
         parse(StudyOptions, f"study {{{','.join(STUDIES)}}}", ["--help"])
     name, words = take_word(words, f"a study ({', '.join(STUDIES)})")
+    if name == "list":
+        return _listing()
     study = STUDIES[name]
     options = parse(StudyOptions, f"study {name}", words)
     seeds = options.seeds or study.seeds
@@ -56,6 +58,13 @@ def study_verb(words: list[str]) -> Answer:
     data = {"report": str(page.resolve()), "result_file": str(folder / "result.json"), **result.data}
     took = duration(time.monotonic() - start)
     return Answer(data, [result.table, *result.data["verdict"], f"took {took}; the report lies at {page.resolve()}"])
+
+
+def _listing() -> Answer:
+    rows = [(name, len(study.jobs(range(study.seeds))), study.title) for name, study in STUDIES.items()]
+    columns = [Column("study"), Column("runs"), Column("question")]
+    data = [{"study": name, "runs": runs, "question": title} for name, runs, title in rows]
+    return Answer(data, [Table("Studies", columns, rows, ["Runs that two studies share are trained once."])])
 
 
 def report_verb(words: list[str]) -> Answer:

@@ -9,6 +9,7 @@ from adaln.report import Cell, Column, Command, Facts, Marked, Measurement, Page
 from adaln.studies.figures import SHOWN_STEPS, curves, grids, histograms
 from adaln.studies.orders import measured_order, order_section
 from adaln.studies.plan import Outcome, Result
+from adaln.studies.published import PublishedTable
 from adaln.studies.statistics import Difference, Interval, paired_difference, t_interval
 
 REFERENCE = "adaln-zero"
@@ -17,18 +18,26 @@ LOSS_TAIL = 0.1
 """The reported loss is the mean over the last tenth of the steps."""
 
 
-def compare_schemes(title: str, outcomes: Sequence[Outcome], command: str) -> Result:
-    """The answer to "which scheme?", with what it rests on."""
+def compare_schemes(
+    title: str,
+    command: str,
+    outcomes: Sequence[Outcome],
+    *,
+    reference: str = REFERENCE,
+    published: PublishedTable | None = None,
+) -> Result:
+    """The answer to "which scheme?", with what it rests on; rows are labels, compared with the row `reference`."""
     by_scheme = group(outcomes)
-    rows = summarise(by_scheme)
-    verdict = verdict_text(rows)
+    rows = summarise(by_scheme, reference)
+    verdict = verdict_text(rows, reference)
     first = outcomes[0]
     recordings = {name: runs[0].recording() for name, runs in by_scheme.items()}
     shown = sorted({*SHOWN_STEPS, first.job.config.steps})
     orders = {name: measured_order(runs[0]) for name, runs in by_scheme.items()}
-    table = result_table(title, rows)
+    table = result_table(title, rows, reference)
+    beside = [published_table(rows, reference, published)] if published else []
     sections = [
-        Section("Result", [table, score_table(rows)]),
+        Section("Result", [table, *beside, score_table(rows)]),
         Section("Over training", curves(by_scheme)),
         Section("Samples", grids(by_scheme)),
         Section(
@@ -40,7 +49,7 @@ def compare_schemes(title: str, outcomes: Sequence[Outcome], command: str) -> Re
     ]
     data = {
         "title": title,
-        "reference": REFERENCE,
+        "reference": reference,
         "rows": rows,
         "verdict": verdict,
         "first_moves_at_iteration": {name: order.first for name, order in orders.items()},
@@ -50,10 +59,10 @@ def compare_schemes(title: str, outcomes: Sequence[Outcome], command: str) -> Re
 
 
 def group(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
-    """Outcomes by scheme, seeds in the order in which they were asked for."""
+    """Outcomes by label, seeds in the order in which they were asked for."""
     by_scheme: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        by_scheme.setdefault(outcome.job.scheme, []).append(outcome)
+        by_scheme.setdefault(outcome.job.label, []).append(outcome)
     return by_scheme
 
 
@@ -73,13 +82,13 @@ def final_score(outcome: Outcome, metric: str) -> float:
     return outcome.scores()[outcome.job.score_at[-1]][metric].value
 
 
-def summarise(by_scheme: dict[str, list[Outcome]]) -> list[dict[str, Any]]:
+def summarise(by_scheme: dict[str, list[Outcome]], reference: str) -> list[dict[str, Any]]:
     """One plain row per scheme: parameters, loss and scores over seeds, and the difference from the reference."""
     fid = {name: [final_score(o, "fid") for o in outcomes] for name, outcomes in by_scheme.items()}
     others = len(by_scheme) - 1
     rows = []
     for name, outcomes in by_scheme.items():
-        difference = None if name == REFERENCE else paired_difference(fid[name], fid[REFERENCE], others)
+        difference = None if name == reference else paired_difference(fid[name], fid[reference], others)
         rows.append(
             {
                 "scheme": name,
@@ -109,7 +118,7 @@ def _difference(found: Difference) -> dict[str, Any]:
     }
 
 
-def result_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+def result_table(title: str, rows: Sequence[dict[str, Any]], reference: str) -> Table:
     """The table that a reader came for."""
     columns = [
         Column("scheme"),
@@ -123,7 +132,7 @@ def result_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     best = min(row["fid"]["mean"] for row in rows)
     notes = [
         "FID-like: in dataset-classifier features, not comparable with Inception FID.",
-        f"Mean over {rows[0]['fid']['seeds']} seeds, 95 % t intervals in brackets. Changes are against {REFERENCE},"
+        f"Mean over {rows[0]['fid']['seeds']} seeds, 95 % t intervals in brackets. Changes are against {reference},"
         f" paired over the same seeds; their intervals hold for all {len(rows) - 1} comparisons together (Bonferroni).",
     ]
     return Table(title, columns, [_cells(row, best) for row in rows], notes)
@@ -142,6 +151,35 @@ def _cells(row: dict[str, Any], best: float) -> list[Cell]:
     ]
 
 
+def published_table(rows: Sequence[dict[str, Any]], reference: str, published: PublishedTable) -> Table:
+    """Our change beside the paper's, absolute and relative, row by row."""
+    theirs = published.by_label()
+    base = theirs[reference].fid
+    columns = [
+        Column("scheme"),
+        Column("ours", "FID-like", ".1f"),
+        Column("change", format="+.1f"),
+        Column("change", "%", "+.1f"),
+        Column("published", "FID", ".2f"),
+        Column("change", format="+.2f"),
+        Column("change", "%", "+.1f"),
+        Column("published", "IS", ".2f"),
+    ]
+    cells: list[list[Cell]] = []
+    for row in rows:
+        change, paper = row["difference"] or {}, theirs[row["scheme"]]
+        moved = None if paper.fid is None or base is None or row["scheme"] == reference else paper.fid - base
+        ours = [row["fid"]["mean"], change.get("absolute"), 100 * change["relative"] if change else None]
+        paper_cells = [paper.fid, moved, None if moved is None or base is None else 100 * moved / base]
+        quoted = [Marked(value, "muted") for value in (*paper_cells, paper.inception_score)]
+        cells.append([row["scheme"], *ours, *quoted])
+    notes = [
+        f"Published: {published.protocol}. Ours: digits, in other features: only the signs and relative changes of the"
+        " two sides can be held against each other.",
+    ]
+    return Table("Beside the paper", columns, cells, notes)
+
+
 def score_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The other scores."""
     columns = [
@@ -158,7 +196,7 @@ def _measured(row: dict[str, Any]) -> Measurement:
     return Measurement(row["mean"], row["low"], row["high"])
 
 
-def verdict_text(rows: Sequence[dict[str, Any]]) -> list[str]:
+def verdict_text(rows: Sequence[dict[str, Any]], reference: str) -> list[str]:
     """What the numbers say, and what they do not."""
     others = [row for row in rows if row["difference"]]
     clear = [row for row in others if row["difference"]["distinguishable"]]
@@ -168,13 +206,13 @@ def verdict_text(rows: Sequence[dict[str, Any]]) -> list[str]:
         change = row["difference"]
         word = "better" if change["absolute"] < 0 else "worse"
         lines.append(
-            f"{row['scheme']} is {word} than {REFERENCE}: FID-like {change['absolute']:+.2f} points"
+            f"{row['scheme']} is {word} than {reference}: FID-like {change['absolute']:+.2f} points"
             f" ({100 * change['relative']:+.1f} % relative) over {seeds} seeds."
         )
     unclear = [row["scheme"] for row in others if row not in clear]
     if unclear:
         lines.append(
-            f"Not distinguishable from {REFERENCE} by FID-like at this size, over {seeds} seeds: {', '.join(unclear)}."
+            f"Not distinguishable from {reference} by FID-like at this size, over {seeds} seeds: {', '.join(unclear)}."
             " A difference smaller than the intervals in the table may exist; these runs cannot show it."
         )
     return lines

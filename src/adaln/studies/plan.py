@@ -18,14 +18,11 @@ from adaln.studies.scorefiles import Scoring, read_scores
 class Job:
     """One run, the steps at which it is scored, and how its samples are drawn."""
 
+    label: str
+    """The row of the study's table that the run belongs to; its seeds share it."""
     config: RunConfig
     score_at: tuple[int, ...]
     sample: SampleConfig
-
-    @property
-    def scheme(self) -> str:
-        """Name of the run's conditioning scheme."""
-        return self.config.scheme.name
 
     @property
     def scoring(self) -> Scoring:
@@ -71,11 +68,12 @@ class Study:
 
     name: str
     title: str
+    """The question in a few words."""
     jobs: Callable[[Sequence[int]], list[Job]]
     """Seeds -> jobs."""
     reduce: Callable[[list[Outcome]], Result]
     seeds: int = 2
-    """How many seeds by default."""
+    """How many seeds by default; at least 2, or nothing could be told from noise."""
 
 
 def study_folder(root: Path, name: str, jobs: Sequence[Job]) -> Path:
