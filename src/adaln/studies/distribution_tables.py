@@ -9,21 +9,35 @@ from typing import Any, Literal
 
 from adaln.analysis import Distance, Entropy, Group, distances
 from adaln.report import Block, Cell, Column, Figure, Measurement, Section, Table
-from adaln.studies.paper_figures import LETTERS, PAPER_FIGURES, Draw, figure_5, figure_21, last_of_each, per_branch
+from adaln.studies.paper_figures import (
+    LETTERS,
+    PAPER_FIGURES,
+    Draw,
+    figure_5,
+    figure_21,
+    last_of_each,
+    per_branch,
+    std_over_blocks,
+)
 from adaln.studies.snapshots import Snapshot, View
 
 By = Literal["role", "block", "branch"]
 _Z95 = 1.96
-EVERY_STEP = "at every step"
 
 
 def distributions_section(snapshots: Sequence[Snapshot], by: By = "role") -> Section:
-    """The last step in numbers, what moved, every figure that the snapshots can fill, and every step in numbers."""
+    """The last step in numbers, every figure that the snapshots can fill, what moved; by role every step in numbers.
+
+    By block and branch there are many numbers: pictures come first, and tables hold the last step only.
+    """
     last = last_of_each(snapshots)
-    blocks: list[Block] = [_told(snapshots), shape_table(last, by), *figures(snapshots, by)]
-    blocks += difference_tables(snapshots, by)
-    blocks += [shape_table(snapshots, by, EVERY_STEP)] * (len(last) < len(snapshots))
-    return Section(f"Distributions by {by}", [*blocks, entropy_table(snapshots, by)])
+    numbers, pictures, moved = shape_table(last, by), figures(snapshots, by), difference_tables(snapshots, by)
+    told = [_told(snapshots)]
+    if by != "role":
+        return Section(f"Distributions by {by}", [*told, *pictures, numbers, *moved, entropy_table(last, by)])
+    every_step = [shape_table(snapshots, by, "at every step")] * (len(last) < len(snapshots))
+    blocks: list[Block] = [*told, numbers, *pictures, *moved, *every_step, entropy_table(snapshots, by)]
+    return Section("Distributions by role", blocks)
 
 
 def _told(snapshots: Sequence[Snapshot]) -> str:
@@ -34,8 +48,10 @@ def _told(snapshots: Sequence[Snapshot]) -> str:
 
 
 def selected(snapshots: Sequence[Snapshot], by: By) -> list[tuple[Snapshot, Group, View]]:
-    """What a table by role, block or branch shows: group by group, so that a step stands under the one before."""
-    groups = dict.fromkeys(group for s in snapshots for group in s.views if level(group) == by)
+    """What a table by role, block or branch shows: group by group, so that steps and blocks compare."""
+    found = dict.fromkeys(group for s in snapshots for group in s.views if level(group) == by)
+    names = list(dict.fromkeys(group.name for group in found))
+    groups = sorted(found, key=lambda group: names.index(group.name))
     return [(s, group, s.views[group]) for group in groups for s in snapshots if group in s.views]
 
 
@@ -191,7 +207,8 @@ def figures(snapshots: Sequence[Snapshot], by: By) -> list[Figure]:
     if by == "branch":
         drawings: list[Draw] = [partial(per_branch, role) for role in LETTERS]
     else:
-        drawings = [entry.draw for entry in PAPER_FIGURES.values() if entry.by_block == (by == "block")]
+        drawings = [std_over_blocks] * (by == "block")
+        drawings += [entry.draw for entry in PAPER_FIGURES.values() if entry.by_block == (by == "block")]
         drawings += [partial(figure_5, role=role) for role in ("scale", "shift")] * (by == "role")
     if len(last_of_each(snapshots)) == len(snapshots) and figure_21 in drawings:
         drawings.remove(figure_21)  # of one step each, sources share a panel in figure 4 already

@@ -1,6 +1,5 @@
 """Tables of the paper as studies at a laptop's scale: the same rows on digits, the published numbers beside them."""
 
-import re
 from functools import partial
 
 from adaln.studies.comparison import compare_schemes
@@ -13,7 +12,7 @@ def table_study(published: PublishedTable) -> Study:
     """The study that repeats a published table row by row on digits; its first row, or adaLN-Zero, is the reference."""
     schemes = {row.label: row.scheme for row in published.rows}
     reference = "adaln-zero" if "adaln-zero" in schemes else published.rows[0].label
-    title = f"{re.sub(r'(\\d)', r' \\1', published.name).capitalize()} on digits: {published.what}"
+    title = f"{published.what}, on digits"
     reduce = partial(compare_schemes, title, f"adaln study {published.name}", reference=reference, published=published)
     return Study(published.name, title, partial(digits_jobs, schemes), reduce, seeds=3)
 
