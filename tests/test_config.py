@@ -5,6 +5,7 @@ import pytest
 
 from adaln.conditioning import SCHEMES
 from adaln.config import PRESETS, canonical_json, config_hash, differing_fields, digits, from_dict, to_dict
+from adaln.data import LAYOUTS
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
 
@@ -62,3 +63,14 @@ def test_published_protocol_is_the_default_of_the_optimiser():
 
     optim = OptimConfig()
     assert (optim.lr, optim.betas, optim.weight_decay, optim.ema_decay) == (1e-4, (0.9, 0.999), 0.0, 0.9999)
+
+
+@pytest.mark.parametrize("name", ["imagenet-256", "imagenet-512", "tiny-imagenet", "afhq", "celeba-hq"])
+def test_presets_of_published_sets_follow_the_papers_protocol(name):
+    config = PRESETS[name]()
+    assert (config.model, config.process) == (MODELS["DiT-XL/2"], PROCESSES["ddpm"])
+    assert (config.batch_size, config.model.class_dropout_prob) == (256, 0.1)
+    assert (config.optim.lr, config.optim.ema_decay, config.optim.weight_decay) == (1e-4, 0.9999, 0.0)
+    assert config.steps == (400_000 if "imagenet-" in name[:9] else 50_000)
+    layout = LAYOUTS[config.data.path]
+    assert (config.data.size, config.data.flip) == (layout.size, layout.flip)

@@ -56,5 +56,5 @@ def test_without_the_library_the_message_says_what_to_install(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "datasets", None)
     for path in ("hf:cifar10", str(tmp_path)):
         (tmp_path / "state.json").write_text("{}")
-        with pytest.raises(ValueError, match="pip install datasets"):
+        with pytest.raises(ValueError, match=r"pip install 'adaln\[datasets\]'"):
             load(DataConfig(path))

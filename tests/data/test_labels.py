@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from adaln.data import DataConfig, inspect, load
+from adaln.data.digits import named_source
 from adaln.data.sources import open_source
 from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
 
@@ -60,3 +62,39 @@ def test_splits_are_not_taken_for_classes(tmp_path):
     files = {f"{split}/{name}": content for split in ("train", "val") for name, content in two_classes().items()}
     with pytest.raises(ValueError, match="train, val are splits"):
         open_source(write_folder(tmp_path / "afhq", files))
+
+
+ATTRIBUTES = "3\nMale Smiling\n0.jpg  -1  1\n1.jpg  1 -1\n10.jpg  1  1\n"
+
+
+def celeba(tmp_path, attributes=ATTRIBUTES):
+    files = {f"CelebA-HQ-img/{i}.jpg": PICTURE for i in (0, 1, 10)}
+    write_folder(tmp_path, files | {"CelebAMask-HQ-attribute-anno.txt": attributes.encode()})
+    return str(tmp_path / "CelebA-HQ-img")
+
+
+def test_celeba_is_split_in_two_by_an_attribute(tmp_path):
+    path = celeba(tmp_path)
+    assert named_source(path).class_names == ()
+    smiling = named_source(f"{path}#Smiling")
+    assert smiling.class_names == ("not Smiling", "Smiling")
+    assert dict(zip(smiling.names, smiling.labels.tolist(), strict=True)) == {"0.jpg": 1, "1.jpg": 0, "10.jpg": 1}
+    found = load(DataConfig(f"{path}#Male"), cache=tmp_path / "cache")
+    assert (found.spec.num_classes, found.labels.tolist()) == (2, [0, 1, 1])
+    assert inspect(f"{path}#Male").kind == "images in a folder"
+
+
+def test_wrong_attributes_are_refused_by_name(tmp_path):
+    path = celeba(tmp_path)
+    with pytest.raises(ValueError, match=r"no attribute 'Smilling' \(nearest: 'Smiling'\); it has Male, Smiling"):
+        named_source(f"{path}#Smilling")
+    celeba(tmp_path, ATTRIBUTES.replace("10.jpg", "11.jpg"))
+    with pytest.raises(ValueError, match=r"no attributes of '10\.jpg' \(1 images are missing\)"):
+        named_source(f"{path}#Male")
+    (tmp_path / "CelebAMask-HQ-attribute-anno.txt").unlink()
+    with pytest.raises(ValueError, match=r"no attributes; expected CelebAMask-HQ-attribute-anno\.txt or list_attr"):
+        named_source(f"{path}#Male")
+
+
+def test_a_number_sign_in_the_name_of_a_folder_is_part_of_it(tmp_path):
+    assert len(named_source(str(write_folder(tmp_path / "set#1", two_classes()))).names) == 6

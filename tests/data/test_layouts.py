@@ -7,7 +7,7 @@ from data.pictures_in import pixels, png, write_folder
 PICTURE = png(pixels(0))
 UNPACKED = {
     "imagenet-256": [f"ILSVRC/Data/CLS-LOC/{split}/n0144000{i}/a.JPEG" for split in ("train", "val") for i in range(2)],
-    "tiny-imagenet": [f"tiny-imagenet-200/train/n0{i}/images/a.JPEG" for i in range(2)],
+    "tiny-imagenet-64": [f"tiny-imagenet-200/train/n0{i}/images/a.JPEG" for i in range(2)],
     "afhq-512": [f"afhq/{split}/{name}/a.jpg" for split in ("train", "val") for name in ("cat", "dog")],
     "celeba-hq-256": ["CelebA-HQ-img/0.jpg", "CelebA-HQ-img/1.jpg"],
 }

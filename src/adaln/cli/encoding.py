@@ -41,6 +41,8 @@ class EncodeOptions:
     layout: str | None = None
     """A published set that was unpacked to SOURCE (imagenet-256, afhq-256, ...): finds its training part, crops to its
     size, and checks that all its images and classes are there."""
+    attribute: str | None = None
+    """Two classes by this attribute of CelebA or CelebA-HQ, e.g. Smiling, from the file of attributes beside them."""
     size: int | None = None
     """Side in pixels after ADM's centre crop; default: that of the layout, else the pictures' own."""
     flips: bool = True
@@ -90,7 +92,8 @@ def source_config(source: str, options: EncodeOptions) -> DataConfig:
     if options.layout:
         config = layout_config(options.layout, Path(source).expanduser())
         check_layout(options.layout, config)
-    return replace(config, size=options.size or config.size, on_bad_image=options.on_bad_image)
+    path = f"{config.path}#{options.attribute}" if options.attribute else config.path
+    return replace(config, path=path, size=options.size or config.size, on_bad_image=options.on_bad_image)
 
 
 def find_autoencoder(options: EncodeOptions) -> Autoencoder | None:

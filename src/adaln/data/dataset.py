@@ -19,7 +19,8 @@ class DataConfig:
     """Which images a run learns from."""
 
     path: str = "digits"
-    """`digits` (real 8x8 images, embedded), a folder, zip or tar of images, `hf:NAME`, or what `adaln encode` made."""
+    """`digits` (real 8x8 images, embedded), a folder, zip or tar of images, `hf:NAME`, or what `adaln encode` made.
+    FOLDER#ATTRIBUTE: two classes by an attribute of CelebA."""
     size: int | None = None
     """Side in pixels after ADM's centre crop; None: the set's own size."""
     flip: bool = False

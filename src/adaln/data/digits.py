@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
+from adaln.data.attributes import by_attribute, split_attribute
 from adaln.data.hub import PREFIX
 from adaln.data.pictures import centre_crop
 from adaln.data.sources import Source, open_dataset, open_source
@@ -29,10 +30,14 @@ def digits(size: int | None) -> tuple[UInt8[np.ndarray, "N 1 H W"], Int64[np.nda
 
 
 def named_source(path: str) -> Source:
-    """The source that a user names: the digits, a dataset of the hub, or what lies at a path."""
+    """The source that a user names: the digits, a dataset of the hub, or what lies at a path, by attribute or not."""
     if path.startswith(PREFIX):
         return open_dataset(path)
-    return digits_source() if path == "digits" else open_source(Path(path).expanduser())
+    if path == "digits":
+        return digits_source()
+    path, attribute = split_attribute(path)
+    source = open_source(Path(path).expanduser())
+    return by_attribute(source, attribute) if attribute else source
 
 
 def digits_source() -> Source:

@@ -22,7 +22,9 @@ def library() -> Any:
     try:
         return importlib.import_module("datasets")
     except ImportError as error:
-        raise ValueError("this set needs the Hugging Face library; install it with: pip install datasets") from error
+        raise ValueError(
+            "this set needs the Hugging Face library; install it with: pip install 'adaln[datasets]'"
+        ) from error
 
 
 def open_table(path: str) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from adaln.data.attributes import split_attribute
 from adaln.data.cache import Progress
 from adaln.data.dataset import DataConfig
 from adaln.data.decoding import AT_ONCE, decode_all, stored_mode
@@ -51,7 +52,7 @@ def inspect(path: str, *, progress: Progress | None = None) -> Inspection:
 
 def kind_of(path: str) -> str:
     """What the path looks like from outside."""
-    place = Path(path).expanduser()
+    place = Path(split_attribute(path)[0]).expanduser()
     for kind, (is_one, _) in ENCODED.items():
         if is_one(place):
             return kind

@@ -26,6 +26,7 @@ class Layout:
 
 
 IMAGENET_FOLDERS = ("ILSVRC/Data/CLS-LOC/train", "ILSVRC2012_img_train", "train", ".")
+TINY_FOLDERS = ("tiny-imagenet-200/train", "train", ".")
 AFHQ_FOLDERS = ("afhq/train", "afhq_v2/train", "train", ".")
 CELEBA_FOLDERS = ("CelebA-HQ-img", "celeba_hq/train", "celeba_hq", "train", ".")
 LAYOUTS = Registry(
@@ -34,7 +35,8 @@ LAYOUTS = Registry(
         "imagenet-64": Layout("ImageNet-1K", 64, True, 1000, (1_281_167,), IMAGENET_FOLDERS),
         "imagenet-256": Layout("ImageNet-1K", 256, True, 1000, (1_281_167,), IMAGENET_FOLDERS),
         "imagenet-512": Layout("ImageNet-1K", 512, True, 1000, (1_281_167,), IMAGENET_FOLDERS),
-        "tiny-imagenet": Layout("Tiny ImageNet", 64, True, 200, (100_000,), ("tiny-imagenet-200/train", "train", ".")),
+        "tiny-imagenet-64": Layout("Tiny ImageNet", 64, True, 200, (100_000,), TINY_FOLDERS),
+        "tiny-imagenet-256": Layout("Tiny ImageNet", 256, True, 200, (100_000,), TINY_FOLDERS),
         "afhq-256": Layout("AFHQ", 256, True, 3, (14_630, 14_336), AFHQ_FOLDERS),
         "afhq-512": Layout("AFHQ", 512, True, 3, (14_630, 14_336), AFHQ_FOLDERS),
         "celeba-hq-256": Layout("CelebA-HQ", 256, True, 0, (30_000,), CELEBA_FOLDERS),
