@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/analysis.py [--model DiT-XL/2] [--threads 1 2] [--repeats 3] > analysis.json
 
-Reading and analysing take turns, so that a change of the machine's load hits both; medians are reported. "warm": the
-file lies in the page cache; "cold": the kernel was told to drop it first, so that it comes from the disk. Memory is the
-peak of a fresh process that analyses the file. The file, 2.7 GB for XL/2, is written to a temporary folder and removed.
+Reading and analysing take turns, so that a change of the machine's load hits both; medians are reported, with the
+processor's seconds beside the wall's, which other work on the machine lengthens less. "warm": the file lies in the page
+cache; "cold": the kernel was told to drop it first, so that it comes from the disk. Memory is the peak of a fresh
+process that analyses the file. The file, 2.7 GB for XL/2, is written to a temporary folder and removed.
 """
 
 import argparse
@@ -36,13 +37,13 @@ READ_BYTES = 1 << 20
 SHARE_OVER_STEPS = (1_000, 50_000, 400_000)
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Wall seconds of one call, the device's queue emptied before and after."""
+def seconds_of(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall seconds of one call, the device's queue emptied before and after, and processor seconds of all threads."""
     synchronize()
-    start = time.perf_counter()
+    start, processor_start = time.perf_counter(), time.process_time()
     work()
     synchronize()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - processor_start
 
 
 def synchronize() -> None:
@@ -71,9 +72,9 @@ def recording(name: str, batch_size: int, device: str, repeats: int) -> dict[str
         train()
         training, recorded = [], []
         for turn in range(repeats):
-            training.append(seconds_of(train))
+            training.append(seconds_of(train)[0])
             loss = step()
-            recorded.append(seconds_of(lambda turn=turn: recorder(turn, model)))
+            recorded.append(seconds_of(lambda turn=turn: recorder(turn, model))[0])
             state.update(loss)
     one, other = statistics.median(training), statistics.median(recorded)
     shares = {
@@ -145,20 +146,21 @@ def turns(file: Path, threads: list[int], repeats: int, cold: bool) -> dict[str,
     size = file.stat().st_size
     contenders = {"plain read": (1, lambda: plain_read(file))}
     contenders |= {f"{n} threads": (n, lambda: describe(TensorFile(file))) for n in threads}
-    seconds: dict[str, list[float]] = {key: [] for key in contenders}
+    taken: dict[str, list[tuple[float, float]]] = {key: [] for key in contenders}
     plain_read(file)
     for turn in range(repeats):
         for key, (num_threads, work) in contenders.items():
             torch.set_num_threads(num_threads)
             if cold:
                 drop_from_cache(file)
-            seconds[key].append(seconds_of(work))
-            print(f"turn {turn + 1}: {key} {seconds[key][-1]:.2f} s", file=sys.stderr)
-    median = {key: statistics.median(values) for key, values in seconds.items()}
+            taken[key].append(seconds_of(work))
+            print(f"turn {turn + 1}: {key} {taken[key][-1][0]:.2f} s", file=sys.stderr)
+    wall, processor = ({key: statistics.median(pair[i] for pair in taken[key]) for key in taken} for i in (0, 1))
     return {
-        "seconds": median,
-        "gigabytes_per_second": {key: size / taken / 1e9 for key, taken in median.items()},
-        "times_a_plain_read": {key: taken / median["plain read"] for key, taken in median.items()},
+        "seconds": wall,
+        "processor_seconds": processor,
+        "gigabytes_per_second": {key: size / seconds / 1e9 for key, seconds in wall.items()},
+        "times_a_plain_read": {key: seconds / wall["plain read"] for key, seconds in wall.items()},
     }
 
 

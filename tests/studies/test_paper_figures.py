@@ -14,7 +14,13 @@ from adaln.models import DiTConfig, build
 from adaln.report import Histograms, Lines
 from adaln.rng import generator
 from adaln.runs import Run, save_tensors
-from adaln.studies.distribution_tables import difference_tables, distributions_section, entropy_table, shape_table
+from adaln.studies.distribution_tables import (
+    difference_tables,
+    distributions_section,
+    entropy_table,
+    shape_table,
+    std_over_blocks,
+)
 from adaln.studies.paper_figures import (
     PAPER_FIGURES,
     figure_4,
@@ -184,8 +190,15 @@ def test_a_section_has_its_groups_and_no_others(by):
     if by == "role":
         assert len(titles) == len([f for f in PAPER_FIGURES.values() if not f.by_block]) + 2  # entropies of γ and β
     else:
-        assert len(titles) >= len(ROLES) and all("W_" in title or "Peaks" in title for title in titles)
+        assert len(titles) == {"block": len(ROLES) + 2, "branch": len(ROLES)}[by]
     assert len(set(titles)) == len(titles)
+
+
+def test_std_over_blocks_is_that_of_each_block_in_forward_order_with_gaps_for_zeros():
+    stds = (1e-3, 4e-3, 2e-3)
+    tensors = weights(Scheme("known", gate=tuple(Start(Normal(std)) for std in stds)), width=64)
+    series = {line.name: line.y for line in std_over_blocks([snapshot("known", None, tensors)]).series}
+    assert series["α"] == pytest.approx(stds, rel=0.05) and series["β"] == [None] * 3
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from adaln.analysis import Distance, Entropy, Group, distances
-from adaln.report import Block, Cell, Column, Figure, Measurement, Section, Table
+from adaln.report import Axis, Block, Cell, Column, Figure, Lines, Measurement, Section, Series, Table
 from adaln.studies.paper_figures import (
     LETTERS,
     PAPER_FIGURES,
@@ -217,6 +217,26 @@ def figures(snapshots: Sequence[Snapshot], by: By) -> list[Figure]:
         with suppress(ValueError):  # the snapshots do not hold what this figure is of
             found.append(draw(snapshots))
     return found
+
+
+def std_over_blocks(snapshots: Sequence[Snapshot]) -> Lines:
+    """Std of each role in each block, at the last step of each source; gaps where all values are alike."""
+    last = last_of_each(snapshots)
+    curves = {
+        (f"{s.source} {letter}" if len(last) > 1 else letter): s.by_block(role)
+        for s in last
+        for role, letter in LETTERS.items()
+        if s.by_block(role)
+    }
+    if not curves:
+        raise ValueError(f"no roles by block in {', '.join(s.source for s in last)}; expected a source that has them")
+    series = [
+        Series(name, list(range(len(found))), [view.moments.std or None for view in found.values()])
+        for name, found in curves.items()
+    ]
+    counts = {view.moments.elements for found in curves.values() for view in found.values()}
+    caption = f"Std of the weights W of each role in each block (n = {min(counts):,} values or more), at the last step."
+    return Lines("Std over blocks", caption, Axis("block", "in forward order"), Axis("std", "", "log"), series)
 
 
 def as_data(snapshots: Sequence[Snapshot], by: By) -> list[dict[str, Any]]:

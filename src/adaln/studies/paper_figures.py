@@ -188,25 +188,6 @@ def per_branch(role: str, snapshots: Snapshots) -> Histograms:
     return Histograms(title, _caption(views), SYMLOG, panels, columns=2)
 
 
-def std_over_blocks(snapshots: Snapshots) -> Lines:
-    """Std of each role in each block, at the last step of each source; gaps where all values are alike."""
-    curves = {
-        (f"{s.source} {letter}" if len(_sources(snapshots)) > 1 else letter): s.by_block(role)
-        for s in last_of_each(snapshots)
-        for role, letter in LETTERS.items()
-        if s.by_block(role)
-    }
-    if not curves:
-        raise _nothing("roles by block", snapshots)
-    series = [
-        Series(name, list(range(len(found))), [view.moments.std or None for view in found.values()])
-        for name, found in curves.items()
-    ]
-    counts = {view.moments.elements for found in curves.values() for view in found.values()}
-    caption = f"Std of the weights W of each role in each block (n = {min(counts):,} values or more), at the last step."
-    return Lines("Std over blocks", caption, Axis("block", "in forward order"), Axis("std", "", "log"), series)
-
-
 def last_of_each(snapshots: Snapshots) -> list[Snapshot]:
     """The last snapshot of each source."""
     return list({s.source: s for s in snapshots}.values())
