@@ -17,7 +17,6 @@ from adaln.studies.paper_figures import (
     figure_21,
     last_of_each,
     per_branch,
-    std_over_blocks,
 )
 from adaln.studies.snapshots import Snapshot, View
 
