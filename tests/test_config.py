@@ -71,6 +71,6 @@ def test_presets_of_published_sets_follow_the_papers_protocol(name):
     assert (config.model, config.process) == (MODELS["DiT-XL/2"], PROCESSES["ddpm"])
     assert (config.batch_size, config.model.class_dropout_prob) == (256, 0.1)
     assert (config.optim.lr, config.optim.ema_decay, config.optim.weight_decay) == (1e-4, 0.9999, 0.0)
-    assert config.steps == (400_000 if "imagenet-" in name[:9] else 50_000)
+    assert config.steps == (400_000 if name.startswith("imagenet") else 50_000)
     layout = LAYOUTS[config.data.path]
     assert (config.data.size, config.data.flip) == (layout.size, layout.flip)

@@ -1,22 +1,24 @@
 """One array whose rows lie in several memory-mapped files."""
 
 import itertools
-import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 from numpy.typing import DTypeLike
-from torch import Tensor
+
+SPLIT_BYTES = 2**20
+"""What is larger is copied by two threads; for less, handing over takes longer than copying."""
+_second = ThreadPoolExecutor(1, "gather")
 
 
 class Rows:
     """The rows of `parts`, one after the other, read as numpy would: by number, slice or index array.
 
     Only what is asked for is read from disk; `np.asarray(rows)` reads all. `whole`: an array in which part k begins at
-    row k * `slot_rows`; rows of all parts are then gathered in one call, by all of torch's threads.
+    row k * `slot_rows`; rows of all parts are then gathered in one call instead of a loop.
     """
 
     def __init__(self, parts: Sequence[np.ndarray], whole: np.ndarray | None = None, slot_rows: int = 0) -> None:
@@ -24,8 +26,9 @@ class Rows:
             raise ValueError(f"rows differ: {sorted({(part.shape[1:], str(part.dtype)) for part in parts})}")
         self.parts = tuple(parts)
         self.starts = np.array([0, *itertools.accumulate(len(part) for part in parts)], np.int64)
-        self.whole = None if whole is None else as_tensor(whole)
-        self.slot_rows = slot_rows
+        self.whole = None if whole is None else whole.reshape(len(whole), -1)
+        self.slots = slot_rows * np.arange(len(parts))
+        self.is_gapless = bool((self.starts[:-1] == self.slots).all())
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -55,23 +58,33 @@ class Rows:
 
     def gather(self, indices: Int64[np.ndarray, "B"]) -> np.ndarray:
         """The rows at `indices`, copied."""
-        outside = indices[(indices < -len(self)) | (indices >= len(self))]
-        if len(outside):
+        if len(indices) and not -len(self) <= indices.min() <= indices.max() < len(self):
+            outside = indices[(indices < -len(self)) | (indices >= len(self))]
             raise IndexError(f"row {outside[0]} of {len(self)}")
-        indices = np.where(indices < 0, indices + len(self), indices)
+        indices = indices % len(self)
+        if self.whole is not None and self.is_gapless:
+            return copied(self.whole, indices).reshape(-1, *self.shape[1:])
         parts = np.searchsorted(self.starts, indices, side="right") - 1
-        within = indices - self.starts[parts]
         if self.whole is not None:
-            found: np.ndarray = self.whole.index_select(0, torch.from_numpy(parts * self.slot_rows + within)).numpy()
-            return found
+            places = indices - self.starts[parts] + self.slots[parts]
+            return copied(self.whole, places).reshape(-1, *self.shape[1:])
         rows = np.empty((len(indices), *self.shape[1:]), self.dtype)
-        for place, (part, row) in enumerate(zip(parts.tolist(), within.tolist(), strict=True)):
-            rows[place] = self.parts[part][row]
+        for place, (part, index) in enumerate(zip(parts.tolist(), indices.tolist(), strict=True)):
+            rows[place] = self.parts[part][index - self.starts[part]]
         return rows
 
 
-def as_tensor(mapped: np.ndarray) -> Tensor:
-    """The same memory as a tensor, only ever read from here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(mapped)
+def copied(whole: Shaped[np.ndarray, "n k"], places: Int64[np.ndarray, "B"]) -> Shaped[np.ndarray, "B k"]:
+    """Some rows of an array, by two threads if they are many; numpy lets go of the interpreter while it copies."""
+    rows = np.empty((len(places), whole.shape[1]), whole.dtype)
+
+    def copy(some: slice) -> None:
+        whole.take(places[some], axis=0, out=rows[some], mode="clip")  # the mode `raise` would copy once more
+
+    if rows.nbytes < SPLIT_BYTES:
+        copy(slice(None))
+    else:
+        half = _second.submit(copy, slice(len(places) // 2, None))
+        copy(slice(len(places) // 2))
+        half.result()
+    return rows
