@@ -15,6 +15,8 @@ from adaln.metrics import inception_weights
 from adaln.runs import Run
 from adaln.studies import scoring
 from adaln.studies.run_page import run_page
+from data.autoencoders import save_autoencoder
+from data.pictures_in import two_classes, write_folder
 
 MEANS = """
 import torch
@@ -313,6 +315,21 @@ def test_a_run_scored_while_it_trains_shows_its_curve(capsys):
 )
 def test_what_cannot_be_scored_is_said_before_training(capsys, words, said):
     assert said in fails(capsys, "train", "digits", *SMALL, *words)
+
+
+def test_a_run_on_latents_is_scored_in_pixels_against_pictures(capsys, tmp_path):
+    vae = save_autoencoder(tmp_path / "tiny-vae")
+    write_folder(Path("set"), two_classes(height=8, width=8))
+    run(capsys, "encode", "set", "latents", "--autoencoder", vae, "--device", "cpu")
+    words = ("train", "digits", *SMALL, "--data.path", "latents", "--evaluate.at", "4", *FAST)
+    assert "holds latents, not images" in fails(capsys, *words)
+    features = ("--evaluate.features", "quarter_means:means", "--evaluate.reference", "set")
+    found = data(capsys, *words, *features)
+    assert found["scores"]["4"]["fid"] > 0
+    (file,) = Path(found["run"]).glob("scores/*.scores.json")
+    record = json.loads(file.read_text())["provenance"]
+    assert (record["reference"]["num_images"], record["samples"]["num_images"]) == (6, 20)
+    assert record["choices"]["decoder"]["scaling_factor"] == 0.5
 
 
 @pytest.fixture

@@ -8,11 +8,9 @@ import numpy as np
 from adaln.data import DataConfig, Dataset, default_cache, load
 from adaln.data.shards import is_shards
 from adaln.metrics import Extractor, ImagesLike, LabelledImages, is_statistics, load_extractor, recorded_extractor
+from adaln.metrics.classifier import NAME as CLASSIFIER
 from adaln.metrics.collection import Progress
 from adaln.runs import Run
-
-CLASSIFIER = "dataset-classifier"
-"""The features that any labelled data has."""
 
 
 def is_run(name: str | Path) -> bool:
