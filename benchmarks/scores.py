@@ -1,6 +1,6 @@
 """Frechet distance and precision/recall against their plain forms and against the machine's matrix products.
 
-    OMP_NUM_THREADS=1 python benchmarks/scores.py [--dim 2048] [--points 10000] [--repeats 3] > scores.json
+    OMP_NUM_THREADS=1 python benchmarks/scores.py [--dim 2048] [--points 10000] [--repeats 3] > benchmarks/results/scores.json
 
 The contenders take turns, so that a change of the machine's load hits all of them; medians are reported, of the wall
 clock and of the processor's time (which a busy machine disturbs less). scipy's matrix square root runs with one BLAS
@@ -10,6 +10,7 @@ thread, its best case on small machines. `working_bytes` is what precision and r
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import statistics
 import sys
@@ -139,6 +140,14 @@ def fractions(found: PrecisionRecall) -> tuple[float, float]:
     return found.precision, found.recall
 
 
+def processor() -> str:
+    """The processor's own name (Linux), else its architecture."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def main() -> None:
     """Run both and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,19 +155,23 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
+    load_before = os.getloadavg()
     machine = {
-        "processor": platform.machine(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "scipy": scipy.__version__,
     }
-    rows = {
+    rows: dict[str, object] = {
+        "command": " ".join([f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')} python", *sys.argv]),
         "machine": machine,
         "repeats": given.repeats,
         "frechet_distance": benchmark_frechet(given.dim, given.repeats),
         "precision_recall": benchmark_precision_recall(given.points, given.dim, given.repeats),
     }
+    rows["load_average"] = {"before": load_before[0], "after": os.getloadavg()[0]}
     print(json.dumps(rows, indent=1))
 
 
