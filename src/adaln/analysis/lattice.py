@@ -112,8 +112,8 @@ def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
         numbers = total.take_strays(chunk.float())
         if numbers.numel():
             total.add(numbers)
-            position = (numbers.view(torch.int32) >> 16).add_(_SIGN)  # negative ones by magnitude, then positive ones
-            counts = torch.bincount(position, minlength=2 * _SIGN)
+            upper = np.right_shift(numbers.numpy().view(np.uint32), 16)  # positive ones, then negative ones by magnitude
+            counts = torch.bincount(torch.from_numpy(upper.view(np.int32)), minlength=2 * _SIGN)
             tally += counts
             if counts[0] or counts[_SIGN]:  # the cells of zero hold denormals as well
                 total.zeros += numbers.numel() - int(numbers.count_nonzero())
@@ -168,12 +168,14 @@ class _Sums:
         return chunk
 
     def add(self, numbers: Tensor) -> None:
-        if not self.count:
+        if not self.count and not self.low <= 0 <= self.high:
             self.pivot = float(numbers[0])  # one of the values: a constant tensor has a std of exactly 0
         if self.scratch.shape[1] < numbers.numel():
             self.scratch = torch.empty(2, numbers.numel(), dtype=torch.float64)  # fresh pages would cost more than sums
         deviation, square = self.scratch[:, : numbers.numel()]
-        deviation.copy_(numbers).sub_(self.pivot)
+        deviation.copy_(numbers)
+        if self.pivot:
+            deviation.sub_(self.pivot)
         torch.mul(deviation, deviation, out=square)
         self.count += numbers.numel()
         self.powers += [
@@ -185,7 +187,7 @@ class _Sums:
 
 
 def _occupied(tally: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    negative, positive = tally.numpy()[:_SIGN][::-1], tally.numpy()[_SIGN:]
+    positive, negative = tally.numpy()[:_SIGN], tally.numpy()[_SIGN:][::-1]
     counts = np.concatenate([negative, positive])
     at = np.flatnonzero(counts > 0)  # of booleans: many times faster than of integers
     return at - _SIGN, counts[at]

@@ -15,7 +15,7 @@ from adaln.models import MODELS, ModelConfig
 from adaln.processes import PROCESSES
 from adaln.report import Section, Table
 from adaln.runs import Run
-from adaln.studies.distribution_tables import By, as_data, difference_tables, distributions_section, overview_table
+from adaln.studies.distribution_tables import APART, MOVED, By, as_data, distributions_section, overview_table
 from adaln.studies.explain import Probe, explain_section
 from adaln.studies.fitting import fit_section, pilot
 from adaln.studies.order_tables import Subject, measured, order_section, subject_of_model, subject_of_run
@@ -50,8 +50,8 @@ def distributions_verb(words: list[str]) -> Answer:
     folder = options.out or analysis_folder(paths, name)
     page = save_section(section, folder).resolve()
     data = {"report": str(page), "groups": as_data(snapshots, options.by)}
-    tables = [overview_table(snapshots, options.by), *difference_tables(snapshots, options.by)]
-    return Answer(data, [*tables, told(page)])
+    moved = [block for block in section.blocks if isinstance(block, Table) and block.title in (MOVED, APART)]
+    return Answer(data, [overview_table(snapshots, options.by), *moved, told(page)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from adaln.studies.snapshots import Snapshot, View
 
 By = Literal["role", "block", "branch"]
 _Z95 = 1.96
+MOVED, APART = "Mean |W − W'| from checkpoint to checkpoint", "How far the models are apart"
 
 
 def distributions_section(snapshots: Sequence[Snapshot], by: By = "role") -> Section:
@@ -179,7 +180,7 @@ def movement_table(pairs: Sequence[Pair], by: By) -> Table:
     columns = [Column("source"), *_place_columns(by)[1:]]
     columns += [Column(f"{first:,} → {last:,}", format=".2e") for first, last in intervals]
     cells = [[*key, *(found.get(interval) for interval in intervals)] for key, found in rows.items()]
-    return Table("Mean |W − W'| from checkpoint to checkpoint", columns, cells, ["Element by element (A.9)."])
+    return Table(MOVED, columns, cells, ["Element by element (A.9)."])
 
 
 def distance_table(pairs: Sequence[Pair], by: By) -> Table:
@@ -198,7 +199,7 @@ def distance_table(pairs: Sequence[Pair], by: By) -> Table:
         for d in found
         if level(d.group) == by
     ]
-    return Table("How far the models are apart", columns, rows, ["Element by element, W the first of the two (A.9)."])
+    return Table(APART, columns, rows, ["Element by element, W the first of the two (A.9)."])
 
 
 def figures(snapshots: Sequence[Snapshot], by: By) -> list[Figure]:
