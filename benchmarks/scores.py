@@ -1,6 +1,6 @@
 """Frechet distance and precision/recall against their plain forms and against the machine's matrix products.
 
-    OMP_NUM_THREADS=1 python benchmarks/scores.py [--dim 2048] [--points 10000] [--repeats 3] > benchmarks/results/scores.json
+    OMP_NUM_THREADS=1 python benchmarks/scores.py [--dim 2048] [--points 10000] [--repeats 3] > scores.json
 
 The contenders take turns, so that a change of the machine's load hits all of them; medians are reported, of the wall
 clock and of the processor's time (which a busy machine disturbs less). scipy's matrix square root runs with one BLAS

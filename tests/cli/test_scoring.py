@@ -3,6 +3,7 @@
 import json
 import sys
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from adaln.cli import main
+from adaln.cli import main, progress
 from adaln.metrics import inception_weights
 from adaln.runs import Run
 from adaln.studies import scoring
 from adaln.studies.run_page import run_page
 from data.autoencoders import save_autoencoder
 from data.pictures_in import two_classes, write_folder
+from metrics.test_inception import seeded_weights
 
 MEANS = """
 import torch
@@ -274,6 +276,23 @@ def test_adm_s_statistics_ask_for_inception_and_say_where_its_weights_belong(cap
     assert "statistics of Inception features, got extractor 'quarter_means:means'" in fails(capsys, *words)
 
 
+@pytest.mark.slow
+def test_inception_features_give_all_of_adm_s_scores_and_keys(capsys, monkeypatch):
+    torch.save(seeded_weights(), "weights.pth")
+    monkeypatch.setattr(inception_weights, "SHA256", inception_weights.file_sha256(Path("weights.pth")))
+    given = ("--features", "inception", "--weights", "weights.pth", "--device", "cpu")
+    run(capsys, "stats", "theirs.npz", "ref.npz", "--num-images", "8", *given)
+    with np.load("ref.npz") as file:
+        shapes = {name: file[name].shape for name in ("mu", "sigma", "mu_s", "sigma_s")}
+    assert shapes == {"mu": (2048,), "sigma": (2048, 2048), "mu_s": (2023,), "sigma_s": (2023, 2023)}
+    found = data(capsys, "evaluate", "ours.npz", "--reference", "ref.npz", "--num-images", "8", *given)
+    assert list(found["scores"]) == ["fid", "sfid", "is", "precision", "recall"]
+    assert found["scores"]["fid"]["label"].startswith("Inception-2015 features")
+    assert found["provenance"]["extractor"]["fingerprint"] == inception_weights.SHA256
+    assert found["unlike_published"][0] == "samples: 8, 50000"
+    assert "features" not in " ".join(found["unlike_published"])
+
+
 def test_a_corrupt_weights_file_is_one_line(capsys):
     torch.save({"fc.weight": torch.zeros(3)}, "weights.pth")
     words = ("evaluate", "ours.npz", "--reference", "theirs.npz", "--features", "inception", "--weights", "weights.pth")
@@ -295,7 +314,7 @@ def test_a_run_scored_while_it_trains_shows_its_curve(capsys):
     (section,) = (one for one in run_page(Run.open(found["run"])).sections if one.heading == "Scores")
     table, fid, *_ = section.blocks
     assert [row[0] for row in table.rows] == [2, 4]
-    assert fid.title == "FID against steps" and fid.series[0].x == [2, 4]
+    assert fid.title == "FID-like against steps" and fid.series[0].x == [2, 4]
     assert list(fid.series[0].y) == [found["scores"][step]["fid"] for step in ("2", "4")]
 
 
@@ -330,6 +349,29 @@ def test_a_run_on_latents_is_scored_in_pixels_against_pictures(capsys, tmp_path)
     record = json.loads(file.read_text())["provenance"]
     assert (record["reference"]["num_images"], record["samples"]["num_images"]) == (6, 20)
     assert record["choices"]["decoder"]["scaling_factor"] == 0.5
+
+
+def test_progress_shows_one_stage_at_a_time_and_counts_what_was_done_before(monkeypatch):
+    seen: list[object] = []
+
+    @contextmanager
+    def shown(stage, total, unit, done=0):
+        seen.append((stage, total, unit, done))
+        yield lambda count, total=None: seen.append(count)
+        seen.append(f"end of {stage}")
+
+    monkeypatch.setattr(progress, "progress", shown)
+    with progress.told() as tell:
+        drawn = progress.counted(tell, "draw", 4, "updates")
+        tell("train", 1, 9, "steps")
+        tell("train", 3, 9, "steps")
+        for _ in range(2):
+            drawn(2)
+            drawn(2)
+        tell("train", 4, 9, "steps")
+    draws = [("draw", 4, "updates", 2), 0, 2, "end of draw"] * 2
+    train = [("train", 9, "steps", 1), 0, 2, "end of train"]
+    assert seen == [*train, *draws, ("train", 9, "steps", 4), 0, "end of train"]
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_two_ways_of_scoring_lie_beside_each_other_and_make_two_curves(scoring, 
     curves = score_curves(scores_of(trained))
     assert [list(curve) for curve in curves] == [[5, 10], [5, 10]]
     titles = [block.title for block in score_blocks(scores_of(trained))]
-    assert titles[0].startswith("Scores: 20 samples, ddim in 2 steps") and "FID against steps" in titles
+    assert titles[0].startswith("Scores: 20 samples, ddim in 2 steps") and "FID-like against steps" in titles
 
 
 def test_the_reference_may_be_another_than_the_run_s_data(scoring, trained, tmp_path):

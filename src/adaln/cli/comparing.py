@@ -120,7 +120,8 @@ def _table(sides: list[Side], metrics: list[str], conflicts: dict[str, list[str]
         if conflicts.get(side.name):
             cells = [Marked(cell, "warning") if not isinstance(cell, Marked | None) else cell for cell in cells]
         rows.append([*list(_row(side, []).values()), *cells])
-    notes = ["Loss: mean over the last tenth of the log.", *([BRACKETS] if metrics else [])]
+    labels = dict.fromkeys(score.label for side in sides if side.scores for score in side.scores.scores.values())
+    notes = ["Loss: mean over the last tenth of the log.", *([BRACKETS, *labels] if metrics else [])]
     return Table("Runs", columns, rows, notes)
 
 

@@ -42,7 +42,7 @@ def progress(description: str, total: int | None, unit: str, done: int = 0) -> I
 
 @runtime_checkable
 class Tell(Protocol):
-    """Says how far a stage is; a stage begins when it is first named and ends when another one is."""
+    """Says how far a stage is; it begins when it is named and ends when another is, or when it starts over."""
 
     def __call__(self, stage: str, done: int, total: int, unit: str = "items") -> None: ...
 
@@ -56,7 +56,7 @@ def told() -> Iterator[Tell]:
 
         def tell(stage: str, done: int, total: int, unit: str = "items") -> None:
             nonlocal current, before, advance
-            if stage != current or advance is None:
+            if stage != current or done < before or advance is None:
                 shown.close()
                 current, before = stage, done
                 advance = shown.enter_context(progress(stage, total or None, unit, done))

@@ -10,6 +10,8 @@ from adaln.report import Axis, Block, Column, Lines, Measurement, Series, Table
 from adaln.runs import Run
 
 BRACKETS = "Brackets: 95 % intervals. ↓ lower, ↑ higher is better."
+INCEPTIONS = {"fid", "sfid", "is"}
+"""Scores whose names promise Inception features: a picture that is seen alone calls others so-like."""
 Curve = dict[int, Scores]
 """Scores by step, ascending."""
 
@@ -110,7 +112,12 @@ def _lines(name: str, curve: Curve) -> Lines:
     )
     series = Series(name, list(found), [s.value for s in found.values()], *((low, high) if banded else ()))
     metric = METRICS[name]
-    title = f"{metric.title} against steps"
+    like = "-like" if name in INCEPTIONS and first.provenance["extractor"]["name"] != "inception" else ""
+    title = f"{metric.title}{like} against steps"
     return Lines(
-        title, caption, Axis("step", "optimiser updates"), Axis(metric.title, f"{metric.better} is better"), [series]
+        title,
+        caption,
+        Axis("step", "optimiser updates"),
+        Axis(f"{metric.title}{like}", f"{metric.better} is better"),
+        [series],
     )
