@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from adaln.cli import main
 from data.autoencoders import save_autoencoder
@@ -89,6 +90,18 @@ def test_samples_are_decoded_by_the_autoencoder_of_the_run_or_not_at_all(capsys,
     assert "have scaling_factor 0.5; 'rescaled' has 0.25" in fails(
         capsys, "sample", trained, *FEW, "--autoencoder", rescaled
     )
+
+
+def test_training_on_latents_resumes_bit_for_bit(capsys, pictures, vae):
+    run(capsys, "encode", pictures, "latents", "--autoencoder", vae, "--device", "cpu", "--shard-rows", "4")
+    words = ["train", "digits", *SMALL, "--data.path", "latents", "--data.flip", "--checkpoint-every", "2"]
+    whole, parts = (Path(answer(capsys, *words, "--out", name)["run"]) for name in ("whole", "parts"))
+    shutil.rmtree(parts / "checkpoints/000000004")
+    run(capsys, *words, "--out", parts)
+    for file in ("model", "ema", "training"):
+        one, other = (load_file(path / f"checkpoints/000000004/{file}.safetensors") for path in (whole, parts))
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one), file
 
 
 def test_pixels_are_kept_as_bytes_and_inspected(capsys, pictures):

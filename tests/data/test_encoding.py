@@ -276,3 +276,43 @@ def test_an_encoding_killed_twenty_times_ends_with_the_same_set(tmp_path):
     assert num_cut_off >= 10
     encode(config, tmp_path / "out", shard_rows=4)
     assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+from adaln.data import DataConfig, encode, open_autoencoder
+torch.set_num_threads(1)
+source, out, autoencoder = sys.argv[1:]
+network, rng = open_autoencoder(autoencoder), random.Random(0)
+
+def num_shards():
+    return len(list(Path(out).glob("shard-*")))
+
+for _ in range(20):
+    child = os.fork()
+    if not child:
+        encode(DataConfig(source), Path(out), network, shard_rows=2, batch_size=1)
+        os._exit(0)
+    enough = num_shards() + rng.randint(0, 6)
+    while num_shards() < enough:
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0.0, 0.02))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    print(num_shards(), (Path(out) / "index.json").exists())
+"""
+
+
+@pytest.mark.slow
+def test_latents_whose_encoding_is_killed_twenty_times_are_those_of_one_clean_run(tmp_path, vae, vae_folder):
+    config = pictures(tmp_path, num_each=150)
+    encode(config, tmp_path / "clean", vae, shard_rows=2, batch_size=1)
+    command = [sys.executable, "-c", KILLED, config.path, str(tmp_path / "out"), str(vae_folder)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
+    shards, is_complete = zip(*(line.split() for line in told), strict=True)
+    assert is_complete.count("False") == 20  # every kill cut it off
+    assert len(set(shards)) >= 10  # at different places
+    encode(config, tmp_path / "out", vae, shard_rows=2, batch_size=1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")

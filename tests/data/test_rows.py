@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from adaln.data.rows import SPLIT_BYTES, Rows
+from adaln.data.rows import Rows
 from adaln.data.spans import Stretch, map_side_by_side
 
 WHOLE = np.random.default_rng(0).standard_normal((11, 3, 2)).astype(np.float16)
@@ -62,12 +62,6 @@ def test_files_side_by_side_are_read_as_one_array(tmp_path, index):
     whole, slot_rows = map_side_by_side(list(stretches(tmp_path)), (3, 2), np.float16)
     parts = [whole[slot_rows * k :][:length] for k, length in enumerate((4, 1, 6))]
     np.testing.assert_array_equal(Rows(parts, whole, slot_rows)[index], WHOLE[index])
-
-
-def test_large_reads_by_two_threads_are_those_of_one():
-    whole = np.random.default_rng(1).integers(0, 256, (50, SPLIT_BYTES // 16), dtype=np.uint8)
-    indices = np.random.default_rng(2).permutation(50)[:33]
-    np.testing.assert_array_equal(Rows([whole], whole, 50)[indices], whole[indices])
 
 
 def test_files_side_by_side_cannot_be_written_to(tmp_path):

@@ -2,16 +2,11 @@
 
 import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64
 from numpy.typing import DTypeLike
-
-SPLIT_BYTES = 2**20
-"""What is larger is copied by two threads; for less, handing over takes longer than copying."""
-_second = ThreadPoolExecutor(1, "gather")
 
 
 class Rows:
@@ -26,7 +21,7 @@ class Rows:
             raise ValueError(f"rows differ: {sorted({(part.shape[1:], str(part.dtype)) for part in parts})}")
         self.parts = tuple(parts)
         self.starts = np.array([0, *itertools.accumulate(len(part) for part in parts)], np.int64)
-        self.whole = None if whole is None else whole.reshape(len(whole), -1)
+        self.whole = whole
         self.slots = slot_rows * np.arange(len(parts))
         self.is_gapless = bool((self.starts[:-1] == self.slots).all())
 
@@ -63,28 +58,11 @@ class Rows:
             raise IndexError(f"row {outside[0]} of {len(self)}")
         indices = indices % len(self)
         if self.whole is not None and self.is_gapless:
-            return copied(self.whole, indices).reshape(-1, *self.shape[1:])
+            return self.whole.take(indices, axis=0)
         parts = np.searchsorted(self.starts, indices, side="right") - 1
         if self.whole is not None:
-            places = indices - self.starts[parts] + self.slots[parts]
-            return copied(self.whole, places).reshape(-1, *self.shape[1:])
+            return self.whole.take(indices - self.starts[parts] + self.slots[parts], axis=0)
         rows = np.empty((len(indices), *self.shape[1:]), self.dtype)
         for place, (part, index) in enumerate(zip(parts.tolist(), indices.tolist(), strict=True)):
             rows[place] = self.parts[part][index - self.starts[part]]
         return rows
-
-
-def copied(whole: Shaped[np.ndarray, "n k"], places: Int64[np.ndarray, "B"]) -> Shaped[np.ndarray, "B k"]:
-    """Some rows of an array, by two threads if they are many; numpy lets go of the interpreter while it copies."""
-    rows = np.empty((len(places), whole.shape[1]), whole.dtype)
-
-    def copy(some: slice) -> None:
-        whole.take(places[some], axis=0, out=rows[some], mode="clip")  # the mode `raise` would copy once more
-
-    if rows.nbytes < SPLIT_BYTES:
-        copy(slice(None))
-    else:
-        half = _second.submit(copy, slice(len(places) // 2, None))
-        copy(slice(len(places) // 2))
-        half.result()
-    return rows
