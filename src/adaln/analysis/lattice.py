@@ -112,7 +112,7 @@ def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
         numbers = total.take_strays(chunk.float())
         if numbers.numel():
             total.add(numbers)
-            upper = np.right_shift(numbers.numpy().view(np.uint32), 16)  # positive ones, then negative ones by magnitude
+            upper = np.right_shift(numbers.numpy().view(np.uint32), 16)  # positive ones first, each sign by magnitude
             counts = torch.bincount(torch.from_numpy(upper.view(np.int32)), minlength=2 * _SIGN)
             tally += counts
             if counts[0] or counts[_SIGN]:  # the cells of zero hold denormals as well
