@@ -116,12 +116,22 @@ def test_the_record_names_both_sides_the_features_and_the_versions(capsys):
     shown = run(capsys, "evaluate", "ours.npz", "--reference", "theirs.npz", *MEAN_FEATURES, "--num-images", "30")
     assert "quarter_means:means features, not comparable with Inception FID" in shown
     assert "bootstrap of 200" in shown and "[" in shown
-    record = json.loads(Path("ours.scores.json").read_text())["provenance"]
+    (file,) = Path().glob("ours-*.scores.json")
+    record = json.loads(file.read_text())["provenance"]
     assert (record["samples"]["num_images"], record["reference"]["num_images"]) == (30, 50)
     assert all(len(record[side]["sha256"]) == 64 for side in ("samples", "reference"))
     assert record["extractor"]["name"] == "quarter_means:means" and len(record["extractor"]["fingerprint"]) == 64
     assert record["dtypes"] == {"features": "float32", "algebra": "float64"}
     assert {"torch", "numpy", "scipy", "python", "adaln"} == set(record["versions"])
+
+
+def test_another_way_of_scoring_leaves_the_first_file_alone_and_the_same_way_replaces_it(capsys):
+    words = ("evaluate", "ours.npz", "--reference", "theirs.npz", *MEAN_FEATURES)
+    files = [
+        data(capsys, *words, *more)["scores_file"] for more in ((), ("--metrics", "kid"), ("--num-images", "9"), ())
+    ]
+    assert len(set(files)) == 3 and files[0] == files[3]
+    assert all(Path(file).is_file() for file in files)
 
 
 def test_only_the_metrics_asked_for_are_computed(capsys):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from adaln.sampling import SampleConfig
 from adaln.studies import scoring as room
 from adaln.studies.score_curves import score_blocks, score_curves, scores_of
 from adaln.studies.scorefiles import Scoring, read_scores, samples_file, scores_file
-from adaln.studies.scoring import score, score_saved, scored_steps, scoring_hook
+from adaln.studies.scoring import is_scored, score, score_saved, scored_steps, scoring_hook
 from adaln.training import train
 
 MEANS = """
@@ -131,6 +132,13 @@ def test_checkpoints_that_will_be_dropped_are_scored_before_training_goes_on(sco
     run = Run.create(small_config(checkpoint_every=2, keep_checkpoints=1, steps=8), tmp_path, tmp_path / "run")
     assert train_scored(run, scoring, (4, 6, 8)) == []
     assert run.steps_saved() == [8]
+
+
+def test_the_batch_size_makes_no_other_score(scoring, trained):
+    score(trained, scoring, 10)
+    assert is_scored(trained, replace(scoring, sample=replace(FEW, batch_size=7)), 10)
+    assert not is_scored(trained, replace(scoring, sample=replace(FEW, seed=1)), 10)
+    assert not is_scored(trained, replace(scoring, reference="elsewhere"), 10)
 
 
 def test_two_ways_of_scoring_lie_beside_each_other_and_make_two_curves(scoring, trained):

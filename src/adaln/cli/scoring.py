@@ -11,6 +11,7 @@ from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse, take_word, wants_help
 from adaln.cli.progress import Tell, counted, told
 from adaln.cli.training import find_device, keep_samples
+from adaln.config import short_hash
 from adaln.data import Dataset
 from adaln.files import write_atomically
 from adaln.metrics import (
@@ -49,7 +50,7 @@ class EvaluateOptions:
     replicates: int = 200
     """Bootstrap replicates behind the intervals; 0: none."""
     out: Path | None = None
-    """Where the JSON goes; default: SAMPLES.scores.json."""
+    """Where the JSON goes; default: SAMPLES-HASH.scores.json, the hash over both sides, features and settings."""
     device: str = "auto"
     """Where Inception runs and samples are drawn: cpu, cuda, mps, or auto."""
 
@@ -80,7 +81,7 @@ def evaluate_verb(words: list[str]) -> Answer:
             choices=record_beside(source),
             progress=tell,
         )
-    out = options.out or default_out(source)
+    out = options.out or default_out(source, scores)
     write_atomically(out, json.dumps(scores.to_json(), indent=1) + "\n")
     data = {"scores_file": str(out), **scores.to_json(), "unlike_published": unlike_published(scores)}
     return Answer(data, [scores_table(scores), f"wrote {out}"])
@@ -112,11 +113,14 @@ def record_beside(source: Path | Dataset) -> dict[str, Any]:
     return found if isinstance(found, dict) and "sampler" in found else {}
 
 
-def default_out(source: Path | Dataset) -> Path:
-    """Beside the samples; in the working directory for a data set."""
+def default_out(source: Path | Dataset, scores: Scores) -> Path:
+    """Beside the samples, in the working directory for a data set; another way of scoring has another name."""
+    record = scores.provenance
+    row = {side: record[side]["sha256"] for side in ("samples", "reference")}
+    key = short_hash(row | {"extractor": record["extractor"]["fingerprint"], "settings": record["settings"]})
     if isinstance(source, Dataset):
-        return Path(f"{source.name}.scores.json")
-    return source.with_name(f"{source.name if source.is_dir() else source.stem}.scores.json")
+        return Path(f"{source.name}-{key}.scores.json")
+    return source.with_name(f"{source.name if source.is_dir() else source.stem}-{key}.scores.json")
 
 
 def scores_table(scores: Scores) -> Table:

@@ -24,8 +24,9 @@ class Scoring:
 
 def scores_file(run: Run, scoring: Scoring, step: int) -> Path:
     """Where the scores of a checkpoint lie."""
-    others = {key: value for key in ("features", "reference") if (value := getattr(scoring, key)) is not None}
-    return run.path / "scores" / f"{step:09d}-{short_hash(asdict(scoring.sample) | others)}.scores.json"
+    row = asdict(scoring)
+    del row["sample"]["batch_size"]  # no influence on the images
+    return run.path / "scores" / f"{step:09d}-{short_hash(row)}.scores.json"
 
 
 def samples_file(run: Run, scoring: Scoring, step: int) -> Path:
