@@ -18,7 +18,7 @@ from adaln.conditioning import Site, find_sites
 from adaln.runs import drop_from, read_records
 
 LOG_SPACED_STEPS = (
-    *(0, 1, 2, 3, 5, 10, 20, 50, 100, 160, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000),
+    *(0, 1, 2, 5, 10, 20, 50, 100, 160, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000),
     *(100_000, 200_000, 400_000, 500_000, 800_000, 1_000_000),
 )
 """Roughly 1, 2, 5 per decade, and the paper's own 160, 10K, 50K, 200K, 400K and 800K."""
