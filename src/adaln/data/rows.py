@@ -21,9 +21,9 @@ class Rows:
             raise ValueError(f"rows differ: {sorted({(part.shape[1:], str(part.dtype)) for part in parts})}")
         self.parts = tuple(parts)
         self.starts = np.array([0, *itertools.accumulate(len(part) for part in parts)], np.int64)
-        self.whole = whole
         self.slots = slot_rows * np.arange(len(parts))
         self.is_gapless = bool((self.starts[:-1] == self.slots).all())
+        self.whole = whole[: len(self)] if whole is not None and self.is_gapless else whole
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -53,12 +53,12 @@ class Rows:
 
     def gather(self, indices: Int64[np.ndarray, "B"]) -> np.ndarray:
         """The rows at `indices`, copied."""
+        if self.whole is not None and self.is_gapless:
+            return self.whole.take(indices, axis=0)
         if len(indices) and not -len(self) <= indices.min() <= indices.max() < len(self):
             outside = indices[(indices < -len(self)) | (indices >= len(self))]
             raise IndexError(f"row {outside[0]} of {len(self)}")
         indices = indices % len(self)
-        if self.whole is not None and self.is_gapless:
-            return self.whole.take(indices, axis=0)
         parts = np.searchsorted(self.starts, indices, side="right") - 1
         if self.whole is not None:
             return self.whole.take(indices - self.starts[parts] + self.slots[parts], axis=0)

@@ -12,7 +12,8 @@ from safetensors.numpy import save
 from adaln.files import write_atomically
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
-PAGE_BYTES = 4096
+PAGE_BYTES = 65536
+"""Of the largest pages of memory that machines use."""
 HEADER_LIMIT_BYTES = 100_000_000
 """As the format says: a longer header is not read."""
 
