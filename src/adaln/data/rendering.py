@@ -33,7 +33,11 @@ def describe_latents(dataset: Dataset) -> dict[str, Any] | None:
         statistics = {"channel_mean": list(dataset.channel_mean), "channel_std": list(dataset.channel_std)}
         return {"autoencoder": dataset.autoencoder, "space": asdict(dataset.space), **statistics}
     if isinstance(dataset, FixedLatents):
-        return {"autoencoder": None, "space": None, "is_normalised": bool((dataset.scale != 1).any())}
+        return {
+            "autoencoder": None,
+            "space": None,
+            "is_normalised": bool((dataset.scale != 1).any() or dataset.shift.any()),
+        }
     return None
 
 

@@ -21,7 +21,7 @@ MAP_FIXED = 0x10
 """The same on Linux and macOS; Python's `mmap` has no name for it."""
 
 HUGE_PAGE_BYTES = 2**21
-"""Address and place in the file agree modulo this, so that larger pages can serve them: a tenth faster where they do."""
+"""Address and place in the file agree modulo this, so that larger pages can serve: a tenth faster where they do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from adaln.data import DataConfig, describe_latents, encode, load, open_autoencoder, renderer, to_uint8
+from data.autoencoders import save_autoencoder
+from data.pictures_in import two_classes, write_folder
+
+CPU = torch.device("cpu")
+Z = torch.randn(20, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    return save_autoencoder(tmp_path_factory.mktemp("vae") / "tiny-vae")
+
+
+def test_pixels_are_bytes_at_once():
+    assert describe_latents(load(DataConfig())) is None
+    rendering = renderer(None, 1, None, CPU)
+    assert rendering.space is None
+    assert torch.equal(rendering.render(Z[:, :1]), to_uint8(Z[:, :1]))
+
+
+def test_latents_are_decoded_by_what_made_them(tmp_path, vae):
+    source = write_folder(tmp_path / "set", two_classes(height=8, width=8))
+    autoencoder = open_autoencoder(str(vae))
+    encode(DataConfig(str(source)), tmp_path / "out", autoencoder)
+    rendering = renderer(describe_latents(load(DataConfig(str(tmp_path / "out")))), 4, None, CPU)
+    assert rendering.space == autoencoder.space
+    with torch.no_grad():
+        decoded = autoencoder.network.decode(Z / 0.5).sample
+    assert (rendering.render(Z).int() - to_uint8(decoded).int()).abs().max() <= 1  # in parts, so up to rounding
+
+
+def test_latents_of_an_unrecorded_autoencoder_need_one_to_be_named(vae):
+    for noted in (None, {"autoencoder": None, "space": None, "is_normalised": False}):
+        with pytest.raises(ValueError, match=r"latents of 4 channels, of an autoencoder that is not recorded"):
+            renderer(noted, 4, None, CPU)
+        assert renderer(noted, 4, str(vae), CPU).render(Z).shape == (20, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"samples have 16 channels; .* decodes 4"):
+        renderer(None, 16, str(vae), CPU)
+
+
+def test_normalised_latents_of_lightning_dit_are_not_decoded_wrongly(tmp_path, vae):
+    labels = torch.zeros(20, dtype=torch.int64)
+    save_file(
+        {"latents": Z, "latents_flip": Z.flip(-1), "labels": labels}, tmp_path / "latents_rank00_shard000.safetensors"
+    )
+    torch.save({"mean": torch.zeros(4), "std": torch.full((4,), 2.0)}, tmp_path / "latents_stats.pt")
+    noted = describe_latents(load(DataConfig(str(tmp_path))))
+    with pytest.raises(ValueError, match="normalised by channel statistics"):
+        renderer(noted, 4, str(vae), CPU)
+
+
+def test_latents_of_fast_dit_are_noted_as_unrecorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADALN_CACHE", str(tmp_path / "cache"))
+    for name, array in (("a_features", Z[:1].numpy()), ("a_labels", np.array([0]))):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        np.save(tmp_path / "set" / name / "0.npy", array)
+    noted = describe_latents(load(DataConfig(str(tmp_path / "set"))))
+    assert noted == {"autoencoder": None, "space": None, "is_normalised": False}
