@@ -113,6 +113,13 @@ def test_pixels_are_kept_as_bytes_and_inspected(capsys, pictures):
     assert answer(capsys, "encode", pictures, "bytes", "--autoencoder", "none") == made  # all is there: nothing to do
 
 
+def test_celeba_is_encoded_by_attribute(capsys, pictures):
+    rows = "".join(f"{i}.png {1 if i == 2 else -1} 1\n" for i in range(3))
+    (pictures / "list_attr_celeba.txt").write_text(f"3\nSmiling Young\n{rows}")
+    run(capsys, "encode", pictures, "bytes", "--autoencoder", "none", "--attribute", "Smiling")
+    assert answer(capsys, "data", "inspect", "bytes")["class_counts"] == {"not Smiling": 4, "Smiling": 2}
+
+
 def test_an_inspection_tells_people_what_is_wrong(capsys, pictures):
     (pictures / "cat/0.png").write_bytes(b"")
     shown = run(capsys, "data", "inspect", pictures)
