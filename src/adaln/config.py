@@ -42,10 +42,15 @@ class RunConfig:
     name: str
     """What the run is called; its folder is NAME-HASH."""
     model: ModelConfig
+    """The network; `--model NAME` chooses one of `adaln models`, its fields are flags of their own."""
     scheme: Scheme
+    """How the conditioning starts and when it may move; `adaln schemes` lists the names."""
     process: ProcessConfig
+    """The diffusion process; `--process NAME` chooses one of `adaln presets`' list."""
     data: DataConfig = field(default_factory=DataConfig)
+    """What is learned from."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """How it is learned."""
     batch_size: int = 256
     """Images per optimiser step, over all ranks."""
     steps: int = 400_000

@@ -82,8 +82,9 @@ def test_from_training_to_a_comparison(capsys, trained_path):
     data = json.loads(run(capsys, "compare", trained_path, other, "--json"))
     assert [row["scheme"] for row in data["runs"]] == ["adaln-zero", "adaln-gaussian:0.002,0.002,0.002"]
     assert all(row["FID"] > 0 for row in data["runs"])
+    assert "adaln-zero" in run(capsys, "audit", trained_path, "--step", "0")
     page = Path(json.loads(run(capsys, "report", trained_path, "--json"))["report"])
-    assert "Gate, scale and shift over training" in page.read_text()
+    assert all(f"<h2>{heading}" in page.read_text() for heading in ("Gate, scale and shift over training", "Audit"))
 
 
 def test_training_again_goes_on_where_it_was(capsys, trained_path):
@@ -168,7 +169,7 @@ def test_images_that_cannot_be_decoded_stop_or_are_skipped(capsys, tmp_path, mon
     words = ["train", "digits", *SMALL, "--data.path", "set.zip", "--model.patch-size", "2"]
     assert "a/broken.png" in fails(capsys, *words)
     assert not Path("runs").exists()
-    path = Path(json.loads(run(capsys, *words, "--data.on-bad-image", "skip", "--json"))["run"])
+    path = Path(json.loads(run(capsys, *words, "--on-bad-image", "skip", "--json"))["run"])
     data = json.loads((path / "manifest.json").read_text())["data"]
     assert data["num_images"] == 8 and len(data["skipped"]) == 1 and "a/broken.png" in data["skipped"][0]
     assert data["spec"] == {"channels": 3, "height": 8, "width": 8, "num_classes": 2}

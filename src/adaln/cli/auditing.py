@@ -12,11 +12,14 @@ from torch import nn
 from adaln.analysis.audit import Audit, AuditRow, audit, audit_live
 from adaln.analysis.starts import NearestStart
 from adaln.analysis.weight_files import open_weights
+from adaln.cli.analysing import told
 from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse, take_word, wants_help
 from adaln.conditioning import FAMILIES
-from adaln.report import Column, Marked, Table
+from adaln.report import Column, Marked, Section, Table
 from adaln.runs import Run, load_into, load_tensors
+from adaln.studies.sections import save_section
+from adaln.studies.snapshots import is_run
 
 _WHAT = "a run, a .safetensors or .pt file, a diffusers folder, or module:factory"
 
@@ -42,14 +45,17 @@ def audit_verb(words: list[str]) -> Answer:
     if options.family is not None:
         FAMILIES[options.family]  # an unknown name is said before anything is read
     found = _audit(model, options)
-    return Answer(
-        {"model": model, **asdict(found)}, [*_summary(model, found), _rows(found), *_energies(found), *_told(found)]
-    )
+    shown: list[str | Table] = [*_summary(model, found), _rows(found), *_energies(found), *_told(found)]
+    data, path = {"model": model, **asdict(found)}, Path(model)
+    if is_run(path):  # then `adaln report` takes it up
+        page = save_section(Section("Audit", shown), path / "analysis" / "audit").resolve()
+        return Answer({"report": str(page), **data}, [*shown, told(page)])
+    return Answer(data, shown)
 
 
 def _audit(model: str, options: AuditOptions) -> Audit:
     path = Path(model)
-    if path.is_dir() and (path / "checkpoints").is_dir():
+    if is_run(path):
         return audit_live(_of_run(path, options), family=options.family)
     if options.step is not None:
         raise ValueError(f"--step is for runs; {model!r} is none")

@@ -2,10 +2,11 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+import tyro
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
@@ -27,7 +28,7 @@ class DataConfig:
     """Mirror each image left to right with probability 1/2."""
     conditional: bool = True
     """False: ignore the labels and learn an unconditional model."""
-    on_bad_image: Literal["stop", "skip"] = "stop"
+    on_bad_image: Annotated[Literal["stop", "skip"], tyro.conf.arg(prefix_name=False)] = "stop"
     """At an image that cannot be decoded: stop with its name, or go on without it and report it."""
 
 
