@@ -1,24 +1,15 @@
 """Anyone's weights by their own names, memory-mapped: safetensors, .pt, diffusers folders. Runs no code from a file."""
 
 import json
-import pickle
-from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from adaln.analysis.descriptions import TensorFile
+from adaln.models.pickles import Kind, choose_set, load_pickle
 from adaln.registry import nearest
 
-Kind = Literal["ema", "model"]
-_SETS: Mapping[Kind, tuple[str, ...]] = {
-    "ema": ("ema", "model_ema", "ema_state_dict"),
-    "model": ("model", "state_dict", "module", "model_state_dict"),
-}
-"""What training checkpoints call their averaged and their raw weights."""
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -37,7 +28,7 @@ def open_weights(path: Path, kind: Kind | None = None) -> Mapping[str, Tensor]:
         return _without_sets(TensorFile(path), path, kind)
     if path.suffix not in _PICKLED:
         raise ValueError(f"weights {str(path)!r}: expected a file named {', '.join(('.safetensors', *_PICKLED))}")
-    return _chosen(_load_pickle(path), path, kind)
+    return choose_set(load_pickle(path), path, kind)[0]
 
 
 class _Shards(Mapping[str, Tensor]):
@@ -73,37 +64,3 @@ def _without_sets(tensors: Mapping[str, Tensor], path: Path, kind: Kind | None) 
     if kind is not None:
         raise ValueError(f"{str(path)!r} holds one set of weights; {kind!r} is for runs and training checkpoints")
     return tensors
-
-
-def _load_pickle(file: Path) -> Mapping[str, Any]:
-    """`torch.load(weights_only=True)`; DiT's and SiT's checkpoints hold their command line, an inert Namespace."""
-    with torch.serialization.safe_globals([Namespace]):
-        try:
-            loaded = _mapped(file)
-        except pickle.UnpicklingError as error:
-            why = str(error).split("\n")[0]
-            raise ValueError(
-                f"{str(file)!r} holds more than weights, and code is never run from a file: {why}"
-            ) from None
-        except (RuntimeError, EOFError, ValueError, KeyError):  # each a way in which torch meets foreign bytes
-            raise ValueError(f"{str(file)!r} is no file that torch.save wrote, or a damaged one") from None
-    if not isinstance(loaded, Mapping):
-        raise ValueError(f"{str(file)!r} holds a {type(loaded).__name__}; expected tensors by name")
-    return loaded
-
-
-def _mapped(file: Path) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # torch before 1.6 wrote files that cannot be mapped
-        return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _chosen(loaded: Mapping[str, Any], file: Path, kind: Kind | None) -> Mapping[str, Tensor]:
-    sets = {
-        wanted: loaded[key] for wanted, keys in _SETS.items() for key in keys if isinstance(loaded.get(key), Mapping)
-    }
-    if kind is not None and kind not in sets:
-        raise ValueError(f"{str(file)!r} has no set of weights {kind!r}; it has {' and '.join(sets) or 'one set only'}")
-    found = (sets[kind] if kind else next(iter(sets.values()))) if sets else loaded
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}

@@ -12,6 +12,7 @@ from adaln.cli.training import find_device
 from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, scheme_to_dict, sgd
 from adaln.config import PRESETS
 from adaln.models import MODELS, ModelConfig
+from adaln.models.pickles import Kind
 from adaln.processes import PROCESSES
 from adaln.report import Section, Table
 from adaln.runs import Run
@@ -20,7 +21,7 @@ from adaln.studies.explain import Probe, explain_section
 from adaln.studies.fitting import fit_section, pilot
 from adaln.studies.order_tables import Subject, measured, order_section, subject_of_model, subject_of_run
 from adaln.studies.sections import save_section
-from adaln.studies.snapshots import WeightSet, is_run, open_snapshots
+from adaln.studies.snapshots import is_run, open_snapshots
 from adaln.types import DataSpec
 
 
@@ -32,7 +33,7 @@ class DistributionsOptions:
     """Steps of runs; default: up to 6 checkpoints and 4 online recordings from before the first of them."""
     by: By = "role"
     """role: over all blocks, and every other module; block; branch: attention and MLP of each block."""
-    weights: WeightSet | None = None
+    weights: Kind | None = None
     """model or ema; default: a run's weights in training, the averaged ones in the file of a training checkpoint."""
     out: Path | None = None
     """Folder of tables, pictures and page; default: RUN/analysis/NAME, or analysis/NAME-SOURCES here."""
@@ -73,7 +74,7 @@ class FitOptions:
     """A std for each block instead of one for all; with peak smoothed over blocks by a polynomial as in A.11."""
     step: int | None = None
     """Checkpoint to measure; default: the newest."""
-    weights: WeightSet | None = None
+    weights: Kind | None = None
     """model or ema; default as in `adaln distributions`."""
     base: Base = field(default_factory=Base)
     name: str | None = None

@@ -17,7 +17,8 @@ from adaln.data import DataConfig
 from adaln.files import atomic_folder, write_atomically
 from adaln.models import MODELS, ModelConfig
 from adaln.models.diffusers_layout import diffusers_config, to_diffusers
-from adaln.models.weights import Kind, Weights, load_weights, read_weights, spec_of
+from adaln.models.pickles import Kind
+from adaln.models.weights import Weights, load_weights, read_weights, spec_of
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.runs import Run, TrainState, save_tensors
 from adaln.runs.manifest import describe_parameters, environment

@@ -4,9 +4,7 @@ Released networks of all our families use our parameter names; diffusers' DiT is
 """
 
 import json
-import pickle
 import re
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +19,12 @@ from adaln.models import MODELS, ModelConfig, skeleton
 from adaln.models.diffusers_layout import diffusers_config, from_diffusers, is_diffusers
 from adaln.models.dit import DiT, TransformerConfig
 from adaln.models.mismatch import mismatches
+from adaln.models.pickles import Kind, choose_set, load_pickle
 from adaln.models.positions import sincos_table
 from adaln.models.udit import UDiT
 from adaln.registry import nearest
 from adaln.types import DataSpec
 
-Kind = Literal["ema", "model"]
 DIFFUSERS_FILES = tuple(
     f"{folder}diffusion_pytorch_model.{suffix}" for folder in ("", "transformer/") for suffix in ("safetensors", "bin")
 )
@@ -52,9 +50,9 @@ def read_weights(path: Path, kind: Kind | None = None) -> Weights:
     Raises ValueError in one line for a file that is missing, damaged, foreign or holds code.
     """
     file = _file_of(path)
-    loaded = _load_safetensors(file) if file.suffix == ".safetensors" else _load_pickle(file)
-    found, taken = _chosen(loaded, kind, file)
-    tensors = _unwrapped({name: value for name, value in found.items() if isinstance(value, Tensor)})
+    loaded = _load_safetensors(file) if file.suffix == ".safetensors" else load_pickle(file)
+    found, taken = choose_set(loaded, file, kind)
+    tensors = _unwrapped(found)
     if not is_diffusers(tensors):
         return Weights(tensors, file, taken, "official", {})
     beside = file.with_name("config.json")
@@ -79,31 +77,6 @@ def _load_safetensors(file: Path) -> dict[str, Any]:
         return dict(load_file(file))
     except SafetensorError as error:
         raise ValueError(f"{str(file)!r} cannot be read as safetensors: {error}") from None
-
-
-def _load_pickle(file: Path) -> dict[str, Any]:
-    """`torch.load(weights_only=True)`; DiT's and SiT's checkpoints hold their command line, an inert Namespace."""
-    try:
-        with torch.serialization.safe_globals([Namespace]):
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        why = str(error).split("\n")[0]
-        raise ValueError(f"{str(file)!r} holds more than weights, and code is never run from a file: {why}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError):  # each a way in which torch meets foreign bytes
-        raise ValueError(f"{str(file)!r} is no file that torch.save wrote, or a damaged one") from None
-    if not isinstance(loaded, dict):
-        raise ValueError(f"{str(file)!r} holds a {type(loaded).__name__}; expected tensors by name")
-    return loaded
-
-
-def _chosen(loaded: Mapping[str, Any], kind: Kind | None, file: Path) -> tuple[Mapping[str, Any], Kind | None]:
-    sets: list[Kind] = [name for name in ("ema", "model") if isinstance(loaded.get(name), Mapping)]
-    if kind is not None and kind not in sets:
-        raise ValueError(f"{str(file)!r} has no set of weights {kind!r}; it has {' and '.join(sets) or 'one set only'}")
-    if not sets:
-        return loaded, None
-    taken = kind or sets[0]
-    return loaded[taken], taken
 
 
 def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from adaln.analysis.fit import ROLES, Fit
+from adaln.analysis.weight_files import open_weights
 from adaln.analysis.weight_space import checkpoints
+from adaln.models.pickles import Kind
 from adaln.report import Axis, Block, Column, Command, Lines, Measurement, Section, Series, Table
 from adaln.runs import Run
 from adaln.studies.paper_figures import LETTERS
-from adaln.studies.snapshots import Snapshot, WeightSet, is_run, open_weights
+from adaln.studies.snapshots import Snapshot, is_run
 
 
-def pilot(path: Path, step: int | None = None, weights: WeightSet | None = None) -> Snapshot:
+def pilot(path: Path, step: int | None = None, weights: Kind | None = None) -> Snapshot:
     """The weights that a start is measured on: a run's checkpoint, the newest by default, or a file; values unread.
 
     Raises `ValueError` naming the checkpoints that there are.

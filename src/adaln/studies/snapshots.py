@@ -3,16 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
-from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, TensorFile, checkpoints, describe
+from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, checkpoints, describe
 from adaln.analysis.recorder import read_recording
-from adaln.models.weights import DIFFUSERS_FILES, read_weights
-from adaln.runs import Run, is_whole
+from adaln.analysis.weight_files import open_weights
+from adaln.models.pickles import Kind
+from adaln.runs import Run
 
-WeightSet = Literal["model", "ema"]
 MOST_CHECKPOINTS, MOST_RECORDED = 6, 4
 """When no steps are asked for: so many checkpoints, and so many of the steps recorded before the first of them."""
 
@@ -71,7 +70,7 @@ def recorded(source: str, records: Iterable[RoleRecord]) -> dict[int, Snapshot]:
     return {step: Snapshot(source, step, found) for step, found in views.items()}
 
 
-def snapshots_of_run(run: Run, steps: Sequence[int] = (), weights: WeightSet = "model") -> list[Snapshot]:
+def snapshots_of_run(run: Run, steps: Sequence[int] = (), weights: Kind = "model") -> list[Snapshot]:
     """A run at `steps` (default: first, last and some between, see `MOST_CHECKPOINTS`), ascending.
 
     A step is read from its checkpoint where there is one, else from the online recording, which holds the roles of the
@@ -91,26 +90,19 @@ def snapshots_of_run(run: Run, steps: Sequence[int] = (), weights: WeightSet = "
     return [snapshot(run.path.name, step, saved[step]) if step in saved else seen[step] for step in chosen]
 
 
-def open_snapshots(path: Path, steps: Sequence[int] = (), weights: WeightSet | None = None) -> list[Snapshot]:
+def open_snapshots(path: Path, steps: Sequence[int] = (), weights: Kind | None = None) -> list[Snapshot]:
     """The snapshots of a run's folder (by default of the weights in training), or the one of a file of weights."""
     if is_run(path):
         return snapshots_of_run(Run.open(path), steps, weights or "model")
-    return [snapshot(path.stem, None, open_weights(path, weights))]
+    has_sets = (
+        path.is_file() and path.suffix != ".safetensors"
+    )  # the choice is for those of several sources that have one
+    return [snapshot(path.stem, None, open_weights(path, weights if has_sets else None))]
 
 
 def is_run(path: Path) -> bool:
     """Whether a folder is a run rather than diffusers' weights, which have a config.json as well."""
     return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
-
-
-def open_weights(path: Path, weights: WeightSet | None = None) -> Mapping[str, Tensor]:
-    """The tensors of a file or of diffusers' folder: safetensors stay on disk until read, a `.pt` is loaded whole.
-
-    `weights` chooses a set of a training checkpoint. Raises `ValueError` for what is missing, damaged or holds code.
-    """
-    inside = [path / name for name in DIFFUSERS_FILES] if path.is_dir() else [path]
-    whole = next((file for file in inside if file.suffix == ".safetensors" and is_whole(file)), None)
-    return TensorFile(whole) if whole else read_weights(path, weights).tensors
 
 
 def recording_file(run: Run) -> Path:
