@@ -8,6 +8,8 @@ import multiprocessing
 import multiprocessing.synchronize
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -109,14 +111,22 @@ def perform(job: Job, root: Path) -> None:
 
 _done: "Synchronized[int]"
 _stop: "multiprocessing.synchronize.Event"
-_parent: int
 
 
 def _start_worker(done: "Synchronized[int]", stop: "multiprocessing.synchronize.Event", parent: int) -> None:
-    """In each worker: one thread, so that results do not depend on how many workers there are."""
-    global _done, _stop, _parent
-    _done, _stop, _parent = done, stop, parent
+    """In each worker: one thread of torch's, so that results do not depend on how many workers there are."""
+    global _done, _stop
+    _done, _stop = done, stop
     torch.set_num_threads(1)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """Go when the study's process is gone, which an idle worker would not notice; one that trains saves first."""
+    while True:
+        time.sleep(0.5)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _advance(images: int) -> None:
@@ -125,8 +135,8 @@ def _advance(images: int) -> None:
 
 
 def _obey(step: int, model: nn.Module) -> None:
-    """Hook: stop (and save) when the study is stopped, or when its process is gone."""
-    if _stop.is_set() or os.getppid() != _parent:
+    """Hook: stop (and save) when the study is stopped."""
+    if _stop.is_set():
         signal.raise_signal(signal.SIGTERM)
 
 
