@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from adaln.analysis import fit_start
 from adaln.cli.answer import Answer
+from adaln.cli.devices import find_device
 from adaln.cli.parsing import parse, take_word, wants_help
-from adaln.cli.training import find_device
 from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, scheme_to_dict, sgd
 from adaln.config import PRESETS
 from adaln.models import MODELS, ModelConfig

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from adaln.cli.answer import Answer
+from adaln.cli.devices import find_device
 from adaln.cli.parsing import parse, take_word, wants_help
 from adaln.cli.progress import told
-from adaln.cli.training import find_device
 from adaln.data import (
     Autoencoder,
     DataConfig,

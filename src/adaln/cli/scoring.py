@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from adaln.cli.answer import Answer
+from adaln.cli.devices import find_device
 from adaln.cli.parsing import parse, take_word, wants_help
 from adaln.cli.progress import Tell, counted, told
-from adaln.cli.training import find_device, keep_samples
+from adaln.cli.sampling import keep_samples
 from adaln.config import short_hash
 from adaln.data import Dataset
 from adaln.files import write_atomically

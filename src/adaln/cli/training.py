@@ -1,23 +1,22 @@
-"""`adaln train` and `adaln sample`."""
+"""`adaln train`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from adaln.analysis.recorder import Recorder
 from adaln.cli.answer import Answer
+from adaln.cli.devices import find_device
 from adaln.cli.parsing import Flat, parse, take_option, take_word, wants_help
-from adaln.cli.progress import counted, progress, told
-from adaln.config import PRESETS, RunConfig, short_hash
-from adaln.files import write_atomically
+from adaln.cli.progress import counted, told
+from adaln.config import PRESETS, RunConfig
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
-from adaln.report import ImageGrid, Table, picture
+from adaln.report import Table
 from adaln.runs import Run, read_records
-from adaln.sampling import SampleConfig, Samples, Weak, num_updates, sample, save_samples
+from adaln.sampling import SampleConfig, num_updates
 from adaln.studies.score_curves import score_table
 from adaln.studies.scorefiles import Scoring, read_scores
 from adaln.studies.scoring import check, score_saved, scored_steps, scoring_hook
@@ -100,76 +99,3 @@ def train_and_score(run: Run, scoring: Scoring, steps: Sequence[int]) -> list[in
         hook = scoring_hook(run, scoring, steps, drawn, tell)
         train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), count, hook])
         return score_saved(run, scoring, steps, drawn, tell)
-
-
-@dataclass(frozen=True, slots=True)
-class SampleOptions:
-    """What to sample, and where it goes."""
-
-    config: Flat[SampleConfig] = field(default_factory=SampleConfig)
-    step: int | None = None
-    """Checkpoint to sample from; default: the newest."""
-    weak: str | None = None
-    """RUN or RUN:STEP whose prediction takes the place of the null class in guidance (autoguidance)."""
-    out: Path | None = None
-    """The .npz to write; default: samples/STEP-HASH.npz in the run. A grid (.png) and a record (.json) go beside it."""
-    device: str = "auto"
-    """cpu, cuda, mps, or auto: the fastest there is."""
-
-
-def sample_verb(words: list[str]) -> Answer:
-    """RUN [--num-images N] [--seed S] [--guidance.scale W] [...]: images from a run, ADM's npz and a grid."""
-    if wants_help(words):
-        parse(SampleOptions, "sample RUN", ["--help"])
-    path, words = take_word(words, "a run")
-    options = parse(SampleOptions, "sample RUN", words)
-    if options.out and options.out.suffix != ".npz":
-        raise ValueError(f"out is {str(options.out)!r}; expected a name that ends in .npz")
-    run = Run.open(path, find_device(options.device))
-    with progress(f"sample {run.path.name}", num_updates(run, options.config), "image updates") as advance:
-        samples = sample(run, options.config, options.step, advance, weak_run(options.weak, run.device))
-    out, grid = keep_samples(run, samples, options.out)
-    return Answer(
-        {"samples": str(out), "grid": str(grid), **samples.provenance},
-        [f"wrote {len(samples.images)} images to {out}, the first of them as a grid to {grid}"],
-    )
-
-
-def keep_samples(run: Run, samples: Samples, out: Path | None = None) -> tuple[Path, Path]:
-    """Write samples with their record and a grid of some of them, by default into the run; returns npz and grid."""
-    out = out or run.path / "samples" / f"{samples.provenance['step']:09d}-{short_hash(samples.provenance)}.npz"
-    save_samples(samples, out)
-    return out, write_atomically(out.with_suffix(".png"), picture(sample_grid(samples, run.path.name), "png"))
-
-
-def weak_run(spec: str | None, device: torch.device) -> Weak | None:
-    """The run and step that RUN or RUN:STEP means."""
-    if spec is None:
-        return None
-    path, _, step = spec.rpartition(":")
-    return Weak(Run.open(path, device), int(step)) if path and step.isdecimal() else Weak(Run.open(spec, device))
-
-
-def sample_grid(samples: Samples, title: str, most: int = 64) -> ImageGrid:
-    """The first images in rows of up to ten, or eight."""
-    count = min(len(samples.images), most)
-    columns = min(count, 8)
-    rows = count // columns
-    images = samples.images[: rows * columns]
-    shape = (rows, columns, *images.shape[1:])
-    provenance = samples.provenance
-    caption = (
-        f"First {rows * columns} of {len(samples.images)} samples, step {provenance['step']}, averaged weights, solver"
-        f" {provenance['sampler']['solver']}, guidance {provenance['guidance']['scale']:g}, seed {provenance['seed']}."
-    )
-    return ImageGrid(title, caption, images.reshape(shape))
-
-
-def find_device(name: str) -> torch.device:
-    """The device that a name means on this machine; `ValueError` where it is not there."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
-    if not available.get(name.partition(":")[0], False):
-        raise ValueError(f"device {name!r} is not here; available: {', '.join(k for k, v in available.items() if v)}")
-    return torch.device(name)
