@@ -63,6 +63,8 @@ class RunConfig:
     """Steps between checkpoints."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay on disk; 0 keeps all."""
+    keep_at: tuple[int, ...] = ()
+    """Steps that are saved whatever `checkpoint_every` says, and kept whatever `keep_checkpoints` says."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "log_every", "checkpoint_every"):
@@ -120,9 +122,13 @@ def short_hash(row: Mapping[str, Any]) -> str:
 
 
 def config_hash(config: RunConfig) -> str:
-    """Ten hex digits that identify what is computed; the name does not enter, the scheme's content does."""
+    """Ten hex digits that identify what is computed.
+
+    The name does not enter, the scheme's content does. Nor do `steps`: the first steps of a longer run are the shorter
+    run, so both live in one folder and are trained once.
+    """
     row = to_dict(config)
-    del row["name"]
+    del row["name"], row["steps"]
     return short_hash(row)
 
 

@@ -38,12 +38,30 @@ def test_resume_with_another_config_names_the_fields(trained, small_config, tmp_
     assert Run.open(trained.path).config == trained.config
 
 
-def test_a_run_may_be_made_longer_but_not_shorter(trained, small_config):
+def test_a_shorter_run_is_the_first_steps_of_a_longer_one(trained, small_config, tmp_path):
     longer = Run.create(small_config(steps=12), out=trained.path)
     train(longer)
     assert longer.steps_saved() == [5, 10, 12]
-    with pytest.raises(ValueError, match="steps: 12 -> 3"):
-        Run.create(small_config(steps=3), out=trained.path)
+    assert Run.create(small_config(steps=12), tmp_path).path.name == Run.create(small_config(), tmp_path).path.name
+    at_once = Run.create(small_config(steps=12), tmp_path)
+    train(at_once)
+    for step in (10, 12):
+        one, other = (load_tensors(run.folder(step) / "training.safetensors") for run in (at_once, longer))
+        assert all(torch.equal(one[name], other[name]) for name in one.keys() | other.keys())
+
+
+def test_asking_for_fewer_steps_than_there_are_trains_nothing_and_forgets_nothing(trained, small_config):
+    train(Run.create(small_config(steps=12), out=trained.path))
+    shorter = Run.create(small_config(), out=trained.path)
+    train(shorter)
+    assert (shorter.config.steps, Run.open(trained.path).config.steps) == (10, 12)
+    assert shorter.steps_saved() == [5, 10, 12]
+
+
+def test_steps_to_keep_are_saved_and_kept(small_config, tmp_path):
+    run = Run.create(small_config(checkpoint_every=2, keep_checkpoints=1, keep_at=(3, 4)), tmp_path)
+    train(run)
+    assert run.steps_saved() == [3, 4, 10]
 
 
 def test_changed_data_is_refused(trained):

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,17 @@ class Run:
     ) -> "Run":
         """The run of this config, in `root/NAME-HASH` or in `out`; an existing one is taken up where it stands.
 
-        Raises `ValueError` naming each field that differs from the config of an existing run; `steps` may grow.
+        Raises `ValueError` naming each field that differs from the config of an existing run, but for `steps`: the
+        file keeps the larger number, the run that is returned has the one asked for.
         """
         run = cls(out or root / f"{config.name}-{config_hash(config)}", config, device)
         run.check_fits()
+        longest = config
         if (run.path / "config.json").exists():
-            run.check_same(cls.open(run.path).config)
-        write_atomically(run.path / "config.json", canonical_json(to_dict(config)))
+            existing = cls.open(run.path).config
+            run.check_same(existing)
+            longest = max(config, existing, key=lambda one: one.steps)
+        write_atomically(run.path / "config.json", canonical_json(to_dict(longest)))
         return run
 
     @classmethod
@@ -86,10 +91,8 @@ class Run:
         initialise(skeleton(config.model, self.spec), config.scheme, torch.Generator())
 
     def check_same(self, existing: RunConfig) -> None:
-        """`ValueError` where the run on disk has another config; more steps are no difference."""
-        differing = differing_fields(existing, self.config)
-        if existing.steps < self.config.steps:
-            differing = [line for line in differing if not line.startswith("steps:")]
+        """`ValueError` where the run on disk has another config; another number of steps is no difference."""
+        differing = differing_fields(replace(existing, steps=self.config.steps), self.config)
         if differing:
             raise ValueError(f"run {str(self.path)!r} has another config: {'; '.join(differing)}")
 
@@ -192,11 +195,12 @@ class Run:
 
     def checkpoint_if_due(self, state: TrainState) -> None:
         """Save at the chosen steps and at the end."""
-        if state.step % self.config.checkpoint_every == 0 or state.step == self.config.steps:
+        config = self.config
+        if state.step % config.checkpoint_every == 0 or state.step in (*config.keep_at, config.steps):
             self.checkpoint(state)
 
     def checkpoint(self, state: TrainState) -> None:
-        """Save atomically, then drop checkpoints beyond the newest `keep_checkpoints`; refuses what is not finite."""
+        """Save atomically, then drop what neither `keep_checkpoints` nor `keep_at` keeps; refuses what is not finite."""
         state.check_finite()
         folder = self.folder(state.step)
         shutil.rmtree(folder, ignore_errors=True)  # there only if it was found incomplete
@@ -205,7 +209,8 @@ class Run:
                 save_tensors(temporary / f"{name}.safetensors", tensors, {"format": "pt", "step": str(state.step)})
         keep = self.config.keep_checkpoints
         for step in self.steps_saved()[:-keep] if keep else ():
-            shutil.rmtree(self.folder(step), ignore_errors=True)
+            if step not in self.config.keep_at:
+                shutil.rmtree(self.folder(step), ignore_errors=True)
 
     def averaged_model(self, step: int | None = None) -> tuple[nn.Module, int]:
         """The averaged (EMA) network of a checkpoint, the newest by default, and its step."""
