@@ -200,7 +200,7 @@ class Run:
             self.checkpoint(state)
 
     def checkpoint(self, state: TrainState) -> None:
-        """Save atomically, then drop what neither `keep_checkpoints` nor `keep_at` keeps; refuses what is not finite."""
+        """Save atomically, then drop what is not to be kept; refuses what is not finite."""
         state.check_finite()
         folder = self.folder(state.step)
         shutil.rmtree(folder, ignore_errors=True)  # there only if it was found incomplete
