@@ -3,8 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
 
 import torch.distributed as dist
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=1)
+"""How long processes wait for one that scores or writes; a process that died is torchrun's to notice, at once."""
+_waiting: dist.ProcessGroup | None = None
+"""The group in which they wait and tell each other small things: gloo, since NCCL's watchdog would call it a hang."""
 
 
 def rank() -> int:
@@ -22,14 +30,36 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def gathered(value: T) -> list[T]:
+    """What each process has, in the order of their ranks, on all of them; each waits for all others."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[T | None] = [None] * world()
+    dist.all_gather_object(values, value, group=_waiting)
+    return values  # type: ignore[return-value]
+
+
+def from_first(value: T) -> T:
+    """What the first process has, on all of them: for what only one of them may decide."""
+    return gathered(value if rank() == 0 else None)[0]  # type: ignore[return-value]
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    gathered(None)
+
+
 @contextmanager
 def group_of_torchrun() -> Iterator[None]:
     """Join the processes that torchrun started together with this one, if it started it, and leave them at the end."""
     if not dist.is_torchelastic_launched():
         yield
         return
+    global _waiting
     dist.init_process_group("gloo")
+    _waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
         yield
     finally:
         dist.destroy_process_group()
+        _waiting = None
