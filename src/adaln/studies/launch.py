@@ -1,0 +1,239 @@
+"""Pieces of work on this machine: one worker process per place, each held to its own cores or its own GPU.
+
+A worker takes one piece after another. One that fails, or takes its process with it (out of memory, say), is reported
+and loses no other. What a piece computes does not depend on which worker took it, nor on how many there are.
+"""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+
+Tell = Callable[[int], None]
+"""Called with the work done since the last call."""
+Piece = Callable[[str, Tell], None]
+"""A piece of work that can be pickled: called with the device to compute on and with what it tells of its progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a piece of work did not end well."""
+
+    kind: str
+    """Name of the exception's class; "Killed" where the process is gone."""
+    message: str
+
+
+class Launcher(Protocol):
+    """What gets pieces of work done, wherever that is."""
+
+    def run(self, pieces: Mapping[str, Piece], watch: Callable[[int | None], None]) -> dict[str, Failure]:
+        """Do all the pieces, and return why some did not end well, by name.
+
+        Meanwhile calls `watch`, every now and then, with the work that they told of; None where that is not known here.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What one worker computes on."""
+
+    device: str
+    cores: frozenset[int] | None = None
+    """CPU cores that it is held to; None: whichever the system gives."""
+    gpu: str | None = None
+    """The one GPU that it sees, in the words of CUDA_VISIBLE_DEVICES; None: as this process does."""
+
+
+def places(device: torch.device, count: int | None = None) -> list[Place]:
+    """Places for `count` workers; default: one for each GPU, or for each core of the CPU.
+
+    Cores are shared out in disjoint runs. More workers than cores or GPUs take them in turn.
+    """
+    if device.type == "cuda":
+        gpus = _visible_gpus() if device.index is None else [_visible_gpus()[device.index]]
+        return [Place("cuda", gpu=gpus[k % len(gpus)]) for k in range(count or len(gpus))]
+    if device.type != "cpu":
+        return [Place(str(device))] * (count or 1)
+    cores = usable_cores()
+    count = count or len(cores)
+    if count > len(cores):
+        return [Place("cpu", frozenset([cores[k % len(cores)]])) for k in range(count)]
+    ends = [k * len(cores) // count for k in range(count + 1)]
+    return [Place("cpu", frozenset(cores[a:b])) for a, b in itertools.pairwise(ends)]
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _visible_gpus() -> list[str]:
+    count, chosen = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in chosen.split(",")][:count] if chosen else [str(k) for k in range(count)]
+
+
+class Workers:
+    """Worker processes, at most one at each place; they start when there is work, and leave when the block ends."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._free = deque(places)
+        self._idle: list[_Worker] = []
+        self._busy: dict[Connection, tuple[_Worker, str]] = {}
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Whoever is still at work is asked to stop, and saves first."""
+        for worker, _ in self._busy.values():
+            worker.process.terminate()
+        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+            worker.leave()
+
+    def run(self, pieces: Mapping[str, Piece], watch: Callable[[int | None], None]) -> dict[str, Failure]:
+        """See `Launcher`."""
+        waiting, failures, done = deque(pieces.items()), dict[str, Failure](), 0
+        while waiting or self._busy:
+            while waiting and (self._idle or self._free):
+                self._give(*waiting.popleft())
+            for pipe in wait(list(self._busy), timeout=0.25):
+                assert isinstance(pipe, Connection)
+                worker, name = self._busy.pop(pipe)
+                failure = worker.answer()
+                done += worker.take_done()
+                if failure:
+                    failures[name] = failure
+                if worker.process.is_alive():
+                    self._idle.append(worker)
+                else:
+                    self._free.append(worker.place)
+            watch(done + sum(worker.done.value for worker, _ in self._busy.values()))
+        return {name: failures[name] for name in pieces if name in failures}
+
+    def _give(self, name: str, piece: Piece) -> None:
+        worker = self._idle.pop() if self._idle else _Worker(self._free.popleft())
+        self._busy[worker.pipe] = worker, name
+        with suppress(BrokenPipeError):  # the process is gone, which its pipe will tell
+            worker.pipe.send(piece)
+
+
+class _Worker:
+    """A process at a place, the pipe to it, and what it has done of its piece."""
+
+    def __init__(self, place: Place) -> None:
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        self.place = place
+        self.done: Any = context.RawValue("q", 0)  # written by the worker alone: no lock that it could die with
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, self.done, place.device, os.getpid()))
+        with _inherited(place):
+            self.process.start()
+        theirs.close()
+
+    def answer(self) -> Failure | None:
+        """How its piece ended, once the pipe can be read."""
+        try:
+            failure: Failure | None = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.leave()
+            code = self.process.exitcode or 0
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            memory = " (out of memory?)" if code == -signal.SIGKILL else ""
+            return Failure("Killed", f"its process was ended {how}{memory}")
+        return failure
+
+    def take_done(self) -> int:
+        """What it has done of its last piece; the next begins at 0."""
+        done, self.done.value = int(self.done.value), 0
+        return done
+
+    def leave(self) -> None:
+        """Wait for it to go: it does so when its pipe is closed."""
+        self.pipe.close()
+        self.process.join()
+
+
+@contextmanager
+def _inherited(place: Place) -> Iterator[None]:
+    """Here and now, the cores and the GPU of a place: a process that starts meanwhile has them from its first line on,
+    before it imports what looks for GPUs or starts threads."""
+    cores, gpus = usable_cores(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    pinned = place.cores if hasattr(os, "sched_setaffinity") else None
+    try:
+        if pinned:
+            os.sched_setaffinity(0, pinned)
+        if place.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
+        yield
+    finally:
+        if pinned:
+            os.sched_setaffinity(0, cores)
+        if place.gpu is not None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+            os.environ.update({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
+
+
+def _serve(pipe: Connection, done: Any, device: str, parent: int) -> None:
+    """A worker's life: one thread of torch's, so that results do not depend on how many workers there are."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+    def tell(count: int) -> None:
+        done.value += count
+
+    with terminated_as_interrupted():
+        try:
+            while True:
+                pipe.send(attempt(pipe.recv(), device, tell))
+        except (EOFError, OSError, KeyboardInterrupt):
+            pass  # no more work, or asked to stop: what is finished lies on disk
+
+
+def attempt(piece: Piece, device: str, tell: Tell) -> Failure | None:
+    """Do a piece of work; what went wrong comes back as words. ADALN_TRACEBACK=1 shows where."""
+    try:
+        piece(device, tell)
+    except Exception as error:
+        if os.environ.get("ADALN_TRACEBACK"):
+            traceback.print_exc()
+        kind = type(error).__name__
+        return Failure(kind, str(error) if isinstance(error, ValueError) else f"{kind}: {error}")
+    return None
+
+
+def _leave_with(parent: int) -> None:
+    """Go when the process that started the workers is gone; one that trains saves first."""
+    while True:
+        time.sleep(0.5)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM means what Ctrl-C means."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

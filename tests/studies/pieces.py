@@ -1,0 +1,65 @@
+"""Pieces of work for workers to do: they leave notes of where they were done."""
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def started_with_cuda_hidden():
+    """What the process's own environment block says, which only its start decides."""
+    block = Path("/proc/self/environ").read_bytes().split(b"\0")
+    return [row.decode() for row in block if row.startswith(b"CUDA_VISIBLE_DEVICES=")]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Writes what it sees into a folder."""
+
+    folder: Path
+    name: str
+    seconds: float = 0.0
+
+    def __call__(self, device, tell):
+        time.sleep(self.seconds)
+        seen = {
+            "device": device,
+            "process": os.getpid(),
+            "cores": sorted(os.sched_getaffinity(0)),
+            "gpus": started_with_cuda_hidden(),
+            "threads": sys.modules["torch"].get_num_threads(),
+        }
+        (self.folder / f"{self.name}.json").write_text(json.dumps(seen))
+        tell(3)
+        tell(4)
+
+
+def refuse(device, tell):
+    tell(1)
+    raise ValueError("expected something else")
+
+
+def stumble(device, tell):
+    {}["missing"]
+
+
+def die(device, tell):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Works until it is stopped, and says that it was."""
+
+    folder: Path
+
+    def __call__(self, device, tell):
+        (self.folder / "began").touch()
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt:
+            (self.folder / "stopped").touch()
+            raise
