@@ -60,7 +60,8 @@ def recording(name: str, batch_size: int, device: str, repeats: int) -> dict[str
     y = torch.randint(1000, (batch_size,), device=device)
 
     def step() -> torch.Tensor:
-        loss = process.loss(model, x, y, generator("benchmark", state.step, device=device)).mean()
+        drawn = process.draw(x.shape, generator("benchmark", state.step, device=device))
+        loss = process.loss(model, x, y, *drawn).mean()
         loss.backward()
         return loss
 

@@ -81,7 +81,8 @@ class ToyTraining:
         self.held: Order = order_to_hold(self.model, self.scheme, self.loss)
 
     def loss(self, model: nn.Module, iteration: int) -> Tensor:
-        return self.process.loss(model, self.x, self.y, generator("times and noise")).mean()
+        drawn = self.process.draw(self.x.shape, generator("times and noise"))
+        return self.process.loss(model, self.x, self.y, *drawn).mean()
 
     def run(self) -> tuple[list[float], set]:
         """Losses of some steps, and the parts that had a gradient by `REACHED_BY`."""

@@ -7,12 +7,13 @@ import torch
 
 from adaln.conditioning import SCHEMES, Role, find_sites
 from adaln.config import OptimConfig
+from adaln.data import Batches
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run, load_tensors, read_records
 from adaln.runs.directory import FILES
-from adaln.training import Stopped, batch_loss, drop_labels, train
+from adaln.training import Stopped, batch_loss, drop_labels, inputs, train
 
 
 def everything(run):
@@ -75,7 +76,7 @@ def test_the_first_loss_is_the_mean_squared_noise_for_every_scheme_with_a_zeroed
     run = Run.create(config, tmp_path)
     batches, model = run.batches(), run.new_model()
     x, _ = batches.at(0)
-    rng = generator("train", config.seed, 0, 0)
+    rng = generator("train", config.seed, 0)
     torch.rand(len(x), generator=rng)  # label dropout comes first
     torch.randint(run.process.num_steps, (len(x),), generator=rng)
     noise = torch.randn(x.shape, generator=rng)
@@ -113,12 +114,24 @@ def test_global_generators_are_not_used(small_config, tmp_path):
 
 
 def test_labels_are_dropped_at_the_given_rate():
-    y = torch.zeros(20_000, dtype=torch.long)
-    dropped = drop_labels(y, 10, 0.1, generator("test"))
+    y, u = torch.zeros(20_000, dtype=torch.long), torch.rand(20_000, generator=generator("test"))
+    dropped = drop_labels(y, 10, 0.1, u)
     assert set(dropped.tolist()) == {0, 10}
     assert (dropped == 10).float().mean().item() == pytest.approx(0.1, abs=5 * (0.09 / 20_000) ** 0.5)
-    assert drop_labels(None, None, 0.1, generator("test")) is None
-    assert drop_labels(y, None, 0.0, generator("test")) is y
+    assert drop_labels(y, None, 0.1, u) is y
+
+
+@pytest.mark.parametrize("process", ["ddpm", "linear-velocity"])
+def test_the_shares_of_several_processes_are_the_rows_of_one_batch(small_config, tmp_path, process):
+    flipped = replace(small_config().data, flip=True)
+    model = replace(small_config().model, class_dropout_prob=0.5, learn_sigma=process == "ddpm")
+    run = Run.create(small_config(process=PROCESSES[process], data=flipped, model=model), tmp_path)
+    whole = inputs(run, run.batches(), 3)
+    assert (whole.y == run.null_label).any()
+    shares = [inputs(run, Batches(run.dataset, 2, run.config.seed, rank, world=4), 3) for rank in range(4)]
+    for rows, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert torch.equal(rows, torch.cat(parts))
+    assert len(torch.unique(whole.noise, dim=0)) == 8
 
 
 def test_training_lowers_the_loss(small_config, tmp_path):

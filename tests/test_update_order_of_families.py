@@ -27,7 +27,11 @@ def measured(config: ModelConfig) -> dict[str, set[int | None]]:
     process = build_process(PROCESSES["ddpm" if config.outputs_per_channel == 2 else "linear-velocity"])
     model = build(config, DataSpec(1, 8, 8, 10), generator("order"))
     x, y = torch.randn(8, 1, 8, 8, generator=generator("x")), torch.arange(8)
-    order = measure(model, SCHEMES["adaln-zero"], lambda m, i: process.loss(m, x, y, generator("loss", i)).mean())
+
+    def loss(m, i):
+        return process.loss(m, x, y, *process.draw(x.shape, generator("loss", i))).mean()
+
+    order = measure(model, SCHEMES["adaln-zero"], loss)
     names, found = paper_names(dict(model.named_parameters())), defaultdict(set)
     for part, opens in order.items():
         found[names[part]].add(None if opens is None else opens + 1)

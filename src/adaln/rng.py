@@ -6,7 +6,7 @@ import torch
 
 
 def generator(*key: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that depends on `key` alone, e.g. `generator("train", seed, rank, step)`.
+    """A generator that depends on `key` alone, e.g. `generator("train", seed, step)`.
 
     Distinct keys give independent streams: the seed is the first 8 bytes of SHA-256 over the key's repr.
     Streams of CPU and CUDA generators with one key differ, as torch's do.

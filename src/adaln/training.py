@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from adaln.conditioning import Order, hold, order_to_hold, refuse_weight_decay
 from adaln.data import Batches, Prefetched
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run, TrainState
-from adaln.types import Hook, Labels
+from adaln.types import Hook, Labels, Latents, Times
 
 
 class Stopped(KeyboardInterrupt):
@@ -24,9 +25,10 @@ class Stopped(KeyboardInterrupt):
 def train(run: Run, hooks: Sequence[Hook] = ()) -> None:
     """Train to `run.config.steps`, from the newest checkpoint if there is one.
 
-    Batches, times, noise and label dropout are functions of (seed, rank, step), so a resumed run is the same run bit
-    for bit on one device. SIGTERM and Ctrl-C save and raise `Stopped`; a loss or gradient that is not finite raises
-    `NonFinite` naming the first tensor that went wrong, with the last good checkpoint untouched.
+    Batches, times, noise and label dropout are functions of (seed, step, position in the batch), so a resumed run is
+    the same run bit for bit on one device, and several processes learn from what one would. SIGTERM and Ctrl-C save
+    and raise `Stopped`; a loss or gradient that is not finite raises `NonFinite` naming the first tensor that went
+    wrong, with the last good checkpoint untouched.
     """
     run.path.mkdir(parents=True, exist_ok=True)
     with run.exclusive(), stop_requests() as stop, Prefetched(run.batches(), pin=run.device.type == "cuda") as batches:
@@ -49,21 +51,37 @@ def train(run: Run, hooks: Sequence[Hook] = ()) -> None:
 
 
 def batch_loss(run: Run, model: nn.Module, batches: Batches | Prefetched, step: int) -> Float[Tensor, "B"]:
-    """Loss per sample on the batch of a step: a pure function of (weights, seed, rank, step)."""
-    rng = generator("train", run.config.seed, batches.rank, step, device=run.device)
+    """Loss per sample on this process's share of a step's batch: a pure function of (weights, seed, step, share)."""
+    x, y, t, noise = inputs(run, batches, step)
+    return run.process.loss(model, x, y, t, noise)
+
+
+class Inputs(NamedTuple):
+    """What the loss of a step is computed from, besides the weights."""
+
+    x: Latents
+    y: Labels | None
+    t: Times
+    noise: Latents
+
+
+def inputs(run: Run, batches: Batches | Prefetched, step: int) -> Inputs:
+    """This process's share of a step, on the run's device.
+
+    Label dropout, times and noise are drawn for the batch of all processes together, each of which keeps its own rows.
+    """
     x, y = batches.at(step)
-    x = x.to(run.device, non_blocking=True)
-    y = None if y is None else y.to(run.device, non_blocking=True)
-    y = drop_labels(y, run.null_label, run.config.model.class_dropout_prob, rng)
-    return run.process.loss(model, x, y, rng)
+    rng = generator("train", run.config.seed, step, device=run.device)
+    u = torch.rand(run.config.batch_size, generator=rng, device=run.device)[batches.share]
+    t, noise = run.process.draw((run.config.batch_size, *x.shape[1:]), rng)
+    if y is not None:
+        y = drop_labels(y.to(run.device, non_blocking=True), run.null_label, run.config.model.class_dropout_prob, u)
+    return Inputs(x.to(run.device, non_blocking=True), y, t[batches.share], noise[batches.share])
 
 
-def drop_labels(y: Labels | None, null_label: int | None, probability: float, rng: torch.Generator) -> Labels | None:
-    """Labels with each replaced by the null class with the given probability (classifier-free guidance's dropout)."""
-    if y is None or null_label is None:
-        return y
-    dropped = torch.rand(y.shape, generator=rng, device=y.device) < probability
-    return torch.where(dropped, null_label, y)
+def drop_labels(y: Labels, null_label: int | None, probability: float, u: Float[Tensor, "B"]) -> Labels:
+    """Labels, replaced by the null class where u, uniform in [0, 1), is below `probability` (for guidance later)."""
+    return y if null_label is None else torch.where(u < probability, null_label, y)
 
 
 def run_order(run: Run, state: TrainState, batches: Batches | Prefetched) -> Order:

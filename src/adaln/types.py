@@ -3,7 +3,7 @@
 Axes: B batch, N tokens, D width, C channels, H height, W width in space, F features.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -48,8 +48,12 @@ Draw = Callable[[], Tensor]
 class Process(Protocol):
     """How data turns into noise, what the network learns of it, and how noise turns back into data."""
 
-    def loss(self, model: Model, x: Latents, y: Labels | None, rng: torch.Generator) -> Float[Tensor, "B"]:
-        """Loss per sample, with times and noise drawn from `rng`."""
+    def draw(self, shape: Sequence[int], rng: torch.Generator) -> tuple[Times, Latents]:
+        """Training times and noise for latents of `shape`, on the generator's device."""
+        ...
+
+    def loss(self, model: Model, x: Latents, y: Labels | None, t: Times, noise: Latents) -> Float[Tensor, "B"]:
+        """Loss per sample at those times, with that noise."""
         ...
 
 

@@ -14,7 +14,7 @@ def digits():
     return load(DataConfig())
 
 
-def test_a_batch_is_a_function_of_seed_rank_and_step(digits):
+def test_a_batch_is_a_function_of_seed_and_step(digits):
     x, y = Batches(digits, 16, seed=1).at(1000)
     again, labels = Batches(digits, 16, seed=1).at(1000)
     assert torch.equal(x, again)
@@ -45,6 +45,12 @@ def test_the_order_does_not_depend_on_how_many_ranks_share_a_batch(digits):
     one = Batches(digits, 12, 0)
     four = [Batches(digits, 3, 0, rank, 4) for rank in range(4)]
     assert np.array_equal(one.indices(7), np.concatenate([rank.indices(7) for rank in four]))
+
+
+def test_which_images_are_mirrored_does_not_depend_on_how_many_ranks_share_a_batch(digits):
+    flipped = dataclasses.replace(digits, flip=True)
+    four = [Batches(flipped, 3, 0, rank, 4).at(7)[0] for rank in range(4)]
+    assert torch.equal(Batches(flipped, 12, 0).at(7)[0], torch.cat(four))
 
 
 def test_a_batch_may_be_larger_than_the_set(digits):

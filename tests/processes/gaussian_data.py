@@ -8,6 +8,7 @@ from torch import Tensor
 
 from adaln.processes import Gaussian, Interpolant
 from adaln.rng import generator
+from adaln.types import Model
 
 MEAN, STD = 0.7, 0.5
 
@@ -46,3 +47,8 @@ def draws(*shape: int, dtype: torch.dtype = torch.float32, key: int = 0) -> Call
 
 def last(states: Iterator[Tensor]) -> Tensor:
     return deque(states, maxlen=1).pop()
+
+
+def drawn_loss(process: Gaussian | Interpolant, network: Model, x: Tensor, key: str) -> Tensor:
+    """The loss of a network without labels at the times and with the noise that a generator of `key` gives."""
+    return process.loss(network, x, None, *process.draw(x.shape, generator(key)))

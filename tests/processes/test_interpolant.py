@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adaln.processes import PROCESSES, Interpolant, InterpolantConfig
 from adaln.processes.paths import PATHS
 from adaln.rng import generator
-from processes.gaussian_data import exact_denoiser
+from processes.gaussian_data import drawn_loss, exact_denoiser
 
 relaxed = settings(deadline=None, max_examples=25)
 open_interval = st.floats(1e-6, 1 - 1e-6)
@@ -121,7 +121,7 @@ def test_training_times_fill_the_interval_and_nothing_else(name):
         seen.append(t)
         return torch.zeros_like(x)
 
-    loss = process.loss(network, torch.zeros(4000, 1, 1, 1), None, generator("test-interpolant"))
+    loss = drawn_loss(process, network, torch.zeros(4000, 1, 1, 1), "test-interpolant")
     (t,) = seen
     t0, t1 = process.interval(process.default_eps(sampling=False))
     assert loss.shape == (4000,)
@@ -142,8 +142,8 @@ def test_loss_draws_the_noise_then_the_times_from_its_generator():
         torch.testing.assert_close(x_t, process.noised(x, t, noise))
         return torch.zeros_like(x_t)
 
-    first = process.loss(network, x, None, generator("test-interpolant"))
-    assert torch.equal(first, process.loss(network, x, None, generator("test-interpolant")))
+    first = drawn_loss(process, network, x, "test-interpolant")
+    assert torch.equal(first, drawn_loss(process, network, x, "test-interpolant"))
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ def test_a_wrong_setting_is_refused(settings, message):
 def test_a_network_of_the_wrong_width_is_refused():
     process, x = Interpolant(InterpolantConfig()), torch.zeros(2, 4, 2, 2)
     with pytest.raises(ValueError, match="network gives 8 channels, expected the data's 4"):
-        process.loss(lambda x, t, y: torch.cat([x, x], 1), x, None, generator("test-interpolant"))
+        drawn_loss(process, lambda x, t, y: torch.cat([x, x], 1), x, "test-interpolant")

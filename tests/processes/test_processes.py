@@ -37,7 +37,7 @@ def test_the_exact_network_has_the_least_loss(name):
             output[:, :1] *= 1 + shift
             return output
 
-        return process.loss(network, x, None, generator("test-processes", 1)).mean().item()
+        return process.loss(network, x, None, *process.draw(x.shape, generator("test-processes", 1))).mean().item()
 
     assert loss(0.0) < min(loss(-0.3), loss(0.3))
 
@@ -50,7 +50,8 @@ def test_the_loss_reaches_every_output_channel(name):
     def network(x_t, t, y):
         return output_bias[:, None, None].expand(len(x_t), -1, *x_t.shape[2:])
 
-    process.loss(network, torch.randn(8, channels, 3, 3), None, generator("test-processes")).sum().backward()
+    x = torch.randn(8, channels, 3, 3)
+    process.loss(network, x, None, *process.draw(x.shape, generator("test-processes"))).sum().backward()
     assert (output_bias.grad != 0).all()
 
 

@@ -1,4 +1,4 @@
-"""Endless shuffled batches, each a function of (seed, rank, step): nothing to save, nothing to replay."""
+"""Endless shuffled batches, each a function of (seed, step) and the process's share: nothing to save or to replay."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from adaln.types import Labels
 class Batches:
     """Batches of `batch_size` per rank; the ranks of one step together take `batch_size * world` items in turn.
 
-    Position p = (step * world + rank) * batch_size + j of the endless sequence holds item p mod N of epoch p div N.
+    Position p = (step * world + rank) * batch_size + j of the endless sequence holds item p mod N of epoch p div N,
+    mirrored or drawn from its posterior as a generator of (seed, p) says: however many ranks share a batch, it is one.
     """
 
     dataset: Dataset
@@ -36,15 +37,24 @@ class Batches:
     def at(self, step: int) -> tuple[Float[Tensor, "B C H W"], Labels | None]:
         """Images in [-1, 1] and labels (None: unconditional) of a step; any step costs the same."""
         indices = self.indices(step)
-        x = self.dataset.take(indices, generator("augment", self.seed, self.rank, step))
+        x = self.dataset.take(indices, (generator("augment", self.seed, p) for p in self.positions(step)))
         if self.dataset.spec.num_classes == 0:
             return x, None
         return x, torch.from_numpy(self.dataset.labels[indices])
 
     def indices(self, step: int) -> Int64[np.ndarray, "B"]:
         """Which items the step takes; within an epoch no item is taken twice, by any rank."""
+        return shuffled(np.array(self.positions(step), np.int64), len(self.dataset), self.seed)
+
+    def positions(self, step: int) -> range:
+        """Where the step's items stand in the endless sequence."""
         start = (step * self.world + self.rank) * self.batch_size
-        return shuffled(np.arange(start, start + self.batch_size, dtype=np.int64), len(self.dataset), self.seed)
+        return range(start, start + self.batch_size)
+
+    @property
+    def share(self) -> slice:
+        """Which rows of the batch of all ranks together are this rank's."""
+        return slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
 
 
 Batch = tuple[Tensor, Tensor | None]
@@ -58,7 +68,6 @@ class Prefetched:
 
     def __init__(self, batches: Batches, ahead: int = 2, pin: bool = False) -> None:
         self.batches, self.ahead, self.pin = batches, ahead, pin
-        self.rank = batches.rank
         self._pool = ThreadPoolExecutor(1, "prefetch")
         self._coming: dict[int, Future[Batch]] = {}
 
@@ -67,6 +76,11 @@ class Prefetched:
 
     def __exit__(self, *raised: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def share(self) -> slice:
+        """What `batches.share` gives."""
+        return self.batches.share
 
     def at(self, step: int) -> Batch:
         """What `batches.at(step)` gives."""

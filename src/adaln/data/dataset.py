@@ -1,13 +1,14 @@
 """What a data set is once it has been decoded, and what a user may say about it."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from adaln.data.pixels import to_model_range
@@ -52,13 +53,17 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Int64[np.ndarray, "B"], rng: torch.Generator) -> Float[Tensor, "B C H W"]:
-        """The images at `indices` in [-1, 1], mirrored at random if the set says so."""
+    def take(self, indices: Int64[np.ndarray, "B"], rngs: Iterable[torch.Generator]) -> Float[Tensor, "B C H W"]:
+        """The images at `indices` in [-1, 1], each mirrored as a generator of its own says if the set is to be."""
         pixels = torch.from_numpy(self.images[indices])
         if self.flip:
-            mirrored = torch.rand(len(indices), generator=rng) < 0.5
-            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+            pixels = torch.where(heads(rngs)[:, None, None, None], pixels.flip(-1), pixels)
         return to_model_range(pixels)
+
+
+def heads(rngs: Iterable[torch.Generator]) -> Bool[Tensor, "B"]:
+    """A fair coin from each generator."""
+    return torch.cat([torch.rand(1, generator=rng) for rng in rngs]) < 0.5
 
 
 def fingerprint(

@@ -1,5 +1,6 @@
 """Training on what `encode` made: images from shards, and latents drawn from their moments."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from adaln.data.autoencoder import LatentSpace
-from adaln.data.dataset import DataConfig, Dataset
+from adaln.data.dataset import DataConfig, Dataset, heads
 from adaln.data.rows import Rows
 from adaln.data.shards import open_shards
 from adaln.types import DataSpec
@@ -43,13 +44,13 @@ class Latents(Dataset):
     channel_std: tuple[float, ...]
     """Of what `take` gives."""
 
-    def take(self, indices: Int64[np.ndarray, "B"], rng: torch.Generator) -> Float[Tensor, "B C h w"]:
-        """Scaled draws from the posteriors at `indices`: (mean + std * noise - shift) * scale."""
-        rows = self.flips * indices
+    def take(self, indices: Int64[np.ndarray, "B"], rngs: Iterable[torch.Generator]) -> Float[Tensor, "B C h w"]:
+        """Scaled draws from the posteriors at `indices`, a generator each: (mean + std * noise - shift) * scale."""
+        rngs, rows = list(rngs), self.flips * indices
         if self.flip:
-            rows = rows + (torch.rand(len(indices), generator=rng) < 0.5).numpy()
+            rows = rows + heads(rngs).numpy()
         mean, std = torch.from_numpy(self.moments[rows]).float().unbind(1)
-        noise = torch.randn(mean.shape, generator=rng)
+        noise = torch.stack([torch.randn(mean.shape[1:], generator=rng) for rng in rngs])
         return mean.addcmul_(std, noise).sub_(self.space.shift_factor).mul_(self.space.scaling_factor)
 
 

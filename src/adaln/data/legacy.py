@@ -6,6 +6,7 @@ not written in them, so they can be trained on, but whoever decodes the samples 
 
 import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from adaln.data.cache import default_cache
-from adaln.data.dataset import DataConfig, Dataset
+from adaln.data.dataset import DataConfig, Dataset, heads
 from adaln.data.latents import NoImages
 from adaln.data.rows import Rows
 from adaln.data.tensorfile import map_tensors
@@ -58,11 +59,11 @@ class FixedLatents(Dataset):
     shift: Float32[np.ndarray, "C 1 1"]
     scale: Float32[np.ndarray, "C 1 1"]
 
-    def take(self, indices: Int64[np.ndarray, "B"], rng: torch.Generator) -> Float[Tensor, "B C h w"]:
-        """Latents at `indices`, those of the mirror image at random if the set says so."""
+    def take(self, indices: Int64[np.ndarray, "B"], rngs: Iterable[torch.Generator]) -> Float[Tensor, "B C h w"]:
+        """Latents at `indices`, those of the mirror image where the generator says so, if the set is to be mirrored."""
         rows = self.latents[indices]
         if self.flip and self.mirrored is not None:
-            chosen = (torch.rand(len(indices), generator=rng) < 0.5).numpy()
+            chosen = heads(rngs).numpy()
             rows[chosen] = self.mirrored[indices[chosen]]
         return torch.from_numpy((rows.astype(np.float32) - self.shift) * self.scale)
 

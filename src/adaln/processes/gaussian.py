@@ -4,6 +4,7 @@ Convention: integer steps t = 0..T-1, 0 nearest the data; x_t = sqrt(abar_t) x +
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -197,9 +198,12 @@ class Gaussian:
         vb = self.variational_bound(frozen, x, x_t, t) * scale
         return {"loss": mse + vb, "mse": mse, "vb": vb}
 
-    def loss(self, model: Model, x: Latents, y: Labels | None, rng: torch.Generator) -> Float[Tensor, "B"]:
-        """Loss per sample at uniform steps; `rng` gives first the steps, then the noise, on its own device."""
-        t = torch.randint(self.num_steps, (len(x),), generator=rng, device=rng.device).to(x.device, non_blocking=True)
-        noise = torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype).to(x.device, non_blocking=True)
+    def draw(self, shape: Sequence[int], rng: torch.Generator) -> tuple[Steps, Latents]:
+        """Uniform steps, then standard normal noise, for latents of `shape`."""
+        t = torch.randint(self.num_steps, (shape[0],), generator=rng, device=rng.device)
+        return t, torch.randn(shape, generator=rng, device=rng.device)
+
+    def loss(self, model: Model, x: Latents, y: Labels | None, t: Steps, noise: Latents) -> Float[Tensor, "B"]:
+        """Loss per sample at steps t with that noise: what `draw` gives, in training."""
         output = model(self.noised(x, t, noise), self.model_steps(t), y)
         return self.terms(output, x, t, noise)["loss"]

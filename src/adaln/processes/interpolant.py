@@ -3,6 +3,7 @@
 Convention: real times t in [0, 1], 1 = data; x_t = alpha_t x + sigma_t noise; networks see t itself, not 1000 t.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -155,13 +156,15 @@ class Interpolant:
             return at.score_weight_t / at.sigma_t**2
         return torch.ones_like(at.sigma_t)
 
-    def loss(self, model: Model, x: Latents, y: Labels | None, rng: torch.Generator) -> Float[Tensor, "B"]:
-        """Loss per sample at uniform times; `rng` gives first the noise, then the times, on its own device."""
-        noise = torch.randn(x.shape, generator=rng, device=rng.device, dtype=x.dtype).to(x.device, non_blocking=True)
-        u = torch.rand(len(x), generator=rng, device=rng.device, dtype=x.dtype).to(x.device, non_blocking=True)
+    def draw(self, shape: Sequence[int], rng: torch.Generator) -> tuple[RealTimes, Latents]:
+        """Uniform times of the training interval, and standard normal noise (drawn first), for latents of `shape`."""
+        noise = torch.randn(shape, generator=rng, device=rng.device)
         eps = self.default_eps(sampling=False) if self.config.eps is None else self.config.eps
         t0, t1 = self.interval(eps)
-        t = t0 + (t1 - t0) * u
+        return t0 + (t1 - t0) * torch.rand(shape[0], generator=rng, device=rng.device), noise
+
+    def loss(self, model: Model, x: Latents, y: Labels | None, t: RealTimes, noise: Latents) -> Float[Tensor, "B"]:
+        """Loss per sample at times t with that noise: what `draw` gives, in training."""
         return self.terms(model(self.noised(x, t, noise), t, y), x, t, noise)["loss"]
 
 

@@ -118,7 +118,7 @@ class Run:
         return null_label(self.config.model, self.spec)
 
     def batches(self) -> Batches:
-        """This rank's endless batches by (seed, rank, step)."""
+        """This rank's share of the endless batches by (seed, step)."""
         config = self.config
         if config.batch_size % world():
             raise ValueError(f"batch_size is {config.batch_size}; expected a multiple of the {world()} processes")

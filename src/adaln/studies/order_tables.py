@@ -51,7 +51,7 @@ def subject_of_model(
         rng = generator("order", "data", iteration, device=device)
         x = torch.randn(batch_size, spec.channels, spec.height, spec.width, generator=rng, device=device)
         drawn = torch.randint(max(spec.num_classes, 1), (batch_size,), generator=rng, device=device)
-        return steps.loss(model, x, drawn if spec.num_classes else None, rng).mean()
+        return steps.loss(model, x, drawn if spec.num_classes else None, *steps.draw(x.shape, rng)).mean()
 
     model = build(config, spec, generator("order", "network")).to(device)
     return Subject(f"{model_name(config)} on noise", model, loss)
