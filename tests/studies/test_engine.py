@@ -10,30 +10,30 @@ from dataclasses import replace
 
 import pytest
 
-from adaln.config import digits
 from adaln.models import DiTConfig
 from adaln.processes import SamplerConfig
-from adaln.studies import STUDIES, Study, run_study
-from adaln.studies.plan import Job
+from adaln.studies import SCALES, STUDIES, Plan, Scale, Setting, run_study
+from adaln.studies.engine import by_run
 
 SMALL = DiTConfig(16, 2, 2, 2)
 
 
-def small_jobs(seeds):
-    """Two schemes, two checkpoints, few images: the same way through as the real study."""
-    return [
-        Job(
-            job.label,
-            replace(job.config, model=SMALL, steps=8, batch_size=8, log_every=2, checkpoint_every=4),
-            (4, 8),
-            replace(job.sample, num_images=40, batch_size=20, sampler=SamplerConfig(solver="ddim", steps=2, clip=True)),
-        )
-        for job in STUDIES["quickstart"].jobs(seeds)
-        if job.label in ("adaln-zero", "adaln-mix")
-    ]
+def make_small(setting, seed, changes):
+    """Few steps, two checkpoints, few images: the same way through as a real study."""
+    job = SCALES["tiny"].make(setting, seed, changes)
+    few = SamplerConfig(solver="ddim", steps=2, clip=True)
+    return replace(
+        job,
+        config=replace(job.config, model=SMALL, steps=8, batch_size=8, log_every=2, checkpoint_every=4),
+        score_at=(4, 8),
+        sample=replace(job.sample, num_images=40, batch_size=20, sampler=few),
+    )
 
 
-STUDY = Study("small", "Two schemes, a few steps", small_jobs, STUDIES["quickstart"].reduce)
+STUDY = replace(
+    STUDIES["quickstart"], settings=(Setting("adaln-mix", "adaln-mix"), Setting("adaln-zero", "adaln-zero"))
+)
+PLAN = Plan(STUDY, Scale("smallest", "a few steps", make_small, 2), (0, 1))
 
 
 def ignore(done, total, what):
@@ -46,7 +46,7 @@ def files(folder):
 
 def test_a_study_gives_a_table_and_a_page(tmp_path):
     told = []
-    folder, _ = run_study(STUDY, tmp_path / "a", range(2), 2, lambda *state: told.append(state))
+    folder, _ = run_study(PLAN, tmp_path / "a", 2, lambda *state: told.append(state))
     assert told[-1][0] == told[-1][1] > 0
     data = json.loads((folder / "result.json").read_text())
     assert [row["scheme"] for row in data["rows"]] == ["adaln-mix", "adaln-zero"]
@@ -60,34 +60,52 @@ def test_a_study_gives_a_table_and_a_page(tmp_path):
 
 @pytest.mark.slow
 def test_a_study_gives_the_same_bytes_again_whatever_the_number_of_processes(tmp_path):
-    folder, _ = run_study(STUDY, tmp_path / "a", range(2), 2, ignore)
+    folder, _ = run_study(PLAN, tmp_path / "a", 2, ignore)
     before = files(folder)
-    again, _ = run_study(STUDY, tmp_path / "a", range(2), 1, ignore)
+    again, _ = run_study(PLAN, tmp_path / "a", 1, ignore)
     assert files(again) == before
-    other, _ = run_study(STUDY, tmp_path / "b", range(2), 1, ignore)
+    other, _ = run_study(PLAN, tmp_path / "b", 1, ignore)
     assert (other / "result.json").read_bytes() == before["result.json"]
 
 
 def test_a_failed_job_is_named_and_the_others_are_kept(tmp_path):
-    def jobs(seeds):
-        good, *_ = small_jobs(seeds)
-        bad = replace(good, score_at=(5,))  # no checkpoint there
-        return [good, replace(bad, config=replace(bad.config, seed=7, name="bad"))]
+    def make(setting, seed, changes):
+        job = make_small(setting, seed, changes)
+        return job if setting.label == "adaln-mix" else replace(job, score_at=(5,))  # no checkpoint there
 
+    plan = replace(PLAN, scale=replace(PLAN.scale, make=make), seeds=(0,))
     with pytest.raises(
-        ValueError, match=r"1 of 2 jobs failed, the others are kept: bad: .*no complete checkpoint at step 5"
+        ValueError,
+        match=r"1 of 2 runs failed, the others are kept: digits-adaln-zero-s0: .*no complete checkpoint at step 5",
     ):
-        run_study(replace(STUDY, jobs=jobs), tmp_path, range(2), 2, ignore)
+        run_study(plan, tmp_path, 2, ignore)
     assert len(list(tmp_path.glob("digits-adaln-mix*/scores/*.scores.json"))) == 2
+
+
+def test_rows_of_one_run_train_it_once_to_the_longest_of_them(tmp_path):
+    def make(setting, seed, changes):
+        job = make_small(setting, seed, changes)
+        short = setting.label == "adaln-zero, 4 steps"
+        return replace(job, config=replace(job.config, steps=4), score_at=(4,)) if short else job
+
+    settings = (*STUDY.settings, Setting("adaln-zero, 4 steps", "adaln-zero"))
+    plan = replace(PLAN, study=replace(STUDY, settings=settings), scale=replace(PLAN.scale, make=make), seeds=(0,))
+    assert [len(jobs) for jobs in by_run(plan.jobs())] == [1, 2]
+    told = []
+    _, result = run_study(replace(plan, seeds=(0, 1)), tmp_path, 1, lambda *state: told.append(state))
+    assert told[-1][0] == told[-1][1]
+    assert len(list(tmp_path.glob("digits-adaln-zero-s0-*/metrics.jsonl"))) == 1
+    rows = {row["scheme"]: row for row in result.data["rows"]}
+    assert rows["adaln-zero, 4 steps"]["loss"] != rows["adaln-zero"]["loss"]
 
 
 SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from studies.test_engine import STUDY, ignore, run_study
+from studies.test_engine import PLAN, ignore, run_study
 if __name__ == "__main__":
-    run_study(STUDY, Path(sys.argv[1]), range(2), 2, ignore)
+    run_study(PLAN, Path(sys.argv[1]), 2, ignore)
 """
 
 
@@ -110,24 +128,12 @@ def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_on
             process.communicate()
             kills += 1
     assert process.returncode == 0 and kills
-    undisturbed, _ = run_study(STUDY, tmp_path / "whole", range(2), 2, ignore)
+    undisturbed, _ = run_study(PLAN, tmp_path / "whole", 2, ignore)
     (killed,) = (tmp_path / "killed" / "studies").iterdir()
     assert (killed / "result.json").read_bytes() == (undisturbed / "result.json").read_bytes()
 
 
 def test_quickstart_asks_the_question_of_the_readme():
-    study = STUDIES["quickstart"]
-    jobs = study.jobs(range(study.seeds))
-    assert {job.label for job in jobs} == {"adaln", "adaln-step1", "adaln-mix", "adaln-zero", "adaln-gaussian"}
-    assert study.seeds >= 2 and len(jobs) == 5 * study.seeds
-    assert all(
-        job.config
-        == replace(
-            digits(),
-            **{
-                n: getattr(job.config, n)
-                for n in ("name", "scheme", "seed", "steps", "checkpoint_every", "keep_checkpoints")
-            },
-        )
-        for job in jobs
-    )
+    assert [setting.scheme for setting in STUDIES["quickstart"].settings] == [
+        *("adaln", "adaln-step1", "adaln-mix", "adaln-zero", "adaln-gaussian")
+    ]

@@ -3,8 +3,7 @@ import re
 import pytest
 
 from adaln.conditioning import Normal, Start, scheme
-from adaln.studies import STUDIES
-from adaln.studies.paper_tables import PAPER_TABLES
+from adaln.studies import SCALES, STUDIES, Plan
 from adaln.studies.published import published_tables
 
 AS_PRINTED = {
@@ -42,23 +41,24 @@ def stds(starts):
 @pytest.mark.parametrize("name", ["table2", "table7"])
 def test_labels_say_the_stds_of_their_schemes(name):
     for row in published_tables()[name].rows:
-        said = [float(v) for v in re.findall(r"\d[\d.e-]*", row.label)]
-        found = scheme(row.scheme)
+        said = [float(v) for v in re.findall(r"\d[\d.e-]*", row.setting.label)]
+        found = scheme(row.setting.scheme)
         assert (said * 3)[:3] == [stds(found.gate), stds(found.scale), stds(found.shift)]
 
 
 def test_tables_3_5_and_6_change_what_they_name():
     rows = {name: table.by_label() for name, table in published_tables().items()}
-    gate = scheme(rows["table3"]["gate"].scheme)
+    gate = scheme(rows["table3"]["gate"].setting.scheme)
     assert (stds(gate.gate), gate.scale, gate.shift) == (1e-3, Start(), Start())
     for row in list(rows["table5"].values())[1:]:
-        assert row.label == f"std {row.label.split()[1]}"
-        assert stds(scheme(row.scheme).final_shift) == float(row.label.split()[1])
+        assert stds(scheme(row.setting.scheme).final_shift) == float(row.setting.label.removeprefix("std "))
     for row in list(rows["table6"].values())[1:]:
-        assert scheme(row.scheme).backbone == Normal(float(row.label.split()[1]))
+        assert scheme(row.setting.scheme).backbone == Normal(float(row.setting.label.removeprefix("std ")))
 
 
-def test_equal_schemes_are_equal_runs_whichever_table_asks():
-    quick = {job.config for job in STUDIES["quickstart"].jobs([0])}
-    table = {job.config for job in PAPER_TABLES["table3"].jobs([0])}
+@pytest.mark.parametrize("scale", SCALES.values(), ids=lambda scale: scale.name)
+def test_equal_schemes_are_equal_runs_whichever_table_asks(scale):
+    quick, table = (
+        {job.run_key for job in Plan(STUDIES[name], scale, (0,)).jobs()} for name in ("quickstart", "table3")
+    )
     assert len(quick & table) == 2  # adaLN-Zero and adaLN-Gaussian are trained once

@@ -3,25 +3,28 @@
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from adaln.cli.answer import Answer
-from adaln.cli.parsing import parse, take_word, wants_help
+from adaln.cli.parsing import Flat, parse, take_word, wants_help
 from adaln.cli.progress import duration, progress
 from adaln.report import Column, Table, write_report
 from adaln.runs import Run
-from adaln.studies import STUDIES, reduce_study, run_study
+from adaln.studies import SCALES, STUDIES, Changes, Plan, reduce_study, run_study
 from adaln.studies.run_page import run_page
 from adaln.studies.sections import with_saved
 
 
 @dataclass(frozen=True, slots=True)
 class StudyOptions:
-    """How a study is run."""
+    """How large a study is, and how it is run."""
 
+    scale: str = "tiny"
+    """tiny (two CPU cores), small (one GPU) or paper (the published protocol); `adaln study list` shows the cost."""
     seeds: int | None = None
-    """Seeds per scheme; default: the study's own."""
+    """Seeds per row; default: the scale's own."""
+    changes: Flat[Changes] = field(default_factory=Changes)
     jobs: int = os.cpu_count() or 1
     """Runs at the same time, one thread each; changes the speed, not the numbers."""
     root: Path = Path("runs")
@@ -42,9 +45,11 @@ def study_verb(words: list[str]) -> Answer:
         return _listing()
     study = STUDIES[name]
     options = parse(StudyOptions, f"study {name}", words)
-    seeds = options.seeds or study.seeds
+    scale = SCALES[options.scale]
+    seeds = scale.seeds if options.seeds is None else options.seeds
     if seeds < 2 or options.jobs < 1:
         raise ValueError(f"seeds is {seeds} and jobs {options.jobs}; expected at least 2 seeds and 1 job")
+    plan = Plan(study, scale, tuple(range(seeds)), options.changes)
     start, before = time.monotonic(), 0
     with progress(f"study {name}", None, "images") as advance:
 
@@ -53,7 +58,7 @@ def study_verb(words: list[str]) -> Answer:
             advance(done - before, total)
             before = done
 
-        folder, result = run_study(study, options.root, range(seeds), options.jobs, tell)
+        folder, result = run_study(plan, options.root, options.jobs, tell)
     page = folder / "index.html"
     data = {"report": str(page.resolve()), "result_file": str(folder / "result.json"), **result.data}
     took = duration(time.monotonic() - start)
@@ -61,9 +66,9 @@ def study_verb(words: list[str]) -> Answer:
 
 
 def _listing() -> Answer:
-    rows = [(name, len(study.jobs(range(study.seeds))), study.title) for name, study in STUDIES.items()]
-    columns = [Column("study"), Column("runs"), Column("question")]
-    data = [{"study": name, "runs": runs, "question": title} for name, runs, title in rows]
+    rows = [(name, len(study.settings), study.title) for name, study in STUDIES.items()]
+    columns = [Column("study"), Column("rows"), Column("question")]
+    data = [{"study": name, "rows": count, "question": title} for name, count, title in rows]
     return Answer(data, [Table("Studies", columns, rows, ["Runs that two studies share are trained once."])])
 
 
@@ -76,7 +81,8 @@ def report_verb(words: list[str]) -> Answer:
     parse(NoOptions, "report RUN-OR-STUDY", words)
     if (folder / "study.json").exists():
         about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-        page = reduce_study(STUDIES[about["study"]], folder.parent.parent, about["seeds"]).page
+        study, scale, changes = STUDIES[about["study"]], SCALES[about["scale"]], Changes(**about["changes"])
+        page = reduce_study(Plan(study, scale, tuple(about["seeds"]), changes), folder.parent.parent).page
     else:
         page = run_page(Run.open(folder))
     path = write_report(with_saved(page, folder / "analysis"), folder / "report").resolve()

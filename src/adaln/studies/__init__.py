@@ -3,9 +3,23 @@
 from adaln.registry import Registry
 from adaln.studies.engine import reduce_study, run_study
 from adaln.studies.paper_tables import PAPER_TABLES
-from adaln.studies.plan import Job, Outcome, Result, Study
+from adaln.studies.plan import Changes, Job, Outcome, Plan, Result, Scale, Setting, Study
 from adaln.studies.quickstart import QUICKSTART
+from adaln.studies.scales import SCALES
 
 STUDIES: Registry[Study] = Registry("study", {QUICKSTART.name: QUICKSTART, **PAPER_TABLES})
 
-__all__ = ["STUDIES", "Job", "Outcome", "Result", "Study", "reduce_study", "run_study"]
+__all__ = [
+    "SCALES",
+    "STUDIES",
+    "Changes",
+    "Job",
+    "Outcome",
+    "Plan",
+    "Result",
+    "Scale",
+    "Setting",
+    "Study",
+    "reduce_study",
+    "run_study",
+]

@@ -26,7 +26,8 @@ from adaln.files import write_atomically
 from adaln.processes import count_updates
 from adaln.report import json_text, write_page
 from adaln.runs import Run
-from adaln.studies.plan import Job, Outcome, Result, Study, study_folder
+from adaln.studies.plan import Job, Plan, Result, outcomes
+from adaln.studies.protocol import check_is_papers
 from adaln.studies.scoring import is_scored, reference, score
 from adaln.training import Stopped, train
 
@@ -36,45 +37,48 @@ BACKWARD = 3
 """A training step costs about three forward passes."""
 
 
-def run_study(
-    study: Study, root: Path, seeds: Sequence[int], num_processes: int, progress: Progress
-) -> tuple[Path, Result]:
-    """Do what is missing, reduce, and write `result.json` and `index.html`; returns the study's folder and the result.
+def run_study(plan: Plan, root: Path, num_processes: int, progress: Progress) -> tuple[Path, Result]:
+    """Do what is missing, reduce, and write `result.json` and `index.html`; returns the plan's folder and the result.
 
     `adaln report FOLDER` writes the pictures as files as well. Raises `Stopped` when asked to stop, `ValueError`
     naming the jobs that failed (finished ones are kept).
     """
-    jobs = study.jobs(seeds)
-    for job in jobs:
-        Run.create(job.config, root)  # what does not fit is said before hours of work
-    execute(jobs, root, num_processes, progress)
-    folder, result = study_folder(root, study.name, jobs), reduce_study(study, root, seeds)
+    check_is_papers(plan)
+    execute(plan.jobs(), root, num_processes, progress)
+    execute(plan.further_jobs(root), root, num_processes, progress)
+    folder, result = plan.folder(root), reduce_study(plan, root)
     write_page(result.page, folder / "index.html")
     write_atomically(folder / "result.json", json_text(result.data) + "\n")
-    write_atomically(folder / "study.json", json_text({"study": study.name, "seeds": list(seeds)}) + "\n")
+    write_atomically(folder / "study.json", json_text(plan.to_json()) + "\n")
     return folder, result
 
 
-def reduce_study(study: Study, root: Path, seeds: Sequence[int]) -> Result:
-    """The result of a study whose jobs are all done."""
-    return study.reduce([Outcome(job, Run.create(job.config, root)) for job in study.jobs(seeds)])
+def reduce_study(plan: Plan, root: Path) -> Result:
+    """The result of a plan whose jobs are all done."""
+    return plan.study.reduce(plan.command(), outcomes([*plan.jobs(), *plan.further_jobs(root)], root))
 
 
 def execute(jobs: Sequence[Job], root: Path, num_processes: int, progress: Progress) -> None:
-    """Perform all jobs; blocks until they are done."""
+    """Perform all jobs; blocks until they are done. Jobs of one run follow each other, shortest first."""
+    runs = [sorted(found, key=lambda job: job.config.steps) for found in by_run(jobs)]
+    if not runs:
+        return
+    for longest in (found[-1] for found in runs):
+        Run.create(longest.config, root)  # what does not fit is said before hours of work
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     done, stop = context.Value("q", 0), context.Event()
-    total = sum(work(job) for job in jobs)
+    total = sum(work(found) for found in runs)
     pool = ProcessPoolExecutor(
-        min(num_processes, len(jobs)), context, initializer=_start_worker, initargs=(done, stop, os.getpid())
+        min(num_processes, len(runs)), context, initializer=_start_worker, initargs=(done, stop, os.getpid())
     )
     try:
         with _terminated_as_interrupted():
             progress(0, total, "preparing")
-            _watch([pool.submit(reference, job.config.data) for job in jobs[:1]], done, total, "classifier", progress)
-            futures = {pool.submit(perform, job, root): job for job in jobs}
+            references = {job.config.data: job for job in jobs if job.score_at}  # a classifier is trained once
+            _watch([pool.submit(prepare, job) for job in references.values()], done, total, "references", progress)
+            futures = {pool.submit(perform, found, root): found for found in runs}
             _watch(list(futures), done, total, "runs", progress)
-            failed = [f"{job.config.name}: {f.exception()}" for f, job in futures.items() if f.exception()]
+            failed = [f"{found[0].config.name}: {f.exception()}" for f, found in futures.items() if f.exception()]
     except KeyboardInterrupt:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -82,31 +86,49 @@ def execute(jobs: Sequence[Job], root: Path, num_processes: int, progress: Progr
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     if failed:
-        raise ValueError(f"{len(failed)} of {len(jobs)} jobs failed, the others are kept: {'; '.join(failed)}")
+        raise ValueError(f"{len(failed)} of {len(runs)} runs failed, the others are kept: {'; '.join(failed)}")
 
 
-def work(job: Job) -> int:
-    """Cost of a job in images through the network."""
-    config = job.config
-    updates = count_updates(Run(Path(), config).process, job.sample.sampler) or 0
-    return BACKWARD * config.steps * config.batch_size + len(job.score_at) * job.sample.num_images * updates
+def by_run(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that share a run, together: no two workers train one."""
+    found: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.run_key, []).append(job)
+    return list(found.values())
 
 
-def perform(job: Job, root: Path) -> None:
-    """Train, then sample and score each checkpoint that the job asks for; skips what is on disk."""
-    run = Run.create(job.config, root)
-    start = max(run.steps_saved(), default=0)
-    step_cost = BACKWARD * job.config.batch_size
-    _advance(start * step_cost)
-    if start < job.config.steps:
-        recorder = Recorder(run.path / "analysis" / "roles.jsonl")
-        train(run, [recorder, lambda step, model: _advance(step_cost), _obey])
-    for step in job.score_at:
-        updates = count_updates(run.process, job.sample.sampler) or 0
-        if is_scored(run, job.scoring, step):
-            _advance(updates * job.sample.num_images)
-        else:
-            score(run, job.scoring, step, _advance)
+def work(jobs: Sequence[Job]) -> int:
+    """Cost of the jobs of one run in images through the network."""
+    longest = max(job.config.steps for job in jobs)
+    training = BACKWARD * longest * jobs[0].config.batch_size
+    return training + sum(len(job.score_at) * job.sample.num_images * updates_of(job) for job in jobs)
+
+
+def updates_of(job: Job) -> int:
+    """Passes through the network behind one sample; 0 where a solver chooses them itself."""
+    return count_updates(Run(Path(), job.config).process, job.sample.sampler) or 0
+
+
+def prepare(job: Job) -> None:
+    """Make the feature network and the reference statistics that all jobs on this data share."""
+    reference(job.config.data, job.features, job.reference)
+
+
+def perform(jobs: Sequence[Job], root: Path) -> None:
+    """Train to each job's steps, then sample and score the checkpoints it asks for; skips what is on disk."""
+    for job in jobs:
+        run = Run.create(job.config, root)
+        start = min(max(run.steps_saved(), default=0), job.config.steps)
+        step_cost = BACKWARD * job.config.batch_size
+        _advance(start * step_cost if job is jobs[0] else 0)
+        if start < job.config.steps:
+            recorder = Recorder(run.path / "analysis" / "roles.jsonl")
+            train(run, [recorder, lambda step, model, cost=step_cost: _advance(cost), _obey])
+        for step in job.score_at:
+            if is_scored(run, job.scoring, step):
+                _advance(updates_of(job) * job.sample.num_images)
+            else:
+                score(run, job.scoring, step, _advance)
 
 
 _done: "Synchronized[int]"

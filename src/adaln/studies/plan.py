@@ -1,17 +1,43 @@
-"""What a study needs: jobs, each a training run with the checkpoints at which it is sampled and scored."""
+"""What a study is: settings in the paper's own words, made into jobs by a scale, reduced to an answer."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from adaln.analysis.recorder import RoleRecord, observe, read_recording
-from adaln.config import RunConfig, short_hash, to_dict
+from adaln.conditioning import Scheme
+from adaln.config import RunConfig, config_hash, short_hash, to_dict
 from adaln.metrics import Scores
 from adaln.report import Page, Table
 from adaln.runs import Run, load_tensors, read_records
 from adaln.sampling import SampleConfig
 from adaln.studies.scorefiles import Scoring, read_scores
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What one row of a table trains and how it is scored, in the paper's own sizes; a `Scale` makes a job of it."""
+
+    label: str
+    """The row; its seeds share it."""
+    scheme: str | Scheme
+    """A scheme, or what `adaln.conditioning.scheme` reads."""
+    model: str = "DiT-XL/2"
+    data: str = "imagenet-256"
+    """A preset: the data set and its size."""
+    steps: int = 50_000
+    guidance: float = 1.0
+    group: str = ""
+    """Rows of one group are held against each other; for tables of several comparisons."""
+    keeps_depth: bool = False
+    """Whether a smaller stand-in has as many blocks as the model: published block-wise starts serve 28."""
+    lr_factor: float = 1.0
+    """Learning rate over the scale's own."""
+    width_factor: float = 1.0
+    """Width over that of the scale's stand-in for `model`."""
+    is_scored: bool = True
+    """Whether samples are drawn at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +49,32 @@ class Job:
     config: RunConfig
     score_at: tuple[int, ...]
     sample: SampleConfig
+    features: str | None = None
+    """As in `Scoring`."""
+    reference: str | None = None
+    group: str = ""
 
     @property
     def scoring(self) -> Scoring:
-        """How its checkpoints are scored: against its own data."""
-        return Scoring(self.sample)
+        """How its checkpoints are scored."""
+        return Scoring(self.sample, self.features, self.reference)
+
+    @property
+    def run_key(self) -> tuple[str, str]:
+        """Jobs of one key share one run, which is trained once."""
+        return self.config.name, config_hash(self.config)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished job, read from disk."""
+    """A finished job, read from disk; a run that was trained further for another job shows its first steps only."""
 
     job: Job
     run: Run
 
     def losses(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl."""
-        return read_records(self.run.path / "metrics.jsonl")
+        return [row for row in read_records(self.run.path / "metrics.jsonl") if row["step"] <= self.job.config.steps]
 
     def scores(self) -> dict[int, Scores]:
         """Scores by step, in ascending order."""
@@ -49,7 +84,8 @@ class Outcome:
         """Distributions of gate, scale and shift over the run, its end included."""
         last = self.job.config.steps
         weights = load_tensors(self.run.folder(last) / "model.safetensors")
-        return [*read_recording(self.run.path / "analysis" / "roles.jsonl"), *observe(last, weights)]
+        recorded = read_recording(self.run.path / "analysis" / "roles.jsonl")
+        return [*(record for record in recorded if record.step < last), *observe(last, weights)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +99,82 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """What may be asked to be otherwise than a scale has it; the scale `paper` takes places only, no sizes."""
+
+    data: str | None = None
+    """The images or latents to learn from, in place of the scale's own."""
+    reference: str | None = None
+    """What samples are scored against, as in `adaln evaluate`."""
+    steps: int | None = None
+    """Steps of every run."""
+    num_images: int | None = None
+    """Samples behind every score."""
+
+
+MakeJob = Callable[[Setting, int, Changes], Job]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large the paper is repeated: settings to jobs of that size."""
+
+    name: str
+    what: str
+    make: MakeJob
+    """(setting, seed, changes) -> job."""
+    seeds: int
+    """How many by default."""
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
-    """A question, the runs that answer it, and how they are reduced to an answer."""
+    """A question, the settings that answer it, and how their outcomes are reduced to an answer."""
 
     name: str
     title: str
     """The question in a few words."""
-    jobs: Callable[[Sequence[int]], list[Job]]
-    """Seeds -> jobs."""
-    reduce: Callable[[list[Outcome]], Result]
-    seeds: int = 2
-    """How many seeds by default; at least 2, or nothing could be told from noise."""
+    settings: tuple[Setting, ...]
+    reduce: Callable[[str, list[Outcome]], Result]
+    """(command that made them, outcomes) -> result."""
+    then: Callable[[list[Outcome]], list[Job]] | None = None
+    """Further jobs that depend on what the settings gave, e.g. a start fitted from a pilot."""
 
 
-def study_folder(root: Path, name: str, jobs: Sequence[Job]) -> Path:
-    """Where a study's results lie: its name and a hash over everything that it computes."""
-    rows = [{"config": to_dict(job.config), "score_at": job.score_at, "sample": asdict(job.sample)} for job in jobs]
-    return root / "studies" / f"{name}-{short_hash({'jobs': rows})}"
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A study at a scale, over seeds. A seed fixes data order, times, noise and backbone, so seeds are paired."""
+
+    study: Study
+    scale: Scale
+    seeds: tuple[int, ...]
+    changes: Changes = field(default_factory=Changes)
+
+    def jobs(self) -> list[Job]:
+        """The jobs of the settings; equal schemes are equal runs, whichever study asks for them."""
+        return [self.scale.make(one, seed, self.changes) for seed in self.seeds for one in self.study.settings]
+
+    def further_jobs(self, root: Path) -> list[Job]:
+        """The jobs that depend on the first ones, which must be done."""
+        return self.study.then(outcomes(self.jobs(), root)) if self.study.then else []
+
+    def folder(self, root: Path) -> Path:
+        """Where the results lie: the study's name and a hash over everything that it computes."""
+        rows = [{**asdict(job), "config": to_dict(job.config)} for job in self.jobs()]
+        return root / "studies" / f"{self.study.name}-{self.scale.name}-{short_hash({'jobs': rows})}"
+
+    def command(self) -> str:
+        """What a reader types to have the same."""
+        words = [f"adaln study {self.study.name} --scale {self.scale.name} --seeds {len(self.seeds)}"]
+        words += [f"--{k.replace('_', '-')} {v}" for k, v in asdict(self.changes).items() if v is not None]
+        return " ".join(words)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `study.json` holds: enough to reduce again."""
+        names = {"study": self.study.name, "scale": self.scale.name}
+        return {**names, "seeds": list(self.seeds), "changes": asdict(self.changes)}
+
+
+def outcomes(jobs: Sequence[Job], root: Path) -> list[Outcome]:
+    """Finished jobs, to be read."""
+    return [Outcome(job, Run.create(job.config, root)) for job in jobs]

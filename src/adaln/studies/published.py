@@ -1,4 +1,4 @@
-"""The paper's own numbers, from one data file, and what they change against a row of their table."""
+"""The paper's own numbers, from one data file: what each row trains, and what the paper scored."""
 
 import json
 from collections.abc import Mapping
@@ -6,17 +6,26 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from adaln.studies.plan import Setting
+
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
     """One row of a table of the paper."""
 
-    label: str
-    scheme: str
-    """A scheme of ours, as `adaln.conditioning.scheme` reads it."""
-    fid: float | None = None
-    """None where the paper shows it in a figure only."""
-    inception_score: float | None = None
+    setting: Setting
+    scores: Mapping[str, float]
+    """By `fid`, `sfid`, `is`, `precision`, `recall` (the last two in percent); only what the paper prints."""
+
+    @property
+    def fid(self) -> float | None:
+        """None where the paper shows it in a figure only."""
+        return self.scores.get("fid")
+
+    @property
+    def inception_score(self) -> float | None:
+        """None where the paper does not print it."""
+        return self.scores.get("is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +38,25 @@ class PublishedTable:
     rows: tuple[PublishedRow, ...]
 
     def by_label(self) -> Mapping[str, PublishedRow]:
-        """Rows by their labels."""
-        return {row.label: row for row in self.rows}
+        """Rows by their labels; of a table of several groups, by group and label."""
+        return {f"{row.setting.group}: {row.setting.label}".removeprefix(": "): row for row in self.rows}
 
 
 @cache
 def published_tables() -> Mapping[str, PublishedTable]:
-    """All tables of the data file, by name."""
+    """All tables of the data file, by name. A row's fields are those of `Setting`, and its scores."""
     found = json.loads(files("adaln.studies").joinpath("published.json").read_text(encoding="utf-8"))
     return {
         name: PublishedTable(
             name,
             table["what"],
             found["protocol"],
-            tuple(PublishedRow(r["label"], r["scheme"], r.get("fid"), r.get("is")) for r in table["rows"]),
+            tuple(_row({**table.get("all_rows", {}), **row}) for row in table["rows"]),
         )
         for name, table in found["tables"].items()
     }
+
+
+def _row(row: dict[str, object]) -> PublishedRow:
+    scores = {name: float(str(row.pop(name))) for name in ("fid", "sfid", "is", "precision", "recall") if name in row}
+    return PublishedRow(Setting(**row), scores)  # type: ignore[arg-type]

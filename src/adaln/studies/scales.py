@@ -1,0 +1,156 @@
+"""The sizes at which the paper is repeated: two CPU cores, one GPU, or the published protocol itself.
+
+Each scale stands in for the paper's models, data sets and step counts with its own; ratios between rows are kept where
+the machine allows it. Source of `paper`: section 4 of the paper.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from adaln.conditioning import Scheme, scheme
+from adaln.config import PRESETS, RunConfig, digits, images_32
+from adaln.data import DataConfig
+from adaln.models import MODELS, ModelConfig, UDiTConfig
+from adaln.processes import PROCESSES, Guidance, SamplerConfig
+from adaln.registry import Registry
+from adaln.sampling import SampleConfig
+from adaln.studies.plan import Changes, Job, Scale, Setting
+
+Sizes = Mapping[str, tuple[int, int, int]]
+"""Width, depth and heads that stand in for a size of the paper."""
+TINY_SIZES: Sizes = {"XL": (64, 4, 4), "L": (48, 4, 4), "B": (32, 3, 4)}
+TINY_STEPS = {50_000: 1_000, 200_000: 2_000, 400_000: 2_000, 800_000: 4_000}
+TINY_DATA = {
+    "imagenet-256": DataConfig(),
+    "imagenet-512": DataConfig(size=16),
+    "tiny-imagenet": DataConfig(size=16),
+    "afhq": DataConfig(flip=True),
+    "celeba-hq": DataConfig(conditional=False),
+}
+SMALL_SIZES: Sizes = {"XL": (384, 12, 6), "L": (320, 10, 5), "B": (256, 8, 4)}
+SMALL_STEPS = {50_000: 5_000, 200_000: 10_000, 400_000: 20_000, 800_000: 40_000}
+SMALL_KEPT = (160, 1_000, 1_250, 2_500, 5_000, 10_000, 20_000, 40_000)
+SMALL_DATA = {
+    "imagenet-256": DataConfig("images", 32, flip=True),
+    "imagenet-512": DataConfig("images", 64, flip=True),
+    "tiny-imagenet": DataConfig("images", 64, flip=True),
+    "afhq": DataConfig("images", 32),
+    "celeba-hq": DataConfig("images", 32, flip=True, conditional=False),
+}
+PAPER_KEPT = (160, 10_000, 50_000, 100_000, 200_000, 400_000, 800_000)
+"""The paper's own timestamps, and two between them."""
+PAPER_SCORED = (50_000, 100_000, 200_000, 400_000, 800_000)
+REFERENCES = {"imagenet-256": "VIRTUAL_imagenet256_labeled.npz", "imagenet-512": "VIRTUAL_imagenet512.npz"}
+"""ADM's reference batches under their published names; `adaln stats` makes those of other sets."""
+
+
+def tiny(setting: Setting, seed: int, changes: Changes) -> Job:
+    """Digits on two CPU cores: a run takes half a minute."""
+    base = digits()
+    steps = changes.steps or TINY_STEPS.get(setting.steps, setting.steps)
+    config = replace(
+        configured(base, setting, seed, stand_in(setting, TINY_SIZES, "U-DiT-tiny"), TINY_DATA[setting.data]),
+        steps=steps,
+        checkpoint_every=250 if steps >= 250 else steps,
+        keep_checkpoints=0,
+    )
+    solver = SamplerConfig(solver="heun", steps=10) if is_flow(setting) else SamplerConfig("ddim", 20, clip=True)
+    sample = SampleConfig(num_images=1_000, batch_size=250, sampler=solver, guidance=guidance(setting, "all"))
+    return changed(Job(setting.label, config, quarters(steps), sample, group=setting.group), setting, changes)
+
+
+def small(setting: Setting, seed: int, changes: Changes) -> Job:
+    """32-pixel colour images on one GPU: an hour or so for a table."""
+    steps = changes.steps or SMALL_STEPS.get(setting.steps, setting.steps)
+    model = stand_in(setting, SMALL_SIZES, "U-DiT-S")
+    config = replace(
+        configured(images_32(), setting, seed, model, SMALL_DATA[setting.data]), steps=steps, keep_at=SMALL_KEPT
+    )
+    solver = SamplerConfig(solver="heun", steps=25) if is_flow(setting) else SamplerConfig("ddim", 50, clip=True)
+    sample = SampleConfig(num_images=5_000, batch_size=500, sampler=solver, guidance=guidance(setting, "all"))
+    return changed(Job(setting.label, config, quarters(steps), sample, group=setting.group), setting, changes)
+
+
+def paper(setting: Setting, seed: int, changes: Changes) -> Job:
+    """The published protocol: the paper's own model, latents, steps, samples and reference."""
+    base = PRESETS[setting.data]()
+    steps = changes.steps or setting.steps
+    model = widened(MODELS[setting.model], setting.width_factor)
+    config = replace(configured(base, setting, seed, model, base.data), steps=steps, keep_at=PAPER_KEPT)
+    scored = (*(step for step in PAPER_SCORED if step < steps), steps)
+    sampler = SamplerConfig("sde-euler" if is_flow(setting) else "ddpm", 250)
+    sample = SampleConfig(50_000, labels="random", sampler=sampler, guidance=guidance(setting, "3"))
+    reference = REFERENCES.get(setting.data, f"{setting.data}-reference.npz")
+    job = Job(setting.label, config, scored, sample, "inception", reference, setting.group)
+    return changed(job, setting, changes)
+
+
+SCALES: Registry[Scale] = Registry(
+    "scale",
+    {
+        "tiny": Scale("tiny", "two CPU cores, minutes per table: digits", tiny, seeds=3),
+        "small": Scale("small", "one GPU, an hour or so per table: 32-pixel images, DiT-S/2", small, seeds=3),
+        "paper": Scale("paper", "the published protocol: XL/2 on latents, 50,000 samples, ADM's reference", paper, 2),
+    },
+)
+
+
+def configured(base: RunConfig, setting: Setting, seed: int, model: ModelConfig, data: DataConfig) -> RunConfig:
+    """A scale's run with the setting's network, process, scheme and data."""
+    chosen = setting.scheme if isinstance(setting.scheme, Scheme) else scheme(setting.scheme)
+    return replace(
+        base,
+        name=re.sub(r"[^\w.-]+", "-", f"{base.name}-{chosen.name}-s{seed}"),
+        model=model,
+        scheme=chosen,
+        process=PROCESSES["linear-velocity" if is_flow(setting) else "ddpm"],
+        data=data,
+        optim=replace(base.optim, lr=base.optim.lr * setting.lr_factor),
+        seed=seed,
+    )
+
+
+def stand_in(setting: Setting, sizes: Sizes, udit: str) -> ModelConfig:
+    """The scale's network for one of the paper's: same family, same patch, its own width and depth."""
+    model = MODELS[setting.model]
+    if isinstance(model, UDiTConfig):
+        return widened(MODELS[udit], setting.width_factor)
+    family_size, _, _ = setting.model.partition("/")
+    width, depth, heads = sizes[family_size.rpartition("-")[2]]
+    smaller = replace(model, hidden_size=width, depth=model.depth if setting.keeps_depth else depth, num_heads=heads)
+    return widened(smaller, setting.width_factor)
+
+
+def widened(model: ModelConfig, factor: float) -> ModelConfig:
+    """The network at another width, with as many heads."""
+    return replace(model, hidden_size=round(model.hidden_size * factor))
+
+
+def is_flow(setting: Setting) -> bool:
+    """Whether the setting's network is trained as SiT is."""
+    return setting.model.startswith("SiT")
+
+
+def guidance(setting: Setting, channels: Literal["3", "all"]) -> Guidance:
+    """Classifier-free guidance of the setting: pixels guide all their channels, the paper's latents the first three."""
+    return Guidance() if setting.guidance == 1 else Guidance(setting.guidance, channels)
+
+
+def quarters(steps: int) -> tuple[int, ...]:
+    """A quarter, half and all of the steps, where they are checkpoints of round numbers; else the end."""
+    return (steps // 4, steps // 2, steps) if steps % 1_000 == 0 else (steps,)
+
+
+def changed(job: Job, setting: Setting, changes: Changes) -> Job:
+    """The job with what was asked to be otherwise; nothing is scored where the setting has no scores."""
+    data = replace(job.config.data, path=changes.data) if changes.data else job.config.data
+    num_images = changes.num_images or job.sample.num_images
+    return replace(
+        job,
+        config=replace(job.config, data=data),
+        sample=replace(job.sample, num_images=num_images, batch_size=min(job.sample.batch_size, num_images)),
+        reference=changes.reference or job.reference,
+        score_at=job.score_at if setting.is_scored else (),
+    )
