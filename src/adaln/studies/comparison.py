@@ -1,21 +1,29 @@
 """Reduces runs of several schemes over the same seeds to one table, one verdict and one page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from adaln.analysis import RoleRecord
-from adaln.report import Cell, Column, Command, Facts, Marked, Measurement, Page, Section, Table
-from adaln.studies.figures import SHOWN_STEPS, curves, grids, histograms
+from adaln.metrics import Scores
+from adaln.report import Block, Command, Facts, Page, Section
+from adaln.studies.comparison_tables import course_table, published_table, result_table, score_table, seeds_table
+from adaln.studies.figures import SHOWN_STEPS, curves, gap_figures, grids, histograms
 from adaln.studies.orders import measured_order, order_section
 from adaln.studies.plan import Outcome, Result
 from adaln.studies.published import PublishedTable
-from adaln.studies.statistics import Difference, Interval, paired_difference, t_interval
+from adaln.studies.score_curves import shown_name
+from adaln.studies.statistics import Difference, Interval, paired_differences, seeds_needed, t_interval
+from adaln.studies.time_to_quality import Course, common_steps, courses
+from adaln.studies.verdicts import verdict_text
 
 REFERENCE = "adaln-zero"
-OTHER_METRICS = ("is", "precision", "recall")
 LOSS_TAIL = 0.1
 """The reported loss is the mean over the last tenth of the steps."""
+ADVISED_CHANGE = 0.02
+"""Seeds are advised for seeing a change of this size, relative to the reference."""
+Scored = Mapping[str, Sequence[Mapping[int, Scores]]]
+"""Label -> for each seed scores by step."""
 
 
 def compare_schemes(
@@ -26,31 +34,33 @@ def compare_schemes(
     reference: str = REFERENCE,
     published: PublishedTable | None = None,
 ) -> Result:
-    """The answer to "which scheme?", with what it rests on; rows are labels, compared with the row `reference`."""
+    """The answer to "which scheme?", with what it rests on; rows are labels, compared with the row `reference`.
+
+    Raises ValueError, naming them, where a label lacks seeds that the reference has: pairs are never made up.
+    """
     by_scheme = group(outcomes)
-    rows = summarise(by_scheme, reference)
-    verdict = verdict_text(rows, reference)
-    first = outcomes[0]
-    recordings = {name: runs[0].recording() for name, runs in by_scheme.items()}
-    shown = sorted({*SHOWN_STEPS, first.job.config.steps})
+    require_same_seeds(by_scheme, reference)
+    scored = {name: [outcome.scores() for outcome in runs] for name, runs in by_scheme.items()}
+    rows, beside = summarise(by_scheme, scored, reference), fid_courses(scored, reference)
     orders = {name: measured_order(runs[0]) for name, runs in by_scheme.items()}
-    table = result_table(title, rows, reference)
-    beside = [published_table(rows, reference, published)] if published else []
+    first, one = outcomes[0], final(scored[reference][0])
+    score = shown_name("fid", one)
+    verdict = verdict_text(rows, beside, reference, score)
+    table = result_table(title, rows, reference, one)
+    quoted = [published_table(rows, reference, published, one, data_name(first))] if published else []
     sections = [
-        Section("Result", [table, *beside, score_table(rows)]),
-        Section("Over training", curves(by_scheme)),
-        Section("Samples", grids(by_scheme)),
-        Section(
-            "Gate, scale and shift over training",
-            [*forgetting(recordings, first.job.config.optim.lr), *histograms(recordings, shown, first.job.config.seed)],
-        ),
+        Section("Result", [table, *quoted, seeds_table(rows), score_table(rows, one)]),
+        *evidence(by_scheme, beside, reference, score),
         order_section(orders, first.job.config.model),
         Section("How this was made", [Command(command), provenance(first)]),
     ]
     data = {
         "title": title,
         "reference": reference,
+        "seeds": [outcome.job.config.seed for outcome in by_scheme[reference]],
+        "score": score,
         "rows": rows,
+        "over_steps": {name: _course(course) for name, course in beside.items()},
         "verdict": verdict,
         "first_moves_at_iteration": {name: order.first for name, order in orders.items()},
         "runs": run_names(by_scheme),
@@ -59,14 +69,26 @@ def compare_schemes(
 
 
 def group(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
-    """Outcomes by label, seeds in the order in which they were asked for."""
+    """Outcomes by label, seeds in ascending order."""
     by_scheme: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.job.config.seed):
         by_scheme.setdefault(outcome.job.label, []).append(outcome)
-    return by_scheme
+    return {label: by_scheme[label] for label in dict.fromkeys(outcome.job.label for outcome in outcomes)}
 
 
-def run_names(by_scheme: dict[str, list[Outcome]]) -> dict[str, list[str]]:
+def require_same_seeds(by_scheme: Mapping[str, Sequence[Outcome]], reference: str) -> None:
+    """ValueError where seeds do not pair up, naming the rows and the seeds that one of the two lacks."""
+    seeds = {name: [outcome.job.config.seed for outcome in runs] for name, runs in by_scheme.items()}
+    wrong = [
+        f"{name!r} has {found}"
+        for name, found in seeds.items()
+        if found != seeds[reference] or len(set(found)) < len(found)
+    ]
+    if wrong:
+        raise ValueError(f"pairs need the seeds of {reference!r}, {seeds[reference]}, once each: {'; '.join(wrong)}")
+
+
+def run_names(by_scheme: Mapping[str, Sequence[Outcome]]) -> dict[str, list[str]]:
     """Which folders the numbers come from."""
     return {name: [outcome.run.path.name for outcome in outcomes] for name, outcomes in by_scheme.items()}
 
@@ -77,145 +99,88 @@ def final_loss(outcome: Outcome) -> float:
     return fmean(row["loss"] for row in outcome.losses() if row["step"] > (1 - LOSS_TAIL) * steps)
 
 
-def final_score(outcome: Outcome, metric: str) -> float:
-    """Score of the last checkpoint."""
-    return outcome.scores()[outcome.job.score_at[-1]][metric].value
+def final(scores: Mapping[int, Scores]) -> Scores:
+    """Scores of the last checkpoint."""
+    return scores[max(scores)]
 
 
-def summarise(by_scheme: dict[str, list[Outcome]], reference: str) -> list[dict[str, Any]]:
+def fid_courses(scored: Scored, reference: str) -> dict[str, Course]:
+    """Every scheme beside the reference over the scored steps; none for a single step or a single seed."""
+    fid = {
+        name: [{step: scores["fid"].value for step, scores in seed.items()} for seed in seeds]
+        for name, seeds in scored.items()
+    }
+    return courses(fid, reference) if len(common_steps(fid)) > 1 and len(fid[reference]) > 1 else {}
+
+
+def summarise(by_scheme: Mapping[str, Sequence[Outcome]], scored: Scored, reference: str) -> list[dict[str, Any]]:
     """One plain row per scheme: parameters, loss and scores over seeds, and the difference from the reference."""
-    fid = {name: [final_score(o, "fid") for o in outcomes] for name, outcomes in by_scheme.items()}
-    others = len(by_scheme) - 1
-    rows = []
-    for name, outcomes in by_scheme.items():
-        difference = None if name == reference else paired_difference(fid[name], fid[reference], others)
-        rows.append(
-            {
-                "scheme": name,
-                "parameters": outcomes[0].run.manifest["parameters"]["trained"],
-                "loss": _interval([final_loss(o) for o in outcomes]),
-                "fid": {**_interval(fid[name]), "per_seed": fid[name]},
-                **{metric: _interval([final_score(o, metric) for o in outcomes]) for metric in OTHER_METRICS},
-                "difference": None if difference is None else _difference(difference),
-            }
-        )
-    return rows
+    fid = {name: [final(seed)["fid"].value for seed in seeds] for name, seeds in scored.items()}
+    found = paired_differences({name: values for name, values in fid.items() if name != reference}, fid[reference])
+    others = [metric for metric in final(scored[reference][0]).scores if metric != "fid"]
+    return [
+        {
+            "scheme": name,
+            "parameters": outcomes[0].run.manifest["parameters"]["trained"],
+            "loss": _over_seeds([final_loss(outcome) for outcome in outcomes]),
+            "fid": {**_over_seeds(fid[name]), "per_seed": fid[name]},
+            **{metric: _over_seeds([final(seed)[metric].value for seed in scored[name]]) for metric in others},
+            "difference": _difference(found[name], fmean(fid[reference]), len(found)) if name in found else None,
+        }
+        for name, outcomes in by_scheme.items()
+    ]
 
 
-def _interval(values: Sequence[float]) -> dict[str, Any]:
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
     interval = t_interval(values)
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "seeds": len(values)}
+    return {"mean": interval.value, "low": interval.low, "high": interval.high, "seeds": len(values)}
 
 
-def _difference(found: Difference) -> dict[str, Any]:
-    interval: Interval = found.absolute
+def _difference(found: Difference, base: float, num_comparisons: int) -> dict[str, Any]:
     return {
-        "absolute": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "relative": found.relative,
+        "absolute": _interval(found.absolute),
+        "relative": _interval(found.relative),
+        "noise": found.noise,
+        "p_value": found.p_value,
         "distinguishable": found.distinguishable,
+        "seeds_for_2_percent": seeds_needed(ADVISED_CHANGE * base, found.noise, num_comparisons),
+        "seeds_for_this": seeds_needed(found.absolute.value, found.noise, num_comparisons),
     }
 
 
-def result_table(title: str, rows: Sequence[dict[str, Any]], reference: str) -> Table:
-    """The table that a reader came for."""
-    columns = [
-        Column("scheme"),
-        Column("parameters", "trained", ",d"),
-        Column("loss", format=".4f"),
-        Column("FID-like", "lower is better", ".1f"),
-        Column("change", "FID-like", "+.1f"),
-        Column("relative", "%", "+.1f"),
-        Column("distinct"),
-    ]
-    best = min(row["fid"]["mean"] for row in rows)
-    notes = [
-        "FID-like: in dataset-classifier features, not comparable with Inception FID.",
-        f"Mean over {rows[0]['fid']['seeds']} seeds, 95 % t intervals in brackets. Changes are against {reference},"
-        f" paired over the same seeds; their intervals hold for all {len(rows) - 1} comparisons together (Bonferroni).",
-    ]
-    return Table(title, columns, [_cells(row, best) for row in rows], notes)
+def _interval(found: Interval) -> dict[str, float]:
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
-def _cells(row: dict[str, Any], best: float) -> list[Cell]:
-    fid, change = _measured(row["fid"]), row["difference"]
+def _course(course: Course) -> dict[str, Any]:
+    return {
+        "verdict": course.verdict,
+        "difference_at": {step: _interval(gap) for step, gap in course.gaps.items()},
+        "as_good_from_step": [[at.low, at.high] for at in course.reached],
+        "speed_up": _interval(course.speed_up) if course.speed_up else None,
+    }
+
+
+def evidence(
+    by_scheme: dict[str, list[Outcome]], beside: Mapping[str, Course], reference: str, score: str
+) -> list[Section]:
+    """What happened on the way: curves, every scheme beside the reference, samples, distributions."""
+    over_steps: list[Block] = [course_table(beside, reference, score), *gap_figures(beside, reference, score)]
     return [
-        row["scheme"],
-        row["parameters"],
-        row["loss"]["mean"],
-        Marked(fid) if row["fid"]["mean"] == best else fid,
-        None if change is None else Measurement(change["absolute"], change["low"], change["high"]),
-        None if change is None else 100 * change["relative"],
-        None if change is None else ("yes" if change["distinguishable"] else "no"),
+        Section("Over training", curves(by_scheme)),
+        *([Section("Time to quality", over_steps)] if beside else []),
+        Section("Samples", grids(by_scheme)),
+        Section("Gate, scale and shift over training", role_blocks(by_scheme)),
     ]
 
 
-def published_table(rows: Sequence[dict[str, Any]], reference: str, published: PublishedTable) -> Table:
-    """Our change beside the paper's, absolute and relative, row by row."""
-    theirs = published.by_label()
-    base = theirs[reference].fid
-    columns = [
-        Column("scheme"),
-        Column("ours", "FID-like", ".1f"),
-        Column("change", format="+.1f"),
-        Column("change", "%", "+.1f"),
-        Column("published", "FID", ".2f"),
-        Column("change", format="+.2f"),
-        Column("change", "%", "+.1f"),
-        Column("published", "IS", ".2f"),
-    ]
-    cells: list[list[Cell]] = []
-    for row in rows:
-        change, paper = row["difference"] or {}, theirs[row["scheme"]]
-        moved = None if paper.fid is None or base is None or row["scheme"] == reference else paper.fid - base
-        ours = [row["fid"]["mean"], change.get("absolute"), 100 * change["relative"] if change else None]
-        paper_cells = [paper.fid, moved, None if moved is None or base is None else 100 * moved / base]
-        quoted = [Marked(value, "muted") for value in (*paper_cells, paper.inception_score)]
-        cells.append([row["scheme"], *ours, *quoted])
-    notes = [
-        f"Published: {published.protocol}. Ours: digits, in other features: only the signs and relative changes of the"
-        " two sides can be held against each other.",
-    ]
-    return Table("Beside the paper", columns, cells, notes)
-
-
-def score_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The other scores."""
-    columns = [
-        Column("scheme"),
-        Column("IS-like", "higher is better", ".2f"),
-        Column("precision", "higher is better", ".3f"),
-        Column("recall", "higher is better", ".3f"),
-    ]
-    cells = [[row["scheme"], *(_measured(row[metric]) for metric in OTHER_METRICS)] for row in rows]
-    return Table("Other scores", columns, cells, ["In the same features; mean over seeds with 95 % t intervals."])
-
-
-def _measured(row: dict[str, Any]) -> Measurement:
-    return Measurement(row["mean"], row["low"], row["high"])
-
-
-def verdict_text(rows: Sequence[dict[str, Any]], reference: str) -> list[str]:
-    """What the numbers say, and what they do not."""
-    others = [row for row in rows if row["difference"]]
-    clear = [row for row in others if row["difference"]["distinguishable"]]
-    seeds = rows[0]["fid"]["seeds"]
-    lines = []
-    for row in clear:
-        change = row["difference"]
-        word = "better" if change["absolute"] < 0 else "worse"
-        lines.append(
-            f"{row['scheme']} is {word} than {reference}: FID-like {change['absolute']:+.2f} points"
-            f" ({100 * change['relative']:+.1f} % relative) over {seeds} seeds."
-        )
-    unclear = [row["scheme"] for row in others if row not in clear]
-    if unclear:
-        lines.append(
-            f"Not distinguishable from {reference} by FID-like at this size, over {seeds} seeds: {', '.join(unclear)}."
-            " A difference smaller than the intervals in the table may exist; these runs cannot show it."
-        )
-    return lines
+def role_blocks(by_scheme: Mapping[str, Sequence[Outcome]]) -> list[Block]:
+    """Distributions of gate, scale and shift of every scheme's first seed, and what the first updates left of them."""
+    first = next(iter(by_scheme.values()))[0]
+    config = first.job.config
+    recordings = {name: runs[0].recording() for name, runs in by_scheme.items()}
+    shown = sorted({*SHOWN_STEPS, config.steps})
+    return [*forgetting(recordings, config.optim.lr), *histograms(recordings, shown, config.seed)]
 
 
 def forgetting(recordings: dict[str, list[RoleRecord]], lr: float) -> list[str]:
@@ -233,6 +198,11 @@ def forgetting(recordings: dict[str, list[RoleRecord]], lr: float) -> list[str]:
     return lines
 
 
+def data_name(outcome: Outcome) -> str:
+    """What the run learnt from."""
+    return str(outcome.run.manifest["data"]["name"])
+
+
 def provenance(outcome: Outcome) -> Facts:
     """Every choice that influences the numbers."""
     config, sample, manifest = outcome.job.config, outcome.job.sample, outcome.run.manifest
@@ -240,7 +210,7 @@ def provenance(outcome: Outcome) -> Facts:
     return Facts(
         "Choices",
         {
-            "data": f"{manifest['data']['name']}, {manifest['data']['num_images']} images,"
+            "data": f"{data_name(outcome)}, {manifest['data']['num_images']} images,"
             f" {manifest['data']['fingerprint'][:12]}",
             "steps x batch": f"{config.steps} x {config.batch_size}",
             "learning rate": config.optim.lr,

@@ -1,7 +1,7 @@
 """What a trained run does with its conditioning: gates by depth and time, values shuffled, the way to another run."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from adaln.analysis import distances, gate_sizes, interpolate, permute_role
 from adaln.conditioning import Role
 from adaln.processes import Gaussian
-from adaln.report import Axis, Column, Lines, Matrix, Measurement, Section, Series, Table
+from adaln.report import Axis, Cell, Column, Lines, Matrix, Measurement, Section, Series, Table
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.studies.distribution_tables import distance_table
 from adaln.studies.snapshots import Snapshot
-from adaln.studies.statistics import Interval, paired_difference, t_interval
+from adaln.studies.statistics import Interval, paired_differences, t_interval
 from adaln.training import batch_loss
 
 FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -92,17 +92,22 @@ def _times(run: Run) -> tuple[list[float] | list[int], list[str]]:
 def elsewhere(probe: Probe) -> list[str | Table]:
     """Loss with the values of a role shuffled within each site: the same histograms, another point."""
     trained = probe.losses(probe.model)
-    rows: list[tuple[str, list[float]]] = [("as trained", trained)]
+    rows: dict[str, list[float]] = {}
     for role in Role:
         shuffled = [probe.losses(_shuffled(probe.model, role, seed)) for seed in range(SHUFFLES)]
-        rows.append((f"{role.name.lower()} shuffled", [fmean(batch) for batch in zip(*shuffled, strict=True)]))
+        rows[f"{role.name.lower()} shuffled"] = [fmean(batch) for batch in zip(*shuffled, strict=True)]
+    changes = paired_differences(rows, trained)
     columns = [
         Column("values"),
         Column("loss", "95 %", ".4f"),
-        Column("change", "95 %, paired", "+.4f"),
+        Column("change", "95 %, paired, all together", "+.4f"),
         Column("relative", "%", "+.1f"),
     ]
-    cells = [[name, _measured(t_interval(losses)), *_change(losses, trained)] for name, losses in rows]
+    cells: list[list[Cell]] = [["as trained", _measured(t_interval(trained)), None, None]]
+    for name, losses in rows.items():
+        change = changes[name]
+        row = [_measured(t_interval(losses)), _measured(change.absolute), _measured(change.relative, 100)]
+        cells.append([name, *row])
     notes = [
         f"Averaged weights at step {probe.step:,}; {probe.num_batches} batches of {probe.run.config.batch_size} of the"
         f" run's own data, the same for all rows; {SHUFFLES} shuffles each. Every histogram, moment and entropy is the"
@@ -117,15 +122,8 @@ def _shuffled(model: nn.Module, role: Role, seed: int) -> nn.Module:
     return moved
 
 
-def _measured(interval: Interval) -> Measurement:
-    return Measurement(interval.mean, interval.low, interval.high)
-
-
-def _change(losses: Sequence[float], reference: list[float]) -> list[Measurement | float | None]:
-    if losses is reference:
-        return [None, None]
-    found = paired_difference(losses, reference)
-    return [_measured(found.absolute), 100 * found.relative]
+def _measured(interval: Interval, times: float = 1) -> Measurement:
+    return Measurement(times * interval.value, times * interval.low, times * interval.high)
 
 
 def way_to(a: Probe, b: Probe) -> list[str | Lines | Table]:
@@ -136,7 +134,7 @@ def way_to(a: Probe, b: Probe) -> list[str | Lines | Table]:
     for weight in weights:
         between.load_state_dict(interpolate(*ends, weight))
         found.append(t_interval(a.losses(between)))
-    means = [interval.mean for interval in found]
+    means = [interval.value for interval in found]
     straight = [(1 - w) * means[0] + w * means[-1] for w in weights]
     barrier = max(mean - line for mean, line in zip(means, straight, strict=True))
     names = [f"{probe.run.path.name} @ {probe.step:,}" for probe in (a, b)]

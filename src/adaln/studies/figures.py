@@ -1,14 +1,16 @@
 """The pictures of a comparison: curves, sample grids, distributions over time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from adaln.analysis.recorder import RoleRecord
 from adaln.report import Axis, Histograms, ImageGrid, Lines, Panel, Ridge, Series
 from adaln.studies.plan import Outcome
+from adaln.studies.score_curves import shown_name
 from adaln.studies.scorefiles import samples_file
 from adaln.studies.statistics import t_interval
+from adaln.studies.time_to_quality import Course
 
 Outcomes = dict[str, list[Outcome]]
 ROLES = (("gate", "α"), ("scale", "γ"), ("shift", "β"))
@@ -18,9 +20,9 @@ SHOWN_STEPS = (0, 1, 2, 10, 100, 1_000, 10_000, 100_000)
 
 def curves(by_scheme: Outcomes) -> list[Lines]:
     """Training loss and scores against steps."""
-    seeds = len(next(iter(by_scheme.values())))
-    label = "dataset-classifier features, not comparable with Inception FID"
-    batch = next(iter(by_scheme.values()))[0].job.config.batch_size
+    runs = next(iter(by_scheme.values()))
+    seeds, batch, scores = len(runs), runs[0].job.config.batch_size, next(iter(runs[0].scores().values()))
+    score = shown_name("fid", scores)
     loss = Lines(
         "Training loss",
         f"Mean over {seeds} seeds (n = {seeds}) of the loss on {batch} images per step, averaged between log steps.",
@@ -29,10 +31,11 @@ def curves(by_scheme: Outcomes) -> list[Lines]:
         [_series(name, outcomes, _losses) for name, outcomes in by_scheme.items()],
     )
     fid = Lines(
-        "FID-like against steps",
-        f"Mean over {seeds} seeds (n = {seeds}); the band is the least and the greatest of them. EMA weights; {label}.",
+        f"{score} against steps",
+        f"Mean over {seeds} seeds (n = {seeds}); the band is the least and the greatest of them. EMA weights;"
+        f" {scores['fid'].label}.",
         Axis("step", "optimiser updates"),
-        Axis("FID-like", "lower is better", "log"),
+        Axis(score, "lower is better", "log"),
         [_series(name, outcomes, _fids, band=True) for name, outcomes in by_scheme.items()],
     )
     return [loss, fid]
@@ -53,7 +56,28 @@ def _series(
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = [[curve[step] for curve in curves] for step in steps]
     low, high = ([min(v) for v in values], [max(v) for v in values]) if band else (None, None)
-    return Series(name, steps, [t_interval(v).mean for v in values], low, high)
+    return Series(name, steps, [t_interval(v).value for v in values], low, high)
+
+
+def gap_figures(courses: Mapping[str, Course], reference: str, score: str) -> list[Lines]:
+    """For each scheme its paired difference from the reference against steps, with a simultaneous band."""
+    return [_gap_figure(name, course, reference, score) for name, course in courses.items()]
+
+
+def _gap_figure(name: str, course: Course, reference: str, score: str) -> Lines:
+    steps, gaps = list(course.gaps), list(course.gaps.values())
+    caption = (
+        f"{name}: {course.verdict}. Mean paired difference over n = {len(course.reached)} seeds; the band holds for all"
+        " steps and schemes together (Bonferroni, 95 %). Below 0 the scheme is ahead."
+    )
+    difference = Series(name, steps, [g.value for g in gaps], [g.low for g in gaps], [g.high for g in gaps])
+    return Lines(
+        f"{name} minus {reference} against steps",
+        caption,
+        Axis("step", "optimiser updates"),
+        Axis(f"difference in {score}", "points"),
+        [difference, Series(reference, steps, [0] * len(steps))],
+    )
 
 
 def grids(by_scheme: Outcomes) -> list[ImageGrid]:

@@ -10,8 +10,8 @@ from adaln.report import Axis, Block, Column, Lines, Measurement, Series, Table
 from adaln.runs import Run
 
 BRACKETS = "Brackets: 95 % intervals. ↓ lower, ↑ higher is better."
-INCEPTIONS = {"fid", "sfid", "is"}
-"""Scores whose names promise Inception features: a picture that is seen alone calls others so-like."""
+INCEPTIONS = {"fid": "FID", "sfid": "sFID", "is": "IS"}
+"""Scores whose names promise Inception features, and their short forms."""
 Curve = dict[int, Scores]
 """Scores by step, ascending."""
 
@@ -87,6 +87,13 @@ def _label(scores: Scores) -> str:
     return next(iter(scores.scores.values())).label if scores.scores else ""
 
 
+def shown_name(name: str, scores: Scores) -> str:
+    """A score's short name where it is seen without its label: in other features than Inception's, FID is FID-like."""
+    if name not in INCEPTIONS:
+        return METRICS[name].title
+    return INCEPTIONS[name] + ("" if scores.provenance["extractor"]["name"] == "inception" else "-like")
+
+
 def score_column(name: str) -> Column:
     """The column of a score in any table."""
     metric = METRICS[name]
@@ -111,13 +118,6 @@ def _lines(name: str, curve: Curve) -> Lines:
         f"{' The band is the 95 % interval of each point.' if banded else ''}"
     )
     series = Series(name, list(found), [s.value for s in found.values()], *((low, high) if banded else ()))
-    metric = METRICS[name]
-    like = "-like" if name in INCEPTIONS and first.provenance["extractor"]["name"] != "inception" else ""
-    title = f"{metric.title}{like} against steps"
-    return Lines(
-        title,
-        caption,
-        Axis("step", "optimiser updates"),
-        Axis(f"{metric.title}{like}", f"{metric.better} is better"),
-        [series],
-    )
+    title, better = shown_name(name, first), METRICS[name].better
+    axes = Axis("step", "optimiser updates"), Axis(title, f"{better} is better")
+    return Lines(f"{title} against steps", caption, *axes, [series])
