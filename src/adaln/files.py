@@ -4,6 +4,7 @@ What is written goes to a temporary name, is synced to the disk and renamed: a k
 what was there before.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -56,6 +57,17 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, read piece by piece."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def claimed(path: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock file `path`, or raise ValueError(refusal); the claim dies with the process."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(refusal) from None
+        yield
 
 
 def remove_temporaries(root: Path, name: str = "") -> None:

@@ -10,9 +10,9 @@ import torch
 
 from adaln.data import Batches, DataConfig, encode, load, open_autoencoder
 from adaln.data.autoencoder import weights_sha256
-from adaln.data.encoding import claimed
 from adaln.data.shards import open_shards
 from adaln.data.verify import round_trip
+from adaln.files import claimed
 from data.autoencoders import save_autoencoder
 from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
 
@@ -147,7 +147,10 @@ def test_an_encoding_that_has_not_ended_is_not_read(tmp_path):
 def test_a_second_encoder_in_the_same_folder_is_refused(tmp_path):
     config = pictures(tmp_path)
     (tmp_path / "out").mkdir()
-    with claimed(tmp_path / "out", 0), pytest.raises(ValueError, match="another encoder is writing here"):
+    with (
+        claimed(tmp_path / "out" / ".rank-0.lock", ""),
+        pytest.raises(ValueError, match="another encoder is writing here"),
+    ):
         encode(config, tmp_path / "out")
     assert encode(config, tmp_path / "out").num_rows == 10
 

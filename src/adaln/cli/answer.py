@@ -27,3 +27,7 @@ class Answer:
         console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
         for part in self.shown:
             console.print(part if isinstance(part, str) else terminal(part), markup=False)
+
+
+SILENT = Answer(None)
+"""Of the processes that torchrun started, one answers; this is what the others return, and nothing is printed."""

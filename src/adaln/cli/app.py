@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 import adaln
-from adaln.cli.answer import Answer
+from adaln.cli.answer import SILENT, Answer
 from adaln.registry import Registry
 
 
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(adaln.__version__)
             return
         answer = _function(words[0])(words[1:])
+        if answer is SILENT:
+            return
         if as_json:
             print(json.dumps(answer.data, indent=1, allow_nan=False))
         else:

@@ -21,7 +21,7 @@ class Advance(Protocol):
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} {task.fields['unit']}/s" if task.speed else "")
+        return Text(f"{rounded(task.speed)} {task.fields['unit']}/s" if task.speed else "")
 
 
 @contextmanager
@@ -66,14 +66,17 @@ def told() -> Iterator[Tell]:
         yield tell
 
 
-def counted(tell: Tell, stage: str, total: int | None, unit: str) -> Callable[[int], None]:
-    """For work that tells what it has just finished: turns counts into `tell`, beginning anew after `total`."""
+def counted(tell: Tell, stage: str, total: int | None, unit: str, each: int = 1) -> Callable[[int], None]:
+    """For work that tells what it has just finished: turns counts into `tell`, beginning anew after `total`.
+
+    `each`: how many of what is counted make one of the units that are shown.
+    """
     done = 0
 
     def advance(count: int) -> None:
         nonlocal done
         done = (0 if done == total else done) + count
-        tell(stage, done, total or 0, unit)
+        tell(stage, done // each, (total or 0) // each, unit)
 
     return advance
 
@@ -99,7 +102,16 @@ class _Lines:
         done, rate = self.before + self.finished, self.finished / (now - self.start)
         of = f" of {self.total:,.0f}" if self.total else ""
         left = f", {duration((self.total - done) / rate)} left" if self.total else ""
-        return f"{done:,.0f}{of} {self.unit} ({rate:,.0f} {self.unit}/s{left})"
+        return f"{done:,.0f}{of} {self.unit} ({rounded(rate)} {self.unit}/s{left})"
+
+
+def rounded(rate: float) -> str:
+    """A rate to a digit or two where it is small.
+
+    >>> rounded(1234.5), rounded(9.87), rounded(0.0123)
+    ('1,234', '9.9', '0.012')
+    """
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def duration(seconds: float) -> str:

@@ -1,19 +1,23 @@
 """`adaln sample`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from adaln.cli.answer import Answer
+from adaln.cli.answer import SILENT, Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import Flat, parse, take_word, wants_help
-from adaln.cli.progress import progress
+from adaln.cli.progress import Tell, counted, told
 from adaln.config import short_hash
 from adaln.files import write_atomically
+from adaln.metrics import open_images
+from adaln.parallel import group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
 from adaln.runs import Run
-from adaln.sampling import SampleConfig, Samples, Weak, num_updates, sample, save_samples
+from adaln.sampling import Drawing, Progress, SampleConfig, Weak, num_updates, prepare, save_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +44,34 @@ def sample_verb(words: list[str]) -> Answer:
     if options.out and options.out.suffix != ".npz":
         raise ValueError(f"out is {str(options.out)!r}; expected a name that ends in .npz")
     run = Run.open(path, find_device(options.device))
-    with progress(f"sample {run.path.name}", num_updates(run, options.config), "image updates") as advance:
-        samples = sample(run, options.config, options.step, advance, weak_run(options.weak, run.device))
-    out, grid = keep_samples(run, samples, options.out)
+    with group_of_torchrun(), told() as tell:
+        drawing = prepare(run, options.config, options.step, weak_run(options.weak, run.device))
+        out = keep_samples(drawing, options.out, tell)
+        if rank():
+            return SILENT
+    grid = out.with_suffix(".png")
     return Answer(
-        {"samples": str(out), "grid": str(grid), **samples.provenance},
-        [f"wrote {len(samples.images)} images to {out}, the first of them as a grid to {grid}"],
+        {"samples": str(out), "grid": str(grid), **drawing.provenance},
+        [f"wrote {options.config.num_images:,} images to {out}, the first of them as a grid to {grid}"],
     )
 
 
-def keep_samples(run: Run, samples: Samples, out: Path | None = None) -> tuple[Path, Path]:
-    """Write samples with their record and a grid of some of them, by default into the run; returns npz and grid."""
-    out = out or run.path / "samples" / f"{samples.provenance['step']:09d}-{short_hash(samples.provenance)}.npz"
-    save_samples(samples, out)
-    return out, write_atomically(out.with_suffix(".png"), picture(sample_grid(samples, run.path.name), "png"))
+def keep_samples(drawing: Drawing, out: Path | None, tell: Tell) -> Path:
+    """Draw and write samples with their record and a grid of some of them, by default into the run; returns the npz."""
+    run, record = drawing.run, drawing.provenance
+    out = out or run.path / "samples" / f"{record['step']:09d}-{short_hash(record)}.npz"
+    save_samples(drawing, out, images_counted(tell, f"sample {run.path.name}", run, drawing.config))
+    if rank() == 0:
+        write_atomically(out.with_suffix(".png"), picture(sample_grid(out, record, run.path.name), "png"))
+    return out
+
+
+def images_counted(tell: Tell, stage: str, run: Run, config: SampleConfig) -> Progress:
+    """Solver updates shown as the images that they make; as themselves for an adaptive solver."""
+    updates = num_updates(run, config)
+    if updates is None:
+        return counted(tell, stage, None, "image updates")
+    return counted(tell, stage, updates, "images", each=updates // config.num_images)
 
 
 def weak_run(spec: str | None, device: torch.device) -> Weak | None:
@@ -64,16 +82,15 @@ def weak_run(spec: str | None, device: torch.device) -> Weak | None:
     return Weak(Run.open(path, device), int(step)) if path and step.isdecimal() else Weak(Run.open(spec, device))
 
 
-def sample_grid(samples: Samples, title: str, most: int = 64) -> ImageGrid:
-    """The first images in rows of up to ten, or eight."""
-    count = min(len(samples.images), most)
+def sample_grid(file: Path, provenance: Mapping[str, Any], title: str, most: int = 64) -> ImageGrid:
+    """The first images of an npz in rows of up to eight."""
+    stream = open_images(file)
+    count = min(stream.num_images, most)
     columns = min(count, 8)
     rows = count // columns
-    images = samples.images[: rows * columns]
-    shape = (rows, columns, *images.shape[1:])
-    provenance = samples.provenance
+    images = next(iter(stream.batches(rows * columns))).permute(0, 2, 3, 1).numpy()
     caption = (
-        f"First {rows * columns} of {len(samples.images)} samples, step {provenance['step']}, averaged weights, solver"
+        f"First {rows * columns} of {stream.num_images:,} samples, step {provenance['step']}, averaged weights, solver"
         f" {provenance['sampler']['solver']}, guidance {provenance['guidance']['scale']:g}, seed {provenance['seed']}."
     )
-    return ImageGrid(title, caption, images.reshape(shape))
+    return ImageGrid(title, caption, images.reshape(rows, columns, *images.shape[1:]))

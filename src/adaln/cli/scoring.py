@@ -10,7 +10,7 @@ import torch
 from adaln.cli.answer import Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import parse, take_word, wants_help
-from adaln.cli.progress import Tell, counted, told
+from adaln.cli.progress import Tell, told
 from adaln.cli.sampling import keep_samples
 from adaln.config import short_hash
 from adaln.data import Dataset
@@ -27,7 +27,7 @@ from adaln.metrics import (
 )
 from adaln.report import Column, Measurement, Table
 from adaln.runs import Run
-from adaln.sampling import SampleConfig, num_updates, sample
+from adaln.sampling import SampleConfig, prepare
 from adaln.studies.sides import extractor_for, is_run, named_images, named_reference
 
 
@@ -99,8 +99,7 @@ def samples_of(path: Path, num_images: int | None, device: torch.device, tell: T
     if num_images is None:
         raise ValueError(f"run {str(path)!r} has no samples yet; say --num-images N to draw some, or use: adaln sample")
     run, config = Run.open(path, device), SampleConfig(num_images)
-    advance = counted(tell, f"sample {path.name}", num_updates(run, config), "image updates")
-    return keep_samples(run, sample(run, config, progress=advance))[0]
+    return keep_samples(prepare(run, config), None, tell)
 
 
 def record_beside(source: Path | Dataset) -> dict[str, Any]:

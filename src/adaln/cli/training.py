@@ -10,13 +10,14 @@ from adaln.analysis.recorder import Recorder
 from adaln.cli.answer import Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import Flat, parse, take_option, take_word, wants_help
-from adaln.cli.progress import counted, told
+from adaln.cli.progress import told
+from adaln.cli.sampling import images_counted
 from adaln.config import PRESETS, RunConfig
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.report import Table
 from adaln.runs import Run, read_records
-from adaln.sampling import SampleConfig, num_updates
+from adaln.sampling import SampleConfig
 from adaln.studies.score_curves import score_table
 from adaln.studies.scorefiles import Scoring, read_scores
 from adaln.studies.scoring import check, score_saved, scored_steps, scoring_hook
@@ -94,7 +95,7 @@ def train_and_score(run: Run, scoring: Scoring, steps: Sequence[int]) -> list[in
         tell(f"train {run.path.name}", step + 1, run.config.steps, "steps")
 
     with told() as tell:
-        drawn = counted(tell, "samples to score", num_updates(run, scoring.sample), "image updates")
+        drawn = images_counted(tell, "samples to score", run, scoring.sample)
         score_saved(run, scoring, steps, drawn, tell)  # first, since training drops old checkpoints
         hook = scoring_hook(run, scoring, steps, drawn, tell)
         train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), count, hook])

@@ -4,13 +4,11 @@ Shard k holds pictures k * shard_rows up to (k + 1) * shard_rows, rank r makes t
 shard is there completely or not at all. What is there is never made again, so there are neither holes nor duplicates.
 """
 
-import fcntl
 import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -30,6 +28,7 @@ from adaln.data.pixels import to_model_range
 from adaln.data.shards import PLAN, Index, Plan, read_plan, read_shard, sha256_of, shard_name
 from adaln.data.sources import Source
 from adaln.data.tensorfile import write_json, write_tensors
+from adaln.files import claimed
 
 SHARD_BYTES = 2**25
 """Rows of a shard fill about this much: what a kill can cost, and little enough to write at once."""
@@ -78,7 +77,7 @@ def encode(
     encoder is writing to `out` or what lies there was begun with other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with claimed(out, rank):
+    with claimed(out / f".rank-{rank}.lock", f"{out}: another encoder is writing here"):
         encoding = prepare(config, out, autoencoder, flips, batch_size, shard_rows)
         settle(out, encoding.plan)
         mine = range(rank, encoding.plan.num_shards, world)
@@ -97,18 +96,6 @@ def encode(
             tell(0)
         origin = autoencoder.origin if autoencoder else ""
         return finish(out, encoding.plan, set(encoding.source.labels.tolist()), origin)
-
-
-@contextmanager
-def claimed(out: Path, rank: int) -> Iterator[None]:
-    """Hold this rank's claim to the folder; the claim dies with the process."""
-    path = out / f".rank-{rank}.lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{out}: another encoder is writing here (it holds {path.name})") from error
-        yield
 
 
 def prepare(

@@ -14,7 +14,7 @@ from adaln.metrics.collection import Progress
 from adaln.processes import guided
 from adaln.runs import Run
 from adaln.sampling import Progress as Drawn
-from adaln.sampling import choose_labels, num_updates, sample, save_samples
+from adaln.sampling import choose_labels, num_updates, prepare, save_samples
 from adaln.studies.scorefiles import Scoring, samples_file, scores_file, write_scores
 from adaln.studies.sides import extractor_for, named_reference
 from adaln.types import Hook
@@ -28,10 +28,9 @@ def score(
     `drawn` is told of the sampling, `progress` of the features.
     """
     extractor, theirs = reference(run.config.data, scoring.features, scoring.reference, str(run.device))
-    samples = sample(run, scoring.sample, step, drawn)
-    file = samples_file(run, scoring, step)
-    save_samples(samples, file)
-    found = evaluate(file, theirs, extractor, choices=samples.provenance, progress=progress)
+    drawing, file = prepare(run, scoring.sample, step), samples_file(run, scoring, step)
+    save_samples(drawing, file, drawn)
+    found = evaluate(file, theirs, extractor, choices=drawing.provenance, progress=progress)
     write_scores(run, scoring, step, found)
     return found
 

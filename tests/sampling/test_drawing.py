@@ -8,7 +8,7 @@ import torch
 from adaln.data import DataConfig
 from adaln.processes import Guidance, SamplerConfig
 from adaln.runs import Run
-from adaln.sampling import SampleConfig, choose_labels, num_updates, sample, save_samples, seeded_draw
+from adaln.sampling import SampleConfig, choose_labels, num_updates, prepare, sample, save_samples, seeded_draw
 from adaln.training import train
 
 FEW = SampleConfig(num_images=6, batch_size=6, sampler=SamplerConfig(solver="ddpm", steps=4))
@@ -68,8 +68,7 @@ def test_an_unconditional_run_trains_samples_and_refuses_guidance(small_config, 
 
 
 def test_files_have_adms_layout_and_a_record(trained, tmp_path):
-    samples = sample(trained, FEW)
-    save_samples(samples, tmp_path / "x.npz")
+    save_samples(prepare(trained, FEW), tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz") as archive:
         assert archive["arr_0"].dtype == np.uint8 and archive["arr_0"].shape == (6, 8, 8, 1)
         assert archive["arr_1"].tolist() == [0, 1, 2, 3, 4, 5]

@@ -1,0 +1,170 @@
+"""Seeds to images: sample i of a seed depends on (seed, i) alone, not on the batch it is drawn in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from adaln.data import Renderer, renderer
+from adaln.processes import count_updates, guided, solve, solver_name
+from adaln.rng import generator
+from adaln.runs import Run
+from adaln.sampling.config import SampleConfig, choose_labels
+from adaln.types import Draw, Model
+
+Progress = Callable[[int], None]
+"""Called with the number of solver updates times images done since the last call."""
+Images = UInt8[np.ndarray, "N H W C"]
+
+
+class Weak(NamedTuple):
+    """Whose worse prediction guides: autoguidance by a smaller, or a less trained, run."""
+
+    run: Run
+    step: int | None = None
+    """Checkpoint; None: the newest."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawing:
+    """All that is needed to draw any image of a sample."""
+
+    run: Run
+    config: SampleConfig
+    model: Model
+    weak: Model | None
+    rendering: Renderer
+    labels: Int64[np.ndarray, "N"]
+    """-1 throughout for an unconditional model."""
+    provenance: dict[str, Any]
+    """All that a user chose of the images, for the file beside them and for every score made from them."""
+    weights: tuple[Path, ...]
+    """The files that the networks were read from."""
+
+    def batches(self) -> list[range]:
+        """Indices of the images drawn together: all batches but the last have one shape."""
+        size, count = self.config.batch_size, self.config.num_images
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+    @property
+    def updates(self) -> int | None:
+        """Solver updates of each image; None for an adaptive solver."""
+        return count_updates(self.run.process, self.config.sampler)
+
+    def images(self, indices: range, progress: Progress | None = None) -> Images:
+        """The images of these indices, drawn together; `progress` is told of each update of each."""
+        run, spec = self.run, self.run.spec
+        y = torch.from_numpy(self.labels[indices.start : indices.stop]).to(run.device) if spec.num_classes else None
+        draw = seeded_draw(self.config.seed, indices, (spec.channels, spec.height, spec.width), run.device)
+        x = draw()
+        denoiser = guided(self.model, y, run.null_label, self.config.guidance, weak=self.weak)
+        for x in solve(run.process, denoiser, x, draw, self.config.sampler):  # noqa: B007, B020
+            if progress:
+                progress(len(indices))
+        return self.rendering.render(x).permute(0, 2, 3, 1).cpu().numpy()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Images in ADM's layout, and what they came from."""
+
+    images: Images
+    labels: Int64[np.ndarray, "N"]
+    """-1 throughout for an unconditional model."""
+    provenance: dict[str, Any]
+
+
+def sample(
+    run: Run,
+    config: SampleConfig,
+    step: int | None = None,
+    progress: Progress | None = None,
+    weak: Weak | None = None,
+) -> Samples:
+    """Images from the averaged weights of a run's checkpoint (the newest by default), guided by `weak` if given.
+
+    All of them in memory: `save_samples` is for as many as the disk holds.
+    """
+    drawing = prepare(run, config, step, weak)
+    images = np.concatenate([drawing.images(indices, progress) for indices in drawing.batches()])
+    return Samples(images, drawing.labels, drawing.provenance)
+
+
+def prepare(run: Run, config: SampleConfig, step: int | None = None, weak: Weak | None = None) -> Drawing:
+    """Load what draws `config` from a checkpoint; `ValueError` for what the run or the guidance cannot do."""
+    model, step = network(run, step, config.dtype)
+    weights, worse, guide = [weights_file(run, step)], None, None
+    if weak is not None:
+        worse, weak_step = weak_network(run, config, weak)
+        weights.append(weights_file(weak.run, weak_step))
+        guide = {"run": weak.run.path.name, "step": weak_step}
+    rendering = renderer(run.manifest.get("data", {}).get("latents"), run.spec.channels, config.autoencoder, run.device)
+    labels = choose_labels(config, run.spec.num_classes)
+    decoder = {"decoder": asdict(rendering.space)} if rendering.space else {}
+    record = {**provenance(run, config, step), "weak": guide, **decoder}
+    return Drawing(run, config, model, worse, rendering, labels, record, tuple(weights))
+
+
+def weights_file(run: Run, step: int) -> Path:
+    """Where the averaged weights of a checkpoint lie."""
+    return run.folder(step) / "ema.safetensors"
+
+
+def network(run: Run, step: int | None, dtype: str) -> tuple[Model, int]:
+    """The averaged network of a checkpoint, computing in `dtype` and answering in its input's, and its step."""
+    model, step = run.averaged_model(step)
+
+    def rounded(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            output: Tensor = model(x, t, y)
+        return output.to(x.dtype)
+
+    return (rounded if dtype == "bfloat16" else model), step
+
+
+def weak_network(run: Run, config: SampleConfig, weak: Weak) -> tuple[Model, int]:
+    """The network that guides `run`; `ValueError` where it would have no effect or predicts something else."""
+    if config.guidance.scale == 1:
+        raise ValueError("a weak run has no effect at guidance.scale 1; expected another scale, e.g. 2")
+    for what, theirs, ours in (
+        ("data", weak.run.spec, run.spec),
+        ("process", weak.run.config.process, run.config.process),
+    ):
+        if theirs != ours:
+            raise ValueError(f"weak run {str(weak.run.path)!r} has {what} {theirs}; expected that of the run, {ours}")
+    return network(weak.run, weak.step, config.dtype)
+
+
+def seeded_draw(seed: int, indices: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Draw:
+    """Standard normal draws of shape (len(indices), *shape): the k-th draw for image i depends on (seed, i, k) alone.
+
+    Drawn on the CPU, so a seed means the same noise on every device.
+    """
+    streams = [generator("sample", seed, index) for index in indices]
+
+    def draw() -> Float[Tensor, "B C H W"]:
+        return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
+
+    return draw
+
+
+def num_updates(run: Run, config: SampleConfig) -> int | None:
+    """Total of what `progress` is told; None for an adaptive solver."""
+    updates = count_updates(run.process, config.sampler)
+    return None if updates is None else updates * config.num_images
+
+
+def provenance(run: Run, config: SampleConfig, step: int) -> dict[str, Any]:
+    """What of a run and a config decides the images."""
+    row = asdict(config)
+    row["sampler"]["solver"] = solver_name(run.process, config.sampler)
+    if config.sampler.steps is None:  # what the default is today, so that it compares with the same number asked for
+        row["sampler"]["steps"] = count_updates(run.process, config.sampler)
+    del row["batch_size"]  # no influence on the images
+    del row["autoencoder"]  # where it lies; which one it is stands under `decoder`
+    return {"run": run.path.name, "step": step, "weights": "ema", **row}

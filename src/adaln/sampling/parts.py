@@ -1,0 +1,98 @@
+"""Many images to one file: by one process or many, killed at any moment, the same bytes in the end.
+
+Every batch that is drawn becomes a part, `START-STOP-HASH.npy` in the folder `OUT.npz.parts`, which is there completely
+or not at all. HASH is over all that decides the images, the weights' bytes included, so no part of another sample is
+taken. Process r draws each world-th missing batch; the first one puts the file together and removes the parts.
+"""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+from numpy.lib import format as npy
+
+from adaln.config import short_hash
+from adaln.files import atomic_file, claimed, file_sha256, remove_temporaries, write_atomically
+from adaln.parallel import barrier, from_first, rank, world
+from adaln.sampling.drawing import Drawing, Progress
+
+
+def save_samples(drawing: Drawing, path: Path, progress: Progress | None = None) -> None:
+    """Draw all images into ADM's npz (`arr_0` uint8 NHWC, `arr_1` labels), with their provenance beside it as .json.
+
+    Goes on where a killed call for the same images stopped: each process loses one batch at most. Equal batches give
+    equal bytes, whatever the number of processes and of kills; another batch size gives the same images up to rounding.
+    All processes return once the file is there. Meanwhile the disk holds the images up to twice, memory one batch.
+    """
+    folder = path.with_name(f"{path.name}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder / f".rank-{rank()}.lock", f"{path}: another process is drawing these samples"):
+        parts = name_parts(drawing, folder)
+        missing = from_first(begin(folder, parts))
+        mine = missing[rank() :: world()]
+        tell = told_for_all(progress, drawing, missing, mine) if progress and rank() == 0 else None
+        for indices in mine:
+            images = drawing.images(indices, tell)
+            with atomic_file(parts[indices]) as temporary, temporary.open("wb") as file:
+                np.save(file, images)
+        barrier()
+        if rank() == 0:
+            assemble(list(parts.values()), drawing.labels, path)
+            write_atomically(path.with_suffix(".json"), json.dumps(drawing.provenance, indent=1, sort_keys=True) + "\n")
+            shutil.rmtree(folder)
+        barrier()
+
+
+def name_parts(drawing: Drawing, folder: Path) -> dict[range, Path]:
+    """The part of each batch, in order."""
+    key = short_hash({**drawing.provenance, "weights": [file_sha256(file) for file in drawing.weights]})
+    return {indices: folder / f"{indices.start:08d}-{indices.stop:08d}-{key}.npy" for indices in drawing.batches()}
+
+
+def begin(folder: Path, parts: dict[range, Path]) -> list[range]:
+    """The batches still to be drawn; whatever else lies in the folder is removed."""
+    remove_temporaries(folder)
+    for file in set(folder.glob("*.npy")) - set(parts.values()):
+        file.unlink()
+    return [indices for indices, part in parts.items() if not is_part(part, len(indices))]
+
+
+def is_part(path: Path, num_images: int) -> bool:
+    """Whether that many images are there whole."""
+    try:
+        return len(np.load(path, mmap_mode="r")) == num_images
+    except (OSError, EOFError, ValueError):
+        return False
+
+
+def told_for_all(progress: Progress, drawing: Drawing, missing: Sequence[range], mine: Sequence[range]) -> Progress:
+    """The progress of one process told as that of all: its share done is the share done of all that was missing."""
+    num_missing, num_mine = (sum(len(indices) for indices in batches) for batches in (missing, mine))
+    own = told = 0
+    progress((drawing.config.num_images - num_missing) * (drawing.updates or 1))
+
+    def advance(count: int) -> None:
+        nonlocal own, told
+        own += count
+        new = own * num_missing // num_mine - told
+        told += new
+        progress(new)
+
+    return advance
+
+
+def assemble(parts: Sequence[Path], labels: Int64[np.ndarray, "N"], path: Path) -> None:
+    """The npz that `np.savez` would write of all parts, of which one is in memory at a time."""
+    shape = (len(labels), *np.load(parts[0], mmap_mode="r").shape[1:])
+    header = {"descr": npy.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+            npy.write_array_header_1_0(member, header)
+            for part in parts:
+                member.write(np.load(part).data)
+        with archive.open("arr_1.npy", "w", force_zip64=True) as member:
+            npy.write_array(member, labels, allow_pickle=False)

@@ -1,0 +1,156 @@
+"""Samples written part by part: killed at any moment, drawn by any number of processes, the same file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adaln.files import claimed
+from adaln.processes import Guidance, SamplerConfig
+from adaln.sampling import SampleConfig, Weak, prepare, sample, save_samples
+from adaln.sampling.parts import assemble
+
+CONFIG = SampleConfig(num_images=10, batch_size=4, sampler=SamplerConfig(solver="ddpm", steps=3))
+UPDATES = 30
+
+
+def savez(images: np.ndarray, labels: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    np.savez(buffer, arr_0=images, arr_1=labels)
+    return buffer.getvalue()
+
+
+def stop_after(updates: int):
+    """A progress that interrupts once so many updates of images are done."""
+    done = 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        done += count
+        if done >= updates:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.fixture
+def drawing(trained):
+    return prepare(trained, CONFIG)
+
+
+def test_the_file_is_what_numpy_writes_of_all_images_at_once(trained, drawing, tmp_path: Path):
+    save_samples(drawing, tmp_path / "x.npz")
+    together = sample(trained, CONFIG)
+    assert (tmp_path / "x.npz").read_bytes() == savez(together.images, together.labels)
+    assert json.loads((tmp_path / "x.json").read_text()) == json.loads(json.dumps(together.provenance))
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["x.json", "x.npz"]
+
+
+@pytest.mark.parametrize("updates", [1, 12, 13, 24, 29, 30])
+def test_stopped_anywhere_it_goes_on_and_loses_one_batch_at_most(trained, drawing, tmp_path: Path, updates: int):
+    out, told = tmp_path / "x.npz", []
+    with pytest.raises(KeyboardInterrupt):
+        save_samples(drawing, out, stop_after(updates))
+    assert not out.exists()
+    save_samples(prepare(trained, CONFIG), out, told.append)
+    before = told[0]  # what is on disk is told first
+    assert before % 12 == 0 and updates - 12 <= before < updates
+    assert sum(told) == UPDATES
+    assert out.read_bytes() == savez(sample(trained, CONFIG).images, drawing.labels)
+    assert not (tmp_path / "x.npz.parts").exists()
+
+
+def test_only_whole_parts_of_the_very_same_images_are_taken(trained, tmp_path: Path):
+    out = tmp_path / "x.npz"
+    for other in (replace(CONFIG, seed=1), replace(CONFIG, guidance=Guidance(2.0)), replace(CONFIG, dtype="bfloat16")):
+        with pytest.raises(KeyboardInterrupt):
+            save_samples(prepare(trained, other), out, stop_after(30))
+        assert len(list((tmp_path / "x.npz.parts").glob("*.npy"))) == 2
+    with pytest.raises(KeyboardInterrupt):
+        save_samples(prepare(trained, CONFIG), out, stop_after(30))
+    first, second = sorted((tmp_path / "x.npz.parts").glob("*.npy"))
+    first.write_bytes(first.read_bytes()[:-1])
+    second.write_bytes(b"")
+    told: list[int] = []
+    save_samples(prepare(trained, CONFIG), out, told.append)
+    assert told[0] == 0
+    assert out.read_bytes() == savez(sample(trained, CONFIG).images, prepare(trained, CONFIG).labels)
+
+
+def test_parts_drawn_with_other_weights_are_drawn_again(trained, tmp_path: Path):
+    """The same run made anew on another machine has the same name and step, but not the same bytes."""
+    out, told = tmp_path / "x.npz", []
+    with pytest.raises(KeyboardInterrupt):
+        save_samples(prepare(trained, CONFIG), out, stop_after(20))
+    later, earlier = (trained.folder(step) / "ema.safetensors" for step in (10, 5))
+    later.write_bytes(earlier.read_bytes())
+    save_samples(prepare(trained, CONFIG), out, told.append)
+    assert told[0] == 0
+
+
+def test_the_weights_that_guide_are_part_of_what_decides(trained):
+    guided = replace(CONFIG, guidance=Guidance(2.0))
+    by_last, by_first = (prepare(trained, guided, weak=Weak(trained, step)) for step in (10, 5))
+    assert by_last.weights[0] == by_first.weights[0] != by_first.weights[1]
+
+
+def test_a_second_process_with_the_same_file_is_refused(drawing, tmp_path: Path):
+    (tmp_path / "x.npz.parts").mkdir()
+    held = claimed(tmp_path / "x.npz.parts" / ".rank-0.lock", "")
+    with held, pytest.raises(ValueError, match=r"x.npz: another process is drawing these samples"):
+        save_samples(drawing, tmp_path / "x.npz")
+    save_samples(drawing, tmp_path / "x.npz")
+
+
+def test_the_file_is_put_together_with_one_part_in_memory(tmp_path: Path):
+    images = np.random.default_rng(0).integers(0, 256, (64, 128, 128, 3), dtype=np.uint8)
+    parts = [tmp_path / f"{i:02d}.npy" for i in range(16)]
+    for part, piece in zip(parts, np.split(images, 16), strict=True):
+        np.save(part, piece)
+    tracemalloc.start()
+    assemble(parts, np.arange(64), tmp_path / "x.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5 * images.nbytes / 16
+    assert (tmp_path / "x.npz").read_bytes() == savez(images, np.arange(64))
+
+
+# Processes
+
+
+def command(processes: int, run: Path, out: Path) -> list[str]:
+    adaln = str(Path(sys.executable).with_name("adaln"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node"]
+    words = ["sample", str(run), "--out", str(out), "--device", "cpu", "--json", "--num-images", "40"]
+    words += ["--batch-size", "4", "--sampler.solver", "ddim", "--sampler.steps", "40"]
+    return [*torchrun, str(processes), adaln, *words]
+
+
+@pytest.mark.slow
+def test_two_processes_killed_again_and_again_write_the_bytes_of_one(trained, tmp_path: Path):
+    config = SampleConfig(40, batch_size=4, sampler=SamplerConfig(solver="ddim", steps=40))
+    save_samples(prepare(trained, config), tmp_path / "one.npz")
+    out, parts = tmp_path / "two.npz", tmp_path / "two.npz.parts"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for wanted in (1, 4):
+        job = subprocess.Popen(command(2, trained.path, out), env=environment)
+        while len(list(parts.glob("0*.npy"))) < wanted and job.poll() is None:
+            time.sleep(0.01)
+        workers = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        for process in (job.pid, *map(int, workers)):
+            os.kill(process, signal.SIGKILL)
+        job.wait()
+        assert len(workers) == 2 and not out.exists()
+    done = subprocess.run(command(2, trained.path, out), env=environment, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout)["samples"] == str(out)  # one process speaks for all
+    assert out.read_bytes() == (tmp_path / "one.npz").read_bytes()
+    assert not parts.exists()
