@@ -103,7 +103,7 @@ def test_the_verdict_is_plain_and_says_what_more_seeds_would_show(runs):
     assert verdict[1].startswith("Not distinguishable from adaln-zero by FID-like at this size, over 3 seeds: adaln-g")
     assert verdict[2] == (
         "Over training, by FID-like against adaln-zero: adaln: behind throughout;"
-        " adaln-gaussian: ahead from step 250 to step 500, not distinguishable at the end."
+        " adaln-gaussian: ahead from step 250 to 500, not distinguishable at the end."
     )
     # noise 0.1, change 0.4067: found by simulation in test_statistics; here the same number stands everywhere
     assert verdict[3].startswith("To see a change of 2 % at the noise of these runs you need about 4 seeds, by scheme")

@@ -66,14 +66,14 @@ def moved(*changes):
         ((-20, -15, -10, -8), "ahead throughout"),
         ((20, 15, 10, 8), "behind throughout"),
         ((0, 0, 0, 0), "no difference seen"),
-        ((-20, -15, -10, 0), "ahead from step 250 to step 1,000, not distinguishable at the end"),
+        ((-20, -15, -10, 0), "ahead from step 250 to 1,000, not distinguishable at the end"),
         ((0, 0, -10, -8), "ahead from step 1,000 to the end"),
         ((0, 12, 0, 0), "behind at step 500, not distinguishable at the end"),
         ((0, 0, 0, -8), "ahead at the end"),
         ((-20, 0, -10, -8), "ahead at step 250, ahead from step 1,000 to the end"),
         (
             (-20, -15, 0, 8),
-            "crosses between step 500 and step 2,000: ahead from step 250 to step 500, behind at the end",
+            "crosses between step 500 and 2,000: ahead from step 250 to 500, behind at the end",
         ),
     ],
 )
@@ -83,7 +83,7 @@ def test_the_crossing_test_says_who_is_ahead_from_when_to_when(changes, verdict)
 
 def test_two_crossings_are_both_named():
     text = trajectory({1: -1, 2: 1, 3: 1, 4: -1})
-    assert text.startswith("crosses between step 1 and step 2 and between step 3 and step 4: ahead at step 1, behind")
+    assert text.startswith("crosses between step 1 and 2 and between step 3 and 4: ahead at step 1, behind")
 
 
 def test_more_steps_and_more_schemes_widen_the_band():

@@ -7,7 +7,7 @@ from typing import Any
 from adaln.analysis import RoleRecord
 from adaln.metrics import Scores
 from adaln.report import Block, Command, Facts, Page, Section
-from adaln.studies.comparison_tables import course_table, published_table, result_table, score_table, seeds_table
+from adaln.studies.comparison_tables import course_table, measures_table, published_table, result_table, seeds_table
 from adaln.studies.figures import SHOWN_STEPS, curves, gap_figures, grids, histograms
 from adaln.studies.orders import measured_order, order_section
 from adaln.studies.plan import Outcome, Result
@@ -49,7 +49,7 @@ def compare_schemes(
     table = result_table(title, rows, reference, one)
     quoted = [published_table(rows, reference, published, one, data_name(first))] if published else []
     sections = [
-        Section("Result", [table, *quoted, seeds_table(rows), score_table(rows, one)]),
+        Section("Result", [table, *quoted, seeds_table(rows), measures_table(rows, one)]),
         *evidence(by_scheme, beside, reference, score),
         order_section(orders, first.job.config.model),
         Section("How this was made", [Command(command), provenance(first)]),

@@ -17,13 +17,11 @@ def result_table(title: str, rows: Sequence[dict[str, Any]], reference: str, sco
     score = shown_name("fid", scores)
     columns = [
         Column("scheme"),
-        Column("parameters", "trained", ",d"),
-        Column("loss", format=".4f"),
         Column(score, "lower is better", ".1f"),
         Column("change", score, "+.1f"),
         Column("relative", "%", "+.1f"),
-        Column("p", "Holm", ".2g"),
         Column("verdict"),
+        Column("p", "Holm", ".2g"),
     ]
     best = min(row["fid"]["mean"] for row in rows)
     notes = [
@@ -42,11 +40,11 @@ def _cells(row: dict[str, Any], best: float) -> list[Cell]:
         compared = [
             _interval(change["absolute"]),
             _interval(change["relative"], 100),
-            change["p_value"],
             verdict_word(change),
+            change["p_value"],
         ]
     marked = Marked(fid) if row["fid"]["mean"] == best else fid
-    return [row["scheme"], row["parameters"], row["loss"]["mean"], marked, *compared]
+    return [row["scheme"], marked, *compared]
 
 
 def seeds_table(rows: Sequence[dict[str, Any]]) -> Table:
@@ -106,26 +104,32 @@ def published_table(
     return Table("Beside the paper", columns, cells, notes)
 
 
-def score_table(rows: Sequence[dict[str, Any]], scores: Scores) -> Table:
-    """The other scores."""
+def measures_table(rows: Sequence[dict[str, Any]], scores: Scores) -> Table:
+    """What else is known of each scheme: size, training loss, the other scores."""
     names = [name for name in scores.scores if name != "fid"]
     columns = [
         Column(shown_name(name, scores), f"{METRICS[name].better} is better", f".{METRICS[name].digits}f")
         for name in names
     ]
-    cells = [[row["scheme"], *(_over_seeds(row[name]) for name in names)] for row in rows]
-    notes = ["In the same features; mean over seeds with 95 % t intervals."]
-    return Table("Other scores", [Column("scheme"), *columns], cells, notes)
+    size = [Column("scheme"), Column("parameters", "trained", ",d"), Column("loss", format=".4f")]
+    cells = [
+        [row["scheme"], row["parameters"], row["loss"]["mean"], *(_over_seeds(row[name]) for name in names)]
+        for row in rows
+    ]
+    notes = [
+        "Loss: mean over the last tenth of the steps. Mean over seeds, scores with 95 % t intervals, same features."
+    ]
+    return Table("Other measures", [*size, *columns], cells, notes)
 
 
 def course_table(courses: Mapping[str, Course], reference: str, score: str) -> Table:
     """Whether each scheme is ahead, from when to when, and how much sooner it is as good as the reference ends."""
     columns = [
         Column("scheme"),
-        Column("against the reference"),
         Column("as good", "seeds", align="right"),
         Column("from step", "median", align="right"),
         Column("speed-up", "times", ".3g", align="right"),
+        Column("who is ahead", "against the reference"),
     ]
     notes = [
         f"{score} against {reference}, seed by seed. Ahead or behind is said of steps where the paired difference's"
@@ -144,7 +148,7 @@ def _course_cells(name: str, course: Course) -> list[Cell]:
     speed: Cell = _range_text(middle(course.speed_ups), ".3g")
     if course.speed_up:
         speed = Measurement(course.speed_up.value, course.speed_up.low, course.speed_up.high)
-    return [name, course.verdict, f"{arrived} of {seeds}", _range_text(middle(course.reached), ",.0f"), speed]
+    return [name, f"{arrived} of {seeds}", _range_text(middle(course.reached), ",.0f"), speed, course.verdict]
 
 
 def _range_text(found: Range, spec: str) -> str:

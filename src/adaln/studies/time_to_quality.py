@@ -100,9 +100,9 @@ def trajectory(signs: Mapping[int, int]) -> str:
     """Signs of a difference by step (-1 ahead, 1 behind, 0 not told apart) in words.
 
     >>> trajectory({250: -1, 500: -1, 1000: 0})
-    'ahead from step 250 to step 500, not distinguishable at the end'
+    'ahead from step 250 to 500, not distinguishable at the end'
     >>> trajectory({250: -1, 500: 0, 1000: 1})
-    'crosses between step 250 and step 1,000: ahead at step 250, behind at the end'
+    'crosses between step 250 and 1,000: ahead at step 250, behind at the end'
     """
     steps = sorted(signs)
     phases = [(sign, list(group)) for sign, group in groupby(steps, signs.__getitem__)]
@@ -111,7 +111,7 @@ def trajectory(signs: Mapping[int, int]) -> str:
     words = ", ".join(_phase_words(phases))
     clear = [(sign, phase) for sign, phase in phases if sign]
     turns = [(a[-1], b[0]) for (was, a), (becomes, b) in pairwise(clear) if was != becomes]
-    crossings = " and ".join(f"between step {a:,} and step {b:,}" for a, b in turns)
+    crossings = " and ".join(f"between step {a:,} and {b:,}" for a, b in turns)
     return f"crosses {crossings}: {words}" if turns else words
 
 
@@ -119,8 +119,9 @@ def _phase_words(phases: Sequence[tuple[int, list[int]]]) -> Iterator[str]:
     for sign, steps in phases:
         ends = steps == phases[-1][1]
         if sign:
-            last = "the end" if ends else f"step {steps[-1]:,}"
-            when = f"at {last}" if len(steps) == 1 else f"from step {steps[0]:,} to {last}"
+            when = f"from step {steps[0]:,} to {'the end' if ends else f'{steps[-1]:,}'}"
+            if len(steps) == 1:
+                when = "at the end" if ends else f"at step {steps[0]:,}"
             yield f"{'ahead' if sign < 0 else 'behind'} {when}"
         elif ends:
             yield "not distinguishable at the end"
