@@ -1,7 +1,7 @@
 """Thin words over torch.distributed: nothing else in the project says `dist.`"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -39,9 +39,19 @@ def gathered(value: T) -> list[T]:
     return values  # type: ignore[return-value]
 
 
-def from_first(value: T) -> T:
-    """What the first process has, on all of them: for what only one of them may decide."""
-    return gathered(value if rank() == 0 else None)[0]  # type: ignore[return-value]
+def from_first(make: Callable[[], T]) -> T:
+    """What `make` gives in the first process, on all of them: for what one of them is to decide or to compute."""
+    return gathered(make() if rank() == 0 else None)[0]  # type: ignore[return-value]
+
+
+@contextmanager
+def first_goes_first() -> Iterator[None]:
+    """The block is done in the first process before the others do it: they find what it left in a cache."""
+    if rank():
+        barrier()
+    yield
+    if not rank():
+        barrier()
 
 
 def barrier() -> None:

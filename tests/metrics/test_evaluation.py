@@ -21,6 +21,8 @@ from adaln.metrics import (
     statistics,
     unlike_published,
 )
+from adaln.parallel import rank
+from in_threads import in_processes
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -298,3 +300,25 @@ def test_extractors_are_found_by_name_and_misses_name_the_nearest(tmp_path, monk
         load_extractor("math:sqrt", cache=tmp_path)
     with pytest.raises(ValueError, match="No module named 'no_such_module'"):
         load_extractor("no_such_module:f", cache=tmp_path)
+
+
+# Processes
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_features_and_all_get_the_scores_of_one(monkeypatch, world):
+    alone = scores(batch_size=7)
+    seen: list[tuple[int, int]] = []
+
+    def counting(images: torch.Tensor) -> Features:
+        seen.append((rank(), len(images)))
+        return small(images)
+
+    def score() -> Scores:
+        extractor = Extractor("small", "small features", "f" * 64, counting)
+        return evaluate(pictures(40), pictures(50, seed=1), extractor, replicates=20, batch_size=7)
+
+    together = in_processes(monkeypatch, world, score)
+    assert all(found.to_json() == alone.to_json() for found in together)
+    assert sum(count for _, count in seen) == 90  # no image is looked at twice
+    assert {who for who, _ in seen} == set(range(world))

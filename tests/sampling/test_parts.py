@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from adaln.files import claimed
+from adaln.parallel import rank
 from adaln.processes import Guidance, SamplerConfig
 from adaln.sampling import SampleConfig, Weak, prepare, sample, save_samples
 from adaln.sampling.parts import assemble
+from in_threads import in_processes
 
 CONFIG = SampleConfig(num_images=10, batch_size=4, sampler=SamplerConfig(solver="ddpm", steps=3))
 UPDATES = 30
@@ -125,6 +127,30 @@ def test_the_file_is_put_together_with_one_part_in_memory(tmp_path: Path):
 
 
 # Processes
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_processes_share_the_batches_and_write_the_file_of_one(trained, drawing, tmp_path: Path, monkeypatch, world):
+    save_samples(drawing, tmp_path / "one.npz")
+    told: list[tuple[int, int]] = []
+
+    def draw() -> None:
+        save_samples(prepare(trained, CONFIG), tmp_path / "many.npz", lambda more: told.append((rank(), more)))
+        assert (tmp_path / "many.npz").exists()  # whoever returns finds it
+
+    in_processes(monkeypatch, world, draw)
+    assert (tmp_path / "many.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
+    assert {who for who, _ in told} == {0}  # the first speaks for all
+    assert sum(more for _, more in told) == UPDATES
+
+
+def test_what_one_process_began_several_finish(trained, drawing, tmp_path: Path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        save_samples(drawing, tmp_path / "x.npz", stop_after(13))
+    told: list[int] = []
+    in_processes(monkeypatch, 2, lambda: save_samples(prepare(trained, CONFIG), tmp_path / "x.npz", told.append))
+    assert told[0] == 12 and sum(told) == UPDATES
+    assert (tmp_path / "x.npz").read_bytes() == savez(sample(trained, CONFIG).images, drawing.labels)
 
 
 def command(processes: int, run: Path, out: Path) -> list[str]:

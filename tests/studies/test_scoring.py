@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from adaln.parallel import rank
 from adaln.processes import SamplerConfig
 from adaln.runs import Run, load_tensors
 from adaln.sampling import SampleConfig
@@ -18,6 +19,7 @@ from adaln.studies.score_curves import score_blocks, score_curves, scores_of
 from adaln.studies.scorefiles import Scoring, read_scores, samples_file, scores_file
 from adaln.studies.scoring import is_scored, score, score_saved, scored_steps, scoring_hook
 from adaln.training import train
+from in_threads import in_processes
 
 MEANS = """
 import torch
@@ -108,6 +110,22 @@ def test_a_run_stopped_while_it_is_scored_goes_on_there_and_computes_no_score_tw
     for step in (5, 10, 15):
         assert read_scores(run, scoring, step).scores == read_scores(undisturbed, scoring, step).scores
     assert_same_weights(run, undisturbed)
+
+
+def test_processes_share_a_score_and_one_of_them_writes_it(scoring, trained, tmp_path, monkeypatch):
+    score_saved(trained, scoring, (5,))
+    alone = read_scores(trained, scoring, 5)
+    for file in (scores_file(trained, scoring, 5), samples_file(trained, scoring, 5)):
+        file.unlink()
+    wrote, write = [], room.write_scores
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "reference", room.reference.__wrapped__)  # threads would share what processes do not
+        patch.setattr(room, "write_scores", lambda *words: (wrote.append(rank()), write(*words)))
+        lost = in_processes(patch, 2, lambda: score_saved(Run.open(trained.path), scoring, (5, 7)))
+        again = in_processes(patch, 2, lambda: score_saved(Run.open(trained.path), scoring, (5,)))
+    assert (lost, again) == ([[7], [7]], [[], []])
+    assert wrote == [0]
+    assert read_scores(trained, scoring, 5) == alone
 
 
 def test_what_is_missing_is_made_up_for_from_its_checkpoint(scoring, trained):

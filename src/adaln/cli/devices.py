@@ -2,12 +2,17 @@
 
 import torch
 
+from adaln.parallel import local_rank
+
 
 def find_device(name: str) -> torch.device:
-    """The device that a name means on this machine; `ValueError` where it is not there."""
+    """The device that a name means on this machine; `ValueError` where it is not there.
+
+    `cuda`: under torchrun the one of this process's own number.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
+        name = next(kind for kind, there in available.items() if there)
     if not available.get(name.partition(":")[0], False):
         raise ValueError(f"device {name!r} is not here; available: {', '.join(k for k, v in available.items() if v)}")
-    return torch.device(name)
+    return torch.device(name, local_rank()) if name == "cuda" else torch.device(name)

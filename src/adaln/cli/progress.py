@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from adaln.parallel import rank
+
 LINE_EVERY_SECONDS = 15.0
 
 
@@ -49,13 +51,18 @@ class Tell(Protocol):
 
 @contextmanager
 def told() -> Iterator[Tell]:
-    """For work that names its own stages, of which one is shown at a time: call what it yields."""
+    """For work that names its own stages, of which one is shown at a time: call what it yields.
+
+    Of the processes of torchrun the first one shows.
+    """
     with ExitStack() as shown:
         current, before = "", 0
         advance: Advance | None = None
 
         def tell(stage: str, done: int, total: int, unit: str = "items") -> None:
             nonlocal current, before, advance
+            if rank():
+                return
             if stage != current or done < before or advance is None:
                 shown.close()
                 current, before = stage, done

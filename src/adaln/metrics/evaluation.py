@@ -15,6 +15,7 @@ from adaln.metrics.features import Extractor
 from adaln.metrics.images import ImagesLike, open_images
 from adaln.metrics.measures import METRICS, Comparison, Score, score
 from adaln.metrics.statistics_files import is_statistics, load_statistics
+from adaln.parallel import from_first
 
 REPLICATES = 200
 """Bootstrap replicates behind an interval: its width is then known to about 5 %."""
@@ -66,7 +67,7 @@ def evaluate(
     (the way to score many sets against one reference). `num_images` takes the first so many samples. `metrics` are
     names of `METRICS`; None is all of ADM's that the extractor has features for. `replicates` is the number of
     bootstrap replicates behind the intervals, 0 for no bootstrap. `choices` (sampler, steps, guidance, EMA...) are
-    recorded as given, for `differences` to compare.
+    recorded as given, for `differences` to compare. Processes of torchrun share the features; all get the scores.
     """
     needs = {METRICS[name].needs for name in metrics or ()}  # an unknown name fails here, before images are read
     for side, count in ((samples, num_images), (reference, None)):
@@ -74,7 +75,7 @@ def evaluate(
     theirs = statistics(reference, extractor, batch_size=batch_size, progress=progress)
     check_one_extractor(extractor.describe(), theirs.extractor)
     ours = statistics(samples, extractor, num_images=num_images, needs=needs, batch_size=batch_size, progress=progress)
-    return compare(ours, theirs, metrics, replicates=replicates, seed=seed, choices=choices)
+    return from_first(lambda: compare(ours, theirs, metrics, replicates=replicates, seed=seed, choices=choices))
 
 
 def statistics(

@@ -11,6 +11,7 @@ from adaln.config import RunConfig
 from adaln.data import DataConfig, load
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
 from adaln.metrics.collection import Progress
+from adaln.parallel import first_goes_first, from_first, rank
 from adaln.processes import guided
 from adaln.runs import Run
 from adaln.sampling import Progress as Drawn
@@ -25,13 +26,14 @@ def score(
 ) -> Scores:
     """Sample a checkpoint (averaged weights), score the samples, and keep both in the run.
 
-    `drawn` is told of the sampling, `progress` of the features.
+    The processes of torchrun share sampling and features. `drawn` is told of the sampling, `progress` of the features.
     """
     extractor, theirs = reference(run.config.data, scoring.features, scoring.reference, str(run.device))
     drawing, file = prepare(run, scoring.sample, step), samples_file(run, scoring, step)
     save_samples(drawing, file, drawn)
     found = evaluate(file, theirs, extractor, choices=drawing.provenance, progress=progress)
-    write_scores(run, scoring, step, found)
+    if rank() == 0:
+        write_scores(run, scoring, step, found)
     return found
 
 
@@ -45,7 +47,8 @@ def reference(
     latents, no labels for a classifier, no Inception weights.
     """
     source = load(data) if name is None else named_reference(name, features)
-    extractor = extractor_for(source, features, device=device)
+    with first_goes_first():  # a classifier is trained by one process
+        extractor = extractor_for(source, features, device=device)
     return extractor, statistics(source, extractor)
 
 
@@ -76,11 +79,16 @@ def score_saved(
 
     Before training goes on, since it drops old checkpoints; and after it, for the last one.
     """
-    saved = run.steps_saved()
-    for step in saved:
-        if step in steps and not is_scored(run, scoring, step):
-            score(run, scoring, step, drawn, progress)
-    return [step for step in steps if step not in saved and not is_scored(run, scoring, step)]
+
+    def unscored() -> tuple[list[int], list[int]]:
+        saved = run.steps_saved()
+        missing = [step for step in steps if not is_scored(run, scoring, step)]
+        return sorted(set(missing) & set(saved)), [step for step in missing if step not in saved]
+
+    to_score, lost = from_first(unscored)
+    for step in to_score:
+        score(run, scoring, step, drawn, progress)
+    return lost
 
 
 def scoring_hook(
