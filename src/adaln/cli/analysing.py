@@ -8,7 +8,7 @@ from typing import Any, Literal
 from adaln.analysis import fit_start
 from adaln.cli.answer import Answer
 from adaln.cli.devices import find_device
-from adaln.cli.parsing import parse, take_word, wants_help
+from adaln.cli.parsing import parse, parse_after, take_word, wants_help
 from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, scheme_to_dict, sgd
 from adaln.config import PRESETS
 from adaln.models import MODELS, ModelConfig
@@ -85,10 +85,7 @@ class FitOptions:
 
 def fit_verb(words: list[str]) -> Answer:
     """RUN-OR-FILE [--method peak] [--by-block] [--out FILE]: the next run's start, measured: train --scheme FILE."""
-    if wants_help(words):
-        parse(FitOptions, "fit RUN-OR-FILE", ["--help"])
-    word, words = take_word(words, "a run or a file of weights")
-    options = parse(FitOptions, "fit RUN-OR-FILE", words)
+    options, (word,) = parse_after(FitOptions, "fit RUN-OR-FILE", words, "a run or a file of weights")
     folder = analysis_folder([Path(word)], "fit")
     out = options.out or folder / "scheme.json"
     if out.suffix != ".json":
@@ -133,10 +130,7 @@ class OrderOptions:
 
 def order_verb(words: list[str]) -> Answer:
     """MODEL|PRESET|RUN --scheme S [--versus S2]: which weights move at which iteration, measured (Table 1)."""
-    if wants_help(words):
-        parse(OrderOptions, "order MODEL|PRESET|RUN", ["--help"])
-    word, words = take_word(words, "a network, a preset or a run")
-    options = parse(OrderOptions, "order MODEL|PRESET|RUN", words)
+    options, (word,) = parse_after(OrderOptions, "order MODEL|PRESET|RUN", words, "a network, a preset or a run")
     if options.iterations < 1 or options.batch_size < 1:
         raise ValueError(f"iterations is {options.iterations}, batch-size {options.batch_size}; expected at least 1")
     subject, optimizer = order_subject(word, options), {"adamw": adamw, "sgd": sgd}[options.optimizer]

@@ -14,7 +14,7 @@ from adaln.analysis.starts import NearestStart
 from adaln.analysis.weight_files import open_weights
 from adaln.cli.analysing import told
 from adaln.cli.answer import Answer
-from adaln.cli.parsing import parse, take_word, wants_help
+from adaln.cli.parsing import parse_after
 from adaln.conditioning import FAMILIES
 from adaln.report import Column, Marked, Section, Table
 from adaln.runs import Run, load_into, load_tensors
@@ -38,10 +38,7 @@ class AuditOptions:
 
 def audit_verb(words: list[str]) -> Answer:
     """MODEL [--family F]: a run, a file, a diffusers folder or module:factory: its conditioning, start and pitfalls."""
-    if wants_help(words):
-        parse(AuditOptions, "audit MODEL", ["--help"])
-    model, words = take_word(words, _WHAT)
-    options = parse(AuditOptions, "audit MODEL", words)
+    options, (model,) = parse_after(AuditOptions, "audit MODEL", words, _WHAT)
     if options.family is not None:
         FAMILIES[options.family]  # an unknown name is said before anything is read
     found = _audit(model, options)

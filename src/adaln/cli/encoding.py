@@ -9,7 +9,7 @@ import numpy as np
 
 from adaln.cli.answer import Answer
 from adaln.cli.devices import find_device
-from adaln.cli.parsing import parse, take_word, wants_help
+from adaln.cli.parsing import parse_after
 from adaln.cli.progress import told
 from adaln.data import (
     Autoencoder,
@@ -61,11 +61,8 @@ class EncodeOptions:
 
 def encode_verb(words: list[str]) -> Answer:
     """SOURCE OUT [--autoencoder PATH|ID|none] [--layout NAME] [--size S] [...]: pictures to a memory-mapped set."""
-    if wants_help(words):
-        parse(EncodeOptions, "encode SOURCE OUT", ["--help"])
-    source, words = take_word(words, "a source (folder, zip, tar, hf:NAME or digits)")
-    out, words = take_word(words, "a source and the folder to write")
-    options = parse(EncodeOptions, "encode SOURCE OUT", words)
+    expected = "a source (folder, zip, tar, hf:NAME or digits)", "a source and the folder to write"
+    options, (source, out) = parse_after(EncodeOptions, "encode SOURCE OUT", words, *expected)
     config = source_config(source, options)
     with group_of_torchrun(), told() as tell:
         network = find_autoencoder(options)
@@ -149,13 +146,9 @@ class InspectOptions:
 
 def data_verb(words: list[str]) -> Answer:
     """inspect PATH: what a data set is, how many, which classes, and whether all of it can be read."""
-    if wants_help(words):
-        parse(InspectOptions, "data inspect PATH", ["--help"])
-    action, words = take_word(words, "inspect PATH")
+    _, (action, path) = parse_after(InspectOptions, "data inspect PATH", words, "inspect PATH", "a path")
     if action != "inspect":
         raise ValueError(f"unknown action {action!r} of data; expected: adaln data inspect PATH")
-    path, words = take_word(words, "a path")
-    parse(InspectOptions, "data inspect PATH", words)
     with told() as tell:
         found = inspect(path, progress=partial(tell, f"inspect {path}"))
     return Answer({**asdict(found), "is_intact": found.is_intact}, inspected(found))

@@ -72,6 +72,22 @@ def take_word(words: Sequence[str], what: str) -> tuple[str, list[str]]:
     return words[0], list(words[1:])
 
 
+def parse_after(
+    cls: type[T], usage: str, words: Sequence[str], *expected: str, default: T | None = None
+) -> tuple[T, list[str]]:
+    """The options of a verb, and the words that come before them, one for each of `expected`; `--help` helps anywhere.
+
+    Raises `ValueError` as `parse` and `take_word`.
+    """
+    if wants_help(words):
+        parse(cls, usage, ["--help"], default)
+    taken, rest = [], list(words)
+    for what in expected:
+        word, rest = take_word(rest, what)
+        taken.append(word)
+    return parse(cls, usage, rest, default), taken
+
+
 def _one_line(panel: str, verb: str) -> str:
     """The message of the panel that tyro draws (with or without a frame), and the nearest flag that it suggests."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", panel)

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import nn
 
 from adaln.cli.answer import Answer
-from adaln.cli.parsing import parse, take_option, take_word, wants_help
+from adaln.cli.parsing import parse, parse_after, take_option, take_word, wants_help
 from adaln.conditioning import SCHEMES, Scheme
 from adaln.config import RunConfig, canonical_json, model_name, to_dict
 from adaln.data import DataConfig
@@ -133,10 +133,7 @@ class ExportOptions:
 
 def export_verb(words: list[str]) -> Answer:
     """RUN --out FILE [--layout official|diffusers]: the averaged weights of a run as safetensors for other programs."""
-    if wants_help(words):
-        parse(ExportOptions, "export RUN --out FILE", ["--help"])
-    path, words = take_word(words, "a run")
-    options = parse(ExportOptions, "export RUN --out FILE", words)
+    options, (path,) = parse_after(ExportOptions, "export RUN --out FILE", words, "a run")
     run = Run.open(path)
     model, step = run.averaged_model(options.step)
     write = export_official if options.layout == "official" else export_diffusers
