@@ -9,11 +9,13 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from adaln.models import DiTConfig
 from adaln.processes import SamplerConfig
-from adaln.studies import SCALES, STUDIES, Plan, Scale, Setting, run_study
-from adaln.studies.engine import by_run
+from adaln.studies import SCALES, STUDIES, Changes, Plan, Scale, Setting, run_study
+from adaln.studies.engine import Unfinished, by_run, complete
+from adaln.studies.launch import Workers, places
 
 SMALL = DiTConfig(16, 2, 2, 2)
 
@@ -27,7 +29,18 @@ def make_small(setting, seed, changes):
         config=replace(job.config, model=SMALL, steps=8, batch_size=8, log_every=2, checkpoint_every=4),
         score_at=(4, 8),
         sample=replace(job.sample, num_images=40, batch_size=20, sampler=few),
+        reference=changes.reference,
     )
+
+
+def unscorable(label):
+    """`make_small`, but one row asks for scores where there is no checkpoint."""
+
+    def make(setting, seed, changes):
+        job = make_small(setting, seed, changes)
+        return replace(job, score_at=(5,)) if setting.label == label else job
+
+    return make
 
 
 STUDY = replace(
@@ -40,13 +53,19 @@ def ignore(done, total, what):
     pass
 
 
+def run(plan, root, num_workers, progress=ignore):
+    """The study on this machine's cores."""
+    with Workers(places(torch.device("cpu"), num_workers)) as workers:
+        return run_study(plan, root, workers, progress)
+
+
 def files(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def test_a_study_gives_a_table_and_a_page(tmp_path):
     told = []
-    folder, _ = run_study(PLAN, tmp_path / "a", 2, lambda *state: told.append(state))
+    folder, _ = run(PLAN, tmp_path / "a", 2, lambda *state: told.append(state))
     assert told[-1][0] == told[-1][1] > 0
     data = json.loads((folder / "result.json").read_text())
     assert [row["scheme"] for row in data["rows"]] == ["adaln-mix", "adaln-zero"]
@@ -60,26 +79,39 @@ def test_a_study_gives_a_table_and_a_page(tmp_path):
 
 @pytest.mark.slow
 def test_a_study_gives_the_same_bytes_again_whatever_the_number_of_processes(tmp_path):
-    folder, _ = run_study(PLAN, tmp_path / "a", 2, ignore)
+    folder, _ = run(PLAN, tmp_path / "a", 2)
     before = files(folder)
-    again, _ = run_study(PLAN, tmp_path / "a", 1, ignore)
+    again, _ = run(PLAN, tmp_path / "a", 1)
     assert files(again) == before
-    other, _ = run_study(PLAN, tmp_path / "b", 1, ignore)
+    other, _ = run(PLAN, tmp_path / "b", 1)
     assert (other / "result.json").read_bytes() == before["result.json"]
 
 
-def test_a_failed_job_is_named_and_the_others_are_kept(tmp_path):
-    def make(setting, seed, changes):
-        job = make_small(setting, seed, changes)
-        return job if setting.label == "adaln-mix" else replace(job, score_at=(5,))  # no checkpoint there
+def test_a_failed_run_is_named_and_what_the_others_and_itself_have_done_is_kept(tmp_path):
+    plan, told = replace(PLAN, seeds=(0,)), []
+    failing = replace(plan, scale=replace(PLAN.scale, make=unscorable("adaln-zero")))
+    said = r"1 of 2 runs failed, the others are kept: digits-adaln-zero-s0-\w{10}: .*no complete checkpoint at step 5"
+    with Workers(places(torch.device("cpu"), 1)) as workers:
+        with pytest.raises(Unfinished, match=said):
+            complete(failing.jobs(), tmp_path, workers, ignore)
+        assert len(list(tmp_path.glob("digits-adaln-mix*/scores/*.scores.json"))) == 2
+        complete(plan.jobs(), tmp_path, workers, lambda *state: told.append(state))
+        before, total, _ = told[0]
+        assert 0.5 * total < before < total  # all is trained, one of two is scored: no progress of this session
+        assert told[-1] == (total, total, "runs")
+        told.clear()
+        complete(plan.jobs(), tmp_path, workers, lambda *state: told.append(state))
+        assert {state[:2] for state in told} == {(total, total)}
 
-    plan = replace(PLAN, scale=replace(PLAN.scale, make=make), seeds=(0,))
-    with pytest.raises(
-        ValueError,
-        match=r"1 of 2 runs failed, the others are kept: digits-adaln-zero-s0: .*no complete checkpoint at step 5",
+
+def test_a_reference_that_cannot_be_had_is_said_before_anything_is_trained(tmp_path):
+    plan = replace(PLAN, changes=Changes(reference="nowhere"))
+    with (
+        Workers(places(torch.device("cpu"), 1)) as workers,
+        pytest.raises(ValueError, match=r"nothing to score against: .*nowhere"),
     ):
-        run_study(plan, tmp_path, 2, ignore)
-    assert len(list(tmp_path.glob("digits-adaln-mix*/scores/*.scores.json"))) == 2
+        complete(plan.jobs(), tmp_path, workers, ignore)
+    assert not list(tmp_path.glob("*/metrics.jsonl"))
 
 
 def test_rows_of_one_run_train_it_once_to_the_longest_of_them(tmp_path):
@@ -90,9 +122,9 @@ def test_rows_of_one_run_train_it_once_to_the_longest_of_them(tmp_path):
 
     settings = (*STUDY.settings, Setting("adaln-zero, 4 steps", "adaln-zero"))
     plan = replace(PLAN, study=replace(STUDY, settings=settings), scale=replace(PLAN.scale, make=make), seeds=(0,))
-    assert [len(jobs) for jobs in by_run(plan.jobs())] == [1, 2]
+    assert [len(jobs) for jobs in by_run(plan.jobs()).values()] == [1, 2]
     told = []
-    _, result = run_study(replace(plan, seeds=(0, 1)), tmp_path, 1, lambda *state: told.append(state))
+    _, result = run(replace(plan, seeds=(0, 1)), tmp_path, 1, lambda *state: told.append(state))
     assert told[-1][0] == told[-1][1]
     assert len(list(tmp_path.glob("digits-adaln-zero-s0-*/metrics.jsonl"))) == 1
     rows = {row["scheme"]: row for row in result.data["rows"]}
@@ -103,9 +135,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from studies.test_engine import PLAN, ignore, run_study
+from studies.test_engine import PLAN, run
 if __name__ == "__main__":
-    run_study(PLAN, Path(sys.argv[1]), 2, ignore)
+    run(PLAN, Path(sys.argv[1]), 2)
 """
 
 
@@ -128,7 +160,7 @@ def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_on
             process.communicate()
             kills += 1
     assert process.returncode == 0 and kills
-    undisturbed, _ = run_study(PLAN, tmp_path / "whole", 2, ignore)
+    undisturbed, _ = run(PLAN, tmp_path / "whole", 2)
     (killed,) = (tmp_path / "killed" / "studies").iterdir()
     assert (killed / "result.json").read_bytes() == (undisturbed / "result.json").read_bytes()
 

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 
 from adaln.studies import SCALES, STUDIES, Changes, Plan, run_study
+from adaln.studies.launch import Workers, places
 
 FEW = Changes(steps=2, num_images=40)
 
@@ -19,7 +21,8 @@ def root(tmp_path_factory):
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_runs_to_its_end(name, root):
     plan = Plan(STUDIES[name], SCALES["tiny"], (0, 1), FEW)
-    folder, result = run_study(plan, root, 1, lambda done, total, what: None)
+    with Workers(places(torch.device("cpu"), 1)) as workers:
+        folder, result = run_study(plan, root, workers, lambda done, total, what: None)
     assert json.loads((folder / "result.json").read_text()) == json.loads(json.dumps(result.data))
     assert result.data["verdict"] and result.table.rows
     assert plan.command() in (folder / "index.html").read_text()

@@ -1,14 +1,14 @@
 """`adaln study` and `adaln report`."""
 
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from adaln.cli.answer import Answer
+from adaln.cli.launching import Launching, going_on_with, in_stages, launched
 from adaln.cli.parsing import Flat, parse, take_word, wants_help
-from adaln.cli.progress import duration, progress
+from adaln.cli.progress import duration, told
 from adaln.report import Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import SCALES, STUDIES, Changes, Plan, reduce_study, run_study
@@ -25,10 +25,7 @@ class StudyOptions:
     seeds: int | None = None
     """Seeds per row; default: the scale's own."""
     changes: Flat[Changes] = field(default_factory=Changes)
-    jobs: int = os.cpu_count() or 1
-    """Runs at the same time, one thread each; changes the speed, not the numbers."""
-    root: Path = Path("runs")
-    """Folder that holds the runs and the results."""
+    launch: Flat[Launching] = field(default_factory=Launching)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ class NoOptions:
 
 
 def study_verb(words: list[str]) -> Answer:
-    """NAME [--seeds K] [--jobs N], or list: do all the runs of a study, print its table, write its page."""
+    """NAME [--scale S] [--seeds K] [--jobs N], or list: do all the runs of a study, print its table, write its page."""
     if wants_help(words):
         parse(StudyOptions, f"study {{{','.join(STUDIES)}}}", ["--help"])
     name, words = take_word(words, f"a study ({', '.join(STUDIES)})")
@@ -47,18 +44,12 @@ def study_verb(words: list[str]) -> Answer:
     options = parse(StudyOptions, f"study {name}", words)
     scale = SCALES[options.scale]
     seeds = scale.seeds if options.seeds is None else options.seeds
-    if seeds < 2 or options.jobs < 1:
-        raise ValueError(f"seeds is {seeds} and jobs {options.jobs}; expected at least 2 seeds and 1 job")
+    if seeds < 2:
+        raise ValueError(f"seeds is {seeds}; expected at least 2 seeds")
     plan = Plan(study, scale, tuple(range(seeds)), options.changes)
-    start, before = time.monotonic(), 0
-    with progress(f"study {name}", None, "images") as advance:
-
-        def tell(done: int, total: int, what: str) -> None:
-            nonlocal before
-            advance(done - before, total)
-            before = done
-
-        folder, result = run_study(plan, options.root, options.jobs, tell)
+    start = time.monotonic()
+    with going_on_with("study", name, *words), told() as tell, launched(options.launch) as launcher:
+        folder, result = run_study(plan, options.launch.root, launcher, in_stages(tell, f"study {name}"))
     page = folder / "index.html"
     data = {"report": str(page.resolve()), "result_file": str(folder / "result.json"), **result.data}
     took = duration(time.monotonic() - start)

@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-Tell = Callable[[int], None]
+Tell = Callable[[float], None]
 """Called with the work done since the last call."""
 Piece = Callable[[str, Tell], None]
 """A piece of work that can be pickled: called with the device to compute on and with what it tells of its progress."""
@@ -36,10 +36,11 @@ class Failure:
     message: str
 
 
+@runtime_checkable
 class Launcher(Protocol):
     """What gets pieces of work done, wherever that is."""
 
-    def run(self, pieces: Mapping[str, Piece], watch: Callable[[int | None], None]) -> dict[str, Failure]:
+    def run(self, pieces: Mapping[str, Piece], watch: Callable[[float | None], None]) -> dict[str, Failure]:
         """Do all the pieces, and return why some did not end well, by name.
 
         Meanwhile calls `watch`, every now and then, with the work that they told of; None where that is not known here.
@@ -106,9 +107,9 @@ class Workers:
         for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
             worker.leave()
 
-    def run(self, pieces: Mapping[str, Piece], watch: Callable[[int | None], None]) -> dict[str, Failure]:
+    def run(self, pieces: Mapping[str, Piece], watch: Callable[[float | None], None]) -> dict[str, Failure]:
         """See `Launcher`."""
-        waiting, failures, done = deque(pieces.items()), dict[str, Failure](), 0
+        waiting, failures, done = deque(pieces.items()), dict[str, Failure](), 0.0
         while waiting or self._busy:
             while waiting and (self._idle or self._free):
                 self._give(*waiting.popleft())
@@ -139,7 +140,7 @@ class _Worker:
     def __init__(self, place: Place) -> None:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         self.place = place
-        self.done: Any = context.RawValue("q", 0)  # written by the worker alone: no lock that it could die with
+        self.done: Any = context.RawValue("d", 0.0)  # written by the worker alone: no lock that it could die with
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, self.done, place.device, os.getpid()))
         with _inherited(place):
@@ -158,9 +159,9 @@ class _Worker:
             return Failure("Killed", f"its process was ended {how}{memory}")
         return failure
 
-    def take_done(self) -> int:
+    def take_done(self) -> float:
         """What it has done of its last piece; the next begins at 0."""
-        done, self.done.value = int(self.done.value), 0
+        done, self.done.value = float(self.done.value), 0.0
         return done
 
     def leave(self) -> None:
@@ -194,7 +195,7 @@ def _serve(pipe: Connection, done: Any, device: str, parent: int) -> None:
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
-    def tell(count: int) -> None:
+    def tell(count: float) -> None:
         done.value += count
 
     with terminated_as_interrupted():
