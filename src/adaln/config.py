@@ -8,6 +8,7 @@ from typing import Any
 
 from adaln.conditioning import SCHEMES, Scheme, scheme_from_dict, scheme_to_dict
 from adaln.data import DataConfig
+from adaln.execution import Precision
 from adaln.models import MODELS, ModelConfig
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.registry import Registry, nearest
@@ -55,6 +56,8 @@ class RunConfig:
     """Images per optimiser step, over all ranks."""
     steps: int = 400_000
     """Optimiser steps in all."""
+    precision: Precision = "float32"
+    """Of the network's matrix products: tf32 needs CUDA, bfloat16 is autocast. All else is float32 whatever it says."""
     seed: int = 0
     """Weights, data order, times, noise and label dropout all follow from it."""
     log_every: int = 100

@@ -13,6 +13,16 @@ from torch import Tensor, nn
 
 from adaln.conditioning import Order, hold, order_to_hold, refuse_weight_decay
 from adaln.data import Batches, Prefetched
+from adaln.execution import (
+    AS_IT_COMES,
+    Execution,
+    autocast,
+    check_parts,
+    check_precision,
+    matrix_products,
+    possible,
+    prepare_blocks,
+)
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run, TrainState
 from adaln.types import Hook, Labels, Latents, Times
@@ -22,7 +32,7 @@ class Stopped(KeyboardInterrupt):
     """Training was asked to stop and has saved; the message says how to go on."""
 
 
-def train(run: Run, hooks: Sequence[Hook] = ()) -> None:
+def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COMES) -> None:
     """Train to `run.config.steps`, from the newest checkpoint if there is one.
 
     Batches, times, noise and label dropout are functions of (seed, step, position in the batch), so a resumed run is
@@ -30,13 +40,22 @@ def train(run: Run, hooks: Sequence[Hook] = ()) -> None:
     and raise `Stopped`; a loss or gradient that is not finite raises `NonFinite` naming the first tensor that went
     wrong, with the last good checkpoint untouched.
     """
+    execution = possible(execution, run.device)
+    check_precision(run.config.precision, run.device)
+    check_parts(execution, run.batches().batch_size)
     run.path.mkdir(parents=True, exist_ok=True)
-    with run.exclusive(), stop_requests() as stop, Prefetched(run.batches(), pin=run.device.type == "cuda") as batches:
-        state = run.resume_or_start()
+    pin = run.device.type == "cuda"
+    with (
+        run.exclusive(),
+        stop_requests() as stop,
+        matrix_products(run.config.precision),
+        Prefetched(run.batches(), pin=pin) as batches,
+    ):
+        state = run.resume_or_start(execution)
         hooks = (hold(run_order(run, state, batches)), *hooks)
+        prepare_blocks(state.model, execution)
         while state.step < run.config.steps:
-            loss = batch_loss(run, state.model, batches, state.step).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = accumulate(run, state.model, inputs(run, batches, state.step), execution.micro_batches)
             for hook in hooks:
                 hook(state.step, state.model)
             try:
@@ -50,10 +69,30 @@ def train(run: Run, hooks: Sequence[Hook] = ()) -> None:
                 raise Stopped(f"stopped at step {state.step} of {run.config.steps}, saved in {run.path}")
 
 
+def accumulate(run: Run, network: nn.Module, batch: "Inputs", num_parts: int) -> Float[Tensor, ""]:
+    """Add the gradient of the mean loss over a batch, one part after the other; returns that loss."""
+    count, total = len(batch.x), torch.zeros((), device=run.device)
+    for part in batch.split(count // num_parts):
+        loss = loss_of(run, network, part).sum() / count
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total
+
+
 def batch_loss(run: Run, model: nn.Module, batches: Batches | Prefetched, step: int) -> Float[Tensor, "B"]:
     """Loss per sample on this process's share of a step's batch: a pure function of (weights, seed, step, share)."""
-    x, y, t, noise = inputs(run, batches, step)
-    return run.process.loss(model, x, y, t, noise)
+    return loss_of(run, model, inputs(run, batches, step))
+
+
+def loss_of(run: Run, model: nn.Module, batch: "Inputs") -> Float[Tensor, "B"]:
+    """Loss per sample, the forward in the run's precision."""
+
+    def network(x: Latents, t: Times, y: Labels | None) -> Tensor:
+        with autocast(run.config.precision, run.device):
+            output: Tensor = model(x, t, y)
+        return output.float()
+
+    return run.process.loss(network, *batch)
 
 
 class Inputs(NamedTuple):
@@ -63,6 +102,12 @@ class Inputs(NamedTuple):
     y: Labels | None
     t: Times
     noise: Latents
+
+    def split(self, size: int) -> Iterator["Inputs"]:
+        """Consecutive parts of `size` samples."""
+        for start in range(0, len(self.x), size):
+            rows = slice(start, start + size)
+            yield Inputs(self.x[rows], None if self.y is None else self.y[rows], self.t[rows], self.noise[rows])
 
 
 def inputs(run: Run, batches: Batches | Prefetched, step: int) -> Inputs:
@@ -117,7 +162,7 @@ def first_bad(run: Run, state: TrainState, batches: Batches | Prefetched) -> str
     for name, module in state.model.named_modules():
         if not any(module.children()):
             watch(name)
-    with torch.no_grad():
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         batch_loss(run, state.model, batches, state.step)
     for handle in handles:
         handle.remove()

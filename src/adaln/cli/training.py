@@ -13,6 +13,7 @@ from adaln.cli.parsing import Flat, parse, take_option, take_word, wants_help
 from adaln.cli.progress import told
 from adaln.cli.sampling import images_counted
 from adaln.config import PRESETS, RunConfig
+from adaln.execution import AS_IT_COMES, Execution
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.report import Table
@@ -50,6 +51,7 @@ class TrainOptions:
     """This very folder instead of ROOT/NAME-HASH; a run in it is continued."""
     device: str = "auto"
     """cpu, cuda, mps, or auto: the fastest there is."""
+    execution: Flat[Execution] = AS_IT_COMES
     evaluate: WhileTraining = field(default_factory=WhileTraining)
 
 
@@ -72,7 +74,7 @@ def train_verb(words: list[str]) -> Answer:
     if steps:  # what cannot be scored against is said before anything is written
         check(options.config, scoring, str(device))
     run = Run.create(options.config, options.root, options.out, device)
-    lost = train_and_score(run, scoring, steps)
+    lost = train_and_score(run, scoring, steps, options.execution)
     last = read_records(run.path / "metrics.jsonl")[-1:]
     scores = {step: read_scores(run, scoring, step) for step in steps if step not in lost}
     data = {"run": str(run.path), "step": run.config.steps, "scheme": run.config.scheme.name, "metrics": last}
@@ -88,7 +90,7 @@ def train_verb(words: list[str]) -> Answer:
     return Answer(data, shown)
 
 
-def train_and_score(run: Run, scoring: Scoring, steps: Sequence[int]) -> list[int]:
+def train_and_score(run: Run, scoring: Scoring, steps: Sequence[int], execution: Execution) -> list[int]:
     """Train with a bar, scoring at `steps` on the way; returns those that could not be: their checkpoints are gone."""
 
     def count(step: int, model: nn.Module) -> None:
@@ -98,5 +100,5 @@ def train_and_score(run: Run, scoring: Scoring, steps: Sequence[int]) -> list[in
         drawn = images_counted(tell, "samples to score", run, scoring.sample)
         score_saved(run, scoring, steps, drawn, tell)  # first, since training drops old checkpoints
         hook = scoring_hook(run, scoring, steps, drawn, tell)
-        train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), count, hook])
+        train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), count, hook], execution)
         return score_saved(run, scoring, steps, drawn, tell)

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch import nn
 from adaln.conditioning import Order, Part, initialise
 from adaln.config import RunConfig, canonical_json, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
+from adaln.execution import AS_IT_COMES, Execution, check_precision
 from adaln.files import atomic_folder, remove_temporaries, write_atomically
 from adaln.models import build, null_label, skeleton
 from adaln.parallel import rank, world
@@ -82,6 +83,7 @@ class Run:
     def check_fits(self) -> None:
         """Build the network without memory: what does not fit is said before anything is written."""
         config = self.config
+        check_precision(config.precision, self.device)
         if config.model.outputs_per_channel != config.process.outputs_per_channel:
             raise ValueError(
                 f"the process needs {config.process.outputs_per_channel} output(s) per channel, the model gives"
@@ -149,7 +151,7 @@ class Run:
         """Where the checkpoint of a step lies."""
         return self.path / "checkpoints" / f"{step:09d}"
 
-    def resume_or_start(self) -> TrainState:
+    def resume_or_start(self, execution: Execution = AS_IT_COMES) -> TrainState:
         """The newest complete checkpoint's state, else a fresh one; opens a session in the manifest.
 
         Raises `ValueError` where the data is not what the run began with.
@@ -161,10 +163,10 @@ class Run:
             folder = self.folder(saved[-1])
             state.load({Path(name).stem: load_tensors(folder / name) for name in FILES}, str(folder))
         drop_from(self.path / "metrics.jsonl", state.step + 1)
-        self._open_session(state)
+        self._open_session(state, execution)
         return state
 
-    def _open_session(self, state: TrainState) -> None:
+    def _open_session(self, state: TrainState, execution: Execution) -> None:
         manifest, data = self.manifest, describe_data(self.dataset)
         began_with = manifest.get("data", data)["fingerprint"]
         if began_with != data["fingerprint"]:
@@ -172,7 +174,8 @@ class Run:
                 f"run {str(self.path)!r} began with data {began_with[:12]}, {self.config.data.path!r} now is"
                 f" {data['fingerprint'][:12]}: the images or labels have changed"
             )
-        session = {"from_step": state.step, **environment(self.device)}
+        how = {"precision": self.config.precision, "execution": asdict(execution)}
+        session = {"from_step": state.step, **environment(self.device), **how}
         row = {
             "data": data,
             "parameters": describe_parameters(state.model, self.config.scheme),

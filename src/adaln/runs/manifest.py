@@ -26,7 +26,6 @@ def environment(device: torch.device) -> dict[str, Any]:
         "safetensors": version("safetensors"),
         "device": accelerator,
         "num_threads": torch.get_num_threads(),
-        "dtype": "float32",
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
 

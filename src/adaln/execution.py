@@ -1,0 +1,119 @@
+"""How a run is computed, apart from what it is: precision of the matrix products, compiled and recomputed blocks."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""float32 throughout; the same with matrix products in TF32; or the network's forward under bfloat16 autocast. Weights,
+optimiser, moving average and loss are float32 in all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a run is computed: time and memory depend on it, numbers only by rounding, a run's hash not at all."""
+
+    compile: bool = False
+    """Compile each block (torch.compile); blocks of one kind and shape share one compilation."""
+    checkpoint_blocks: int = 0
+    """Activation checkpointing: the inside of every k-th block is computed again in the backward pass; 0: of none."""
+    micro_batches: int = 1
+    """Parts into which a process divides its share of a batch to save memory; the gradient is that of the whole."""
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_blocks < 0:
+            raise ValueError(f"checkpoint_blocks is {self.checkpoint_blocks}; expected 0 (none), 1 (all), 2 (half) ...")
+        if self.micro_batches < 1:
+            raise ValueError(f"micro_batches is {self.micro_batches}; expected an integer >= 1")
+
+
+AS_IT_COMES = Execution()
+"""Nothing compiled, nothing computed twice, whole batches."""
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """`ValueError` where a device cannot compute in a precision, with what it can."""
+    is_ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    can = {
+        "float32": True,
+        "tf32": is_ampere,
+        "bfloat16": is_ampere or (device.type != "cuda" and torch.amp.is_autocast_available(device.type)),
+    }
+    if not can[precision]:
+        there = ", ".join(name for name, possible in can.items() if possible)
+        raise ValueError(f"precision {precision!r} is not to be had on device {str(device)!r}; there are: {there}")
+
+
+def check_parts(execution: Execution, batch_size: int) -> None:
+    """`ValueError` where a process's share of a batch does not fall into equal parts."""
+    parts = execution.micro_batches
+    if batch_size % parts:
+        nearest = min((n for n in range(1, batch_size + 1) if batch_size % n == 0), key=lambda n: abs(n - parts))
+        raise ValueError(
+            f"micro_batches is {parts}; expected a divisor of the {batch_size} images per process (nearest: {nearest})"
+        )
+
+
+@contextmanager
+def matrix_products(precision: Precision) -> Iterator[None]:
+    """While the block lasts, float32 products and convolutions on CUDA are in TF32 for "tf32", else in full float32."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+    """What the network's forward is to run under."""
+    context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    return context
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The repeated parts of a network: what its outermost lists of modules hold, in order of declaration."""
+    found: list[nn.Module] = []
+    for child in model.children():
+        found += child if isinstance(child, nn.ModuleList) else blocks(child)
+    return found
+
+
+def prepare_blocks(model: nn.Module, execution: Execution) -> None:
+    """Compile and checkpoint the blocks as asked, in place; modules, parameters and their names stay as they are.
+
+    What a block's class does in `forward` is compiled once for all of its equals, and checkpointing goes around it.
+    """
+    for index, block in enumerate(blocks(model)):
+        if execution.compile:
+            block.forward = torch.compile(block.forward, dynamic=False)
+        if execution.checkpoint_blocks and index % execution.checkpoint_blocks == 0:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def possible(execution: Execution, device: torch.device) -> Execution:
+    """What can be done of `execution` here: nothing is compiled where no compiler works, and standard error says so."""
+    fault = compiler_fault(device.type) if execution.compile else None
+    if fault is None:
+        return execution
+    sys.stderr.write(f"adaln: going on uncompiled, since torch.compile does not work here: {fault}\n")
+    return replace(execution, compile=False)
+
+
+@cache
+def compiler_fault(device_type: str) -> str | None:
+    """Why a function of one line cannot be compiled for a kind of device; None where it can."""
+    try:
+        torch.compile(lambda x: x.sin() + 1, dynamic=False)(torch.zeros(8, device=device_type))
+    except Exception as error:  # of the compiler's many kinds
+        return (str(error).strip() or repr(error)).splitlines()[0]
+    return None

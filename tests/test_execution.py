@@ -1,0 +1,182 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaln.config import config_hash
+from adaln.execution import Execution, blocks, compiler_fault, matrix_products, prepare_blocks
+from adaln.models import MODELS, build
+from adaln.rng import generator
+from adaln.runs import Run, load_tensors, read_records
+from adaln.training import accumulate, batch_loss, inputs, train
+from adaln.types import DataSpec
+
+DIGITS = DataSpec(1, 8, 8, 10)
+TINY = [name for name in MODELS if "tiny" in name]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_blocks_of_every_family_are_found(name):
+    model = build(MODELS[name], DIGITS, generator("weights"))
+    names = {id(module): name for name, module in model.named_modules()}
+    found = [names[id(block)] for block in blocks(model)]
+    if name == "U-DiT-tiny":
+        assert found == [f"{stage}.0" for stage in ("encoder_level_1", "encoder_level_2", "latent")] + [
+            f"decoder_level_{level}.0" for level in (2, 1)
+        ]
+    else:
+        assert found == [f"blocks.{i}" for i in range(len(model.blocks))]
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(("every", "computed_twice"), [(0, 0), (1, 1), (2, 2)])
+def test_checkpointed_blocks_are_computed_twice_with_the_same_gradients(name, every, computed_twice):
+    x, t, y = torch.randn(3, 1, 8, 8, generator=generator("x")), torch.tensor([1, 50, 900]), torch.tensor([0, 9, 10])
+    plain, checkpointed = (build(MODELS[name], DIGITS, generator("weights")) for _ in range(2))
+    names = list(checkpointed.state_dict())
+    prepare_blocks(checkpointed, Execution(checkpoint_blocks=every))
+    assert list(checkpointed.state_dict()) == names
+    calls: list[int] = []
+    for index, block in enumerate(blocks(checkpointed)):
+        inner = next(module for module in block.modules() if isinstance(module, torch.nn.Linear))
+        inner.register_forward_hook(lambda *_, index=index: calls.append(index))
+    for model in (plain, checkpointed):
+        model(x, t.float() / 1000 if "SiT" in name else t, y).square().mean().backward()
+    for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    count = len(blocks(checkpointed))
+    assert [calls.count(i) for i in range(count)] == [2 if every and i % every == 0 else 1 for i in range(count)]
+
+
+@pytest.mark.parametrize("num_parts", [2, 4, 8])
+def test_parts_of_a_batch_add_up_to_the_gradient_of_the_whole(small_config, tmp_path, num_parts):
+    run = Run.create(small_config(), tmp_path)
+    batch = inputs(run, run.batches(), 0)
+    whole, parts = run.new_model(), run.new_model()
+    for model in (whole, parts):
+        with torch.no_grad():
+            model.final_layer.linear.weight.normal_(std=0.1, generator=generator("head"))
+    expected, loss = accumulate(run, whole, batch, 1), accumulate(run, parts, batch, num_parts)
+    assert expected.item() == pytest.approx(batch_loss(run, whole, run.batches(), 0).mean().item(), rel=1e-6)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_parts_that_do_not_divide_a_batch_are_refused_with_the_nearest_that_do(small_config, tmp_path):
+    run = Run.create(small_config(), tmp_path)
+    with pytest.raises(ValueError, match=r"micro_batches is 5; expected a divisor of the 8 images .* \(nearest: 4\)"):
+        train(run, execution=Execution(micro_batches=5))
+    assert not (run.path / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"micro_batches": 0}, {"checkpoint_blocks": -1}])
+def test_impossible_executions_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        Execution(**wrong)
+
+
+def test_how_a_run_is_computed_is_in_the_manifest_and_its_numbers_stay(small_config, tmp_path):
+    plain, other = (Run.create(small_config(), tmp_path / name) for name in ("plain", "other"))
+    train(plain)
+    train(other, execution=Execution(checkpoint_blocks=1, micro_batches=2))
+    session = other.manifest["sessions"][0]
+    assert session["execution"] == {"compile": False, "checkpoint_blocks": 1, "micro_batches": 2}
+    assert session["precision"] == "float32"
+    losses = [[row["loss"] for row in read_records(run.path / "metrics.jsonl")] for run in (plain, other)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_bfloat16_is_for_the_forward_alone(small_config, tmp_path):
+    config = small_config(precision="bfloat16")
+    assert config_hash(config) != config_hash(small_config())
+    run, plain = Run.create(config, tmp_path), Run.create(small_config(), tmp_path)
+    seen = set()
+
+    def look(step, model):
+        if not seen:
+            model.blocks[0].mlp.fc1.register_forward_hook(lambda _, args, out: seen.add(out.dtype))
+
+    train(run, [look])
+    assert seen == {torch.bfloat16}
+    for file in ("model", "ema", "training"):
+        tensors = load_tensors(run.folder(10) / f"{file}.safetensors")
+        assert {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.int64}
+    assert run.manifest["sessions"][0]["precision"] == "bfloat16"
+    train(plain)
+    losses = [[row["loss"] for row in read_records(one.path / "metrics.jsonl")] for one in (run, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)
+    assert losses[0] != losses[1]
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_anything_is_written(small_config, tmp_path):
+    with pytest.raises(ValueError, match=r"precision 'tf32' is not .* on device 'cpu'; there are: float32, bfloat16"):
+        Run.create(small_config(precision="tf32"), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("tf32", "high"), ("float32", "highest"), ("bfloat16", "highest")])
+def test_the_precision_of_matrix_products_is_put_back(precision, inside):
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    with pytest.raises(KeyError), matrix_products(precision):
+        assert torch.get_float32_matmul_precision() == inside
+        assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+        raise KeyError
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+
+
+def test_without_a_compiler_one_line_says_so_and_training_goes_on(small_config, tmp_path, monkeypatch, capsys):
+    def broken(*args, **kwargs):
+        raise RuntimeError("no C++ compiler\nlong story")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    compiler_fault.cache_clear()
+    run = Run.create(small_config(steps=2), tmp_path)
+    train(run, execution=Execution(compile=True))
+    compiler_fault.cache_clear()
+    assert capsys.readouterr().err == (
+        "adaln: going on uncompiled, since torch.compile does not work here: no C++ compiler\n"
+    )
+    assert run.manifest["sessions"][0]["execution"]["compile"] is False
+
+
+def compiled(*words):
+    """The lines of `compile_blocks.py` in a process of its own, without the tests' type checks."""
+    script = Path(__file__).parent / "compile_blocks.py"
+    done = subprocess.run(
+        [sys.executable, str(script), *words], capture_output=True, text=True, timeout=580, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("checkpoint_blocks", ["0", "2"])
+def test_equal_blocks_share_one_compilation_without_graph_breaks(precision, checkpoint_blocks):
+    names = ["tiny", "DiT-LLaMA-tiny", "tiny-SE"]
+    assert compiled(precision, checkpoint_blocks, *names) == [[name, "4", "1", "0"] for name in names]
+
+
+@pytest.mark.slow
+def test_the_blocks_of_a_u_net_share_what_is_of_one_shape():
+    assert compiled("float32", "0", "U-DiT-tiny") == [["U-DiT-tiny", "5", "5", "0"]]
+
+
+@pytest.mark.slow
+def test_a_compiled_run_has_the_losses_of_a_plain_one(small_config, tmp_path):
+    code = """
+import sys
+from adaln.execution import Execution
+from adaln.runs import Run
+from adaln.training import train
+train(Run.open(sys.argv[1]), execution=Execution(compile=True, checkpoint_blocks=2, micro_batches=2))
+"""
+    plain, other = (Run.create(small_config(), tmp_path / name) for name in ("plain", "compiled"))
+    train(plain)
+    subprocess.run([sys.executable, "-W", "error", "-c", code, str(other.path)], check=True, timeout=580)
+    assert other.manifest["sessions"][0]["execution"]["compile"] is True
+    losses = [[row["loss"] for row in read_records(run.path / "metrics.jsonl")] for run in (plain, other)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
