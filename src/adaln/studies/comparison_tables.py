@@ -21,7 +21,6 @@ def result_table(title: str, rows: Sequence[dict[str, Any]], reference: str, sco
         Column("change", score, "+.1f"),
         Column("relative", "%", "+.1f"),
         Column("verdict"),
-        Column("p", "Holm", ".2g"),
     ]
     best = min(row["fid"]["mean"] for row in rows)
     notes = [
@@ -35,33 +34,31 @@ def result_table(title: str, rows: Sequence[dict[str, Any]], reference: str, sco
 
 def _cells(row: dict[str, Any], best: float) -> list[Cell]:
     fid, change = _over_seeds(row["fid"]), row["difference"]
-    compared: list[Cell] = [None] * 4
+    compared: list[Cell] = [None] * 3
     if change:
-        compared = [
-            _interval(change["absolute"]),
-            _interval(change["relative"], 100),
-            verdict_word(change),
-            change["p_value"],
-        ]
+        compared = [_interval(change["absolute"]), _interval(change["relative"], 100), verdict_word(change)]
     marked = Marked(fid) if row["fid"]["mean"] == best else fid
     return [row["scheme"], marked, *compared]
 
 
 def seeds_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """How many seeds it would take, at the noise found here."""
+    """How sure a verdict is, and how many seeds it would take at the noise found here."""
     columns = [
         Column("scheme"),
+        Column("p", "Holm", ".2g"),
         Column("noise", "std of the paired difference", ".2f"),
         Column("seeds to see 2 %", align="right"),
         Column("seeds to see the change found", align="right"),
     ]
     found = [(row["scheme"], row["difference"]) for row in rows if row["difference"]]
     cells: list[list[Cell]] = [
-        [name, d["noise"], count_text(d["seeds_for_2_percent"]), count_text(d["seeds_for_this"])] for name, d in found
+        [name, d["p_value"], d["noise"], count_text(d["seeds_for_2_percent"]), count_text(d["seeds_for_this"])]
+        for name, d in found
     ]
     seeds = rows[0]["fid"]["seeds"]
     notes = [
-        f"Paired t test, two-sided at 5 % / {max(1, len(found))}, that sees such a true change four times in five."
+        "p: paired t test, adjusted for all comparisons together; at most 0.05 is a verdict. Seeds: with so many a test"
+        f" at 5 % / {max(1, len(found))} sees such a true change four times in five."
     ]
     if seeds > 1:
         low, high = noise_factors(seeds)
@@ -69,7 +66,7 @@ def seeds_table(rows: Sequence[dict[str, Any]]) -> Table:
             f"A noise estimated from {seeds} seeds is rough: the true one is {low:.2f} to {high:.1f} times it (95 %),"
             " and seeds go with its square."
         )
-    return Table("Seeds needed", columns, cells, notes)
+    return Table("Noise and seeds needed", columns, cells, notes)
 
 
 def published_table(
