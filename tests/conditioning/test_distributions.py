@@ -6,16 +6,21 @@ from hypothesis import strategies as st
 from adaln.conditioning import DISTRIBUTIONS, Constant, Normal, Xavier
 from adaln.conditioning.distributions import (
     Laplace,
+    Quantiles,
     Sign,
     TruncatedNormal,
     Uniform,
     distribution_from_dict,
     distribution_to_dict,
+    std_of,
 )
 from adaln.rng import generator
 
 WITH_STD = (Normal, TruncatedNormal, Uniform, Laplace, Sign)
-EXAMPLES = (Constant(0.5), Normal(1e-3), Normal(1.0, -0.5), Xavier("slice"), *(cls(2e-3) for cls in WITH_STD))
+EXAMPLES = (
+    *(Constant(0.5), Normal(1e-3), Normal(1.0, -0.5), Xavier("slice"), Quantiles((-1.0, 0.0, 0.5))),
+    *(cls(2e-3) for cls in WITH_STD),
+)
 
 
 def draw(distribution, rows=400, columns=500, whole=(400, 500), seed=0):
@@ -49,6 +54,15 @@ def test_xavier_over_the_fused_matrix_is_narrower_than_over_the_slice():
     assert fused == pytest.approx((6 / (7 * width)) ** 0.5, rel=1e-3)
     assert sliced == pytest.approx((6 / (2 * width)) ** 0.5, rel=1e-3)
     assert sliced / fused == pytest.approx(1.87, abs=0.01)
+
+
+def test_quantiles_are_drawn_back_with_the_std_they_say():
+    skewed = Quantiles((-1.0, -0.9, -0.5, 0.0, 3.0))
+    tensor = draw(skewed)
+    levels = torch.quantile(tensor[:100].flatten(), torch.linspace(0, 1, 5))
+    assert levels.tolist() == pytest.approx(skewed.values, abs=0.02)
+    assert tensor.std().item() == pytest.approx(std_of(skewed, 400, (400, 500)), rel=0.01)
+    assert Quantiles((-1.0, 1.0)).std == pytest.approx(3**-0.5)  # uniform
 
 
 def test_fan_power_scales_with_the_width():
@@ -85,6 +99,8 @@ def test_dictionaries_round_trip(distribution):
         ({"kind": "normal", "std": "wide"}, "not a valid value"),
         ({"kind": "xavier", "over": "rows"}, "not a valid value"),
         ({"std": 1e-3}, "unknown distribution"),
+        ({"kind": "quantiles", "values": [0.0, "x"]}, "not a valid value"),
+        ({"kind": "quantiles", "values": [1.0, 0.0]}, "do not fall"),
     ],
 )
 def test_a_wrong_row_is_named_in_one_line(row, said):

@@ -1,10 +1,13 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adaln.analysis.residual_energy import branch_energies
+from adaln.analysis.standard_inputs import standard_inputs
 from adaln.conditioning import (
     PARAMETRIC,
     SCHEMES,
@@ -14,6 +17,7 @@ from adaln.conditioning import (
     Scheme,
     Start,
     find_backbone,
+    find_branch_ends,
     find_head,
     find_sites,
     initialise,
@@ -145,6 +149,24 @@ def test_final_shift_and_backbone_gaussians(model):
     initialise(model, scheme("adaln-backbone:0.03"), generator("scheme", 0))
     tensors = snapshot(model)
     assert all(tensors[name].std().item() == pytest.approx(0.03, rel=0.05) for name in find_backbone(tensors))
+
+
+def test_branches_that_end_at_zero_add_nothing_though_their_gates_are_open(any_model):
+    open_gate = Start(Constant(0.0), Constant(1.0), opens=None)
+    row = Scheme("zero-ends", gate=open_gate, branch_ends=Constant(0.0))
+    initialise(any_model, replace(row, branch_ends=None), generator("scheme", 0))
+    before = snapshot(any_model)
+    assert all(energy.ratio > 0 for energy in branch_energies(any_model, standard_inputs(any_model)))
+    initialise(any_model, row, generator("scheme", 0))
+    assert all(energy.ratio == 0 for energy in branch_energies(any_model, standard_inputs(any_model)))
+    changed = {name for name, p in any_model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == set(find_branch_ends(before)) and len(changed) < len(find_backbone(before))
+
+
+def test_a_row_without_branch_ends_is_written_as_before_there_were_any():
+    assert "branch_ends" not in scheme_to_dict(SCHEMES["adaln-zero"])
+    row = Scheme("ends", branch_ends=Constant(0.5))
+    assert scheme_from_dict(scheme_to_dict(row)) == row
 
 
 def stds(starts):

@@ -6,7 +6,8 @@ Every spread is a standard deviation, whatever the family: `Uniform(1e-3)` has s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite, sqrt
+from itertools import pairwise
+from math import fsum, isfinite, sqrt
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -106,6 +107,33 @@ class Xavier:
         rows.copy_((2 * torch.rand(rows.shape, generator=rng) - 1) * bound)
 
 
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """The distribution whose quantiles at evenly spaced levels from 0 to 1 are `values`, linear in between.
+
+    Any shape that was measured, e.g. that of trained weights.
+    """
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) < 2 or list(self.values) != sorted(self.values):
+            raise ValueError(f"quantiles are {list(self.values)[:4]}…; expected two or more that do not fall")
+
+    @property
+    def std(self) -> float:
+        """Of the piecewise uniform density between the quantiles."""
+        pairs = [(a, b) for a, b in pairwise(self.values)]
+        mean = fsum((a + b) / 2 for a, b in pairs) / len(pairs)
+        return sqrt(max(fsum((a * a + a * b + b * b) / 3 for a, b in pairs) / len(pairs) - mean * mean, 0.0))
+
+    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+        values = torch.tensor(self.values, dtype=torch.float64)
+        place = torch.rand(rows.shape, generator=rng).double() * (len(values) - 1)
+        below = place.long().clamp(max=len(values) - 2)
+        rows.copy_(torch.lerp(values[below], values[below + 1], place - below))
+
+
 DISTRIBUTIONS: Registry[type] = Registry(
     "distribution",
     {
@@ -115,6 +143,7 @@ DISTRIBUTIONS: Registry[type] = Registry(
         "uniform": Uniform,
         "laplace": Laplace,
         "sign": Sign,
+        "quantiles": Quantiles,
         "xavier": Xavier,
     },
 )
@@ -135,6 +164,8 @@ def std_of(distribution: Distribution, num_rows: int, whole: Sequence[int]) -> f
             return sqrt(2 / ((whole[0] if over == "matrix" else num_rows) + whole[-1]))
         case TruncatedNormal(std) | Uniform(std) | Laplace(std) | Sign(std):
             return std
+        case Quantiles():
+            return distribution.std
     raise TypeError(f"{type(distribution).__name__} has no known standard deviation")
 
 
@@ -146,12 +177,14 @@ def distribution_from_dict(row: Mapping[str, Any]) -> Distribution:
     for name, value in parameters.items():
         if name == "over":
             valid = value in ("matrix", "slice")
+        elif name == "values":
+            valid = isinstance(value, list | tuple) and all(isinstance(v, float | int) and isfinite(v) for v in value)
         else:
             valid = isinstance(value, float | int) and isfinite(value) and not (name == "std" and value < 0)
         if not valid:
             raise ValueError(f"distribution {kind!r}: {name} = {value!r} is not a valid value")
     try:
-        found: Distribution = cls(**parameters)
+        found: Distribution = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()})
     except TypeError:
         expected = ", ".join(cls.__dataclass_fields__)  # type: ignore[attr-defined]
         raise ValueError(f"distribution {kind!r} takes {expected}; got {', '.join(parameters) or 'nothing'}") from None

@@ -44,7 +44,10 @@ def scheme(spec: str) -> Scheme:
 
 
 def scheme_to_dict(scheme: Scheme) -> dict[str, Any]:
-    """A JSON-able row, complete: nothing is left to a default that may change."""
+    """A JSON-able row, complete: nothing is left to a default that may change.
+
+    `branch_ends` stands only where a scheme names it: it came later, and rows without it keep their hash.
+    """
 
     def starts_to(starts: Starts) -> Any:
         return _start_to(starts) if isinstance(starts, Start) else [_start_to(start) for start in starts]
@@ -53,6 +56,7 @@ def scheme_to_dict(scheme: Scheme) -> dict[str, Any]:
         "name": scheme.name,
         **{role: starts_to(getattr(scheme, role)) for role in _STARTS},
         "backbone": distribution_to_dict(scheme.backbone) if scheme.backbone else None,
+        **({"branch_ends": distribution_to_dict(scheme.branch_ends)} if scheme.branch_ends else {}),
         "order_of": scheme.order_of,
         "note": scheme.note,
     }
@@ -69,6 +73,7 @@ def scheme_from_dict(row: Mapping[str, Any], default_name: str = "unnamed") -> S
     plain = Scheme(
         name=str(row.get("name", default_name)),
         backbone=distribution_from_dict(row["backbone"]) if row.get("backbone") else None,
+        branch_ends=distribution_from_dict(row["branch_ends"]) if row.get("branch_ends") else None,
         order_of=row.get("order_of"),
         note=str(row.get("note", "")),
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.conditioning.distributions import Constant, Distribution, Normal, Xavier
-from adaln.conditioning.sites import Role, Site, UnknownLayout, find_backbone, find_head, find_sites
+from adaln.conditioning.sites import Role, Site, UnknownLayout, find_backbone, find_branch_ends, find_head, find_sites
 from adaln.registry import Registry
 
 ZERO = Constant(0.0)
@@ -44,6 +44,8 @@ class Scheme:
     """The last projection W_f."""
     backbone: Distribution | None = None
     """Attention and MLP matrices; None leaves them as the network was built."""
+    branch_ends: Distribution | None = None
+    """The last matrix of every attention and MLP, drawn after `backbone`; None leaves it."""
     order_of: str | None = None
     """Replay the measured update order of this scheme (adaLN-Mix)."""
     note: str = ""
@@ -177,7 +179,17 @@ def initialise(model: nn.Module, scheme: Scheme, rng: torch.Generator, family: s
         if scheme.backbone:
             for name in find_backbone(tensors):
                 scheme.backbone.fill_(tensors[name], rng, tensors[name].shape)
+        if scheme.branch_ends:
+            for name in _require_branch_ends(tensors, scheme):
+                scheme.branch_ends.fill_(tensors[name], rng, tensors[name].shape)
     return sites
+
+
+def _require_branch_ends(tensors: Mapping[str, Tensor], scheme: Scheme) -> list[str]:
+    found = find_branch_ends(tensors)
+    if not found:
+        raise ValueError(f"scheme {scheme.name!r} starts the branches' last matrices; expected a network of our own")
+    return found
 
 
 def starts_of(scheme: Scheme, sites: Sequence[Site]) -> Iterator[tuple[str, slice, Distribution]]:

@@ -17,6 +17,7 @@ __all__ = [
     "Site",
     "UnknownLayout",
     "find_backbone",
+    "find_branch_ends",
     "find_family",
     "find_head",
     "find_sites",
@@ -57,6 +58,7 @@ BACKBONE = re.compile(
 )
 """Attention and MLP matrices (Table 6)."""
 
+BRANCH_END = re.compile(r"\.(attn\d?\.(proj|to_out)|mlp\d?\.(fc2|c_proj|project_out\.1))\.weight$")
 _SEQUENTIAL = re.compile(r"(.*adaLN_modulation\d?|(?:.*\.)?t_block)\.(\d+)\.weight")
 _SINGLE = re.compile(
     r"(?:.*\.)?(?:(?:norm\w*\.linear(?:_1)?|(?:adaln_single|time_embed)\.linear|proj_out_1)\.weight|scale_shift_table)"
@@ -91,6 +93,11 @@ def find_head(tensors: Mapping[str, Tensor]) -> list[str]:
 def find_backbone(tensors: Mapping[str, Tensor]) -> list[str]:
     """Names of the attention and MLP matrices."""
     return [name for name in _named_as(BACKBONE, tensors) if tensors[name].ndim >= 2]
+
+
+def find_branch_ends(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the last matrix of every attention and MLP of our own families: at zero, its branch adds nothing."""
+    return [name for name in find_backbone(tensors) if BRANCH_END.search(name)]
 
 
 def wrapper_prefix(names: Iterable[str]) -> str:
