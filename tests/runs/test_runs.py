@@ -25,7 +25,7 @@ def test_a_run_is_found_by_name_and_hash(small_config, tmp_path):
 def test_the_manifest_holds_what_a_number_depends_on(trained):
     manifest = trained.manifest
     session = manifest["sessions"][0]
-    assert {"adaln", "commit", "python", "torch", "numpy", "device", "num_threads", "precision", "execution"} <= session.keys()
+    assert {"adaln", "commit", "torch", "device", "num_threads", "precision", "execution"} <= session.keys()
     assert manifest["data"]["fingerprint"] == trained.dataset.fingerprint
     assert manifest["data"]["spec"] == {"channels": 1, "height": 8, "width": 8, "num_classes": 10}
     assert manifest["parameters"]["trained"] == sum(p.numel() for p in trained.new_model().parameters())
