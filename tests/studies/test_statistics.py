@@ -4,7 +4,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from adaln.studies.statistics import (
@@ -81,6 +81,7 @@ def test_holm_steps_down_as_in_the_textbook():
     assert holm([]) == []
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_the_order(p_values):
     adjusted = holm(p_values)
@@ -105,6 +106,7 @@ def test_holm_calls_something_different_by_chance_in_one_family_of_twenty():
 SCORES = st.lists(st.tuples(st.integers(50, 1_000), st.integers(200, 600)), min_size=2, max_size=6)
 
 
+@settings(max_examples=50, deadline=None)
 @given(SCORES)
 def test_absolute_and_relative_changes_never_disagree(tenths):
     pairs = [(a / 10, b / 10) for a, b in tenths]

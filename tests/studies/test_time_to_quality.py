@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaln.studies.time_to_quality import Range, as_good_from, courses, geometric_mean, middle, trajectory
@@ -35,6 +35,7 @@ def test_a_diverged_run_reaches_nothing():
     assert as_good_from(curve(80.0, 30.0, math.nan), 40.0).high == math.inf
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.floats(0.2, 0.99) | st.floats(1, 5))
 def test_a_power_law_run_at_another_pace_is_that_much_sooner_as_good(pace):
     many = range(10, 2_000, 10)
