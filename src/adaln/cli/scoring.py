@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from adaln.cli.answer import Answer
+from adaln.cli.answer import SILENT, Answer
 from adaln.cli.devices import find_device
-from adaln.cli.parsing import parse, take_word, wants_help
+from adaln.cli.parsing import parse_after
 from adaln.cli.progress import Tell, told
 from adaln.cli.sampling import keep_samples
 from adaln.config import short_hash
@@ -25,6 +25,7 @@ from adaln.metrics import (
     statistics,
     unlike_published,
 )
+from adaln.parallel import first_goes_first, group_of_torchrun, rank
 from adaln.report import Column, Measurement, Table
 from adaln.runs import Run
 from adaln.sampling import SampleConfig, prepare
@@ -58,19 +59,18 @@ class EvaluateOptions:
 
 def evaluate_verb(words: list[str]) -> Answer:
     """SAMPLES --reference REF [--features F] [--metrics M ...]: FID, sFID, IS, precision, recall with intervals."""
-    if wants_help(words):
-        parse(EvaluateOptions, "evaluate SAMPLES", ["--help"])
-    name, words = take_word(words, "samples (.npz, folder, zip, run or data set)")
-    options = parse(EvaluateOptions, "evaluate SAMPLES", words)
+    what = "samples (.npz, folder, zip, run or data set)"
+    options, (name,) = parse_after(EvaluateOptions, "evaluate SAMPLES", words, what)
     for metric in options.metrics:
         METRICS[metric]  # what is wrong is said before anything is drawn, trained or fetched
     device = find_device(options.device)
     reference = named_reference(options.reference, options.features)
-    with told() as tell:
+    with group_of_torchrun(), told() as tell:
         source = samples_of(Path(name), options.num_images, device, tell) if is_run(name) else named_images(name)
         check_side(source, options.num_images)
         check_side(reference)
-        extractor = extractor_for(reference, options.features, options.weights, str(device), tell)
+        with first_goes_first():  # weights are fetched, or a classifier trained, by one process
+            extractor = extractor_for(reference, options.features, options.weights, str(device), tell)
         scores = evaluate(
             source,
             reference,
@@ -82,6 +82,8 @@ def evaluate_verb(words: list[str]) -> Answer:
             choices=record_beside(source),
             progress=tell,
         )
+        if rank():
+            return SILENT
     out = options.out or default_out(source, scores)
     write_atomically(out, json.dumps(scores.to_json(), indent=1) + "\n")
     data = {"scores_file": str(out), **scores.to_json(), "unlike_published": unlike_published(scores)}
@@ -172,11 +174,8 @@ class StatsOptions:
 
 def stats_verb(words: list[str]) -> Answer:
     """SOURCE OUT.npz [--features F]: statistics of a reference, to be used as --reference again and again."""
-    if wants_help(words):
-        parse(StatsOptions, "stats SOURCE OUT.npz", ["--help"])
-    name, words = take_word(words, "a source (.npz, folder, zip, run or data set)")
-    file, words = take_word(words, "the statistics file (.npz)")
-    options = parse(StatsOptions, "stats SOURCE OUT.npz", words)
+    expected = "a source (.npz, folder, zip, run or data set)", "the statistics file (.npz)"
+    options, (name, file) = parse_after(StatsOptions, "stats SOURCE OUT.npz", words, *expected)
     out = Path(file)
     if out.suffix != ".npz":
         raise ValueError(f"out is {file!r}; expected a name that ends in .npz")
@@ -184,11 +183,15 @@ def stats_verb(words: list[str]) -> Answer:
     if is_statistics(source):
         raise ValueError(f"{name}: holds statistics already; expected images")
     check_side(source, options.num_images)
-    with told() as tell:
-        extractor = extractor_for(source, options.features, options.weights, str(find_device(options.device)), tell)
+    device = str(find_device(options.device))
+    with group_of_torchrun(), told() as tell:
+        with first_goes_first():
+            extractor = extractor_for(source, options.features, options.weights, device, tell)
         found = statistics(
             source, extractor, num_images=options.num_images, batch_size=options.batch_size, progress=tell
         )
+        if rank():
+            return SILENT
     save_statistics(found, out, rows=options.rows)
     data = {"statistics": str(out), "origin": asdict(found.origin), "extractor": found.extractor, "dim": found.dim}
     lines = [
