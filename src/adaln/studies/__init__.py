@@ -2,12 +2,13 @@
 
 from adaln.registry import Registry
 from adaln.studies.engine import reduce_study, run_study
+from adaln.studies.fitted import FITTED
 from adaln.studies.paper_tables import PAPER_TABLES
 from adaln.studies.plan import Changes, Job, Outcome, Plan, Result, Scale, Setting, Study
 from adaln.studies.quickstart import QUICKSTART
 from adaln.studies.scales import SCALES
 
-STUDIES: Registry[Study] = Registry("study", {QUICKSTART.name: QUICKSTART, **PAPER_TABLES})
+STUDIES: Registry[Study] = Registry("study", {QUICKSTART.name: QUICKSTART, **PAPER_TABLES, FITTED.name: FITTED})
 
 __all__ = [
     "SCALES",
