@@ -40,7 +40,7 @@ def _clear(row: dict[str, Any], reference: str, score: str) -> str:
 def _unclear(rows: Sequence[dict[str, Any]], reference: str, score: str) -> str:
     return (
         f"Not distinguishable from {reference} by {score} at this size, over {rows[0]['fid']['seeds']} seeds:"
-        f" {', '.join(row['scheme'] for row in rows)}."
+        f" {'; '.join(row['scheme'] for row in rows)}."
         " A difference smaller than the intervals in the table may exist; these runs cannot show it."
     )
 
@@ -49,7 +49,7 @@ def _over_steps(courses: Mapping[str, Course], reference: str, score: str) -> st
     alike: dict[str, list[str]] = {}
     for name, course in courses.items():
         alike.setdefault(course.verdict, []).append(name)
-    told = "; ".join(f"{', '.join(names)}: {verdict}" for verdict, names in alike.items())
+    told = "; ".join(f"{verdict} ({'; '.join(names)})" for verdict, names in alike.items())
     return f"Over training, by {score} against {reference}: {told}."
 
 
@@ -58,8 +58,9 @@ def _advice(rows: Sequence[dict[str, Any]]) -> list[str]:
     small = sorted({row["difference"]["seeds_for_2_percent"] or 0 for row in rows} - {0})
     if not small:
         return []
-    span = f"{small[0]:,}" if small[0] == small[-1] else f"{small[0]:,} to {small[-1]:,}"
+    one = small[0] == small[-1]
+    span = f"{small[0]:,} seeds" if one else f"{small[0]:,} to {small[-1]:,} seeds, depending on the scheme"
     open_ones = [row for row in rows if not row["difference"]["distinguishable"]]
-    these = ", ".join(f"{row['scheme']} {count_text(row['difference']['seeds_for_this'])}" for row in open_ones)
-    line = f"To see a change of 2 % at the noise of these runs you need about {span} seeds, by scheme"
+    these = "; ".join(f"{row['scheme']} {count_text(row['difference']['seeds_for_this'])}" for row in open_ones)
+    line = f"To see a change of 2 % at the noise of these runs you need about {span}"
     return [f"{line}; to see the changes found here: {these}." if these else f"{line}."]
