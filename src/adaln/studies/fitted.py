@@ -33,7 +33,7 @@ FITS: Mapping[str, Callable[[Mapping[str, Tensor]], Fit]] = {
     "fitted-blockwise": partial(fit_start, method="peak", by_block=True, base=V2_STDS),
 }
 """One std per role; one per role and block; and A.11's recipe: peaks over blocks, smoothed, at the level of v2."""
-FREE = {name: f"{name}, pilot free" for name in FITS}
+FREE = {name: f"{name} (pilot free)" for name in FITS}
 """The same fits when the pilot is not counted."""
 
 
