@@ -17,7 +17,7 @@ from adaln.metrics import open_images
 from adaln.parallel import group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
 from adaln.runs import Run
-from adaln.sampling import Drawing, Progress, SampleConfig, Weak, num_updates, prepare, save_samples
+from adaln.sampling import Drawing, Progress, SampleConfig, SampleExecution, Weak, num_updates, prepare, save_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class SampleOptions:
     """RUN or RUN:STEP whose prediction takes the place of the null class in guidance (autoguidance)."""
     out: Path | None = None
     """The .npz to write; default: samples/STEP-HASH.npz in the run. A grid (.png) and a record (.json) go beside it."""
+    execution: Flat[SampleExecution] = field(default_factory=SampleExecution)
     device: str = "auto"
     """cpu, cuda, mps, or auto: the fastest there is."""
 
@@ -45,7 +46,7 @@ def sample_verb(words: list[str]) -> Answer:
         raise ValueError(f"out is {str(options.out)!r}; expected a name that ends in .npz")
     run = Run.open(path, find_device(options.device))
     with group_of_torchrun(), told() as tell:
-        drawing = prepare(run, options.config, options.step, weak_run(options.weak, run.device))
+        drawing = prepare(run, options.config, options.step, weak_run(options.weak, run.device), options.execution)
         out = keep_samples(drawing, options.out, tell)
         if rank():
             return SILENT

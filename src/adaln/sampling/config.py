@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from adaln.execution import Precision
 from adaln.processes import Guidance, SamplerConfig
 from adaln.rng import generator
 
@@ -29,8 +30,9 @@ class SampleConfig:
     """Classifier-free guidance."""
     autoencoder: str | None = None
     """Folder or hub id of what decodes latents; default: where the data was encoded with it."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the network (autocast); weights, guidance and the solver's state stay float32."""
+    dtype: Precision = "float32"
+    """Of the network's matrix products: tf32 needs CUDA, bfloat16 is autocast; weights, guidance and the solver's state
+    stay float32."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "batch_size"):

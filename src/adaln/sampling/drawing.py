@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,23 +11,17 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from adaln.data import Renderer, renderer
+from adaln.execution import matrix_products
 from adaln.processes import count_updates, guided, solve, solver_name
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling.config import SampleConfig, choose_labels
+from adaln.sampling.networks import EAGER, SampleExecution, Weak, network, weak_network, weights_file
 from adaln.types import Draw, Model
 
 Progress = Callable[[int], None]
 """Called with the number of solver updates times images done since the last call."""
 Images = UInt8[np.ndarray, "N H W C"]
-
-
-class Weak(NamedTuple):
-    """Whose worse prediction guides: autoguidance by a smaller, or a less trained, run."""
-
-    run: Run
-    step: int | None = None
-    """Checkpoint; None: the newest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,9 +57,10 @@ class Drawing:
         draw = seeded_draw(self.config.seed, indices, (spec.channels, spec.height, spec.width), run.device)
         x = draw()
         denoiser = guided(self.model, y, run.null_label, self.config.guidance, weak=self.weak)
-        for x in solve(run.process, denoiser, x, draw, self.config.sampler):  # noqa: B007, B020
-            if progress:
-                progress(len(indices))
+        with matrix_products(self.config.dtype):
+            for x in solve(run.process, denoiser, x, draw, self.config.sampler):  # noqa: B007, B020
+                if progress:
+                    progress(len(indices))
         return self.rendering.render(x).permute(0, 2, 3, 1).cpu().numpy()
 
 
@@ -85,22 +80,29 @@ def sample(
     step: int | None = None,
     progress: Progress | None = None,
     weak: Weak | None = None,
+    execution: SampleExecution = EAGER,
 ) -> Samples:
     """Images from the averaged weights of a run's checkpoint (the newest by default), guided by `weak` if given.
 
     All of them in memory: `save_samples` is for as many as the disk holds.
     """
-    drawing = prepare(run, config, step, weak)
+    drawing = prepare(run, config, step, weak, execution)
     images = np.concatenate([drawing.images(indices, progress) for indices in drawing.batches()])
     return Samples(images, drawing.labels, drawing.provenance)
 
 
-def prepare(run: Run, config: SampleConfig, step: int | None = None, weak: Weak | None = None) -> Drawing:
+def prepare(
+    run: Run,
+    config: SampleConfig,
+    step: int | None = None,
+    weak: Weak | None = None,
+    execution: SampleExecution = EAGER,
+) -> Drawing:
     """Load what draws `config` from a checkpoint; `ValueError` for what the run or the guidance cannot do."""
-    model, step = network(run, step, config.dtype)
+    model, step = network(run, step, config.dtype, execution)
     weights, worse, guide = [weights_file(run, step)], None, None
     if weak is not None:
-        worse, weak_step = weak_network(run, config, weak)
+        worse, weak_step = weak_network(run, config, weak, execution)
         weights.append(weights_file(weak.run, weak_step))
         guide = {"run": weak.run.path.name, "step": weak_step}
     rendering = renderer(run.manifest.get("data", {}).get("latents"), run.spec.channels, config.autoencoder, run.device)
@@ -108,36 +110,6 @@ def prepare(run: Run, config: SampleConfig, step: int | None = None, weak: Weak 
     decoder = {"decoder": asdict(rendering.space)} if rendering.space else {}
     record = {**provenance(run, config, step), "weak": guide, **decoder}
     return Drawing(run, config, model, worse, rendering, labels, record, tuple(weights))
-
-
-def weights_file(run: Run, step: int) -> Path:
-    """Where the averaged weights of a checkpoint lie."""
-    return run.folder(step) / "ema.safetensors"
-
-
-def network(run: Run, step: int | None, dtype: str) -> tuple[Model, int]:
-    """The averaged network of a checkpoint, computing in `dtype` and answering in its input's, and its step."""
-    model, step = run.averaged_model(step)
-
-    def rounded(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            output: Tensor = model(x, t, y)
-        return output.to(x.dtype)
-
-    return (rounded if dtype == "bfloat16" else model), step
-
-
-def weak_network(run: Run, config: SampleConfig, weak: Weak) -> tuple[Model, int]:
-    """The network that guides `run`; `ValueError` where it would have no effect or predicts something else."""
-    if config.guidance.scale == 1:
-        raise ValueError("a weak run has no effect at guidance.scale 1; expected another scale, e.g. 2")
-    for what, theirs, ours in (
-        ("data", weak.run.spec, run.spec),
-        ("process", weak.run.config.process, run.config.process),
-    ):
-        if theirs != ours:
-            raise ValueError(f"weak run {str(weak.run.path)!r} has {what} {theirs}; expected that of the run, {ours}")
-    return network(weak.run, weak.step, config.dtype)
 
 
 def seeded_draw(seed: int, indices: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Draw:

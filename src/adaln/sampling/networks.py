@@ -1,0 +1,109 @@
+"""The networks that draw: averaged weights of a checkpoint, in the precision and by the means asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adaln.execution import Execution, Precision, autocast, check_precision, possible, prepare_blocks
+from adaln.runs import Run
+from adaln.sampling.config import SampleConfig
+from adaln.types import Labels, Latents, Model, Times
+
+WARM_UP_CALLS = 3
+"""Forwards before a capture: libraries choose their kernels and compiled blocks compile, which no graph may record."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleExecution:
+    """How images are computed: time depends on it, the images only by rounding, their record not at all."""
+
+    compile: bool = False
+    """Compile each block (torch.compile)."""
+    cuda_graph: bool = False
+    """Replay the network as one CUDA graph per batch shape: pays where launching kernels takes longer than they do."""
+
+
+EAGER = SampleExecution()
+"""One kernel after the other."""
+
+
+class Weak(NamedTuple):
+    """Whose worse prediction guides: autoguidance by a smaller, or a less trained, run."""
+
+    run: Run
+    step: int | None = None
+    """Checkpoint; None: the newest."""
+
+
+def network(run: Run, step: int | None, dtype: Precision, execution: SampleExecution) -> tuple[Model, int]:
+    """The averaged network of a checkpoint, computing in `dtype` and answering in its input's, and its step."""
+    if execution.cuda_graph and run.device.type != "cuda":
+        raise ValueError(f"cuda_graph is True on device {str(run.device)!r}; expected a cuda device, or no graph")
+    check_precision(dtype, run.device)
+    model, step = run.averaged_model(step)
+    prepare_blocks(model, possible(Execution(execution.compile), run.device))
+
+    def rounded(x: Latents, t: Times, y: Labels | None) -> Tensor:
+        with autocast(dtype, x.device):
+            output: Tensor = model(x, t, y)
+        return output.to(x.dtype)
+
+    return (Graphed(rounded) if execution.cuda_graph else rounded), step
+
+
+def weak_network(run: Run, config: SampleConfig, weak: Weak, execution: SampleExecution) -> tuple[Model, int]:
+    """The network that guides `run`; `ValueError` where it would have no effect or predicts something else."""
+    if config.guidance.scale == 1:
+        raise ValueError("a weak run has no effect at guidance.scale 1; expected another scale, e.g. 2")
+    for what, theirs, ours in (
+        ("data", weak.run.spec, run.spec),
+        ("process", weak.run.config.process, run.config.process),
+    ):
+        if theirs != ours:
+            raise ValueError(f"weak run {str(weak.run.path)!r} has {what} {theirs}; expected that of the run, {ours}")
+    return network(weak.run, weak.step, config.dtype, execution)
+
+
+class Graphed:
+    """A network replayed as one CUDA graph per shape of its inputs."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.replays: dict[tuple[torch.Size, torch.dtype], Model] = {}
+
+    def __call__(self, x: Latents, t: Times, y: Labels | None) -> Tensor:
+        shape = (x.shape, t.dtype)
+        if shape not in self.replays:
+            self.replays[shape] = captured(self.model, x, t, y)
+        return self.replays[shape](x, t, y)
+
+
+def captured(model: Model, x: Latents, t: Times, y: Labels | None) -> Model:
+    """A forward recorded once, then replayed: the graph reads and writes where tensors lay when it was recorded."""
+    own = x.clone(), t.clone(), None if y is None else y.clone()
+    aside = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream(x.device))
+    with torch.cuda.stream(aside):
+        for _ in range(WARM_UP_CALLS):
+            model(*own)
+    torch.cuda.current_stream(x.device).wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = model(*own)
+
+    def replay(x: Latents, t: Times, y: Labels | None) -> Tensor:
+        for mine, given in zip(own, (x, t, y), strict=True):
+            if mine is not None and given is not None:
+                mine.copy_(given)
+        graph.replay()
+        return output.clone()
+
+    return replay
+
+
+def weights_file(run: Run, step: int) -> Path:
+    """Where the averaged weights of a checkpoint lie."""
+    return run.folder(step) / "ema.safetensors"
