@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)
@@ -59,6 +62,36 @@ def barrier() -> None:
     gathered(None)
 
 
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set in any process; each waits for all others, their devices for none."""
+    return bool(reduced(torch.tensor(float(flag))))
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean over all processes, on the CPU; of a single process the values as they are."""
+    return reduced(values) / world() if dist.is_initialized() else values
+
+
+def reduced(values: Tensor) -> Tensor:
+    """The sum over all processes, on the CPU."""
+    total = values.detach().cpu().clone()
+    if dist.is_initialized():
+        dist.all_reduce(total, group=_waiting)
+    return total
+
+
+def sharing(model: nn.Module) -> nn.Module:
+    """The same network, whose backward pass leaves the mean of all processes' gradients in the model."""
+    return (
+        DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True) if world() > 1 else model
+    )
+
+
+def keeping(network: nn.Module) -> AbstractContextManager[None]:
+    """In this block gradients add up in each process; the first backward pass after it shares their sum."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
 @contextmanager
 def group_of_torchrun() -> Iterator[None]:
     """Join the processes that torchrun started together with this one, if it started it, and leave them at the end."""
@@ -66,7 +99,10 @@ def group_of_torchrun() -> Iterator[None]:
         yield
         return
     global _waiting
-    dist.init_process_group("gloo")
+    has_gpu = torch.cuda.is_available()
+    if has_gpu:
+        torch.cuda.set_device(local_rank())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo")
     _waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
         yield

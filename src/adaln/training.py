@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from adaln.execution import (
     possible,
     prepare_blocks,
 )
+from adaln.parallel import any_of, from_first, keeping, rank, sharing
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run, TrainState
 from adaln.types import Hook, Labels, Latents, Times
@@ -33,7 +34,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COMES) -> None:
-    """Train to `run.config.steps`, from the newest checkpoint if there is one.
+    """Train to `run.config.steps`, from the newest checkpoint if there is one; all processes of a group together.
 
     Batches, times, noise and label dropout are functions of (seed, step, position in the batch), so a resumed run is
     the same run bit for bit on one device, and several processes learn from what one would. SIGTERM and Ctrl-C save
@@ -52,10 +53,11 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
         Prefetched(run.batches(), pin=pin) as batches,
     ):
         state = run.resume_or_start(execution)
-        hooks = (hold(run_order(run, state, batches)), *hooks)
+        hooks = (hold(run_order(run, state)), *hooks)
         prepare_blocks(state.model, execution)
+        network = sharing(state.model)
         while state.step < run.config.steps:
-            loss = accumulate(run, state.model, inputs(run, batches, state.step), execution.micro_batches)
+            loss = accumulate(run, network, inputs(run, batches, state.step), execution.micro_batches)
             for hook in hooks:
                 hook(state.step, state.model)
             try:
@@ -64,7 +66,7 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
             except NonFinite as error:
                 raise NonFinite(f"step {state.step}: {first_bad(run, state, batches) or error}") from None
             run.checkpoint_if_due(state)
-            if stop.is_set() and state.step < run.config.steps:
+            if any_of(stop.is_set()) and state.step < run.config.steps:
                 run.checkpoint(state)
                 raise Stopped(f"stopped at step {state.step} of {run.config.steps}, saved in {run.path}")
 
@@ -72,9 +74,11 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
 def accumulate(run: Run, network: nn.Module, batch: "Inputs", num_parts: int) -> Float[Tensor, ""]:
     """Add the gradient of the mean loss over a batch, one part after the other; returns that loss."""
     count, total = len(batch.x), torch.zeros((), device=run.device)
-    for part in batch.split(count // num_parts):
-        loss = loss_of(run, network, part).sum() / count
-        loss.backward()  # type: ignore[no-untyped-call]
+    *others, last = batch.split(count // num_parts)
+    for part in (*others, last):
+        with nullcontext() if part is last else keeping(network):
+            loss = loss_of(run, network, part).sum() / count
+            loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
 
@@ -129,17 +133,21 @@ def drop_labels(y: Labels, null_label: int | None, probability: float, u: Float[
     return y if null_label is None else torch.where(u < probability, null_label, y)
 
 
-def run_order(run: Run, state: TrainState, batches: Batches | Prefetched) -> Order:
-    """What the run's scheme holds, and until when: measured on the fresh model once, then kept with the run."""
-    order = run.saved_order()
+def run_order(run: Run, state: TrainState) -> Order:
+    """What the run's scheme holds, and until when: measured on the fresh model once, then kept with the run.
+
+    Every process measures it on the first one's share of the batches, so that all hold the same.
+    """
+    order = from_first(run.saved_order)
     if order is None:
+        batches = run.batches(of=0)
 
         def loss(model: nn.Module, iteration: int) -> Tensor:
             return batch_loss(run, model, batches, iteration).mean()
 
         order = order_to_hold(state.model, run.config.scheme, loss, run.config.seed)
         refuse_weight_decay(order, run.config.optim.weight_decay)
-        if order:
+        if order and rank() == 0:
             run.save_order(order)
     return order
 

@@ -15,6 +15,7 @@ from adaln.cli.sampling import images_counted
 from adaln.config import PRESETS, RunConfig
 from adaln.execution import AS_IT_COMES, Execution
 from adaln.models import MODELS
+from adaln.parallel import group_of_torchrun, rank
 from adaln.processes import PROCESSES
 from adaln.report import Table
 from adaln.runs import Run, read_records
@@ -23,6 +24,7 @@ from adaln.studies.score_curves import score_table
 from adaln.studies.scorefiles import Scoring, read_scores
 from adaln.studies.scoring import check, score_saved, scored_steps, scoring_hook
 from adaln.training import train
+from adaln.types import Hook
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,18 @@ def train_verb(words: list[str]) -> Answer:
     wanted, device = options.evaluate, find_device(options.device)
     scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
     steps = scored_steps(options.config, wanted.at, wanted.every)
-    if steps:  # what cannot be scored against is said before anything is written
-        check(options.config, scoring, str(device))
-    run = Run.create(options.config, options.root, options.out, device)
-    lost = train_and_score(run, scoring, steps, options.execution)
+    with group_of_torchrun():
+        if steps:  # what cannot be scored against is said before anything is written
+            check(options.config, scoring, str(device))
+        run = Run.create(options.config, options.root, options.out, device)
+        lost = train_and_score(run, scoring, steps, options.execution)
+        if rank():
+            return Answer({"run": str(run.path), "rank": rank()}, [])
+    return trained(run, scoring, steps, lost)
+
+
+def trained(run: Run, scoring: Scoring, steps: Sequence[int], lost: Sequence[int]) -> Answer:
+    """What became of a run, and the scores of its `steps` but for those that are `lost`."""
     last = read_records(run.path / "metrics.jsonl")[-1:]
     scores = {step: read_scores(run, scoring, step) for step in steps if step not in lost}
     data = {"run": str(run.path), "step": run.config.steps, "scheme": run.config.scheme.name, "metrics": last}
@@ -100,5 +110,6 @@ def train_and_score(run: Run, scoring: Scoring, steps: Sequence[int], execution:
         drawn = images_counted(tell, "samples to score", run, scoring.sample)
         score_saved(run, scoring, steps, drawn, tell)  # first, since training drops old checkpoints
         hook = scoring_hook(run, scoring, steps, drawn, tell)
-        train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), count, hook], execution)
+        watching: list[Hook] = [] if rank() else [Recorder(run.path / "analysis" / "roles.jsonl"), count]
+        train(run, [*watching, hook], execution)
         return score_saved(run, scoring, steps, drawn, tell)

@@ -26,7 +26,7 @@ from adaln.data import Batches, Dataset, load
 from adaln.execution import AS_IT_COMES, Execution, check_precision
 from adaln.files import atomic_folder, remove_temporaries, write_atomically
 from adaln.models import build, null_label, skeleton
-from adaln.parallel import rank, world
+from adaln.parallel import from_first, rank, world
 from adaln.processes import Gaussian, Interpolant
 from adaln.processes import build as build_process
 from adaln.registry import nearest
@@ -64,7 +64,8 @@ class Run:
             existing = cls.open(run.path).config
             run.check_same(existing)
             longest = max(config, existing, key=lambda one: one.steps)
-        write_atomically(run.path / "config.json", canonical_json(to_dict(longest)))
+        if rank() == 0:
+            write_atomically(run.path / "config.json", canonical_json(to_dict(longest)))
         return run
 
     @classmethod
@@ -119,12 +120,12 @@ class Run:
         """The label that stands for "no class"; None where the network has no such row."""
         return null_label(self.config.model, self.spec)
 
-    def batches(self) -> Batches:
-        """This rank's share of the endless batches by (seed, step)."""
+    def batches(self, of: int | None = None) -> Batches:
+        """The share of the endless batches by (seed, step) that falls to this process, or to process `of`."""
         config = self.config
         if config.batch_size % world():
             raise ValueError(f"batch_size is {config.batch_size}; expected a multiple of the {world()} processes")
-        return Batches(self.dataset, config.batch_size // world(), config.seed, rank(), world())
+        return Batches(self.dataset, config.batch_size // world(), config.seed, rank() if of is None else of, world())
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -152,18 +153,20 @@ class Run:
         return self.path / "checkpoints" / f"{step:09d}"
 
     def resume_or_start(self, execution: Execution = AS_IT_COMES) -> TrainState:
-        """The newest complete checkpoint's state, else a fresh one; opens a session in the manifest.
+        """The newest complete checkpoint's state, else a fresh one; opens a session in the manifest. Of several
+        processes the first one decides and writes.
 
         Raises `ValueError` where the data is not what the run began with.
         """
         state = TrainState(self.new_model(), self.config.optim)
-        remove_temporaries(self.path / "checkpoints")
-        saved = self.steps_saved()
+        saved = from_first(self.steps_saved)
         if saved:
             folder = self.folder(saved[-1])
             state.load({Path(name).stem: load_tensors(folder / name) for name in FILES}, str(folder))
-        drop_from(self.path / "metrics.jsonl", state.step + 1)
-        self._open_session(state, execution)
+        if rank() == 0:
+            remove_temporaries(self.path / "checkpoints")
+            drop_from(self.path / "metrics.jsonl", state.step + 1)
+            self._open_session(state, execution)
         return state
 
     def _open_session(self, state: TrainState, execution: Execution) -> None:
@@ -174,7 +177,7 @@ class Run:
                 f"run {str(self.path)!r} began with data {began_with[:12]}, {self.config.data.path!r} now is"
                 f" {data['fingerprint'][:12]}: the images or labels have changed"
             )
-        how = {"precision": self.config.precision, "execution": asdict(execution)}
+        how = {"precision": self.config.precision, "processes": world(), "execution": asdict(execution)}
         session = {"from_step": state.step, **environment(self.device), **how}
         row = {
             "data": data,
@@ -190,9 +193,11 @@ class Run:
         if since != self.config.log_every and state.step != self.config.steps:
             return
         state.check_finite()
-        row = {"step": state.step, "loss": state.loss_sum.item() / since, "grad_norm": state.grad_norm().item()}
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        loss = state.mean_loss_sum().item() / since
+        row = {"step": state.step, "loss": loss, "grad_norm": state.grad_norm().item()}
+        if rank() == 0:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
         if since == self.config.log_every:
             state.loss_sum.zero_()
 
@@ -205,6 +210,11 @@ class Run:
     def checkpoint(self, state: TrainState) -> None:
         """Save atomically, then drop what is not to be kept; refuses what is not finite."""
         state.check_finite()
+        state.mean_loss_sum()
+        if rank() == 0:
+            self._save(state)
+
+    def _save(self, state: TrainState) -> None:
         folder = self.folder(state.step)
         shutil.rmtree(folder, ignore_errors=True)  # there only if it was found incomplete
         with atomic_folder(folder) as temporary:
@@ -246,6 +256,9 @@ class Run:
     def exclusive(self, patience_seconds: float = 10.0) -> Iterator[None]:
         """Hold the run: a second process that wants to train it waits a little (the first may be saving its last
         state), then gets one clear line."""
+        if rank():
+            yield  # the first process holds it for all
+            return
         deadline = time.monotonic() + patience_seconds
         with (self.path / ".lock").open("w") as file:
             while True:

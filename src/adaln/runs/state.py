@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.config import OptimConfig
+from adaln.parallel import mean
 from adaln.runs.checkpoints import load_into
 
 
@@ -59,14 +60,18 @@ class TrainState:
     def check_finite(self) -> None:
         """Raise `NonFinite` naming the first tensor that went wrong: the loss, else gradients from the head backwards.
 
-        Reads the device: on an accelerator call it at log steps and before a save.
+        In all processes or in none. Reads the device: on an accelerator call it at log steps and before a save.
         """
-        finite = torch.isfinite(self.norms).tolist()
+        finite = torch.isfinite(mean(self.norms)).tolist()
         if all(finite):
             return
         backwards = list(zip(self.named, finite[1:], strict=True))[::-1]
         bad = [name for name, good in backwards if not good]
         raise NonFinite("the loss is not finite" if not finite[0] else f"the gradient of {bad[0]!r} is not finite")
+
+    def mean_loss_sum(self) -> Tensor:
+        """Sum of the losses since the last log step, as all processes together see them."""
+        return self.loss_sum.copy_(mean(self.loss_sum))
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Everything to save, by file: the model, its average, and the optimiser's state by parameter name."""
