@@ -119,6 +119,14 @@ def tops_of(histograms):
     return [np.asarray(data.values) - data.baseline for data in drawn][::-1]
 
 
+def test_values_that_no_order_connects_are_points_alone():
+    x, y = list(range(1, 40)), [1.0] * 39
+    figure = Lines("T", "c", Axis("x"), Axis("y"), [Series("curve", x, y), Series("cloud", x, y, joined=False)])
+    curve, cloud = draw(figure, LIGHT, titled=False).axes[0].lines
+    assert curve.get_linestyle() != "None" and cloud.get_linestyle() == "None"
+    assert cloud.get_markevery() == 1
+
+
 def test_a_bell_stays_a_bell_on_a_symlog_axis():
     panel = Panel("p", [bell(1e-3), bell(1e-2), bell(1e-1)])
     for tops in tops_of(Histograms("T", "c", Axis("x", scale="symlog"), [panel])):

@@ -21,10 +21,12 @@ class Note:
 
     folder: Path
     name: str
-    seconds: float = 0.0
+    after: Path | None = None
+    """A file to wait for."""
 
     def __call__(self, device, tell):
-        time.sleep(self.seconds)
+        while self.after and not self.after.exists():
+            time.sleep(0.1)
         seen = {
             "device": device,
             "process": os.getpid(),

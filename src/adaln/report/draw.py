@@ -71,8 +71,11 @@ def _lines(canvas: Canvas, data: Lines, theme: Theme) -> None:
 
 def _curve(ax: Axes, series: Series, style: Look) -> None:
     x = array(series.x)
-    every = max(1, len(x) // 10)
-    style = style if len(x) < DENSE else style | {"linestyle": "-"}
+    every = max(1, len(x) // 10) if series.joined else 1
+    if not series.joined:
+        style = style | {"linestyle": ""}
+    elif len(x) >= DENSE:
+        style = style | {"linestyle": "-"}
     ax.plot(x, array(series.y), label=series.name, linewidth=1.7, markersize=4.5, markevery=every, **style)
     if series.low is not None and series.high is not None:
         band = {"color": style["color"], "alpha": 0.18, "linewidth": 0}

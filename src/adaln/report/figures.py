@@ -41,6 +41,8 @@ class Series:
     y: Numbers
     low: Numbers | None = None
     high: Numbers | None = None
+    joined: bool = True
+    """False: points alone, of values that no order connects."""
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):

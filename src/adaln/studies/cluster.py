@@ -73,15 +73,14 @@ class Jobs:
         """See `Launcher`; interrupted, it leaves the jobs to Slurm and raises `Stopped`."""
         jobs = self._queued_before(pieces)
         new = {name: piece for name, piece in pieces.items() if name not in jobs}
-        with self._executor.batch():
-            submitted = {name: self._executor.submit(self._task(name, piece)) for name, piece in new.items()}
-        jobs |= submitted
-        write_atomically(self._queued_file, json.dumps({name: job.job_id for name, job in jobs.items()}) + "\n")
+        jobs |= self._submit(new) if new else {}
+        rows = self._queued() | {name: job.job_id for name, job in jobs.items()}
+        write_atomically(self._queued_file, json.dumps(rows, indent=1) + "\n")
         pending = dict(jobs)
         try:
             while pending:
                 time.sleep(POLL_SECONDS[self._cluster.executor])
-                pending = {name: job for name, job in pending.items() if not self._is_over(name, job)}
+                pending = {name: job for name, job in pending.items() if not job.done()}
                 watch(None)
         except KeyboardInterrupt:
             raise Stopped(self._left(pending)) from None
@@ -90,13 +89,27 @@ class Jobs:
 
     def _queued_before(self, names: Mapping[str, Any]) -> "dict[str, Job[None]]":
         """Jobs of an earlier start that Slurm still has."""
-        if self._cluster.executor != "slurm" or not self._queued_file.exists():
+        if self._cluster.executor != "slurm":
             return {}
         from submitit import SlurmJob
 
-        rows: dict[str, str] = json.loads(self._queued_file.read_text(encoding="utf-8"))
-        jobs = {name: SlurmJob[None](self._folder, job_id) for name, job_id in rows.items() if name in names}
+        jobs = {name: SlurmJob[None](self._folder, job_id) for name, job_id in self._queued().items() if name in names}
         return {name: job for name, job in jobs.items() if not job.done(force_check=True)}
+
+    def _queued(self) -> dict[str, str]:
+        """Ids of the jobs by the names of their pieces."""
+        file = self._queued_file
+        rows: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return rows
+
+    def _submit(self, pieces: Mapping[str, Piece]) -> "dict[str, Job[None]]":
+        from submitit.core.utils import FailedJobError
+
+        try:
+            with self._executor.batch():
+                return {name: self._executor.submit(self._task(name, piece)) for name, piece in pieces.items()}
+        except FailedJobError as error:
+            raise ValueError(f"Slurm did not take the jobs: {error}") from None
 
     def _task(self, name: str, piece: Piece) -> "_Task":
         file = self._outcome_file(name)
@@ -105,9 +118,6 @@ class Jobs:
 
     def _outcome_file(self, name: str) -> Path:
         return self._folder / f"{name}.outcome.json"
-
-    def _is_over(self, name: str, job: "Job[None]") -> bool:
-        return self._outcome_file(name).exists() or job.done()
 
     def _outcome(self, name: str, job: "Job[None]") -> Failure | None:
         file = self._outcome_file(name)
@@ -165,13 +175,15 @@ class _Task:
             signal.raise_signal(signal.SIGTERM)
 
         signal.signal(signal.SIGUSR2, make_room)
-        with terminated_as_interrupted():
-            try:
+        try:
+            with terminated_as_interrupted():
                 failure = attempt(self.piece, self.device, lambda count: None)
-            except KeyboardInterrupt:
-                if asked and callable(queue_again):
-                    queue_again(asked[0], None)
-                raise
+        except KeyboardInterrupt:
+            if asked and callable(queue_again):
+                queue_again(asked[0], None)
+            raise
+        finally:
+            signal.signal(signal.SIGUSR2, queue_again)
         write_atomically(self.outcome_file, json.dumps(asdict(failure) if failure else None) + "\n")
 
     def checkpoint(self) -> "DelayedSubmission":

@@ -1,0 +1,60 @@
+"""`adaln search`."""
+
+import shlex
+import time
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import tyro
+
+from adaln.cli.answer import Answer
+from adaln.cli.launching import Launching, going_on_with, in_stages, launched
+from adaln.cli.parsing import Flat, parse, take_option, take_word, wants_help
+from adaln.cli.progress import duration, told
+from adaln.config import PRESETS, RunConfig
+from adaln.models import MODELS
+from adaln.processes import PROCESSES
+from adaln.studies.search import Search, run_search
+from adaln.studies.search_page import Found, write_search
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What is looked for, what a trial trains, and where its runs are done."""
+
+    config: Flat[RunConfig]
+    trials: int = 20
+    """How many starts are tried; asked for more later, a search goes on where it ended."""
+    search: Flat[Annotated[Search, tyro.conf.UseAppendAction]] = field(default_factory=Search)
+    launch: Flat[Launching] = field(default_factory=Launching)
+
+
+def search_verb(words: list[str]) -> Answer:
+    """PRESET --over ROLE [--over ROLE] [--trials N] [--seeds K] [any field]: the std per role that serves best."""
+    if not words or wants_help(words[:1]):
+        words = ["digits", "--help"]
+    again = ["search", *words]
+    preset, words = take_word(words, f"a preset ({', '.join(PRESETS)})")
+    config = PRESETS[preset]()
+    model, words = take_option(words, "--model")
+    process, words = take_option(words, "--process")
+    if model:
+        config = replace(config, model=MODELS[model])
+    if process:
+        config = replace(config, process=PROCESSES[process])
+    options = parse(SearchOptions, f"search {preset}", words, SearchOptions(config))
+    search, base, root = options.search, options.config, options.launch.root
+    start = time.monotonic()
+    with going_on_with(*again), told() as tell, launched(options.launch) as launcher:
+        trials = run_search(search, base, options.trials, root, launcher, in_stages(tell, f"search {base.name}"))
+    folder, result = write_search(Found.of(search, base, trials, root), root, f"adaln {shlex.join(again)}")
+    page, scheme_file = (folder / "index.html").resolve(), folder / "best.json"
+    data = {
+        "report": str(page),
+        "result_file": str(folder / "result.json"),
+        "scheme_file": str(scheme_file),
+        **result.data,
+    }
+    took = duration(time.monotonic() - start)
+    use = f"use it: adaln train {preset} --scheme {scheme_file}"
+    return Answer(data, [result.table, *result.data["verdict"], use, f"took {took}; the report lies at {page}"])
