@@ -63,7 +63,11 @@ def test_workers_start_on_their_cores_with_their_gpu_and_one_thread(tmp_path):
     mine = [Place("cpu", frozenset([cores[0]]), gpu="5"), Place("cpu", frozenset([cores[-1]]), gpu="6")]
     environment, told = dict(os.environ), []
     with Workers(mine) as workers:
-        pieces = {"a": Note(tmp_path, "a", after=tmp_path / "b.json"), "b": Note(tmp_path, "b"), "c": Note(tmp_path, "c")}
+        pieces = {
+            "a": Note(tmp_path, "a", after=tmp_path / "b.json"),
+            "b": Note(tmp_path, "b"),
+            "c": Note(tmp_path, "c"),
+        }
         assert workers.run(pieces, told.append) == {}
         assert told[-1] == 3 * 7
         assert workers.run({"d": Note(tmp_path, "d")}, told.append) == {}
