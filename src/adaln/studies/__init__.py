@@ -3,12 +3,23 @@
 from adaln.registry import Registry
 from adaln.studies.engine import reduce_study, run_study
 from adaln.studies.fitted import FITTED
+from adaln.studies.paired_tables import PAIRED_TABLES
 from adaln.studies.paper_tables import PAPER_TABLES
 from adaln.studies.plan import Changes, Job, Outcome, Plan, Result, Scale, Setting, Study
 from adaln.studies.quickstart import QUICKSTART
 from adaln.studies.scales import SCALES
+from adaln.studies.table_1 import TABLE_1
 
-STUDIES: Registry[Study] = Registry("study", {QUICKSTART.name: QUICKSTART, **PAPER_TABLES, FITTED.name: FITTED})
+STUDIES: Registry[Study] = Registry(
+    "study",
+    {
+        QUICKSTART.name: QUICKSTART,
+        TABLE_1.name: TABLE_1,
+        **PAPER_TABLES,
+        **PAIRED_TABLES,
+        FITTED.name: FITTED,
+    },
+)
 
 __all__ = [
     "SCALES",

@@ -3,12 +3,15 @@
 Source: section 4 of the paper.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from adaln.config import PRESETS, differing_fields
 from adaln.data import describe_latents, load
-from adaln.studies.plan import Changes, Job, Plan, Setting
+from adaln.data.loading import ENCODED
+from adaln.studies.plan import Changes, Job, Plan
+from adaln.studies.scales import REFERENCES
 
 AUTOENCODER, SCALING_FACTOR = "sd-vae-ft-ema", 0.18215
 NUM_IMAGES_AND_CLASSES = {"imagenet-256": (1_281_167, 1_000), "imagenet-512": (1_281_167, 1_000)}
@@ -16,20 +19,30 @@ NUM_IMAGES_AND_CLASSES = {"imagenet-256": (1_281_167, 1_000), "imagenet-512": (1
 
 
 def check_is_papers(plan: Plan) -> None:
-    """`ValueError` naming everything in which a plan of scale `paper` is not the published protocol.
+    """`ValueError` in one line where a plan of scale `paper` is not the published protocol, or lacks what it needs.
 
-    Places (where latents and reference lie) may be chosen; what lies there must be what the paper used.
+    What a study asks about (schemes, and in some learning rates or widths) is its own; everything else is the paper's.
+    Places (where latents and reference lie) may be chosen; what lies there must be what the paper used. Sizes are
+    looked at first, then places, then what lies there: nothing large is read for a plan that is refused.
     """
     if plan.scale.name != "paper":
         return
     published = replace(plan, changes=Changes(plan.changes.data, plan.changes.reference))
-    pairs = zip(plan.study.settings, plan.jobs(), published.jobs(), strict=False)
-    found = {line for _, ours, theirs in pairs for line in deviations(ours, theirs)}
-    found |= {line for setting in plan.study.settings for line in data_deviations(setting, plan.changes)}
+    pairs = zip(plan.jobs(), published.jobs(), strict=True)
+    refuse([line for ours, theirs in pairs for line in deviations(ours, theirs)])
+    jobs = sorted(zip(plan.study.settings, published.jobs(), strict=False), key=lambda pair: pair[0].is_scored)
+    places = {setting.data: job for setting, job in jobs}  # of each set one that is scored, where there is one
+    if missing := [line for name, job in places.items() for line in missing_places(name, job)]:
+        raise ValueError(f"scale paper lacks {'; '.join(missing)}")
+    refuse([line for name, job in places.items() for line in data_deviations(name, job)])
+
+
+def refuse(found: Sequence[str]) -> None:
+    """`ValueError` naming each deviation once."""
     if found:
         raise ValueError(
-            f"scale paper is the published protocol and nothing else; here {'; '.join(sorted(found))}. Expected none of"
-            " these, or --scale small or tiny"
+            f"scale paper is the published protocol and nothing else; here {'; '.join(dict.fromkeys(found))}. Expected"
+            " none of these, or --scale small or tiny"
         )
 
 
@@ -37,24 +50,38 @@ def deviations(ours: Job, theirs: Job) -> list[str]:
     """`"steps: 50000 -> 100"` for each choice in which two jobs differ."""
     sizes = [("num_images", theirs.sample.num_images, ours.sample.num_images)]
     return [
-        *differing_fields(theirs.config, ours.config),
+        *(line for line in differing_fields(theirs.config, ours.config) if not line.startswith("keep_at")),
         *(f"{name}: {published} -> {here}" for name, published, here in sizes if published != here),
     ]
 
 
-def data_deviations(setting: Setting, changes: Changes) -> list[str]:
-    """In what a set of latents is not the paper's."""
-    preset = PRESETS[setting.data]().data
-    dataset = load(replace(preset, path=changes.data or preset.path))
+def missing_places(name: str, job: Job) -> list[str]:
+    """What is not there yet of the data set called `name`, each with the commands that make it."""
+    data, layout, found = job.config.data, PRESETS[name]().data.path, []
+    if not Path(data.path).expanduser().exists():
+        make = f"adaln encode IMAGES {data.path} --layout {layout}"
+        found.append(f"the latents {data.path!r} (to make them: {make}; if they lie elsewhere: --data PLACE)")
+    if job.score_at and job.reference and not Path(job.reference).expanduser().exists():
+        pixels = f"adaln encode IMAGES {layout}-pixels --layout {layout} --autoencoder none"
+        make = f"to make it: {pixels}; adaln stats {layout}-pixels {job.reference} --features inception"
+        source = "a reference batch of ADM's evaluation suite" if name in REFERENCES else make
+        found.append(f"the reference {job.reference!r} ({source}; if it lies elsewhere: --reference FILE)")
+    return found
+
+
+def data_deviations(name: str, job: Job) -> list[str]:
+    """In what a set of latents is not the paper's; pictures are not decoded to find out."""
+    data = job.config.data
+    if not any(is_one(Path(data.path).expanduser()) for is_one, _ in ENCODED.values()):
+        return [f"{data.path!r} is no set of latents"]
+    dataset = load(data)
     space = (describe_latents(dataset) or {}).get("space") or {"autoencoder": None, "scaling_factor": None}
-    side = (preset.size or 0) // 8
+    side = (data.size or 0) // 8
     facts: list[tuple[str, object, object]] = [
         ("latents of", AUTOENCODER, Path(space["autoencoder"] or "none").name),
         ("latents scaled by", SCALING_FACTOR, space["scaling_factor"]),
         ("latents of shape", (4, side, side), (dataset.spec.channels, dataset.spec.height, dataset.spec.width)),
     ]
-    if setting.data in NUM_IMAGES_AND_CLASSES:
-        facts.append(
-            ("images and classes", NUM_IMAGES_AND_CLASSES[setting.data], (len(dataset), dataset.spec.num_classes))
-        )
+    if name in NUM_IMAGES_AND_CLASSES:
+        facts.append(("images and classes", NUM_IMAGES_AND_CLASSES[name], (len(dataset), dataset.spec.num_classes)))
     return [f"{what} {expected} -> {found}" for what, expected, found in facts if expected != found]

@@ -1,11 +1,12 @@
 """The sizes at which the paper is repeated: two CPU cores, one GPU, or the published protocol itself.
 
 Each scale stands in for the paper's models, data sets and step counts with its own; ratios between rows are kept where
-the machine allows it. Source of `paper`: section 4 of the paper.
+the machine allows it. Source of `paper`: section 4 of the paper, which trained with fast-DiT in mixed precision: here
+bfloat16, at `small` as well.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -21,7 +22,15 @@ from adaln.studies.plan import Changes, Job, Scale, Setting
 Sizes = Mapping[str, tuple[int, int, int]]
 """Width, depth and heads that stand in for a size of the paper."""
 TINY_SIZES: Sizes = {"XL": (64, 4, 4), "L": (48, 4, 4), "B": (32, 3, 4)}
-TINY_STEPS = {50_000: 1_000, 200_000: 2_000, 400_000: 2_000, 800_000: 4_000}
+TINY_STEPS = {160: 20, 10_000: 250, 50_000: 1_000, 200_000: 1_500, 400_000: 2_000, 800_000: 4_000}
+"""The paper's steps and their stand-ins; a number of steps that is not among them is taken as it is.
+
+Adam moves a weight by at most the learning rate per step: 250 steps at the digits' 4e-3 go as far as the paper's 10K at
+1e-4. As far as its first 160 would be 4; 20 show something.
+"""
+TINY_EVERY = 250
+"""Steps between checkpoints, all of which are kept."""
+TINY_KEPT = (TINY_STEPS[160], *range(TINY_EVERY, TINY_STEPS[800_000] + 1, TINY_EVERY))
 TINY_DATA = {
     "imagenet-256": DataConfig(),
     "imagenet-512": DataConfig(size=16),
@@ -30,7 +39,8 @@ TINY_DATA = {
     "celeba-hq": DataConfig(conditional=False),
 }
 SMALL_SIZES: Sizes = {"XL": (384, 12, 6), "L": (320, 10, 5), "B": (256, 8, 4)}
-SMALL_STEPS = {50_000: 5_000, 200_000: 10_000, 400_000: 20_000, 800_000: 40_000}
+SMALL_STEPS = {10_000: 1_000, 50_000: 5_000, 200_000: 10_000, 400_000: 20_000, 800_000: 40_000}
+SMALL_EVERY = 1_250
 SMALL_KEPT = (160, 1_000, 1_250, 2_500, 5_000, 10_000, 20_000, 40_000)
 SMALL_DATA = {
     "imagenet-256": DataConfig("images", 32, flip=True),
@@ -48,17 +58,19 @@ REFERENCES = {"imagenet-256": "VIRTUAL_imagenet256_labeled.npz", "imagenet-512":
 
 def tiny(setting: Setting, seed: int, changes: Changes) -> Job:
     """Digits on two CPU cores: a run takes half a minute."""
-    base = digits()
     steps = changes.steps or TINY_STEPS.get(setting.steps, setting.steps)
+    model = stand_in(setting, TINY_SIZES, "U-DiT-tiny")
     config = replace(
-        configured(base, setting, seed, stand_in(setting, TINY_SIZES, "U-DiT-tiny"), TINY_DATA[setting.data]),
+        configured(digits(), setting, seed, model, TINY_DATA[setting.data]),
         steps=steps,
-        checkpoint_every=250 if steps >= 250 else steps,
+        log_every=5,
+        checkpoint_every=TINY_EVERY,
         keep_checkpoints=0,
     )
     solver = SamplerConfig(solver="heun", steps=10) if is_flow(setting) else SamplerConfig("ddim", 20, clip=True)
     sample = SampleConfig(num_images=1_000, batch_size=250, sampler=solver, guidance=guidance(setting, "all"))
-    return changed(Job(setting.label, config, quarters(steps), sample, group=setting.group), setting, changes)
+    job = Job(setting.label, config, quarters(steps, TINY_EVERY), sample, group=setting.group)
+    return kept(changed(job, setting, changes), TINY_KEPT)
 
 
 def small(setting: Setting, seed: int, changes: Changes) -> Job:
@@ -66,11 +78,15 @@ def small(setting: Setting, seed: int, changes: Changes) -> Job:
     steps = changes.steps or SMALL_STEPS.get(setting.steps, setting.steps)
     model = stand_in(setting, SMALL_SIZES, "U-DiT-S")
     config = replace(
-        configured(images_32(), setting, seed, model, SMALL_DATA[setting.data]), steps=steps, keep_at=SMALL_KEPT
+        configured(images_32(), setting, seed, model, SMALL_DATA[setting.data]),
+        steps=steps,
+        log_every=20,
+        precision="bfloat16",
     )
     solver = SamplerConfig(solver="heun", steps=25) if is_flow(setting) else SamplerConfig("ddim", 50, clip=True)
     sample = SampleConfig(num_images=5_000, batch_size=500, sampler=solver, guidance=guidance(setting, "all"))
-    return changed(Job(setting.label, config, quarters(steps), sample, group=setting.group), setting, changes)
+    job = Job(setting.label, config, quarters(steps, SMALL_EVERY), sample, group=setting.group)
+    return kept(changed(job, setting, changes), SMALL_KEPT)
 
 
 def paper(setting: Setting, seed: int, changes: Changes) -> Job:
@@ -78,13 +94,13 @@ def paper(setting: Setting, seed: int, changes: Changes) -> Job:
     base = PRESETS[setting.data]()
     steps = changes.steps or setting.steps
     model = widened(MODELS[setting.model], setting.width_factor)
-    config = replace(configured(base, setting, seed, model, base.data), steps=steps, keep_at=PAPER_KEPT)
+    config = replace(configured(base, setting, seed, model, base.data), steps=steps, log_every=20, precision="bfloat16")
     scored = (*(step for step in PAPER_SCORED if step < steps), steps)
     sampler = SamplerConfig("sde-euler" if is_flow(setting) else "ddpm", 250)
     sample = SampleConfig(50_000, labels="random", sampler=sampler, guidance=guidance(setting, "3"))
     reference = REFERENCES.get(setting.data, f"{setting.data}-reference.npz")
     job = Job(setting.label, config, scored, sample, "inception", reference, setting.group)
-    return changed(job, setting, changes)
+    return kept(changed(job, setting, changes), PAPER_KEPT)
 
 
 SCALES: Registry[Scale] = Registry(
@@ -138,9 +154,24 @@ def guidance(setting: Setting, channels: Literal["3", "all"]) -> Guidance:
     return Guidance() if setting.guidance == 1 else Guidance(setting.guidance, channels)
 
 
-def quarters(steps: int) -> tuple[int, ...]:
-    """A quarter, half and all of the steps, where they are checkpoints of round numbers; else the end."""
-    return (steps // 4, steps // 2, steps) if steps % 1_000 == 0 else (steps,)
+def quarters(steps: int, every: int) -> tuple[int, ...]:
+    """A quarter, half and all of the steps, in whole numbers of `every`; of fewer than four times that, the end.
+
+    >>> quarters(2_000, 250), quarters(1_500, 250), quarters(20, 250)
+    ((500, 1000, 2000), (500, 750, 1500), (20,))
+    """
+    if steps < 4 * every:
+        return (steps,)
+    return (*(-(-steps // (part * every)) * every for part in (4, 2)), steps)
+
+
+def kept(job: Job, steps: Sequence[int]) -> Job:
+    """The job with checkpoints at the scale's `steps`, which all its runs keep, and wherever it is scored or ends.
+
+    Jobs that end at one of `steps` share a run with all longer ones; a job that asks for other steps has its own.
+    """
+    asked = {job.config.steps, *job.score_at}
+    return replace(job, config=replace(job.config, keep_at=tuple(sorted({*steps, *asked}))))
 
 
 def changed(job: Job, setting: Setting, changes: Changes) -> Job:

@@ -1,0 +1,47 @@
+"""How a page was made: the command, every choice behind its numbers, and what stood in for the paper's own."""
+
+from dataclasses import replace
+
+from adaln.config import model_name
+from adaln.models import DiTConfig, LLaMAConfig, UDiTConfig
+from adaln.report import Command, Facts, Section
+from adaln.studies.comparison import data_name, provenance
+from adaln.studies.plan import Outcome, Setting
+
+OF_SAMPLES = ("weights sampled", "solver", "guidance scale", "samples per score", "labels")
+"""Choices that say nothing of runs from which no samples are drawn."""
+
+
+def how_made(command: str, outcome: Outcome) -> Section:
+    """How a page was made, told from one of its runs."""
+    facts = provenance(outcome)
+    if not outcome.job.score_at:
+        facts = replace(facts, pairs={name: value for name, value in facts.pairs.items() if name not in OF_SAMPLES})
+    return Section(
+        "How this was made", [Command(command), Facts(facts.title, {"network": network_text(outcome), **facts.pairs})]
+    )
+
+
+def stand_in_text(outcome: Outcome, setting: Setting) -> str:
+    """What a run used, and what the paper used in its place."""
+    data, config, spec = outcome.run.manifest["data"], outcome.job.config, outcome.run.spec
+    classes = f"{spec.num_classes} classes" if spec.num_classes else "no classes"
+    mirrored = ", mirrored at random" if config.data.flip else ""
+    return (
+        f"{network_text(outcome)} on {data_name(outcome)} ({data['num_images']:,} of {spec.channels} x {spec.height} x"
+        f" {spec.width}, {classes}{mirrored}), {config.steps:,} steps, CFG {outcome.job.sample.guidance.scale:g}; the"
+        f" paper: {setting.model} on {setting.data}, {setting.steps:,} steps, CFG {setting.guidance:g}."
+    )
+
+
+def network_text(outcome: Outcome) -> str:
+    """The network by its sizes, and the name under which it was published."""
+    model = outcome.job.config.model
+    match model:
+        case UDiTConfig():
+            sizes = f"a U-DiT of width {model.hidden_size} and {sum(model.depth)} blocks"
+        case LLaMAConfig() | DiTConfig():
+            family = "DiT-LLaMA" if isinstance(model, LLaMAConfig) else "SiT" if model.drop_variance else "DiT"
+            sizes = f"a {family} of width {model.hidden_size}, {model.depth} blocks and patch {model.patch_size}"
+    name = model_name(model)
+    return sizes if name.startswith("custom") or "tiny" in name else f"{name}, {sizes}"
