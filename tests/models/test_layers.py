@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from adaln.models.layers import (
     Attention,
     PatchEmbedder,
+    attended,
     check_inputs,
     conditioned_unit,
+    gelu,
     modulated,
     squeezed_modulation,
     timestep_features,
@@ -91,6 +93,31 @@ def test_attention_is_softmax_of_scaled_products_head_by_head():
     q, k, v = attention.qkv(x)[0].chunk(3, dim=-1)
     heads = [(q[:, h] @ k[:, h].T / math.sqrt(4)).softmax(-1) @ v[:, h] for h in (slice(0, 4), slice(4, 8))]
     torch.testing.assert_close(attention(x, None)[0], attention.proj(torch.cat(heads, dim=-1)))
+
+
+@pytest.mark.parametrize(("num_tokens", "bound"), [(64, 0.02), (257, 0.01)])
+def test_attention_in_bfloat16_is_attention_up_to_its_rounding(num_tokens: int, bound: float):
+    qkv = randn(3, 2, 4, num_tokens, 64).bfloat16().double().requires_grad_()
+    rounded = qkv.detach().bfloat16().requires_grad_()
+    exact, found = attended(*qkv), attended(*rounded)
+    assert found.dtype == torch.bfloat16
+    towards = randn(*exact.shape, seed=1).bfloat16()
+    exact.backward(towards.double())
+    found.backward(towards)
+    for ours, expected in ((found, exact), (rounded.grad, qkv.grad)):
+        assert 0 < (ours.double() - expected).norm() < bound * expected.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_gelu_is_one_function_compiled_or_not(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    x = torch.linspace(-8, 8, 4001, dtype=torch.float64).to(dtype).requires_grad_()
+    plain = gelu(x)
+    (slope,) = torch.autograd.grad(plain.sum(), x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    compiled = gelu(x)
+    tolerance = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {}
+    torch.testing.assert_close(compiled, plain, **tolerance)
+    torch.testing.assert_close(torch.autograd.grad(compiled.sum(), x)[0], slope, **tolerance)
 
 
 def test_swiglu_gates_by_its_first_map_and_has_no_biases():

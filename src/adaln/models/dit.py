@@ -33,6 +33,7 @@ from adaln.models.layers import (
     timestep_features,
     unpatchify,
 )
+from adaln.models.linear import Linear
 from adaln.models.positions import Rotation, rotation, sincos_table
 from adaln.types import DataSpec, Labels, Latents, Times, Tokens
 
@@ -131,7 +132,7 @@ class FinalLayer(nn.Module):
 
     def __init__(self, dim: int, num_features: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(dim, num_features)
+        self.linear = Linear(dim, num_features)
         self.adaLN_modulation = modulation(dim, 2)
 
     def forward(self, x: Tokens, c: Float[Tensor, "B 1 D"]) -> Float[Tensor, "B N F"]:

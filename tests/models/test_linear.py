@@ -1,0 +1,71 @@
+"""The linear map by oneDNN is the linear map, and so are its derivatives."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import adaln.models.linear
+from adaln.models.linear import Linear, WideProduct
+from adaln.rng import generator
+
+needs_wide = pytest.mark.skipif(not adaln.models.linear.HAS_WIDE_PRODUCT, reason="a CPU without AVX-512, or no oneDNN")
+
+
+def both(bias: bool) -> tuple[Linear, nn.Linear]:
+    """Ours in float32 and torch's in float64, with the same weights."""
+    ours, theirs = Linear(40, 24, bias=bias), nn.Linear(40, 24, bias=bias)
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, generator=generator("test linear", bias))
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs.double()
+
+
+def gradients(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """Output, first derivatives, and derivatives of the squared first derivative of x."""
+    x = x.clone().requires_grad_()
+    output = layer(x).square()
+    wanted = [x, *layer.parameters()]
+    first = torch.autograd.grad(output.sum(), wanted, create_graph=True)
+    second = torch.autograd.grad(first[0].square().sum(), [x, layer.weight])
+    return [output, *first, *second]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(40,), (7, 40), (3, 5, 40), (2, 3, 4, 40)])
+def test_outputs_and_two_orders_of_derivatives_are_those_of_torch(bias: bool, shape: tuple[int, ...]):
+    ours, theirs = both(bias)
+    x = torch.randn(shape, generator=generator("test linear x", *shape))
+    for found, expected in zip(gradients(ours, x), gradients(theirs, x.double()), strict=True):
+        assert found.shape == expected.shape
+        torch.testing.assert_close(
+            found.double(), expected, rtol=2e-5, atol=2e-5 * expected.detach().abs().max().item()
+        )
+
+
+@needs_wide
+def test_float32_on_the_cpu_goes_by_onednn_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch):
+    used: list[torch.dtype] = []
+    apply: Callable[..., torch.Tensor] = WideProduct.apply
+    monkeypatch.setattr(WideProduct, "apply", lambda *given: used.append(given[0].dtype) or apply(*given))
+    layer, x = Linear(40, 24), torch.randn(7, 40, generator=generator("test linear which"))
+    layer(x)
+    assert used == [torch.float32]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    layer.double()(x.double())
+    layer.to("meta")(x.to("meta"))
+    assert used == [torch.float32]
+
+
+def test_weights_of_zero_give_gradients_of_exactly_zero():
+    layer, x = Linear(40, 24), torch.randn(5, 7, 40, generator=generator("test linear zero")).requires_grad_()
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    output = layer(x)
+    assert not output.any()
+    output.square().sum().backward()
+    assert not layer.weight.grad.any()
+    assert not layer.bias.grad.any()
+    assert not x.grad.any()
