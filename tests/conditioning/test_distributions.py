@@ -1,3 +1,5 @@
+from math import log
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,6 +14,7 @@ from adaln.conditioning.distributions import (
     Uniform,
     distribution_from_dict,
     distribution_to_dict,
+    quantile_levels,
     std_of,
 )
 from adaln.rng import generator
@@ -59,10 +62,16 @@ def test_xavier_over_the_fused_matrix_is_narrower_than_over_the_slice():
 def test_quantiles_are_drawn_back_with_the_std_they_say():
     skewed = Quantiles((-1.0, -0.9, -0.5, 0.0, 3.0))
     tensor = draw(skewed)
-    levels = torch.quantile(tensor[:100].flatten(), torch.linspace(0, 1, 5))
+    levels = torch.quantile(tensor[:100].flatten(), torch.tensor(quantile_levels(5)))
     assert levels.tolist() == pytest.approx(skewed.values, abs=0.02)
     assert tensor.std().item() == pytest.approx(std_of(skewed, 400, (400, 500)), rel=0.01)
     assert Quantiles((-1.0, 1.0)).std == pytest.approx(3**-0.5)  # uniform
+
+
+def test_quantiles_of_a_long_tail_keep_its_weight():
+    exponential = [-log(1 - level) for level in quantile_levels(257)[:-1]]
+    drawn = draw(Quantiles((*exponential, 12.0)))
+    assert ((drawn - 1) ** 4).mean() / drawn.var() ** 2 == pytest.approx(9, rel=0.1)
 
 
 def test_fan_power_scales_with_the_width():

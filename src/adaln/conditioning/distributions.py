@@ -7,7 +7,7 @@ Every spread is a standard deviation, whatever the family: `Uniform(1e-3)` has s
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from math import fsum, isfinite, sqrt
+from math import cos, fsum, isfinite, pi, sqrt
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -109,7 +109,7 @@ class Xavier:
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """The distribution whose quantiles at evenly spaced levels from 0 to 1 are `values`, linear in between.
+    """The distribution with the quantiles `values` at `quantile_levels(len(values))`, uniform between two of them.
 
     Any shape that was measured, e.g. that of trained weights.
     """
@@ -122,16 +122,24 @@ class Quantiles:
 
     @property
     def std(self) -> float:
-        """Of the piecewise uniform density between the quantiles."""
-        pairs = [(a, b) for a, b in pairwise(self.values)]
-        mean = fsum((a + b) / 2 for a, b in pairs) / len(pairs)
-        return sqrt(max(fsum((a * a + a * b + b * b) / 3 for a, b in pairs) / len(pairs) - mean * mean, 0.0))
+        """Standard deviation of what is drawn."""
+        levels = quantile_levels(len(self.values))
+        bins = [(q - p, a, b) for (p, q), (a, b) in zip(pairwise(levels), pairwise(self.values), strict=True)]
+        mean = fsum(share * (a + b) / 2 for share, a, b in bins)
+        return sqrt(max(fsum(share * (a * a + a * b + b * b) / 3 for share, a, b in bins) - mean * mean, 0.0))
 
     def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+        levels = torch.tensor(quantile_levels(len(self.values)), dtype=torch.float64)
         values = torch.tensor(self.values, dtype=torch.float64)
-        place = torch.rand(rows.shape, generator=rng).double() * (len(values) - 1)
-        below = place.long().clamp(max=len(values) - 2)
-        rows.copy_(torch.lerp(values[below], values[below + 1], place - below))
+        u = torch.rand(rows.shape, generator=rng).double()
+        after = torch.searchsorted(levels, u, right=True).clamp(max=len(values) - 1)
+        part = (u - levels[after - 1]) / (levels[after] - levels[after - 1])
+        rows.copy_(torch.lerp(values[after - 1], values[after], part))
+
+
+def quantile_levels(count: int) -> list[float]:
+    """(1 - cos(pi i / (count - 1))) / 2 for i = 0..count-1: from 0 to 1, dense at both ends, where tails are long."""
+    return [(1 - cos(pi * i / (count - 1))) / 2 for i in range(count)]
 
 
 DISTRIBUTIONS: Registry[type] = Registry(

@@ -7,6 +7,7 @@ from adaln.studies.paired_tables import PAIRED_TABLES
 from adaln.studies.paper_tables import PAPER_TABLES
 from adaln.studies.plan import Changes, Job, Outcome, Plan, Result, Scale, Setting, Study
 from adaln.studies.quickstart import QUICKSTART
+from adaln.studies.reviewers import REVIEWERS
 from adaln.studies.scales import SCALES
 from adaln.studies.table_1 import TABLE_1
 
@@ -17,6 +18,7 @@ STUDIES: Registry[Study] = Registry(
         TABLE_1.name: TABLE_1,
         **PAPER_TABLES,
         **PAIRED_TABLES,
+        **REVIEWERS,
         FITTED.name: FITTED,
     },
 )

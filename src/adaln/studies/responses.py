@@ -1,0 +1,105 @@
+"""What every row of an experiment answered, seed by seed, and how its own question leads a page."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from statistics import stdev
+from typing import Any, TypeVar
+
+from adaln.metrics import Scores
+from adaln.report import Command, Measurement, Section
+from adaln.studies.comparison import final, group, provenance, require_same_seeds
+from adaln.studies.plan import Outcome, Result
+from adaln.studies.score_curves import shown_name
+from adaln.studies.statistics import LEVEL, Difference, Interval, holm, ratio_interval, t_interval, t_test
+from adaln.studies.verdicts import verdict_word
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """The last score of every row, over the same seeds in the same order."""
+
+    by_label: Mapping[str, Sequence[Outcome]]
+    fid: Mapping[str, Sequence[float]]
+    scores: Scores
+    """Of one run: what they were measured in."""
+
+    @property
+    def score(self) -> str:
+        """The score's short name."""
+        return shown_name("fid", self.scores)
+
+    @property
+    def num_seeds(self) -> int:
+        return len(next(iter(self.fid.values())))
+
+
+def responses(outcomes: Sequence[Outcome]) -> Responses:
+    """The answers of scored runs; `ValueError` naming the rows whose seeds are not those of the first."""
+    by_label = group(outcomes)
+    require_same_seeds(by_label, next(iter(by_label)))
+    scores = {label: [final(run.scores()) for run in runs] for label, runs in by_label.items()}
+    fid = {label: [one["fid"].value for one in found] for label, found in scores.items()}
+    return Responses(by_label, fid, next(iter(scores.values()))[0])
+
+
+def paired_each(pairs: Mapping[Row, tuple[Sequence[float], Sequence[float]]]) -> dict[Row, Difference]:
+    """As `statistics.paired_differences`, every row (values, reference) against its own reference; one family."""
+    confidence = 1 - LEVEL / max(1, len(pairs))
+    changes = {name: [a - b for a, b in zip(values, theirs, strict=True)] for name, (values, theirs) in pairs.items()}
+    p_values = dict(zip(changes, holm([t_test(change) for change in changes.values()]), strict=True))
+    return {
+        name: Difference(
+            t_interval(change, confidence),
+            ratio_interval(change, pairs[name][1], confidence),
+            stdev(change) if len(change) > 1 else float("nan"),
+            p_values[name],
+        )
+        for name, change in changes.items()
+    }
+
+
+def with_answer(result: Result, answer: Sequence[str], section: Section, data: Mapping[str, Any]) -> Result:
+    """A comparison's page that answers the experiment's own question first."""
+    verdict = [*answer, *result.data["verdict"]]
+    page = replace(result.page, summary=verdict, sections=[section, *result.page.sections])
+    return replace(result, data={**result.data, **data, "verdict": verdict}, page=page)
+
+
+def how_made(command: str, outcome: Outcome) -> Section:
+    """The last section of every page."""
+    return Section("How this was made", [Command(command), provenance(outcome)])
+
+
+def measurement(interval: Interval, times: float = 1) -> Measurement:
+    """An interval as a table's or figure's value."""
+    return Measurement(times * interval.value, times * interval.low, times * interval.high)
+
+
+def plain(interval: Interval) -> dict[str, float | None]:
+    """An interval for machines; an end that is not finite is None."""
+    ends = {"value": interval.value, "low": interval.low, "high": interval.high}
+    return {name: end if isfinite(end) else None for name, end in ends.items()}
+
+
+def plain_difference(change: Difference) -> dict[str, Any]:
+    """A paired difference for machines."""
+    told = {"p_value": change.p_value, "distinguishable": change.distinguishable}
+    return {"absolute": plain(change.absolute), "relative": plain(change.relative), **told}
+
+
+def word(change: Difference) -> str:
+    """Better, worse or not distinguishable, where less is better."""
+    return verdict_word(plain_difference(change))
+
+
+def room(intervals: Iterable[Interval]) -> float:
+    """The largest effect, of either sign, that one of the intervals leaves room for."""
+    return max(abs(end) for interval in intervals for end in (interval.low, interval.high))
+
+
+def gaussian_scheme(std: float) -> str:
+    """All roles from N(0, std^2), by the name under which the paper's tables train the same run."""
+    return {0.0: "adaln-zero", 1e-3: "adaln-gaussian"}.get(std, f"adaln-gaussian:{std:g}")
