@@ -83,7 +83,7 @@ def test_how_a_run_is_computed_is_in_the_manifest_and_its_numbers_stay(small_con
     train(plain)
     train(other, execution=Execution(checkpoint_blocks=1, micro_batches=2))
     session = other.manifest["sessions"][0]
-    assert session["execution"] == {"compile": False, "checkpoint_blocks": 1, "micro_batches": 2}
+    assert session["execution"] == {"compile": False, "checkpoint_blocks": 1, "parallel": "ddp", "micro_batches": 2}
     assert session["precision"] == "float32"
     losses = [[row["loss"] for row in read_records(run.path / "metrics.jsonl")] for run in (plain, other)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)

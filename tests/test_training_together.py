@@ -17,10 +17,10 @@ pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parent / "train_together.py"
 
 
-def together(world, run, **wanted):
+def together(world, run, restarts=0, **wanted):
     """Train with `world` processes, and what is `wanted` to happen (see the script)."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-    words = [*torchrun, str(SCRIPT), str(run.path), json.dumps(wanted)]
+    words = [*torchrun, "--max-restarts", str(restarts), str(SCRIPT), str(run.path), json.dumps(wanted)]
     return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
 
 

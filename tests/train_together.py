@@ -5,9 +5,11 @@ import os
 import signal
 import sys
 
+from adaln.analysis.recorder import Recorder
 from adaln.execution import Execution
 from adaln.parallel import group_of_torchrun, rank
 from adaln.runs import Run
+from adaln.shards import own
 from adaln.training import train
 
 
@@ -15,11 +17,13 @@ def main(path: str, told: str = "{}") -> None:
     wanted = json.loads(told)
     with group_of_torchrun():
         run = Run.open(path)
-        train(run, [Events(run, wanted)], Execution(**wanted.get("execution", {})))
+        hooks = [Recorder(run.path / "analysis" / "roles.jsonl")] if wanted.get("record") else []
+        train(run, [Events(run, wanted), *hooks], Execution(**wanted.get("execution", {})))
 
 
 class Events:
-    """Does to one process, at one step, what a test wants: `{"terminate": [rank, step]}`, or `kill`, or `poison`.
+    """Does to one process, at one step, what a test wants: `{"terminate": [rank, step]}`, or `kill`, or `poison`; what
+    torchrun starts again is not killed again.
 
     `seen`: a folder for what each process learned from at the first step.
     """
@@ -31,10 +35,10 @@ class Events:
         here = [rank(), step]
         if self.wanted.get("terminate") == here:
             os.kill(os.getpid(), signal.SIGTERM)
-        if self.wanted.get("kill") == here:
+        if self.wanted.get("kill") == here and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.wanted.get("poison") == here:
-            model.blocks[0].attn.qkv.weight.grad[0, 0] = float("nan")
+            own(model.blocks[0].attn.qkv.weight.grad)[0, 0] = float("nan")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ class Execution:
     """Compile each block (torch.compile); blocks of one kind and shape share one compilation."""
     checkpoint_blocks: int = 0
     """Activation checkpointing: the inside of every k-th block is computed again in the backward pass; 0: of none."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Several processes: each has the whole network (ddp), or its share of the rows of all weights, gradients, averages
+    and moments (fsdp), which takes less memory and more messages."""
     micro_batches: int = 1
     """Parts into which a process divides its share of a batch to save memory; the gradient is that of the whole."""
 

@@ -1,7 +1,8 @@
 """Thin words over torch.distributed: nothing else in the project says `dist.`"""
 
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
@@ -9,6 +10,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
@@ -16,6 +19,8 @@ PATIENCE = timedelta(days=1)
 """How long processes wait for one that scores or writes; a process that died is torchrun's to notice, at once."""
 _waiting: dist.ProcessGroup | None = None
 """The group in which they wait and tell each other small things: gloo, since NCCL's watchdog would call it a hang."""
+_beside: dist.ProcessGroup | None = None
+"""The same for threads that write beside the training: what they say must not mix with what the training says."""
 
 
 def rank() -> int:
@@ -38,7 +43,8 @@ def gathered(value: T) -> list[T]:
     if not dist.is_initialized():
         return [value]
     values: list[T | None] = [None] * world()
-    dist.all_gather_object(values, value, group=_waiting)
+    is_beside = threading.current_thread() is not threading.main_thread()
+    dist.all_gather_object(values, value, group=_beside if is_beside else _waiting)
     return values  # type: ignore[return-value]
 
 
@@ -80,15 +86,39 @@ def reduced(values: Tensor) -> Tensor:
     return total
 
 
+def total(values: Tensor) -> Tensor:
+    """The sum over all processes, on their devices, which nobody waits for."""
+    values = values.detach().clone()
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def spread(model: nn.Module, parts: Sequence[nn.Module]) -> None:
+    """Cut the rows of all parameters over the processes (FSDP2), in place: `adaln.shards` has the words for the pieces.
+
+    Each of `parts` is whole only while it computes. A process alone keeps the network as it is.
+    """
+    if not dist.is_initialized():
+        return
+    model.register_forward_hook(lambda module, inputs, output: output.clone())  # FSDP2 hangs its hook on no view
+    mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
+    for one in (*parts, model):
+        fully_shard(one, mesh=mesh)
+
+
 def sharing(model: nn.Module) -> nn.Module:
     """The same network, whose backward pass leaves the mean of all processes' gradients in the model."""
-    return (
-        DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True) if world() > 1 else model
-    )
+    if world() == 1 or isinstance(model, FSDPModule):
+        return model
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def keeping(network: nn.Module) -> AbstractContextManager[None]:
-    """In this block gradients add up in each process; the first backward pass after it shares their sum."""
+    """In this block gradients add up in each process; the first backward pass after it shares their sum.
+
+    Spread gradients are shared at once: whole ones are what a device has no memory for.
+    """
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
@@ -98,14 +128,14 @@ def group_of_torchrun() -> Iterator[None]:
     if not dist.is_torchelastic_launched():
         yield
         return
-    global _waiting
+    global _waiting, _beside
     has_gpu = torch.cuda.is_available()
     if has_gpu:
         torch.cuda.set_device(local_rank())
     dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo")
-    _waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
+    _waiting, _beside = (dist.new_group(backend="gloo", timeout=PATIENCE) for _ in range(2))
     try:
         yield
     finally:
         dist.destroy_process_group()
-        _waiting = None
+        _waiting = _beside = None

@@ -15,7 +15,9 @@ from adaln.analysis.distributions import Histogram, Moments, moments, std_histog
 from adaln.analysis.groups import Group, groups_of
 from adaln.analysis.lattice import Sketch, sketch
 from adaln.conditioning import Site, find_sites
+from adaln.parallel import rank
 from adaln.runs import drop_from, read_records
+from adaln.shards import whole
 
 LOG_SPACED_STEPS = (
     *(0, 1, 2, 5, 10, 20, 50, 100, 160, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000),
@@ -41,7 +43,8 @@ class Recorder:
 
     One line per recorded step. It reads parameters and gradients between backward and the optimiser, so the network
     has no hooks inside, and a step that is not recorded costs one set look-up. Resumed at step s, it first drops the
-    lines of step s and later, and a line that a kill has torn. One rank only should have one.
+    lines of step s and later, and a line that a kill has torn. Every process has one: together they have all rows of
+    what is spread over them, and the first one writes.
     """
 
     def __init__(self, path: Path, steps: tuple[int, ...] = LOG_SPACED_STEPS) -> None:
@@ -51,14 +54,15 @@ class Recorder:
 
     def __call__(self, step: int, model: nn.Module) -> None:
         """Record this step if it is one of `steps`."""
-        if self._is_first:
+        if self._is_first and rank() == 0:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             drop_from(self.path, step)
-            self._is_first = False
+        self._is_first = False
         if step in self.steps:
             records = [_to_row(record) for record in observe(step, dict(model.named_parameters()))]
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "records": records}, allow_nan=False) + "\n")
+            if rank() == 0:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"step": step, "records": records}, allow_nan=False) + "\n")
 
 
 def read_recording(path: Path) -> list[RoleRecord]:
@@ -72,7 +76,7 @@ def observe(step: int, parameters: Mapping[str, Tensor]) -> list[RoleRecord]:
     sketches: dict[Group, Sketch] = defaultdict(Sketch)
     squares: dict[Group, list[Tensor | None]] = defaultdict(list)
     for site in find_sites(parameters):
-        values = sketch(parameters[site.tensors()[0]][site.rows])
+        values = sketch(whole(parameters[site.tensors()[0]])[site.rows])
         gradients = _gradient_squares(site, parameters)
         for group in groups_of(site, by_branch=False):
             sketches[group] += values
@@ -86,7 +90,7 @@ def observe(step: int, parameters: Mapping[str, Tensor]) -> list[RoleRecord]:
 
 def _gradient_squares(site: Site, parameters: Mapping[str, Tensor]) -> list[Tensor | None]:
     gradients = (parameters[name].grad for name in site.tensors())
-    return [None if g is None else g[site.rows].double().square().sum() for g in gradients]
+    return [None if g is None else whole(g)[site.rows].double().square().sum() for g in gradients]
 
 
 def _norm(squares: list[Tensor | None]) -> float | None:

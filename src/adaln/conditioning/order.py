@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from adaln.conditioning.schemes import SCHEMES, Scheme, initialise
 from adaln.conditioning.sites import find_sites
 from adaln.rng import generator
+from adaln.shards import own_part
 from adaln.types import Hook
 
 
@@ -30,9 +31,8 @@ class Part:
     stop: int
 
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The rows themselves, as a view; a scalar tensor is its own only row."""
-        tensor = tensors[self.tensor]
-        return tensor[self.start : self.stop] if tensor.ndim else tensor
+        """The rows themselves, as a view, as far as this process holds them; a scalar tensor is its own only row."""
+        return own_part(tensors[self.tensor], self.start, self.stop)
 
 
 Order = dict[Part, int | None]

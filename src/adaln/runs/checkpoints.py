@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from adaln.shards import fill
+
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write one safetensors file; `OSError` when the disk is full."""
@@ -66,4 +68,5 @@ def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: st
         parts = (("missing", missing), ("unexpected", foreign), ("of another shape", sorted(shapes)))
         told = "; ".join(f"{len(names)} {word}: {', '.join(names[:3])}" for word, names in parts if names)
         raise ValueError(f"{origin} does not fit the model: {told}")
-    module.load_state_dict(dict(tensors))
+    for name, tensor in own.items():
+        fill(tensor, tensors[name])

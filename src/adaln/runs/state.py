@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from adaln.config import OptimConfig
-from adaln.parallel import mean
+from adaln.execution import blocks
+from adaln.parallel import mean, spread, total
 from adaln.runs.checkpoints import load_into
+from adaln.shards import own, spread_like
 
 
 class NonFinite(ValueError):
@@ -18,14 +20,17 @@ class NonFinite(ValueError):
 class TrainState:
     """The state of one training run; `update` makes one step of it."""
 
-    def __init__(self, model: nn.Module, optim: OptimConfig) -> None:
+    def __init__(self, model: nn.Module, optim: OptimConfig, is_spread: bool = False) -> None:
         self.model = model
         self.ema = copy.deepcopy(model).requires_grad_(False)
+        self.is_spread = is_spread
+        for network in (self.model, self.ema) if is_spread else ():
+            spread(network, blocks(network))
         self.step = 0
         self.optim = optim
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.trained: list[Tensor] = list(self.named.values())
-        self.averaged: list[Tensor] = [dict(self.ema.named_parameters())[name] for name in self.named]
+        self.trained: list[Tensor] = [own(p) for p in self.named.values()]
+        self.averaged: list[Tensor] = [own(dict(self.ema.named_parameters())[name]) for name in self.named]
         self.optimizer = torch.optim.AdamW(
             self.named.values(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
         )
@@ -38,8 +43,11 @@ class TrainState:
     def update(self, loss: Tensor) -> None:
         """Clip, optimise, average, clear gradients: one step. No host-device synchronisation on an accelerator; on the
         CPU, where looking is free, a step that is not finite raises `NonFinite` before it touches the weights."""
-        gradients = [p.grad for p in self.named.values() if p.grad is not None]
-        norms = torch.stack([loss.detach(), *torch._foreach_norm(gradients)])
+        gradients = [own(p.grad) for p in self.named.values() if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        if self.is_spread:
+            norms = total(norms.double().square()).sqrt().float()
+        norms = torch.cat([loss.detach()[None], norms])
         self.norms = torch.where(torch.isfinite(self.norms).all(), norms, self.norms)
         if self.norms.device.type == "cpu":
             self.check_finite()
@@ -93,5 +101,7 @@ class TrainState:
             if name not in self.named:
                 raise ValueError(f"{origin}/training.safetensors holds the optimiser state of unknown tensor {name!r}")
             parameter = self.named[name]
-            device = value.device if kind == "step" and not parameter.is_cuda else parameter.device
-            self.optimizer.state[parameter][kind] = value.to(device)
+            if kind == "step":  # one number for the whole tensor
+                self.optimizer.state[parameter][kind] = value.to(parameter.device) if parameter.is_cuda else value
+            else:
+                self.optimizer.state[parameter][kind] = spread_like(parameter, value)

@@ -1,0 +1,60 @@
+"""Tensors whose rows are spread over processes (FSDP2): which rows are ours, and how to have them all.
+
+A plain tensor is its own only shard: whoever uses these words need not know how a run is computed. Spread tensors are
+cut along their first axis as `torch.chunk` cuts, in one row of processes, so that the last processes may have nothing.
+"""
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+
+def own(tensor: Tensor) -> Tensor:
+    """The rows that this process holds, in the same memory."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    with torch.no_grad():
+        return tensor.to_local()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All rows, on every process, which all must ask for."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    with torch.no_grad():
+        return tensor.full_tensor()
+
+
+def own_rows(tensor: Tensor) -> slice:
+    """Which rows of the whole this process holds."""
+    if not isinstance(tensor, DTensor):
+        return slice(0, len(tensor) if tensor.ndim else 1)
+    mesh, count = tensor.device_mesh, len(tensor)
+    each = -(-count // mesh.size())
+    start = min(mesh.get_local_rank() * each, count)
+    return slice(start, min(start + each, count))
+
+
+def own_part(tensor: Tensor, start: int, stop: int) -> Tensor:
+    """What this process holds of rows `start` to `stop`, in the same memory; a scalar is its own only row."""
+    if not tensor.ndim:
+        return tensor
+    rows = own_rows(tensor)
+    first, last = (min(max(row, rows.start), rows.stop) - rows.start for row in (start, stop))
+    return own(tensor)[first:last]
+
+
+@torch.no_grad()
+def fill(tensor: Tensor, full: Tensor) -> None:
+    """Overwrite the rows that this process holds by those of the whole."""
+    own(tensor).copy_(full[own_rows(tensor)] if isinstance(tensor, DTensor) else full)
+
+
+def spread_like(tensor: Tensor, full: Tensor) -> Tensor:
+    """The whole, on the device of `tensor` and spread as it is."""
+    if not isinstance(tensor, DTensor):
+        return full.to(tensor.device)
+    rows = full[own_rows(tensor)].to(own(tensor).device, copy=True)
+    return DTensor.from_local(
+        rows, tensor.device_mesh, tensor.placements, run_check=False, shape=full.shape, stride=full.stride()
+    )
