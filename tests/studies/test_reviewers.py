@@ -23,7 +23,7 @@ from adaln.studies.plan import Job, Outcome
 from adaln.studies.responses import paired_each, plain, room
 from adaln.studies.reviewers import REVIEWERS
 from adaln.studies.snapshots import snapshot
-from adaln.studies.statistics import Interval, paired_differences
+from adaln.studies.statistics import Interval, factorial_effects, paired_differences
 from adaln.training import train
 from adaln.types import DataSpec
 
@@ -101,6 +101,18 @@ def test_the_papers_own_four_are_cells_and_share_its_runs():
         (True, False, True): SCHEMES["adaln-mix"],
         (True, True, True): SCHEMES["adaln-zero"],
     }
+
+
+def test_effects_are_told_with_what_they_hold_and_the_rest_with_what_they_leave_room_for():
+    fid = {setup: [20 - 5 * setup[0] + 2 * (setup[1] and setup[2]) + w * (1 + setup[1]) / 100 for w in WOBBLE]
+           for setup in factorial.CELLS}  # fmt: skip
+    lines = factorial.answer(factorial_effects(fid, factorial.FACTORS), "FID")
+    assert lines[0] == "gate: -5.00 points of FID, averaged over the others it helps."
+    assert lines[1:3] == [
+        f"{name}: +1.00 points of FID, averaged over the others it hurts." for name in factorial.FACTORS[1:]
+    ]
+    assert lines[3].startswith("zero start x order: +1.00 points of FID, so none of them can be read")
+    assert lines[4].startswith("Not told from zero, each at most 0.0") and len(lines) == 5
 
 
 # Equal std

@@ -95,7 +95,10 @@ def _cells(found: Responses) -> Matrix:
     names = [f"{'gate' if gate else 'no gate'}, {'zero start' if shut else 'open start'}" for gate, shut in rows]
     means = [[t_interval(found.fid[CELLS[gate, shut, o].name]).value for o in (False, True)] for gate, shut in rows]
     texts = [
-        [f"{CELLS[gate, shut, o].name}\n{mean:.1f}" for o, mean in zip((False, True), line, strict=True)]
+        [
+            f"{CELLS[gate, shut, o].name.removeprefix('adaln-')}\n{mean:.1f}"
+            for o, mean in zip((False, True), line, strict=True)
+        ]
         for (gate, shut), line in zip(rows, means, strict=True)
     ]
     caption = f"Mean {found.score} over n = {found.num_seeds} seeds; faint is better."
