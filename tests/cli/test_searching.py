@@ -67,6 +67,6 @@ def test_the_launcher_that_was_asked_for_is_the_one_that_is_started(tmp_path):
 
 
 def test_runs_that_failed_are_named_with_the_command_that_goes_on():
-    said = re.escape("1 of 2 runs failed; go on with: adaln study 'a b' --jobs 2")
-    with pytest.raises(Unfinished, match=said), going_on_with("study", "a b", "--jobs", "2"):
+    said = re.escape("1 of 2 runs failed; go on with: adaln study a --jobs 2")
+    with pytest.raises(Unfinished, match=said), going_on_with("adaln study a --jobs 2"):
         raise Unfinished("1 of 2 runs failed")

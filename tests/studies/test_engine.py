@@ -53,6 +53,12 @@ def ignore(done, total, what):
     pass
 
 
+def complete_on_cores(plan, root, num_workers):
+    """All the runs of the study, without its result."""
+    with Workers(places(torch.device("cpu"), num_workers)) as workers:
+        complete(plan.jobs(), root, workers, ignore)
+
+
 def run(plan, root, num_workers, progress=ignore):
     """The study on this machine's cores."""
     with Workers(places(torch.device("cpu"), num_workers)) as workers:
@@ -114,6 +120,15 @@ def test_a_reference_that_cannot_be_had_is_said_before_anything_is_trained(tmp_p
     assert not list(tmp_path.glob("*/metrics.jsonl"))
 
 
+def test_a_launcher_whose_jobs_did_too_little_is_found_out(tmp_path):
+    class Idle:
+        def run(self, pieces, watch):
+            return {}
+
+    with pytest.raises(Unfinished, match=r"2 of 2 runs failed.*digits-adaln-zero-s0-\w+: not all of it is on disk"):
+        complete(replace(PLAN, seeds=(0,)).jobs(), tmp_path, Idle(), ignore)
+
+
 def test_rows_of_one_run_train_it_once_to_the_longest_of_them(tmp_path):
     def make(setting, seed, changes):
         job = make_small(setting, seed, changes)
@@ -135,9 +150,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from studies.test_engine import PLAN, run
+from studies.test_engine import PLAN, complete_on_cores
 if __name__ == "__main__":
-    run(PLAN, Path(sys.argv[1]), 2)
+    complete_on_cores(PLAN, Path(sys.argv[1]), 2)
 """
 
 
@@ -160,8 +175,10 @@ def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_on
             process.communicate()
             kills += 1
     assert process.returncode == 0 and kills
+    told = []
+    killed, _ = run(PLAN, tmp_path / "killed", 2, lambda *state: told.append(state))
+    assert told[0][0] == told[0][1]  # nothing was left to do
     undisturbed, _ = run(PLAN, tmp_path / "whole", 2)
-    (killed,) = (tmp_path / "killed" / "studies").iterdir()
     assert (killed / "result.json").read_bytes() == (undisturbed / "result.json").read_bytes()
 
 

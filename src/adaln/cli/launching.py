@@ -1,6 +1,5 @@
 """Where the runs of a study or a search are done: the flags that both verbs share."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,9 +48,9 @@ def in_stages(tell: Tell, title: str) -> Progress:
 
 
 @contextmanager
-def going_on_with(*words: str) -> Iterator[None]:
+def going_on_with(command: str) -> Iterator[None]:
     """Adds to the names of runs that failed the command that does what is missing."""
     try:
         yield
     except Unfinished as error:
-        raise Unfinished(f"{error}; go on with: adaln {shlex.join(words)}") from error
+        raise Unfinished(f"{error}; go on with: {command}") from error

@@ -2,18 +2,17 @@
 
 import shlex
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
 from adaln.cli.answer import Answer
 from adaln.cli.launching import Launching, going_on_with, in_stages, launched
-from adaln.cli.parsing import Flat, parse, take_option, take_word, wants_help
+from adaln.cli.parsing import Flat, parse
+from adaln.cli.presets import take_preset
 from adaln.cli.progress import duration, told
-from adaln.config import PRESETS, RunConfig
-from adaln.models import MODELS
-from adaln.processes import PROCESSES
+from adaln.config import RunConfig
 from adaln.studies.search import Search, run_search
 from adaln.studies.search_page import Found, write_search
 
@@ -31,23 +30,14 @@ class SearchOptions:
 
 def search_verb(words: list[str]) -> Answer:
     """PRESET --over ROLE [--over ROLE] [--trials N] [--seeds K] [any field]: the std per role that serves best."""
-    if not words or wants_help(words[:1]):
-        words = ["digits", "--help"]
-    again = ["search", *words]
-    preset, words = take_word(words, f"a preset ({', '.join(PRESETS)})")
-    config = PRESETS[preset]()
-    model, words = take_option(words, "--model")
-    process, words = take_option(words, "--process")
-    if model:
-        config = replace(config, model=MODELS[model])
-    if process:
-        config = replace(config, process=PROCESSES[process])
+    again = f"adaln {shlex.join(['search', *words])}"
+    preset, config, words = take_preset(words)
     options = parse(SearchOptions, f"search {preset}", words, SearchOptions(config))
     search, base, root = options.search, options.config, options.launch.root
     start = time.monotonic()
-    with going_on_with(*again), told() as tell, launched(options.launch) as launcher:
+    with going_on_with(again), told() as tell, launched(options.launch) as launcher:
         trials = run_search(search, base, options.trials, root, launcher, in_stages(tell, f"search {base.name}"))
-    folder, result = write_search(Found.of(search, base, trials, root), root, f"adaln {shlex.join(again)}")
+    folder, result = write_search(Found.of(search, base, trials, root), root, again)
     page, scheme_file = (folder / "index.html").resolve(), folder / "best.json"
     data = {
         "report": str(page),

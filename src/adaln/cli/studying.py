@@ -1,6 +1,7 @@
 """`adaln study` and `adaln report`."""
 
 import json
+import shlex
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,8 @@ def study_verb(words: list[str]) -> Answer:
         raise ValueError(f"seeds is {seeds}; expected at least 2 seeds")
     plan = Plan(study, scale, tuple(range(seeds)), options.changes)
     start = time.monotonic()
-    with going_on_with("study", name, *words), told() as tell, launched(options.launch) as launcher:
+    again = f"adaln {shlex.join(['study', name, *words])}"
+    with going_on_with(again), told() as tell, launched(options.launch) as launcher:
         folder, result = run_study(plan, options.launch.root, launcher, in_stages(tell, f"study {name}"))
     page = folder / "index.html"
     data = {"report": str(page.resolve()), "result_file": str(folder / "result.json"), **result.data}

@@ -35,15 +35,21 @@ class Cluster:
     executor: Literal["slurm", "local"] = "slurm"
     """local: all jobs at once on this machine, to try the way."""
     partition: str | None = None
+    """Where jobs queue; default: the cluster's own, as for all that follows."""
     account: str | None = None
+    """Whom the time is charged to."""
     qos: str | None = None
+    """Quality of service."""
     constraint: str | None = None
+    """Features that a node must have."""
     time_minutes: int = 24 * 60
     """A run that needs longer saves, is queued again, and goes on."""
     gpus_per_node: int = 1
     """1, or 0 for runs on the CPU."""
     cpus_per_task: int = 8
+    """Cores of a job."""
     mem_gb: float | None = None
+    """Memory of a job, in GB."""
     array_parallelism: int = 64
     """Jobs that run at the same time, at most."""
 

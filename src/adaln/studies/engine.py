@@ -5,12 +5,14 @@ started again, it does only what is missing. One failed job never loses the othe
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from adaln.analysis.recorder import Recorder
+from adaln.config import short_hash
 from adaln.files import write_atomically
 from adaln.report import json_text, write_page
 from adaln.runs import Run
@@ -83,11 +85,13 @@ def execute(jobs: Sequence[Job], root: Path, launcher: Launcher, progress: Progr
                 raise ValueError(f"nothing to score against: {said(lacking)}")
             watch("runs", 0.0)
             pieces = {name: partial(perform, found, root) for name, found in missing.items()}
-            return launcher.run(pieces, partial(watch, "runs"))
+            failures = launcher.run(pieces, partial(watch, "runs"))
     except Stopped:
         raise
     except KeyboardInterrupt:
         raise Stopped("stopped; what is finished is kept") from None
+    wanting = [name for name, found in missing.items() if not all(is_done(job, root) for job in found)]
+    return {name: failures.get(name, Failure("Unfinished", "not all of it is on disk")) for name in wanting}
 
 
 def by_run(jobs: Sequence[Job]) -> dict[str, list[Job]]:
@@ -101,8 +105,8 @@ def by_run(jobs: Sequence[Job]) -> dict[str, list[Job]]:
 def references(runs: Collection[Sequence[Job]]) -> dict[str, Piece]:
     """What makes the feature networks and statistics that jobs share: each once, before they are needed everywhere."""
     scored = (job for found in runs for job in found if job.score_at)
-    wanted = {(job.config.data, job.features, job.reference): job for job in scored}
-    return {f"reference-{i}": partial(prepare, job) for i, job in enumerate(wanted.values())}
+    wanted = {short_hash(asdict(job.config.data) | {"of": [job.features, job.reference]}): job for job in scored}
+    return {f"reference-{name}": partial(prepare, job) for name, job in wanted.items()}
 
 
 def prepare(job: Job, device: str, tell: Tell) -> None:

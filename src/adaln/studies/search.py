@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,11 +107,16 @@ def run_search(
     while len(trials) < num_trials:
         numbers = range(len(trials), min(len(trials) + search.at_once, num_trials))
         asked = [_ask(study, search, number) for number in numbers]
-        found = _Round(search, base, root, asked).judge(launcher, progress)
+        shown = partial(_in_round, progress, f"trials {numbers[0]} to {numbers[-1]} of {num_trials}")
+        found = _Round(search, base, root, asked).judge(launcher, shown)
         for trial in found:
             _tell(study, trial)
         trials += found
     return trials
+
+
+def _in_round(progress: Progress, trials: str, done: int, total: int, what: str) -> None:
+    progress(done, total, f"{trials}, {what}")
 
 
 def check_search(search: Search, base: RunConfig, num_trials: int) -> None:
