@@ -12,7 +12,7 @@ from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run, load_tensors, read_records
-from adaln.runs.directory import FILES
+from adaln.runs.saving import FILES
 from adaln.training import Stopped, batch_loss, drop_labels, inputs, train
 
 

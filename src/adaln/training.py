@@ -26,6 +26,7 @@ from adaln.execution import (
 from adaln.parallel import any_of, from_first, keeping, rank, sharing
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run, TrainState
+from adaln.shards import whole
 from adaln.types import Hook, Labels, Latents, Times
 
 
@@ -39,21 +40,22 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
     Batches, times, noise and label dropout are functions of (seed, step, position in the batch), so a resumed run is
     the same run bit for bit on one device, and several processes learn from what one would. SIGTERM and Ctrl-C save
     and raise `Stopped`; a loss or gradient that is not finite raises `NonFinite` naming the first tensor that went
-    wrong, with the last good checkpoint untouched.
+    wrong, with the last good checkpoint untouched. A checkpoint that cannot be written raises `OSError` a step or more
+    later, the last one before the end.
     """
     execution = possible(execution, run.device)
     check_precision(run.config.precision, run.device)
-    check_parts(execution, run.batches().batch_size)
+    mine = run.batches()
+    check_parts(execution, mine.batch_size)
     run.path.mkdir(parents=True, exist_ok=True)
-    pin = run.device.type == "cuda"
     with (
         run.exclusive(),
         stop_requests() as stop,
         matrix_products(run.config.precision),
-        Prefetched(run.batches(), pin=pin) as batches,
+        Prefetched(mine, pin=run.device.type == "cuda") as batches,
     ):
         state = run.resume_or_start(execution)
-        hooks = (hold(run_order(run, state)), *hooks)
+        hooks = (hold(run_order(run)), *hooks)
         prepare_blocks(state.model, execution)
         network = sharing(state.model)
         while state.step < run.config.steps:
@@ -67,8 +69,10 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
                 raise NonFinite(f"step {state.step}: {first_bad(run, state, batches) or error}") from None
             run.checkpoint_if_due(state)
             if any_of(stop.is_set()) and state.step < run.config.steps:
-                run.checkpoint(state)
+                if state.step not in from_first(run.steps_saved):
+                    run.checkpoint(state)
                 raise Stopped(f"stopped at step {state.step} of {run.config.steps}, saved in {run.path}")
+        run.checkpoints.settle()
 
 
 def accumulate(run: Run, network: nn.Module, batch: "Inputs", num_parts: int) -> Float[Tensor, ""]:
@@ -133,7 +137,7 @@ def drop_labels(y: Labels, null_label: int | None, probability: float, u: Float[
     return y if null_label is None else torch.where(u < probability, null_label, y)
 
 
-def run_order(run: Run, state: TrainState) -> Order:
+def run_order(run: Run) -> Order:
     """What the run's scheme holds, and until when: measured on the fresh model once, then kept with the run.
 
     Every process measures it on the first one's share of the batches, so that all hold the same.
@@ -145,7 +149,7 @@ def run_order(run: Run, state: TrainState) -> Order:
         def loss(model: nn.Module, iteration: int) -> Tensor:
             return batch_loss(run, model, batches, iteration).mean()
 
-        order = order_to_hold(state.model, run.config.scheme, loss, run.config.seed)
+        order = order_to_hold(run.new_model(), run.config.scheme, loss, run.config.seed)
         refuse_weight_decay(order, run.config.optim.weight_decay)
         if order and rank() == 0:
             run.save_order(order)
@@ -155,7 +159,7 @@ def run_order(run: Run, state: TrainState) -> Order:
 def first_bad(run: Run, state: TrainState, batches: Batches | Prefetched) -> str | None:
     """The first parameter, else the first module output in forward order, that is not finite on the newest batch."""
     for name, parameter in state.model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+        if not bool(torch.isfinite(whole(parameter)).all()):
             return f"the weights {name!r} are not finite"
     found: list[str] = []
 

@@ -23,7 +23,7 @@ from adaln.models import MODELS, build
 from adaln.processes import PROCESSES
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.runs.directory import FILES
+from adaln.runs.saving import FILES
 from adaln.types import DataSpec
 
 SPEC = DataSpec(channels=1, height=8, width=8, num_classes=10)

@@ -8,7 +8,6 @@ scores/, samples/, analysis/               written by the other verbs
 
 import fcntl
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,20 +23,19 @@ from adaln.conditioning import Order, Part, initialise
 from adaln.config import RunConfig, canonical_json, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.execution import AS_IT_COMES, Execution, check_precision
-from adaln.files import atomic_folder, remove_temporaries, write_atomically
+from adaln.files import write_atomically
 from adaln.models import build, null_label, skeleton
 from adaln.parallel import from_first, rank, world
 from adaln.processes import Gaussian, Interpolant
 from adaln.processes import build as build_process
 from adaln.registry import nearest
 from adaln.rng import generator
-from adaln.runs.checkpoints import load_into, load_tensors, save_tensors, steps_on_disk
+from adaln.runs.checkpoints import load_into, load_tensors
 from adaln.runs.manifest import describe_data, describe_parameters, environment
 from adaln.runs.records import drop_from
+from adaln.runs.saving import Checkpoints
 from adaln.runs.state import TrainState
 from adaln.types import DataSpec
-
-FILES = ("model.safetensors", "ema.safetensors", "training.safetensors")
 
 
 class Run:
@@ -47,6 +45,7 @@ class Run:
         self.path = path
         self.config = config
         self.device = torch.device(device)
+        self.checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints, config.keep_at)
 
     @classmethod
     def create(
@@ -141,8 +140,8 @@ class Run:
         return model.to(self.device)
 
     def steps_saved(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending."""
-        return steps_on_disk(self.path / "checkpoints", FILES)
+        """Steps of the complete checkpoints, ascending; waits for one that is being written."""
+        return self.checkpoints.steps()
 
     def is_finished(self) -> bool:
         """Whether the last checkpoint is there."""
@@ -150,7 +149,7 @@ class Run:
 
     def folder(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
-        return self.path / "checkpoints" / f"{step:09d}"
+        return self.checkpoints.folder(step)
 
     def resume_or_start(self, execution: Execution = AS_IT_COMES) -> TrainState:
         """The newest complete checkpoint's state, else a fresh one; opens a session in the manifest. Of several
@@ -158,13 +157,12 @@ class Run:
 
         Raises `ValueError` where the data is not what the run began with.
         """
-        state = TrainState(self.new_model(), self.config.optim)
+        state = TrainState(self.new_model(), self.config.optim, execution.parallel == "fsdp")
         saved = from_first(self.steps_saved)
         if saved:
-            folder = self.folder(saved[-1])
-            state.load({Path(name).stem: load_tensors(folder / name) for name in FILES}, str(folder))
+            state.load(self.checkpoints.load(saved[-1]), str(self.folder(saved[-1])))
         if rank() == 0:
-            remove_temporaries(self.path / "checkpoints")
+            self.checkpoints.clear()
             drop_from(self.path / "metrics.jsonl", state.step + 1)
             self._open_session(state, execution)
         return state
@@ -202,28 +200,23 @@ class Run:
             state.loss_sum.zero_()
 
     def checkpoint_if_due(self, state: TrainState) -> None:
-        """Save at the chosen steps and at the end."""
+        """Begin to save at the chosen steps and at the end; raises what went wrong with the save before."""
+        self.checkpoints.raise_failure()
         config = self.config
         if state.step % config.checkpoint_every == 0 or state.step in (*config.keep_at, config.steps):
-            self.checkpoint(state)
+            self._begin_to_save(state)
 
     def checkpoint(self, state: TrainState) -> None:
-        """Save atomically, then drop what is not to be kept; refuses what is not finite."""
+        """Save, and return when that is done."""
+        self._begin_to_save(state)
+        self.checkpoints.settle()
+
+    def _begin_to_save(self, state: TrainState) -> None:
+        """Copy the state, which must be finite, for a thread to write."""
         state.check_finite()
         state.mean_loss_sum()
-        if rank() == 0:
-            self._save(state)
-
-    def _save(self, state: TrainState) -> None:
-        folder = self.folder(state.step)
-        shutil.rmtree(folder, ignore_errors=True)  # there only if it was found incomplete
-        with atomic_folder(folder) as temporary:
-            for name, tensors in state.tensors().items():
-                save_tensors(temporary / f"{name}.safetensors", tensors, {"format": "pt", "step": str(state.step)})
-        keep = self.config.keep_checkpoints
-        for step in self.steps_saved()[:-keep] if keep else ():
-            if step not in self.config.keep_at:
-                shutil.rmtree(self.folder(step), ignore_errors=True)
+        if rank() == 0 or state.is_spread:
+            self.checkpoints.save(state.step, state.tensors())
 
     def averaged_model(self, step: int | None = None) -> tuple[nn.Module, int]:
         """The averaged (EMA) network of a checkpoint, the newest by default, and its step."""
@@ -269,4 +262,7 @@ class Run:
                     if time.monotonic() > deadline:
                         raise ValueError(f"run {str(self.path)!r} is being trained by another process") from None
                     time.sleep(0.1)
-            yield
+            try:
+                yield
+            finally:
+                self.checkpoints.wait()  # what is still being written belongs to the run

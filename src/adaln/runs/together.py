@@ -18,7 +18,7 @@ from torch import Tensor
 
 from adaln.files import atomic_folder
 from adaln.parallel import barrier, from_first, rank
-from adaln.shards import own, own_rows
+from adaln.shards import is_spread, own_rows
 
 DTYPES = {
     torch.float64: "F64",
@@ -42,13 +42,10 @@ class Piece(NamedTuple):
     """Of the whole."""
 
 
-def piece_of(tensor: Tensor) -> Piece:
-    """What this process writes of a tensor: its own rows; nothing but in the first process where all have the whole."""
-    rows, held = own(tensor), own_rows(tensor)
-    is_spread = rows is not tensor
-    if tensor.ndim and not is_spread and rank():
-        rows = rows[:0]
-    return Piece(rows, held.start, tensor.shape)
+def piece_of(tensor: Tensor, own: Tensor) -> Piece:
+    """What this process writes of a tensor, `own` being its rows: what all have whole, the first one writes."""
+    rows = own[:0] if rank() and own.ndim and not is_spread(tensor) else own
+    return Piece(rows, own_rows(tensor).start, tensor.shape)
 
 
 def save_together(folder: Path, files: Mapping[str, Mapping[str, Piece]], metadata: Mapping[str, str]) -> None:

@@ -1,0 +1,123 @@
+"""The checkpoints of one run: whole or not there, written beside the training, dropped when newer ones are whole."""
+
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from threading import Thread
+
+import torch
+from torch import Tensor
+
+from adaln.files import atomic_folder, remove_temporaries
+from adaln.parallel import rank
+from adaln.runs.checkpoints import load_tensors, save_tensors, steps_on_disk
+from adaln.runs.together import Piece, piece_of, save_together
+from adaln.shards import is_spread, own
+
+FILES = ("model.safetensors", "ema.safetensors", "training.safetensors")
+
+Save = Callable[[Path, Mapping[str, Mapping[str, Piece]], Mapping[str, str]], None]
+"""Writes a folder of files, each with the metadata."""
+
+
+class Checkpoints:
+    """Folders of `FILES` by step under `root`; the newest `keep` (0: all) and those of the steps `keep_at` stay.
+
+    A thread writes one checkpoint at a time from a copy in host memory, which stays allocated for the next one. Nothing
+    that was written is touched until what is newer is whole.
+    """
+
+    def __init__(self, root: Path, keep: int, keep_at: Collection[int]) -> None:
+        self.root, self.keep, self.keep_at = root, keep, keep_at
+        self._copies: dict[tuple[str, str], Tensor] = {}
+        self._thread: Thread | None = None
+        self._failure: Exception | None = None
+
+    def folder(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.root / f"{step:09d}"
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending; waits for the one that is being written."""
+        self.settle()
+        return steps_on_disk(self.root, FILES)
+
+    def load(self, step: int) -> dict[str, dict[str, Tensor]]:
+        """The tensors of a checkpoint by file and name."""
+        return {Path(name).stem: load_tensors(self.folder(step) / name) for name in FILES}
+
+    def save(self, step: int, files: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Copy `files` and begin to write them; what an interrupted save left at that step is replaced.
+
+        Waits for the save before this one and raises what went wrong with it. Tensors that are spread over processes
+        are written by all of them, each its own rows.
+        """
+        self.settle()
+        copies = {
+            file: self._copied(file, {name: own(tensor) for name, tensor in tensors.items()})
+            for file, tensors in files.items()
+        }
+        if any(tensor.is_cuda for tensors in files.values() for tensor in tensors.values()):
+            torch.cuda.synchronize()  # so far the copies are only queued
+        save = (
+            save_together if any(is_spread(t) for tensors in files.values() for t in tensors.values()) else save_alone
+        )
+        pieces = {
+            file: {name: piece_of(tensor, copies[file][name]) for name, tensor in tensors.items()}
+            for file, tensors in files.items()
+        }
+        self._thread = Thread(target=self._write, args=(step, save, pieces), name="checkpoint")
+        self._thread.start()
+
+    def raise_failure(self) -> None:
+        """Raise what went wrong with a save, once: `OSError` where the disk is full. Waits for nothing."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def wait(self) -> None:
+        """Wait until nothing is being written."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def settle(self) -> None:
+        """Wait until nothing is being written, then raise what went wrong."""
+        self.wait()
+        self.raise_failure()
+
+    def _copied(self, file: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies in host memory, in that of the save before: new pages cost more than the copying."""
+        for name, tensor in tensors.items():
+            if (file, name) not in self._copies:
+                self._copies[file, name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            self._copies[file, name].copy_(tensor, non_blocking=tensor.is_cuda)
+        return {name: self._copies[file, name] for name in tensors}
+
+    def _write(self, step: int, save: Save, files: Mapping[str, Mapping[str, Piece]]) -> None:
+        try:
+            folder = self.folder(step)
+            if rank() == 0:
+                shutil.rmtree(folder, ignore_errors=True)  # there only if it was found incomplete
+            save(folder, files, {"format": "pt", "step": str(step)})
+            if rank() == 0:
+                self._drop_old()
+        except Exception as error:  # raised where the run can hear of it
+            self._failure = error
+
+    def _drop_old(self) -> None:
+        whole = steps_on_disk(self.root, FILES)
+        for step in whole[: -self.keep] if self.keep else ():
+            if step not in self.keep_at:
+                shutil.rmtree(self.folder(step), ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove what killed writers left behind."""
+        remove_temporaries(self.root)
+
+
+def save_alone(folder: Path, files: Mapping[str, Mapping[str, Piece]], metadata: Mapping[str, str]) -> None:
+    """Write `folder` with a safetensors file per entry of `files`, whole or not at all, by this process."""
+    with atomic_folder(folder) as temporary:
+        for name, pieces in files.items():
+            tensors = {key: piece.rows for key, piece in pieces.items()}
+            save_tensors(temporary / f"{name}.safetensors", tensors, metadata)
