@@ -9,6 +9,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 
+def is_spread(tensor: Tensor) -> bool:
+    """Whether processes hold parts of it."""
+    return isinstance(tensor, DTensor)
+
+
 def own(tensor: Tensor) -> Tensor:
     """The rows that this process holds, in the same memory."""
     if not isinstance(tensor, DTensor):

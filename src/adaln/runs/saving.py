@@ -59,9 +59,8 @@ class Checkpoints:
         }
         if any(tensor.is_cuda for tensors in files.values() for tensor in tensors.values()):
             torch.cuda.synchronize()  # so far the copies are only queued
-        save = (
-            save_together if any(is_spread(t) for tensors in files.values() for t in tensors.values()) else save_alone
-        )
+        are_spread = any(is_spread(tensor) for tensors in files.values() for tensor in tensors.values())
+        save = save_together if are_spread else save_alone
         pieces = {
             file: {name: piece_of(tensor, copies[file][name]) for name, tensor in tensors.items()}
             for file, tensors in files.items()
