@@ -112,7 +112,7 @@ def _starts(outcomes: Sequence[Outcome]) -> Histograms:
         for record in records:
             if record.moments.std:
                 kurtosis = record.moments.excess_kurtosis
-                note = f"std {record.moments.std:.1e}, excess kurtosis {kurtosis:.1f}"
+                note = f"std {record.moments.std:.1e}, excess kurtosis {kurtosis:+.1f}"
                 ridges.append(Ridge(label, record.histogram.edges, record.histogram.counts, note))
                 count = record.moments.elements
     caption = f"All {count:,} gate weights W_α before the first update, one seed; every ridge scaled to its own peak."

@@ -30,7 +30,7 @@ Left = Mapping[str, Mapping[int, float | None]]
 
 
 def row(factor: float, std: float) -> str:
-    """The label of a cell of the grid."""
+    """The label of a cell of the grid; its learning rate is over the scale's own."""
     return f"lr × {factor:g}, std {std:g}"
 
 
@@ -44,7 +44,7 @@ def reduce(command: str, outcomes: Sequence[Outcome]) -> Result:
     rates = {factor: found.by_label[row(factor, 0.0)][0].job.config.optim.lr for factor in LR_FACTORS}
     verdict, table = answer(found, changes, left, rates), grid_table(found, changes, left, rates)
     blocks: list[Block] = [table, score_map(found, rates), left_map(left, rates)]
-    page = Page(TITLE, verdict, [Section("Result", blocks), how_made(command, outcomes[0])])
+    page = Page(TITLE, verdict, [Section("Result", blocks), how_made(command, found.by_label[row(1.0, 0.0)][0])])
     data: dict[str, Any] = {
         "title": TITLE,
         "score": found.score,

@@ -36,10 +36,16 @@ TITLE = "The same histogram is not the same point"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a network is worth: training loss on batches that it has not seen, score of its samples."""
+    """What a network is worth: its loss with the batches, times and noise of later steps, and its samples' score."""
 
     loss: float
     fid: float
+
+
+Values = Mapping[str, Mapping[str, Sequence[Measured]]]
+"""Scheme -> what was shuffled -> for each seed what the network is worth."""
+Changes = Mapping[tuple[str, str], Difference]
+"""(Scheme, what was shuffled) -> change against the same networks as trained."""
 
 
 def measured(outcome: Outcome, what: str) -> Measured:
@@ -96,11 +102,6 @@ def reduce(command: str, outcomes: Sequence[Outcome]) -> Result:
     ]  # fmt: skip
     data = {"title": TITLE, "score": score, "rows": rows, "verdict": verdict, "runs": run_names(by_label)}
     return Result(data, page, table)
-
-
-Values = Mapping[str, Mapping[str, Sequence[Measured]]]
-Changes = Mapping[tuple[str, str], Difference]
-"""(Scheme, what was shuffled) -> change against the same networks as trained."""
 
 
 def _changes(values: Values, measure: str) -> Changes:
