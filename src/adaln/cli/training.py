@@ -1,22 +1,21 @@
 """`adaln train`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
 
 from adaln.analysis.recorder import Recorder
-from adaln.cli.answer import Answer
+from adaln.cli.answer import SILENT, Answer
 from adaln.cli.devices import find_device
-from adaln.cli.parsing import Flat, parse, take_option, take_word, wants_help
+from adaln.cli.parsing import Flat, parse
+from adaln.cli.presets import take_preset
 from adaln.cli.progress import told
 from adaln.cli.sampling import images_counted
-from adaln.config import PRESETS, RunConfig
+from adaln.config import RunConfig
 from adaln.execution import AS_IT_COMES, Execution
-from adaln.models import MODELS
 from adaln.parallel import group_of_torchrun, rank
-from adaln.processes import PROCESSES
 from adaln.report import Table
 from adaln.runs import Run, read_records
 from adaln.sampling import SampleConfig
@@ -24,7 +23,6 @@ from adaln.studies.score_curves import score_table
 from adaln.studies.scorefiles import Scoring, read_scores
 from adaln.studies.scoring import check, score_saved, scored_steps, scoring_hook
 from adaln.training import train
-from adaln.types import Hook
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +57,7 @@ class TrainOptions:
 
 def train_verb(words: list[str]) -> Answer:
     """PRESET [--model NAME] [--process NAME] [--scheme NAME] [any field]: train a run, or go on with it."""
-    if not words or wants_help(words[:1]):
-        words = ["digits", "--help"]
-    preset, words = take_word(words, f"a preset ({', '.join(PRESETS)})")
-    config = PRESETS[preset]()
-    model, words = take_option(words, "--model")
-    process, words = take_option(words, "--process")
-    if model:
-        config = replace(config, model=MODELS[model])
-    if process:
-        config = replace(config, process=PROCESSES[process])
+    preset, config, words = take_preset(words)
     options = parse(TrainOptions, f"train {preset}", words, TrainOptions(config))
     wanted, device = options.evaluate, find_device(options.device)
     scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
@@ -79,7 +68,7 @@ def train_verb(words: list[str]) -> Answer:
         run = Run.create(options.config, options.root, options.out, device)
         lost = train_and_score(run, scoring, steps, options.execution)
         if rank():
-            return Answer({"run": str(run.path), "rank": rank()}, [])
+            return SILENT
     return trained(run, scoring, steps, lost)
 
 
@@ -110,6 +99,5 @@ def train_and_score(run: Run, scoring: Scoring, steps: Sequence[int], execution:
         drawn = images_counted(tell, "samples to score", run, scoring.sample)
         score_saved(run, scoring, steps, drawn, tell)  # first, since training drops old checkpoints
         hook = scoring_hook(run, scoring, steps, drawn, tell)
-        watching: list[Hook] = [] if rank() else [Recorder(run.path / "analysis" / "roles.jsonl"), count]
-        train(run, [*watching, hook], execution)
+        train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), count, hook], execution)
         return score_saved(run, scoring, steps, drawn, tell)
