@@ -1,3 +1,4 @@
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from adaln import training
+from adaln.conditioning import SCHEMES
 from adaln.config import config_hash
 from adaln.execution import Execution, blocks, compiler_fault, matrix_products, prepare_blocks
 from adaln.models import MODELS, build
@@ -87,6 +90,32 @@ def test_how_a_run_is_computed_is_in_the_manifest_and_its_numbers_stay(small_con
     assert session["precision"] == "float32"
     losses = [[row["loss"] for row in read_records(run.path / "metrics.jsonl")] for run in (plain, other)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_the_order_is_measured_in_the_parts_and_with_the_checkpoints_of_training(small_config, tmp_path, monkeypatch):
+    run = Run.create(small_config(scheme=SCHEMES["adaln-mix"]), tmp_path)
+    sizes = set()
+    loss_of = training.loss_of
+
+    def watched(run, model, batch):
+        sizes.add(len(batch.x))
+        return loss_of(run, model, batch)
+
+    whole = training.run_order(run)
+    (run.path / "order.json").unlink()
+    monkeypatch.setattr(training, "loss_of", watched)
+    assert training.run_order(run, Execution(micro_batches=4, checkpoint_blocks=1)) == whole
+    assert set(whole.values()) == {1, 2}
+    assert sizes == {2}
+
+
+def test_a_copy_of_a_checkpointed_network_computes_with_its_own_weights():
+    model = build(MODELS["tiny"], DIGITS, generator("weights"))
+    prepare_blocks(model, Execution(checkpoint_blocks=1))
+    copied = copy.deepcopy(model)
+    copied(torch.zeros(1, 1, 8, 8), torch.tensor([5]), torch.tensor([0])).square().sum().backward()
+    assert all(p.grad is not None for p in copied.blocks.parameters())
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_bfloat16_is_for_the_forward_alone(small_config, tmp_path):

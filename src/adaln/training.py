@@ -4,12 +4,14 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import FrameType
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from adaln.conditioning import Order, hold, order_to_hold, refuse_weight_decay
 from adaln.data import Batches, Prefetched
@@ -55,7 +57,7 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
         Prefetched(mine, pin=run.device.type == "cuda") as batches,
     ):
         state = run.resume_or_start(execution)
-        hooks = (hold(run_order(run)), *hooks)
+        hooks = (hold(run_order(run, execution)), *hooks)
         prepare_blocks(state.model, execution)
         network = sharing(state.model)
         while state.step < run.config.steps:
@@ -137,19 +139,23 @@ def drop_labels(y: Labels, null_label: int | None, probability: float, u: Float[
     return y if null_label is None else torch.where(u < probability, null_label, y)
 
 
-def run_order(run: Run) -> Order:
+def run_order(run: Run, execution: Execution = AS_IT_COMES) -> Order:
     """What the run's scheme holds, and until when: measured on the fresh model once, then kept with the run.
 
-    Every process measures it on the first one's share of the batches, so that all hold the same.
+    Every process measures it on the first one's share of the batches, so that all hold the same. It takes no more
+    memory than training: parts of a batch are computed again for their gradients, and blocks if training does so.
     """
     order = from_first(run.saved_order)
     if order is None:
-        batches = run.batches(of=0)
+        batches, probe = run.batches(of=0), run.new_model()
+        prepare_blocks(probe, replace(execution, compile=False))
 
         def loss(model: nn.Module, iteration: int) -> Tensor:
-            return batch_loss(run, model, batches, iteration).mean()
+            batch = inputs(run, batches, iteration)
+            parts = batch.split(len(batch.x) // execution.micro_batches)
+            return torch.cat([checkpoint(loss_of, run, model, part, use_reentrant=False) for part in parts]).mean()
 
-        order = order_to_hold(run.new_model(), run.config.scheme, loss, run.config.seed)
+        order = order_to_hold(probe, run.config.scheme, loss, run.config.seed)
         refuse_weight_decay(order, run.config.optim.weight_decay)
         if order and rank() == 0:
             run.save_order(order)
