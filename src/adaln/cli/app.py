@@ -46,6 +46,7 @@ VERBS: Registry[Verb] = Registry(
         "explain": Verb("analysing", "RUN [RUN2]", "gates by depth and time, and the way to another run"),
         "import": Verb("weights", "FILE --model NAME", "a run out of released weights"),
         "export": Verb("weights", "RUN --out FILE", "the averaged weights of a run for other programs"),
+        "bench": Verb("benching", "NAME", "speed beside a public peer and the machine's own limits, in one run"),
         "schemes": Verb("catalogue", "", "the conditioning schemes: how gate, scale and shift start"),
         "models": Verb("catalogue", "", "the networks: parameters and multiply-adds"),
         "presets": Verb("catalogue", "", "the presets of train, and the processes"),

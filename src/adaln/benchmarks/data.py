@@ -1,23 +1,18 @@
 """How fast training data is read, beside the peers' layout and the machine's own speed.
 
-    python benchmarks/data.py > benchmarks/results/data.json
-
 Moments are 2 x 4 x 32 x 32 in half precision (16 KiB an image), as of ImageNet at 256 pixels; batches of 256, shuffled.
 All files are in the page cache, so that the layouts are compared and not the disk.
 """
 
-import argparse
 import json
-import mmap
-import os
-import platform
-import shutil
 import statistics
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +20,8 @@ import numpy as np
 import torch
 
 import adaln.training
+from adaln.benchmarks.clock import Tell, in_turns, quiet
+from adaln.benchmarks.machine import machine, num_threads, resident_bytes
 from adaln.config import digits
 from adaln.data import Batches, DataConfig, Latents, Prefetched, load
 from adaln.data.autoencoder import LatentSpace
@@ -40,6 +37,33 @@ SHAPE = (2, 2, 4, 32, 32)
 ROW_BYTES = 2 * 4 * 32 * 32 * 2
 
 
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """How much is read."""
+
+    images: int = 20_480
+    """Images of the set."""
+    repeats: int = 79
+    """Turns; medians and least times are reported."""
+    steps: int = 300
+    """Training steps whose waits for a batch are timed."""
+    threads: int | None = None
+    """Threads on the CPU; default: as many as torch takes."""
+
+
+def data(options: DataOptions, tell: Tell = quiet) -> dict[str, Any]:
+    """Batches from every layout, the opening of a large set, and what a training step waits for its batch."""
+    with num_threads(options.threads), tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        return {
+            "machine": machine(torch.device("cpu")),
+            "options": asdict(options),
+            "reading": reading(root, options.images, options.repeats, tell),
+            "opening": opening(root),
+            "waiting": waiting(root, options.steps),
+        }
+
+
 def made_up_set(folder: Path, num_images: int, shard_rows: int, shape: tuple[int, ...]) -> None:
     """A set of random moments, in the files that `encode` writes."""
     space = LatentSpace("made up", "0" * 64, 0.18215, 0.0)
@@ -51,27 +75,18 @@ def made_up_set(folder: Path, num_images: int, shard_rows: int, shape: tuple[int
     for shard in range(plan.num_shards):
         n = min(shard_rows, num_images - shard * shard_rows)
         moments = rng.standard_normal((n, *shape), np.float32).astype(np.float16)
-        tensors = {"moments": moments, "labels": np.zeros(n, np.int64), "digests": np.zeros((n, 32), np.uint8)}
+        tensors: dict[str, np.ndarray] = {
+            "moments": moments,
+            "labels": np.zeros(n, np.int64),
+            "digests": np.zeros((n, 32), np.uint8),
+        }
         about = {"plan": plan.sha256, "skipped": [], "sha256": sha256_of(tensors), "sums": [[1.0, 0.0, 1.0]] * shape[2]}
         write_tensors(folder / shard_name(shard), tensors, {"adaln": json.dumps(about)}, at_page=plan.tensor)
     write_json(folder / "plan.json", {})
     finish(folder, plan, {0}, "")
 
 
-def seconds(works: dict[str, Callable[[int], object]], repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds of each `work(i)`, all in turns, so that whatever else the machine does meets all of them: the median,
-    and the least, which is what each takes while the machine does nothing else."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for i in range(-1, repeats):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work(i)
-            times[name].append(time.perf_counter() - start)
-    found = {"median": statistics.median, "least": min}
-    return {which: {name: pick(each[1:]) for name, each in times.items()} for which, pick in found.items()}
-
-
-def reading(root: Path, num_images: int, repeats: int) -> dict[str, Any]:
+def reading(root: Path, num_images: int, repeats: int, tell: Tell) -> dict[str, Any]:
     """Batches from shards, from one npy per image, and plain copies out of a mapped file."""
     made_up_set(root / "shards", num_images, 1024, SHAPE)
     latents = load(DataConfig(str(root / "shards"), flip=True))
@@ -80,23 +95,26 @@ def reading(root: Path, num_images: int, repeats: int) -> dict[str, Any]:
     for i in range(num_images):
         np.save(root / "npy" / f"{i}.npy", latents.moments[2 * i])
     np.concatenate(latents.moments.parts).tofile(root / "flat.bin")
-    mapped = np.memmap(root / "flat.bin", np.float16, "c", shape=latents.moments.shape)
-    mapped, tensor = np.asarray(mapped), torch.from_numpy(mapped)
+    mapped = np.asarray(np.memmap(root / "flat.bin", np.float16, "c", shape=latents.moments.shape))
+    tensor = torch.from_numpy(mapped)
     orders = [shuffled(np.arange(BATCH * i, BATCH * (i + 1)), num_images, 0) for i in range(repeats + 1)]
     starts = [(2 * i * BATCH) % (len(mapped) - 2 * BATCH) for i in range(repeats + 1)]
     batches = Batches(latents, BATCH, 0)
-    taken = seconds(
-        {
-            "one mapped file, in order (numpy)": lambda i: np.array(mapped[starts[i] :][:BATCH]),
-            "one mapped file, in order (torch)": lambda i: tensor[starts[i] + BATCH :][:BATCH].clone(),
-            "one mapped file, shuffled (numpy)": lambda i: mapped.take(2 * orders[i], axis=0),
-            "shards, shuffled": lambda i: latents.moments[2 * orders[i]],
-            "one npy per image, shuffled": lambda i: np.stack([np.load(root / "npy" / f"{j}.npy") for j in orders[i]]),
-            "shards, with order, flips and noise: a batch": lambda i: batches.at(i + 1),
-        },
-        repeats,
-    )
-    return {"images": num_images, "turns": repeats, **{which: rates(each) for which, each in taken.items()}}
+    works: dict[str, Callable[[int], object]] = {
+        "one mapped file, in order (numpy)": lambda i: np.array(mapped[starts[i] :][:BATCH]),
+        "one mapped file, in order (torch)": lambda i: tensor[starts[i] + BATCH :][:BATCH].clone(),
+        "one mapped file, shuffled (numpy)": lambda i: mapped.take(2 * orders[i], axis=0),
+        "shards, shuffled": lambda i: latents.moments[2 * orders[i]],
+        "one npy per image, shuffled": lambda i: np.stack([np.load(root / "npy" / f"{j}.npy") for j in orders[i]]),
+        "shards, with order, flips and noise: a batch": lambda i: batches.at(i + 1),
+    }
+    turns = in_turns({name: partial(called, work, count()) for name, work in works.items()}, repeats, tell)
+    return {"images": num_images, "turns": repeats, "median": rates(turns.median()), "least": rates(turns.least())}
+
+
+def called(work: Callable[[int], object], turns: Iterator[int]) -> None:
+    """`work` of the next turn."""
+    work(next(turns))
 
 
 def rates(taken: dict[str, float]) -> dict[str, Any]:
@@ -132,11 +150,6 @@ def opening(root: Path) -> dict[str, float]:
     }
 
 
-def resident_bytes() -> int:
-    """Memory of this process, mapped pages that were touched included."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
-
-
 def waiting(root: Path, steps: int) -> dict[str, dict[str, float]]:
     """How long a step of `adaln train digits` waits for its batch: made ahead, and made when it is asked for."""
     found = {}
@@ -150,7 +163,7 @@ def waiting(root: Path, steps: int) -> dict[str, dict[str, float]]:
                 waits.append(time.perf_counter() - start)
                 return batch
 
-        adaln.training.Prefetched = Timed  # type: ignore[misc]
+        adaln.training.Prefetched = Timed  # type: ignore[attr-defined]
         run = Run.create(replace(digits(), steps=steps, checkpoint_every=steps), out=root / name)
         start = time.perf_counter()
         adaln.training.train(run)
@@ -163,34 +176,3 @@ def waiting(root: Path, steps: int) -> dict[str, dict[str, float]]:
             "share_of_step": wait_ms / step_ms,
         }
     return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=20_480)
-    parser.add_argument("--repeats", type=int, default=79)
-    parser.add_argument("--steps", type=int, default=300)
-    given = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="adaln-benchmark-"))
-    machine = {
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_of_other_work": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-    try:
-        rows = {
-            "machine": machine,
-            "reading": reading(root, given.images, given.repeats),
-            "opening": opening(root),
-            "waiting": waiting(root, given.steps),
-        }
-    finally:
-        shutil.rmtree(root)
-    print(json.dumps(rows, indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,141 @@
+"""What the machine can do at best: products of matrices, copies in memory, reads of a file."""
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from adaln.benchmarks.clock import Tell, Turns, in_turns, quiet
+from adaln.execution import Precision
+from adaln.models.linear import HAS_WIDE_PRODUCT, wide_product
+from adaln.rng import generator
+from adaln.runs.manifest import environment
+
+PRODUCT_SIZES = ((2048, 384, 1536), (2048, 1536, 384), (2048, 2048, 2048))
+"""Rows, inner width, columns, on a CPU: the MLP of DiT-S/2 at batch 8, and a larger one."""
+PRODUCT_SIZES_ON_GPU = ((16384, 1152, 4608), (16384, 4608, 1152), (8192, 8192, 8192))
+"""The same on a GPU: the MLP of DiT-XL/2 at batch 64."""
+COPY_BYTES = 1 << 28
+READ_BYTES = 1 << 20
+FILE_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class MachineOptions:
+    """What to measure."""
+
+    repeats: int = 20
+    """Turns; medians and least times are reported."""
+    threads: int | None = None
+    """Threads on the CPU; default: as many as torch takes."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+
+
+def limits(options: MachineOptions, tell: Tell = quiet) -> dict[str, Any]:
+    """Rates of products by kind of number and library, of copying memory and of reading a cached file."""
+    device = torch_device(options.device)
+    with num_threads(options.threads), tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "file"
+        file.write_bytes(os.urandom(READ_BYTES) * (FILE_BYTES // READ_BYTES))
+        source = torch.ones(COPY_BYTES // 4, device=device)
+        target = torch.empty_like(source)
+        multiplied = [*products(device, "float32"), *products(device, "bfloat16")]
+        works = {product.name: product.work for product in multiplied}
+        works |= {"copy": partial(target.copy_, source), "read": partial(plain_read, file)}
+        row = {"machine": machine(device), "repeats": options.repeats}
+        least = (turns := in_turns(works, options.repeats, tell)).least()
+        return row | {
+            "matmul_gigaflops": product_rates(multiplied, turns),
+            "copy_gigabytes_per_second": 2 * COPY_BYTES / 1e9 / least["copy"],
+            "cached_file_gigabytes_per_second": FILE_BYTES / 1e9 / least["read"],
+        }
+
+
+class Product(NamedTuple):
+    """One way of multiplying two matrices."""
+
+    name: str
+    kind: str
+    """Of numbers, and by which library where there is more than torch's choice."""
+    flops: int
+    work: Callable[[], object]
+
+
+def products(device: torch.device, precision: Precision) -> Iterator[Product]:
+    """What is timed for `product_rates`; under `matrix_products` where the precision is "tf32"."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    for rows, inner, columns in PRODUCT_SIZES if device.type == "cpu" else PRODUCT_SIZES_ON_GPU:
+        rng = generator("benchmark", rows, inner, columns)
+        x, weight = (torch.randn(n, inner, generator=rng).to(device, dtype) for n in (rows, columns))
+        works: dict[str, Callable[[], object]] = {precision: partial(F.linear, x, weight)}
+        if precision == "float32" and device.type == "cpu" and HAS_WIDE_PRODUCT:
+            works["float32 by oneDNN"] = partial(wide_product, x, weight, None)
+        for kind, work in works.items():
+            yield Product(f"{kind} {rows}x{inner}x{columns}", kind, 2 * rows * inner * columns, work)
+
+
+def product_rates(products: Sequence[Product], turns: Turns) -> dict[str, float]:
+    """GFLOP/s by kind: of the size that does best, by its median."""
+    median, rates = turns.median(), dict[str, float]()
+    for product in products:
+        rates[product.kind] = max(rates.get(product.kind, 0.0), product.flops / 1e9 / median[product.name])
+    return rates
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Hardware, versions and what else the machine is doing."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        **environment(device),
+    }
+
+
+def processor() -> str:
+    """The processor's own name, where Linux tells, else its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of a name; `auto` is the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+
+
+@contextmanager
+def num_threads(wanted: int | None) -> Iterator[None]:
+    """Compute with so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def plain_read(file: Path) -> None:
+    """Every byte once, through one buffer that stays in the cache of a core."""
+    buffer = bytearray(READ_BYTES)
+    with file.open("rb", buffering=0) as opened:
+        while opened.readinto(buffer):
+            pass
+
+
+def resident_bytes(key: str = "VmRSS") -> int:
+    """Memory of this process by a key of Linux' /proc/self/status: VmRSS now, VmHWM at its peak.
+
+    `getrusage` would carry over the peak of the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(status.split(f"{key}:")[1].split()[0])

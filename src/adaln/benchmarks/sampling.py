@@ -1,0 +1,139 @@
+"""A step of guided sampling of ours and of the peer, beside the products that the machine could have done."""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from adaln.benchmarks.clock import Tell, in_turns, quiet
+from adaln.benchmarks.machine import machine, num_threads, products, torch_device
+from adaln.benchmarks.peer import called_like_ours, peer_of
+from adaln.benchmarks.sides import LATENTS, Compiled, Step, busy_model, compared
+from adaln.execution import Execution, Precision, autocast, check_precision, matrix_products, prepare_blocks
+from adaln.models import MODELS, flops
+from adaln.processes import PROCESSES, Guidance, SamplerConfig, guided, solve
+from adaln.processes import build as build_process
+from adaln.rng import generator
+from adaln.types import Model
+
+STEPS = 250
+"""Of a whole sample, as in published scores; `repeats` of them are timed."""
+SCALE = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class SampleOptions:
+    """What to sample from, and how."""
+
+    model: str = "DiT-S/2"
+    """A DiT of `adaln models`, on latents of 32 x 32 x 4."""
+    batch_size: int = 8
+    """Images drawn together; guidance doubles what the network sees."""
+    precision: tuple[Precision, ...] = ("float32", "bfloat16")
+    """bfloat16: ours under autocast, the peer's with weights of bfloat16, as its users have them."""
+    compile: Compiled = "none"
+    """torch.compile: ours by block, the peer's as a whole."""
+    repeats: int = 10
+    """Solver steps that are timed, of 250; medians and least times are reported."""
+    threads: int | None = None
+    """Threads on the CPU; default: as many as torch takes."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.repeats < STEPS:
+            raise ValueError(f"repeats is {self.repeats}; expected 1 to {STEPS - 1} of the {STEPS} steps")
+
+
+def sample_step(options: SampleOptions, tell: Tell = quiet) -> dict[str, Any]:
+    """Seconds of a solver step with guidance of both sides, their shares of the product rates, images per second."""
+    device = torch_device(options.device)
+    with num_threads(options.threads):
+        row = {"machine": machine(device), "options": asdict(options), "steps": STEPS}
+        return row | {precision: in_precision(options, precision, device, tell) for precision in options.precision}
+
+
+@torch.no_grad()
+def in_precision(options: SampleOptions, precision: Precision, device: torch.device, tell: Tell) -> dict[str, Any]:
+    """Both sides from the same noise and weights, and bare products, all in turns."""
+    check_precision(precision, device)
+    config, start = MODELS[options.model], noise_and_labels(options.batch_size, device)
+    multiplied = list(products(device, precision))
+    model = busy_model(config, device).eval().requires_grad_(False)
+    peer = peer_of(model, config, LATENTS).eval().requires_grad_(False)
+    with matrix_products(precision):
+        works: dict[str, Step] = {
+            "ours": our_steps(model, start, precision, options.compile != "none"),
+            "diffusers": peer_steps(peer, start, precision, options.compile == "both"),
+            **{product.name: product.work for product in multiplied},
+        }
+        turns = in_turns(works, options.repeats, tell)
+    found = compared(2 * flops(config, LATENTS) * options.batch_size, turns, multiplied)
+    seconds = found["median"]["seconds"]
+    return found | {"images_per_second": {side: options.batch_size / STEPS / seconds[side] for side in seconds}}
+
+
+class Start(NamedTuple):
+    """What a sample starts from."""
+
+    noise: Tensor
+    labels: Tensor
+
+
+def noise_and_labels(size: int, device: torch.device) -> Start:
+    """Standard normal latents, and classes."""
+    rng = generator("benchmark sample", size)
+    noise = torch.randn(size, LATENTS.channels, LATENTS.height, LATENTS.width, generator=rng)
+    return Start(noise.to(device), torch.randint(LATENTS.num_classes, (size,), generator=rng).to(device))
+
+
+def our_steps(model: nn.Module, start: Start, precision: Precision, compiled: bool) -> Callable[[], Tensor]:
+    """What `adaln sample` does in a step: DDPM with learned variances, both guided halves in one forward."""
+    prepare_blocks(model, Execution(compile=compiled))
+
+    def network(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        with autocast(precision, x.device):
+            output: Tensor = model(x, t, y)
+        return output.to(x.dtype)
+
+    rng = generator("benchmark draws", device=start.noise.device)
+    draw = partial(torch.randn, start.noise.shape, generator=rng, device=start.noise.device)
+    denoiser = guided(network, start.labels, LATENTS.num_classes, Guidance(SCALE))
+    process = build_process(PROCESSES["ddpm"])
+    states = solve(process, denoiser, start.noise, draw, SamplerConfig(steps=STEPS))
+    return lambda: next(states)
+
+
+def peer_steps(peer: nn.Module, start: Start, precision: Precision, compiled: bool) -> Callable[[], Tensor]:
+    """What diffusers' DiT pipeline does in a step: its DDIM scheduler, both guided halves in one forward."""
+    from diffusers import DDIMScheduler
+
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    model = called_like_ours(nn.Module.to(peer, dtype))
+    if compiled:
+        peer.compile()
+    scheduler: Any = DDIMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02, clip_sample=False)
+    scheduler.set_timesteps(STEPS, device=start.noise.device)
+    times, x = iter(scheduler.timesteps), start.noise.to(dtype)
+    labels = torch.cat([start.labels, torch.full_like(start.labels, LATENTS.num_classes)])
+
+    def step() -> Tensor:
+        nonlocal x
+        t = next(times)
+        found: Tensor = scheduler.step(guided_noise(model, x, t, labels), t, x).prev_sample
+        x = found
+        return x
+
+    return step
+
+
+def guided_noise(model: Model, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    """The noise that diffusers' pipeline predicts: all channels guided, variances dropped."""
+    output = model(torch.cat([x, x]), t.expand(2 * len(x)), labels)[:, : x.shape[1]]
+    better, worse = output.chunk(2)
+    return worse + SCALE * (better - worse)

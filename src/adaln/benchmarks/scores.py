@@ -1,0 +1,145 @@
+"""Frechet distance and precision/recall beside their plain forms and beside the machine's matrix products.
+
+scipy's matrix square root runs with one BLAS thread, its best case on small machines. `working_bytes` is what precision
+and recall add to the two sets of features.
+"""
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+import torch
+from threadpoolctl import threadpool_limits
+
+from adaln.benchmarks.clock import Clock, Tell, Turns, in_turns, quiet
+from adaln.benchmarks.machine import machine, num_threads, resident_bytes
+from adaln.metrics.frechet import frechet_distance
+from adaln.metrics.manifold import PrecisionRecall, precision_recall
+from adaln.metrics.moments import Gaussian, Moments
+from adaln.rng import generator
+
+K = 3
+CLOCKS: tuple[Clock, ...] = ("wall", "processor")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """How large the sets of features are."""
+
+    dim: int = 2048
+    """Features per image."""
+    points: int = 10_000
+    """Images per set, for precision and recall."""
+    repeats: int = 3
+    """Turns; medians are reported."""
+    threads: int | None = 1
+    """Threads on the CPU."""
+
+
+def scores(options: ScoreOptions, tell: Tell = quiet) -> dict[str, Any]:
+    """Seconds, ratios and values of both scores, ours and plain."""
+    with num_threads(options.threads):
+        return {
+            "machine": machine(torch.device("cpu")) | {"scipy": scipy.__version__},
+            "options": asdict(options),
+            "frechet_distance": benchmark_frechet(options.dim, options.repeats, tell),
+            "precision_recall": benchmark_precision_recall(options.points, options.dim, options.repeats, tell),
+        }
+
+
+def features(count: int, dim: int, key: str) -> torch.Tensor:
+    """Non-negative rows of 24 correlated factors plus noise, about as Inception's pool features are."""
+    factors = torch.randn(24, dim, generator=generator("benchmark factors")) * 0.3
+    rng = generator("benchmark rows", key)
+    rows = 0.3 + torch.randn(count, 24, generator=rng) @ factors / 3 + 0.12 * torch.randn(count, dim, generator=rng)
+    return rows.relu_()
+
+
+def plain_frechet(a: Gaussian, b: Gaussian) -> float:
+    """The usual form: scipy's Schur square root of the product of the covariances."""
+    with threadpool_limits(1):
+        root = scipy.linalg.sqrtm(a.covariance.numpy() @ b.covariance.numpy())
+    mean_term = float((a.mean - b.mean).square().sum())
+    return mean_term + float(a.covariance.trace() + b.covariance.trace()) - 2 * float(np.trace(root).real)
+
+
+def plain_precision_recall(reference: torch.Tensor, samples: torch.Tensor) -> tuple[float, float]:
+    """The usual form: whole distance matrices."""
+    radii = [squared_distances(x, x).kthvalue(K + 1, dim=1).values for x in (reference, samples)]
+    cross = squared_distances(samples, reference)
+    precision = (cross <= radii[0]).any(dim=1).double().mean()
+    return float(precision), float((cross <= radii[1][:, None]).any(dim=0).double().mean())
+
+
+def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """All pairs at once, in float32."""
+    return (x.square().sum(1)[:, None] - 2 * x @ y.T + y.square().sum(1)).clamp(min=0)
+
+
+def three_products(reference: torch.Tensor, samples: torch.Tensor) -> None:
+    """The matrix products that precision and recall cannot do without, in blocks of 1024 rows, and nothing else."""
+    for x, y in ((reference, reference), (samples, samples), (reference, samples)):
+        for part in torch.split(x, 1024):
+            part @ y.T
+
+
+def seconds(turns: Turns) -> dict[Clock, dict[str, float]]:
+    """Medians by clock."""
+    return {clock: turns.median(clock) for clock in CLOCKS}
+
+
+def working_bytes(points: int, dim: int) -> int:
+    """Peak resident memory of precision and recall, above that of the process that holds both sets (Linux)."""
+    reference, samples = features(points, dim, "reference"), features(points, dim, "samples")
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    before = resident_bytes("VmHWM")
+    precision_recall(reference, samples)
+    return resident_bytes("VmHWM") - before
+
+
+def benchmark_frechet(dim: int, repeats: int, tell: Tell) -> dict[str, object]:
+    """Both forms on full-rank covariances."""
+    a, b = (Moments.of(features(4 * dim, dim, key)).gaussian() for key in ("reference", "samples"))
+    contenders: dict[str, Callable[[], float]] = {
+        "ours": lambda: frechet_distance(a, b).value,
+        "scipy sqrtm": lambda: plain_frechet(a, b),
+    }
+    taken = seconds(in_turns(contenders, repeats, tell))
+    return {
+        "dim": dim,
+        "seconds": taken,
+        "values": {name: value() for name, value in contenders.items()},
+        "times_faster": {clock: each["scipy sqrtm"] / each["ours"] for clock, each in taken.items()},
+    }
+
+
+def benchmark_precision_recall(points: int, dim: int, repeats: int, tell: Tell) -> dict[str, object]:
+    """Both forms, and the bare products."""
+    reference, samples = features(points, dim, "reference"), features(points, dim, "samples")
+    contenders: dict[str, Callable[[], object]] = {
+        "ours": lambda: fractions(precision_recall(reference, samples)),
+        "dense": lambda: plain_precision_recall(reference, samples),
+        "products": lambda: three_products(reference, samples),
+    }
+    taken = seconds(in_turns(contenders, repeats, tell))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        peak = pool.apply(working_bytes, (points, dim))
+    return {
+        "points": points,
+        "dim": dim,
+        "seconds": taken,
+        "values": {name: contenders[name]() for name in ("ours", "dense")},
+        "share_of_matmul_rate": {clock: each["products"] / each["ours"] for clock, each in taken.items()},
+        "gigaflops": {name: 6 * points**2 * dim / each / 1e9 for name, each in taken["wall"].items()},
+        "working_bytes": peak,
+        "bytes_of_both_sets": 8 * points * dim,
+    }
+
+
+def fractions(found: PrecisionRecall) -> tuple[float, float]:
+    """Precision and recall."""
+    return found.precision, found.recall

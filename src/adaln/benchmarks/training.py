@@ -1,0 +1,167 @@
+"""A training step of ours and of the peer, beside the products that the machine could have done in the time."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from adaln.benchmarks.clock import Tell, in_turns, quiet
+from adaln.benchmarks.machine import machine, num_threads, products, torch_device
+from adaln.benchmarks.peer import called_like_ours, peer_of
+from adaln.benchmarks.sides import LATENTS, Compiled, Step, busy_model, compared
+from adaln.config import OptimConfig
+from adaln.execution import Execution, Precision, autocast, check_precision, matrix_products, prepare_blocks
+from adaln.models import MODELS, flops
+from adaln.processes import PROCESSES
+from adaln.processes import build as build_process
+from adaln.rng import generator
+from adaln.runs import TrainState
+from adaln.types import Labels, Latents, Model, Times
+
+PROCESS = build_process(PROCESSES["ddpm"])
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What to train, and how."""
+
+    model: str = "DiT-S/2"
+    """A DiT of `adaln models`, on latents of 32 x 32 x 4."""
+    batch_size: int = 8
+    """Latents per step."""
+    precision: tuple[Precision, ...] = ("float32", "bfloat16")
+    """Of the products; parameters, optimiser and average are float32 in all."""
+    compile: Compiled = "none"
+    """torch.compile: ours by block, the peer's as a whole."""
+    checkpoint: bool = False
+    """Recompute every block's activations in the backward pass, on both sides."""
+    repeats: int = 10
+    """Turns; medians and least times are reported."""
+    threads: int | None = None
+    """Threads on the CPU; default: as many as torch takes."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+
+
+def train_step(options: TrainOptions, tell: Tell = quiet) -> dict[str, Any]:
+    """Seconds of a step (forward, backward, AdamW, average) of both sides, and their shares of the product rates."""
+    device = torch_device(options.device)
+    with num_threads(options.threads):
+        row: dict[str, Any] = {"machine": machine(device), "options": asdict(options)}
+        return row | {precision: in_precision(options, precision, device, tell) for precision in options.precision}
+
+
+def in_precision(options: TrainOptions, precision: Precision, device: torch.device, tell: Tell) -> dict[str, Any]:
+    """Both sides on the same batch from the same weights, and bare products, all in turns."""
+    check_precision(precision, device)
+    config = MODELS[options.model]
+    batch = drawn_batch(options.batch_size, device)
+    multiplied = list(products(device, precision))
+    model = busy_model(config, device)
+    loss = partial(loss_of, batch, precision)
+    sides = {
+        "ours": partial(our_step, model, loss, options),
+        "diffusers": partial(peer_step, peer_of(model, config, LATENTS), loss, options),
+    }
+    with matrix_products(precision):
+        measured = {name: measure(make) for name, make in sides.items()}
+        works: dict[str, Step] = {name: found.step for name, found in measured.items()}
+        works |= {product.name: product.work for product in multiplied}
+        turns = in_turns(works, options.repeats, tell)
+    return {
+        "loss_of_first_step": {name: found.loss for name, found in measured.items()},
+        "peak_bytes": {name: found.peak_bytes for name, found in measured.items()},
+        **compared(3 * flops(config, LATENTS) * options.batch_size, turns, multiplied),
+    }
+
+
+class Measured(NamedTuple):
+    """A side that has made its first step."""
+
+    step: Callable[[], Tensor]
+    loss: float
+    peak_bytes: int | None
+    """Device memory at the peak of a later step, above what was held before; None: not on an accelerator."""
+
+
+def measure(make: Callable[[], Callable[[], Tensor]]) -> Measured:
+    """Build a side, make its first steps, and see how much memory they take."""
+    on_gpu = torch.cuda.is_available()
+    before = torch.cuda.memory_allocated() if on_gpu else 0
+    step = make()
+    loss = float(step())
+    if not on_gpu:
+        return Measured(step, loss, None)
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    return Measured(step, loss, torch.cuda.max_memory_allocated() - before)
+
+
+class Batch(NamedTuple):
+    """What a loss is computed from, besides the weights."""
+
+    x: Latents
+    y: Labels
+    t: Times
+    noise: Latents
+
+
+def drawn_batch(size: int, device: torch.device) -> Batch:
+    """Made-up latents with labels, steps and noise."""
+    shape = (size, LATENTS.channels, LATENTS.height, LATENTS.width)
+    rng = generator("benchmark", size)
+    t, noise = PROCESS.draw(shape, rng)
+    x, y = torch.randn(shape, generator=rng), torch.randint(LATENTS.num_classes, (size,), generator=rng)
+    return Batch(*(rows.to(device) for rows in (x, y, t, noise)))
+
+
+def loss_of(batch: Batch, precision: Precision, model: Model) -> Tensor:
+    """Mean loss, the forward in a precision: for both sides the same."""
+
+    def network(x: Latents, t: Times, y: Labels | None) -> Tensor:
+        with autocast(precision, x.device):
+            output: Tensor = model(x, t, y)
+        return output.float()
+
+    return PROCESS.loss(network, *batch).mean()
+
+
+def our_step(model: nn.Module, loss: Callable[[Model], Tensor], options: TrainOptions) -> Callable[[], Tensor]:
+    """What `adaln train` does in a step."""
+    state = TrainState(model, OptimConfig())
+    prepare_blocks(model, Execution(compile=options.compile != "none", checkpoint_blocks=int(options.checkpoint)))
+
+    def step() -> Tensor:
+        value = loss(model)
+        value.backward()  # type: ignore[no-untyped-call]
+        state.update(value)
+        return value.detach()
+
+    return step
+
+
+def peer_step(peer: nn.Module, loss: Callable[[Model], Tensor], options: TrainOptions) -> Callable[[], Tensor]:
+    """What the peer's users write: AdamW as torch gives it, gradients cleared, diffusers' own moving average."""
+    from diffusers.training_utils import EMAModel
+
+    optim = OptimConfig()
+    optimizer = torch.optim.AdamW(peer.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
+    average = EMAModel(peer.parameters(), decay=optim.ema_decay)
+    if options.checkpoint:
+        peer.enable_gradient_checkpointing()  # type: ignore[operator]
+    if options.compile == "both":
+        peer.compile()
+    network = called_like_ours(peer)
+
+    def step() -> Tensor:
+        value = loss(network)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        average.step(peer.parameters())
+        return value.detach()
+
+    return step

@@ -1,0 +1,176 @@
+"""`adaln bench`."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaln.benchmarks.analysis import AnalysisOptions, analysis
+from adaln.benchmarks.clock import Tell
+from adaln.benchmarks.data import DataOptions, data
+from adaln.benchmarks.machine import MachineOptions, limits
+from adaln.benchmarks.sampling import SampleOptions, sample_step
+from adaln.benchmarks.scores import ScoreOptions, scores
+from adaln.benchmarks.sides import SIDES
+from adaln.benchmarks.training import TrainOptions, train_step
+from adaln.cli.answer import Answer
+from adaln.cli.parsing import parse, take_option, take_word, wants_help
+from adaln.files import write_atomically
+from adaln.registry import Registry
+from adaln.report import Axis, Column, Group, Intervals, Table, picture
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """What one word of `adaln bench` measures."""
+
+    options: type
+    run: Callable[[Any, Tell], Row]
+    title: str
+
+
+BENCHMARKS: Registry[Benchmark] = Registry(
+    "benchmark",
+    {
+        "machine": Benchmark(MachineOptions, limits, "What the machine does at best"),
+        "train": Benchmark(TrainOptions, train_step, "A training step beside diffusers' and bare matrix products"),
+        "sample": Benchmark(SampleOptions, sample_step, "A sampling step beside diffusers' and bare matrix products"),
+        "scores": Benchmark(ScoreOptions, scores, "Scores beside their plain forms"),
+        "data": Benchmark(DataOptions, data, "Reading beside other layouts and plain copies"),
+        "analysis": Benchmark(AnalysisOptions, analysis, "Recording and analysing beside training and plain reading"),
+    },
+)
+
+
+def bench_verb(words: list[str]) -> Answer:
+    """NAME [--out FILE.json]: measure in turns with a peer and with the machine's own limits, all in one run."""
+    if words[:1] in (["-h"], ["--help"]):
+        return listing()
+    name, words = take_word(words, f"what to measure ({', '.join(BENCHMARKS)})")
+    benchmark = BENCHMARKS[name]
+    file, words = take_option(words, "--out")
+    usage = f"bench {name}{' [--out FILE.json]' if wants_help(words) else ''}"
+    options: Any = parse(benchmark.options, usage, words)
+    command = " ".join(["adaln bench", name, *words])
+    found = {"command": command, **benchmark.run(options, lambda line: print(line, file=sys.stderr))}
+    if not precisions(found):
+        return Answer(found, [plain_table(benchmark.title, found), *written(file, found, None)])
+    table, figure = sides_table(benchmark.title, found), shares(benchmark.title, found)
+    return Answer(found, [table, *written(file, found, figure)])
+
+
+def listing() -> Answer:
+    """What there is to measure."""
+    titles = {name: benchmark.title for name, benchmark in BENCHMARKS.items()}
+    notes = [
+        "adaln bench NAME --help tells its options.",
+        "--out FILE.json keeps the numbers, beside a picture of both sides.",
+    ]
+    return Answer(titles, [Table("Benchmarks", [Column("name"), Column("what")], list(titles.items()), notes)])
+
+
+def written(file: str | None, found: Row, figure: Intervals | None) -> list[str]:
+    """Write the JSON, and the picture beside it; says where."""
+    if file is None:
+        return []
+    write_atomically(Path(file), json.dumps(found, indent=1, allow_nan=False) + "\n")
+    if figure is not None:
+        write_atomically(Path(file).with_suffix(".svg"), picture(figure, "svg"))
+    return [f"wrote {file}"]
+
+
+def precisions(found: Row) -> Row:
+    """The parts of a result that hold both sides."""
+    return {name: row for name, row in found.items() if isinstance(row, dict) and "flops" in row}
+
+
+def sides_table(title: str, found: Row) -> Table:
+    """One line per precision and side."""
+    rows = []
+    for precision, row in precisions(found).items():
+        kinds = row["matmul_gigaflops"]
+        fastest = max(kinds, key=kinds.get)
+        for side in SIDES:
+            seconds = row["median"]["seconds"][side]
+            share = row["median"]["share_of_matmul_rate"]
+            memory = row.get("peak_bytes", {}).get(side)
+            rows.append(
+                [
+                    precision,
+                    side,
+                    seconds,
+                    row["least"]["seconds"][side],
+                    row["flops"] / seconds / 1e9,
+                    100 * share[precision][side],
+                    100 * share[fastest][side],
+                    memory and memory / 1e9,
+                    row["median"]["times_faster"] if side == "ours" else None,
+                ]
+            )
+    columns = [
+        Column("precision"),
+        Column("side"),
+        Column("median", "s", ".4g"),
+        Column("least", "s", ".4g"),
+        Column("GFLOP/s", format=",.0f"),
+        Column("of torch's matmul rate", "%", ".1f"),
+        Column("of the fastest matmul's", "%", ".1f"),
+        Column("peak memory", "GB", ".2f"),
+        Column("times faster", format=".2f"),
+    ]
+    return Table(title, columns, rows, notes(found))
+
+
+def notes(found: Row) -> list[str]:
+    """What a reader must know of a result."""
+    machine, options = found["machine"], found["options"]
+    where = f"{machine['processor']}, {machine['cores']} cores, {machine['num_threads']} threads, {machine['device']}"
+    what = f"{options['model']}, batch {options['batch_size']}, compiled: {options['compile']}"
+    rates = ", ".join(
+        f"{kind} {rate:,.0f}" for row in precisions(found).values() for kind, rate in row["matmul_gigaflops"].items()
+    )
+    return [
+        f"{what}; median and least of {options['repeats']} turns; torch {machine['torch']}.",
+        f"{where}; load average {machine['load_average']:.1f} at the start.",
+        f"Matrix products, GFLOP/s: {rates}. Shares count the network's products only, over the whole step.",
+    ]
+
+
+def shares(title: str, found: Row) -> Intervals:
+    """Both sides' shares of the rate of the fastest product."""
+    parts = precisions(found)
+    groups = []
+    for side in SIDES:
+        best = [max(row["matmul_gigaflops"], key=row["matmul_gigaflops"].get) for row in parts.values()]
+        values = [
+            100 * row["median"]["share_of_matmul_rate"][kind][side]
+            for kind, row in zip(best, parts.values(), strict=True)
+        ]
+        groups.append(Group(side, values))
+    axis = Axis("share of the rate of the fastest matrix product", "%")
+    return Intervals(title, " ".join(notes(found)), axis, list(parts), groups, bars=True)
+
+
+def plain_table(title: str, found: Row) -> Table:
+    """Every number of a result, by its path."""
+    rows = [
+        [path, value] for path, value in leaves({k: v for k, v in found.items() if k not in ("machine", "options")})
+    ]
+    return Table(title, [Column("measured"), Column("value")], rows)
+
+
+def leaves(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """(path, value) of all that is not a mapping."""
+    found: list[tuple[str, Any]] = []
+    for key, value in row.items():
+        path = f"{prefix} / {key}" if prefix else key
+        found += (
+            leaves(value, path)
+            if isinstance(value, Mapping)
+            else [(path, value if isinstance(value, int | float) else str(value))]
+        )
+    return found

@@ -1,0 +1,59 @@
+"""The machine's limits, by hand."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaln.benchmarks import machine
+from adaln.benchmarks.clock import Taken, Turns
+from adaln.benchmarks.machine import (
+    MachineOptions,
+    Product,
+    limits,
+    num_threads,
+    product_rates,
+    products,
+    resident_bytes,
+)
+
+
+def test_a_rate_is_that_of_the_size_that_does_best_by_its_median():
+    made = [Product("a 1", "a", 10**9, print), Product("a 2", "a", 4 * 10**9, print), Product("b", "b", 10**9, print)]
+    turns = Turns({"a 1": [Taken(1, 1)] * 2 + [Taken(0.01, 1)], "a 2": [Taken(2, 1)], "b": [Taken(0.5, 1)]})
+    assert product_rates(made, turns) == {"a": 2, "b": 2}
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_products_are_of_the_size_and_kind_they_are_named_for(precision, dtype, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "PRODUCT_SIZES", ((8, 16, 24),))
+    for product in products(torch.device("cpu"), precision):
+        found = product.work()
+        assert isinstance(found, torch.Tensor)
+        assert (found.shape, found.dtype, product.flops) == ((8, 24), dtype, 2 * 8 * 16 * 24)
+        assert product.name == f"{product.kind} 8x16x24"
+
+
+def test_limits_are_rates_of_what_was_moved(monkeypatch: pytest.MonkeyPatch):
+    for name in ("COPY_BYTES", "FILE_BYTES", "READ_BYTES"):
+        monkeypatch.setattr(machine, name, 1 << 12)
+    monkeypatch.setattr(machine, "PRODUCT_SIZES", ((8, 16, 24),))
+    one_second = Taken(1.0, 1.0)
+    monkeypatch.setattr(machine, "in_turns", lambda works, *rest: Turns({name: [one_second] for name in works}))
+    found = limits(MachineOptions(repeats=1, device="cpu"))
+    assert found["copy_gigabytes_per_second"] == 2 * 4096 / 1e9
+    assert found["cached_file_gigabytes_per_second"] == 4096 / 1e9
+    assert set(found["matmul_gigaflops"].values()) == {2 * 8 * 16 * 24 / 1e9}
+
+
+def test_the_number_of_threads_is_put_back():
+    before = torch.get_num_threads()
+    with pytest.raises(KeyError), num_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise KeyError
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux")
+def test_the_peak_of_memory_is_at_least_what_is_held_now():
+    assert resident_bytes("VmHWM") >= resident_bytes() > 10**7
