@@ -13,6 +13,7 @@ from adaln.cli.progress import duration, told
 from adaln.report import Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import SCALES, STUDIES, Changes, Plan, reduce_study, run_study
+from adaln.studies.figure_studies import ELSEWHERE
 from adaln.studies.run_page import run_page
 from adaln.studies.sections import with_saved
 
@@ -41,6 +42,8 @@ def study_verb(words: list[str]) -> Answer:
     name, words = take_word(words, f"a study ({', '.join(STUDIES)})")
     if name == "list":
         return _listing()
+    if name in ELSEWHERE:
+        raise ValueError(ELSEWHERE[name])
     study = STUDIES[name]
     options = parse(StudyOptions, f"study {name}", words)
     scale = SCALES[options.scale]

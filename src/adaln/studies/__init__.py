@@ -2,6 +2,7 @@
 
 from adaln.registry import Registry
 from adaln.studies.engine import reduce_study, run_study
+from adaln.studies.figure_studies import FIGURES
 from adaln.studies.fitted import FITTED
 from adaln.studies.paired_tables import PAIRED_TABLES
 from adaln.studies.paper_tables import PAPER_TABLES
@@ -9,6 +10,8 @@ from adaln.studies.plan import Changes, Job, Outcome, Plan, Result, Scale, Setti
 from adaln.studies.quickstart import QUICKSTART
 from adaln.studies.reviewers import REVIEWERS
 from adaln.studies.scales import SCALES
+from adaln.studies.score_figures import SCORE_FIGURES
+from adaln.studies.start_figures import START_FIGURES
 from adaln.studies.table_1 import TABLE_1
 
 STUDIES: Registry[Study] = Registry(
@@ -18,6 +21,9 @@ STUDIES: Registry[Study] = Registry(
         TABLE_1.name: TABLE_1,
         **PAPER_TABLES,
         **PAIRED_TABLES,
+        **SCORE_FIGURES,
+        **FIGURES,
+        **START_FIGURES,
         **REVIEWERS,
         FITTED.name: FITTED,
     },

@@ -6,7 +6,7 @@ from adaln.studies.comparison import compare_schemes
 from adaln.studies.plan import Study
 from adaln.studies.published import PublishedTable, published_tables
 
-ONE_REFERENCE = ("table2", "table3", "table5", "table6", "table7", "table8", "table9", "figure1")
+ONE_REFERENCE = ("table2", "table3", "table5", "table6", "table7", "table8", "table9")
 
 
 def table_study(published: PublishedTable) -> Study:
