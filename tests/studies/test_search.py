@@ -15,7 +15,7 @@ from adaln.studies.launch import attempt
 from adaln.studies.search import Search, candidate, check_search, jobs_of, run_search
 from adaln.studies.search_page import Found, write_search
 
-LOSS = Search(("gate", "scale"), objective="loss", at_once=3)
+LOSS = Search(("gate", "scale"), objective="loss", at_once=2)
 
 
 class Here:
@@ -70,10 +70,10 @@ def test_a_trial_starts_as_its_stds_say_and_all_else_as_the_base(small_config):
 
 
 def test_a_search_finds_a_start_and_writes_it_down(base, tmp_path):
-    trials = search(base, 4, tmp_path, search=replace(LOSS, seeds=2))
+    trials = search(base, 3, tmp_path, search=replace(LOSS, seeds=2))
     assert trials[0].stds == {"gate": 1e-3, "scale": 1e-3}
     assert all(1e-4 <= std <= 1e-2 for trial in trials for std in trial.stds.values())
-    assert len({tuple(trial.stds.values()) for trial in trials}) == 4
+    assert len({tuple(trial.stds.values()) for trial in trials}) == 3
     best = min(trials, key=lambda trial: sum(trial.values))
     found = Found.of(replace(LOSS, seeds=2), base, trials, tmp_path)
     folder, result = write_search(found, tmp_path, "adaln search digits")
@@ -84,19 +84,19 @@ def test_a_search_finds_a_start_and_writes_it_down(base, tmp_path):
 
 
 def test_started_again_or_asked_for_more_a_search_proposes_the_same_and_trains_nothing_twice(base, tmp_path):
-    whole = search(base, 7, tmp_path / "whole")
-    first, broken, last = Here(), Here(fail_at(2, RuntimeError("the disk is full"))), Here()
-    assert search(base, 4, tmp_path / "parts", first) == whole[:4]
-    with pytest.raises(Unfinished, match=r"1 of 3 runs failed, the others are kept: .*: the disk is full"):
-        search(base, 7, tmp_path / "parts", broken)
-    assert search(base, 7, tmp_path / "parts", last) == whole
+    whole = search(base, 5, tmp_path / "whole")
+    first, broken, last = Here(), Here(fail_at(1, RuntimeError("the disk is full"))), Here()
+    assert search(base, 3, tmp_path / "parts", first) == whole[:3]
+    with pytest.raises(Unfinished, match=r"1 of 2 runs failed, the others are kept: .*: the disk is full"):
+        search(base, 5, tmp_path / "parts", broken)
+    assert search(base, 5, tmp_path / "parts", last) == whole
     trained = [*first.done, *broken.done[:-1], *last.done]
     assert sorted(trained) == sorted(run for trial in whole for run in trial.runs)
 
 
 def test_a_run_that_diverges_ends_its_trial_only(base, tmp_path):
-    trials = search(base, 4, tmp_path, Here(fail_at(2, NonFinite("the loss is not finite"))))
-    assert [trial.end for trial in trials] == ["finished", "diverged", "finished", "finished"]
+    trials = search(base, 3, tmp_path, Here(fail_at(2, NonFinite("the loss is not finite"))))
+    assert [trial.end for trial in trials] == ["finished", "diverged", "finished"]
     assert trials[1].value == math.inf and trials[1].values == ()
     found = Found.of(LOSS, base, trials, tmp_path)
     _, result = write_search(found, tmp_path, "adaln search digits")
