@@ -37,11 +37,13 @@ def test_a_network_that_the_peer_lacks_is_refused():
 def test_a_share_is_operations_over_seconds_over_the_rate_of_the_product():
     turns = Turns({"ours": [Taken(2, 1), Taken(4, 1), Taken(9, 1)], "diffusers": [Taken(6, 1)], "p": [Taken(0.5, 1)]})
     found = compared(40 * 10**9, turns, [Product("p", "float32", 10 * 10**9, print)])
-    assert found["matmul_gigaflops"] == {"float32": 20}
+    assert found["median"]["matmul_gigaflops"] == {"float32": 20}
     assert found["median"]["seconds"] == {"ours": 4, "diffusers": 6}
     assert found["median"]["share_of_matmul_rate"]["float32"]["ours"] == 0.5
     assert found["median"]["times_faster"] == 1.5
     assert found["least"]["share_of_matmul_rate"]["float32"]["ours"] == 1
+    assert found["processor"]["matmul_gigaflops"] == {"float32": 10}
+    assert found["processor"]["times_faster"] == 1
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])

@@ -13,6 +13,11 @@ from adaln.rng import generator
 needs_wide = pytest.mark.skipif(not adaln.models.linear.HAS_WIDE_PRODUCT, reason="a CPU without AVX-512, or no oneDNN")
 
 
+@pytest.fixture(autouse=True)
+def none_too_small(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(adaln.models.linear, "SMALLEST", 1)
+
+
 def both(bias: bool) -> tuple[Linear, nn.Linear]:
     """Ours in float32 and torch's in float64, with the same weights."""
     ours, theirs = Linear(40, 24, bias=bias), nn.Linear(40, 24, bias=bias)
@@ -54,9 +59,27 @@ def test_float32_on_the_cpu_goes_by_onednn_and_nothing_else_does(monkeypatch: py
     assert used == [torch.float32]
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
+    monkeypatch.setattr(adaln.models.linear, "SMALLEST", 7 * 40 * 24 + 1)
+    layer(x)
+    monkeypatch.setattr(adaln.models.linear, "SMALLEST", 7 * 40 * 24)
+    layer(x)
+    assert used == [torch.float32] * 2
     layer.double()(x.double())
     layer.to("meta")(x.to("meta"))
-    assert used == [torch.float32]
+    assert used == [torch.float32] * 2
+
+
+@needs_wide
+def test_what_is_compiled_is_the_same_product(monkeypatch: pytest.MonkeyPatch):
+    layer, x = Linear(40, 24), torch.randn(7, 40, generator=generator("test linear compiled"))
+    plain = layer(x)
+    used: list[torch.Tensor] = []
+    operator = adaln.models.linear.compiled_wide_product
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(adaln.models.linear, "compiled_wide_product", lambda *given: used.append(x) or operator(*given))
+    assert torch.equal(layer(x), plain)
+    assert len(used) == 1
+    torch.library.opcheck(operator, (x, layer.weight.detach(), layer.bias.detach()))
 
 
 def test_weights_of_zero_give_gradients_of_exactly_zero():

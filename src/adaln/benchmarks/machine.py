@@ -3,7 +3,7 @@
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from adaln.benchmarks.clock import Tell, Turns, in_turns, quiet
+from adaln.benchmarks.clock import Tell, in_turns, quiet
 from adaln.execution import Precision
 from adaln.models.linear import HAS_WIDE_PRODUCT, wide_product
 from adaln.rng import generator
@@ -52,9 +52,10 @@ def limits(options: MachineOptions, tell: Tell = quiet) -> dict[str, Any]:
         works = {product.name: product.work for product in multiplied}
         works |= {"copy": partial(target.copy_, source), "read": partial(plain_read, file)}
         row = {"machine": machine(device), "repeats": options.repeats}
-        least = (turns := in_turns(works, options.repeats, tell)).least()
+        turns = in_turns(works, options.repeats, tell)
+        least = turns.least()
         return row | {
-            "matmul_gigaflops": product_rates(multiplied, turns),
+            "matmul_gigaflops": product_rates(multiplied, turns.median()),
             "copy_gigabytes_per_second": 2 * COPY_BYTES / 1e9 / least["copy"],
             "cached_file_gigabytes_per_second": FILE_BYTES / 1e9 / least["read"],
         }
@@ -83,11 +84,11 @@ def products(device: torch.device, precision: Precision) -> Iterator[Product]:
             yield Product(f"{kind} {rows}x{inner}x{columns}", kind, 2 * rows * inner * columns, work)
 
 
-def product_rates(products: Sequence[Product], turns: Turns) -> dict[str, float]:
-    """GFLOP/s by kind: of the size that does best, by its median."""
-    median, rates = turns.median(), dict[str, float]()
+def product_rates(products: Sequence[Product], seconds: Mapping[str, float]) -> dict[str, float]:
+    """GFLOP/s by kind: of the size that does best."""
+    rates: dict[str, float] = {}
     for product in products:
-        rates[product.kind] = max(rates.get(product.kind, 0.0), product.flops / 1e9 / median[product.name])
+        rates[product.kind] = max(rates.get(product.kind, 0.0), product.flops / 1e9 / seconds[product.name])
     return rates
 
 

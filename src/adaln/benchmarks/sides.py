@@ -1,6 +1,6 @@
 """Ours and the peer's, side by side: the same data, the same weights, and how their times are told."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -34,18 +34,23 @@ def busy_model(config: ModelConfig, device: torch.device) -> nn.Module:
 
 
 def compared(num_flops: int, turns: Turns, products: Sequence[Product]) -> dict[str, Any]:
-    """Medians and least times of both sides: in seconds, as shares of each product's rate, and against each other.
+    """Both sides in seconds, as shares of each product's rate by the same clock, and against each other.
 
     Share = the network's operations / seconds / the rate of the product: all that is not a product counts as loss.
+    `processor`: medians of the seconds of all threads, which say more where other work shares a CPU with one thread.
     """
-    rates = product_rates(products, turns)
-    found: dict[str, Any] = {"flops": num_flops, "matmul_gigaflops": rates}
-    for which, taken in (("median", turns.median()), ("least", turns.least())):
-        found[which] = {
-            "seconds": {side: taken[side] for side in SIDES},
-            "share_of_matmul_rate": {
-                kind: {side: num_flops / 1e9 / taken[side] / rate for side in SIDES} for kind, rate in rates.items()
-            },
-            "times_faster": taken["diffusers"] / taken["ours"],
-        }
-    return found
+    clocks = {"median": turns.median(), "least": turns.least(), "processor": turns.median("processor")}
+    return {"flops": num_flops} | {clock: by_clock(num_flops, taken, products) for clock, taken in clocks.items()}
+
+
+def by_clock(num_flops: int, seconds: Mapping[str, float], products: Sequence[Product]) -> dict[str, Any]:
+    """`compared` by one clock."""
+    rates = product_rates(products, seconds)
+    return {
+        "seconds": {side: seconds[side] for side in SIDES},
+        "matmul_gigaflops": rates,
+        "share_of_matmul_rate": {
+            kind: {side: num_flops / 1e9 / seconds[side] / rate for side in SIDES} for kind, rate in rates.items()
+        },
+        "times_faster": seconds["diffusers"] / seconds["ours"],
+    }

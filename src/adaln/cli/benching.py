@@ -19,7 +19,7 @@ from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse, take_option, take_word, wants_help
 from adaln.files import write_atomically
 from adaln.registry import Registry
-from adaln.report import Axis, Column, Group, Intervals, Table, picture
+from adaln.report import Axis, Cell, Column, Group, Intervals, Table, picture
 
 Row = dict[str, Any]
 
@@ -90,39 +90,43 @@ def precisions(found: Row) -> Row:
 
 def sides_table(title: str, found: Row) -> Table:
     """One line per precision and side."""
-    rows = []
-    for precision, row in precisions(found).items():
-        kinds = row["matmul_gigaflops"]
-        fastest = max(kinds, key=kinds.get)
-        for side in SIDES:
-            seconds = row["median"]["seconds"][side]
-            share = row["median"]["share_of_matmul_rate"]
-            memory = row.get("peak_bytes", {}).get(side)
-            rows.append(
-                [
-                    precision,
-                    side,
-                    seconds,
-                    row["least"]["seconds"][side],
-                    row["flops"] / seconds / 1e9,
-                    100 * share[precision][side],
-                    100 * share[fastest][side],
-                    memory and memory / 1e9,
-                    row["median"]["times_faster"] if side == "ours" else None,
-                ]
-            )
+    rows = [side_cells(precision, side, row) for precision, row in precisions(found).items() for side in SIDES]
     columns = [
         Column("precision"),
         Column("side"),
         Column("median", "s", ".4g"),
         Column("least", "s", ".4g"),
+        Column("processor", "s", ".4g"),
         Column("GFLOP/s", format=",.0f"),
-        Column("of torch's matmul rate", "%", ".1f"),
-        Column("of the fastest matmul's", "%", ".1f"),
-        Column("peak memory", "GB", ".2f"),
+        Column("of torch's matmul", "%", ".1f"),
+        Column("of the fastest matmul", "%", ".1f"),
         Column("times faster", format=".2f"),
+        Column("times, processor", format=".2f"),
+        Column("peak memory", "GB", ".2f"),
     ]
     return Table(title, columns, rows, notes(found))
+
+
+def side_cells(precision: str, side: str, row: Row) -> list[Cell]:
+    """What `sides_table` says of one side."""
+    median, is_ours = row["median"], side == "ours"
+    shares, memory = median["share_of_matmul_rate"], row.get("peak_bytes", {}).get(side)
+    return [
+        precision,
+        side,
+        *(row[clock]["seconds"][side] for clock in ("median", "least", "processor")),
+        row["flops"] / median["seconds"][side] / 1e9,
+        100 * shares[precision][side],
+        100 * shares[fastest(row)][side],
+        *(row[clock]["times_faster"] if is_ours else None for clock in ("median", "processor")),
+        memory and memory / 1e9,
+    ]
+
+
+def fastest(row: Row) -> str:
+    """The kind of product that is fastest in a precision."""
+    rates: dict[str, float] = row["median"]["matmul_gigaflops"]
+    return max(rates, key=lambda kind: rates[kind])
 
 
 def notes(found: Row) -> list[str]:
@@ -130,27 +134,21 @@ def notes(found: Row) -> list[str]:
     machine, options = found["machine"], found["options"]
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['num_threads']} threads, {machine['device']}"
     what = f"{options['model']}, batch {options['batch_size']}, compiled: {options['compile']}"
-    rates = ", ".join(
-        f"{kind} {rate:,.0f}" for row in precisions(found).values() for kind, rate in row["matmul_gigaflops"].items()
-    )
+    rates = {k: v for row in precisions(found).values() for k, v in row["median"]["matmul_gigaflops"].items()}
     return [
-        f"{what}; median and least of {options['repeats']} turns; torch {machine['torch']}.",
-        f"{where}; load average {machine['load_average']:.1f} at the start.",
-        f"Matrix products, GFLOP/s: {rates}. Shares count the network's products only, over the whole step.",
+        f"{what}; {options['repeats']} turns; torch {machine['torch']}; {where}; load {machine['load_average']:.1f}.",
+        f"Matrix products, GFLOP/s: {', '.join(f'{kind} {rate:,.0f}' for kind, rate in rates.items())}.",
+        "Shares are the network's products alone over the whole step, by the median.",
     ]
 
 
 def shares(title: str, found: Row) -> Intervals:
     """Both sides' shares of the rate of the fastest product."""
     parts = precisions(found)
-    groups = []
-    for side in SIDES:
-        best = [max(row["matmul_gigaflops"], key=row["matmul_gigaflops"].get) for row in parts.values()]
-        values = [
-            100 * row["median"]["share_of_matmul_rate"][kind][side]
-            for kind, row in zip(best, parts.values(), strict=True)
-        ]
-        groups.append(Group(side, values))
+    groups = [
+        Group(side, [100 * row["median"]["share_of_matmul_rate"][fastest(row)][side] for row in parts.values()])
+        for side in SIDES
+    ]
     axis = Axis("share of the rate of the fastest matrix product", "%")
     return Intervals(title, " ".join(notes(found)), axis, list(parts), groups, bars=True)
 

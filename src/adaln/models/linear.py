@@ -11,18 +11,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 HAS_WIDE_PRODUCT = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+SMALLEST = 1 << 24
+"""Multiply-adds below which the longer way to oneDNN costs more than it saves."""
 
 
 class Linear(nn.Linear):
     """`nn.Linear`; in float32 on a CPU with AVX-512, where torch multiplies by MKL, by oneDNN.
 
     The same product up to the order of its sums. On processors that are not Intel's MKL leaves half of the vector unit
-    idle: oneDNN takes half of its time there (`adaln bench machine` measures both).
+    idle: oneDNN takes half of its time there (`adaln bench machine` measures both). Small products stay with torch.
     """
 
     def forward(self, x: Float[Tensor, "*rest K"]) -> Float[Tensor, "*rest F"]:
         on_cpu = HAS_WIDE_PRODUCT and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        if on_cpu and x.dtype == self.weight.dtype == torch.float32:
+        if on_cpu and x.dtype == self.weight.dtype == torch.float32 and x.numel() * self.out_features >= SMALLEST:
             return WideProduct.apply(x, self.weight, self.bias)
         return F.linear(x, self.weight, self.bias)
 
@@ -50,12 +52,19 @@ class WideProduct(torch.autograd.Function):
         )
 
 
-@torch.library.custom_op("adaln::wide_product", mutates_args=())
 def wide_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x W^T + b by oneDNN. An operator of its own, because torch.compile takes oneDNN's for one of inference only."""
+    """x W^T + b by oneDNN, without derivatives."""
+    if torch.compiler.is_compiling():
+        return compiled_wide_product(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-@wide_product.register_fake
+@torch.library.custom_op("adaln::wide_product", mutates_args=())
+def compiled_wide_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same as an operator that torch.compile leaves alone: it takes oneDNN's for one of inference only."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@compiled_wide_product.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], len(weight))
