@@ -10,8 +10,6 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
@@ -101,6 +99,9 @@ def spread(model: nn.Module, parts: Sequence[nn.Module]) -> None:
     """
     if not dist.is_initialized():
         return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard  # half a second that nobody else is to wait for
+
     model.register_forward_hook(lambda module, inputs, output: output.clone())  # FSDP2 hangs its hook on no view
     mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
     for one in (*parts, model):
@@ -109,9 +110,12 @@ def spread(model: nn.Module, parts: Sequence[nn.Module]) -> None:
 
 def sharing(model: nn.Module) -> nn.Module:
     """The same network, whose backward pass leaves the mean of all processes' gradients in the model."""
-    if world() == 1 or isinstance(model, FSDPModule):
+    is_spread = any(hasattr(parameter, "placements") for parameter in model.parameters())
+    if world() == 1 or is_spread:
         return model
-    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    network = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    network.broadcast_buffers = False  # ours are constants; the argument's name changes between versions of torch
+    return network
 
 
 def keeping(network: nn.Module) -> AbstractContextManager[None]:

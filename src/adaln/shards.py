@@ -4,35 +4,38 @@ A plain tensor is its own only shard: whoever uses these words need not know how
 cut along their first axis as `torch.chunk` cuts, in one row of processes, so that the last processes may have nothing.
 """
 
+from typing import Any, TypeGuard
+
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 
-def is_spread(tensor: Tensor) -> bool:
-    """Whether processes hold parts of it."""
-    return isinstance(tensor, DTensor)
+def is_spread(tensor: Tensor) -> TypeGuard[Any]:
+    """Whether processes hold parts of it: it is a DTensor, whose module costs half a second to import."""
+    return hasattr(tensor, "placements")
 
 
 def own(tensor: Tensor) -> Tensor:
     """The rows that this process holds, in the same memory."""
-    if not isinstance(tensor, DTensor):
+    if not is_spread(tensor):
         return tensor
     with torch.no_grad():
-        return tensor.to_local()
+        rows: Tensor = tensor.to_local()
+    return rows
 
 
 def whole(tensor: Tensor) -> Tensor:
     """All rows, on every process, which all must ask for."""
-    if not isinstance(tensor, DTensor):
+    if not is_spread(tensor):
         return tensor
     with torch.no_grad():
-        return tensor.full_tensor()
+        full: Tensor = tensor.full_tensor()
+    return full
 
 
 def own_rows(tensor: Tensor) -> slice:
     """Which rows of the whole this process holds."""
-    if not isinstance(tensor, DTensor):
+    if not is_spread(tensor):
         return slice(0, len(tensor) if tensor.ndim else 1)
     mesh, count = tensor.device_mesh, len(tensor)
     each = -(-count // mesh.size())
@@ -52,13 +55,15 @@ def own_part(tensor: Tensor, start: int, stop: int) -> Tensor:
 @torch.no_grad()
 def fill(tensor: Tensor, full: Tensor) -> None:
     """Overwrite the rows that this process holds by those of the whole."""
-    own(tensor).copy_(full[own_rows(tensor)] if isinstance(tensor, DTensor) else full)
+    own(tensor).copy_(full[own_rows(tensor)] if is_spread(tensor) else full)
 
 
 def spread_like(tensor: Tensor, full: Tensor) -> Tensor:
     """The whole, on the device of `tensor` and spread as it is."""
-    if not isinstance(tensor, DTensor):
+    if not is_spread(tensor):
         return full.to(tensor.device)
+    from torch.distributed.tensor import DTensor
+
     rows = full[own_rows(tensor)].to(own(tensor).device, copy=True)
     return DTensor.from_local(
         rows, tensor.device_mesh, tensor.placements, run_check=False, shape=full.shape, stride=full.stride()
