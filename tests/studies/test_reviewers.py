@@ -20,10 +20,10 @@ from adaln.sampling import SampleConfig
 from adaln.studies import STUDIES, catch_up, equal_std, factorial, lr_std, permuted, std_sweep, width_transfer
 from adaln.studies import other_backbones as backbones
 from adaln.studies.plan import Job, Outcome
-from adaln.studies.responses import paired_each, plain, room
+from adaln.studies.responses import plain, room
 from adaln.studies.reviewers import REVIEWERS
 from adaln.studies.snapshots import snapshot
-from adaln.studies.statistics import Interval, factorial_effects, paired_differences
+from adaln.studies.statistics import Interval, factorial_effects, paired_differences, paired_each
 from adaln.training import train
 from adaln.types import DataSpec
 

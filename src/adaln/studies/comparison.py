@@ -6,9 +6,10 @@ from typing import Any
 
 from adaln.analysis import RoleRecord
 from adaln.metrics import Scores
-from adaln.report import Block, Command, Facts, Page, Section
+from adaln.report import Block, Page, Section
 from adaln.studies.comparison_tables import course_table, measures_table, published_table, result_table, seeds_table
 from adaln.studies.figures import SHOWN_STEPS, curves, gap_figures, grids, histograms
+from adaln.studies.how_made import data_name, how_made
 from adaln.studies.orders import measured_order, order_section
 from adaln.studies.plan import Outcome, Result
 from adaln.studies.published import PublishedTable
@@ -52,7 +53,7 @@ def compare_schemes(
         Section("Result", [table, *quoted, seeds_table(rows), measures_table(rows, one)]),
         *evidence(by_scheme, beside, reference, score),
         order_section(orders, first.job.config.model),
-        Section("How this was made", [Command(command), provenance(first)]),
+        how_made(command, first),
     ]
     data = {
         "title": title,
@@ -196,34 +197,3 @@ def forgetting(recordings: dict[str, list[RoleRecord]], lr: float) -> list[str]:
                 " but overwritten at once. The paper trains at 1e-4."
             )
     return lines
-
-
-def data_name(outcome: Outcome) -> str:
-    """What the run learnt from."""
-    return str(outcome.run.manifest["data"]["name"])
-
-
-def provenance(outcome: Outcome) -> Facts:
-    """Every choice that influences the numbers."""
-    config, sample, manifest = outcome.job.config, outcome.job.sample, outcome.run.manifest
-    session = manifest["sessions"][-1]
-    return Facts(
-        "Choices",
-        {
-            "data": f"{data_name(outcome)}, {manifest['data']['num_images']} images,"
-            f" {manifest['data']['fingerprint'][:12]}",
-            "steps x batch": f"{config.steps} x {config.batch_size}",
-            "learning rate": config.optim.lr,
-            "EMA decay": config.optim.ema_decay,
-            "label dropout": config.model.class_dropout_prob,
-            "weights sampled": "EMA",
-            "solver": f"{sample.sampler.solver}, {sample.sampler.steps} steps",
-            "guidance scale": sample.guidance.scale,
-            "samples per score": sample.num_images,
-            "labels": str(sample.labels),
-            "torch": session["torch"],
-            "device": session["device"],
-            "threads per run": session["num_threads"],
-            "commit": session["commit"],
-        },
-    )

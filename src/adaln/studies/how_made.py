@@ -5,7 +5,6 @@ from dataclasses import replace
 from adaln.config import model_name
 from adaln.models import DiTConfig, LLaMAConfig, UDiTConfig
 from adaln.report import Command, Facts, Section
-from adaln.studies.comparison import data_name, provenance
 from adaln.studies.plan import Outcome, Setting
 
 OF_SAMPLES = ("weights sampled", "solver", "guidance scale", "samples per score", "labels")
@@ -45,3 +44,34 @@ def network_text(outcome: Outcome) -> str:
             sizes = f"a {family} of width {model.hidden_size}, {model.depth} blocks and patch {model.patch_size}"
     name = model_name(model)
     return sizes if name.startswith("custom") or "tiny" in name else f"{name}, {sizes}"
+
+
+def data_name(outcome: Outcome) -> str:
+    """What the run learnt from."""
+    return str(outcome.run.manifest["data"]["name"])
+
+
+def provenance(outcome: Outcome) -> Facts:
+    """Every choice that influences the numbers."""
+    config, sample, manifest = outcome.job.config, outcome.job.sample, outcome.run.manifest
+    session = manifest["sessions"][-1]
+    return Facts(
+        "Choices",
+        {
+            "data": f"{data_name(outcome)}, {manifest['data']['num_images']} images,"
+            f" {manifest['data']['fingerprint'][:12]}",
+            "steps x batch": f"{config.steps} x {config.batch_size}",
+            "learning rate": config.optim.lr,
+            "EMA decay": config.optim.ema_decay,
+            "label dropout": config.model.class_dropout_prob,
+            "weights sampled": "EMA",
+            "solver": f"{sample.sampler.solver}, {sample.sampler.steps} steps",
+            "guidance scale": sample.guidance.scale,
+            "samples per score": sample.num_images,
+            "labels": str(sample.labels),
+            "torch": session["torch"],
+            "device": session["device"],
+            "threads per run": session["num_threads"],
+            "commit": session["commit"],
+        },
+    )

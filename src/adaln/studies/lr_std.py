@@ -8,18 +8,10 @@ from typing import Any
 from adaln.analysis import Group
 from adaln.report import Block, Cell, Column, Matrix, Page, Section, Table
 from adaln.studies.comparison import run_names
+from adaln.studies.how_made import how_made
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.responses import (
-    Responses,
-    gaussian_scheme,
-    how_made,
-    measurement,
-    paired_each,
-    plain_difference,
-    responses,
-    word,
-)
-from adaln.studies.statistics import Difference, t_interval
+from adaln.studies.responses import Responses, gaussian_scheme, measurement, plain_difference, responses, word
+from adaln.studies.statistics import Difference, paired_each, t_interval
 
 LR_FACTORS = (0.25, 1.0, 4.0)
 STDS = (0.0, 1e-3, 1e-2)

@@ -8,11 +8,12 @@ from adaln.analysis.fit import ROLES
 from adaln.report import Block, Cell, Column, Page, Section, Table
 from adaln.runs import load_tensors
 from adaln.studies.comparison import group, require_same_seeds, run_names
+from adaln.studies.how_made import how_made
 from adaln.studies.paper_figures import over_steps
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.responses import how_made, measurement, paired_each, plain_difference
+from adaln.studies.responses import measurement, plain_difference
 from adaln.studies.snapshots import Snapshot, snapshot
-from adaln.studies.statistics import Difference, t_interval
+from adaln.studies.statistics import Difference, paired_each, t_interval
 
 BACKBONES: Mapping[str, str] = {
     "DiT": "DiT-XL/2",

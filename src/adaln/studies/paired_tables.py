@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from adaln.metrics import METRICS, Scores
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Marked, Measurement, Page, Section, Table
-from adaln.studies.comparison import data_name, final, group, require_same_seeds, run_names
+from adaln.studies.comparison import final, group, require_same_seeds, run_names
 from adaln.studies.figures import curves, grids
-from adaln.studies.how_made import how_made, stand_in_text
+from adaln.studies.how_made import data_name, how_made, stand_in_text
 from adaln.studies.plan import Outcome, Result, Study
 from adaln.studies.published import PublishedRow, PublishedTable, published_tables
 from adaln.studies.score_curves import shown_name
-from adaln.studies.statistics import LEVEL, Difference, holm, ratio_interval, t_interval, t_test
+from adaln.studies.statistics import Difference, paired_each, ratio_interval, t_interval
 from adaln.studies.verdicts import verdict_word
 
 BASE, OTHER = "adaln-zero", "adaln-gaussian"
@@ -59,7 +59,7 @@ def by_group(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[Outcome]]]
 def summarise(pairs: Pairs) -> list[Row]:
     """One plain row per group: every score under both schemes, and how they differ."""
     found = {name: _per_seed(runs) for name, runs in pairs.items()}
-    changes = group_differences({name: (values["fid"][OTHER], values["fid"][BASE]) for name, values in found.items()})
+    changes = paired_each({name: (values["fid"][OTHER], values["fid"][BASE]) for name, values in found.items()})
     return [
         {
             "group": name,
@@ -68,25 +68,6 @@ def summarise(pairs: Pairs) -> list[Row]:
         }
         for name, scores in found.items()
     ]
-
-
-def group_differences(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> dict[str, Difference]:
-    """What the first of each pair differs by from the second, over the same seeds; the pairs are one family.
-
-    As `statistics.paired_differences`, but that every comparison has a reference of its own.
-    """
-    changes = {name: [a - b for a, b in zip(*pair, strict=True)] for name, pair in pairs.items()}
-    confidence = 1 - LEVEL / len(changes)
-    p_values = holm([t_test(change) for change in changes.values()])
-    return {
-        name: Difference(
-            t_interval(change, confidence),
-            ratio_interval(change, pairs[name][1], confidence),
-            stdev(change) if len(change) > 1 else float("nan"),
-            p_value,
-        )
-        for (name, change), p_value in zip(changes.items(), p_values, strict=True)
-    }
 
 
 def _per_seed(runs: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[str, list[float]]]:

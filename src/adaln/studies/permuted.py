@@ -19,12 +19,13 @@ from adaln.runs import Run
 from adaln.sampling import prepare, save_samples
 from adaln.studies.comparison import final, group, require_same_seeds, run_names
 from adaln.studies.explain import Probe
+from adaln.studies.how_made import how_made
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.responses import how_made, measurement, paired_each, plain_difference, word
+from adaln.studies.responses import measurement, plain_difference, word
 from adaln.studies.score_curves import shown_name
 from adaln.studies.scorefiles import scores_file
 from adaln.studies.scoring import reference
-from adaln.studies.statistics import Difference, t_interval
+from adaln.studies.statistics import Difference, paired_each, t_interval
 
 TRAINED = "as trained"
 SHUFFLES: Mapping[str, tuple[Role, ...]] = {

@@ -3,18 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from statistics import stdev
-from typing import Any, TypeVar
+from typing import Any
 
 from adaln.metrics import Scores
-from adaln.report import Command, Measurement, Section
-from adaln.studies.comparison import final, group, provenance, require_same_seeds
+from adaln.report import Measurement, Section
+from adaln.studies.comparison import final, group, require_same_seeds
 from adaln.studies.plan import Outcome, Result
 from adaln.studies.score_curves import shown_name
-from adaln.studies.statistics import LEVEL, Difference, Interval, holm, ratio_interval, t_interval, t_test
+from adaln.studies.statistics import Difference, Interval
 from adaln.studies.verdicts import verdict_word
-
-Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +42,11 @@ def responses(outcomes: Sequence[Outcome]) -> Responses:
     return Responses(by_label, fid, next(iter(scores.values()))[0])
 
 
-def paired_each(pairs: Mapping[Row, tuple[Sequence[float], Sequence[float]]]) -> dict[Row, Difference]:
-    """As `statistics.paired_differences`, every row (values, reference) against its own reference; one family."""
-    confidence = 1 - LEVEL / max(1, len(pairs))
-    changes = {name: [a - b for a, b in zip(values, theirs, strict=True)] for name, (values, theirs) in pairs.items()}
-    p_values = dict(zip(changes, holm([t_test(change) for change in changes.values()]), strict=True))
-    return {
-        name: Difference(
-            t_interval(change, confidence),
-            ratio_interval(change, pairs[name][1], confidence),
-            stdev(change) if len(change) > 1 else float("nan"),
-            p_values[name],
-        )
-        for name, change in changes.items()
-    }
-
-
 def with_answer(result: Result, answer: Sequence[str], section: Section, data: Mapping[str, Any]) -> Result:
     """A comparison's page that answers the experiment's own question first."""
     verdict = [*answer, *result.data["verdict"]]
     page = replace(result.page, summary=verdict, sections=[section, *result.page.sections])
     return replace(result, data={**result.data, **data, "verdict": verdict}, page=page)
-
-
-def how_made(command: str, outcome: Outcome) -> Section:
-    """The last section of every page."""
-    return Section("How this was made", [Command(command), provenance(outcome)])
 
 
 def measurement(interval: Interval, times: float = 1) -> Measurement:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from statistics import covariance, fmean, stdev, variance
+from typing import TypeVar
 
+Row = TypeVar("Row")
 LEVEL = 0.05
 """Chance that anything at all in a family of comparisons is called different when nothing is."""
 POWER = 0.8
@@ -121,22 +123,27 @@ def ratio_interval(numerator: Sequence[float], denominator: Sequence[float], con
 
 
 def paired_differences(values: Mapping[str, Sequence[float]], reference: Sequence[float]) -> dict[str, Difference]:
-    """What each row differs by from the reference, over the same seeds in the same order; the rows are one family.
+    """What each row differs by from the reference, over the same seeds in the same order; see `paired_each`."""
+    return paired_each({name: (row, reference) for name, row in values.items()})
+
+
+def paired_each(pairs: Mapping[Row, tuple[Sequence[float], Sequence[float]]]) -> dict[Row, Difference]:
+    """What the values of each row (values, reference) differ by from its own reference; the rows are one family.
 
     The more rows, the more easily one of them looks different by chance: verdicts are Holm's, intervals Bonferroni's.
     """
-    for name, row in values.items():
-        if len(row) != len(reference):
+    for name, (values, reference) in pairs.items():
+        if len(values) != len(reference):
             raise ValueError(
-                f"{name!r} has {len(row)} seeds, its reference {len(reference)}; pairs need the same seeds"
+                f"{name!r} has {len(values)} seeds, its reference {len(reference)}; pairs need the same seeds"
             )
-    changes = {name: [a - b for a, b in zip(row, reference, strict=True)] for name, row in values.items()}
-    confidence = 1 - LEVEL / max(1, len(values))
+    changes = {name: [a - b for a, b in zip(*pair, strict=True)] for name, pair in pairs.items()}
+    confidence = 1 - LEVEL / max(1, len(pairs))
     p_values = holm([t_test(change) for change in changes.values()])
     return {
         name: Difference(
             t_interval(change, confidence),
-            ratio_interval(change, reference, confidence),
+            ratio_interval(change, pairs[name][1], confidence),
             stdev(change) if len(change) > 1 else float("nan"),
             p_value,
         )

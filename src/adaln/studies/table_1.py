@@ -6,8 +6,8 @@ from adaln.analysis.closed_form import BLOCK_STARTS, order_table
 from adaln.analysis.update_order import UpdateOrder
 from adaln.config import model_name
 from adaln.report import Cell, Column, Marked, Page, Section, Table
-from adaln.studies.comparison import data_name, group, run_names
-from adaln.studies.how_made import how_made
+from adaln.studies.comparison import group, run_names
+from adaln.studies.how_made import data_name, how_made
 from adaln.studies.orders import SHORT, measured_order, order_section
 from adaln.studies.plan import Outcome, Result, Setting, Study
 

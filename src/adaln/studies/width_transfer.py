@@ -7,16 +7,9 @@ from typing import Any
 
 from adaln.report import Axis, Block, Cell, Column, Lines, Matrix, Page, Section, Series, Table
 from adaln.studies.comparison import run_names
+from adaln.studies.how_made import how_made
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.responses import (
-    Responses,
-    gaussian_scheme,
-    how_made,
-    measurement,
-    plain_difference,
-    responses,
-    word,
-)
+from adaln.studies.responses import Responses, gaussian_scheme, measurement, plain_difference, responses, word
 from adaln.studies.statistics import Difference, paired_differences, t_interval
 
 RULES: Mapping[str, float] = {"std fixed": 0.0, "std ~ 1/√width": 0.5, "std ~ 1/width": 1.0}
