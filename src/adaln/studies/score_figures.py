@@ -13,7 +13,7 @@ from adaln.studies.plan import Outcome, Result, Setting, Study
 from adaln.studies.published import published_tables
 from adaln.studies.score_curves import shown_name
 from adaln.studies.statistics import Difference, Interval, paired_differences, t_interval
-from adaln.studies.time_to_quality import courses
+from adaln.studies.time_to_quality import NO_DIFFERENCE, courses
 
 REFERENCE = "adaln-zero"
 PUBLISHED = published_tables()["figure1"]
@@ -162,8 +162,8 @@ def early_verdict(
         told = f"unlike {REFERENCE}'s: {', '.join(apart)}" if apart else f"no scheme is told apart from {REFERENCE}"
         size = f"up to {100 * room:.1f} %" if room < float("inf") else "any size"
         lines.append(f"By {name}: {told}; the intervals leave room for differences of {size}.")
-    parted = "; ".join(f"{scheme}: {course}" for scheme, course in over_steps.items() if course != "no difference seen")
-    return [*lines, f"By loss, iteration by iteration (ahead: lower): {parted or 'no difference seen'}."]
+    parted = "; ".join(f"{scheme}: {course}" for scheme, course in over_steps.items() if course != NO_DIFFERENCE)
+    return [*lines, f"By loss, iteration by iteration (ahead: lower): {parted or NO_DIFFERENCE}."]
 
 
 def early_row(

@@ -10,6 +10,7 @@ from adaln.studies.statistics import LEVEL, Interval, t_interval
 
 Curve = Mapping[int, float]
 """A score by step, of one seed; lower is better."""
+NO_DIFFERENCE = "no difference seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def trajectory(signs: Mapping[int, int]) -> str:
     steps = sorted(signs)
     phases = [(sign, list(group)) for sign, group in groupby(steps, signs.__getitem__)]
     if len(phases) == 1:
-        return {-1: "ahead throughout", 0: "no difference seen", 1: "behind throughout"}[phases[0][0]]
+        return {-1: "ahead throughout", 0: NO_DIFFERENCE, 1: "behind throughout"}[phases[0][0]]
     words = ", ".join(_phase_words(phases))
     clear = [(sign, phase) for sign, phase in phases if sign]
     turns = [(a[-1], b[0]) for (was, a), (becomes, b) in pairwise(clear) if was != becomes]

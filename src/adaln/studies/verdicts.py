@@ -1,9 +1,11 @@
 """What a comparison's numbers say in plain words, and what they do not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from adaln.studies.time_to_quality import Course
+from adaln.studies.time_to_quality import NO_DIFFERENCE, Course
+
+AT_THE_END_ONLY = "different at the end, though not by the stricter test of all steps together"
 
 
 def verdict_text(
@@ -13,7 +15,8 @@ def verdict_text(
     others = [row for row in rows if row["difference"]]
     clear = [_clear(row, reference, score) for row in others if row["difference"]["distinguishable"]]
     unclear = [row for row in others if not row["difference"]["distinguishable"]]
-    over_steps = [_over_steps(courses, reference, score)] if courses else []
+    seen = {row["scheme"] for row in others if row["difference"]["distinguishable"]}
+    over_steps = [_over_steps(courses, seen, reference, score)] if courses else []
     return [*clear, *([_unclear(unclear, reference, score)] if unclear else []), *over_steps, *_advice(others)]
 
 
@@ -45,10 +48,12 @@ def _unclear(rows: Sequence[dict[str, Any]], reference: str, score: str) -> str:
     )
 
 
-def _over_steps(courses: Mapping[str, Course], reference: str, score: str) -> str:
+def _over_steps(courses: Mapping[str, Course], seen: Collection[str], reference: str, score: str) -> str:
+    """The courses; a scheme that is `seen` to differ at the end may not do so under the test of all steps together."""
     alike: dict[str, list[str]] = {}
     for name, course in courses.items():
-        alike.setdefault(course.verdict, []).append(name)
+        quiet = name in seen and course.verdict == NO_DIFFERENCE
+        alike.setdefault(AT_THE_END_ONLY if quiet else course.verdict, []).append(name)
     told = "; ".join(f"{verdict} ({'; '.join(names)})" for verdict, names in alike.items())
     return f"Over training, by {score} against {reference}: {told}."
 
