@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from adaln.execution import Execution, Precision, autocast, check_precision, possible, prepare_blocks
+from adaln.parallel import from_first
 from adaln.runs import Run
 from adaln.sampling.config import SampleConfig
 from adaln.types import Labels, Latents, Model, Times
@@ -43,6 +44,8 @@ def network(run: Run, step: int | None, dtype: Precision, execution: SampleExecu
     if execution.cuda_graph and run.device.type != "cuda":
         raise ValueError(f"cuda_graph is True on device {str(run.device)!r}; expected a cuda device, or no graph")
     check_precision(dtype, run.device)
+    if step is None:  # one for all processes, while the run may go on
+        step = from_first(lambda: max(run.steps_saved(), default=None))
     model, step = run.averaged_model(step)
     prepare_blocks(model, possible(Execution(execution.compile), run.device))
 

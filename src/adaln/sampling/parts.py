@@ -31,7 +31,7 @@ def save_samples(drawing: Drawing, path: Path, progress: Progress | None = None)
     folder = path.with_name(f"{path.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder / f".rank-{rank()}.lock", f"{path}: another process is drawing these samples"):
-        parts = name_parts(drawing, folder)
+        parts = from_first(lambda: name_parts(drawing, folder))
         missing = from_first(lambda: begin(folder, parts))
         mine = missing[rank() :: world()]
         tell = told_for_all(progress, drawing, missing, mine) if progress and rank() == 0 else None
