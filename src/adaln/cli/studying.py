@@ -1,18 +1,25 @@
 """`adaln study` and `adaln report`."""
 
 import json
+import os
 import shlex
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from adaln.cli.answer import Answer
+from adaln.cli.devices import find_device
 from adaln.cli.launching import Launching, going_on_with, in_stages, launched
 from adaln.cli.parsing import Flat, parse, take_word, wants_help
-from adaln.cli.progress import duration, told
-from adaln.report import Column, Table, write_report
+from adaln.cli.progress import duration, progress, told
+from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import SCALES, STUDIES, Changes, Plan, reduce_study, run_study
+from adaln.studies.costs import Cost, measured_speed, networks, study_cost
 from adaln.studies.figure_studies import ELSEWHERE
 from adaln.studies.run_page import run_page
 from adaln.studies.sections import with_saved
@@ -62,10 +69,58 @@ def study_verb(words: list[str]) -> Answer:
 
 
 def _listing() -> Answer:
-    rows = [(name, len(study.settings), study.title) for name, study in STUDIES.items()]
-    columns = [Column("study"), Column("rows"), Column("question")]
-    data = [{"study": name, "rows": count, "question": title} for name, count, title in rows]
-    return Answer(data, [Table("Studies", columns, rows, ["Runs that two studies share are trained once."])])
+    """All studies at all scales, with what each costs here."""
+    device = find_device("auto")
+    workers = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
+    plans = [Plan(study, scale, tuple(range(scale.seeds))) for scale in SCALES.values() for study in STUDIES.values()]
+    speed = partial(measured_speed, device=device)
+    to_time = networks(plans)
+    with progress("timing networks", len(to_time), "networks") as advance:
+        for config, spec in to_time:
+            speed(config, spec)
+            advance(1)
+    rows = [(plan, study_cost(plan, speed, workers)) for plan in plans]
+    where = f"{workers} x {torch.cuda.get_device_name()}" if device.type == "cuda" else f"{workers} CPU cores"
+    return Answer([_cost_row(*row) for row in rows], [_cost_table(name, rows, where) for name in SCALES])
+
+
+def _cost_row(plan: Plan, cost: Cost) -> dict[str, Any]:
+    row = {"study": plan.study.name, "question": plan.study.title, "scale": plan.scale.name}
+    has_more = plan.study.then is not None
+    return {**row, "rows": len(plan.study.settings), "seeds": len(plan.seeds), **asdict(cost), "and_more": has_more}
+
+
+def _cost_table(scale: str, rows: list[tuple[Plan, Cost]], where: str) -> Table:
+    columns = [
+        Column("study"),
+        Column("runs", format=",d"),
+        Column("steps", format=",d"),
+        Column("time", align="right"),
+    ]
+    columns += [Column("disk", "GB", ".1f"), Column("question")]
+    cells: list[list[Cell]] = [
+        [
+            plan.study.name + "+" * (plan.study.then is not None),
+            *(cost.runs, cost.steps, span(cost.seconds), cost.bytes / 1e9, plan.study.title),
+        ]
+        for plan, cost in rows
+        if plan.scale.name == scale
+    ]
+    notes = [
+        f"{SCALES[scale].seeds} seeds. Time: estimated for {where}, from steps timed just now. Each study by itself:"
+        " runs that two studies share are trained once. +: and further runs that depend on these.",
+    ]
+    return Table(f"Scale {scale}: {SCALES[scale].what}", columns, cells, notes)
+
+
+def span(seconds: float) -> str:
+    """Hours and minutes, from two days on in days.
+
+    >>> span(90), span(200_000), span(1e9)
+    ('1 min 30 s', '2.3 days', '11,574 days')
+    """
+    days = seconds / 86_400
+    return duration(seconds) if days < 2 else f"{days:,.1f} days" if days < 100 else f"{days:,.0f} days"
 
 
 def report_verb(words: list[str]) -> Answer:

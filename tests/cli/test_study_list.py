@@ -1,0 +1,23 @@
+"""`adaln study list`: every study at every scale with what it costs here; what no study makes is said in one line."""
+
+import pytest
+
+from adaln.cli import studying
+from adaln.registry import Registry
+from adaln.studies import SCALES, STUDIES
+
+
+def test_the_list_tells_runs_steps_time_and_disk(monkeypatch):
+    monkeypatch.setattr(studying, "STUDIES", Registry("study", {"table3": STUDIES["table3"]}))
+    monkeypatch.setattr(studying, "SCALES", Registry("scale", {"tiny": SCALES["tiny"]}))
+    answer = studying.study_verb(["list"])
+    (row,) = answer.data
+    assert (row["study"], row["scale"], row["runs"], row["steps"]) == ("table3", "tiny", 9, 9_000)
+    assert row["seconds"] > 0 and row["bytes"] > 0
+    (table,) = answer.shown
+    assert table.rows[0][:3] == ["table3", 9, 9_000]
+
+
+def test_a_figure_that_no_study_makes_names_the_command_that_does():
+    with pytest.raises(ValueError, match="adaln distributions CANNY DEPTH POSE SEG"):
+        studying.study_verb(["figure20"])
