@@ -108,7 +108,7 @@ SCALES: Registry[Scale] = Registry(
     {
         "tiny": Scale("tiny", "two CPU cores, minutes per table: digits", tiny, seeds=3),
         "small": Scale("small", "one GPU, an hour or so per table: 32-pixel images, DiT-S/2", small, seeds=3),
-        "paper": Scale("paper", "the published protocol: XL/2 on latents, 50,000 samples, ADM's reference", paper, 2),
+        "paper": Scale("paper", "the published protocol: XL/2 on latents, 50,000 samples, ADM's reference", paper, 3),
     },
 )
 
