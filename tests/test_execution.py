@@ -156,6 +156,22 @@ def test_the_precision_of_matrix_products_is_put_back(precision, inside):
     assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
 
 
+def test_hooks_see_the_precision_of_matrix_products_that_there_was(small_config, tmp_path, monkeypatch):
+    """So that what is scored while training is computed as what is scored afterwards."""
+    inside, loss_of = [], training.loss_of
+
+    def watched(run, model, batch):
+        inside.append(torch.backends.cudnn.allow_tf32)
+        return loss_of(run, model, batch)
+
+    monkeypatch.setattr(training, "loss_of", watched)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    outside = []
+    run = Run.create(small_config(steps=2), tmp_path)
+    train(run, [lambda step, model: outside.append(torch.backends.cudnn.allow_tf32)])
+    assert (inside, outside) == ([False, False], [True, True])
+
+
 def test_without_a_compiler_one_line_says_so_and_training_goes_on(small_config, tmp_path, monkeypatch, capsys):
     def broken(*args, **kwargs):
         raise RuntimeError("no C++ compiler\nlong story")

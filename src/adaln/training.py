@@ -53,7 +53,6 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
     with (
         run.exclusive(),
         stop_requests() as stop,
-        matrix_products(run.config.precision),
         Prefetched(mine, pin=run.device.type == "cuda") as batches,
     ):
         state = run.resume_or_start(execution)
@@ -82,7 +81,7 @@ def accumulate(run: Run, network: nn.Module, batch: "Inputs", num_parts: int) ->
     count, total = len(batch.x), torch.zeros((), device=run.device)
     *others, last = batch.split(count // num_parts)
     for part in (*others, last):
-        with nullcontext() if part is last else keeping(network):
+        with matrix_products(run.config.precision), nullcontext() if part is last else keeping(network):
             loss = loss_of(run, network, part).sum() / count
             loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
@@ -155,7 +154,8 @@ def run_order(run: Run, execution: Execution = AS_IT_COMES) -> Order:
             parts = batch.split(len(batch.x) // execution.micro_batches)
             return torch.cat([checkpoint(loss_of, run, model, part, use_reentrant=False) for part in parts]).mean()
 
-        order = order_to_hold(probe, run.config.scheme, loss, run.config.seed)
+        with matrix_products(run.config.precision):
+            order = order_to_hold(probe, run.config.scheme, loss, run.config.seed)
         refuse_weight_decay(order, run.config.optim.weight_decay)
         if order and rank() == 0:
             run.save_order(order)
