@@ -53,10 +53,10 @@ def ignore(done, total, what):
     pass
 
 
-def complete_on_cores(plan, root, num_workers):
+def complete_on_cores(plan, root, num_workers, progress):
     """All the runs of the study, without its result."""
     with Workers(places(torch.device("cpu"), num_workers)) as workers:
-        complete(plan.jobs(), root, workers, ignore)
+        complete(plan.jobs(), root, workers, progress)
 
 
 def run(plan, root, num_workers, progress=ignore):
@@ -152,8 +152,21 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from studies.test_engine import PLAN, complete_on_cores
 if __name__ == "__main__":
-    complete_on_cores(PLAN, Path(sys.argv[1]), 2)
+    complete_on_cores(PLAN, Path(sys.argv[1]), 2, lambda done, total, what: print(done, flush=True))
 """
+
+
+def killed_after(changes, number, command):
+    """Start the command, send it the signal once it has told of more than so many changes; whether it ended before."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        seen = set()
+        for line in process.stdout:
+            seen.add(line)
+            if len(seen) > changes:
+                process.send_signal(number)
+                process.stdout.read()  # ends when its workers are gone, too
+                break
+    return process.returncode == 0
 
 
 @pytest.mark.slow
@@ -163,18 +176,9 @@ def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_on
     script.write_text(SCRIPT.format(tests=os.path.dirname(os.path.dirname(__file__))))  # noqa: PTH120
     command = [sys.executable, str(script), str(tmp_path / "killed")]
     rng = random.Random(int(number))
-    kills = 0
-    for patience in range(40):  # longer each time: the first is surely killed, the last surely ends
-        process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        try:
-            process.communicate(timeout=rng.uniform(2, 4 + patience))
-            if process.returncode == 0:
-                break
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
-            process.communicate()
-            kills += 1
-    assert process.returncode == 0 and kills
+    ends = (killed_after(rng.randrange(1, 4) + attempt, number, command) for attempt in range(40))
+    kills = next(count for count, ended in enumerate(ends) if ended)  # longer each time: surely one ends
+    assert kills
     told = []
     killed, _ = run(PLAN, tmp_path / "killed", 2, lambda *state: told.append(state))
     assert told[0][0] == told[0][1]  # nothing was left to do

@@ -94,6 +94,7 @@ class Workers:
 
     def __init__(self, places: Sequence[Place]) -> None:
         self._free = deque(places)
+        self._all: list[_Worker] = []
         self._idle: list[_Worker] = []
         self._busy: dict[Connection, tuple[_Worker, str]] = {}
 
@@ -102,9 +103,10 @@ class Workers:
 
     def __exit__(self, *error: object) -> None:
         """Whoever is still at work is asked to stop, and saves first."""
-        for worker, _ in self._busy.values():
-            worker.process.terminate()
-        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+        for worker in self._all:
+            if worker not in self._idle:
+                worker.process.terminate()
+        for worker in self._all:
             worker.leave()
 
     def run(self, pieces: Mapping[str, Piece], watch: Callable[[float | None], None]) -> dict[str, Failure]:
@@ -128,7 +130,10 @@ class Workers:
         return {name: failures[name] for name in pieces if name in failures}
 
     def _give(self, name: str, piece: Piece) -> None:
-        worker = self._idle.pop() if self._idle else _Worker(self._free.popleft())
+        if not self._idle:
+            self._idle.append(_Worker(self._free.popleft()))
+            self._all.append(self._idle[-1])
+        worker = self._idle.pop()
         self._busy[worker.pipe] = worker, name
         with suppress(BrokenPipeError):  # the process is gone, which its pipe will tell
             worker.pipe.send(piece)
