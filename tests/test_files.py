@@ -1,6 +1,15 @@
 import pytest
 
-from adaln.files import atomic_file, atomic_folder, file_sha256, remove_temporaries, write_atomically
+from adaln.files import (
+    atomic_file,
+    atomic_folder,
+    file_sha256,
+    naming,
+    reading,
+    remove_folder,
+    remove_temporaries,
+    write_atomically,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -56,3 +65,27 @@ def test_what_other_writers_have_begun_may_be_left_alone(tmp_path):
         (tmp_path / name).write_text("half")
     remove_temporaries(tmp_path, "one")
     assert [path.name for path in tmp_path.iterdir()] == [".tmp-two-123"]
+
+
+def test_a_folder_that_is_being_removed_is_no_longer_there(tmp_path, monkeypatch):
+    (tmp_path / "old").mkdir()
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # as if killed before anything is removed
+    remove_folder(tmp_path / "old")
+    assert [path.name.startswith(".tmp-old") for path in tmp_path.iterdir()] == [True]
+    monkeypatch.undo()
+    remove_temporaries(tmp_path)
+    remove_folder(tmp_path / "old")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_told_of_with_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*page\.html'"), naming(tmp_path / "page.html"):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(FileNotFoundError, match=r"other\.html"), naming(tmp_path / "page.html"):
+        (tmp_path / "other.html").read_bytes()
+
+
+@pytest.mark.parametrize("look", [lambda row: row["a"], lambda row: row.a, lambda row: int("x"), lambda row: row[1:]])
+def test_a_file_that_holds_something_else_is_named(tmp_path, look):
+    with pytest.raises(ValueError, match=r"a\.json' is not a row: "), reading(tmp_path / "a.json", "a row"):
+        look({})

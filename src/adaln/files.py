@@ -39,9 +39,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
+        with naming(path):
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,6 +69,41 @@ def claimed(path: Path, refusal: str) -> Iterator[None]:
         except BlockingIOError:
             raise ValueError(refusal) from None
         yield
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """In this block an error of the disk that does not tell of which file names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextmanager
+def reading(path: Path, expected: str) -> Iterator[None]:
+    """In this block what a file does not hold, or holds otherwise, is a `ValueError` that names the file.
+
+    >>> with reading(Path("a.json"), "a list of numbers"):
+    ...     float("x")
+    Traceback (most recent call last):
+    ValueError: 'a.json' is not a list of numbers: could not convert string to float: 'x'
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{str(path)!r} is not {expected}: {error}") from None
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder that may be there: at no moment is a part of it to be seen under its name."""
+    if path.is_dir():
+        temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        path.rename(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_temporaries(root: Path, name: str = "") -> None:

@@ -163,10 +163,13 @@ def run_order(run: Run, execution: Execution = AS_IT_COMES) -> Order:
 
 
 def first_bad(run: Run, state: TrainState, batches: Batches | Prefetched) -> str | None:
-    """The first parameter, else the first module output in forward order, that is not finite on the newest batch."""
+    """What is not finite on the newest batch: the first parameter, the batch, else the first output of a module."""
     for name, parameter in state.model.named_parameters():
         if not bool(torch.isfinite(whole(parameter)).all()):
             return f"the weights {name!r} are not finite"
+    batch = inputs(run, batches, state.step)
+    if not bool(torch.isfinite(batch.x).all()):
+        return "the images or latents of the batch are not finite"
     found: list[str] = []
 
     def watch(name: str) -> None:
@@ -181,7 +184,7 @@ def first_bad(run: Run, state: TrainState, batches: Batches | Prefetched) -> str
         if not any(module.children()):
             watch(name)
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        batch_loss(run, state.model, batches, state.step)
+        loss_of(run, state.model, batch)
     for handle in handles:
         handle.remove()
     return found[0] if found else None

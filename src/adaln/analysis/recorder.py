@@ -1,6 +1,5 @@
 """Distributions over a run: what gate, scale and shift look like at a few steps of the training, as it happens."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -15,8 +14,9 @@ from adaln.analysis.distributions import Histogram, Moments, moments, std_histog
 from adaln.analysis.groups import Group, groups_of
 from adaln.analysis.lattice import Sketch, sketch
 from adaln.conditioning import Site, find_sites
+from adaln.files import reading
 from adaln.parallel import rank
-from adaln.runs import drop_from, read_records
+from adaln.runs import append_record, drop_from, read_records
 from adaln.shards import whole
 
 LOG_SPACED_STEPS = (
@@ -61,13 +61,13 @@ class Recorder:
         if step in self.steps:
             records = [_to_row(record) for record in observe(step, dict(model.named_parameters()))]
             if rank() == 0:
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"step": step, "records": records}, allow_nan=False) + "\n")
+                append_record(self.path, {"step": step, "records": records})
 
 
 def read_recording(path: Path) -> list[RoleRecord]:
     """All that a `Recorder` wrote, in the order of steps; edges have seven digits."""
-    return [_from_row(line["step"], row) for line in read_records(path) for row in line["records"]]
+    with reading(path, "a recording of roles"):
+        return [_from_row(line["step"], row) for line in read_records(path) for row in line["records"]]
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from adaln.cli.devices import find_device
 from adaln.cli.launching import Launching, going_on_with, in_stages, launched
 from adaln.cli.parsing import Flat, parse, take_word, wants_help
 from adaln.cli.progress import duration, progress, told
+from adaln.files import reading
 from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import SCALES, STUDIES, Changes, Plan, reduce_study, run_study
@@ -130,10 +131,13 @@ def report_verb(words: list[str]) -> Answer:
     name, words = take_word(words, "a run's folder or a study's")
     folder = Path(name)
     parse(NoOptions, "report RUN-OR-STUDY", words)
-    if (folder / "study.json").exists():
-        about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-        study, scale, changes = STUDIES[about["study"]], SCALES[about["scale"]], Changes(**about["changes"])
-        page = reduce_study(Plan(study, scale, tuple(about["seeds"]), changes), folder.parent.parent).page
+    file = folder / "study.json"
+    if file.exists():
+        with reading(file, "a study"):
+            about = json.loads(file.read_text(encoding="utf-8"))
+            study, scale, changes = STUDIES[about["study"]], SCALES[about["scale"]], Changes(**about["changes"])
+            plan = Plan(study, scale, tuple(about["seeds"]), changes)
+        page = reduce_study(plan, folder.parent.parent).page
     else:
         page = run_page(Run.open(folder))
     path = write_report(with_saved(page, folder / "analysis"), folder / "report").resolve()

@@ -2,13 +2,14 @@
 
 from adaln.runs.checkpoints import is_whole, load_into, load_tensors, save_tensors
 from adaln.runs.directory import Run
-from adaln.runs.records import drop_from, read_records
+from adaln.runs.records import append_record, drop_from, read_records
 from adaln.runs.state import NonFinite, TrainState
 
 __all__ = [
     "NonFinite",
     "Run",
     "TrainState",
+    "append_record",
     "drop_from",
     "is_whole",
     "load_into",

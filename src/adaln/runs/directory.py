@@ -23,7 +23,7 @@ from adaln.conditioning import Order, Part, initialise
 from adaln.config import RunConfig, canonical_json, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.execution import AS_IT_COMES, Execution, check_precision
-from adaln.files import write_atomically
+from adaln.files import reading, remove_temporaries, write_atomically
 from adaln.models import build, null_label, skeleton
 from adaln.parallel import from_first, rank, world
 from adaln.processes import Gaussian, Interpolant
@@ -32,9 +32,9 @@ from adaln.registry import nearest
 from adaln.rng import generator
 from adaln.runs.checkpoints import load_into, load_tensors
 from adaln.runs.manifest import describe_data, describe_parameters, environment
-from adaln.runs.records import drop_from
+from adaln.runs.records import append_record, drop_from
 from adaln.runs.saving import Checkpoints
-from adaln.runs.state import TrainState
+from adaln.runs.state import NonFinite, TrainState
 from adaln.types import DataSpec
 
 
@@ -58,13 +58,11 @@ class Run:
         """
         run = cls(out or root / f"{config.name}-{config_hash(config)}", config, device)
         run.check_fits()
-        longest = config
-        if (run.path / "config.json").exists():
-            existing = cls.open(run.path).config
+        existing = cls.open(run.path).config if (run.path / "config.json").exists() else None
+        if existing is not None:
             run.check_same(existing)
-            longest = max(config, existing, key=lambda one: one.steps)
-        if rank() == 0:
-            write_atomically(run.path / "config.json", canonical_json(to_dict(longest)))
+        if rank() == 0 and (existing is None or existing.steps < config.steps):
+            write_atomically(run.path / "config.json", canonical_json(to_dict(config)))
         return run
 
     @classmethod
@@ -72,13 +70,11 @@ class Run:
         """The run in a folder; `ValueError` where there is none, with the nearest folder that is one."""
         path = Path(path)
         try:
-            row = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            return cls(path, from_dict(row), device)
+            with reading(path / "config.json", "the config of a run"):
+                return cls(path, from_dict(json.loads((path / "config.json").read_text(encoding="utf-8"))), device)
         except (FileNotFoundError, NotADirectoryError):
             runs = [str(file.parent) for file in sorted(path.parent.glob("*/config.json"))]
             raise ValueError(f"{str(path)!r} is not a run (no config.json){nearest(str(path), runs)}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{str(path / 'config.json')!r} is not the config of a run: {error}") from None
 
     def check_fits(self) -> None:
         """Build the network without memory: what does not fit is said before anything is written."""
@@ -107,7 +103,10 @@ class Run:
     def spec(self) -> DataSpec:
         """What the network is built for: from the manifest once there is one, so sampling needs no data."""
         known = self.manifest.get("data")
-        return DataSpec(**known["spec"]) if known else self.dataset.spec
+        if not known:
+            return self.dataset.spec
+        with reading(self.path / "manifest.json", "the manifest of a run"):
+            return DataSpec(**known["spec"])
 
     @cached_property
     def process(self) -> Gaussian | Interpolant:
@@ -130,7 +129,8 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """The manifest, or an empty one before the first session."""
         file = self.path / "manifest.json"
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        with reading(file, "the manifest of a run"):
+            found: dict[str, Any] = dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
         return found
 
     def new_model(self) -> nn.Module:
@@ -162,6 +162,7 @@ class Run:
         if saved:
             state.load(self.checkpoints.load(saved[-1]), str(self.folder(saved[-1])))
         if rank() == 0:
+            remove_temporaries(self.path)
             self.checkpoints.clear()
             drop_from(self.path / "metrics.jsonl", state.step + 1)
             self._open_session(state, execution)
@@ -194,8 +195,7 @@ class Run:
         loss = state.mean_loss_sum().item() / since
         row = {"step": state.step, "loss": loss, "grad_norm": state.grad_norm().item()}
         if rank() == 0:
-            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_record(self.path / "metrics.jsonl", row)
         if since == self.config.log_every:
             state.loss_sum.zero_()
 
@@ -214,6 +214,9 @@ class Run:
     def _begin_to_save(self, state: TrainState) -> None:
         """Copy the state, which must be finite, for a thread to write."""
         state.check_finite()
+        bad = state.not_finite()
+        if bad:
+            raise NonFinite(f"step {state.step}: {bad} is not finite")
         state.mean_loss_sum()
         if rank() == 0 or state.is_spread:
             self.checkpoints.save(state.step, state.tensors())
@@ -242,8 +245,9 @@ class Run:
         file = self.path / "order.json"
         if not file.exists():
             return None
-        rows = json.loads(file.read_text(encoding="utf-8"))
-        return {Part(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
+        with reading(file, "the update order of a run"):
+            rows = json.loads(file.read_text(encoding="utf-8"))
+            return {Part(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
 
     @contextmanager
     def exclusive(self, patience_seconds: float = 10.0) -> Iterator[None]:

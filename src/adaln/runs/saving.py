@@ -1,6 +1,5 @@
 """The checkpoints of one run: whole or not there, written beside the training, dropped when newer ones are whole."""
 
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from threading import Thread
@@ -8,7 +7,7 @@ from threading import Thread
 import torch
 from torch import Tensor
 
-from adaln.files import atomic_folder, remove_temporaries
+from adaln.files import atomic_folder, remove_folder, remove_temporaries
 from adaln.parallel import rank
 from adaln.runs.checkpoints import load_tensors, save_tensors, steps_on_disk
 from adaln.runs.together import Piece, piece_of, save_together
@@ -96,7 +95,7 @@ class Checkpoints:
         try:
             folder = self.folder(step)
             if rank() == 0:
-                shutil.rmtree(folder, ignore_errors=True)  # there only if it was found incomplete
+                remove_folder(folder)  # there only if it was found incomplete
             save(folder, files, {"format": "pt", "step": str(step)})
             if rank() == 0:
                 self._drop_old()
@@ -107,7 +106,7 @@ class Checkpoints:
         whole = steps_on_disk(self.root, FILES)
         for step in whole[: -self.keep] if self.keep else ():
             if step not in self.keep_at:
-                shutil.rmtree(self.folder(step), ignore_errors=True)
+                remove_folder(self.folder(step))
 
     def clear(self) -> None:
         """Remove what killed writers left behind."""

@@ -2,12 +2,14 @@
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from adaln.config import OptimConfig
 from adaln.execution import blocks
+from adaln.files import reading
 from adaln.parallel import mean, spread, total
 from adaln.runs.checkpoints import load_into
 from adaln.shards import own, spread_like
@@ -77,6 +79,19 @@ class TrainState:
         bad = [name for name, good in backwards if not good]
         raise NonFinite("the loss is not finite" if not finite[0] else f"the gradient of {bad[0]!r} is not finite")
 
+    def not_finite(self) -> str | None:
+        """The first tensor to be saved that is not finite, if any: an update may overflow though its gradient did not.
+
+        The same answer in all processes. Reads all tensors and the device, so call it before a save only.
+        """
+        for file, tensors in self.tensors().items():
+            real = {name: own(tensor) for name, tensor in tensors.items() if tensor.is_floating_point()}
+            good = mean(torch.stack([torch.isfinite(tensor).all() for tensor in real.values()]).float())
+            for name, share in zip(real, good.tolist(), strict=True):
+                if share < 1:
+                    return f"{name!r} of {file}"
+        return None
+
     def mean_loss_sum(self) -> Tensor:
         """Sum of the losses since the last log step, as all processes together see them."""
         return self.loss_sum.copy_(mean(self.loss_sum))
@@ -90,16 +105,24 @@ class TrainState:
         return {"model": self.model.state_dict(), "ema": self.ema.state_dict(), "training": training}
 
     def load(self, files: Mapping[str, Mapping[str, Tensor]], origin: str) -> None:
-        """Put back what `tensors` gave; `ValueError` where it does not fit this model."""
+        """Put back what `tensors` gave; `ValueError` where it does not fit this model or is not finite."""
         load_into(self.model, files["model"], f"{origin}/model.safetensors")
         load_into(self.ema, files["ema"], f"{origin}/ema.safetensors")
-        saved = dict(files["training"])
+        with reading(Path(origin) / "training.safetensors", "the optimiser's state of this model"):
+            self._load_training(dict(files["training"]))
+        bad = self.not_finite()
+        if bad:
+            raise NonFinite(f"{origin}: {bad} is not finite; without this folder the checkpoint before it is taken")
+
+    def _load_training(self, saved: dict[str, Tensor]) -> None:
         self.step = int(saved.pop("step"))
         self.loss_sum.copy_(saved.pop("loss_sum"))
+        names = {key.partition("/")[2] for key in saved}
+        wanted = {f"{kind}/{name}" for name in names for kind in ("step", "exp_avg", "exp_avg_sq")}
+        if saved.keys() != wanted:
+            raise ValueError(f"missing or unknown: {min(saved.keys() ^ wanted)!r}")
         for key, value in saved.items():
             kind, _, name = key.partition("/")
-            if name not in self.named:
-                raise ValueError(f"{origin}/training.safetensors holds the optimiser state of unknown tensor {name!r}")
             parameter = self.named[name]
             if kind == "step":  # one number for the whole tensor
                 self.optimizer.state[parameter][kind] = value.to(parameter.device) if parameter.is_cuda else value

@@ -6,7 +6,6 @@ taken. Process r draws each world-th missing batch; the first one puts the file 
 """
 
 import json
-import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from jaxtyping import Int64
 from numpy.lib import format as npy
 
 from adaln.config import short_hash
-from adaln.files import atomic_file, claimed, file_sha256, remove_temporaries, write_atomically
+from adaln.files import atomic_file, claimed, file_sha256, remove_folder, remove_temporaries, write_atomically
 from adaln.parallel import barrier, from_first, rank, world
 from adaln.sampling.drawing import Drawing, Progress
 
@@ -32,7 +31,7 @@ def save_samples(drawing: Drawing, path: Path, progress: Progress | None = None)
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder / f".rank-{rank()}.lock", f"{path}: another process is drawing these samples"):
         parts = from_first(lambda: name_parts(drawing, folder))
-        missing = from_first(lambda: begin(folder, parts))
+        missing = from_first(lambda: begin(path, folder, parts))
         mine = missing[rank() :: world()]
         tell = told_for_all(progress, drawing, missing, mine) if progress and rank() == 0 else None
         for indices in mine:
@@ -43,7 +42,7 @@ def save_samples(drawing: Drawing, path: Path, progress: Progress | None = None)
         if rank() == 0:
             assemble(list(parts.values()), drawing.labels, path)
             write_atomically(path.with_suffix(".json"), json.dumps(drawing.provenance, indent=1, sort_keys=True) + "\n")
-            shutil.rmtree(folder)
+            remove_folder(folder)
         barrier()
 
 
@@ -53,8 +52,9 @@ def name_parts(drawing: Drawing, folder: Path) -> dict[range, Path]:
     return {indices: folder / f"{indices.start:08d}-{indices.stop:08d}-{key}.npy" for indices in drawing.batches()}
 
 
-def begin(folder: Path, parts: dict[range, Path]) -> list[range]:
-    """The batches still to be drawn; whatever else lies in the folder is removed."""
+def begin(path: Path, folder: Path, parts: dict[range, Path]) -> list[range]:
+    """The batches still to be drawn; what else lies in the folder, or was left of a killed `path`, is removed."""
+    remove_temporaries(path.parent, f"{path.stem}.")
     remove_temporaries(folder)
     for file in set(folder.glob("*.npy")) - set(parts.values()):
         file.unlink()

@@ -13,7 +13,7 @@ from torch import nn
 
 from adaln.analysis.recorder import Recorder
 from adaln.config import short_hash
-from adaln.files import write_atomically
+from adaln.files import remove_temporaries, write_atomically
 from adaln.report import json_text, write_page
 from adaln.runs import Run
 from adaln.studies.launch import Failure, Launcher, Piece, Tell, terminated_as_interrupted
@@ -46,6 +46,7 @@ def run_study(plan: Plan, root: Path, launcher: Launcher, progress: Progress) ->
     complete(plan.jobs(), root, launcher, progress)
     complete(plan.further_jobs(root), root, launcher, progress)
     folder, result = plan.folder(root), reduce_study(plan, root)
+    remove_temporaries(folder)
     write_page(result.page, folder / "index.html")
     write_atomically(folder / "result.json", json_text(result.data) + "\n")
     write_atomically(folder / "study.json", json_text(plan.to_json()) + "\n")

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adaln.config import short_hash
-from adaln.files import write_atomically
+from adaln.files import reading, write_atomically
 from adaln.metrics import Scores
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
@@ -42,4 +42,6 @@ def write_scores(run: Run, scoring: Scoring, step: int, scores: Scores) -> None:
 
 def read_scores(run: Run, scoring: Scoring, step: int) -> Scores:
     """The scores kept by `write_scores`."""
-    return Scores.from_json(json.loads(scores_file(run, scoring, step).read_text(encoding="utf-8")))
+    path = scores_file(run, scoring, step)
+    with reading(path, "a file of scores"):
+        return Scores.from_json(json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,83 @@
+"""Numbers that are not finite, wherever they come from: one line with the first tensor, and nothing good is lost."""
+
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from faults.small import NETWORK, TRAIN, contents, newest
+
+pytestmark = pytest.mark.slow
+LAST = f"checkpoints/{12:09d}"
+
+
+@pytest.fixture
+def poisoned(run):
+    """A run whose newest checkpoint has one number changed."""
+
+    def poison(file, start, value):
+        path = run / LAST / f"{file}.safetensors"
+        tensors = load_file(path)
+        name = next(name for name in tensors if name.startswith(start))
+        tensors[name] = np.array(tensors[name])
+        tensors[name].flat[0] = value
+        save_file(tensors, path, {"format": "pt"})
+        return name
+
+    return poison
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("file", "start"),
+    [
+        ("model", "blocks.1.mlp.fc1.weight"),
+        ("ema", "blocks.1.mlp.fc1.weight"),
+        ("training", "exp_avg/blocks.1.mlp.fc1.weight"),
+        ("training", "exp_avg_sq/blocks.1.mlp.fc1.weight"),
+    ],
+)
+def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(adaln, clean, run, poisoned, file, start, value):
+    poisoned(file, start, value)
+    before = contents(run)
+    words = [*TRAIN[:-1], "--steps", 14, "--out"]
+    said = adaln(*words, run).refused()
+    assert "not finite" in said and "blocks.1.mlp.fc1.weight" in said
+    assert {name: before[name] for name in before if "checkpoints" in name} == {
+        name: content for name, content in contents(run).items() if "checkpoints" in name
+    }
+    shutil.rmtree(run / LAST)
+    adaln(*words, run).done()
+    adaln(*words, clean.parent / "longer").done()
+    assert contents(run) == contents(clean.parent / "longer")
+
+
+def test_a_poisoned_latent_is_named_and_the_run_goes_on_without_it(adaln, tmp_path):
+    latents = np.random.default_rng(0).normal(size=(40, 1, 4, 4, 4)).astype(np.float32)
+    for name in ("set_features", "set_labels"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    for i, latent in enumerate(latents):
+        np.save(tmp_path / f"set/set_features/{i}.npy", latent)
+        np.save(tmp_path / f"set/set_labels/{i}.npy", np.array([i % 2]))
+    words = ["train", "digits", *NETWORK, *("--data.path", tmp_path / "set", "--steps", 5, "--checkpoint-every", 1)]
+    words += ["--log-every", 1, "--device", "cpu", "--keep-checkpoints", 0, "--out"]
+    adaln(*words, tmp_path / "clean").done()
+    latents[33, 0, 0, 0, 0] = np.nan
+    np.save(tmp_path / "set/set_features/33.npy", latents[33])
+    said = adaln(*words, tmp_path / "run").refused()
+    step = newest(tmp_path / "run")
+    assert said == f"step {step}: the images or latents of the batch are not finite"
+    latents[33, 0, 0, 0, 0] = np.random.default_rng(0).normal(size=(40, 1, 4, 4, 4)).astype(np.float32)[33, 0, 0, 0, 0]
+    np.save(tmp_path / "set/set_features/33.npy", latents[33])
+    adaln(*words, tmp_path / "run").done()
+    assert contents(tmp_path / "run") == contents(tmp_path / "clean")
+
+
+@pytest.mark.parametrize("steps", [1, 4, 12])
+def test_a_learning_rate_beyond_all_numbers_leaves_no_checkpoint_that_is_not_finite(adaln, tmp_path, steps):
+    """The last step's update is what no later loss would tell of."""
+    run = tmp_path / "run"
+    said = adaln(*TRAIN[:-1], "--steps", steps, "--optim.lr", "1e39", "--out", run).refused()
+    assert "not finite" in said and f"step {steps if steps == 1 else 1}" in said
+    assert newest(run) == 0
