@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from adaln.models import DiTConfig, build, layers
 from adaln.models.layers import (
     Attention,
     PatchEmbedder,
@@ -106,6 +107,26 @@ def test_attention_in_bfloat16_is_attention_up_to_its_rounding(num_tokens: int, 
     found.backward(towards)
     for ours, expected in ((found, exact), (rounded.grad, qkv.grad)):
         assert 0 < (ours.double() - expected).norm() < bound * expected.norm()
+
+
+def test_plain_products_cost_a_network_no_precision_beside_the_fused_kernel(monkeypatch: pytest.MonkeyPatch):
+    model = build(DiTConfig(128, 3, 2, 2), DataSpec(4, 32, 32, 0), generator("layers", "attended"))
+    for parameter in model.parameters():
+        parameter.data += 0.05 * randn(*parameter.shape)
+    x, t, towards = randn(2, 4, 32, 32), torch.tensor([30.0, 700.0]), randn(2, 8, 32, 32, seed=1)
+
+    def numbers(rounded: bool) -> torch.Tensor:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            output = model(x, t, None).float()
+        output.backward(towards)
+        return torch.cat([output.detach().flatten(), *(p.grad.flatten() for p in model.parameters())])
+
+    exact, plain = numbers(rounded=False), numbers(rounded=True)
+    monkeypatch.setattr(layers, "attended", F.scaled_dot_product_attention)
+    fused = numbers(rounded=True)
+    assert not torch.equal(plain, fused)
+    assert (plain - exact).norm() < 1.05 * (fused - exact).norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
