@@ -1,8 +1,11 @@
 """What processes tell each other: here threads play them; tests of the rooms start real ones."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
-from adaln.parallel import barrier, first_goes_first, from_first, gathered, rank, world
+import torch.distributed as dist
+
+from adaln.parallel import barrier, first_goes_first, from_first, gathered, of_this_start, rank, world
 from in_threads import in_processes
 
 
@@ -33,3 +36,23 @@ def test_the_first_has_left_the_block_before_another_enters_it(monkeypatch):
 
     in_processes(monkeypatch, 4, work)
     assert order[0] == 0 and sorted(order) == [0, 1, 2, 3]
+
+
+def test_processes_that_start_again_find_none_of_the_keys_of_those_before():
+    """torchrun keeps its store over restarts: here a first start of which only some had come, then two whole ones."""
+    store, named = dist.HashStore(), []
+    store.set("joins/1", "dead")
+    for _ in range(2):
+        with ThreadPoolExecutor(3) as pool:
+            starts = [pool.submit(of_this_start, store, number, 3) for number in (2, 1, 0)]
+            stores = [start.result(timeout=60) for start in starts]
+        stores[0].set("address", str(len(named)))
+        named.append([one.get("address").decode() for one in stores])
+        assert not store.check(["address"])
+    assert named == [["0"] * 3, ["1"] * 3]
+
+
+def test_a_new_start_has_no_address_yet():
+    store = dist.HashStore()
+    of_this_start(store, 0, 1).set("address", "old")
+    assert not of_this_start(store, 0, 1).check(["address"])

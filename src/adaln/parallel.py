@@ -2,14 +2,17 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
@@ -126,6 +129,27 @@ def keeping(network: nn.Module) -> AbstractContextManager[None]:
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
+def of_this_start(store: dist.Store, number: int, count: int) -> dist.Store:  # type: ignore[name-defined]
+    """torchrun's store under a name that all processes agree on and none has used before.
+
+    torchrun keeps one store over its restarts, so that a process would find the addresses of dead ones there. Each says
+    that it joins under a name of its own; the first tells its own name to whoever it reads of, dead or alive, until all
+    have heard it.
+    """
+    name, missing = uuid4().hex, set(range(1, count))
+    if number:
+        store.set(f"joins/{number}", name)
+        name = store.get(f"first/{name}").decode()  # waits for it
+        store.set(f"heard/{name}/{number}", "")
+        missing.clear()
+    while missing:
+        for other in [other for other in missing if store.check([f"joins/{other}"])]:
+            store.set(f"first/{store.get(f'joins/{other}').decode()}", name)
+            missing -= {other} if store.check([f"heard/{name}/{other}"]) else set()
+        time.sleep(0.01)
+    return dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+
+
 @contextmanager
 def group_of_torchrun() -> Iterator[None]:
     """Join the processes that torchrun started together with this one, if it started it, and leave them at the end."""
@@ -136,7 +160,9 @@ def group_of_torchrun() -> Iterator[None]:
     has_gpu = torch.cuda.is_available()
     if has_gpu:
         torch.cuda.set_device(local_rank())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo")
+    store, number, count = next(rendezvous("env://"))
+    backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
+    dist.init_process_group(backend, store=of_this_start(store, number, count), rank=number, world_size=count)
     _waiting, _beside = (dist.new_group(backend="gloo", timeout=PATIENCE) for _ in range(2))
     try:
         yield
