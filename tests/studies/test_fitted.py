@@ -23,7 +23,8 @@ def make_small(setting, seed, changes):
     """The pilot ends at step 4 of 12; scores after its end only."""
     job = SCALES["tiny"].make(setting, seed, changes)
     few = SamplerConfig(solver="ddim", steps=2, clip=True)
-    config = replace(job.config, model=DiTConfig(16, 4, 2, 2), steps=12, batch_size=8, log_every=2, checkpoint_every=4)
+    kept = {"checkpoint_every": 4, "keep_checkpoints": 0, "keep_at": ()}
+    config = replace(job.config, model=DiTConfig(16, 4, 2, 2), steps=12, batch_size=8, log_every=2, **kept)
     return replace(job, config=config, score_at=(8, 12), sample=replace(job.sample, num_images=40, sampler=few))
 
 
