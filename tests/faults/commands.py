@@ -48,6 +48,7 @@ class Commands:
     def __init__(self, folder: Path) -> None:
         self.out, self.err = folder / "out", folder / "err"
         self.server = subprocess.Popen([sys.executable, str(SERVER)], stdin=-1, stdout=-1, text=True)
+        assert self.server.stdout.readline() == "ready\n"
 
     def __call__(self, *words: object, **wanted: Any) -> Ended:
         """How `adaln WORDS` ended; `seconds`, `change` and `where`, `file_bytes` as in the server."""
@@ -64,19 +65,21 @@ class Commands:
         self.server.wait()
 
     def killed_until_done(
-        self, words: list[object], where: Path, look: Callable[[], None], *, within: float, changes: int
+        self, words: list[object], where: Path, look: Callable[[], None], *, took: float, changes: int, patience: int
     ) -> int:
         """Run a command that is killed at random moments until, one time, it ends; `look` is called after each kill.
 
-        By turns it is killed in the midst of what it does, within so many seconds, and right before one of its next
-        `changes` under `where`: a file opened, renamed or removed. Returns how often it was killed.
+        By turns it is killed in the midst of what it does and right before a change under `where` (a file is opened,
+        renamed or removed). `took` and `changes` are what all of it takes; moments are drawn from a small part of them
+        at first, and from more than all after `patience` kills. Returns how often it was killed.
         """
         rng = random.Random(str(words[0]))
-        for kills in range(1000):
-            moment = {"seconds": rng.uniform(0, within)} if kills % 2 else {"change": rng.randint(1, changes)}
+        for kills in range(100 * patience):
+            part = rng.random() * (kills + 3) / patience
+            moment = {"seconds": part * took} if kills % 2 else {"change": 1 + round(part * changes)}
             ended = self(*words, where=str(where), **moment)
             if not ended.is_killed:
                 ended.done()
                 return kills
             look()
-        raise AssertionError("killed a thousand times, it never ended")
+        raise AssertionError("it never ended")

@@ -80,17 +80,22 @@ def ended(child: int, seconds: float | None) -> int:
         time.sleep(0.002)
 
 
+def answer(what: object) -> None:
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
 def serve() -> None:
     torch.set_num_threads(1)
     for module in (*(f"adaln.cli.{verb.module}" for verb in VERBS.values()), *IMPORTED_ON_THE_WAY):
         import_module(module)
+    answer("ready")
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()
         if not child:
             become(job)
-        sys.stdout.write(f"{ended(child, job.get('seconds'))}\n")
-        sys.stdout.flush()
+        answer(ended(child, job.get("seconds")))
     os._exit(0)
 
 

@@ -12,11 +12,10 @@ NETWORK = ["--model.hidden-size", 16, "--model.depth", 2, "--model.num-heads", 2
 TRAIN = ["train", "digits", *NETWORK, "--scheme", "adaln-mix", "--steps", 12, "--checkpoint-every", 4]
 TRAIN += ["--log-every", 1, "--keep-checkpoints", 0, "--device", "cpu", "--out"]
 """RUN: twelve steps, three checkpoints."""
-ENCODE = ["encode", "digits", "--autoencoder", "none", "--shard-rows", 64]
-"""OUT: 29 shards."""
+ENCODE = ["--autoencoder", "none", "--shard-rows", 64]
+"""encode digits OUT ...: 29 shards."""
 SAMPLE = ["--num-images", 24, "--batch-size", 2, "--sampler.solver", "ddim", "--sampler.steps", 5, "--device", "cpu"]
 """sample RUN ... --out OUT.npz: twelve parts."""
-STUDY = ["study", "catch-up", "--steps", 3, "--num-images", 20, "--device", "cpu", "--root"]
 CHECKPOINT = {"model.safetensors", "ema.safetensors", "training.safetensors"}
 
 
