@@ -29,7 +29,10 @@ def figure_4(snapshots: Snapshots) -> Histograms:
 
 
 def figure_5(snapshots: Snapshots, role: str = "gate") -> Lines:
-    """Entropy of a role's values over training, in nats; gaps where the values are all alike."""
+    """Entropy of the gate weights W_α over training.
+
+    In nats; gaps where the values are all alike. Of scale and shift as well, by `role`.
+    """
     views = [(s, s.view(role)) for s in snapshots if s.step is not None]
     points = [(s, view.summary.entropy) for s, view in views if view and view.summary]
     if not points:
