@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaln.cli import main
+from adaln.cli import app, main
+from adaln.cli.answer import Answer
 from adaln.conditioning import SCHEMES
 from adaln.config import PRESETS
 from adaln.models import MODELS
@@ -199,3 +200,9 @@ def test_the_installed_command_starts_quickly_and_knows_its_version():
         [Path(sys.executable).with_name("adaln"), "--version"], capture_output=True, text=True, check=True
     )
     assert shown.stdout.strip().count(".") == 2
+
+
+def test_json_has_words_for_what_json_lacks(capsys, monkeypatch):
+    answer = Answer({"interval": [float("-inf"), 1.5, float("inf")]}, [])
+    monkeypatch.setattr(app, "_function", lambda name: lambda words: answer)
+    assert json.loads(run(capsys, "study", "--json")) == {"interval": ["-inf", 1.5, "inf"]}

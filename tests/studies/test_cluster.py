@@ -1,5 +1,6 @@
 """Jobs through submitit: on this machine, and through a Slurm that is played by a few scripts."""
 
+import gc
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from studies.pieces import Note, die, refuse
 from studies.test_engine import PLAN, run
 
 LOCAL = Cluster(executor="local", gpus_per_node=0)
+# Submitit's local executor never waits for the processes that watch over its jobs; they are let go of within each test.
+pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +28,8 @@ def pieces_can_be_found(monkeypatch):
     """Jobs import the pieces of work from the tests."""
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)
+    yield
+    gc.collect()
 
 
 def test_jobs_do_every_piece_and_name_those_that_failed(tmp_path):

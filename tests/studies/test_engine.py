@@ -147,8 +147,9 @@ def test_rows_of_one_run_train_it_once_to_the_longest_of_them(tmp_path):
 
 
 SCRIPT = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background are started deaf to it
 sys.path.insert(0, {tests!r})
 from studies.test_engine import PLAN, complete_on_cores
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from adaln.report import json_text
 from adaln.studies import SCALES, STUDIES, Changes, Plan, run_study
 from adaln.studies.launch import Workers, places
 
@@ -23,7 +24,7 @@ def test_a_study_runs_to_its_end(name, root):
     plan = Plan(STUDIES[name], SCALES["tiny"], (0, 1), FEW)
     with Workers(places(torch.device("cpu"), 1)) as workers:
         folder, result = run_study(plan, root, workers, lambda done, total, what: None)
-    assert json.loads((folder / "result.json").read_text()) == json.loads(json.dumps(result.data))
+    assert json.loads((folder / "result.json").read_text()) == json.loads(json_text(result.data))
     assert result.data["verdict"] and result.table.rows
     assert plan.command() in (folder / "index.html").read_text()
 

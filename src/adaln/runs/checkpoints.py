@@ -40,7 +40,7 @@ def is_whole(path: Path) -> bool:
     try:
         with safe_open(path, "pt"):
             return True
-    except (OSError, SafetensorError):
+    except (OSError, RuntimeError, SafetensorError):  # torch opens the file once more: it may be gone by then
         return False
 
 
