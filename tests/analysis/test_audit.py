@@ -110,7 +110,8 @@ def test_distance_is_the_logarithm_of_the_ratio_of_spreads_plus_the_difference_i
 @pytest.mark.parametrize("kind", list(DISTRIBUTIONS))
 def test_the_spread_that_is_expected_is_the_spread_that_is_drawn(kind):
     cls = DISTRIBUTIONS[kind]
-    distribution = cls() if kind in ("constant", "xavier") else cls(2e-3)
+    arguments = {"constant": (), "xavier": (), "quantiles": ((-4e-3, -1e-3, 0.0, 2e-3),)}
+    distribution = cls(*arguments.get(kind, (2e-3,)))
     drawn = torch.empty(300, 200)
     distribution.fill_(drawn, generator("audit", kind), (1200, 200))
     assert drawn.std().item() == pytest.approx(std_of(distribution, 300, (1200, 200)), rel=0.02)
