@@ -143,6 +143,9 @@ def test_every_field_of_the_config_is_a_flag_with_help(capsys):
         (["compare", "nowhere"], "expected two runs or more"),
         (["study", "quickstrt"], "unknown study 'quickstrt' (nearest: 'quickstart')"),
         (["study", "quickstart", "--seeds", "1"], "at least 2 seeds"),
+        (["study", "table2", "--num-images", "0"], "num_images is 0"),
+        (["study", "table2", "--steps", "0"], "steps is 0"),
+        (["study", "figure20"], "adaln distributions CANNY DEPTH POSE SEG"),
         (["report", "nowhere"], "is not a run"),
     ],
 )

@@ -1,6 +1,4 @@
-"""`adaln study list`: every study at every scale with what it costs here; what no study makes is said in one line."""
-
-import pytest
+"""`adaln study list`: every study at every scale with what it costs here."""
 
 from adaln.cli import studying
 from adaln.registry import Registry
@@ -16,8 +14,3 @@ def test_the_list_tells_runs_steps_time_and_disk(monkeypatch):
     assert row["seconds"] > 0 and row["bytes"] > 0
     (table,) = answer.shown
     assert table.rows[0][:3] == ["table3", 9, 9_000]
-
-
-def test_a_figure_that_no_study_makes_names_the_command_that_does():
-    with pytest.raises(ValueError, match="adaln distributions CANNY DEPTH POSE SEG"):
-        studying.study_verb(["figure20"])

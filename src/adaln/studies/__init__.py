@@ -14,16 +14,19 @@ from adaln.studies.score_figures import SCORE_FIGURES
 from adaln.studies.start_figures import START_FIGURES
 from adaln.studies.table_1 import TABLE_1
 
+_PAPER = {TABLE_1.name: TABLE_1, **PAPER_TABLES, **PAIRED_TABLES, **SCORE_FIGURES, **FIGURES, **START_FIGURES}
+
+
+def _place(name: str) -> tuple[bool, int]:
+    """Tables before figures, each by its number."""
+    return name.startswith("figure"), int(name.removeprefix("table").removeprefix("figure"))
+
+
 STUDIES: Registry[Study] = Registry(
     "study",
     {
         QUICKSTART.name: QUICKSTART,
-        TABLE_1.name: TABLE_1,
-        **PAPER_TABLES,
-        **PAIRED_TABLES,
-        **SCORE_FIGURES,
-        **FIGURES,
-        **START_FIGURES,
+        **{name: _PAPER[name] for name in sorted(_PAPER, key=_place)},
         **REVIEWERS,
         FITTED.name: FITTED,
     },

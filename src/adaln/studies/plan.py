@@ -111,6 +111,11 @@ class Changes:
     num_images: int | None = None
     """Samples behind every score."""
 
+    def __post_init__(self) -> None:
+        for name, count in (("steps", self.steps), ("num_images", self.num_images)):
+            if count is not None and count < 1:
+                raise ValueError(f"{name} is {count}; expected an integer >= 1")
+
 
 MakeJob = Callable[[Setting, int, Changes], Job]
 
