@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,13 +62,19 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def claimed(path: Path, refusal: str) -> Iterator[None]:
-    """Hold the lock file `path`, or raise ValueError(refusal); the claim dies with the process."""
+def claimed(path: Path, refusal: str, patience_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path`, or raise ValueError(refusal) where another still does after so many seconds; the claim
+    dies with the process."""
+    deadline = time.monotonic() + patience_seconds
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(refusal) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise ValueError(refusal) from None
+                time.sleep(0.1)
         yield
 
 

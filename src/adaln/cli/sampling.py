@@ -9,7 +9,7 @@ import torch
 
 from adaln.cli.answer import SILENT, Answer
 from adaln.cli.devices import find_device
-from adaln.cli.parsing import Flat, parse, take_word, wants_help
+from adaln.cli.parsing import Flat, parse_after
 from adaln.cli.progress import Tell, counted, told
 from adaln.config import short_hash
 from adaln.files import write_atomically
@@ -38,10 +38,7 @@ class SampleOptions:
 
 def sample_verb(words: list[str]) -> Answer:
     """RUN [--num-images N] [--seed S] [--guidance.scale W] [...]: images from a run, ADM's npz and a grid."""
-    if wants_help(words):
-        parse(SampleOptions, "sample RUN", ["--help"])
-    path, words = take_word(words, "a run")
-    options = parse(SampleOptions, "sample RUN", words)
+    options, (path,) = parse_after(SampleOptions, "sample RUN", words, "a run")
     if options.out and options.out.suffix != ".npz":
         raise ValueError(f"out is {str(options.out)!r}; expected a name that ends in .npz")
     run = Run.open(path, find_device(options.device))

@@ -14,7 +14,7 @@ import torch
 from adaln.cli.answer import Answer
 from adaln.cli.devices import find_device
 from adaln.cli.launching import Launching, going_on_with, in_stages, launched
-from adaln.cli.parsing import Flat, parse, take_word, wants_help
+from adaln.cli.parsing import Flat, parse, parse_after, take_word, wants_help
 from adaln.cli.progress import duration, progress, told
 from adaln.files import reading
 from adaln.report import Cell, Column, Table, write_report
@@ -126,11 +126,8 @@ def span(seconds: float) -> str:
 
 def report_verb(words: list[str]) -> Answer:
     """RUN-OR-STUDY: write its page, and every table and picture of it as a file."""
-    if wants_help(words):
-        parse(NoOptions, "report RUN-OR-STUDY", ["--help"])
-    name, words = take_word(words, "a run's folder or a study's")
+    _, (name,) = parse_after(NoOptions, "report RUN-OR-STUDY", words, "a run's folder or a study's")
     folder = Path(name)
-    parse(NoOptions, "report RUN-OR-STUDY", words)
     file = folder / "study.json"
     if file.exists():
         with reading(file, "a study"):

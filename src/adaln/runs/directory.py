@@ -6,9 +6,7 @@ checkpoints/000001000/{model,ema,training}.safetensors
 scores/, samples/, analysis/               written by the other verbs
 """
 
-import fcntl
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -23,7 +21,7 @@ from adaln.conditioning import Order, Part, initialise
 from adaln.config import RunConfig, canonical_json, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.execution import AS_IT_COMES, Execution, check_precision
-from adaln.files import reading, remove_temporaries, write_atomically
+from adaln.files import claimed, reading, remove_temporaries, write_atomically
 from adaln.models import build, null_label, skeleton
 from adaln.parallel import from_first, rank, world
 from adaln.processes import Gaussian, Interpolant
@@ -256,16 +254,8 @@ class Run:
         if rank():
             yield  # the first process holds it for all
             return
-        deadline = time.monotonic() + patience_seconds
-        with (self.path / ".lock").open("w") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError:
-                    if time.monotonic() > deadline:
-                        raise ValueError(f"run {str(self.path)!r} is being trained by another process") from None
-                    time.sleep(0.1)
+        refusal = f"run {str(self.path)!r} is being trained by another process"
+        with claimed(self.path / ".lock", refusal, patience_seconds):
             try:
                 yield
             finally:

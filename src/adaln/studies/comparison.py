@@ -1,6 +1,7 @@
 """Reduces runs of several schemes over the same seeds to one table, one verdict and one page."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +15,7 @@ from adaln.studies.orders import measured_order, order_section
 from adaln.studies.plan import Outcome, Result
 from adaln.studies.published import PublishedTable
 from adaln.studies.score_curves import shown_name
-from adaln.studies.statistics import Difference, Interval, paired_differences, seeds_needed, t_interval
+from adaln.studies.statistics import Difference, paired_differences, seeds_needed, t_interval
 from adaln.studies.time_to_quality import Course, common_steps, courses
 from adaln.studies.verdicts import verdict_text
 
@@ -139,8 +140,8 @@ def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
 
 def _difference(found: Difference, base: float, num_comparisons: int) -> dict[str, Any]:
     return {
-        "absolute": _interval(found.absolute),
-        "relative": _interval(found.relative),
+        "absolute": asdict(found.absolute),
+        "relative": asdict(found.relative),
         "noise": found.noise,
         "p_value": found.p_value,
         "distinguishable": found.distinguishable,
@@ -149,16 +150,12 @@ def _difference(found: Difference, base: float, num_comparisons: int) -> dict[st
     }
 
 
-def _interval(found: Interval) -> dict[str, float]:
-    return {"value": found.value, "low": found.low, "high": found.high}
-
-
 def _course(course: Course) -> dict[str, Any]:
     return {
         "verdict": course.verdict,
-        "difference_at": {step: _interval(gap) for step, gap in course.gaps.items()},
+        "difference_at": {step: asdict(gap) for step, gap in course.gaps.items()},
         "as_good_from_step": [[at.low, at.high] for at in course.reached],
-        "speed_up": _interval(course.speed_up) if course.speed_up else None,
+        "speed_up": asdict(course.speed_up) if course.speed_up else None,
     }
 
 

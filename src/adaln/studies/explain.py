@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from adaln.analysis import distances, gate_sizes, interpolate, permute_role
 from adaln.conditioning import Role
 from adaln.processes import Gaussian
-from adaln.report import Axis, Cell, Column, Lines, Matrix, Measurement, Section, Series, Table
+from adaln.report import Axis, Cell, Column, Lines, Matrix, Section, Series, Table
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.studies.distribution_tables import distance_table
+from adaln.studies.responses import measurement
 from adaln.studies.snapshots import Snapshot
-from adaln.studies.statistics import Interval, paired_differences, t_interval
+from adaln.studies.statistics import paired_differences, t_interval
 from adaln.training import batch_loss
 
 FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -103,10 +104,10 @@ def elsewhere(probe: Probe) -> list[str | Table]:
         Column("change", "95 %, paired, all together", "+.4f"),
         Column("relative", "%", "+.1f"),
     ]
-    cells: list[list[Cell]] = [["as trained", _measured(t_interval(trained)), None, None]]
+    cells: list[list[Cell]] = [["as trained", measurement(t_interval(trained)), None, None]]
     for name, losses in rows.items():
         change = changes[name]
-        row = [_measured(t_interval(losses)), _measured(change.absolute), _measured(change.relative, 100)]
+        row = [measurement(t_interval(losses)), measurement(change.absolute), measurement(change.relative, 100)]
         cells.append([name, *row])
     notes = [
         f"Averaged weights at step {probe.step:,}; {probe.num_batches} batches of {probe.run.config.batch_size} of the"
@@ -120,10 +121,6 @@ def _shuffled(model: nn.Module, role: Role, seed: int) -> nn.Module:
     moved = copy.deepcopy(model)
     permute_role(moved, role, seed)
     return moved
-
-
-def _measured(interval: Interval, times: float = 1) -> Measurement:
-    return Measurement(times * interval.value, times * interval.low, times * interval.high)
 
 
 def way_to(a: Probe, b: Probe) -> list[str | Lines | Table]:

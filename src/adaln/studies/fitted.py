@@ -14,12 +14,13 @@ from torch import Tensor
 from adaln.analysis.fit import Fit, fit_start
 from adaln.config import RunConfig
 from adaln.metrics import Scores
-from adaln.report import Column, Page, Section, Table
+from adaln.report import Column, Section, Table
 from adaln.runs import load_tensors
 from adaln.studies.comparison import REFERENCE, compare_schemes, final, group, require_same_seeds, summarise
 from adaln.studies.comparison_tables import result_table
 from adaln.studies.fitting import fit_figure, fit_table
 from adaln.studies.plan import Job, Outcome, Result, Setting, Study
+from adaln.studies.responses import completed
 from adaln.studies.verdicts import verdict_word
 
 TITLE = "A start fitted from a pilot run, at equal cost"
@@ -173,17 +174,6 @@ def fits_section(source: str, found: Mapping[str, Fit]) -> Section:
 
 def _stds(fit: Fit) -> dict[str, list[float]]:
     return {role: list(found.stds) for role, found in fit.roles.items()}
-
-
-def completed(
-    result: Result, table: Table, verdict: Sequence[str], sections: Sequence[Section], data: Mapping[str, Any]
-) -> Result:
-    """A comparison with another table, and more to say before what it says."""
-    first, *rest = result.page.sections
-    head = replace(first, blocks=[table, *first.blocks[1:]])
-    lines = [*verdict, *result.data["verdict"]]
-    page = Page(result.page.title, lines, [head, *sections, *rest])
-    return Result({**result.data, **data, "verdict": lines}, page, table)
 
 
 FITTED = Study(

@@ -1,6 +1,7 @@
 """Tables 4 and 10: adaLN-Gaussian against adaLN-Zero under many circumstances, each a comparison of its own."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -90,15 +91,15 @@ def _both(values: Mapping[str, Sequence[float]]) -> Row:
     absolute, relative = t_interval(change), ratio_interval(change, values[BASE])
     return {
         **{name: {"mean": fmean(values[name]), "per_seed": list(values[name])} for name in (BASE, OTHER)},
-        "absolute": {"value": absolute.value, "low": absolute.low, "high": absolute.high},
-        "relative": {"value": relative.value, "low": relative.low, "high": relative.high},
+        "absolute": asdict(absolute),
+        "relative": asdict(relative),
     }
 
 
 def _difference(found: Difference) -> Row:
     return {
-        "absolute": {"value": found.absolute.value, "low": found.absolute.low, "high": found.absolute.high},
-        "relative": {"value": found.relative.value, "low": found.relative.low, "high": found.relative.high},
+        "absolute": asdict(found.absolute),
+        "relative": asdict(found.relative),
         "p_value": found.p_value,
         "distinguishable": found.distinguishable,
     }

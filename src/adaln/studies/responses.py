@@ -1,12 +1,12 @@
 """What every row of an experiment answered, seed by seed, and how its own question leads a page."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from typing import Any
 
 from adaln.metrics import Scores
-from adaln.report import Measurement, Section
+from adaln.report import Measurement, Page, Section, Table
 from adaln.studies.comparison import final, group, require_same_seeds
 from adaln.studies.plan import Outcome, Result
 from adaln.studies.score_curves import shown_name
@@ -49,6 +49,17 @@ def with_answer(result: Result, answer: Sequence[str], section: Section, data: M
     return replace(result, data={**result.data, **data, "verdict": verdict}, page=page)
 
 
+def completed(
+    result: Result, table: Table, verdict: Sequence[str], sections: Sequence[Section], data: Mapping[str, Any]
+) -> Result:
+    """A comparison with another table, and more to say before what it says."""
+    first, *rest = result.page.sections
+    head = replace(first, blocks=[table, *first.blocks[1:]])
+    lines = [*verdict, *result.data["verdict"]]
+    page = Page(result.page.title, lines, [head, *sections, *rest])
+    return Result({**result.data, **data, "verdict": lines}, page, table)
+
+
 def measurement(interval: Interval, times: float = 1) -> Measurement:
     """An interval as a table's or figure's value."""
     return Measurement(times * interval.value, times * interval.low, times * interval.high)
@@ -56,8 +67,7 @@ def measurement(interval: Interval, times: float = 1) -> Measurement:
 
 def plain(interval: Interval) -> dict[str, float | None]:
     """An interval for machines; an end that is not finite is None."""
-    ends = {"value": interval.value, "low": interval.low, "high": interval.high}
-    return {name: end if isfinite(end) else None for name, end in ends.items()}
+    return {name: end if isfinite(end) else None for name, end in asdict(interval).items()}
 
 
 def plain_difference(change: Difference) -> dict[str, Any]:

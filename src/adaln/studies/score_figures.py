@@ -1,16 +1,17 @@
 """Figures 1, 3 and 9: scores of five schemes against steps, and whether they are alike in the first iterations."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from adaln.report import Axis, Block, Cell, Column, Lines, Measurement, Page, Section, Series, Table
 from adaln.studies.comparison import compare_schemes, final, group, require_same_seeds, run_names
 from adaln.studies.figures import curves
-from adaln.studies.fitted import completed
 from adaln.studies.how_made import how_made
 from adaln.studies.plan import Outcome, Result, Setting, Study
 from adaln.studies.published import published_tables
+from adaln.studies.responses import completed
 from adaln.studies.score_curves import shown_name
 from adaln.studies.statistics import Difference, Interval, paired_differences, t_interval
 from adaln.studies.time_to_quality import NO_DIFFERENCE, courses
@@ -177,7 +178,7 @@ def early_row(
     for what, differences in found.items():
         if change := differences.get(name):
             relative = change.relative
-            row[f"{what}_change"] = {"value": relative.value, "low": relative.low, "high": relative.high}
+            row[f"{what}_change"] = asdict(relative)
             row[f"{what}_p_value"] = change.p_value
     return row
 
