@@ -14,8 +14,8 @@ from PIL import Image
 from adaln.cli import main, progress
 from adaln.metrics import inception_weights
 from adaln.runs import Run
-from adaln.studies import scoring
-from adaln.studies.run_page import run_page
+from adaln.studies.inspection.run_page import run_page
+from adaln.studies.scoring import checkpoints
 from data.autoencoders import save_autoencoder
 from data.pictures_in import two_classes, write_folder
 from metrics.test_inception import seeded_weights
@@ -82,7 +82,7 @@ def here(tmp_path, monkeypatch):
     yield
     sys.dont_write_bytecode = before
     sys.modules.pop("quarter_means", None)
-    scoring.reference.cache_clear()
+    checkpoints.reference.cache_clear()
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from adaln.cli import main
 from adaln.cli.launching import Launching, going_on_with, launched
-from adaln.studies.engine import Unfinished
-from adaln.studies.launch import Workers
+from adaln.studies.running.engine import Unfinished
+from adaln.studies.running.launch import Workers
 
 SMALL = [
     *("--model.hidden-size", "16", "--model.depth", "2", "--model.num-heads", "2", "--batch-size", "8"),

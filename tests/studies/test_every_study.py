@@ -7,7 +7,7 @@ import torch
 
 from adaln.report import json_text
 from adaln.studies import SCALES, STUDIES, Changes, Plan, run_study
-from adaln.studies.launch import Workers, places
+from adaln.studies.running.launch import Workers, places
 
 FEW = Changes(steps=2, num_images=40)
 

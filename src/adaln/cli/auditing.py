@@ -18,8 +18,8 @@ from adaln.cli.parsing import parse_after
 from adaln.conditioning import FAMILIES
 from adaln.report import Column, Marked, Section, Table
 from adaln.runs import Run, load_into, load_tensors
-from adaln.studies.sections import save_section
-from adaln.studies.snapshots import is_run
+from adaln.studies.inspection.sections import save_section
+from adaln.studies.inspection.snapshots import is_run
 
 _WHAT = "a run, a .safetensors or .pt file, a diffusers folder, or module:factory"
 

@@ -11,8 +11,8 @@ from adaln.config import differing_fields
 from adaln.metrics import METRICS, Scores, differences, unlike_published
 from adaln.report import Cell, Column, Marked, Table
 from adaln.runs import Run, read_records
-from adaln.studies.score_curves import BRACKETS, read_score_file, score_cell, score_column, scores_of, step_of
-from adaln.studies.sides import is_run
+from adaln.studies.scoring.curves import BRACKETS, read_score_file, score_cell, score_column, scores_of, step_of
+from adaln.studies.scoring.sides import is_run
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Literal
 
 from adaln.cli.devices import find_device
 from adaln.cli.progress import Tell
-from adaln.studies.cluster import Cluster, Jobs
-from adaln.studies.engine import Progress, Unfinished
-from adaln.studies.launch import Launcher, Workers, places
+from adaln.studies.running.cluster import Cluster, Jobs
+from adaln.studies.running.engine import Progress, Unfinished
+from adaln.studies.running.launch import Launcher, Workers, places
 
 
 @dataclass(frozen=True, slots=True)

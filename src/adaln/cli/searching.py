@@ -13,8 +13,8 @@ from adaln.cli.parsing import Flat, parse
 from adaln.cli.presets import take_preset
 from adaln.cli.progress import duration, told
 from adaln.config import RunConfig
-from adaln.studies.search import Search, run_search
-from adaln.studies.search_page import Found, write_search
+from adaln.studies.search.page import Found, write_search
+from adaln.studies.search.trials import Search, run_search
 
 
 @dataclass(frozen=True, slots=True)

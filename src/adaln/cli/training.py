@@ -19,9 +19,9 @@ from adaln.parallel import group_of_torchrun, rank
 from adaln.report import Table
 from adaln.runs import Run, read_records
 from adaln.sampling import SampleConfig
-from adaln.studies.score_curves import score_table
-from adaln.studies.scorefiles import Scoring, read_scores
-from adaln.studies.scoring import check, score_saved, scored_steps, scoring_hook
+from adaln.studies.scoring.checkpoints import check, score_saved, scored_steps, scoring_hook
+from adaln.studies.scoring.curves import score_table
+from adaln.studies.scoring.files import Scoring, read_scores
 from adaln.training import train
 
 

@@ -12,7 +12,7 @@ from adaln.metrics import Scores
 from adaln.report import Page, Table
 from adaln.runs import Run, load_tensors, read_records
 from adaln.sampling import SampleConfig
-from adaln.studies.scorefiles import Scoring, read_scores
+from adaln.studies.scoring.files import Scoring, read_scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Runs over the same seeds held against each other: tables, figures, verdicts in words, how they were made."""

@@ -1,0 +1,261 @@
+"""What the values of a model look like, as tables and figures for one section of a page."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal
+
+from adaln.analysis import Distance, Entropy, Group, distances
+from adaln.report import Axis, Block, Cell, Column, Figure, Lines, Measurement, Section, Series, Table
+from adaln.studies.inspection.paper_figures import (
+    LETTERS,
+    PAPER_FIGURES,
+    Draw,
+    figure_5,
+    figure_21,
+    last_of_each,
+    per_branch,
+)
+from adaln.studies.inspection.snapshots import Snapshot, View
+
+By = Literal["role", "block", "branch"]
+_Z95 = 1.96
+MOVED, APART = "Mean |W − W'| from checkpoint to checkpoint", "How far the models are apart"
+
+
+def distributions_section(snapshots: Sequence[Snapshot], by: By = "role") -> Section:
+    """The last step in numbers, every figure that the snapshots can fill, what moved; by role every step in numbers.
+
+    By block and branch there are many numbers: pictures come first, and tables hold the last step only.
+    """
+    last = last_of_each(snapshots)
+    numbers, pictures, moved = shape_table(last, by), figures(snapshots, by), difference_tables(snapshots, by)
+    told = [_told(snapshots)]
+    if by != "role":
+        return Section(f"Distributions by {by}", [*told, *pictures, numbers, *moved, entropy_table(last, by)])
+    every_step = [shape_table(snapshots, by, "at every step")] * (len(last) < len(snapshots))
+    blocks: list[Block] = [*told, numbers, *pictures, *moved, *every_step, entropy_table(snapshots, by)]
+    return Section("Distributions by role", blocks)
+
+
+def _told(snapshots: Sequence[Snapshot]) -> str:
+    sources = ", ".join(f"`{s.source}`" for s in last_of_each(snapshots))
+    steps = sorted({s.step for s in snapshots if s.step is not None})
+    at = f", at steps {', '.join(f'{step:,}' for step in steps)}" if steps else ""
+    return f"The values of the weights of {sources}{at}."
+
+
+def selected(snapshots: Sequence[Snapshot], by: By) -> list[tuple[Snapshot, Group, View]]:
+    """What a table by role, block or branch shows: group by group, so that steps and blocks compare."""
+    found = dict.fromkeys(group for s in snapshots for group in s.views if level(group) == by)
+    names = list(dict.fromkeys(group.name for group in found))
+    groups = sorted(found, key=lambda group: names.index(group.name))
+    return [(s, group, s.views[group]) for group in groups for s in snapshots if group in s.views]
+
+
+def level(group: Group) -> By:
+    """How far a group is narrowed down."""
+    return "branch" if group.branch else "block" if group.block else "role"
+
+
+def shape_table(snapshots: Sequence[Snapshot], by: By, when: str = "") -> Table:
+    """Moments, and the distance to the Gaussian of the same mean and std."""
+    found = selected(snapshots, by)
+    columns = [
+        *_place_columns(by),
+        Column("n", "finite", ",d"),
+        Column("zeros", "%", ".1f"),
+        Column("mean", format=".1e"),
+        Column("std", format=".2e"),
+        Column("skew", format=".2f"),
+        Column("kurtosis", "excess", ".2f"),
+        Column("KS", format=".3f"),
+        Column("KL", "nats", ".4f"),
+    ]
+    notes = [
+        "Moments over n. KS: sup |F(x) − Φ(x)| over bfloat16 lattice edges; KL: sum p log(p / q) over the bins of h;"
+        " both against the Gaussian of the same mean and std. –: not defined (all values alike), or not kept by an"
+        " online recording.",
+        *_strays(found),
+    ]
+    rows = [[*_place(s, group, by), *_shape(view)] for s, group, view in found]
+    return Table(f"Moments and Gaussian fit {when}".strip(), columns, rows, notes)
+
+
+def _shape(view: View) -> list[Cell]:
+    m, fit = view.moments, view.summary.gaussian if view.summary else None
+    known = (fit.ks_distance, fit.kl_nats) if fit else (None, None)
+    finite = m.elements - m.nans - m.infs
+    return [finite, 100 * m.zero_share, m.mean, m.std, m.skewness, m.excess_kurtosis, *known]
+
+
+def _strays(found: Sequence[tuple[Snapshot, Group, View]]) -> list[str]:
+    """What is not finite is named, never dropped silently."""
+    return [
+        f"{s.label}: the {group.name} of {group.block or 'the model'} holds {m.nans:,} NaN and {m.infs:,} infinite"
+        " values, which are not in these numbers."
+        for s, group, view in found
+        if (m := view.moments).nans or m.infs
+    ]
+
+
+def overview_table(snapshots: Sequence[Snapshot], by: By) -> Table:
+    """The last step of each source, for a terminal of 80 columns."""
+    columns = [
+        *_place_columns(by),
+        Column("std", format=".2e"),
+        Column("kurtosis", "excess", ".2f"),
+        Column("KS", format=".3f"),
+        Column("h", "nats", ".3f"),
+    ]
+    found = selected(last_of_each(snapshots), by)
+    rows = []
+    for s, group, view in found:
+        fit, h = (view.summary.gaussian, view.summary.entropy.nats) if view.summary else (None, None)
+        shape = view.moments.std, view.moments.excess_kurtosis, fit.ks_distance if fit else None
+        rows.append([*_place(s, group, by), *shape, h])
+    notes = ["KS: distance to the Gaussian of the same mean and std; h: differential entropy.", *_strays(found)]
+    return Table("The last step in numbers", columns, rows, notes)
+
+
+def entropy_table(snapshots: Sequence[Snapshot], by: By) -> Table:
+    """Both entropies of every group in every checkpoint, with estimator and bins."""
+    columns = [
+        *_place_columns(by),
+        Column("differential entropy h", "nats, 95 %", ".3f"),
+        Column("histogram entropy H", "nats, 95 %", ".3f"),
+        Column("bins of h"),
+    ]
+    rows, notes = [], ["A Gaussian of std s has h = 0.5 ln(2πe s²). Checkpoints only: recordings keep no entropies."]
+    for s, group, view in selected(snapshots, by):
+        if view.summary:
+            h, H = view.summary.entropy, view.summary.histogram_entropy
+            rows.append([*_place(s, group, by), _nats(h), _nats(H), h.bins])
+            how = f"h: {h.estimator}. H: {H.estimator}, bins {H.bins}."
+            notes += [how] * (how not in notes)
+    return Table("Entropy of the values", columns, rows, notes)
+
+
+def _nats(entropy: Entropy) -> Measurement | None:
+    if entropy.nats is None:
+        return None
+    half = _Z95 * entropy.standard_error
+    return Measurement(entropy.nats, entropy.nats - half, entropy.nats + half)
+
+
+def difference_tables(snapshots: Sequence[Snapshot], by: By) -> list[Table]:
+    """How far weights move from checkpoint to checkpoint, and how far the sources are apart at last (A.9)."""
+    by_source: dict[str, list[Snapshot]] = {}
+    for s in snapshots:
+        if s.tensors is not None:
+            by_source.setdefault(s.source, []).append(s)
+    last = [found[-1] for found in by_source.values()]
+    apart = [pair for other in last[1:] if (pair := compared(last[0], other))]
+    moved = [pair for found in by_source.values() for s, t in pairwise(found) if (pair := compared(s, t))]
+    return [movement_table(moved, by)] * bool(moved) + [distance_table(apart, by)] * bool(apart)
+
+
+Pair = tuple[Snapshot, Snapshot, list[Distance]]
+
+
+def compared(a: Snapshot, b: Snapshot) -> Pair | None:
+    """The distances between two snapshots of one shape; None where there is nothing to subtract."""
+    try:
+        return a, b, distances(a.tensors or {}, b.tensors or {})
+    except ValueError:
+        return None
+
+
+def movement_table(pairs: Sequence[Pair], by: By) -> Table:
+    """mean |W − W'| between consecutive checkpoints: a row for each group of values, a column for each interval."""
+    intervals = dict.fromkeys(sorted((a.step or 0, b.step or 0) for a, b, _ in pairs))
+    rows: dict[tuple[Cell, ...], dict[tuple[int, int], float]] = {}
+    for a, b, found in pairs:
+        for d in found:
+            if level(d.group) == by:
+                key = (a.source, *_place(a, d.group, by)[1:])
+                rows.setdefault(key, {})[a.step or 0, b.step or 0] = d.mean_absolute
+    columns = [Column("source"), *_place_columns(by)[1:]]
+    columns += [Column(f"{first:,} → {last:,}", format=".2e") for first, last in intervals]
+    cells = [[*key, *(found.get(interval) for interval in intervals)] for key, found in rows.items()]
+    return Table(MOVED, columns, cells, ["Element by element (A.9)."])
+
+
+def distance_table(pairs: Sequence[Pair], by: By) -> Table:
+    """How far the same weights of two models are apart."""
+    columns = [
+        Column("from"),
+        Column("to"),
+        *_place_columns(by)[1:],
+        Column("mean |W − W'|", format=".3e"),
+        Column("‖W − W'‖ / ‖W‖", format=".3f"),
+        Column("cosine", format=".3f"),
+    ]
+    rows = [
+        [a.label, b.label, *_place(b, d.group, by)[1:], d.mean_absolute, d.relative, d.cosine]
+        for a, b, found in pairs
+        for d in found
+        if level(d.group) == by
+    ]
+    return Table(APART, columns, rows, ["Element by element, W the first of the two (A.9)."])
+
+
+def figures(snapshots: Sequence[Snapshot], by: By) -> list[Figure]:
+    """Every figure that the snapshots can fill: the paper's by role or by block, and each branch's blocks."""
+    if by == "branch":
+        drawings: list[Draw] = [partial(per_branch, role) for role in LETTERS]
+    else:
+        drawings = [std_over_blocks] * (by == "block")
+        drawings += [entry.draw for entry in PAPER_FIGURES.values() if entry.by_block == (by == "block")]
+        drawings += [partial(figure_5, role=role) for role in ("scale", "shift")] * (by == "role")
+    if len(last_of_each(snapshots)) == len(snapshots) and figure_21 in drawings:
+        drawings.remove(figure_21)  # of one step each, sources share a panel in figure 4 already
+    found: list[Figure] = []
+    for draw in drawings:
+        with suppress(ValueError):  # the snapshots do not hold what this figure is of
+            found.append(draw(snapshots))
+    return found
+
+
+def std_over_blocks(snapshots: Sequence[Snapshot]) -> Lines:
+    """Std of each role in each block, at the last step of each source; gaps where all values are alike."""
+    last = last_of_each(snapshots)
+    curves = {
+        (f"{s.source} {letter}" if len(last) > 1 else letter): s.by_block(role)
+        for s in last
+        for role, letter in LETTERS.items()
+        if s.by_block(role)
+    }
+    if not curves:
+        raise ValueError(f"no roles by block in {', '.join(s.source for s in last)}; expected a source that has them")
+    series = [
+        Series(name, list(range(len(found))), [view.moments.std or None for view in found.values()])
+        for name, found in curves.items()
+    ]
+    counts = {view.moments.elements for found in curves.values() for view in found.values()}
+    caption = f"Std of the weights W of each role in each block (n = {min(counts):,} values or more), at the last step."
+    return Lines("Std over blocks", caption, Axis("block", "in forward order"), Axis("std", "", "log"), series)
+
+
+def as_data(snapshots: Sequence[Snapshot], by: By) -> list[dict[str, Any]]:
+    """Everything known of the selected groups but the histograms, which are beside the figures."""
+    rows = []
+    for s, group, view in selected(snapshots, by):
+        row = {"source": s.source, "step": s.step, **asdict(group), "moments": asdict(view.moments)}
+        if view.summary:
+            found = asdict(view.summary)
+            row |= {name: found[name] for name in ("gaussian", "entropy", "histogram_entropy")}
+        rows.append(row)
+    return rows
+
+
+def _place_columns(by: By) -> list[Column]:
+    extra = {"role": [], "block": [Column("block")], "branch": [Column("block"), Column("branch")]}[by]
+    return [Column("model"), Column("values"), *extra]
+
+
+def _place(s: Snapshot, group: Group, by: By) -> list[Cell]:
+    extra = {"role": [], "block": [group.block], "branch": [group.block, group.branch]}[by]
+    return [s.label, group.name, *extra]

@@ -1,0 +1,159 @@
+"""What a trained run does with its conditioning: gates by depth and time, values shuffled, the way to another run."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+from torch import Tensor, nn
+
+from adaln.analysis import distances, gate_sizes, interpolate, permute_role
+from adaln.conditioning import Role
+from adaln.processes import Gaussian
+from adaln.report import Axis, Cell, Column, Lines, Matrix, Section, Series, Table
+from adaln.rng import generator
+from adaln.runs import Run
+from adaln.studies.comparison.responses import measurement
+from adaln.studies.inspection.distributions import distance_table
+from adaln.studies.inspection.snapshots import Snapshot
+from adaln.studies.statistics.intervals import paired_differences, t_interval
+from adaln.training import batch_loss
+
+FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+"""Of the way from one end of the process to the other."""
+POINTS = 11
+"""On the line between two runs, both ends included."""
+SHUFFLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The averaged network of a run at a step, and how many batches of its own data its loss is taken on."""
+
+    run: Run
+    model: nn.Module
+    step: int
+    num_batches: int = 8
+
+    @classmethod
+    def of(cls, run: Run, step: int | None = None, num_batches: int = 8) -> "Probe":
+        """The newest checkpoint by default; `ValueError` where there is none, or with fewer than two batches."""
+        if num_batches < 2:
+            raise ValueError(f"num_batches is {num_batches}; expected at least 2, for an interval")
+        return cls(run, *run.averaged_model(step), num_batches)
+
+    @torch.no_grad()
+    def losses(self, model: nn.Module) -> list[float]:
+        """The training loss of `model` on batches, times and noise that come after the run's last step.
+
+        The same for every model that is asked for, so that losses are paired.
+        """
+        batches, first = self.run.batches(), self.run.config.steps
+        return [float(batch_loss(self.run, model, batches, first + i).mean()) for i in range(self.num_batches)]
+
+
+def explain_section(probe: Probe, other: Probe | None = None) -> Section:
+    """Gates, the same values elsewhere, and where `other` is given the line to it and the distance."""
+    gates = gate_figure(probe)
+    blocks = [*gates, *elsewhere(probe), *(way_to(probe, other) if other else [])]
+    return Section("What the conditioning does", blocks)
+
+
+def gate_figure(probe: Probe) -> list[str | Matrix]:
+    """Root mean square of every gate, by depth and time, over 16 inputs of pure noise and as many classes."""
+    run, spec, num = probe.run, probe.run.spec, 16
+    times, names = _times(run)
+    noise = torch.randn(num, spec.channels, spec.height, spec.width, generator=generator("explain", "gates"))
+    y = torch.arange(num).remainder(spec.num_classes) if spec.num_classes else None
+    found = gate_sizes(probe.model, noise.to(run.device), times, None if y is None else y.to(run.device))
+    if not found:
+        return ["This network has no gates."]
+    rows = list(dict.fromkeys((size.depth, f"{size.block} {size.branch}") for size in found))
+    rms = {(size.depth, f"{size.block} {size.branch}", size.t): size.rms for size in found}
+    columns = [float(t) for t in torch.as_tensor(times)]
+    caption = (
+        f"Root mean square over channels and n = {num} inputs of the gate α that the averaged network computes at step"
+        f" {probe.step:,}; 1 is a plain residual connection, 0 a closed one."
+    )
+    values = [[rms[(*row, t)] for t in columns] for row in rows]
+    return [Matrix("Gate size by depth and time", caption, [name for _, name in rows], names, values, format=".2g")]
+
+
+def _times(run: Run) -> tuple[list[float] | list[int], list[str]]:
+    """Times from clean to noise in the process's own units, and their names."""
+    if isinstance(run.process, Gaussian):
+        last = run.process.num_steps - 1
+        steps = [round(fraction * last) for fraction in FRACTIONS]
+        return steps, [f"t = {step}" for step in steps]
+    reals = [1 - fraction for fraction in FRACTIONS]
+    return reals, [f"t = {t:g}" for t in reals]
+
+
+def elsewhere(probe: Probe) -> list[str | Table]:
+    """Loss with the values of a role shuffled within each site: the same histograms, another point."""
+    trained = probe.losses(probe.model)
+    rows: dict[str, list[float]] = {}
+    for role in Role:
+        shuffled = [probe.losses(_shuffled(probe.model, role, seed)) for seed in range(SHUFFLES)]
+        rows[f"{role.name.lower()} shuffled"] = [fmean(batch) for batch in zip(*shuffled, strict=True)]
+    changes = paired_differences(rows, trained)
+    columns = [
+        Column("values"),
+        Column("loss", "95 %", ".4f"),
+        Column("change", "95 %, paired, all together", "+.4f"),
+        Column("relative", "%", "+.1f"),
+    ]
+    cells: list[list[Cell]] = [["as trained", measurement(t_interval(trained)), None, None]]
+    for name, losses in rows.items():
+        change = changes[name]
+        row = [measurement(t_interval(losses)), measurement(change.absolute), measurement(change.relative, 100)]
+        cells.append([name, *row])
+    notes = [
+        f"Averaged weights at step {probe.step:,}; {probe.num_batches} batches of {probe.run.config.batch_size} of the"
+        f" run's own data, the same for all rows; {SHUFFLES} shuffles each. Every histogram, moment and entropy is the"
+        " trained network's: none of them tells these points apart."
+    ]
+    return [Table("The same histogram is not the same point", columns, cells, notes)]
+
+
+def _shuffled(model: nn.Module, role: Role, seed: int) -> nn.Module:
+    moved = copy.deepcopy(model)
+    permute_role(moved, role, seed)
+    return moved
+
+
+def way_to(a: Probe, b: Probe) -> list[str | Lines | Table]:
+    """Loss along the straight line between two networks, and how far apart they are; `ValueError` for two shapes."""
+    ends = _tensors(a.model), _tensors(b.model)
+    weights = [i / (POINTS - 1) for i in range(POINTS)]
+    between, found = copy.deepcopy(a.model), []
+    for weight in weights:
+        between.load_state_dict(interpolate(*ends, weight))
+        found.append(t_interval(a.losses(between)))
+    means = [interval.value for interval in found]
+    straight = [(1 - w) * means[0] + w * means[-1] for w in weights]
+    barrier = max(mean - line for mean, line in zip(means, straight, strict=True))
+    names = [f"{probe.run.path.name} @ {probe.step:,}" for probe in (a, b)]
+    caption = (
+        f"(1 − w) of {names[0]} plus w of {names[1]}, all weights, averaged; n = {a.num_batches} batches of the first"
+        " run's data, the band is 95 %. Dashes: the straight line between the ends."
+    )
+    lines = Lines(
+        "Loss on the line between two runs", caption, Axis("w"), Axis("loss"),
+        [
+            Series("loss", weights, means, [i.low for i in found], [i.high for i in found]),
+            Series("between the ends", weights, straight),
+        ],
+    )  # fmt: skip
+    told = (
+        f"From {names[0]} to {names[1]} the loss rises by up to {barrier:.4f} above the line between the ends"
+        f" ({100 * barrier / means[0]:.1f} % of the first loss)."
+    )
+    snapshots = [Snapshot(p.run.path.name, p.step, {}, tensors) for p, tensors in zip((a, b), ends, strict=True)]
+    apart = distance_table([(snapshots[0], snapshots[1], distances(*ends))], "role")
+    return [told, lines, apart]
+
+
+def _tensors(model: nn.Module) -> Mapping[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in model.state_dict().items()}

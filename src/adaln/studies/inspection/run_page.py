@@ -1,0 +1,103 @@
+"""The page of a single run: what it is, how it went, what its conditioning looks like."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaln.analysis import RoleRecord, read_recording
+from adaln.config import model_name, to_dict
+from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series
+from adaln.runs import Run, read_records
+from adaln.studies.comparison.figures import histograms
+from adaln.studies.inspection.snapshots import recording_file, spread_evenly
+from adaln.studies.scoring.curves import score_blocks, scores_of
+
+MOST_RIDGES = 10
+GRID = (4, 10)
+"""Rows and columns of the samples shown."""
+
+
+def run_page(run: Run) -> Page:
+    """Whatever the run has: loss, scores, samples, distributions, provenance."""
+    config, manifest = run.config, run.manifest
+    records = read_records(run.path / "metrics.jsonl")
+    step = max(run.steps_saved(), default=0)
+    summary = f"{model_name(config.model)} under {config.scheme.name}: {step:,} of {config.steps:,} steps."
+    sections = [Section("Loss", training_curves(records) if records else ["Nothing logged yet."])]
+    if scores := scores_of(run):
+        sections.append(Section("Scores", score_blocks(scores)))
+    samples = sorted(run.path.glob("s*/*.npz"), key=lambda file: file.stat().st_mtime)
+    if samples:
+        sections.append(Section("Samples", [_samples(samples[-1])]))
+    recording = read_recording(recording_file(run))
+    if recording:
+        sections.append(Section("Gate, scale and shift over training", recorded_blocks(run, recording)))
+    sections.append(Section("Config and manifest", [_facts("config", to_dict(config)), _facts("manifest", manifest)]))
+    return Page(run.path.name, summary, sections)
+
+
+def training_curves(records: Sequence[dict[str, Any]]) -> list[Block]:
+    """Loss and gradient norm at the log steps."""
+    steps = [row["step"] for row in records]
+    what = {
+        "Training loss": ("loss", "Mean loss between log steps"),
+        "Gradient norm": ("grad_norm", "Euclidean norm of the whole gradient at the log step, before clipping"),
+    }
+    return [
+        Lines(
+            title,
+            f"{told} (n = {len(steps)} points).",
+            Axis("step", "optimiser updates", "log"),
+            Axis(title.lower(), "", "log"),
+            [Series(key, steps, [row[key] or None for row in records])],
+        )
+        for title, (key, told) in what.items()
+    ]
+
+
+def recorded_blocks(run: Run, recording: list[RoleRecord]) -> list[Block]:
+    """What was recorded online: histograms at some of the steps, std and gradient norm at all of them."""
+    steps = sorted({record.step for record in recording})
+    shown = spread_evenly(steps, MOST_RIDGES)
+    figures = histograms({run.config.scheme.name: recording}, shown, run.config.seed)
+    std = _over_steps("Std of each role", recording, lambda record: record.moments.std)
+    gradient = _over_steps("Gradient norm of each role", recording, lambda record: record.gradient_norm)
+    return [*figures, std, gradient]
+
+
+def _over_steps(title: str, recording: list[RoleRecord], read: Callable[[RoleRecord], float | None]) -> Lines:
+    names = dict.fromkeys(record.group.name for record in recording)
+    series = []
+    for name in names:
+        found = [record for record in recording if record.group.name == name and record.group.block is None]
+        series.append(Series(name, [record.step for record in found], [read(record) or None for record in found]))
+    caption = (
+        f"All blocks together, recorded while training at n = {len(series[0].x)} steps; gaps where it is exactly 0."
+    )
+    return Lines(
+        title, caption, Axis("step", "updates", "symlog", 1), Axis(title.split(" of ")[0].lower(), "", "log"), series
+    )
+
+
+def _samples(file: Path) -> ImageGrid:
+    with np.load(file) as archive:
+        images = archive["arr_0"]
+    count = min(len(images), GRID[0] * GRID[1])
+    columns = min(count, GRID[1])
+    rows = count // columns
+    shown = images[: rows * columns].reshape(rows, columns, *images.shape[1:])
+    caption = f"The first n = {rows * columns} of {len(images)} samples in {file.name}, not chosen by eye."
+    return ImageGrid("Samples", caption, shown)
+
+
+def _facts(title: str, row: dict[str, Any]) -> Facts:
+    return Facts(title, dict(_leaves(row)))
+
+
+def _leaves(row: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    leaves = []
+    for key, value in row.items():
+        leaves += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", str(value))]
+    return leaves

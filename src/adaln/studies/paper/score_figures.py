@@ -1,0 +1,201 @@
+"""Figures 1, 3 and 9: scores of five schemes against steps, and whether they are alike in the first iterations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from adaln.report import Axis, Block, Cell, Column, Lines, Measurement, Page, Section, Series, Table
+from adaln.studies.comparison.figures import curves
+from adaln.studies.comparison.how_made import how_made
+from adaln.studies.comparison.responses import completed
+from adaln.studies.comparison.schemes import compare_schemes, final, group, require_same_seeds, run_names
+from adaln.studies.plan import Outcome, Result, Setting, Study
+from adaln.studies.published import published_tables
+from adaln.studies.scoring.curves import shown_name
+from adaln.studies.statistics.intervals import Difference, Interval, paired_differences, t_interval
+from adaln.studies.statistics.time_to_quality import NO_DIFFERENCE, courses
+
+REFERENCE = "adaln-zero"
+PUBLISHED = published_tables()["figure1"]
+SCHEMES_SHOWN = tuple(row.setting.label for row in PUBLISHED.rows)
+"""In the paper's order: each is better than the one before, by FID and by IS."""
+FIRST = "first iterations"
+EARLY_TITLE = "Figure 3: the first iterations of five schemes"
+Outcomes = Sequence[Outcome]
+
+
+def compare_scores(title: str, command: str, outcomes: Outcomes) -> Result:
+    """Figures 1 and 9: FID and IS against steps, and whether the schemes rank as in the paper; 9 with Figure 3."""
+    whole = [outcome for outcome in outcomes if outcome.job.group != FIRST]
+    early = [outcome for outcome in outcomes if outcome.job.group == FIRST]
+    result = compare_schemes(title, command, whole, reference=REFERENCE, published=PUBLISHED)
+    means = {row["scheme"]: row["fid"]["mean"] for row in result.data["rows"]}
+    verdict, sections = [rank_line(means)], [Section("Inception Score over training", [is_curves(group(whole))])]
+    data: dict[str, Any] = {}
+    if early:
+        first = compare_beginnings(command, early)
+        verdict += first.data["verdict"]
+        sections.append(Section(EARLY_TITLE, first.page.sections[0].blocks))
+        data["first_iterations"] = first.data
+    return completed(result, result.table, verdict, sections, data)
+
+
+def rank_line(means: Mapping[str, float]) -> str:
+    """The schemes from worst to best, the paper's order beside ours."""
+    ours = " > ".join(sorted(means, key=means.__getitem__, reverse=True))
+    theirs = " > ".join(SCHEMES_SHOWN)
+    same = "the same order" if ours == theirs else "another order"
+    return f"By FID, worst first, the paper: {theirs}. Here, by means over seeds: {ours}: {same}."
+
+
+def is_curves(by_scheme: dict[str, list[Outcome]]) -> Lines:
+    """Inception Score against steps."""
+    runs = next(iter(by_scheme.values()))
+    scores = final(runs[0].scores())
+    values = {name: [inception_scores(one) for one in found] for name, found in by_scheme.items()}
+    title = f"{shown_name('is', scores)} against steps"
+    caption = (
+        f"Mean over n = {len(runs)} seeds; the band is the least and the greatest. EMA weights; {scores['is'].label}."
+    )
+    axis = Axis(shown_name("is", scores), "higher is better")
+    return Lines(title, caption, Axis("step", "optimiser updates"), axis, [_series(*item) for item in values.items()])
+
+
+def inception_scores(outcome: Outcome) -> dict[int, float]:
+    """By step."""
+    return {step: scores["is"].value for step, scores in outcome.scores().items()}
+
+
+def _series(name: str, seeds: Sequence[Mapping[int, float]]) -> Series:
+    steps = sorted(set.intersection(*(set(seed) for seed in seeds)))
+    values = [[seed[step] for seed in seeds] for step in steps]
+    means = [t_interval(one).value for one in values]
+    return Series(name, steps, means, [min(one) for one in values], [max(one) for one in values])
+
+
+def compare_beginnings(command: str, outcomes: Outcomes) -> Result:
+    """Figure 3: losses over the first iterations and the scores at their end, paired over seeds against adaLN-Zero."""
+    by_scheme = group(outcomes)
+    require_same_seeds(by_scheme, REFERENCE)
+    losses = {name: [logged_losses(one) for one in runs] for name, runs in by_scheme.items()}
+    means = {name: [sum(seed.values()) / len(seed) for seed in seeds] for name, seeds in losses.items()}
+    scores = {name: [final(one.scores())["fid"].value for one in runs] for name, runs in by_scheme.items()}
+    found = {"loss": against_reference(means), "score": against_reference(scores)}
+    one = final(by_scheme[REFERENCE][0].scores())
+    score, steps = shown_name("fid", one), outcomes[0].job.config.steps
+    table = early_table(means, scores, found, score, steps)
+    over_steps = {name: course.verdict for name, course in courses(losses, REFERENCE).items()}
+    verdict = early_verdict(found, over_steps, score, steps)
+    loss_figure, score_figure = curves(by_scheme)
+    shown: list[Block] = [
+        table,
+        loss_figure,
+        *([score_figure] if len(by_scheme[REFERENCE][0].job.score_at) > 1 else []),
+    ]
+    sections = [Section("Result", shown), how_made(command, outcomes[0])]
+    data = {
+        "title": EARLY_TITLE,
+        "seeds": [outcome.job.config.seed for outcome in by_scheme[REFERENCE]],
+        "rows": [early_row(name, means[name], scores[name], found) for name in by_scheme],
+        "loss_over_steps": over_steps,
+        "verdict": verdict,
+        "runs": run_names(by_scheme),
+    }
+    return Result(data, Page(EARLY_TITLE, verdict, sections), table)
+
+
+def logged_losses(outcome: Outcome) -> dict[int, float]:
+    """Mean training loss since the last log step, by step."""
+    return {row["step"]: row["loss"] for row in outcome.losses()}
+
+
+def against_reference(values: Mapping[str, Sequence[float]]) -> dict[str, Difference]:
+    """Every scheme's paired difference from the reference; all of them one family."""
+    others = {name: seeds for name, seeds in values.items() if name != REFERENCE}
+    return paired_differences(others, values[REFERENCE])
+
+
+def early_table(
+    losses: Mapping[str, Sequence[float]],
+    scores: Mapping[str, Sequence[float]],
+    found: Mapping[str, Mapping[str, Difference]],
+    score: str,
+    steps: int,
+) -> Table:
+    """Mean loss over the first iterations and the score at their end, and both relative changes."""
+    columns = [
+        Column("scheme"),
+        Column("loss", f"mean over {steps} iterations", ".4f"),
+        Column("relative", "%", "+.2f"),
+    ]
+    columns += [Column(score, f"after {steps}", ".1f"), Column("relative", "%", "+.2f"), Column("verdict")]
+    rows: list[list[Cell]] = []
+    for name in losses:
+        loss, value = t_interval(losses[name]).value, t_interval(scores[name]).value
+        changes = [found[what].get(name) for what in ("loss", "score")]
+        cells = [_percent(change.relative) if change else None for change in changes]
+        rows.append([name, loss, cells[0], value, cells[1], alike_word(changes)])
+    notes = [
+        f"Mean over {len(losses[REFERENCE])} seeds; changes against {REFERENCE}, paired over the same seeds, with"
+        f" intervals for all {len(losses) - 1} schemes together (Fieller, Bonferroni). Verdict: paired t tests of loss"
+        " and of score, each at 5 % for all schemes together (Holm).",
+    ]
+    return Table(EARLY_TITLE, columns, rows, notes)
+
+
+def alike_word(changes: Sequence[Difference | None]) -> str | None:
+    """Whether a scheme is told apart from the reference by its loss or its score."""
+    words = [word for word, change in zip(("loss", "score"), changes, strict=True) if change and change.distinguishable]
+    if changes[0] is None:
+        return None
+    return f"unlike by {' and '.join(words)}" if words else "not told apart"
+
+
+def early_verdict(
+    found: Mapping[str, Mapping[str, Difference]], over_steps: Mapping[str, str], score: str, steps: int
+) -> list[str]:
+    """Alike or not, and how large a difference these runs leave room for."""
+    lines = [f"The paper: over the first 160 iterations all variants are alike. Here, over the first {steps}:"]
+    for what, name in (("loss", "training loss"), ("score", score)):
+        apart = [scheme for scheme, change in found[what].items() if change.distinguishable]
+        room = max(max(abs(change.relative.low), abs(change.relative.high)) for change in found[what].values())
+        told = f"unlike {REFERENCE}'s: {', '.join(apart)}" if apart else f"no scheme is told apart from {REFERENCE}"
+        size = f"up to {100 * room:.1f} %" if room < float("inf") else "any size"
+        lines.append(f"By {name}: {told}; the intervals leave room for differences of {size}.")
+    parted = "; ".join(f"{scheme}: {course}" for scheme, course in over_steps.items() if course != NO_DIFFERENCE)
+    return [*lines, f"By loss, iteration by iteration (ahead: lower): {parted or NO_DIFFERENCE}."]
+
+
+def early_row(
+    name: str,
+    losses: Sequence[float],
+    scores: Sequence[float],
+    found: Mapping[str, Mapping[str, Difference]],
+) -> dict[str, Any]:
+    """Plain numbers of one scheme."""
+    row: dict[str, Any] = {"scheme": name, "loss_per_seed": list(losses), "score_per_seed": list(scores)}
+    for what, differences in found.items():
+        if change := differences.get(name):
+            relative = change.relative
+            row[f"{what}_change"] = asdict(relative)
+            row[f"{what}_p_value"] = change.p_value
+    return row
+
+
+def _percent(found: Interval) -> Measurement:
+    return Measurement(100 * found.value, 100 * found.low, 100 * found.high)
+
+
+_WHOLE = tuple(row.setting for row in PUBLISHED.rows)
+_EARLY = tuple(Setting(name, name, steps=160, group=FIRST) for name in SCHEMES_SHOWN)
+SCORE_FIGURES = {
+    "figure1": Study("figure1", PUBLISHED.what, _WHOLE, partial(compare_scores, PUBLISHED.what)),
+    "figure3": Study("figure3", EARLY_TITLE, _EARLY, compare_beginnings),
+    "figure9": Study(
+        "figure9",
+        "Figure 9: five schemes, over training and at its beginning",
+        (*_WHOLE, *_EARLY),
+        partial(compare_scores, "Figure 9: five schemes, over training and at its beginning"),
+    ),
+}

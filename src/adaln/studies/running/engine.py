@@ -1,0 +1,152 @@
+"""Does the jobs of a study, wherever a launcher takes them: resumable, and the same numbers whatever the launcher.
+
+A job's work is a chain of finished pieces on disk (checkpoints, score files), so a study may be killed at any moment;
+started again, it does only what is missing. One failed job never loses the others.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from adaln.analysis.recorder import Recorder
+from adaln.config import short_hash
+from adaln.files import remove_temporaries, write_atomically
+from adaln.report import json_text, write_page
+from adaln.runs import Run
+from adaln.studies.plan import Job, Plan, Result, outcomes
+from adaln.studies.protocol import check_is_papers
+from adaln.studies.running.launch import Failure, Launcher, Piece, Tell, terminated_as_interrupted
+from adaln.studies.running.work import is_done, pass_work, step_work, update_work, work, work_done
+from adaln.studies.scoring.checkpoints import is_scored, reference, score
+from adaln.training import Stopped, train
+
+Progress = Callable[[int, int, str], None]
+"""Called with (work done, work in all, what is being done), the first time with what lay on disk before.
+
+The unit is one image once through the network of the first job.
+"""
+Runs = Mapping[str, Sequence[Job]]
+"""The jobs of each run by the name of its folder, shortest first."""
+
+
+class Unfinished(ValueError):
+    """Some runs failed; the message names them, and the others are kept."""
+
+
+def run_study(plan: Plan, root: Path, launcher: Launcher, progress: Progress) -> tuple[Path, Result]:
+    """Do what is missing, reduce, and write `result.json` and `index.html`; returns the plan's folder and the result.
+
+    `adaln report FOLDER` writes the pictures as files as well. Raises `Stopped` when asked to stop, `Unfinished`
+    naming the runs that failed (finished ones are kept).
+    """
+    check_is_papers(plan)
+    complete(plan.jobs(), root, launcher, progress)
+    complete(plan.further_jobs(root), root, launcher, progress)
+    folder, result = plan.folder(root), reduce_study(plan, root)
+    remove_temporaries(folder)
+    write_page(result.page, folder / "index.html")
+    write_atomically(folder / "result.json", json_text(result.data) + "\n")
+    write_atomically(folder / "study.json", json_text(plan.to_json()) + "\n")
+    return folder, result
+
+
+def reduce_study(plan: Plan, root: Path) -> Result:
+    """The result of a plan whose jobs are all done."""
+    return plan.study.reduce(plan.command(), outcomes([*plan.jobs(), *plan.further_jobs(root)], root))
+
+
+def complete(jobs: Sequence[Job], root: Path, launcher: Launcher, progress: Progress) -> None:
+    """Do all jobs; raises `Unfinished` naming the runs that failed."""
+    failures = execute(jobs, root, launcher, progress)
+    if failures:
+        raise Unfinished(f"{len(failures)} of {len(by_run(jobs))} runs failed, the others are kept: {said(failures)}")
+
+
+def execute(jobs: Sequence[Job], root: Path, launcher: Launcher, progress: Progress) -> dict[str, Failure]:
+    """Do all jobs, and return what failed, by the name of its run.
+
+    Raises `ValueError` before anything is trained where a run does not fit or a reference cannot be had, `Stopped` when
+    asked to stop.
+    """
+    if not jobs:
+        return {}
+    runs = by_run(jobs)
+    for found in runs.values():
+        Run.create(found[-1].config, root)
+    missing = {name: found for name, found in runs.items() if not all(is_done(job, root) for job in found)}
+    watch = _watch(runs, root, progress)
+    try:
+        with terminated_as_interrupted():
+            watch("references", 0.0)
+            lacking = launcher.run(references(missing.values()), partial(watch, "references"))
+            if lacking:
+                raise ValueError(f"nothing to score against: {said(lacking)}")
+            watch("runs", 0.0)
+            pieces = {name: partial(perform, found, root) for name, found in missing.items()}
+            failures = launcher.run(pieces, partial(watch, "runs"))
+    except Stopped:
+        raise
+    except KeyboardInterrupt:
+        raise Stopped("stopped; what is finished is kept") from None
+    wanting = [name for name, found in missing.items() if not all(is_done(job, root) for job in found)]
+    return {name: failures.get(name, Failure("Unfinished", "not all of it is on disk")) for name in wanting}
+
+
+def by_run(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """Jobs that share a run, together and the shortest first: no two workers train one."""
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault("-".join(job.run_key), []).append(job)
+    return {name: sorted(rows, key=lambda job: job.config.steps) for name, rows in found.items()}
+
+
+def references(runs: Collection[Sequence[Job]]) -> dict[str, Piece]:
+    """What makes the feature networks and statistics that jobs share: each once, before they are needed everywhere."""
+    scored = (job for found in runs for job in found if job.score_at)
+    wanted = {short_hash(asdict(job.config.data) | {"of": [job.features, job.reference]}): job for job in scored}
+    return {f"reference-{name}": partial(prepare, job) for name, job in wanted.items()}
+
+
+def prepare(job: Job, device: str, tell: Tell) -> None:
+    """Make the feature network and the reference statistics of a job."""
+    reference(job.config.data, job.features, job.reference, device)
+
+
+def perform(jobs: Sequence[Job], root: Path, device: str, tell: Tell) -> None:
+    """Train to each job's steps, then sample and score the checkpoints it asks for; skips what is on disk."""
+    for job in jobs:
+        run = Run.create(job.config, root, device=device)
+        step_cost, update_cost = step_work(job, root), update_work(job, root)
+        if max(run.steps_saved(), default=0) < job.config.steps:
+            train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), partial(_tell_step, tell, step_cost)])
+        for step in job.score_at:
+            if not is_scored(run, job.scoring, step):
+                score(run, job.scoring, step, partial(_tell_updates, tell, update_cost))
+
+
+def _tell_step(tell: Tell, cost: float, step: int, model: nn.Module) -> None:
+    tell(cost)
+
+
+def _tell_updates(tell: Tell, cost: float, updates: int) -> None:
+    tell(updates * cost)
+
+
+def said(failures: Mapping[str, Failure]) -> str:
+    """All that failed, and why."""
+    return "; ".join(f"{name}: {failure.message}" for name, failure in failures.items())
+
+
+def _watch(runs: Runs, root: Path, progress: Progress) -> Callable[[str, float | None], None]:
+    """Tells of progress: what was done before and what a launcher tells of, or else what is to be seen on disk."""
+    image = pass_work(next(iter(runs.values()))[0], root)
+    total, before = (sum(amount(found, root) for found in runs.values()) for amount in (work, work_done))
+
+    def watch(what: str, done: float | None) -> None:
+        now = sum(work_done(found, root) for found in runs.values()) if done is None else before + done
+        progress(round(min(now, total) / image), round(total / image), what)
+
+    return watch

@@ -1,0 +1,1 @@
+"""Scores of a run's checkpoints: how they are made, where they lie, how they go on over steps."""

@@ -1,0 +1,193 @@
+"""A study of two narrow schemes, through the whole way from images to a page."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaln.models import DiTConfig
+from adaln.processes import SamplerConfig
+from adaln.studies import SCALES, STUDIES, Changes, Plan, Scale, Setting, run_study
+from adaln.studies.running.engine import Unfinished, by_run, complete
+from adaln.studies.running.launch import Workers, places
+
+SMALL = DiTConfig(16, 2, 2, 2)
+
+
+def make_small(setting, seed, changes):
+    """Few steps, two checkpoints, few images: the same way through as a real study."""
+    job = SCALES["tiny"].make(setting, seed, changes)
+    few = SamplerConfig(solver="ddim", steps=2, clip=True)
+    return replace(
+        job,
+        config=replace(job.config, model=SMALL, steps=8, batch_size=8, log_every=2, checkpoint_every=4),
+        score_at=(4, 8),
+        sample=replace(job.sample, num_images=40, batch_size=20, sampler=few),
+        reference=changes.reference,
+    )
+
+
+def unscorable(label):
+    """`make_small`, but one row asks for scores where there is no checkpoint."""
+
+    def make(setting, seed, changes):
+        job = make_small(setting, seed, changes)
+        return replace(job, score_at=(5,)) if setting.label == label else job
+
+    return make
+
+
+STUDY = replace(
+    STUDIES["quickstart"], settings=(Setting("adaln-mix", "adaln-mix"), Setting("adaln-zero", "adaln-zero"))
+)
+PLAN = Plan(STUDY, Scale("smallest", "a few steps", make_small, 2), (0, 1))
+
+
+def ignore(done, total, what):
+    pass
+
+
+def complete_on_cores(plan, root, num_workers, progress):
+    """All the runs of the study, without its result."""
+    with Workers(places(torch.device("cpu"), num_workers)) as workers:
+        complete(plan.jobs(), root, workers, progress)
+
+
+def run(plan, root, num_workers, progress=ignore):
+    """The study on this machine's cores."""
+    with Workers(places(torch.device("cpu"), num_workers)) as workers:
+        return run_study(plan, root, workers, progress)
+
+
+def files(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_a_study_gives_a_table_and_a_page(tmp_path):
+    told = []
+    folder, _ = run(PLAN, tmp_path / "a", 2, lambda *state: told.append(state))
+    assert told[-1][0] == told[-1][1] > 0
+    data = json.loads((folder / "result.json").read_text())
+    assert [row["scheme"] for row in data["rows"]] == ["adaln-mix", "adaln-zero"]
+    assert data["rows"][0]["difference"]["distinguishable"] in (True, False)
+    assert data["rows"][1]["difference"] is None
+    assert data["verdict"]
+    page = (folder / "index.html").read_text()
+    for heading in ("Result", "Over training", "Samples", "Who moves when"):
+        assert heading in page
+
+
+@pytest.mark.slow
+def test_a_study_gives_the_same_bytes_again_whatever_the_number_of_processes(tmp_path):
+    folder, _ = run(PLAN, tmp_path / "a", 2)
+    before = files(folder)
+    again, _ = run(PLAN, tmp_path / "a", 1)
+    assert files(again) == before
+    other, _ = run(PLAN, tmp_path / "b", 1)
+    assert (other / "result.json").read_bytes() == before["result.json"]
+
+
+def test_a_failed_run_is_named_and_what_the_others_and_itself_have_done_is_kept(tmp_path):
+    plan, told = replace(PLAN, seeds=(0,)), []
+    failing = replace(plan, scale=replace(PLAN.scale, make=unscorable("adaln-zero")))
+    said = r"1 of 2 runs failed, the others are kept: digits-adaln-zero-s0-\w{10}: .*no complete checkpoint at step 5"
+    with Workers(places(torch.device("cpu"), 1)) as workers:
+        with pytest.raises(Unfinished, match=said):
+            complete(failing.jobs(), tmp_path, workers, ignore)
+        assert len(list(tmp_path.glob("digits-adaln-mix*/scores/*.scores.json"))) == 2
+        complete(plan.jobs(), tmp_path, workers, lambda *state: told.append(state))
+        before, total, _ = told[0]
+        assert 0.5 * total < before < total  # all is trained, one of two is scored: no progress of this session
+        assert told[-1] == (total, total, "runs")
+        told.clear()
+        complete(plan.jobs(), tmp_path, workers, lambda *state: told.append(state))
+        assert {state[:2] for state in told} == {(total, total)}
+
+
+def test_a_reference_that_cannot_be_had_is_said_before_anything_is_trained(tmp_path):
+    plan = replace(PLAN, changes=Changes(reference="nowhere"))
+    with (
+        Workers(places(torch.device("cpu"), 1)) as workers,
+        pytest.raises(ValueError, match=r"nothing to score against: .*nowhere"),
+    ):
+        complete(plan.jobs(), tmp_path, workers, ignore)
+    assert not list(tmp_path.glob("*/metrics.jsonl"))
+
+
+def test_a_launcher_whose_jobs_did_too_little_is_found_out(tmp_path):
+    class Idle:
+        def run(self, pieces, watch):
+            return {}
+
+    with pytest.raises(Unfinished, match=r"2 of 2 runs failed.*digits-adaln-zero-s0-\w+: not all of it is on disk"):
+        complete(replace(PLAN, seeds=(0,)).jobs(), tmp_path, Idle(), ignore)
+
+
+def test_rows_of_one_run_train_it_once_to_the_longest_of_them(tmp_path):
+    def make(setting, seed, changes):
+        job = make_small(setting, seed, changes)
+        short = setting.label == "adaln-zero, 4 steps"
+        return replace(job, config=replace(job.config, steps=4), score_at=(4,)) if short else job
+
+    settings = (*STUDY.settings, Setting("adaln-zero, 4 steps", "adaln-zero"))
+    plan = replace(PLAN, study=replace(STUDY, settings=settings), scale=replace(PLAN.scale, make=make), seeds=(0,))
+    assert [len(jobs) for jobs in by_run(plan.jobs()).values()] == [1, 2]
+    told = []
+    _, result = run(replace(plan, seeds=(0, 1)), tmp_path, 1, lambda *state: told.append(state))
+    assert told[-1][0] == told[-1][1]
+    assert len(list(tmp_path.glob("digits-adaln-zero-s0-*/metrics.jsonl"))) == 1
+    rows = {row["scheme"]: row for row in result.data["rows"]}
+    assert rows["adaln-zero, 4 steps"]["loss"] != rows["adaln-zero"]["loss"]
+
+
+SCRIPT = """
+import signal, sys
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background are started deaf to it
+sys.path.insert(0, {tests!r})
+from studies.running.test_engine import PLAN, complete_on_cores
+if __name__ == "__main__":
+    complete_on_cores(PLAN, Path(sys.argv[1]), 2, lambda done, total, what: print(done, flush=True))
+"""
+
+
+def killed_after(changes, number, command):
+    """Start the command, send it the signal once it has told of more than so many changes; whether it ended before."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        seen = set()
+        for line in process.stdout:
+            seen.add(line)
+            if len(seen) > changes:
+                process.send_signal(number)
+                process.stdout.read()  # ends when its workers are gone, too
+                break
+    return process.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, number):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[2])))
+    command = [sys.executable, str(script), str(tmp_path / "killed")]
+    rng = random.Random(int(number))
+    ends = (killed_after(rng.randrange(1, 4) + attempt, number, command) for attempt in range(40))
+    kills = next(count for count, ended in enumerate(ends) if ended)  # longer each time: surely one ends
+    assert kills
+    told = []
+    killed, _ = run(PLAN, tmp_path / "killed", 2, lambda *state: told.append(state))
+    assert told[0][0] == told[0][1]  # nothing was left to do
+    undisturbed, _ = run(PLAN, tmp_path / "whole", 2)
+    assert (killed / "result.json").read_bytes() == (undisturbed / "result.json").read_bytes()
+
+
+def test_quickstart_asks_the_question_of_the_readme():
+    assert [setting.scheme for setting in STUDIES["quickstart"].settings] == [
+        *("adaln", "adaln-step1", "adaln-mix", "adaln-zero", "adaln-gaussian")
+    ]
