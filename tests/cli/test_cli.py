@@ -71,6 +71,8 @@ def test_from_training_to_a_comparison(capsys, trained_path):
                 "--json",
             )
         )
+        again = run(capsys, "sample", path, "--num-images", "30", "--sampler.solver", "ddim", "--sampler.steps", "3")
+        assert again.startswith(f"nothing to draw: {drawn['samples']} holds these 30 images")
         with np.load(drawn["samples"]) as archive:
             assert archive["arr_0"].shape == (30, 8, 8, 1)
         with Image.open(drawn["grid"]) as grid:

@@ -217,7 +217,7 @@ def test_the_hash_of_an_autoencoder_is_that_of_its_weights(vae, vae_folder):
     assert again.space == vae.space
     with torch.no_grad():
         next(iter(again.network.parameters())).add_(1e-6)
-    assert weights_sha256(again.network) != vae.space.autoencoder_sha256
+    assert weights_sha256(again.network.state_dict()) != vae.space.autoencoder_sha256
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from adaln.conditioning import SCHEMES
 from adaln.config import OptimConfig, config_hash
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
-from adaln.runs import Run, load_tensors, read_records, save_tensors
+from adaln.runs import NonFinite, Run, load_tensors, read_records, save_tensors
 from adaln.training import train
 
 
@@ -96,6 +96,16 @@ def test_a_checkpoint_of_another_network_lists_what_does_not_fit(trained, small_
     for file in wider.folder(10).iterdir():
         (trained.folder(10) / file.name).write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match=r"does not fit the model: \d+ of another shape: blocks"):
+        trained.averaged_model()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_averaged_weights_that_are_not_finite_are_named(trained, value):
+    file = trained.folder(10) / "ema.safetensors"
+    tensors = load_tensors(file)
+    tensors["blocks.1.mlp.fc1.weight"] = tensors["blocks.1.mlp.fc1.weight"].index_fill(0, torch.tensor(2), value)
+    save_tensors(file, tensors)
+    with pytest.raises(NonFinite, match=r"000000010/ema.safetensors: 'blocks.1.mlp.fc1.weight' is not finite"):
         trained.averaged_model()
 
 

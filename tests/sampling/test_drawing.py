@@ -7,7 +7,7 @@ import torch
 
 from adaln.data import DataConfig
 from adaln.processes import Guidance, SamplerConfig
-from adaln.runs import Run
+from adaln.runs import NonFinite, Run
 from adaln.sampling import SampleConfig, choose_labels, num_updates, prepare, sample, save_samples, seeded_draw
 from adaln.training import train
 
@@ -81,6 +81,18 @@ def test_progress_counts_every_update(trained):
     told = []
     sample(trained, FEW, progress=told.append)
     assert sum(told) == num_updates(trained, FEW) == 24
+
+
+def test_the_first_image_beyond_all_numbers_is_named_and_no_file_written(trained, tmp_path):
+    """Bytes have no NaN: it would become black, and be scored."""
+    drawing = prepare(trained, replace(FEW, batch_size=2))
+
+    def overflow(x, t, y):
+        return drawing.model(x, t, y).masked_fill((y == 3).reshape(-1, 1, 1, 1), np.inf)
+
+    with pytest.raises(NonFinite, match="image 3 is not finite"):
+        save_samples(replace(drawing, model=overflow), tmp_path / "x.npz")
+    assert not (tmp_path / "x.npz").exists()
 
 
 def test_older_checkpoints_can_be_sampled(trained):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import zipfile
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -17,18 +18,35 @@ import pytest
 from adaln.files import claimed
 from adaln.parallel import rank
 from adaln.processes import Guidance, SamplerConfig
-from adaln.sampling import SampleConfig, Weak, prepare, sample, save_samples
-from adaln.sampling.parts import assemble
+from adaln.runs import Run
+from adaln.sampling import SampleConfig, Weak, parts, prepare, sample, save_samples
+from adaln.sampling.parts import assemble, is_drawn, key_of
 from in_threads import in_processes
 
 CONFIG = SampleConfig(num_images=10, batch_size=4, sampler=SamplerConfig(solver="ddpm", steps=3))
 UPDATES = 30
 
 
-def savez(images: np.ndarray, labels: np.ndarray) -> bytes:
+def savez(images: np.ndarray, labels: np.ndarray, key: str) -> bytes:
+    """What numpy writes, with the key as comment."""
     buffer = BytesIO()
     np.savez(buffer, arr_0=images, arr_1=labels)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = key.encode()
     return buffer.getvalue()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def at_once(run: Run) -> bytes:
+    """The file of all images drawn in memory."""
+    return savez(sample(run, CONFIG).images, prepare(run, CONFIG).labels, key_of(prepare(run, CONFIG)))
+
+
+def never(x, t, y):
+    pytest.fail("drawn again")
 
 
 def stop_after(updates: int):
@@ -51,9 +69,8 @@ def drawing(trained):
 
 def test_the_file_is_what_numpy_writes_of_all_images_at_once(trained, drawing, tmp_path: Path):
     save_samples(drawing, tmp_path / "x.npz")
-    together = sample(trained, CONFIG)
-    assert (tmp_path / "x.npz").read_bytes() == savez(together.images, together.labels)
-    assert json.loads((tmp_path / "x.json").read_text()) == json.loads(json.dumps(together.provenance))
+    assert (tmp_path / "x.npz").read_bytes() == at_once(trained)
+    assert json.loads((tmp_path / "x.json").read_text()) == json.loads(json.dumps(drawing.provenance))
     assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["x.json", "x.npz"]
 
 
@@ -67,8 +84,63 @@ def test_stopped_anywhere_it_goes_on_and_loses_one_batch_at_most(trained, drawin
     before = told[0]  # what is on disk is told first
     assert before % 12 == 0 and updates - 12 <= before < updates
     assert sum(told) == UPDATES
-    assert out.read_bytes() == savez(sample(trained, CONFIG).images, drawing.labels)
+    assert out.read_bytes() == at_once(trained)
     assert not (tmp_path / "x.npz.parts").exists()
+
+
+def test_what_is_finished_is_not_drawn_again_and_what_a_kill_left_undone_is_done(trained, drawing, tmp_path: Path):
+    out, told = tmp_path / "x.npz", []
+    assert save_samples(drawing, out)
+    whole = contents(tmp_path)
+    (tmp_path / "x.json").unlink()
+    (tmp_path / "x.npz.parts").mkdir()
+    (tmp_path / "x.npz.parts" / "00000000-00000004-0123456789.npy").touch()
+    (tmp_path / ".tmp-x.npz.parts-1").mkdir()
+    assert not save_samples(replace(prepare(trained, CONFIG), model=never), out, told.append)
+    assert told == [UPDATES]
+    assert contents(tmp_path) == whole
+
+
+def test_other_images_take_the_place_of_finished_ones(trained, drawing, tmp_path: Path):
+    out = tmp_path / "x.npz"
+    save_samples(drawing, out)
+    for change in ({"seed": 1}, {"num_images": 9}, {"guidance": Guidance(2.0)}, {"labels": 3}, {"dtype": "bfloat16"}):
+        other = prepare(trained, replace(CONFIG, **change))
+        assert save_samples(other, out) and not save_samples(other, out)
+        assert json.loads((tmp_path / "x.json").read_text()) == json.loads(json.dumps(other.provenance))
+    assert save_samples(prepare(trained, CONFIG, step=5), out)
+    assert save_samples(drawing, out)
+    assert out.read_bytes() == at_once(trained)
+
+
+def test_a_damaged_file_is_not_taken_for_finished(trained, drawing, tmp_path: Path):
+    out, key = tmp_path / "x.npz", key_of(drawing)
+    save_samples(drawing, out)
+    whole = out.read_bytes()
+    flipped = whole[:500] + bytes([whole[500] ^ 1]) + whole[501:]
+    for damaged in (b"", whole[:-1], whole[200:], whole[:400] + whole[500:], flipped):
+        assert is_drawn(out, key)
+        out.write_bytes(damaged)
+        assert not is_drawn(out, key)
+        out.write_bytes(whole)
+    out.write_bytes(flipped)
+    assert save_samples(drawing, out)
+    assert out.read_bytes() == whole
+
+
+def test_the_record_of_other_images_never_lies_beside_new_ones(trained, drawing, tmp_path: Path, monkeypatch):
+    out = tmp_path / "x.npz"
+    save_samples(prepare(trained, replace(CONFIG, seed=1)), out)
+
+    def die(path: Path, content: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(parts, "write_atomically", die)
+        save_samples(drawing, out)
+    assert out.read_bytes() == at_once(trained) and not (tmp_path / "x.json").exists()
+    assert not save_samples(drawing, out)
+    assert json.loads((tmp_path / "x.json").read_text())["seed"] == 0
 
 
 def test_only_whole_parts_of_the_very_same_images_are_taken(trained, tmp_path: Path):
@@ -85,7 +157,7 @@ def test_only_whole_parts_of_the_very_same_images_are_taken(trained, tmp_path: P
     told: list[int] = []
     save_samples(prepare(trained, CONFIG), out, told.append)
     assert told[0] == 0
-    assert out.read_bytes() == savez(sample(trained, CONFIG).images, prepare(trained, CONFIG).labels)
+    assert out.read_bytes() == at_once(trained)
 
 
 def test_parts_drawn_with_other_weights_are_drawn_again(trained, tmp_path: Path):
@@ -119,11 +191,11 @@ def test_the_file_is_put_together_with_one_part_in_memory(tmp_path: Path):
     for part, piece in zip(parts, np.split(images, 16), strict=True):
         np.save(part, piece)
     tracemalloc.start()
-    assemble(parts, np.arange(64), tmp_path / "x.npz")
+    assemble(parts, np.arange(64), tmp_path / "x.npz", "key")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2.5 * images.nbytes / 16
-    assert (tmp_path / "x.npz").read_bytes() == savez(images, np.arange(64))
+    assert (tmp_path / "x.npz").read_bytes() == savez(images, np.arange(64), "key")
 
 
 # Processes
@@ -150,7 +222,7 @@ def test_what_one_process_began_several_finish(trained, drawing, tmp_path: Path,
     told: list[int] = []
     in_processes(monkeypatch, 2, lambda: save_samples(prepare(trained, CONFIG), tmp_path / "x.npz", told.append))
     assert told[0] == 12 and sum(told) == UPDATES
-    assert (tmp_path / "x.npz").read_bytes() == savez(sample(trained, CONFIG).images, drawing.labels)
+    assert (tmp_path / "x.npz").read_bytes() == at_once(trained)
 
 
 def command(processes: int, run: Path, out: Path) -> list[str]:

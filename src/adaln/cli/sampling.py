@@ -44,24 +44,27 @@ def sample_verb(words: list[str]) -> Answer:
     run = Run.open(path, find_device(options.device))
     with group_of_torchrun(), told() as tell:
         drawing = prepare(run, options.config, options.step, weak_run(options.weak, run.device), options.execution)
-        out = keep_samples(drawing, options.out, tell)
+        out, are_new = keep_samples(drawing, options.out, tell)
         if rank():
             return SILENT
     grid = out.with_suffix(".png")
-    return Answer(
-        {"samples": str(out), "grid": str(grid), **drawing.provenance},
-        [f"wrote {options.config.num_images:,} images to {out}, the first of them as a grid to {grid}"],
-    )
+    count = f"{options.config.num_images:,} images"
+    told_of = f"wrote {count} to {out}" if are_new else f"nothing to draw: {out} holds these {count}"
+    data = {"samples": str(out), "grid": str(grid), **drawing.provenance}
+    return Answer(data, [f"{told_of}, the first of them as a grid in {grid}"])
 
 
-def keep_samples(drawing: Drawing, out: Path | None, tell: Tell) -> Path:
-    """Draw and write samples with their record and a grid of some of them, by default into the run; returns the npz."""
+def keep_samples(drawing: Drawing, out: Path | None, tell: Tell) -> tuple[Path, bool]:
+    """Draw and write samples with their record and a grid of some of them, by default into the run.
+
+    Returns the npz, and whether it had to be drawn.
+    """
     run, record = drawing.run, drawing.provenance
     out = out or run.path / "samples" / f"{record['step']:09d}-{short_hash(record)}.npz"
-    save_samples(drawing, out, images_counted(tell, f"sample {run.path.name}", run, drawing.config))
+    are_new = save_samples(drawing, out, images_counted(tell, f"sample {run.path.name}", run, drawing.config))
     if rank() == 0:
         write_atomically(out.with_suffix(".png"), picture(sample_grid(out, record, run.path.name), "png"))
-    return out
+    return out, are_new
 
 
 def images_counted(tell: Tell, stage: str, run: Run, config: SampleConfig) -> Progress:

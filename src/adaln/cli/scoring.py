@@ -101,7 +101,7 @@ def samples_of(path: Path, num_images: int | None, device: torch.device, tell: T
     if num_images is None:
         raise ValueError(f"run {str(path)!r} has no samples yet; say --num-images N to draw some, or use: adaln sample")
     run, config = Run.open(path, device), SampleConfig(num_images)
-    return keep_samples(prepare(run, config), None, tell)
+    return keep_samples(prepare(run, config), None, tell)[0]
 
 
 def record_beside(source: Path | Dataset) -> dict[str, Any]:

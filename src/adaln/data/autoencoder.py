@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaln.data.pixels import to_uint8
 
@@ -87,15 +87,14 @@ def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencod
         ) from error
     network = network.eval().requires_grad_(False).to(device)
     scaling, shift = network.config.scaling_factor, network.config.shift_factor
-    space = LatentSpace(Path(path).name, weights_sha256(network), float(scaling), float(shift or 0.0))
+    space = LatentSpace(Path(path).name, weights_sha256(network.state_dict()), float(scaling), float(shift or 0.0))
     origin = str(folder.resolve()) if folder.is_dir() else path
     return Autoencoder(network, space, origin, torch.device(device))
 
 
-def weights_sha256(network: nn.Module) -> str:
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes of all weights, in the order of their names."""
     digest = hashlib.sha256()
-    weights: Mapping[str, Tensor] = network.state_dict()
     for name in sorted(weights):
         weight = weights[name].detach().cpu().contiguous()
         digest.update(repr((name, str(weight.dtype), tuple(weight.shape))).encode())

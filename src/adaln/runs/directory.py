@@ -220,7 +220,10 @@ class Run:
             self.checkpoints.save(state.step, state.tensors())
 
     def averaged_model(self, step: int | None = None) -> tuple[nn.Module, int]:
-        """The averaged (EMA) network of a checkpoint, the newest by default, and its step."""
+        """The averaged (EMA) network of a checkpoint, the newest by default, and its step.
+
+        Raises `ValueError` where there is none, or where it is not finite.
+        """
         saved = self.steps_saved()
         if not saved or (step is not None and step not in saved):
             wanted = "any step" if step is None else f"step {step}"
@@ -231,6 +234,9 @@ class Run:
         model = build(self.config.model, self.spec, generator("init", self.config.seed))
         file = self.folder(step) / "ema.safetensors"
         load_into(model, load_tensors(file), str(file))
+        for name, tensor in model.state_dict().items():
+            if not bool(tensor.isfinite().all()):
+                raise NonFinite(f"{file}: {name!r} is not finite")
         return model.to(self.device).eval().requires_grad_(False), step
 
     def save_order(self, order: Order) -> None:

@@ -14,7 +14,7 @@ from adaln.data import Renderer, renderer
 from adaln.execution import matrix_products
 from adaln.processes import count_updates, guided, solve, solver_name
 from adaln.rng import generator
-from adaln.runs import Run
+from adaln.runs import NonFinite, Run
 from adaln.sampling.config import SampleConfig, choose_labels
 from adaln.sampling.networks import EAGER, SampleExecution, Weak, network, weak_network, weights_file
 from adaln.types import Draw, Model
@@ -51,7 +51,10 @@ class Drawing:
         return count_updates(self.run.process, self.config.sampler)
 
     def images(self, indices: range, progress: Progress | None = None) -> Images:
-        """The images of these indices, drawn together; `progress` is told of each update of each."""
+        """The images of these indices, drawn together; `progress` is told of each update of each.
+
+        Raises `NonFinite` naming the first image that the solver has let grow beyond all numbers.
+        """
         run, spec = self.run, self.run.spec
         y = torch.from_numpy(self.labels[indices.start : indices.stop]).to(run.device) if spec.num_classes else None
         draw = seeded_draw(self.config.seed, indices, (spec.channels, spec.height, spec.width), run.device)
@@ -61,6 +64,9 @@ class Drawing:
             for x in solve(run.process, denoiser, x, draw, self.config.sampler):  # noqa: B007, B020
                 if progress:
                     progress(len(indices))
+        bad = (~x.isfinite().flatten(1).all(dim=1)).nonzero()
+        if len(bad):
+            raise NonFinite(f"image {indices[int(bad[0])]} is not finite after the last update of the solver")
         return self.rendering.render(x).permute(0, 2, 3, 1).cpu().numpy()
 
 

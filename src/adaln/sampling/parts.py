@@ -1,12 +1,14 @@
 """Many images to one file: by one process or many, killed at any moment, the same bytes in the end.
 
 Every batch that is drawn becomes a part, `START-STOP-HASH.npy` in the folder `OUT.npz.parts`, which is there completely
-or not at all. HASH is over all that decides the images, the weights' bytes included, so no part of another sample is
-taken. Process r draws each world-th missing batch; the first one puts the file together and removes the parts.
+or not at all. HASH is over all that decides the images, the weights included, so no part of another sample is
+taken. Process r draws each world-th missing batch; the first one puts the file together and removes the parts. The file
+itself carries HASH as the comment of its zip, so what is finished is known as such.
 """
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,46 +17,71 @@ from jaxtyping import Int64
 from numpy.lib import format as npy
 
 from adaln.config import short_hash
-from adaln.files import atomic_file, claimed, file_sha256, remove_folder, remove_temporaries, write_atomically
+from adaln.data.autoencoder import weights_sha256
+from adaln.files import atomic_file, claimed, remove_folder, remove_temporaries, write_atomically
 from adaln.parallel import barrier, from_first, rank, world
+from adaln.runs import load_tensors
 from adaln.sampling.drawing import Drawing, Progress
 
 
-def save_samples(drawing: Drawing, path: Path, progress: Progress | None = None) -> None:
+def save_samples(drawing: Drawing, path: Path, progress: Progress | None = None) -> bool:
     """Draw all images into ADM's npz (`arr_0` uint8 NHWC, `arr_1` labels), with their provenance beside it as .json.
 
-    Goes on where a killed call for the same images stopped: each process loses one batch at most. Equal batches give
-    equal bytes, whatever the number of processes and of kills; another batch size gives the same images up to rounding.
-    All processes return once the file is there. Meanwhile the disk holds the images up to twice, memory one batch.
+    Returns whether that was to be done: False where the npz holds these images already. Goes on where a killed call for
+    the same images stopped: each process loses one batch at most. Equal batches give equal bytes, whatever the number
+    of processes and of kills; another batch size gives the same images up to rounding. All processes return once the
+    file is there. Meanwhile the disk holds the images up to twice, memory one batch.
     """
     folder = path.with_name(f"{path.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder / f".rank-{rank()}.lock", f"{path}: another process is drawing these samples"):
-        parts = from_first(lambda: name_parts(drawing, folder))
-        missing = from_first(lambda: begin(path, folder, parts))
-        mine = missing[rank() :: world()]
-        tell = told_for_all(progress, drawing, missing, mine) if progress and rank() == 0 else None
-        for indices in mine:
-            images = drawing.images(indices, tell)
-            with atomic_file(parts[indices]) as temporary, temporary.open("wb") as file:
-                np.save(file, images)
-        barrier()
         if rank() == 0:
-            assemble(list(parts.values()), drawing.labels, path)
+            remove_temporaries(path.parent, f"{path.stem}.")
+        key = from_first(lambda: key_of(drawing))
+        is_missing = from_first(lambda: not is_drawn(path, key))
+        if is_missing:
+            draw_into(path, folder, drawing, key, progress)
+        elif progress and rank() == 0:
+            progress(drawing.config.num_images * (drawing.updates or 1))
+        if rank() == 0:
             write_atomically(path.with_suffix(".json"), json.dumps(drawing.provenance, indent=1, sort_keys=True) + "\n")
             remove_folder(folder)
         barrier()
+    return is_missing
 
 
-def name_parts(drawing: Drawing, folder: Path) -> dict[range, Path]:
-    """The part of each batch, in order."""
-    key = short_hash({**drawing.provenance, "weights": [file_sha256(file) for file in drawing.weights]})
-    return {indices: folder / f"{indices.start:08d}-{indices.stop:08d}-{key}.npy" for indices in drawing.batches()}
+def key_of(drawing: Drawing) -> str:
+    """A hash over all that decides the images."""
+    weights = [weights_sha256(load_tensors(file)) for file in drawing.weights]
+    return short_hash({**drawing.provenance, "weights": weights})
 
 
-def begin(path: Path, folder: Path, parts: dict[range, Path]) -> list[range]:
-    """The batches still to be drawn; what else lies in the folder, or was left of a killed `path`, is removed."""
-    remove_temporaries(path.parent, f"{path.stem}.")
+def is_drawn(path: Path, key: str) -> bool:
+    """Whether the npz holds the images of that key, every byte of which is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.comment == key.encode() and archive.testzip() is None
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):  # what damage may lead to
+        return False
+
+
+def draw_into(path: Path, folder: Path, drawing: Drawing, key: str, progress: Progress | None) -> None:
+    """Draw the parts that `folder` lacks, then put all of them together."""
+    parts = {indices: folder / f"{indices.start:08d}-{indices.stop:08d}-{key}.npy" for indices in drawing.batches()}
+    missing = from_first(lambda: begin(folder, parts))
+    mine = missing[rank() :: world()]
+    tell = told_for_all(progress, drawing, missing, mine) if progress and rank() == 0 else None
+    for indices in mine:
+        images = drawing.images(indices, tell)
+        with atomic_file(parts[indices]) as temporary, temporary.open("wb") as file:
+            np.save(file, images)
+    barrier()
+    if rank() == 0:
+        assemble(list(parts.values()), drawing.labels, path, key)
+
+
+def begin(folder: Path, parts: dict[range, Path]) -> list[range]:
+    """The batches still to be drawn; what else lies in the folder is removed."""
     remove_temporaries(folder)
     for file in set(folder.glob("*.npy")) - set(parts.values()):
         file.unlink()
@@ -85,14 +112,20 @@ def told_for_all(progress: Progress, drawing: Drawing, missing: Sequence[range],
     return advance
 
 
-def assemble(parts: Sequence[Path], labels: Int64[np.ndarray, "N"], path: Path) -> None:
-    """The npz that `np.savez` would write of all parts, of which one is in memory at a time."""
+def assemble(parts: Sequence[Path], labels: Int64[np.ndarray, "N"], path: Path, key: str) -> None:
+    """The npz that `np.savez` would write of all parts, of which one is in memory at a time, and the key as comment.
+
+    The record of other images that stood there goes first: at no moment does it lie beside these.
+    """
     shape = (len(labels), *np.load(parts[0], mmap_mode="r").shape[1:])
     header = {"descr": npy.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        with archive.open("arr_0.npy", "w", force_zip64=True) as member:
-            npy.write_array_header_1_0(member, header)
-            for part in parts:
-                member.write(np.load(part).data)
-        with archive.open("arr_1.npy", "w", force_zip64=True) as member:
-            npy.write_array(member, labels, allow_pickle=False)
+    with atomic_file(path) as temporary:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+                npy.write_array_header_1_0(member, header)
+                for part in parts:
+                    member.write(np.load(part).data)
+            with archive.open("arr_1.npy", "w", force_zip64=True) as member:
+                npy.write_array(member, labels, allow_pickle=False)
+            archive.comment = key.encode()
+        path.with_suffix(".json").unlink(missing_ok=True)
