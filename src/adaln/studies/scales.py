@@ -118,7 +118,7 @@ def configured(base: RunConfig, setting: Setting, seed: int, model: ModelConfig,
     chosen = setting.scheme if isinstance(setting.scheme, Scheme) else scheme(setting.scheme)
     return replace(
         base,
-        name=re.sub(r"[^\w.-]+", "-", f"{base.name}-{chosen.name}-s{seed}"),
+        name=run_name(base, chosen, seed),
         model=model,
         scheme=chosen,
         process=PROCESSES["linear-velocity" if is_flow(setting) else "ddpm"],
@@ -126,6 +126,11 @@ def configured(base: RunConfig, setting: Setting, seed: int, model: ModelConfig,
         optim=replace(base.optim, lr=base.optim.lr * setting.lr_factor),
         seed=seed,
     )
+
+
+def run_name(base: RunConfig, scheme: Scheme, seed: int) -> str:
+    """The name of a run that differs from `base` in scheme and seed, fit for a folder."""
+    return re.sub(r"[^\w.-]+", "-", f"{base.name}-{scheme.name}-s{seed}")
 
 
 def stand_in(setting: Setting, sizes: Sizes, udit: str) -> ModelConfig:

@@ -18,7 +18,7 @@ from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
 from adaln.studies import STUDIES
-from adaln.studies.comparison.responses import plain, room
+from adaln.studies.comparison.forms import plain, room
 from adaln.studies.inspection.snapshots import snapshot
 from adaln.studies.plan import Job, Outcome
 from adaln.studies.reviewers import (

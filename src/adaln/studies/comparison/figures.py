@@ -1,6 +1,7 @@
 """The pictures of a comparison: curves, sample grids, distributions over time."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from adaln.studies.statistics.intervals import t_interval
 from adaln.studies.statistics.time_to_quality import Course
 
 Outcomes = dict[str, list[Outcome]]
-ROLES = (("gate", "α"), ("scale", "γ"), ("shift", "β"))
+LETTERS = {"gate": "α", "scale": "γ", "shift": "β"}
 SHOWN_STEPS = (0, 1, 2, 10, 100, 1_000, 10_000, 100_000)
 """Of the recorded steps; the last step of a run is shown as well."""
 
@@ -28,7 +29,7 @@ def curves(by_scheme: Outcomes) -> list[Lines]:
         f"Mean over {seeds} seeds (n = {seeds}) of the loss on {batch} images per step, averaged between log steps.",
         Axis("step", "optimiser updates", "log"),
         Axis("loss", "mean squared error + bound in bits", "log"),
-        [_series(name, outcomes, _losses) for name, outcomes in by_scheme.items()],
+        [mean_series(name, outcomes, loss_by_step) for name, outcomes in by_scheme.items()],
     )
     fid = Lines(
         f"{score} against steps",
@@ -36,22 +37,25 @@ def curves(by_scheme: Outcomes) -> list[Lines]:
         f" {scores['fid'].label}.",
         Axis("step", "optimiser updates"),
         Axis(score, "lower is better", "log"),
-        [_series(name, outcomes, _fids, band=True) for name, outcomes in by_scheme.items()],
+        [mean_series(name, outcomes, partial(score_by_step, "fid"), band=True) for name, outcomes in by_scheme.items()],
     )
     return [loss, fid]
 
 
-def _losses(outcome: Outcome) -> dict[int, float]:
+def loss_by_step(outcome: Outcome) -> dict[int, float]:
+    """Mean training loss since the last log step."""
     return {row["step"]: row["loss"] for row in outcome.losses()}
 
 
-def _fids(outcome: Outcome) -> dict[int, float]:
-    return {step: scores["fid"].value for step, scores in outcome.scores().items()}
+def score_by_step(metric: str, outcome: Outcome) -> dict[int, float]:
+    """One score of every scored checkpoint."""
+    return {step: scores[metric].value for step, scores in outcome.scores().items()}
 
 
-def _series(
+def mean_series(
     name: str, outcomes: Sequence[Outcome], read: Callable[[Outcome], dict[int, float]], band: bool = False
 ) -> Series:
+    """Mean over seeds at the steps that all of them have; the band is the least and the greatest."""
     curves = [read(outcome) for outcome in outcomes]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = [[curve[step] for curve in curves] for step in steps]
@@ -100,7 +104,7 @@ def grids(by_scheme: Outcomes) -> list[ImageGrid]:
 
 def histograms(recordings: dict[str, list[RoleRecord]], shown_steps: Sequence[int], seed: int) -> list[Histograms]:
     """For each role one figure: a panel per recording, a ridge per shown step."""
-    return [_role_figure(role, letter, recordings, shown_steps, seed) for role, letter in ROLES]
+    return [_role_figure(role, letter, recordings, shown_steps, seed) for role, letter in LETTERS.items()]
 
 
 def _role_figure(

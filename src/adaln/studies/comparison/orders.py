@@ -1,5 +1,7 @@
 """The measured update order of every scheme beside the paper's Table 1."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from adaln.analysis.closed_form import BLOCK_STARTS, order_table
@@ -9,6 +11,7 @@ from adaln.conditioning import measure
 from adaln.config import model_name
 from adaln.models import ModelConfig
 from adaln.report import Matrix, Section
+from adaln.runs import Run
 from adaln.studies.plan import Outcome
 from adaln.training import batch_loss
 
@@ -18,13 +21,18 @@ SHORT = {"timestep embedder": "t emb", "label embedder": "y emb"}
 
 def measured_order(outcome: Outcome) -> UpdateOrder:
     """Which weights have a non-zero gradient at iterations 1, 2, 3 of this run's scheme on its own model and data."""
-    run, batches = outcome.run, outcome.run.batches()
+    run, model = outcome.run, outcome.run.new_model()
+    return update_order(measure(model, run.config.scheme, losses_of(run)), dict(model.named_parameters()))
+
+
+def losses_of(run: Run) -> Callable[[nn.Module, int], Tensor]:
+    """(model, iteration) -> loss on that iteration's batch of the run's data."""
+    batches = run.batches()
 
     def loss(model: nn.Module, iteration: int) -> Tensor:
         return batch_loss(run, model, batches, iteration).mean()
 
-    model = run.new_model()
-    return update_order(measure(model, run.config.scheme, loss), dict(model.named_parameters()))
+    return loss
 
 
 def order_section(orders: dict[str, UpdateOrder], model: ModelConfig) -> Section:

@@ -1,17 +1,14 @@
 """What every row of an experiment answered, seed by seed, and how its own question leads a page."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adaln.metrics import Scores
-from adaln.report import Measurement, Page, Section, Table
+from adaln.report import Page, Section, Table
 from adaln.studies.comparison.schemes import final, group, require_same_seeds
-from adaln.studies.comparison.verdicts import verdict_word
 from adaln.studies.plan import Outcome, Result
 from adaln.studies.scoring.curves import shown_name
-from adaln.studies.statistics.intervals import Difference, Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +55,6 @@ def completed(
     lines = [*verdict, *result.data["verdict"]]
     page = Page(result.page.title, lines, [head, *sections, *rest])
     return Result({**result.data, **data, "verdict": lines}, page, table)
-
-
-def measurement(interval: Interval, times: float = 1) -> Measurement:
-    """An interval as a table's or figure's value."""
-    return Measurement(times * interval.value, times * interval.low, times * interval.high)
-
-
-def plain(interval: Interval) -> dict[str, float | None]:
-    """An interval for machines; an end that is not finite is None."""
-    return {name: end if isfinite(end) else None for name, end in asdict(interval).items()}
-
-
-def plain_difference(change: Difference) -> dict[str, Any]:
-    """A paired difference for machines."""
-    told = {"p_value": change.p_value, "distinguishable": change.distinguishable}
-    return {"absolute": plain(change.absolute), "relative": plain(change.relative), **told}
-
-
-def word(change: Difference) -> str:
-    """Better, worse or not distinguishable, where less is better."""
-    return verdict_word(plain_difference(change))
-
-
-def room(intervals: Iterable[Interval]) -> float:
-    """The largest effect, of either sign, that one of the intervals leaves room for."""
-    return max(abs(end) for interval in intervals for end in (interval.low, interval.high))
 
 
 def gaussian_scheme(std: float) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from adaln.metrics import METRICS, Scores
 from adaln.report import Cell, Column, Marked, Measurement, Table
+from adaln.studies.comparison.forms import absolute_and_relative, measurement
 from adaln.studies.comparison.verdicts import count_text, verdict_word
 from adaln.studies.published import PublishedTable
 from adaln.studies.scoring.curves import shown_name
@@ -36,7 +37,7 @@ def _cells(row: dict[str, Any], best: float) -> list[Cell]:
     fid, change = _over_seeds(row["fid"]), row["difference"]
     compared: list[Cell] = [None] * 3
     if change:
-        compared = [_interval(change["absolute"]), _interval(change["relative"], 100), verdict_word(change)]
+        compared = [*absolute_and_relative(change), verdict_word(change)]
     marked = Marked(fid) if row["fid"]["mean"] == best else fid
     return [row["scheme"], marked, *compared]
 
@@ -144,7 +145,7 @@ def _course_cells(name: str, course: Course) -> list[Cell]:
     arrived = sum(at.high < float("inf") for at in course.reached)
     speed: Cell = _range_text(middle(course.speed_ups), ".3g")
     if course.speed_up:
-        speed = Measurement(course.speed_up.value, course.speed_up.low, course.speed_up.high)
+        speed = measurement(course.speed_up)
     return [name, f"{arrived} of {seeds}", _range_text(middle(course.reached), ",.0f"), speed, course.verdict]
 
 
@@ -159,7 +160,3 @@ def _range_text(found: Range, spec: str) -> str:
 
 def _over_seeds(row: Mapping[str, float]) -> Measurement:
     return Measurement(row["mean"], row["low"], row["high"])
-
-
-def _interval(row: Mapping[str, float], times: float = 1) -> Measurement:
-    return Measurement(times * row["value"], times * row["low"], times * row["high"])

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from adaln.analysis import Distance, Entropy, Group, distances
 from adaln.report import Axis, Block, Cell, Column, Figure, Lines, Measurement, Section, Series, Table
+from adaln.studies.comparison.figures import LETTERS
 from adaln.studies.inspection.paper_figures import (
-    LETTERS,
     PAPER_FIGURES,
     Draw,
     figure_5,

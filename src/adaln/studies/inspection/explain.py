@@ -14,7 +14,7 @@ from adaln.processes import Gaussian
 from adaln.report import Axis, Cell, Column, Lines, Matrix, Section, Series, Table
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.studies.comparison.responses import measurement
+from adaln.studies.comparison.forms import measurement
 from adaln.studies.inspection.distributions import distance_table
 from adaln.studies.inspection.snapshots import Snapshot
 from adaln.studies.statistics.intervals import paired_differences, t_interval

@@ -8,7 +8,7 @@ from adaln.analysis.weight_space import checkpoints
 from adaln.models.pickles import Kind
 from adaln.report import Axis, Block, Column, Command, Lines, Measurement, Section, Series, Table
 from adaln.runs import Run
-from adaln.studies.inspection.paper_figures import LETTERS
+from adaln.studies.comparison.figures import LETTERS
 from adaln.studies.inspection.snapshots import Snapshot, is_run
 
 

@@ -16,8 +16,7 @@ from adaln.processes import build as build_process
 from adaln.report import Block, Cell, Column, Marked, Section, Table
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.studies.comparison.orders import order_matrix
-from adaln.training import batch_loss
+from adaln.studies.comparison.orders import losses_of, order_matrix
 from adaln.types import DataSpec
 
 
@@ -33,12 +32,7 @@ class Subject:
 
 def subject_of_run(run: Run) -> Subject:
     """A run's (or a preset's) fresh network, on the batches of its own data."""
-    batches = run.batches()
-
-    def loss(model: nn.Module, iteration: int) -> Tensor:
-        return batch_loss(run, model, batches, iteration).mean()
-
-    return Subject(f"{model_name(run.config.model)} on {run.dataset.name}", run.new_model(), loss)
+    return Subject(f"{model_name(run.config.model)} on {run.dataset.name}", run.new_model(), losses_of(run))
 
 
 def subject_of_model(

@@ -15,11 +15,11 @@ from adaln.conditioning import SCHEMES
 from adaln.conditioning.schemes import PUBLISHED_BLOCKS
 from adaln.registry import Registry
 from adaln.report import Axis, Histograms, Lines, Panel, Ridge, Series
+from adaln.studies.comparison.figures import LETTERS
 from adaln.studies.inspection.snapshots import Snapshot, View
 
 Snapshots = Sequence[Snapshot]
 Draw = Callable[[Snapshots], Histograms | Lines]
-LETTERS = {"gate": "α", "scale": "γ", "shift": "β"}
 SYMLOG = Axis("weight", "", "symlog")
 
 

@@ -94,9 +94,7 @@ def open_snapshots(path: Path, steps: Sequence[int] = (), weights: Kind | None =
     """The snapshots of a run's folder (by default of the weights in training), or the one of a file of weights."""
     if is_run(path):
         return snapshots_of_run(Run.open(path), steps, weights or "model")
-    has_sets = (
-        path.is_file() and path.suffix != ".safetensors"
-    )  # the choice is for those of several sources that have one
+    has_sets = path.is_file() and path.suffix != ".safetensors"  # of several sources the choice is for those with sets
     return [snapshot(path.stem, None, open_weights(path, weights if has_sets else None))]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from adaln.metrics import METRICS, Scores
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Marked, Measurement, Page, Section, Table
 from adaln.studies.comparison.figures import curves, grids
+from adaln.studies.comparison.forms import absolute_and_relative
 from adaln.studies.comparison.how_made import data_name, how_made, stand_in_text
 from adaln.studies.comparison.schemes import final, group, require_same_seeds, run_names
 from adaln.studies.comparison.verdicts import verdict_word
@@ -43,7 +44,7 @@ def compare_groups(published: PublishedTable, command: str, outcomes: Sequence[O
         "seeds": [outcome.job.config.seed for outcome in pairs[outcomes[0].job.group][BASE]],
         "rows": rows,
         "verdict": verdict,
-        "runs": {name: run_names({k: list(v) for k, v in runs.items()}) for name, runs in pairs.items()},
+        "runs": {name: run_names(runs) for name, runs in pairs.items()},
     }
     return Result(data, Page(published.what, verdict, sections), table)
 
@@ -122,8 +123,7 @@ def result_table(title: str, rows: Sequence[Row], scores: Scores) -> Table:
         base, other = (row["scores"]["fid"][name]["mean"] for name in (BASE, OTHER))
         shown: list[Cell] = [base, Marked(other)] if other < base else [Marked(base), other]
         change = row["difference"]
-        intervals = [_measurement(change["absolute"]), _measurement(change["relative"], 100)]
-        cells.append([row["group"], *shown, *intervals, verdict_word(change), change["p_value"]])
+        cells.append([row["group"], *shown, *absolute_and_relative(change), verdict_word(change), change["p_value"]])
     seeds = len(rows[0]["scores"]["fid"][BASE]["per_seed"])
     notes = [
         f"{score}, lower is better: in {scores['fid'].label}. Mean over {seeds} seeds. Changes are paired over the same"
@@ -155,7 +155,7 @@ def verdict_lines(rows: Sequence[Row], score: str) -> list[str]:
 def change_figure(rows: Sequence[Row], published: PublishedTable, score: str) -> Intervals:
     """Relative changes of all groups, ours with intervals beside the paper's."""
     theirs = published.by_label()
-    ours = [_measurement(row["difference"]["relative"], 100) for row in rows]
+    ours = [absolute_and_relative(row["difference"])[1] for row in rows]
     caption = (
         f"Relative change of {score} from {BASE} to {OTHER}, n = {len(rows)} comparisons; ours with intervals that hold"
         " for all together, the paper's of one run each. Below 0 the Gaussian start is better."
@@ -205,7 +205,7 @@ def _our_cells(found: Row | None) -> list[Cell]:
     if found is None:
         return [None] * 4
     means = [found[name]["mean"] for name in (BASE, OTHER)]
-    return [*means, _measurement(found["absolute"]), _measurement(found["relative"], 100)]
+    return [*means, *absolute_and_relative(found)]
 
 
 def _published_cells(theirs: Mapping[str, PublishedRow], name: str, metric: str) -> list[float | None]:
@@ -220,10 +220,6 @@ def _published_change(theirs: Mapping[str, PublishedRow], name: str, metric: str
     """The paper's change, absolute and over the base."""
     base, other = (theirs[f"{name}: {scheme}"].scores[metric] for scheme in (BASE, OTHER))
     return other - base, (other - base) / base
-
-
-def _measurement(row: Mapping[str, float], times: float = 1) -> Measurement:
-    return Measurement(times * row["value"], times * row["low"], times * row["high"])
 
 
 def _is_finite(found: Measurement) -> bool:

@@ -5,18 +5,18 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from adaln.report import Axis, Block, Cell, Column, Lines, Measurement, Page, Section, Series, Table
-from adaln.studies.comparison.figures import curves
+from adaln.report import Axis, Block, Cell, Column, Lines, Page, Section, Table
+from adaln.studies.comparison.figures import curves, loss_by_step, mean_series, score_by_step
+from adaln.studies.comparison.forms import measurement
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.responses import completed
-from adaln.studies.comparison.schemes import compare_schemes, final, group, require_same_seeds, run_names
+from adaln.studies.comparison.schemes import REFERENCE, compare_schemes, final, group, require_same_seeds, run_names
 from adaln.studies.plan import Outcome, Result, Setting, Study
 from adaln.studies.published import published_tables
 from adaln.studies.scoring.curves import shown_name
-from adaln.studies.statistics.intervals import Difference, Interval, paired_differences, t_interval
+from adaln.studies.statistics.intervals import Difference, paired_differences, t_interval
 from adaln.studies.statistics.time_to_quality import NO_DIFFERENCE, courses
 
-REFERENCE = "adaln-zero"
 PUBLISHED = published_tables()["figure1"]
 SCHEMES_SHOWN = tuple(row.setting.label for row in PUBLISHED.rows)
 """In the paper's order: each is better than the one before, by FID and by IS."""
@@ -53,32 +53,21 @@ def is_curves(by_scheme: dict[str, list[Outcome]]) -> Lines:
     """Inception Score against steps."""
     runs = next(iter(by_scheme.values()))
     scores = final(runs[0].scores())
-    values = {name: [inception_scores(one) for one in found] for name, found in by_scheme.items()}
     title = f"{shown_name('is', scores)} against steps"
     caption = (
         f"Mean over n = {len(runs)} seeds; the band is the least and the greatest. EMA weights; {scores['is'].label}."
     )
     axis = Axis(shown_name("is", scores), "higher is better")
-    return Lines(title, caption, Axis("step", "optimiser updates"), axis, [_series(*item) for item in values.items()])
-
-
-def inception_scores(outcome: Outcome) -> dict[int, float]:
-    """By step."""
-    return {step: scores["is"].value for step, scores in outcome.scores().items()}
-
-
-def _series(name: str, seeds: Sequence[Mapping[int, float]]) -> Series:
-    steps = sorted(set.intersection(*(set(seed) for seed in seeds)))
-    values = [[seed[step] for seed in seeds] for step in steps]
-    means = [t_interval(one).value for one in values]
-    return Series(name, steps, means, [min(one) for one in values], [max(one) for one in values])
+    read = partial(score_by_step, "is")
+    series = [mean_series(name, found, read, band=True) for name, found in by_scheme.items()]
+    return Lines(title, caption, Axis("step", "optimiser updates"), axis, series)
 
 
 def compare_beginnings(command: str, outcomes: Outcomes) -> Result:
     """Figure 3: losses over the first iterations and the scores at their end, paired over seeds against adaLN-Zero."""
     by_scheme = group(outcomes)
     require_same_seeds(by_scheme, REFERENCE)
-    losses = {name: [logged_losses(one) for one in runs] for name, runs in by_scheme.items()}
+    losses = {name: [loss_by_step(one) for one in runs] for name, runs in by_scheme.items()}
     means = {name: [sum(seed.values()) / len(seed) for seed in seeds] for name, seeds in losses.items()}
     scores = {name: [final(one.scores())["fid"].value for one in runs] for name, runs in by_scheme.items()}
     found = {"loss": against_reference(means), "score": against_reference(scores)}
@@ -105,11 +94,6 @@ def compare_beginnings(command: str, outcomes: Outcomes) -> Result:
     return Result(data, Page(EARLY_TITLE, verdict, sections), table)
 
 
-def logged_losses(outcome: Outcome) -> dict[int, float]:
-    """Mean training loss since the last log step, by step."""
-    return {row["step"]: row["loss"] for row in outcome.losses()}
-
-
 def against_reference(values: Mapping[str, Sequence[float]]) -> dict[str, Difference]:
     """Every scheme's paired difference from the reference; all of them one family."""
     others = {name: seeds for name, seeds in values.items() if name != REFERENCE}
@@ -134,7 +118,7 @@ def early_table(
     for name in losses:
         loss, value = t_interval(losses[name]).value, t_interval(scores[name]).value
         changes = [found[what].get(name) for what in ("loss", "score")]
-        cells = [_percent(change.relative) if change else None for change in changes]
+        cells = [measurement(change.relative, 100) if change else None for change in changes]
         rows.append([name, loss, cells[0], value, cells[1], alike_word(changes)])
     notes = [
         f"Mean over {len(losses[REFERENCE])} seeds; changes against {REFERENCE}, paired over the same seeds, with"
@@ -181,10 +165,6 @@ def early_row(
             row[f"{what}_change"] = asdict(relative)
             row[f"{what}_p_value"] = change.p_value
     return row
-
-
-def _percent(found: Interval) -> Measurement:
-    return Measurement(100 * found.value, 100 * found.low, 100 * found.high)
 
 
 _WHOLE = tuple(row.setting for row in PUBLISHED.rows)

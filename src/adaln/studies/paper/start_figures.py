@@ -9,7 +9,9 @@ from statistics import correlation
 from adaln.analysis import Group, distances, fit_start
 from adaln.conditioning import SCHEMES, Normal, Start
 from adaln.conditioning.schemes import PUBLISHED_BLOCKS
-from adaln.report import Block, Cell, Column, Marked, Measurement, Page, Section, Table
+from adaln.report import Block, Cell, Column, Marked, Page, Section, Table
+from adaln.studies.comparison.figures import LETTERS
+from adaln.studies.comparison.forms import measurement
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.schemes import group, run_names
 from adaln.studies.inspection.paper_figures import figure_21, figure_22
@@ -23,7 +25,6 @@ STARTS["std 5e-2"] = "adaln-gaussian:5e-2"
 APART = {("std 5e-4", "std 0"): 0.0121, ("std 5e-4", "std 1e-3"): 0.0124}
 """The paper's mean |W - W'| of two trained networks (A.9)."""
 PAIRS = (*APART, ("std 5e-2", "std 0"), ("std 5e-2", "std 1e-3"))
-LETTERS = {"α": "gate", "γ": "scale", "β": "shift"}
 
 
 def compare_starts(command: str, outcomes: Sequence[Outcome]) -> Result:
@@ -70,10 +71,7 @@ def gate_gap(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Interval:
 def gap_table(gaps: Mapping[tuple[str, str], Interval]) -> Table:
     """The distances of A.9, ours beside the paper's."""
     columns = [Column("W"), Column("W'"), Column("mean |W − W'|", format=".4f"), Column("published", format=".4f")]
-    rows: list[list[Cell]] = [
-        [*pair, Measurement(gap.value, gap.low, gap.high), Marked(APART.get(pair), "muted")]
-        for pair, gap in gaps.items()
-    ]
+    rows: list[list[Cell]] = [[*pair, measurement(gap), Marked(APART.get(pair), "muted")] for pair, gap in gaps.items()]
     notes = ["Gates over all blocks, element by element; mean over seeds with 95 % t intervals. Published: A.9."]
     return Table("Trained gates of two starts apart", columns, rows, notes)
 
@@ -92,11 +90,11 @@ def gap_verdict(gaps: Mapping[tuple[str, str], Interval]) -> str:
 def compare_peaks(command: str, outcomes: Sequence[Outcome]) -> Result:
     """Figure 22: the peak of every block's histogram, and whether the blocks rank as in the paper."""
     title, by_seed = figure_title("figure22"), snapshots_by_seed(outcomes)
-    found = shapes(outcomes, by_seed, LETTERS, by_block=True)
+    found = shapes(outcomes, by_seed, {letter: role for role, letter in LETTERS.items()}, by_block=True)
     seeds = sorted(by_seed)
     table = number_table(f"{title}: in numbers", found)
     try:
-        ranks = {letter: rank_agreement(role, outcomes) for letter, role in LETTERS.items()}
+        ranks = {letter: rank_agreement(role, outcomes) for role, letter in LETTERS.items()}
         verdict, figures = [rank_verdict(ranks)], [figure_22(by_seed[seeds[0]])]
     except ValueError as error:  # a role that has not moved has no peak
         ranks, verdict, figures = {}, [f"No peaks to compare: {error}."], []

@@ -13,10 +13,11 @@ from adaln.analysis.fit import ROLES
 from adaln.analysis.groups import role_pieces
 from adaln.conditioning import Distribution, Scheme, Start
 from adaln.conditioning.distributions import Laplace, Quantiles, Sign, TruncatedNormal, Uniform, quantile_levels
-from adaln.report import Axis, Histograms, Intervals, Measurement, Panel, Ridge, Section
+from adaln.report import Axis, Histograms, Intervals, Panel, Ridge, Section
 from adaln.report import Group as Points
 from adaln.runs import load_tensors
-from adaln.studies.comparison.responses import room, with_answer
+from adaln.studies.comparison.forms import absolute_and_relative, room
+from adaln.studies.comparison.responses import with_answer
 from adaln.studies.comparison.schemes import compare_schemes, group
 from adaln.studies.plan import Job, Outcome, Result, Setting, Study
 from adaln.studies.statistics.intervals import Interval
@@ -94,8 +95,7 @@ def answer(shapes: Mapping[str, Mapping[str, Any]], base: float, score: str) -> 
 
 
 def _changes(shapes: Mapping[str, Mapping[str, Any]], score: str) -> Intervals:
-    found = [change["absolute"] for change in shapes.values()]
-    points = [Measurement(change["value"], change["low"], change["high"]) for change in found]
+    points = [absolute_and_relative(change)[0] for change in shapes.values()]
     caption = (
         f"{score} of every shape minus that of the normal start, both at std {STD:g}, paired over seeds; intervals hold"
         " for all rows of the table together. Left of 0 is better."

@@ -15,7 +15,8 @@ from typing import Any
 
 from adaln.conditioning import SCHEMES, Normal, Scheme, Start
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Matrix, Section, Table
-from adaln.studies.comparison.responses import Responses, measurement, plain, responses, room, with_answer
+from adaln.studies.comparison.forms import measurement, plain, room
+from adaln.studies.comparison.responses import Responses, responses, with_answer
 from adaln.studies.comparison.schemes import compare_schemes
 from adaln.studies.plan import Outcome, Result, Setting, Study
 from adaln.studies.statistics.intervals import Effect, factorial_effects, t_interval

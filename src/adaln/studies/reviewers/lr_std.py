@@ -7,15 +7,9 @@ from typing import Any
 
 from adaln.analysis import Group
 from adaln.report import Block, Cell, Column, Matrix, Page, Section, Table
+from adaln.studies.comparison.forms import measurement, plain_difference, word
 from adaln.studies.comparison.how_made import how_made
-from adaln.studies.comparison.responses import (
-    Responses,
-    gaussian_scheme,
-    measurement,
-    plain_difference,
-    responses,
-    word,
-)
+from adaln.studies.comparison.responses import Responses, gaussian_scheme, responses
 from adaln.studies.comparison.schemes import run_names
 from adaln.studies.plan import Outcome, Result, Setting, Study
 from adaln.studies.statistics.intervals import Difference, paired_each, t_interval
@@ -52,7 +46,7 @@ def reduce(command: str, outcomes: Sequence[Outcome]) -> Result:
         "share_of_gate_variance_left": {name: {str(k): v for k, v in shares.items()} for name, shares in left.items()},
         "changes": {name: plain_difference(change) for name, change in changes.items()},
         "verdict": verdict,
-        "runs": run_names({label: list(runs) for label, runs in found.by_label.items()}),
+        "runs": run_names(found.by_label),
     }
     return Result(data, page, table)
 

@@ -7,8 +7,8 @@ from adaln.analysis import Summary
 from adaln.analysis.fit import ROLES
 from adaln.report import Block, Cell, Column, Page, Section, Table
 from adaln.runs import load_tensors
+from adaln.studies.comparison.forms import measurement, plain_difference
 from adaln.studies.comparison.how_made import how_made
-from adaln.studies.comparison.responses import measurement, plain_difference
 from adaln.studies.comparison.schemes import group, require_same_seeds, run_names
 from adaln.studies.inspection.paper_figures import over_steps
 from adaln.studies.inspection.snapshots import Snapshot, snapshot

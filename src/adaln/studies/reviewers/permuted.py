@@ -17,8 +17,8 @@ from adaln.metrics import Scores, evaluate
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Page, Section, Table
 from adaln.runs import Run
 from adaln.sampling import prepare, save_samples
+from adaln.studies.comparison.forms import measurement, plain_difference, word
 from adaln.studies.comparison.how_made import how_made
-from adaln.studies.comparison.responses import measurement, plain_difference, word
 from adaln.studies.comparison.schemes import final, group, require_same_seeds, run_names
 from adaln.studies.inspection.explain import Probe
 from adaln.studies.plan import Outcome, Result, Setting, Study

@@ -6,15 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from adaln.report import Axis, Block, Cell, Column, Lines, Matrix, Page, Section, Series, Table
+from adaln.studies.comparison.forms import measurement, plain_difference, word
 from adaln.studies.comparison.how_made import how_made
-from adaln.studies.comparison.responses import (
-    Responses,
-    gaussian_scheme,
-    measurement,
-    plain_difference,
-    responses,
-    word,
-)
+from adaln.studies.comparison.responses import Responses, gaussian_scheme, responses
 from adaln.studies.comparison.schemes import run_names
 from adaln.studies.plan import Outcome, Result, Setting, Study
 from adaln.studies.statistics.intervals import Difference, paired_differences, t_interval
@@ -64,7 +58,7 @@ def reduce(command: str, outcomes: Sequence[Outcome]) -> Result:
         "rules": {rule: {"fid_at_other_widths": values} for rule, values in carried.items()},
         "changes": {rule: plain_difference(change) for rule, change in changes.items()},
         "verdict": verdict,
-        "runs": run_names({label: list(runs) for label, runs in found.by_label.items()}),
+        "runs": run_names(found.by_label),
     }
     return Result(data, page, table)
 

@@ -16,7 +16,6 @@ from adaln.report import (
     Facts,
     Lines,
     Marked,
-    Measurement,
     Page,
     Section,
     Series,
@@ -24,7 +23,8 @@ from adaln.report import (
     json_text,
     write_page,
 )
-from adaln.studies.inspection.paper_figures import LETTERS
+from adaln.studies.comparison.figures import LETTERS
+from adaln.studies.comparison.forms import measurement
 from adaln.studies.plan import Result
 from adaln.studies.running.work import run_of
 from adaln.studies.scoring.curves import shown_name
@@ -150,8 +150,7 @@ def value_cell(trial: Trial, found: Found) -> Cell:
     """The objective, with its interval where there are seeds to tell it."""
     if not trial.values:
         return None
-    over = t_interval(trial.values)
-    value = Measurement(over.value, over.low, over.high) if len(trial.values) > 1 else over.value
+    value = measurement(t_interval(trial.values)) if len(trial.values) > 1 else trial.value
     return Marked(value) if trial == found.finished[0] else value
 
 

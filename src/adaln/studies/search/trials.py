@@ -5,7 +5,6 @@ follows from n, so a search that was killed and is started again proposes the sa
 """
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -22,6 +21,7 @@ from adaln.studies.comparison.schemes import final_loss
 from adaln.studies.plan import Job, Outcome
 from adaln.studies.running.engine import Progress, Unfinished, execute, said
 from adaln.studies.running.launch import Launcher
+from adaln.studies.scales import run_name
 from adaln.studies.scoring.checkpoints import check
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def jobs_of(search: Search, base: RunConfig, number: int, stds: dict[str, float]
     configs = [
         replace(
             base,
-            name=re.sub(r"[^\w.-]+", "-", f"{base.name}-{scheme.name}-s{base.seed + k}"),
+            name=run_name(base, scheme, base.seed + k),
             scheme=scheme,
             seed=base.seed + k,
             steps=step,
