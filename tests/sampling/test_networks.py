@@ -3,19 +3,42 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from adaln.models import MODELS, build
 from adaln.processes import Guidance, SamplerConfig
+from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling import SampleConfig, SampleExecution, sample
-from adaln.sampling.networks import Graphed
+from adaln.sampling.networks import EAGER, Graphed, computing
+from adaln.types import DataSpec
 
+DIGITS = DataSpec(1, 8, 8, 10)
 CONFIG = SampleConfig(7, batch_size=4, sampler=SamplerConfig(steps=3), guidance=Guidance(2.0))
+
+
+def moved_model(name):
+    """A network none of whose weights is zero."""
+    model = build(MODELS[name], DIGITS, generator("weights")).requires_grad_(False)
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn(parameter.shape, generator=generator("moved", name))
+    return model
+
+
+def asked(count, seed):
+    """Noisy images, times and labels."""
+    rng = generator("asked", seed)
+    x, t = torch.randn(count, 1, 8, 8, generator=rng), torch.rand(count, generator=rng)
+    return x, t, torch.randint(11, (count,), generator=rng)
 
 
 def test_how_images_are_computed_is_no_part_of_their_record(trained, monkeypatch):
@@ -33,6 +56,60 @@ def test_a_graph_is_refused_where_there_is_no_cuda(trained):
 def test_a_precision_is_refused_where_the_device_lacks_it(trained):
     with pytest.raises(ValueError, match="precision 'tf32' is not to be had on device 'cpu'"):
         sample(trained, replace(CONFIG, dtype="tf32"))
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if "tiny" in name])
+def test_weights_rounded_once_give_what_autocast_gives(name):
+    model, inputs = moved_model(name), asked(3, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model(*inputs).float()
+    assert torch.equal(computing(model, "bfloat16", EAGER)(*inputs), expected)
+    assert {p.dtype for p in model.parameters()} == {torch.float32, torch.bfloat16}
+
+
+class Recording(TorchDispatchMode):
+    """What a CUDA graph does, on the CPU: the calls of a forward, made again where their tensors lay."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function is not torch.ops.aten._local_scalar_dense.default, "a value is read on the host"
+        found = function(*args, **(kwargs or {}))
+        self.calls.append((function, args, kwargs or {}, found))
+        return found
+
+    def replay(self):
+        for function, args, kwargs, found in self.calls:
+            for old, new in zip(tree_leaves(found), tree_leaves(function(*args, **kwargs)), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+@pytest.fixture
+def recorded_on_the_cpu(monkeypatch):
+    """CUDA's graphs as `Recording`s; labels are not looked at, as on CUDA."""
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: graph)
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda device: SimpleNamespace(wait_stream=lambda other: None))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    for room in ("dit", "udit"):
+        monkeypatch.setattr(f"adaln.models.{room}.check_inputs", lambda *inputs: None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [name for name in MODELS if "tiny" in name])
+def test_a_recorded_network_answers_for_its_inputs_and_keeps_its_answers(name, dtype, recorded_on_the_cpu):
+    model, graphed = moved_model(name), computing(moved_model(name), dtype, SampleExecution(cuda_graph=True))
+    plain = computing(model, dtype, EAGER)
+    batches = [asked(3, 1), asked(3, 2), asked(2, 3), asked(3, 4)]
+    with torch.no_grad():
+        answers = [graphed(*inputs) for inputs in batches]
+        assert len(graphed.replays) == 2
+        for inputs, answer in zip(batches, answers, strict=True):
+            torch.testing.assert_close(answer, plain(*inputs), rtol=0, atol=0)
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ PRODUCT_SIZES = ((2048, 384, 1536), (2048, 1536, 384), (2048, 2048, 2048))
 """Rows, inner width, columns, on a CPU: the MLP of DiT-S/2 at batch 8, and a larger one."""
 PRODUCT_SIZES_ON_GPU = ((16384, 1152, 4608), (16384, 4608, 1152), (8192, 8192, 8192))
 """The same on a GPU: the MLP of DiT-XL/2 at batch 64."""
+PRODUCTS_AT_ONCE_ON_GPU = 16
+"""One product there takes a fraction of a millisecond, of which launching it and waiting for it would be a part."""
 COPY_BYTES = 1 << 28
 READ_BYTES = 1 << 20
 FILE_BYTES = 1 << 28
@@ -74,14 +76,23 @@ class Product(NamedTuple):
 def products(device: torch.device, precision: Precision) -> Iterator[Product]:
     """What is timed for `product_rates`; under `matrix_products` where the precision is "tf32"."""
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    for rows, inner, columns in PRODUCT_SIZES if device.type == "cpu" else PRODUCT_SIZES_ON_GPU:
+    sizes, times = (PRODUCT_SIZES, 1) if device.type == "cpu" else (PRODUCT_SIZES_ON_GPU, PRODUCTS_AT_ONCE_ON_GPU)
+    for rows, inner, columns in sizes:
         rng = generator("benchmark", rows, inner, columns)
         x, weight = (torch.randn(n, inner, generator=rng).to(device, dtype) for n in (rows, columns))
         works: dict[str, Callable[[], object]] = {precision: partial(F.linear, x, weight)}
         if precision == "float32" and device.type == "cpu" and HAS_WIDE_PRODUCT:
             works["float32 by oneDNN"] = partial(wide_product, x, weight, None)
         for kind, work in works.items():
-            yield Product(f"{kind} {rows}x{inner}x{columns}", kind, 2 * rows * inner * columns, work)
+            flops = times * 2 * rows * inner * columns
+            yield Product(f"{kind} {rows}x{inner}x{columns}", kind, flops, partial(repeated, work, times))
+
+
+def repeated(work: Callable[[], object], times: int) -> object:
+    """What the last of so many calls gives."""
+    for _ in range(times - 1):
+        work()
+    return work()
 
 
 def product_rates(products: Sequence[Product], seconds: Mapping[str, float]) -> dict[str, float]:

@@ -4,7 +4,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,11 +13,13 @@ from adaln.benchmarks.clock import Tell, in_turns, quiet
 from adaln.benchmarks.machine import machine, num_threads, products, torch_device
 from adaln.benchmarks.peer import called_like_ours, peer_of
 from adaln.benchmarks.sides import LATENTS, Compiled, Step, busy_model, compared
-from adaln.execution import Execution, Precision, autocast, check_precision, matrix_products, prepare_blocks
+from adaln.execution import Precision, check_precision, matrix_products
 from adaln.models import MODELS, flops
 from adaln.processes import PROCESSES, Guidance, SamplerConfig, guided, solve
 from adaln.processes import build as build_process
 from adaln.rng import generator
+from adaln.sampling.drawing import seeded_draw
+from adaln.sampling.networks import SampleExecution, computing
 from adaln.types import Model
 
 STEPS = 250
@@ -38,6 +39,8 @@ class SampleOptions:
     """bfloat16: ours under autocast, the peer's with weights of bfloat16, as its users have them."""
     compile: Compiled = "none"
     """torch.compile: ours by block, the peer's as a whole."""
+    cuda_graph: bool = False
+    """Replay our network as one CUDA graph."""
     repeats: int = 10
     """Solver steps that are timed, of 250; medians and least times are reported."""
     threads: int | None = None
@@ -68,7 +71,7 @@ def in_precision(options: SampleOptions, precision: Precision, device: torch.dev
     peer = peer_of(model, config, LATENTS).eval().requires_grad_(False)
     with matrix_products(precision):
         works: dict[str, Step] = {
-            "ours": our_steps(model, start, precision, options.compile != "none"),
+            "ours": our_steps(model, start, precision, SampleExecution(options.compile != "none", options.cuda_graph)),
             "diffusers": peer_steps(peer, start, precision, options.compile == "both"),
             **{product.name: product.work for product in multiplied},
         }
@@ -92,17 +95,10 @@ def noise_and_labels(size: int, device: torch.device) -> Start:
     return Start(noise.to(device), torch.randint(LATENTS.num_classes, (size,), generator=rng).to(device))
 
 
-def our_steps(model: nn.Module, start: Start, precision: Precision, compiled: bool) -> Callable[[], Tensor]:
+def our_steps(model: nn.Module, start: Start, precision: Precision, execution: SampleExecution) -> Step:
     """What `adaln sample` does in a step: DDPM with learned variances, both guided halves in one forward."""
-    prepare_blocks(model, Execution(compile=compiled))
-
-    def network(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        with autocast(precision, x.device):
-            output: Tensor = model(x, t, y)
-        return output.to(x.dtype)
-
-    rng = generator("benchmark draws", device=start.noise.device)
-    draw = partial(torch.randn, start.noise.shape, generator=rng, device=start.noise.device)
+    network = computing(model, precision, execution)
+    draw = seeded_draw(0, range(len(start.noise)), start.noise.shape[1:], start.noise.device)
     denoiser = guided(network, start.labels, LATENTS.num_classes, Guidance(SCALE))
     process = build_process(PROCESSES["ddpm"])
     states = solve(process, denoiser, start.noise, draw, SamplerConfig(steps=STEPS))

@@ -60,14 +60,13 @@ def in_precision(options: TrainOptions, precision: Precision, device: torch.devi
     config = MODELS[options.model]
     batch = drawn_batch(options.batch_size, device)
     multiplied = list(products(device, precision))
-    model = busy_model(config, device)
     loss = partial(loss_of, batch, precision)
     sides = {
-        "ours": partial(our_step, model, loss, options),
-        "diffusers": partial(peer_step, peer_of(model, config, LATENTS), loss, options),
+        "ours": lambda: our_step(busy_model(config, device), loss, options),
+        "diffusers": lambda: peer_step(peer_of(busy_model(config, device), config, LATENTS), loss, options),
     }
     with matrix_products(precision):
-        measured = {name: measure(make) for name, make in sides.items()}
+        measured = {name: measure(make, device) for name, make in sides.items()}
         works: dict[str, Step] = {name: found.step for name, found in measured.items()}
         works |= {product.name: product.work for product in multiplied}
         turns = in_turns(works, options.repeats, tell)
@@ -84,20 +83,20 @@ class Measured(NamedTuple):
     step: Callable[[], Tensor]
     loss: float
     peak_bytes: int | None
-    """Device memory at the peak of a later step, above what was held before; None: not on an accelerator."""
+    """Device memory at the peak of a later step, weights included; None: not on a GPU."""
 
 
-def measure(make: Callable[[], Callable[[], Tensor]]) -> Measured:
-    """Build a side, make its first steps, and see how much memory they take."""
-    on_gpu = torch.cuda.is_available()
-    before = torch.cuda.memory_allocated() if on_gpu else 0
+def measure(make: Callable[[], Callable[[], Tensor]], device: torch.device) -> Measured:
+    """Build a side, make its first steps, and see how much memory they take beside what was held before."""
+    on_gpu = device.type == "cuda"
+    before = torch.cuda.memory_allocated(device) if on_gpu else 0
     step = make()
     loss = float(step())
     if not on_gpu:
         return Measured(step, loss, None)
-    torch.cuda.reset_peak_memory_stats()
+    torch.cuda.reset_peak_memory_stats(device)
     step()
-    return Measured(step, loss, torch.cuda.max_memory_allocated() - before)
+    return Measured(step, loss, torch.cuda.max_memory_allocated(device) - before)
 
 
 class Batch(NamedTuple):

@@ -56,8 +56,8 @@ class Checkpoints:
             file: self._copied(file, {name: own(tensor) for name, tensor in tensors.items()})
             for file, tensors in files.items()
         }
-        if any(tensor.is_cuda for tensors in files.values() for tensor in tensors.values()):
-            torch.cuda.synchronize()  # so far the copies are only queued
+        for device in {tensor.device for tensors in files.values() for tensor in tensors.values() if tensor.is_cuda}:
+            torch.cuda.synchronize(device)  # so far the copies are only queued
         are_spread = any(is_spread(tensor) for tensors in files.values() for tensor in tensors.values())
         save = save_together if are_spread else save_alone
         pieces = {

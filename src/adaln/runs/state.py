@@ -125,6 +125,6 @@ class TrainState:
             kind, _, name = key.partition("/")
             parameter = self.named[name]
             if kind == "step":  # one number for the whole tensor
-                self.optimizer.state[parameter][kind] = value.to(parameter.device) if parameter.is_cuda else value
+                self.optimizer.state[parameter][kind] = value.to(parameter.device)
             else:
                 self.optimizer.state[parameter][kind] = spread_like(parameter, value)

@@ -121,12 +121,14 @@ def prepare(
 def seeded_draw(seed: int, indices: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Draw:
     """Standard normal draws of shape (len(indices), *shape): the k-th draw for image i depends on (seed, i, k) alone.
 
-    Drawn on the CPU, so a seed means the same noise on every device.
+    Drawn on the CPU, so a seed means the same noise on every device; from page-locked memory, so that the host goes on
+    while a GPU is still busy with the step before.
     """
     streams = [generator("sample", seed, index) for index in indices]
 
     def draw() -> Float[Tensor, "B C H W"]:
-        return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
+        noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
+        return noise.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else noise.to(device)
 
     return draw
 

@@ -1,11 +1,11 @@
 """The networks that draw: averaged weights of a checkpoint, in the precision and by the means asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaln.execution import Execution, Precision, autocast, check_precision, possible, prepare_blocks
 from adaln.parallel import from_first
@@ -47,14 +47,26 @@ def network(run: Run, step: int | None, dtype: Precision, execution: SampleExecu
     if step is None:  # one for all processes, while the run may go on
         step = from_first(lambda: max(run.steps_saved(), default=None))
     model, step = run.averaged_model(step)
-    prepare_blocks(model, possible(Execution(execution.compile), run.device))
+    prepared = possible(Execution(execution.compile), run.device)
+    return computing(model, dtype, replace(execution, compile=prepared.compile)), step
+
+
+def computing(model: nn.Module, dtype: Precision, execution: SampleExecution) -> Model:
+    """A network that is not trained any more, made to compute in `dtype` and to answer in its input's.
+
+    In bfloat16 the weights of linear maps are rounded once, here, as autocast would in every call.
+    """
+    for module in model.modules() if dtype == "bfloat16" else ():
+        if isinstance(module, nn.Linear):
+            module.to(torch.bfloat16)
+    prepare_blocks(model, Execution(execution.compile))
 
     def rounded(x: Latents, t: Times, y: Labels | None) -> Tensor:
         with autocast(dtype, x.device):
             output: Tensor = model(x, t, y)
         return output.to(x.dtype)
 
-    return (Graphed(rounded) if execution.cuda_graph else rounded), step
+    return Graphed(rounded) if execution.cuda_graph else rounded
 
 
 def weak_network(run: Run, config: SampleConfig, weak: Weak, execution: SampleExecution) -> tuple[Model, int]:
@@ -94,7 +106,7 @@ def captured(model: Model, x: Latents, t: Times, y: Labels | None) -> Model:
             model(*own)
     torch.cuda.current_stream(x.device).wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=aside):  # its own stream would be one of the current device
         output = model(*own)
 
     def replay(x: Latents, t: Times, y: Labels | None) -> Tensor:

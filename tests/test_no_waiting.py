@@ -1,0 +1,97 @@
+"""A step that needs no value on the host waits for no device: it can be made on the meta device, which has none."""
+
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+
+from adaln import training
+from adaln.conditioning import SCHEMES, hold
+from adaln.execution import Execution, prepare_blocks
+from adaln.models import MODELS
+from adaln.processes import (
+    PROCESSES,
+    SOLVERS,
+    Gaussian,
+    GaussianConfig,
+    Guidance,
+    Interpolant,
+    InterpolantConfig,
+    SamplerConfig,
+    guided,
+    solve,
+)
+from adaln.runs import Run, TrainState
+from adaln.sampling.drawing import seeded_draw
+from adaln.training import accumulate, inputs, run_order
+
+META = torch.device("meta")
+
+
+class MetaGenerator(torch.Generator):
+    """Draws on the meta device, which has no generators of its own."""
+
+    device = META
+
+
+@pytest.fixture
+def on_meta(monkeypatch):
+    """Random numbers, precision and a fused optimiser for a device that has none of them."""
+    monkeypatch.setattr(training, "generator", lambda *key, device: MetaGenerator())
+    monkeypatch.setattr(training, "autocast", lambda precision, device: nullcontext())
+    optimizers = sys.modules[torch.optim.Optimizer.__module__]
+    monkeypatch.setattr(optimizers, "_get_fused_kernels_supported_devices", lambda: ["meta"])
+
+
+def test_values_on_the_meta_device_cannot_be_read():
+    """What the other tests rest on."""
+    x = torch.ones(3, device=META)
+    for read in (x.cpu, x.tolist, x.sum().item, lambda: bool(x.any()), x.nonzero, lambda: torch.ones(3).copy_(x)):
+        with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+            read()
+
+
+def assert_a_step_waits_for_nothing(run, execution):
+    order, batches = run_order(run), run.batches()
+    run.device = META
+    state = TrainState(run.new_model(), run.config.optim)
+    prepare_blocks(state.model, execution)
+    for _ in range(2):
+        loss = accumulate(run, state.model, inputs(run, batches, state.step), execution.micro_batches)
+        hold(order)(state.step, state.model)
+        state.update(loss)
+    assert order and state.step == 2
+    assert all(parameter.is_meta for parameter in state.model.parameters())
+
+
+def test_a_training_step_waits_for_nothing(small_config, tmp_path, on_meta):
+    config = small_config(scheme=SCHEMES["adaln"])
+    run = Run.create(replace(config, optim=replace(config.optim, grad_clip=1.0)), tmp_path)
+    assert_a_step_waits_for_nothing(run, Execution(checkpoint_blocks=1, micro_batches=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in MODELS if "tiny" in name])
+def test_a_training_step_of_every_family_waits_for_nothing(name, small_config, tmp_path, on_meta):
+    process = PROCESSES["linear-velocity" if "SiT" in name else "ddpm"]
+    config = small_config(model=MODELS[name], process=process, scheme=SCHEMES["adaln"])
+    assert_a_step_waits_for_nothing(Run.create(config, tmp_path), Execution())
+
+
+@pytest.mark.parametrize("solver", [name for name in SOLVERS if name != "dopri5"])
+def test_a_sampling_step_waits_for_nothing(solver):
+    """dopri5 alone reads its error before each step."""
+    for process in (Gaussian(GaussianConfig()), Interpolant(InterpolantConfig())):
+        if type(process) not in SOLVERS[solver].by_process:
+            continue
+        channels = process.config.outputs_per_channel
+        draw = seeded_draw(0, range(3), (1, 8, 8), META)
+
+        def network(x, t, y, channels=channels):
+            return x.repeat(1, channels, 1, 1) * t[:, None, None, None] + y[:, None, None, None]
+
+        denoiser = guided(network, torch.zeros(3, dtype=torch.long, device=META), 10, Guidance(2.0, interval=(0, 0.5)))
+        states = list(solve(process, denoiser, draw(), draw, SamplerConfig(solver=solver, steps=3)))
+        assert len(states) == 3 and all(state.is_meta for state in states)
