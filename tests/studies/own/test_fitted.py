@@ -107,6 +107,7 @@ def test_each_seed_starts_from_its_own_pilot(tmp_path):
     assert stds[0] != stds[1]
 
 
+@pytest.mark.slow
 def test_the_three_fits_are_one_std_one_per_block_and_the_papers_recipe(done):
     found = fits(done.outcomes["adaln-zero"], 4)
     assert list(found) == list(FITS) == list(FREE)
@@ -117,6 +118,7 @@ def test_the_three_fits_are_one_std_one_per_block_and_the_papers_recipe(done):
     assert done.result.data["stds"][0]["fitted"]["gate"] == list(found["fitted"].roles["gate"].stds)
 
 
+@pytest.mark.slow
 def test_a_fitted_row_is_scored_before_its_full_length_and_its_free_twin_at_it(done):
     rows, free = (
         {row["scheme"]: row["fid"]["per_seed"] for row in done.result.data[name]} for name in ("rows", "pilot_free")
@@ -129,6 +131,7 @@ def test_a_fitted_row_is_scored_before_its_full_length_and_its_free_twin_at_it(d
     assert set(rows) == {"adaln-zero", "adaln-gaussian", "adaln-gaussian-v2", *FITS}
 
 
+@pytest.mark.slow
 def test_the_page_says_the_cost_and_draws_scores_against_total_steps(done):
     steps = dict(zip(done.result.table.column(0), done.result.table.column(1), strict=True))
     assert steps["adaln-zero"] == "12" and {steps[name] for name in FITS} == {"4 + 8"}
@@ -143,6 +146,7 @@ def test_the_page_says_the_cost_and_draws_scores_against_total_steps(done):
     assert "The pilot is the first 4 of adaln-zero" in (done.folder / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_proposal_is_a_reference_of_its_own(done):
     rows, beside = done.result.data["rows"], done.result.data["against_proposal"]
     assert beside[0]["scheme"] == rows[1]["scheme"] == "adaln-gaussian" and beside[0]["difference"] is None

@@ -105,6 +105,7 @@ def test_a_run_that_diverges_ends_its_trial_only(base, tmp_path):
         Found.of(LOSS, base, trials[1:2], tmp_path)
 
 
+@pytest.mark.slow
 def test_a_trial_worse_than_the_median_is_given_up_where_it_was_asked_for(base, tmp_path, monkeypatch):
     judged = []
 
