@@ -1,26 +1,28 @@
-"""Compiles the blocks of the named networks as training does: BACKEND PRECISION CHECKPOINT_BLOCKS NAME...
+"""Compiles the blocks of the named networks as training and sampling do: BACKEND PRECISION CHECKPOINT_BLOCKS NAME...
 
-Writes for each: name, blocks, graphs, graph breaks, and whether the gradient is as near to the float32 one as without.
+Writes for each: name, blocks, graphs, graph breaks, whether the gradient is as near to the float32 one as without, and
+graphs after sampling from it in both precisions and two sizes of batches.
 """
 
 import sys
-from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.backends.registry import lookup_backend
 from torch._dynamo.utils import counters
 
+from adaln import execution
 from adaln.execution import Execution, Precision, autocast, blocks, prepare_blocks
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.types import DataSpec
 
 DIGITS = DataSpec(1, 8, 8, 10)
-torch_compile = torch.compile
 
 
 def main(backend: str, precision: Precision, checkpoint_blocks: int, names: list[str]) -> None:
-    torch.compile = partial(torch_compile, backend=backend)
+    if backend != "inductor":
+        execution.sparing = lookup_backend(backend)
     for name in names:
         torch.compiler.reset()
         counters.clear()
@@ -33,17 +35,25 @@ def main(backend: str, precision: Precision, checkpoint_blocks: int, names: list
         compiled, again = gradient(model, precision), gradient(model, precision)
         assert torch.equal(compiled, again)
         is_near = (compiled - exact).norm() < 1.2 * (plain - exact).norm() + 1e-5 * exact.norm()
+        trained = counters["stats"]["unique_graphs"]
+        with torch.no_grad():
+            for other in ("float32", "bfloat16"):
+                output(model, other, 3), output(model, other, 2)
         breaks = sum(counters["graph_break"].values())
-        sys.stdout.write(f"{name} {len(blocks(model))} {counters['stats']['unique_graphs']} {breaks} {is_near}\n")
+        found = counters["stats"]["unique_graphs"]
+        sys.stdout.write(f"{name} {len(blocks(model))} {trained} {breaks} {is_near} {found}\n")
 
 
 def gradient(model: nn.Module, precision: Precision) -> Tensor:
-    x, t, y = torch.randn(3, 1, 8, 8, generator=generator("x")), torch.tensor([1, 50, 900]), torch.tensor([0, 9, 10])
     model.zero_grad()
-    with autocast(precision, x.device):
-        output = model(x, t, y)
-    output.float().square().mean().backward()
+    output(model, precision, 3).square().mean().backward()
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def output(model: nn.Module, precision: Precision, count: int) -> Tensor:
+    x, t, y = torch.randn(3, 1, 8, 8, generator=generator("x")), torch.tensor([1, 50, 900]), torch.tensor([0, 9, 10])
+    with autocast(precision, x.device):
+        return model(x[:count], t[:count], y[:count]).float()
 
 
 if __name__ == "__main__":

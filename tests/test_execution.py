@@ -187,12 +187,10 @@ def test_without_a_compiler_one_line_says_so_and_training_goes_on(small_config, 
     assert run.manifest["sessions"][0]["execution"]["compile"] is False
 
 
-def compiled(*words):
-    """The lines of `compile_blocks.py` in a process of its own, without the tests' type checks."""
-    script = Path(__file__).parent / "compile_blocks.py"
-    done = subprocess.run(
-        [sys.executable, str(script), *words], capture_output=True, text=True, timeout=580, check=False
-    )
+def compiled(*words, script="compile_blocks.py"):
+    """The lines of a script in a process of its own, without the tests' type checks."""
+    command = [sys.executable, str(Path(__file__).parent / script), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.splitlines()
 
@@ -201,14 +199,23 @@ def compiled(*words):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("checkpoint_blocks", ["0", "2"])
 def test_equal_blocks_share_one_compilation_without_graph_breaks(precision, checkpoint_blocks):
-    assert compiled("inductor", precision, checkpoint_blocks, "tiny") == ["tiny 4 1 0 True"]
+    assert compiled("inductor", precision, checkpoint_blocks, "tiny") == ["tiny 4 1 0 True 5"]
 
 
 @pytest.mark.slow
 def test_blocks_of_every_family_compile_once_for_each_shape():
-    """No two of a U-DiT's five stages have one width, resolution and memory layout in common."""
-    graphs = {name: "5 5" if name == "U-DiT-tiny" else "4 1" for name in TINY}
-    assert compiled("aot_eager", "float32", "0", *TINY) == [f"{name} {graphs[name]} 0 True" for name in TINY]
+    """No two of a U-DiT's five stages have one width, resolution and memory layout in common: with samples in both
+    precisions and two sizes of batches there are three times as many kinds as torch would compile by itself."""
+    graphs = {name: ("5 5", 25) if name == "U-DiT-tiny" else ("4 1", 5) for name in TINY}
+    assert compiled("aot_eager", "float32", "0", *TINY) == [
+        f"{name} {trained} 0 True {found}" for name, (trained, found) in graphs.items()
+    ]
+
+
+@pytest.mark.slow
+def test_blocks_stay_whole_inside_ddp():
+    """Where DDP's buckets end, torch would cut them in pieces."""
+    assert compiled(script="compile_in_ddp.py") == ["1"]
 
 
 @pytest.mark.slow

@@ -31,7 +31,12 @@ def assert_same_files(run: Run, one: Run, step: int) -> None:
 
 @pytest.mark.parametrize(
     ("model", "world", "execution"),
-    [("tiny", 2, {}), ("tiny", 3, {"micro_batches": 2, "checkpoint_blocks": 1}), ("U-DiT-tiny", 2, {})],
+    [
+        ("tiny", 2, {}),
+        ("tiny", 3, {"micro_batches": 2, "checkpoint_blocks": 1}),
+        ("tiny", 2, {"micro_batches": 2, "checkpoint_blocks": 1, "compile": True}),
+        ("U-DiT-tiny", 2, {}),
+    ],
 )
 def test_spread_weights_have_the_losses_and_files_of_one_process(configured, alone, tmp_path, model, world, execution):
     changes = {"model": MODELS[model], "batch_size": 12}

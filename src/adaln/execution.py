@@ -1,16 +1,18 @@
 """How a run is computed, apart from what it is: precision of the matrix products, compiled and recomputed blocks."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+MOST_KINDS_OF_BLOCKS = 64
+"""Compilations of one `forward`: by shape, by precision, with and without gradients. After 8 torch would stop."""
 Precision = Literal["float32", "tf32", "bfloat16"]
 """float32 throughout; the same with matrix products in TF32; or the network's forward under bfloat16 autocast. Weights,
 optimiser, moving average and loss are float32 in all of them."""
@@ -94,13 +96,30 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 def prepare_blocks(model: nn.Module, execution: Execution) -> None:
     """Compile and checkpoint the blocks as asked, in place; modules, parameters and their names stay as they are.
 
-    What a block's class does in `forward` is compiled once for all of its equals, and checkpointing goes around it.
+    What a block's class does in `forward` is compiled once for all of its equals, and checkpointing goes around it. A
+    block that cannot be compiled as a whole raises torch's error: none is computed uncompiled unsaid.
     """
+    if execution.compile:
+        from torch._dynamo import config  # a second that nobody else is to wait for
+
+        config.recompile_limit = max(config.recompile_limit, MOST_KINDS_OF_BLOCKS)
+        config.optimize_ddp = False  # it would cut each block in pieces where DDP's buckets end
     for index, block in enumerate(blocks(model)):
         if execution.compile:
-            block.forward = torch.compile(block.forward, dynamic=False)
+            block.forward = torch.compile(block.forward, backend=sparing, dynamic=False, fullgraph=True)
         if execution.checkpoint_blocks and index % execution.checkpoint_blocks == 0:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def sparing(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+    """torch.compile's own backend, which keeps for the backward pass what products and attention gave, and little else.
+
+    Norms, modulation and activations are computed again there, in the same kernels that need them: two thirds of the
+    memory (`adaln bench memory`), and no time that could be measured.
+    """
+    with torch._functorch.config.patch(ban_recompute_materialized_backward=False):
+        compiled: Callable[..., Any] = torch._inductor.compile(graph, inputs)
+    return compiled
 
 
 def possible(execution: Execution, device: torch.device) -> Execution:
