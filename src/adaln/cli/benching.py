@@ -11,6 +11,7 @@ from adaln.benchmarks.analysis import AnalysisOptions, analysis
 from adaln.benchmarks.clock import Tell
 from adaln.benchmarks.data import DataOptions, data
 from adaln.benchmarks.machine import MachineOptions, limits
+from adaln.benchmarks.memory import MemoryOptions, kept_for_backward
 from adaln.benchmarks.sampling import SampleOptions, sample_step
 from adaln.benchmarks.scores import ScoreOptions, scores
 from adaln.benchmarks.sides import SIDES
@@ -39,6 +40,7 @@ BENCHMARKS: Registry[Benchmark] = Registry(
         "machine": Benchmark(MachineOptions, limits, "What the machine does at best"),
         "train": Benchmark(TrainOptions, train_step, "A training step beside diffusers' and bare matrix products"),
         "sample": Benchmark(SampleOptions, sample_step, "A sampling step beside diffusers' and bare matrix products"),
+        "memory": Benchmark(MemoryOptions, kept_for_backward, "What the backward pass needs kept beside diffusers'"),
         "scores": Benchmark(ScoreOptions, scores, "Scores beside their plain forms"),
         "data": Benchmark(DataOptions, data, "Reading beside other layouts and plain copies"),
         "analysis": Benchmark(AnalysisOptions, analysis, "Recording and analysing beside training and plain reading"),

@@ -1,0 +1,85 @@
+"""What a forward pass keeps in memory for the backward one, of ours and of the peer: counted, so no GPU is needed."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaln.benchmarks.clock import Tell, quiet
+from adaln.benchmarks.machine import machine
+from adaln.benchmarks.peer import called_like_ours, peer_of
+from adaln.benchmarks.sides import LATENTS, SIDES, busy_model
+from adaln.benchmarks.training import drawn_batch
+from adaln.execution import Execution, autocast, prepare_blocks
+from adaln.models import MODELS, DiTConfig
+from adaln.types import Model
+
+CPU = torch.device("cpu")
+HEADS = 4
+"""Times as many as the model has: of narrow heads our attention is torch's fused kernel on a CPU, too, as on a GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOptions:
+    """Whose blocks to count."""
+
+    model: str = "DiT-S/2"
+    """A DiT of `adaln models`; only its width and patch size count."""
+
+
+def kept_for_backward(options: MemoryOptions, tell: Tell = quiet) -> dict[str, Any]:
+    """Bytes per token, channel and block under bfloat16 autocast, of both sides, as they come and compiled."""
+    config = MODELS[options.model]
+    if not isinstance(config, DiTConfig):
+        raise ValueError(f"model is {options.model!r}; expected a DiT: diffusers has no other network like ours")
+    row: dict[str, Any] = {"machine": machine(CPU), "options": asdict(options)}
+    for how in ("as it comes", "compiled"):
+        found = {}
+        for side in SIDES:
+            found[side] = of_one_block(side, config, how == "compiled")
+            tell(f"{how}: {side} {found[side]:.1f} bytes")
+        row[how] = {**found, "ours of diffusers": found["ours"] / found["diffusers"]}
+    return row
+
+
+def of_one_block(side: str, config: DiTConfig, is_compiled: bool) -> float:
+    """What one more block and one more sample add to each other, without the weights, which are kept once."""
+    kept = {
+        (depth, batch): kept_bytes(*network(side, replace(config, depth=depth), is_compiled), batch)
+        for depth in (1, 2)
+        for batch in (1, 2)
+    }
+    tokens = LATENTS.height * LATENTS.width // config.patch_size**2
+    return (kept[2, 2] - kept[2, 1] - kept[1, 2] + kept[1, 1]) / (tokens * config.hidden_size)
+
+
+def network(side: str, config: DiTConfig, is_compiled: bool) -> tuple[nn.Module, Model]:
+    """One side's network, and how it is called."""
+    torch.compiler.reset()
+    config = replace(config, num_heads=HEADS * config.num_heads)
+    model = busy_model(config, CPU)
+    if side == "ours":
+        prepare_blocks(model, Execution(compile=is_compiled))
+        return model, model
+    peer = peer_of(model, config, LATENTS)
+    if is_compiled:
+        peer.compile()
+    return peer, called_like_ours(peer)
+
+
+def kept_bytes(network: nn.Module, model: Model, batch: int) -> int:
+    """Memory that a forward pass leaves to the backward one, the network's own weights apart; shared memory once."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() not in weights:
+            kept[memory.data_ptr()] = memory
+        return tensor
+
+    x, y, t, _ = drawn_batch(batch, CPU)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast("bfloat16", CPU):
+        model(x, t, y)
+    return sum(memory.nbytes() for memory in kept.values())
