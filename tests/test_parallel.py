@@ -3,9 +3,17 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+import torch
 import torch.distributed as dist
 
-from adaln.parallel import barrier, first_goes_first, from_first, gathered, of_this_start, rank, world
+from adaln.execution import blocks
+from adaln.models import MODELS, build
+from adaln.models.linear import Linear
+from adaln.parallel import barrier, first_goes_first, from_first, gathered, of_this_start, rank, spread, world
+from adaln.rng import generator
+from adaln.shards import own
+from adaln.types import DataSpec
 from in_threads import in_processes
 
 
@@ -56,3 +64,22 @@ def test_a_new_start_has_no_address_yet():
     store = dist.HashStore()
     of_this_start(store, 0, 1).set("address", "old")
     assert not of_this_start(store, 0, 1).check(["address"])
+
+
+@pytest.mark.parametrize(("name", "is_rounded"), [("tiny", True), ("tiny-shared", False), ("U-DiT-tiny", False)])
+def test_blocks_of_nothing_but_linear_maps_are_whole_in_bfloat16(name, is_rounded):
+    """Tables and kernels, which autocast leaves alone until they have been added, are not."""
+    model, seen = build(MODELS[name], DataSpec(1, 8, 8, 10), generator("weights")), {}
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        spread(model, blocks(model), rounded=True)
+        for inside in (*blocks(model), model.final_layer):
+            module = next(part for part in inside.modules() if isinstance(part, Linear))
+            module.register_forward_hook(lambda module, *_, of=inside: seen.update({of: module.weight.dtype}))
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            model(torch.zeros(1, 1, 8, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+    finally:
+        dist.destroy_process_group()
+    assert seen.pop(model.final_layer) == torch.float32
+    assert set(seen.values()) == {torch.bfloat16 if is_rounded else torch.float32}
+    assert {own(parameter).dtype for parameter in model.parameters()} == {torch.float32}

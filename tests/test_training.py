@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from adaln import training
 from adaln.conditioning import SCHEMES, Role, find_sites
 from adaln.config import OptimConfig
 from adaln.data import Batches
@@ -44,6 +45,21 @@ def test_ten_steps_are_k_steps_a_stop_and_the_rest_bit_for_bit(small_config, tmp
     train(Run.open(parts.path))
     assert_same_bits(whole, parts)
     assert (whole.path / "metrics.jsonl").read_bytes() == (parts.path / "metrics.jsonl").read_bytes()
+
+
+def test_very_many_processes_ask_each_other_less_often_whether_to_stop(small_config, tmp_path, monkeypatch):
+    run, asked = Run.create(small_config(), tmp_path), []
+
+    def stop(step, model):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(training, "world", lambda: 128)
+    monkeypatch.setattr(training, "any_of", lambda flag: asked.append(flag) or flag)
+    with pytest.raises(Stopped, match="stopped at step 6 of 10"):
+        train(run, [stop])
+    assert asked == [False, True]
+    assert 6 in run.steps_saved()
 
 
 def test_a_kill_without_warning_loses_only_the_steps_since_the_last_checkpoint(small_config, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from adaln.analysis.recorder import Recorder, read_recording
 from adaln.conditioning import SCHEMES
+from adaln.execution import Execution
 from adaln.models import MODELS
 from adaln.runs import Run, load_tensors, read_records
 from adaln.training import train
@@ -48,6 +49,16 @@ def test_spread_weights_have_the_losses_and_files_of_one_process(configured, alo
     assert losses(run) == pytest.approx(losses(one), rel=1e-5, abs=0)
     for step in (10, 20):
         assert_same_files(run, one, step)
+
+
+def test_weights_sent_in_bfloat16_have_the_losses_of_one_process_that_rounds_as_often(configured, alone, tmp_path):
+    """Gradients are rounded to bfloat16 once per part of a batch, whoever computes the part."""
+    run, one = (Run.create(configured(precision="bfloat16"), tmp_path / name) for name in ("spread", "one"))
+    assert together(2, run, execution=SPREAD).returncode == 0
+    train(one, execution=Execution(micro_batches=2))
+    assert losses(run) == pytest.approx(losses(one), rel=1e-6, abs=0)
+    assert losses(run) != pytest.approx(losses(alone()), rel=1e-5, abs=0)
+    assert_same_files(run, one, 20)
 
 
 def test_the_gradient_is_clipped_by_the_norm_of_the_whole(configured, alone, tmp_path):

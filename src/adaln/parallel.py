@@ -95,20 +95,33 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
-def spread(model: nn.Module, parts: Sequence[nn.Module]) -> None:
+def spread(model: nn.Module, parts: Sequence[nn.Module], rounded: bool = False) -> None:
     """Cut the rows of all parameters over the processes (FSDP2), in place: `adaln.shards` has the words for the pieces.
 
-    Each of `parts` is whole only while it computes. A process alone keeps the network as it is.
+    Each of `parts` is whole only while it computes; `rounded`: in bfloat16 then where it is nothing but linear maps, as
+    autocast would round them, which halves what is sent. A process alone keeps the network as it is.
     """
     if not dist.is_initialized():
         return
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard  # half a second that nobody else is to wait for
+    from torch.distributed.fsdp import (
+        MixedPrecisionPolicy,
+        fully_shard,
+    )  # half a second that nobody else is to wait for
 
     model.register_forward_hook(lambda module, inputs, output: output.clone())  # FSDP2 hangs its hook on no view
     mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
-    for one in (*parts, model):
-        fully_shard(one, mesh=mesh)
+    in_bfloat16 = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    for part in parts:
+        is_rounded = rounded and is_linear(part)
+        fully_shard(part, mesh=mesh, mp_policy=in_bfloat16 if is_rounded else MixedPrecisionPolicy())
+    fully_shard(model, mesh=mesh)
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether all parameters are those of linear maps, which autocast rounds to bfloat16 whenever they multiply."""
+    linear = [parameter for part in module.modules() if isinstance(part, nn.Linear) for parameter in part.parameters()]
+    return len(linear) == len(list(module.parameters()))
 
 
 def sharing(model: nn.Module) -> nn.Module:
@@ -157,11 +170,10 @@ def group_of_torchrun() -> Iterator[None]:
         yield
         return
     global _waiting, _beside
-    has_gpu = torch.cuda.is_available()
-    if has_gpu:
+    if local_rank() < torch.cuda.device_count():  # more processes than GPUs are there for the CPU
         torch.cuda.set_device(local_rank())
     store, number, count = next(rendezvous("env://"))
-    backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=of_this_start(store, number, count), rank=number, world_size=count)
     _waiting, _beside = (dist.new_group(backend="gloo", timeout=PATIENCE) for _ in range(2))
     try:

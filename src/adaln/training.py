@@ -25,11 +25,14 @@ from adaln.execution import (
     possible,
     prepare_blocks,
 )
-from adaln.parallel import any_of, from_first, keeping, rank, sharing
+from adaln.parallel import any_of, from_first, keeping, rank, sharing, world
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run, TrainState
 from adaln.shards import whole
 from adaln.types import Hook, Labels, Latents, Times
+
+IN_ONE_STEP = 64
+"""Processes that agree in every step on whether to stop; more of them, whose answers take longer, in as many fewer."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -69,7 +72,8 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
             except NonFinite as error:
                 raise NonFinite(f"step {state.step}: {first_bad(run, state, batches) or error}") from None
             run.checkpoint_if_due(state)
-            if any_of(stop.is_set()) and state.step < run.config.steps:
+            is_asked = state.step % (1 + world() // IN_ONE_STEP) == 0
+            if is_asked and any_of(stop.is_set()) and state.step < run.config.steps:
                 if state.step not in from_first(run.steps_saved):
                     run.checkpoint(state)
                 raise Stopped(f"stopped at step {state.step} of {run.config.steps}, saved in {run.path}")

@@ -15,4 +15,11 @@ def find_device(name: str) -> torch.device:
         name = next(kind for kind, there in available.items() if there)
     if not available.get(name.partition(":")[0], False):
         raise ValueError(f"device {name!r} is not here; available: {', '.join(k for k, v in available.items() if v)}")
-    return torch.device(name, local_rank()) if name == "cuda" else torch.device(name)
+    if name != "cuda":
+        return torch.device(name)
+    number, count = local_rank(), torch.cuda.device_count()
+    if number >= count:
+        raise ValueError(
+            f"process {number} of this machine finds no GPU of its own; expected at most {count} processes"
+        )
+    return torch.device(name, number)

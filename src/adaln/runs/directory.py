@@ -155,7 +155,8 @@ class Run:
 
         Raises `ValueError` where the data is not what the run began with.
         """
-        state = TrainState(self.new_model(), self.config.optim, execution.parallel == "fsdp")
+        is_spread = execution.parallel == "fsdp"
+        state = TrainState(self.new_model(), self.config.optim, is_spread, self.config.precision)
         saved = from_first(self.steps_saved)
         if saved:
             state.load(self.checkpoints.load(saved[-1]), str(self.folder(saved[-1])))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.config import OptimConfig
-from adaln.execution import blocks
+from adaln.execution import Precision, blocks
 from adaln.files import reading
 from adaln.parallel import mean, spread, total
 from adaln.runs.checkpoints import load_into
@@ -22,12 +22,14 @@ class NonFinite(ValueError):
 class TrainState:
     """The state of one training run; `update` makes one step of it."""
 
-    def __init__(self, model: nn.Module, optim: OptimConfig, is_spread: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, optim: OptimConfig, is_spread: bool = False, precision: Precision = "float32"
+    ) -> None:
         self.model = model
         self.ema = copy.deepcopy(model).requires_grad_(False)
         self.is_spread = is_spread
         for network in (self.model, self.ema) if is_spread else ():
-            spread(network, blocks(network))
+            spread(network, blocks(network), rounded=precision == "bfloat16")
         self.step = 0
         self.optim = optim
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
