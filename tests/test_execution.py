@@ -1,4 +1,5 @@
 import copy
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,7 +87,13 @@ def test_how_a_run_is_computed_is_in_the_manifest_and_its_numbers_stay(small_con
     train(plain)
     train(other, execution=Execution(checkpoint_blocks=1, micro_batches=2))
     session = other.manifest["sessions"][0]
-    assert session["execution"] == {"compile": False, "checkpoint_blocks": 1, "parallel": "ddp", "micro_batches": 2}
+    assert session["execution"] == {
+        "compile": False,
+        "checkpoint_blocks": 1,
+        "parallel": "ddp",
+        "micro_batches": 2,
+        "deterministic": False,
+    }
     assert session["precision"] == "float32"
     losses = [[row["loss"] for row in read_records(run.path / "metrics.jsonl")] for run in (plain, other)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -170,6 +177,20 @@ def test_hooks_see_the_precision_of_matrix_products_that_there_was(small_config,
     run = Run.create(small_config(steps=2), tmp_path)
     train(run, [lambda step, model: outside.append(torch.backends.cudnn.allow_tf32)])
     assert (inside, outside) == ([False, False], [True, True])
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_deterministic_kernels_are_taken_where_they_are_asked_for_and_only_while_training(
+    small_config, tmp_path, monkeypatch, wanted
+):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    inside, run = [], Run.create(small_config(steps=2), tmp_path)
+    looks = [lambda *step: inside.append(torch.are_deterministic_algorithms_enabled())]
+    train(run, looks, Execution(deterministic=wanted))
+    assert inside == [wanted] * 2
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None) == (":4096:8" if wanted else None)
 
 
 def test_without_a_compiler_one_line_says_so_and_training_goes_on(small_config, tmp_path, monkeypatch, capsys):

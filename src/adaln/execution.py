@@ -1,5 +1,6 @@
 """How a run is computed, apart from what it is: precision of the matrix products, compiled and recomputed blocks."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -31,6 +32,9 @@ class Execution:
     and moments (fsdp), which takes less memory and more messages."""
     micro_batches: int = 1
     """Parts into which a process divides its share of a batch to save memory; the gradient is that of the whole."""
+    deterministic: bool = False
+    """On CUDA only kernels that give the same bits every time, so that a resumed run is the same bit for bit, as it is
+    on the CPU; the backward pass of fused attention takes longer so."""
 
     def __post_init__(self) -> None:
         if self.checkpoint_blocks < 0:
@@ -77,6 +81,21 @@ def matrix_products(precision: Precision) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@contextmanager
+def deterministic_kernels() -> Iterator[None]:
+    """While the block lasts, torch takes kernels that give the same bits every time, and raises where there is none."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS's condition
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:

@@ -21,6 +21,7 @@ from adaln.execution import (
     autocast,
     check_parts,
     check_precision,
+    deterministic_kernels,
     matrix_products,
     possible,
     prepare_blocks,
@@ -43,10 +44,10 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
     """Train to `run.config.steps`, from the newest checkpoint if there is one; all processes of a group together.
 
     Batches, times, noise and label dropout are functions of (seed, step, position in the batch), so a resumed run is
-    the same run bit for bit on one device, and several processes learn from what one would. SIGTERM and Ctrl-C save
-    and raise `Stopped`; a loss or gradient that is not finite raises `NonFinite` naming the first tensor that went
-    wrong, with the last good checkpoint untouched. A checkpoint that cannot be written raises `OSError` a step or more
-    later, the last one before the end.
+    the same run bit for bit on one device (a GPU needs `execution.deterministic`), and several processes learn from
+    what one would. SIGTERM and Ctrl-C save and raise `Stopped`; a loss or gradient that is not finite raises
+    `NonFinite` naming the first tensor that went wrong, with the last good checkpoint untouched. A checkpoint that
+    cannot be written raises `OSError` a step or more later, the last one before the end.
     """
     execution = possible(execution, run.device)
     check_precision(run.config.precision, run.device)
@@ -55,6 +56,7 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
     run.path.mkdir(parents=True, exist_ok=True)
     with (
         run.exclusive(),
+        deterministic_kernels() if execution.deterministic else nullcontext(),
         stop_requests() as stop,
         Prefetched(mine, pin=run.device.type == "cuda") as batches,
     ):
