@@ -1,8 +1,4 @@
 import dataclasses
-import random
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -14,7 +10,7 @@ from adaln.data.shards import open_shards
 from adaln.data.verify import round_trip
 from adaln.files import claimed
 from data.autoencoders import save_autoencoder
-from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
+from data.pictures_in import pixels, png, two_classes, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -252,70 +248,3 @@ def test_a_run_that_asks_for_another_size_or_for_missing_mirror_images_is_refuse
 def test_a_size_that_the_autoencoder_cannot_halve_is_refused(tmp_path, vae):
     with pytest.raises(ValueError, match="7x7; the autoencoder takes multiples of 2"):
         encode(DataConfig(pictures(tmp_path).path, size=7), tmp_path / "out", vae)
-
-
-ENCODE = """
-import sys
-from pathlib import Path
-from adaln.data import DataConfig, encode
-encode(DataConfig(sys.argv[1]), Path(sys.argv[2]), shard_rows=4, progress=lambda done, total: print(done, flush=True))
-"""
-
-
-@pytest.mark.slow
-def test_an_encoding_killed_twenty_times_ends_with_the_same_set(tmp_path):
-    config = DataConfig(str(write_zip(tmp_path / "set.zip", two_classes(200))))
-    encode(config, tmp_path / "clean", shard_rows=4)
-    rng, num_cut_off = random.Random(0), 0
-    for _ in range(20):
-        command = [sys.executable, "-c", ENCODE, config.path, str(tmp_path / "out")]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        process.stdout.readline()  # it has begun to make shards
-        time.sleep(rng.uniform(0.0, 0.02))
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        num_cut_off += not (tmp_path / "out/index.json").exists()
-    assert num_cut_off >= 10
-    encode(config, tmp_path / "out", shard_rows=4)
-    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
-
-
-KILLED = """
-import os, random, signal, sys, time
-from pathlib import Path
-import torch
-from adaln.data import DataConfig, encode, open_autoencoder
-torch.set_num_threads(1)
-source, out, autoencoder = sys.argv[1:]
-network, rng = open_autoencoder(autoencoder), random.Random(0)
-
-def num_shards():
-    return len(list(Path(out).glob("shard-*")))
-
-for _ in range(20):
-    child = os.fork()
-    if not child:
-        encode(DataConfig(source), Path(out), network, shard_rows=2, batch_size=1)
-        os._exit(0)
-    enough = num_shards() + rng.randint(0, 6)
-    while num_shards() < enough:
-        time.sleep(0.001)
-    time.sleep(rng.uniform(0.0, 0.02))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    print(num_shards(), (Path(out) / "index.json").exists())
-"""
-
-
-@pytest.mark.slow
-def test_latents_whose_encoding_is_killed_twenty_times_are_those_of_one_clean_run(tmp_path, vae, vae_folder):
-    config = pictures(tmp_path, num_each=150)
-    encode(config, tmp_path / "clean", vae, shard_rows=2, batch_size=1)
-    command = [sys.executable, "-c", KILLED, config.path, str(tmp_path / "out"), str(vae_folder)]
-    told = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
-    shards, is_complete = zip(*(line.split() for line in told), strict=True)
-    assert is_complete.count("False") == 20  # every kill cut it off
-    assert len(set(shards)) >= 10  # at different places
-    encode(config, tmp_path / "out", vae, shard_rows=2, batch_size=1)
-    assert contents(tmp_path / "out") == contents(tmp_path / "clean")

@@ -1,8 +1,10 @@
 """The command line as a user sees it: exit codes and lines, of commands that are killed or find no space."""
 
+import itertools
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +14,17 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
-SERVER = Path(__file__).with_name("serve_commands.py")
+from faults.small import check_whole, contents, temporaries
+
+SERVER = [sys.executable, "-m", "faults.serve_commands"]
+TESTS = Path(__file__).parents[1]
+KILLS = 24
+"""Of each command that is killed again and again."""
+PATIENCE = 60
+"""Kills after which moments are drawn from all that a command does."""
+Times = dict[Path, int]
+Look = Callable[[Times], Times]
+"""Called with what was finished at the last kill, and when; returns the same of this one."""
 
 
 @dataclass(frozen=True)
@@ -45,41 +57,56 @@ class Ended:
 class Commands:
     """Runs `adaln WORDS` in children of one process that has imported it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.out, self.err = folder / "out", folder / "err"
-        self.server = subprocess.Popen([sys.executable, str(SERVER)], stdin=-1, stdout=-1, text=True)
+    def __init__(self, folder: Path, cache: Path) -> None:
+        """`folder` for what they print, `cache` for what they keep for the user."""
+        self.out, self.err, self.cache = folder / "out", folder / "err", cache
+        environment = os.environ | {"PYTHONPATH": str(TESTS)}
+        self.server = subprocess.Popen(SERVER, env=environment, stdin=-1, stdout=-1, text=True)
         assert self.server.stdout.readline() == "ready\n"
 
     def __call__(self, *words: object, **wanted: Any) -> Ended:
         """How `adaln WORDS` ended; `seconds`, `change` and `where`, `file_bytes` as in the server."""
         job = {"words": [str(word) for word in words], "out": str(self.out), "err": str(self.err), **wanted}
         start = time.monotonic()
-        self.server.stdin.write(json.dumps({**job, "environment": dict(os.environ)}) + "\n")
-        self.server.stdin.flush()
-        code = int(self.server.stdout.readline())
+        environment = os.environ | {"ADALN_CACHE": str(self.cache), "GIT_DIR": os.devnull}  # pages name the commit
+        code = int(self._ask({**job, "environment": environment}))
         return Ended(code, self.out.read_text(), self.err.read_text(), time.monotonic() - start)
+
+    def preload(self, module: str) -> None:
+        """Import once what commands import on their way, where that takes longer than what they are killed at."""
+        assert self._ask({"preload": module}) == "ready\n"
+
+    def _ask(self, job: dict[str, Any]) -> str:
+        self.server.stdin.write(json.dumps(job) + "\n")
+        self.server.stdin.flush()
+        return self.server.stdout.readline()
 
     def close(self) -> None:
         self.server.stdin.close()
         self.server.stdout.close()
         self.server.wait()
 
-    def killed_until_done(
-        self, words: list[object], where: Path, look: Callable[[], None], *, took: float, changes: int, patience: int
-    ) -> int:
-        """Run a command that is killed at random moments until, one time, it ends; `look` is called after each kill.
+    def killed_again_and_again(self, words: list[object], folder: Path, whole: Path, look: Look, changes: int) -> None:
+        """A command that is killed at random moments ends, one time, with the contents of `whole` in `folder`.
 
-        By turns it is killed in the midst of what it does and right before a change under `where` (a file is opened,
-        renamed or removed). `took` and `changes` are what all of it takes; moments are drawn from a small part of them
-        at first, and from more than all after `patience` kills. Returns how often it was killed.
+        By turns it is killed in the midst of what it does and right before a change (a file is opened, renamed or
+        removed), of which it makes about so many. Moments are drawn from a small part of these and of the time that it
+        takes, and from a larger one after each kill. Where it ends after few kills it begins anew, until there were
+        `KILLS`. After each kill what has its name is complete, and `look` is called.
         """
-        rng = random.Random(str(words[0]))
-        for kills in range(100 * patience):
-            part = rng.random() * (kills + 3) / patience
-            moment = {"seconds": part * took} if kills % 2 else {"change": 1 + round(part * changes)}
-            ended = self(*words, where=str(where), **moment)
-            if not ended.is_killed:
-                ended.done()
-                return kills
-            look()
-        raise AssertionError("it never ended")
+        took = self(*words).done().seconds
+        rng, kills = random.Random(str(words[0])), 0
+        while kills < KILLS:
+            shutil.rmtree(folder)
+            found: Times = {}
+            for turn in itertools.count():
+                part = rng.random() * (turn + 3) / PATIENCE
+                moment = {"seconds": part * took} if turn % 2 else {"change": 1 + round(part * changes)}
+                ended = self(*words, where=str(folder), **moment)
+                if not ended.is_killed:
+                    break
+                check_whole(folder)
+                found = look(found)
+            ended.done()
+            kills += turn
+            assert contents(folder) == contents(whole) and not temporaries(folder)

@@ -2,7 +2,11 @@
 
 A line holds `words`, `environment`, and `out` and `err`, the files for what the command prints. Besides, if wanted:
 `file_bytes`, the largest file that it may write; and when it is killed (SIGKILL): after `seconds`, or right before the
-`change`-th time that it opens a file for writing, makes, renames or removes something under the folder `where`.
+`change`-th time that it opens a file for writing, makes, renames or removes something under the folder `where`. Or it
+holds `preload`, a module to import once for all commands to come.
+
+There is one study more, `smallest` at the scale `smallest`. Unless a study is given `--jobs`, its runs are done by the
+command itself, one after the other: workers take seconds to start.
 """
 
 import json
@@ -12,15 +16,39 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 
 import torch
 
+from adaln.cli import studying
 from adaln.cli.app import VERBS, main
+from adaln.cli.launching import Launching, launched
+from adaln.registry import Registry
+from adaln.studies.running.launch import Failure, Launcher, Piece, attempt
+from studies.running.smallest import PLAN
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate")
 IMPORTED_ON_THE_WAY = ("torch._dynamo", "sklearn.datasets", "matplotlib.backends.backend_agg")
 """By commands, not by their modules: it takes longer than what they are killed at."""
+
+
+class Here:
+    """Does runs in this process."""
+
+    def run(self, pieces: Mapping[str, Piece], watch: Callable[[float | None], None]) -> dict[str, Failure]:
+        ended = {name: attempt(piece, "cpu", lambda done: None) for name, piece in pieces.items()}
+        return {name: failure for name, failure in ended.items() if failure}
+
+
+@contextmanager
+def launched_here(options: Launching) -> Iterator[Launcher]:
+    if options.jobs:
+        with launched(options) as launcher:
+            yield launcher
+    else:
+        yield Here()
 
 
 def kill_at_change(where: str, number: int) -> None:
@@ -89,13 +117,19 @@ def serve() -> None:
     torch.set_num_threads(1)
     for module in (*(f"adaln.cli.{verb.module}" for verb in VERBS.values()), *IMPORTED_ON_THE_WAY):
         import_module(module)
+    studying.STUDIES = Registry("study", {PLAN.study.name: PLAN.study})
+    studying.SCALES = Registry("scale", {PLAN.scale.name: PLAN.scale})
+    studying.launched = launched_here
     answer("ready")
     for line in sys.stdin:
         job = json.loads(line)
-        child = os.fork()
-        if not child:
+        if "preload" in job:
+            import_module(job["preload"])
+            answer("ready")
+        elif child := os.fork():
+            answer(ended(child, job.get("seconds")))
+        else:
             become(job)
-        answer(ended(child, job.get("seconds")))
     os._exit(0)
 
 

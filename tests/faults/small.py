@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ ENCODE = ["--autoencoder", "none", "--shard-rows", 64]
 """encode digits OUT ...: 29 shards."""
 SAMPLE = ["--num-images", 24, "--batch-size", 2, "--sampler.solver", "ddim", "--sampler.steps", 5, "--device", "cpu"]
 """sample RUN ... --out OUT.npz: twelve parts."""
+STUDY = ["study", "smallest", "--scale", "smallest", "--root"]
+"""ROOT: four runs of eight steps, two checkpoints and two scores each."""
 CHECKPOINT = {"model.safetensors", "ema.safetensors", "training.safetensors"}
 
 
@@ -65,3 +68,19 @@ def check_whole(folder: Path) -> None:
 def newest(run: Path) -> int:
     """Step of the newest checkpoint, 0 where there is none."""
     return max((int(folder.name) for folder in (run / "checkpoints").glob("0*")), default=0)
+
+
+def times(*files: Iterable[Path]) -> dict[Path, int]:
+    """When these were written."""
+    return {file: file.stat().st_mtime_ns for some in files for file in some}
+
+
+def kept(before: dict[Path, int], now: dict[Path, int]) -> dict[Path, int]:
+    """What is there now, and nothing that was there before has been lost or made again."""
+    assert before.items() <= now.items()
+    return now
+
+
+def finished(root: Path) -> dict[Path, int]:
+    """What no command of a study is to do again, and when it was written."""
+    return times(*(root.glob(f"*/{kind}") for kind in ("checkpoints/0*", "scores/*.npz", "scores/*.scores.json")))

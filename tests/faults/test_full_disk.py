@@ -2,26 +2,39 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from faults.small import ENCODE, SAMPLE, TRAIN, check_whole, contents, temporaries
+from faults.small import ENCODE, SAMPLE, STUDY, TRAIN, check_whole, contents, temporaries
 
 pytestmark = pytest.mark.slow
 DISK_KB = 16 * 1024
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A small disk of its own, which only root can have."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """An empty folder as a disk of its own, which only root can have."""
     words = ["mount", "-t", "tmpfs", "-o", f"size={DISK_KB}k", "tmpfs", str(folder)]
     if os.geteuid() or subprocess.run(words, check=False, capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    (tmp_path / "disk").mkdir()
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
+
+
+@pytest.fixture
+def study_disk(root):
+    with small_disk(root) as folder:
+        yield folder
 
 
 def leave_free(disk: Path, kb: int) -> None:
@@ -60,6 +73,12 @@ def test_sampling(adaln, clean, disk, tmp_path):
     parts = (0, 8, 16, 20)  # eleven of twelve, each in a page of 4 KB
     filled_until_done(adaln, [*words, disk / "out" / "x.npz"], disk, *parts, 4, 4)
     assert contents(disk / "out") == contents(tmp_path / "whole")
+
+
+def test_a_study(adaln, clean_study, study_disk):
+    """At first nothing fits; then runs do, one after the other; at last all but the page."""
+    filled_until_done(adaln, [*STUDY, study_disk], study_disk, 0, 4, 16, 100, 200, 300, 400, 600, 600, 600, 4, 100)
+    assert contents(study_disk) == contents(clean_study)
 
 
 @pytest.mark.parametrize("kb", [1, 8, 60, 100])

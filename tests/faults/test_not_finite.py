@@ -6,26 +6,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from faults.small import NETWORK, TRAIN, contents, newest
+from data.autoencoders import save_autoencoder
+from data.pictures_in import two_classes, write_folder
+from faults.small import NETWORK, SAMPLE, STUDY, TRAIN, contents, newest
 
 pytestmark = pytest.mark.slow
 LAST = f"checkpoints/{12:09d}"
 
 
-@pytest.fixture
-def poisoned(run):
-    """A run whose newest checkpoint has one number changed."""
-
-    def poison(file, start, value):
-        path = run / LAST / f"{file}.safetensors"
-        tensors = load_file(path)
-        name = next(name for name in tensors if name.startswith(start))
-        tensors[name] = np.array(tensors[name])
-        tensors[name].flat[0] = value
-        save_file(tensors, path, {"format": "pt"})
-        return name
-
-    return poison
+def poison(file, start, value):
+    """Change one number of the first tensor whose name starts so; returns the name."""
+    tensors = load_file(file)
+    name = next(name for name in sorted(tensors) if name.startswith(start))
+    tensors[name] = np.array(tensors[name])
+    tensors[name].flat[0] = value
+    save_file(tensors, file, {"format": "pt"})
+    return name
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -38,8 +34,8 @@ def poisoned(run):
         ("training", "exp_avg_sq/blocks.1.mlp.fc1.weight"),
     ],
 )
-def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(adaln, clean, run, poisoned, file, start, value):
-    poisoned(file, start, value)
+def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(adaln, clean, run, file, start, value):
+    poison(run / LAST / f"{file}.safetensors", start, value)
     before = contents(run)
     words = [*TRAIN[:-1], "--steps", 14, "--out"]
     said = adaln(*words, run).refused()
@@ -51,6 +47,50 @@ def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(adaln, clean, run, 
     adaln(*words, run).done()
     adaln(*words, clean.parent / "longer").done()
     assert contents(run) == contents(clean.parent / "longer")
+
+
+def test_no_image_is_drawn_from_averages_that_are_not_finite(adaln, run, tmp_path):
+    name = poison(run / LAST / "ema.safetensors", "blocks.1.mlp.fc1.weight", np.nan)
+    said = adaln("sample", run, *SAMPLE, "--out", tmp_path / "x.npz").refused()
+    assert said == f"{run / LAST / 'ema.safetensors'}: {name!r} is not finite"
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_an_autoencoder_that_is_not_finite_encodes_nothing(adaln, tmp_path):
+    write_folder(tmp_path / "set", two_classes(4, height=8, width=8))
+    file = save_autoencoder(tmp_path / "vae") / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["encoder.conv_in.weight"] = np.full_like(tensors["encoder.conv_in.weight"], np.nan)
+    save_file(tensors, file, {"format": "pt"})
+    words = [
+        "encode",
+        tmp_path / "set",
+        tmp_path / "out",
+        "--shard-rows",
+        2,
+        "--autoencoder",
+        tmp_path / "vae",
+        "--device",
+        "cpu",
+    ]
+    assert adaln(*words).refused() == "moments of 'vae' are not finite in half precision"
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+
+
+def test_a_study_names_the_run_that_is_not_finite_and_keeps_the_others(adaln, clean_study, root):
+    shutil.copytree(clean_study, root, dirs_exist_ok=True)
+    run = min(root.glob("digits-adaln-mix-s0-*"))
+    shutil.rmtree(run / "checkpoints" / f"{8:09d}")
+    poison(run / "checkpoints" / f"{4:09d}" / "model.safetensors", "blocks.0.attn", np.inf)
+    for file in run.glob("scores/000000008*"):
+        file.unlink()
+    before = contents(root)
+    said = adaln(*STUDY, root).refused()
+    assert said.startswith(f"1 of 4 runs failed, the others are kept: {run.name}: ") and "is not finite" in said
+    assert contents(root) == before
+    shutil.rmtree(run / "checkpoints" / f"{4:09d}")
+    adaln(*STUDY, root).done()
+    assert contents(root) == contents(clean_study)
 
 
 def test_a_poisoned_latent_is_named_and_the_run_goes_on_without_it(adaln, tmp_path):

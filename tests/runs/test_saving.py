@@ -1,14 +1,11 @@
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 
 import pytest
 import torch
 
-from adaln.runs import Run, load_tensors
+from adaln.runs import Run
 from adaln.runs import saving as saving_room
 from adaln.runs.saving import Checkpoints
 from adaln.training import train
@@ -109,29 +106,3 @@ def test_a_stop_at_a_step_that_is_being_saved_does_not_save_it_again(small_confi
     with pytest.raises(KeyboardInterrupt, match="stopped at step 5"):
         train(run, [stop])
     assert saved == [5]
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_the_newest_whole_checkpoint_stands(small_config, tmp_path):
-    """A run that saves every other step, killed five times and continued, ends as one that was left alone."""
-    config = small_config(steps=200, log_every=10, checkpoint_every=2, keep_checkpoints=2)
-    whole, killed = (Run.create(config, tmp_path / name) for name in ("whole", "killed"))
-    train(whole)
-    code = "import sys; from adaln.runs import Run; from adaln.training import train; train(Run.open(sys.argv[1]))"
-    newest = 0
-    for attempt in range(5):
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(killed.path)], env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        while max(killed.steps_saved(), default=0) < newest + 20:
-            assert process.poll() is None
-        time.sleep(0.007 * attempt)
-        process.kill()
-        process.wait()
-        assert killed.steps_saved()[-1] >= newest + 20
-        newest = killed.steps_saved()[-1]
-    train(Run.open(killed.path))
-    assert killed.steps_saved() == [198, 200]
-    for name in saving_room.FILES:
-        one, other = (load_tensors(run.folder(200) / name) for run in (killed, whole))
-        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

@@ -1,11 +1,6 @@
 """Samples written part by part: killed at any moment, drawn by any number of processes, the same file."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 import tracemalloc
 import zipfile
 from dataclasses import replace
@@ -223,32 +218,3 @@ def test_what_one_process_began_several_finish(trained, drawing, tmp_path: Path,
     in_processes(monkeypatch, 2, lambda: save_samples(prepare(trained, CONFIG), tmp_path / "x.npz", told.append))
     assert told[0] == 12 and sum(told) == UPDATES
     assert (tmp_path / "x.npz").read_bytes() == at_once(trained)
-
-
-def command(processes: int, run: Path, out: Path) -> list[str]:
-    adaln = str(Path(sys.executable).with_name("adaln"))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node"]
-    words = ["sample", str(run), "--out", str(out), "--device", "cpu", "--json", "--num-images", "40"]
-    words += ["--batch-size", "4", "--sampler.solver", "ddim", "--sampler.steps", "40"]
-    return [*torchrun, str(processes), adaln, *words]
-
-
-@pytest.mark.slow
-def test_two_processes_killed_again_and_again_write_the_bytes_of_one(trained, tmp_path: Path):
-    config = SampleConfig(40, batch_size=4, sampler=SamplerConfig(solver="ddim", steps=40))
-    save_samples(prepare(trained, config), tmp_path / "one.npz")
-    out, parts = tmp_path / "two.npz", tmp_path / "two.npz.parts"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for wanted in (1, 4):
-        job = subprocess.Popen(command(2, trained.path, out), env=environment)
-        while len(list(parts.glob("0*.npy"))) < wanted and job.poll() is None:
-            time.sleep(0.01)
-        workers = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-        for process in (job.pid, *map(int, workers)):
-            os.kill(process, signal.SIGKILL)
-        job.wait()
-        assert len(workers) == 2 and not out.exists()
-    done = subprocess.run(command(2, trained.path, out), env=environment, check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout)["samples"] == str(out)  # one process speaks for all
-    assert out.read_bytes() == (tmp_path / "one.npz").read_bytes()
-    assert not parts.exists()

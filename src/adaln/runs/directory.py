@@ -252,6 +252,8 @@ class Run:
             return None
         with reading(file, "the update order of a run"):
             rows = json.loads(file.read_text(encoding="utf-8"))
+            if not rows:
+                raise ValueError("it holds no rows of any weight")
             return {Part(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
 
     @contextmanager

@@ -16,7 +16,8 @@ from adaln.studies import run_study
 from adaln.studies.running.cluster import POLL_SECONDS, Cluster, Jobs, _Task
 from adaln.training import Stopped
 from studies.running.pieces import Note, die, refuse
-from studies.running.test_engine import PLAN, run
+from studies.running.smallest import PLAN
+from studies.running.test_engine import run
 
 LOCAL = Cluster(executor="local", gpus_per_node=0)
 # Submitit's local executor never waits for the processes that watch over its jobs; they are let go of within each test.
@@ -117,6 +118,7 @@ def slurm(tmp_path, monkeypatch):
     return state
 
 
+@pytest.mark.slow
 def test_slurm_is_asked_for_what_the_flags_say_and_its_jobs_do_the_pieces(tmp_path, slurm):
     cluster = Cluster(partition="fast", account="us", time_minutes=90, gpus_per_node=0, array_parallelism=3)
     pieces = {"good": Note(tmp_path, "good"), "bad": refuse}

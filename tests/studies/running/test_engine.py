@@ -11,26 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from adaln.models import DiTConfig
-from adaln.processes import SamplerConfig
-from adaln.studies import SCALES, STUDIES, Changes, Plan, Scale, Setting, run_study
+from adaln.studies import STUDIES, Changes, Setting, run_study
 from adaln.studies.running.engine import Unfinished, by_run, complete
 from adaln.studies.running.launch import Workers, places
-
-SMALL = DiTConfig(16, 2, 2, 2)
-
-
-def make_small(setting, seed, changes):
-    """Few steps, two checkpoints, few images: the same way through as a real study."""
-    job = SCALES["tiny"].make(setting, seed, changes)
-    few = SamplerConfig(solver="ddim", steps=2, clip=True)
-    return replace(
-        job,
-        config=replace(job.config, model=SMALL, steps=8, batch_size=8, log_every=2, checkpoint_every=4),
-        score_at=(4, 8),
-        sample=replace(job.sample, num_images=40, batch_size=20, sampler=few),
-        reference=changes.reference,
-    )
+from studies.running.smallest import PLAN, STUDY, make_small
 
 
 def unscorable(label):
@@ -41,12 +25,6 @@ def unscorable(label):
         return replace(job, score_at=(5,)) if setting.label == label else job
 
     return make
-
-
-STUDY = replace(
-    STUDIES["quickstart"], settings=(Setting("adaln-mix", "adaln-mix"), Setting("adaln-zero", "adaln-zero"))
-)
-PLAN = Plan(STUDY, Scale("smallest", "a few steps", make_small, 2), (0, 1))
 
 
 def ignore(done, total, what):
@@ -93,6 +71,7 @@ def test_a_study_gives_the_same_bytes_again_whatever_the_number_of_processes(tmp
     assert (other / "result.json").read_bytes() == before["result.json"]
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_what_the_others_and_itself_have_done_is_kept(tmp_path):
     plan, told = replace(PLAN, seeds=(0,)), []
     failing = replace(plan, scale=replace(PLAN.scale, make=unscorable("adaln-zero")))
@@ -129,6 +108,7 @@ def test_a_launcher_whose_jobs_did_too_little_is_found_out(tmp_path):
         complete(replace(PLAN, seeds=(0,)).jobs(), tmp_path, Idle(), ignore)
 
 
+@pytest.mark.slow
 def test_rows_of_one_run_train_it_once_to_the_longest_of_them(tmp_path):
     def make(setting, seed, changes):
         job = make_small(setting, seed, changes)
@@ -151,7 +131,8 @@ import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background are started deaf to it
 sys.path.insert(0, {tests!r})
-from studies.running.test_engine import PLAN, complete_on_cores
+from studies.running.smallest import PLAN
+from studies.running.test_engine import complete_on_cores
 if __name__ == "__main__":
     complete_on_cores(PLAN, Path(sys.argv[1]), 2, lambda done, total, what: print(done, flush=True))
 """

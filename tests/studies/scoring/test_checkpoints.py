@@ -1,9 +1,5 @@
 """Scores while a run trains: beside the weights, never in them, and never computed twice."""
 
-import json
-import os
-import signal
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -192,36 +188,3 @@ def test_steps_to_score_are_those_asked_for_and_the_end(small_config):
     ):
         with pytest.raises(ValueError, match=said):
             scored_steps(config, at, every)
-
-
-SCRIPT = """
-from adaln.cli import main
-main("train digits --model.hidden-size 16 --model.depth 2 --model.num-heads 2 --batch-size 8 --steps 200 --device cpu"
-     " --checkpoint-every 20 --keep-checkpoints 0 --out OUT --evaluate.every 40 --evaluate.num-images 20"
-     " --evaluate.features quarter_means:means --evaluate.sampler.solver ddim --evaluate.sampler.steps 10".split())
-"""
-
-
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_with_the_scores_of_an_undisturbed_one(scoring, tmp_path):
-    def start(out: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", SCRIPT.replace("OUT", out)]
-        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, stdout=subprocess.DEVNULL)
-
-    kills = 0
-    for seconds in (4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 100.0):
-        process = start("killed")
-        try:
-            process.communicate(timeout=seconds)
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-    assert process.returncode == 0 and kills
-    assert start("whole").wait() == 0
-    killed, whole = (
-        {file.name: json.loads(file.read_text())["scores"] for file in (tmp_path / out).glob("scores/*.scores.json")}
-        for out in ("killed", "whole")
-    )
-    assert killed == whole and len(whole) == 5

@@ -28,6 +28,8 @@ Progress = Callable[[int, int, str], None]
 
 The unit is one image once through the network of the first job.
 """
+MOST_TOLD = 3
+"""How many of the runs that failed are named in the one line of it."""
 Runs = Mapping[str, Sequence[Job]]
 """The jobs of each run by the name of its folder, shortest first."""
 
@@ -136,8 +138,13 @@ def _tell_updates(tell: Tell, cost: float, updates: int) -> None:
 
 
 def said(failures: Mapping[str, Failure]) -> str:
-    """All that failed, and why."""
-    return "; ".join(f"{name}: {failure.message}" for name, failure in failures.items())
+    """What failed, and why, of the first few: on a full disk all do.
+
+    >>> said({run: Failure("OSError", "no space") for run in "abcde"})
+    'a: no space; b: no space; c: no space; and 2 more'
+    """
+    told = [f"{name}: {failure.message}" for name, failure in failures.items()]
+    return "; ".join(told[:MOST_TOLD]) + (f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else "")
 
 
 def _watch(runs: Runs, root: Path, progress: Progress) -> Callable[[str, float | None], None]:
