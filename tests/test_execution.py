@@ -2,6 +2,7 @@ import copy
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,18 @@ def test_deterministic_kernels_are_taken_where_they_are_asked_for_and_only_while
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.utils.deterministic.fill_uninitialized_memory
     assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None) == (":4096:8" if wanted else None)
+
+
+@pytest.mark.gpu
+def test_a_resumed_run_on_a_gpu_is_the_same_bit_for_bit(small_config, tmp_path):
+    whole, parts = (Run.create(small_config(precision="bfloat16"), tmp_path / name, device="cuda") for name in "ab")
+    train(whole, execution=Execution(deterministic=True))
+    for steps in (5, 10):
+        shorter = Run.create(replace(parts.config, steps=steps), out=parts.path, device="cuda")
+        train(shorter, execution=Execution(deterministic=True))
+    for file in ("model", "ema", "training"):
+        one, other = (load_tensors(run.folder(10) / f"{file}.safetensors") for run in (whole, parts))
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_without_a_compiler_one_line_says_so_and_training_goes_on(small_config, tmp_path, monkeypatch, capsys):

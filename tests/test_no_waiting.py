@@ -9,6 +9,7 @@ import torch
 
 from adaln import training
 from adaln.conditioning import SCHEMES, hold
+from adaln.data import Prefetched
 from adaln.execution import Execution, prepare_blocks
 from adaln.models import MODELS
 from adaln.processes import (
@@ -24,7 +25,7 @@ from adaln.processes import (
     solve,
 )
 from adaln.runs import Run, TrainState
-from adaln.sampling.drawing import seeded_draw
+from adaln.sampling import SampleConfig, prepare, seeded_draw
 from adaln.training import accumulate, inputs, run_order
 
 META = torch.device("meta")
@@ -95,3 +96,38 @@ def test_a_sampling_step_waits_for_nothing(solver):
         denoiser = guided(network, torch.zeros(3, dtype=torch.long, device=META), 10, Guidance(2.0, interval=(0, 0.5)))
         states = list(solve(process, denoiser, draw(), draw, SamplerConfig(solver=solver, steps=3)))
         assert len(states) == 3 and all(state.is_meta for state in states)
+
+
+@pytest.fixture
+def waiting_is_an_error():
+    """torch raises where the host waits for the GPU."""
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_a_training_step_on_a_gpu_waits_for_nothing(small_config, tmp_path, request):
+    run = Run.create(small_config(scheme=SCHEMES["adaln"], precision="bfloat16"), tmp_path, device="cuda")
+    order, state = run_order(run), TrainState(run.new_model(), run.config.optim)
+    with Prefetched(run.batches(), pin=True) as batches:
+        for step in range(3):
+            if step == 1:  # the first one copies tables
+                request.getfixturevalue("waiting_is_an_error")
+            loss = accumulate(run, state.model, inputs(run, batches, step), 2)
+            hold(order)(step, state.model)
+            state.update(loss)
+
+
+@pytest.mark.gpu
+def test_a_sampling_step_on_a_gpu_waits_for_nothing(trained, request):
+    drawing = prepare(Run.open(trained.path, "cuda"), SampleConfig(4, guidance=Guidance(2.0)))
+    labels, draw = (
+        torch.zeros(4, dtype=torch.long, device="cuda"),
+        seeded_draw(0, range(4), (1, 8, 8), drawing.run.device),
+    )
+    denoiser = guided(drawing.model, labels, 10, Guidance(2.0))
+    states = solve(drawing.run.process, denoiser, draw(), draw, SamplerConfig(steps=4))
+    next(states)  # the first one copies tables
+    request.getfixturevalue("waiting_is_an_error")
+    assert len(list(states)) == 3
