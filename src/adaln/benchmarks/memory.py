@@ -1,7 +1,7 @@
 """What a forward pass keeps in memory for the backward one, of ours and of the peer: counted, so no GPU is needed."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from adaln.benchmarks.peer import called_like_ours, peer_of
 from adaln.benchmarks.sides import LATENTS, SIDES, busy_model
 from adaln.benchmarks.training import drawn_batch
 from adaln.execution import Execution, autocast, prepare_blocks
-from adaln.models import MODELS, DiTConfig
+from adaln.models import MODELS, DiTConfig, num_parameters
 from adaln.types import Model
 
 CPU = torch.device("cpu")
@@ -28,8 +28,16 @@ class MemoryOptions:
     """A DiT of `adaln models`; only its width and patch size count."""
 
 
+class Kept(NamedTuple):
+    """What one more block keeps, in bytes."""
+
+    per_token_and_channel: float
+    per_weight: float
+    """Copies of the weights, whatever the batch."""
+
+
 def kept_for_backward(options: MemoryOptions, tell: Tell = quiet) -> dict[str, Any]:
-    """Bytes per token, channel and block under bfloat16 autocast, of both sides, as they come and compiled."""
+    """What a block of both sides keeps under bfloat16 autocast, as it comes and compiled."""
     config = MODELS[options.model]
     if not isinstance(config, DiTConfig):
         raise ValueError(f"model is {options.model!r}; expected a DiT: diffusers has no other network like ours")
@@ -38,20 +46,24 @@ def kept_for_backward(options: MemoryOptions, tell: Tell = quiet) -> dict[str, A
         found = {}
         for side in SIDES:
             found[side] = of_one_block(side, config, how == "compiled")
-            tell(f"{how}: {side} {found[side]:.1f} bytes")
-        row[how] = {**found, "ours of diffusers": found["ours"] / found["diffusers"]}
+            tell(f"{how}: {side} {found[side].per_token_and_channel:.1f} bytes per token and channel")
+        ratio = found["ours"].per_token_and_channel / found["diffusers"].per_token_and_channel
+        row[how] = {**{side: kept._asdict() for side, kept in found.items()}, "ours of diffusers": ratio}
     return row
 
 
-def of_one_block(side: str, config: DiTConfig, is_compiled: bool) -> float:
-    """What one more block and one more sample add to each other, without the weights, which are kept once."""
+def of_one_block(side: str, config: DiTConfig, is_compiled: bool) -> Kept:
+    """From what one more block and one more sample add, and what they add to each other."""
     kept = {
         (depth, batch): kept_bytes(*network(side, replace(config, depth=depth), is_compiled), batch)
         for depth in (1, 2)
         for batch in (1, 2)
     }
     tokens = LATENTS.height * LATENTS.width // config.patch_size**2
-    return (kept[2, 2] - kept[2, 1] - kept[1, 2] + kept[1, 1]) / (tokens * config.hidden_size)
+    of_block = kept[2, 1] - kept[1, 1]
+    of_sample = kept[2, 2] - kept[1, 2] - of_block
+    weights = num_parameters(replace(config, depth=2), LATENTS) - num_parameters(replace(config, depth=1), LATENTS)
+    return Kept(of_sample / (tokens * config.hidden_size), (of_block - of_sample) / weights)
 
 
 def network(side: str, config: DiTConfig, is_compiled: bool) -> tuple[nn.Module, Model]:
