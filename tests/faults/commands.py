@@ -60,7 +60,7 @@ class Commands:
     def __init__(self, folder: Path, cache: Path) -> None:
         """`folder` for what they print, `cache` for what they keep for the user."""
         self.out, self.err, self.cache = folder / "out", folder / "err", cache
-        environment = os.environ | {"PYTHONPATH": str(TESTS)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
         self.server = subprocess.Popen(SERVER, env=environment, stdin=-1, stdout=-1, text=True)
         assert self.server.stdout.readline() == "ready\n"
 

@@ -102,3 +102,14 @@ def test_a_study_loses_what_its_runs_lose(adaln, clean_study, root):
     adaln.killed_again_and_again(
         [*STUDY, root], root, clean_study, lambda before: kept(before, finished(root)), changes=250
     )
+
+
+def test_a_study_whose_runs_are_done_survives_a_kill_before_every_change_to_come(adaln, clean_study, root):
+    shutil.copytree(clean_study, root, dirs_exist_ok=True)
+    shutil.rmtree(root / "studies")
+    for change in itertools.count(1):
+        if not adaln(*STUDY, root, where=str(root), change=change).is_killed:
+            break
+        check_whole(root)
+    assert change > 10
+    assert contents(root) == contents(clean_study) and not temporaries(root)

@@ -91,8 +91,12 @@ def test_what_is_finished_is_not_drawn_again_and_what_a_kill_left_undone_is_done
     (tmp_path / "x.npz.parts").mkdir()
     (tmp_path / "x.npz.parts" / "00000000-00000004-0123456789.npy").touch()
     (tmp_path / ".tmp-x.npz.parts-1").mkdir()
+    (tmp_path / ".tmp-x.png-1").touch()
+    others = tmp_path / ".tmp-x.y.npz-1"  # which another process is writing
+    others.touch()
     assert not save_samples(replace(prepare(trained, CONFIG), model=never), out, told.append)
     assert told == [UPDATES]
+    others.unlink()
     assert contents(tmp_path) == whole
 
 

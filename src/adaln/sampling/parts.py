@@ -36,7 +36,8 @@ def save_samples(drawing: Drawing, path: Path, progress: Progress | None = None)
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder / f".rank-{rank()}.lock", f"{path}: another process is drawing these samples"):
         if rank() == 0:
-            remove_temporaries(path.parent, f"{path.stem}.")
+            for suffix in (".npz", ".json", ".png"):
+                remove_temporaries(path.parent, path.with_suffix(suffix).name)
         key = from_first(lambda: key_of(drawing))
         is_missing = from_first(lambda: not is_drawn(path, key))
         if is_missing:
