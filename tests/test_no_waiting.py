@@ -50,7 +50,7 @@ def test_values_on_the_meta_device_cannot_be_read():
     """What the other tests rest on."""
     x = torch.ones(3, device=META)
     for read in (x.cpu, x.tolist, x.sum().item, lambda: bool(x.any()), x.nonzero, lambda: torch.ones(3).copy_(x)):
-        with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        with pytest.raises((NotImplementedError, RuntimeError), match=r"(?i)meta"):
             read()
 
 

@@ -121,7 +121,7 @@ def prepare_blocks(model: nn.Module, execution: Execution) -> None:
     if execution.compile:
         from torch._dynamo import config  # a second that nobody else is to wait for
 
-        config.cache_size_limit = max(config.cache_size_limit, MOST_KINDS_OF_BLOCKS)  # newer torch: recompile_limit
+        config.recompile_limit = max(config.recompile_limit, MOST_KINDS_OF_BLOCKS)
         config.optimize_ddp = False  # it would cut each block in pieces where DDP's buckets end
     for index, block in enumerate(blocks(model)):
         if execution.compile:
