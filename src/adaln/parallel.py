@@ -103,11 +103,8 @@ def spread(model: nn.Module, parts: Sequence[nn.Module], rounded: bool = False) 
     """
     if not dist.is_initialized():
         return
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import (
-        MixedPrecisionPolicy,
-        fully_shard,
-    )  # half a second that nobody else is to wait for
+    from torch.distributed.device_mesh import init_device_mesh  # half a second that nobody else is to wait for
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     model.register_forward_hook(lambda module, inputs, output: output.clone())  # FSDP2 hangs its hook on no view
     mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
