@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _TEMPORARY = ".tmp-"
+PATIENCE_SECONDS = 10.0
+"""How long whoever finds a claim held waits for its holder, which may have been killed or be saving its last state."""
 
 
 @contextmanager
@@ -62,10 +64,10 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def claimed(path: Path, refusal: str, patience_seconds: float = 0.0) -> Iterator[None]:
-    """Hold the lock file `path`, or raise ValueError(refusal) where another still does after so many seconds; the claim
-    dies with the process."""
-    deadline = time.monotonic() + patience_seconds
+def claimed(path: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock file `path`, or raise ValueError(refusal) where another still does after `PATIENCE_SECONDS`; the
+    claim dies with the process."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     with path.open("w") as file:
         while True:
             try:

@@ -140,7 +140,8 @@ def test_an_encoding_that_has_not_ended_is_not_read(tmp_path):
         load(DataConfig(path=str(tmp_path / "out")))
 
 
-def test_a_second_encoder_in_the_same_folder_is_refused(tmp_path):
+def test_a_second_encoder_in_the_same_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("adaln.files.PATIENCE_SECONDS", 0)
     config = pictures(tmp_path)
     (tmp_path / "out").mkdir()
     with (

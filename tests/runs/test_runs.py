@@ -168,9 +168,10 @@ def test_a_damaged_config_is_one_line(trained):
         Run.open(trained.path)
 
 
-def test_two_processes_cannot_train_one_run(trained):
+def test_two_processes_cannot_train_one_run(trained, monkeypatch):
+    monkeypatch.setattr("adaln.files.PATIENCE_SECONDS", 0)
     with trained.exclusive(), pytest.raises(ValueError, match="being trained by another process"):  # noqa: SIM117
-        with Run.open(trained.path).exclusive(patience_seconds=0.0):
+        with Run.open(trained.path).exclusive():
             pass
 
 

@@ -176,7 +176,8 @@ def test_the_weights_that_guide_are_part_of_what_decides(trained):
     assert by_last.weights[0] == by_first.weights[0] != by_first.weights[1]
 
 
-def test_a_second_process_with_the_same_file_is_refused(drawing, tmp_path: Path):
+def test_a_second_process_with_the_same_file_is_refused(drawing, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("adaln.files.PATIENCE_SECONDS", 0)
     (tmp_path / "x.npz.parts").mkdir()
     held = claimed(tmp_path / "x.npz.parts" / ".rank-0.lock", "")
     with held, pytest.raises(ValueError, match=r"x.npz: another process is drawing these samples"):

@@ -257,14 +257,13 @@ class Run:
             return {Part(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
 
     @contextmanager
-    def exclusive(self, patience_seconds: float = 10.0) -> Iterator[None]:
-        """Hold the run: a second process that wants to train it waits a little (the first may be saving its last
-        state), then gets one clear line."""
+    def exclusive(self) -> Iterator[None]:
+        """Hold the run: a second process that wants to train it waits a little, then gets one clear line."""
         if rank():
             yield  # the first process holds it for all
             return
         refusal = f"run {str(self.path)!r} is being trained by another process"
-        with claimed(self.path / ".lock", refusal, patience_seconds):
+        with claimed(self.path / ".lock", refusal):
             try:
                 yield
             finally:
