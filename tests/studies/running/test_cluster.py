@@ -33,6 +33,7 @@ def pieces_can_be_found(monkeypatch):
     gc.collect()
 
 
+@pytest.mark.slow
 def test_jobs_do_every_piece_and_name_those_that_failed(tmp_path):
     watched = []
     pieces = {"good": Note(tmp_path, "good"), "bad": refuse, "dead": die}

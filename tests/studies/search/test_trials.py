@@ -83,6 +83,7 @@ def test_a_search_finds_a_start_and_writes_it_down(base, tmp_path):
     assert result.table.rows[0][0] == best.number and "Std of gate against loss" in (folder / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_started_again_or_asked_for_more_a_search_proposes_the_same_and_trains_nothing_twice(base, tmp_path):
     whole = search(base, 5, tmp_path / "whole")
     first, broken, last = Here(), Here(fail_at(1, RuntimeError("the disk is full"))), Here()
