@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 
 import pytest
 import torch
@@ -102,8 +101,6 @@ def test_a_piece_at_work_is_stopped_when_the_block_is_left(tmp_path):
         if (tmp_path / "began").exists():
             raise KeyboardInterrupt
 
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt), Workers([Place("cpu")]) as workers:
         workers.run({"long": Wait(tmp_path)}, interrupt)
     assert (tmp_path / "stopped").exists()
-    assert time.monotonic() - start < 60
