@@ -1,5 +1,6 @@
 """Compiles the blocks of the named networks as training and sampling do: BACKEND PRECISION CHECKPOINT_BLOCKS NAME...
 
+BACKEND is one of torch's, or "sparing", as on a GPU.
 Writes for each: name, blocks, graphs, graph breaks, whether the gradient is as near to the float32 one as without, and
 graphs after sampling from it in both precisions and two sizes of batches.
 """
@@ -8,11 +9,9 @@ import sys
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.backends.registry import lookup_backend
 from torch._dynamo.utils import counters
 
-from adaln import execution
-from adaln.execution import Execution, Precision, autocast, blocks, prepare_blocks
+from adaln.execution import Execution, Precision, autocast, blocks, prepare_blocks, sparing
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.types import DataSpec
@@ -21,8 +20,7 @@ DIGITS = DataSpec(1, 8, 8, 10)
 
 
 def main(backend: str, precision: Precision, checkpoint_blocks: int, names: list[str]) -> None:
-    if backend != "inductor":
-        execution.sparing = lookup_backend(backend)
+    chosen = sparing if backend == "sparing" else backend
     for name in names:
         torch.compiler.reset()
         counters.clear()
@@ -31,7 +29,7 @@ def main(backend: str, precision: Precision, checkpoint_blocks: int, names: list
         for parameter in model.parameters():
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=rng)
         exact, plain = gradient(model, "float32"), gradient(model, precision)
-        prepare_blocks(model, Execution(compile=True, checkpoint_blocks=checkpoint_blocks))
+        prepare_blocks(model, Execution(compile=True, checkpoint_blocks=checkpoint_blocks), chosen)
         compiled, again = gradient(model, precision), gradient(model, precision)
         assert torch.equal(compiled, again)
         is_near = (compiled - exact).norm() < 1.2 * (plain - exact).norm() + 1e-5 * exact.norm()

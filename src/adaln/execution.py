@@ -43,6 +43,8 @@ class Execution:
             raise ValueError(f"micro_batches is {self.micro_batches}; expected an integer >= 1")
 
 
+Backend = str | Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Any]]
+"""Of torch.compile: a registered name, or what makes a function of a graph and its example inputs."""
 AS_IT_COMES = Execution()
 """Nothing compiled, nothing computed twice, whole batches."""
 
@@ -112,12 +114,15 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     return found
 
 
-def prepare_blocks(model: nn.Module, execution: Execution) -> None:
+def prepare_blocks(model: nn.Module, execution: Execution, backend: Backend | None = None) -> None:
     """Compile and checkpoint the blocks as asked, in place; modules, parameters and their names stay as they are.
 
     What a block's class does in `forward` is compiled once for all of its equals, and checkpointing goes around it. A
-    block that cannot be compiled as a whole raises torch's error: none is computed uncompiled unsaid.
+    block that cannot be compiled as a whole raises torch's error: none is computed uncompiled unsaid. `backend` is
+    torch.compile's; without it `sparing`, but on a CPU, which has memory rather than time, torch's own.
     """
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    chosen: Backend = backend or ("inductor" if on_cpu else sparing)
     if execution.compile:
         from torch._dynamo import config  # a second that nobody else is to wait for
 
@@ -125,7 +130,7 @@ def prepare_blocks(model: nn.Module, execution: Execution) -> None:
         config.optimize_ddp = False  # it would cut each block in pieces where DDP's buckets end
     for index, block in enumerate(blocks(model)):
         if execution.compile:
-            block.forward = torch.compile(block.forward, backend=sparing, dynamic=False, fullgraph=True)
+            block.forward = torch.compile(block.forward, backend=chosen, dynamic=False, fullgraph=True)
         if execution.checkpoint_blocks and index % execution.checkpoint_blocks == 0:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
@@ -134,7 +139,7 @@ def sparing(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any
     """torch.compile's own backend, which keeps for the backward pass what products and attention gave, and little else.
 
     Norms, modulation and activations are computed again there, in the same kernels that need them: two thirds of the
-    memory (`adaln bench memory`), and no time that could be measured.
+    memory (`adaln bench memory`). On a GPU those kernels wait for memory anyway; a CPU takes longer for it.
     """
     with torch._functorch.config.patch(ban_recompute_materialized_backward=False):
         compiled: Callable[..., Any] = torch._inductor.compile(graph, inputs)

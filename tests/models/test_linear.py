@@ -1,21 +1,37 @@
 """The linear map by oneDNN is the linear map, and so are its derivatives."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import adaln.models.linear
-from adaln.models.linear import Linear, WideProduct
+from adaln.models.linear import Linear, WideProduct, is_intel
 from adaln.rng import generator
 
 needs_wide = pytest.mark.skipif(not adaln.models.linear.HAS_WIDE_PRODUCT, reason="a CPU without AVX-512, or no oneDNN")
 
 
 @pytest.fixture(autouse=True)
-def none_too_small(monkeypatch: pytest.MonkeyPatch):
+def wide_wherever_possible(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(adaln.models.linear, "IS_WIDER", adaln.models.linear.HAS_WIDE_PRODUCT)
     monkeypatch.setattr(adaln.models.linear, "SMALLEST", 1)
+
+
+@pytest.mark.parametrize(("vendor", "expected"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_the_maker_of_the_processor_is_read_where_linux_tells_it(tmp_path, monkeypatch, vendor: str, expected: bool):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nmodel name\t: any\n" * 99)
+    monkeypatch.setattr(adaln.models.linear, "Path", lambda name: tmp_path / Path(name).name)
+    assert is_intel() is expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("Intel64 Family 6, GenuineIntel", True), ("arm", False), ("", False)])
+def test_elsewhere_python_is_asked_for_the_maker(tmp_path, monkeypatch, name: str, expected: bool):
+    monkeypatch.setattr(adaln.models.linear, "Path", lambda name: tmp_path / "none")
+    monkeypatch.setattr("platform.processor", lambda: name)
+    assert is_intel() is expected
 
 
 def both(bias: bool) -> tuple[Linear, nn.Linear]:

@@ -3,6 +3,8 @@
 # mypy: disable-error-code="no-any-return,no-untyped-call"
 # torch types its operators and autograd functions as Any.
 
+import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,20 +12,33 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+
+def is_intel() -> bool:
+    """Whether the processor is of MKL's own maker."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return "Intel" in platform.processor()
+    with info.open(encoding="utf-8") as lines:
+        return "GenuineIntel" in lines.read(256)  # the maker stands in the second line of what may be thousands
+
+
 HAS_WIDE_PRODUCT = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+"""Whether oneDNN multiplies with all of AVX-512 here."""
+IS_WIDER = HAS_WIDE_PRODUCT and not is_intel()
+"""Whether MKL, torch's choice, does not: on processors of other makers it leaves half of the vector unit idle."""
 SMALLEST = 1 << 24
 """Multiply-adds below which the longer way to oneDNN costs more than it saves."""
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`; in float32 on a CPU with AVX-512, where torch multiplies by MKL, by oneDNN.
+    """`nn.Linear`; in float32 on a CPU with AVX-512 that is not Intel's by oneDNN, where torch multiplies by MKL.
 
-    The same product up to the order of its sums. On processors that are not Intel's MKL leaves half of the vector unit
-    idle: oneDNN takes half of its time there (`adaln bench machine` measures both). Small products stay with torch.
+    The same product up to the order of its sums. oneDNN takes half of MKL's time there and more than it on Intel's own
+    (`adaln bench machine` measures both). Small products stay with torch.
     """
 
     def forward(self, x: Float[Tensor, "*rest K"]) -> Float[Tensor, "*rest F"]:
-        on_cpu = HAS_WIDE_PRODUCT and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        on_cpu = IS_WIDER and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
         if on_cpu and x.dtype == self.weight.dtype == torch.float32 and x.numel() * self.out_features >= SMALLEST:
             return WideProduct.apply(x, self.weight, self.bias)
         return F.linear(x, self.weight, self.bias)
