@@ -45,6 +45,14 @@ def test_limits_are_rates_of_what_was_moved(monkeypatch: pytest.MonkeyPatch):
     assert set(found["matmul_gigaflops"].values()) == {2 * 8 * 16 * 24 / 1e9}
 
 
+def test_variables_that_change_speed_are_kept_with_a_result(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("ONE_SECRET", "none of ours")
+    found = machine.machine(torch.device("cpu"))["variables"]
+    assert found["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    assert "ONE_SECRET" not in found
+
+
 def test_the_number_of_threads_is_put_back():
     before = torch.get_num_threads()
     with pytest.raises(KeyError), num_threads(before + 1):

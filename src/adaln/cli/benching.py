@@ -135,6 +135,7 @@ def notes(found: Row) -> list[str]:
     """What a reader must know of a result."""
     machine, options = found["machine"], found["options"]
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['num_threads']} threads, {machine['device']}"
+    where = "; ".join([where, *(f"{name}={value}" for name, value in machine["variables"].items())])
     what = f"{options['model']}, batch {options['batch_size']}, compiled: {options['compile']}"
     rates = {k: v for row in precisions(found).values() for k, v in row["median"]["matmul_gigaflops"].items()}
     return [
