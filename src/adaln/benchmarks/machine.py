@@ -25,7 +25,7 @@ PRODUCT_SIZES_ON_GPU = ((16384, 1152, 4608), (16384, 4608, 1152), (8192, 8192, 8
 """The same on a GPU: the MLP of DiT-XL/2 at batch 64."""
 PRODUCTS_AT_ONCE_ON_GPU = 16
 """One product there takes a fraction of a millisecond, of which launching it and waiting for it would be a part."""
-SPEED_VARIABLES = ("KMP_", "LD_PRELOAD", "MALLOC_", "MKL_", "OMP_", "ONEDNN_")
+SPEED_VARIABLES = ("KMP_AFFINITY", "KMP_BLOCKTIME", "LD_PRELOAD", "MALLOC_", "MKL_", "OMP_", "ONEDNN_")
 """How the names of environment variables begin that libraries of products, threads and memory listen to."""
 COPY_BYTES = 1 << 28
 READ_BYTES = 1 << 20
