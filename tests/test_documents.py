@@ -14,6 +14,7 @@ EXAMPLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "printed"), EXAMPLES)
 def test_a_program_in_a_document_prints_what_stands_under_it(
     code: str, printed: str, capsys: pytest.CaptureFixture[str]

@@ -38,10 +38,16 @@ def fitted(network: str, process: str) -> ModelConfig | None:
 
 
 @cache
+def bare(network: str) -> nn.Module:
+    """Names and shapes."""
+    return skeleton(NETWORKS[network], DIGITS)
+
+
+@cache
 def fits(network: str, scheme: str) -> bool:
     """Whether the scheme serves as many blocks as the network has; any number of them, on small networks only."""
     try:
-        initialise(skeleton(NETWORKS[network], DIGITS), SCHEMES[scheme], generator())
+        initialise(bare(network), SCHEMES[scheme], generator())
     except ValueError:
         return False
     return network != "deep" or not fits("tiny", scheme)

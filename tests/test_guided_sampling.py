@@ -26,6 +26,7 @@ FAMILIES = {
     "SiT-tiny": "linear-velocity",
     "SiT-LLaMA-tiny": "gvp-velocity",
 }
+ONE_QUICK = [name if name == "tiny" else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 """A network of every family with a process that it serves."""
 
 
@@ -126,7 +127,7 @@ def test_the_command_takes_run_and_step(awake_run, tmp_path: Path):
 # bfloat16
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_sampling_in_bfloat16_stays_near_float32(awake_run, name: str):
     """Mean distance over all images below 1 of 255 grey levels (measured: 0.1; U-DiT 0.6), with the default solvers."""
     run = awake_run(name)
@@ -148,7 +149,7 @@ def test_the_weak_network_rounds_as_well(awake_run):
 # Batches
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_an_image_does_not_depend_on_the_batch_it_is_drawn_in(awake_run, name: str):
     """To one grey level, which is what rounding near a boundary of two bytes can do."""
     run = awake_run(name)

@@ -29,7 +29,7 @@ def assert_same_bits(a, b):
 
 
 @pytest.mark.parametrize("scheme", ["adaln-zero", "adaln-mix", "adaln"])
-@pytest.mark.parametrize("stop_at", [1, 2, 3, 7])
+@pytest.mark.parametrize("stop_at", [1, 7, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3))])
 def test_ten_steps_are_k_steps_a_stop_and_the_rest_bit_for_bit(small_config, tmp_path, scheme, stop_at):
     config = small_config(scheme=SCHEMES[scheme])
     whole, parts = (Run.create(config, tmp_path / name) for name in ("whole", "parts"))

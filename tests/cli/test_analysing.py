@@ -44,6 +44,7 @@ def test_distributions_of_a_run_print_a_table_and_write_pictures_with_their_data
     assert "Gate weights W_α by branch" in (folder / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_distributions_over_runs_and_files_are_data_for_machines(capsys, runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_tensors(Path("other.safetensors"), torch_weights(runs / "zero"))
@@ -111,6 +112,7 @@ def test_order_prints_table_1(capsys, runs, tmp_path, monkeypatch, optimizer):
     assert rows == [line.split() for line in TABLE_1.splitlines()]
 
 
+@pytest.mark.slow
 def test_order_marks_what_differs_between_two_schemes(capsys, runs):
     words = ["order", runs / "zero", "--scheme", "adaln-mix", "--versus", "adaln-gaussian:1e-3", "--json"]
     data = json.loads(run(capsys, *words))
@@ -221,6 +223,7 @@ def report(runs):
 SECTIONS = ["A start fitted from a pilot run", "Who moves when", "What the conditioning does"]
 
 
+@pytest.mark.slow
 def test_a_page_assembles_whatever_the_run_has(report):
     page = report.read_text()
     assert all(f"<h2>{heading}</h2>" in page for heading in ["Loss", *SECTIONS, "Config and manifest"])
@@ -238,6 +241,7 @@ def test_a_report_has_the_distributions_and_every_picture_as_a_file(capsys, runs
         assert {file.suffix for file in page.parent.glob(f"*-{title}.*")} == {".png", ".pdf", ".svg", ".json"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH (Debian: apt-get install chromium)")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_assembled_page_opens_in_a_browser_without_errors_and_without_requests(report, scheme):

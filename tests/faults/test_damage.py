@@ -39,6 +39,7 @@ def scribble(file):
     file.write_bytes(b"\n".join([lines[0], lines[1][: len(lines[1]) // 2], *lines[2:]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut, empty, spoil, lose])
 def test_a_damaged_checkpoint_is_made_again_from_the_newest_complete_one(adaln, clean, run, damage):
     for name, step in zip(sorted(CHECKPOINT), (12, 12, 8), strict=True):  # two files of the last, one before
@@ -110,6 +111,7 @@ def test_whatever_byte_of_a_header_is_changed_the_run_recovers_or_names_the_file
     assert refused < 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("records", ["metrics.jsonl", "analysis/roles.jsonl"])
 def test_records_that_a_kill_has_torn_are_written_again(adaln, clean, run, records):
     shutil.rmtree(run / "checkpoints" / f"{12:09d}")

@@ -119,6 +119,7 @@ def test_the_same_data_give_the_same_page(tmp_path):
     assert write_page(PAGE, tmp_path / "a.html").read_bytes() == write_page(PAGE, tmp_path / "b.html").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_report_holds_every_table_and_figure_as_files(tmp_path):
     assert write_report(PAGE, tmp_path) == tmp_path / "index.html"
     names = sorted(path.name for path in tmp_path.iterdir())

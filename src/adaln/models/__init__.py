@@ -4,6 +4,7 @@ Parameter names are the published ones, so released weights load. Networks know 
 """
 
 from dataclasses import replace
+from functools import cache
 from itertools import product
 
 import torch
@@ -107,6 +108,7 @@ def num_parameters(config: ModelConfig, spec: DataSpec) -> int:
     return sum(parameter.numel() for parameter in skeleton(config, spec).parameters())
 
 
+@cache
 def flops(config: ModelConfig, spec: DataSpec) -> int:
     """Floating-point operations of a forward pass, per sample; one multiply-add is 2.
 
@@ -114,15 +116,15 @@ def flops(config: ModelConfig, spec: DataSpec) -> int:
     these families print half of it, multiply-adds, under the name "Gflops". U-DiT's is that of one more sample in a
     large batch: kernels are multiplied with each other once per batch.
     """
-    model = skeleton(config, spec)
-    if isinstance(model, DiT):
-        return _batch_flops(model, 1)
-    return (_batch_flops(model, 8192) - _batch_flops(model, 4096)) // 4096
+    if isinstance(config, UDiTConfig):
+        return (_batch_flops(config, spec, 8192) - _batch_flops(config, spec, 4096)) // 4096
+    one, two = (_batch_flops(replace(config, depth=depth), spec, 1) for depth in (1, 2))
+    return one + (config.depth - 1) * (two - one)  # all blocks are alike
 
 
 @torch.no_grad()
-def _batch_flops(model: DiT | UDiT, batch: int) -> int:
-    spec = model.spec
+def _batch_flops(config: ModelConfig, spec: DataSpec, batch: int) -> int:
+    model = skeleton(config, spec)
     x = torch.empty(batch, spec.channels, spec.height, spec.width, device="meta")
     y = torch.empty(batch, dtype=torch.long, device="meta") if model.num_labels else None
     with FlopCounterMode(display=False) as counter:

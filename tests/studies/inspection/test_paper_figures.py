@@ -113,6 +113,7 @@ def test_entropy_is_that_of_a_gaussian_within_its_stated_error_and_a_gap_where_a
     assert found.estimator in figure.caption and found.bins in figure.caption
 
 
+@pytest.mark.slow
 def test_figure_22_recovers_known_peaks_and_adds_the_papers_polynomials_for_its_28_blocks():
     stds = [1e-3 * (1 + block / 28) for block in range(28)]
     blockwise = tuple(Start(Normal(std)) for std in stds)

@@ -315,6 +315,7 @@ def test_what_was_not_recorded_is_not_told(trained):
 # Other backbones
 
 
+@pytest.mark.slow
 def test_shapes_are_told_apart_whatever_their_spread():
     def network(seed, width, flat):
         model = build(DiTConfig(32, 1, 2, 2), DIGITS, generator("test"))

@@ -47,6 +47,7 @@ def files(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_study_gives_a_table_and_a_page(tmp_path):
     told = []
     folder, _ = run(PLAN, tmp_path / "a", 2, lambda *state: told.append(state))
@@ -89,6 +90,7 @@ def test_a_failed_run_is_named_and_what_the_others_and_itself_have_done_is_kept(
         assert {state[:2] for state in told} == {(total, total)}
 
 
+@pytest.mark.slow
 def test_a_reference_that_cannot_be_had_is_said_before_anything_is_trained(tmp_path):
     plan = replace(PLAN, changes=Changes(reference="nowhere"))
     with (

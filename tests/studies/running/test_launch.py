@@ -57,6 +57,7 @@ def test_each_worker_sees_one_gpu_of_those_that_are_visible(monkeypatch, visible
     assert {place.device for place in found} == {"cuda"}
 
 
+@pytest.mark.slow
 def test_workers_start_on_their_cores_with_their_gpu_and_one_thread(tmp_path):
     cores = usable_cores()
     mine = [Place("cpu", frozenset([cores[0]]), gpu="5"), Place("cpu", frozenset([cores[-1]]), gpu="6")]
@@ -96,6 +97,7 @@ def test_a_piece_that_fails_or_takes_its_process_with_it_loses_no_other(tmp_path
     assert told[-1] == 1 + 7
 
 
+@pytest.mark.slow
 def test_a_piece_at_work_is_stopped_when_the_block_is_left(tmp_path):
     def interrupt(done):
         if (tmp_path / "began").exists():

@@ -82,6 +82,7 @@ def test_a_score_taken_on_the_way_is_that_of_its_checkpoint_s_averaged_weights(
         assert (choices["step"], choices["weights"], choices["seed"]) == (step, "ema", 0)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_while_it_is_scored_goes_on_there_and_computes_no_score_twice(
     scoring, small_config, tmp_path, monkeypatch
 ):

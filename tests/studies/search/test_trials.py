@@ -69,6 +69,7 @@ def test_a_trial_starts_as_its_stds_say_and_all_else_as_the_base(small_config):
     assert found.name == "adaln-gaussian+gate=0.002"
 
 
+@pytest.mark.slow
 def test_a_search_finds_a_start_and_writes_it_down(base, tmp_path):
     trials = search(base, 3, tmp_path, search=replace(LOSS, seeds=2))
     assert trials[0].stds == {"gate": 1e-3, "scale": 1e-3}

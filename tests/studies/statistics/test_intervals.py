@@ -92,6 +92,7 @@ def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_the_order(p_va
     )
 
 
+@pytest.mark.slow
 def test_holm_calls_something_different_by_chance_in_one_family_of_twenty():
     rng = np.random.default_rng(0)
     reference = rng.normal(50, 2, (2_000, 5))
