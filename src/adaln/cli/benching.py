@@ -135,11 +135,12 @@ def notes(found: Row) -> list[str]:
     """What a reader must know of a result."""
     machine, options = found["machine"], found["options"]
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['num_threads']} threads, {machine['device']}"
-    where = "; ".join([where, *(f"{name}={value}" for name, value in machine["variables"].items())])
+    variables = "".join(f"{name}={value}; " for name, value in machine["variables"].items())
     what = f"{options['model']}, batch {options['batch_size']}, compiled: {options['compile']}"
     rates = {k: v for row in precisions(found).values() for k, v in row["median"]["matmul_gigaflops"].items()}
     return [
-        f"{what}; {options['repeats']} turns; torch {machine['torch']}; {where}; load {machine['load_average']:.1f}.",
+        f"{what}; {options['repeats']} turns; torch {machine['torch']}; {where}; {variables}"
+        f"load {machine['load_average']:.1f}.",
         f"Matrix products, GFLOP/s: {', '.join(f'{kind} {rate:,.0f}' for kind, rate in rates.items())}.",
         "Shares are the network's products alone over the whole step, by the median.",
     ]
