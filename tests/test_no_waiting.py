@@ -1,4 +1,7 @@
-"""A step that needs no value on the host waits for no device: it can be made on the meta device, which has none."""
+"""A step that needs no value on the host waits for no device: it can be made on the meta device, which has none.
+
+Nor does a step make numbers in float64 on its device: MPS has none.
+"""
 
 import sys
 from contextlib import nullcontext
@@ -6,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from adaln import training
 from adaln.conditioning import SCHEMES, hold
@@ -54,15 +59,35 @@ def test_values_on_the_meta_device_cannot_be_read():
             read()
 
 
+class Single(TorchDispatchMode):
+    """Refuses float64 on the meta device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)]
+        assert not any(tensor.is_meta and tensor.dtype == torch.float64 for tensor in tensors), func
+        return found
+
+
+def test_float64_on_the_meta_device_is_refused():
+    """What the other tests rest on, too."""
+    with Single():
+        torch.ones(3, dtype=torch.float64)
+        torch.ones(3, device=META)
+        with pytest.raises(AssertionError):
+            torch.ones(3, dtype=torch.float64, device=META)
+
+
 def assert_a_step_waits_for_nothing(run, execution):
     order, batches = run_order(run), run.batches()
     run.device = META
     state = TrainState(run.new_model(), run.config.optim)
     prepare_blocks(state.model, execution)
     for _ in range(2):
-        loss = accumulate(run, state.model, inputs(run, batches, state.step), execution.micro_batches)
-        hold(order)(state.step, state.model)
-        state.update(loss)
+        with Single():
+            loss = accumulate(run, state.model, inputs(run, batches, state.step), execution.micro_batches)
+            hold(order)(state.step, state.model)
+            state.update(loss)
     assert order and state.step == 2
     assert all(parameter.is_meta for parameter in state.model.parameters())
 
@@ -94,7 +119,8 @@ def test_a_sampling_step_waits_for_nothing(solver):
             return x.repeat(1, channels, 1, 1) * t[:, None, None, None] + y[:, None, None, None]
 
         denoiser = guided(network, torch.zeros(3, dtype=torch.long, device=META), 10, Guidance(2.0, interval=(0, 0.5)))
-        states = list(solve(process, denoiser, draw(), draw, SamplerConfig(solver=solver, steps=3)))
+        with Single():
+            states = list(solve(process, denoiser, draw(), draw, SamplerConfig(solver=solver, steps=3)))
         assert len(states) == 3 and all(state.is_meta for state in states)
 
 

@@ -89,8 +89,9 @@ def observe(step: int, parameters: Mapping[str, Tensor]) -> list[RoleRecord]:
 
 
 def _gradient_squares(site: Site, parameters: Mapping[str, Tensor]) -> list[Tensor | None]:
+    """Of weights and biases, on the CPU, as the weights themselves are looked at: not every device has float64."""
     gradients = (parameters[name].grad for name in site.tensors())
-    return [None if g is None else whole(g)[site.rows].double().square().sum() for g in gradients]
+    return [None if g is None else whole(g)[site.rows].cpu().double().square().sum() for g in gradients]
 
 
 def _norm(squares: list[Tensor | None]) -> float | None:

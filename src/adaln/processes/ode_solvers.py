@@ -129,10 +129,12 @@ def integrate_adaptively(drift: Drift, x: Tensor, grid: list[float], *, atol: fl
     except ImportError:
         raise ImportError("solver 'dopri5' needs torchdiffeq: pip install adaln[ode]") from None
     low, high = min(grid[0], grid[-1]), max(grid[0], grid[-1])
-    times = torch.tensor(grid, dtype=torch.float64, device=x.device)
+    dtype = torch.float32 if x.device.type == "mps" else torch.float64  # which that device lacks
+    times = torch.tensor(grid, dtype=dtype, device=x.device)
 
     def inside(t: Tensor, x: Tensor) -> Tensor:
         return drift(min(max(float(t), low), high), x)  # the first trial step may look past the end
 
-    states = odeint(inside, x, times, method="dopri5", atol=atol, rtol=rtol, options={"step_t": times[-1:]})
+    options = {"step_t": times[-1:], "dtype": dtype}
+    states = odeint(inside, x, times, method="dopri5", atol=atol, rtol=rtol, options=options)
     yield from states[1:]
