@@ -4,15 +4,13 @@ Work is counted in floating-point operations, so that a wide network's step weig
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
-from adaln.models import ModelConfig, flops
+from adaln.models import flops
 from adaln.processes import count_updates
 from adaln.runs import Run
 from adaln.studies.plan import Job
 from adaln.studies.scoring.checkpoints import is_scored
-from adaln.types import DataSpec
 
 BACKWARD = 3
 """A training step costs about three forward passes."""
@@ -63,14 +61,9 @@ def update_work(job: Job, root: Path) -> float:
 
 def pass_work(job: Job, root: Path) -> float:
     """Work of one image forward through the network."""
-    return _flops(job.config.model, run_of(job, root).spec)
+    return flops(job.config.model, run_of(job, root).spec)
 
 
 def run_of(job: Job, root: Path) -> Run:
     """The job's run as it lies on disk, without making it."""
     return Run(root / "-".join(job.run_key), job.config)
-
-
-@lru_cache
-def _flops(model: ModelConfig, spec: DataSpec) -> int:
-    return flops(model, spec)
