@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -88,6 +89,17 @@ def test_from_training_to_a_comparison(capsys, trained_path):
     assert "adaln-zero" in run(capsys, "audit", trained_path, "--step", "0")
     page = Path(json.loads(run(capsys, "report", trained_path, "--json"))["report"])
     assert all(f"<h2>{heading}" in page.read_text() for heading in ("Gate, scale and shift over training", "Audit"))
+
+
+def test_a_run_before_its_first_checkpoint_is_audited_and_its_recording_read(capsys, trained_path):
+    shutil.rmtree(trained_path / "checkpoints")
+    for words in (["audit", trained_path], ["audit", trained_path, "--step", "0"]):
+        audit = json.loads(run(capsys, *words, "--json"))
+        assert (audit["start"]["name"], audit["start"]["is_start"]) == ("adaln-zero", True)
+        assert Path(audit["report"]).is_relative_to(trained_path.resolve())
+    assert "no complete checkpoint at step 4" in fails(capsys, "audit", trained_path, "--step", "4")
+    found = json.loads(run(capsys, "distributions", trained_path, "--json"))
+    assert Path(found["report"]).is_relative_to(trained_path.resolve())
 
 
 def test_training_again_goes_on_where_it_was(capsys, trained_path):

@@ -100,6 +100,14 @@ def write_pictures(images: np.ndarray) -> None:
             archive.write(file)
 
 
+def test_the_folder_of_a_diffusers_model_is_no_run(capsys):
+    folder = Path("model")
+    folder.mkdir()
+    (folder / "config.json").write_text('{"_class_name": "DiTTransformer2DModel"}')
+    assert "no images" in fails(capsys, "evaluate", folder, "--reference", "ours.npz", *MEAN_FEATURES)
+    assert "no images" in fails(capsys, "evaluate", "ours.npz", "--reference", folder, *MEAN_FEATURES)
+
+
 def test_any_container_of_the_same_pictures_gives_the_same_score_and_hash(capsys):
     write_pictures(pictures(50, seed=1))
     run(capsys, "stats", "theirs.npz", "ref.npz", *MEAN_FEATURES)

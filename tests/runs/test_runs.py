@@ -11,7 +11,7 @@ from adaln.conditioning import SCHEMES
 from adaln.config import OptimConfig, config_hash
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
-from adaln.runs import NonFinite, Run, load_tensors, read_records, save_tensors
+from adaln.runs import NonFinite, Run, is_run, load_tensors, read_records, save_tensors
 from adaln.training import train
 
 
@@ -160,6 +160,18 @@ def test_a_folder_that_is_no_run_names_the_nearest(trained):
     name = trained.path.name
     with pytest.raises(ValueError, match=rf"is not a run \(no config\.json\) \(nearest: '.*{name}'\)"):
         Run.open(trained.path.parent / name[:-1])
+
+
+@pytest.mark.parametrize("content", ['{"_class_name": "DiTTransformer2DModel"}', "{}", "[]", "null", "{", "\xff"])
+def test_a_folder_whose_config_has_no_scheme_is_no_run(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
+    assert not is_run(tmp_path)
+
+
+def test_a_run_is_one_from_its_config_on(small_config, tmp_path):
+    run = Run.create(small_config(), tmp_path)
+    assert is_run(run.path) and is_run(str(run.path))
+    assert not any(is_run(path) for path in (tmp_path, run.path / "config.json", tmp_path / "nowhere"))
 
 
 def test_a_damaged_config_is_one_line(trained):

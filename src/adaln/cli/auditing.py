@@ -17,9 +17,8 @@ from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse_after
 from adaln.conditioning import FAMILIES
 from adaln.report import Column, Marked, Section, Table
-from adaln.runs import Run, load_into, load_tensors
+from adaln.runs import Run, is_run, load_into, load_tensors
 from adaln.studies.inspection.sections import save_section
-from adaln.studies.inspection.snapshots import is_run
 
 _WHAT = "a run, a .safetensors or .pt file, a diffusers folder, or module:factory"
 
@@ -33,7 +32,7 @@ class AuditOptions:
     weights: Literal["ema", "model"] | None = None
     """Which weights of a run or a training checkpoint; default: ema if it is there."""
     step: int | None = None
-    """Checkpoint of a run; default: the newest. 0: the network as its scheme starts it."""
+    """Checkpoint of a run; default: the newest, if any. 0: the network as its scheme starts it."""
 
 
 def audit_verb(words: list[str]) -> Answer:
@@ -66,7 +65,7 @@ def _audit(model: str, options: AuditOptions) -> Audit:
 
 def _of_run(path: Path, options: AuditOptions) -> nn.Module:
     run = Run.open(path)
-    if options.step == 0:
+    if options.step == 0 or (options.step is None and not run.steps_saved()):
         return run.new_model()
     network, step = run.averaged_model(options.step)
     if options.weights == "model":

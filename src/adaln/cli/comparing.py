@@ -10,9 +10,8 @@ from adaln.cli.parsing import parse
 from adaln.config import differing_fields
 from adaln.metrics import METRICS, Scores, differences, unlike_published
 from adaln.report import Cell, Column, Marked, Table
-from adaln.runs import Run, read_records
+from adaln.runs import Run, is_run, read_records
 from adaln.studies.scoring.curves import BRACKETS, read_score_file, score_cell, score_column, scores_of, step_of
-from adaln.studies.scoring.sides import is_run
 
 
 @dataclass(frozen=True, slots=True)

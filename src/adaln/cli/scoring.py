@@ -27,9 +27,9 @@ from adaln.metrics import (
 )
 from adaln.parallel import first_goes_first, group_of_torchrun, rank
 from adaln.report import Column, Measurement, Table
-from adaln.runs import Run
+from adaln.runs import Run, is_run
 from adaln.sampling import SampleConfig, prepare
-from adaln.studies.scoring.sides import extractor_for, is_run, named_images, named_reference
+from adaln.studies.scoring.sides import extractor_for, named_images, named_reference
 
 
 @dataclass(frozen=True, slots=True)

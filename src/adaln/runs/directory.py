@@ -36,6 +36,15 @@ from adaln.runs.state import NonFinite, TrainState
 from adaln.types import DataSpec
 
 
+def is_run(path: Path | str) -> bool:
+    """Whether a folder is a run: its config.json has a scheme (that of a diffusers model has a `_class_name`)."""
+    try:
+        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "scheme" in config
+
+
 class Run:
     """One training run on disk: made by `create`, found again by `open`."""
 

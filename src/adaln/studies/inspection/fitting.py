@@ -7,9 +7,9 @@ from adaln.analysis.weight_files import open_weights
 from adaln.analysis.weight_space import checkpoints
 from adaln.models.pickles import Kind
 from adaln.report import Axis, Block, Column, Command, Lines, Measurement, Section, Series, Table
-from adaln.runs import Run
+from adaln.runs import Run, is_run
 from adaln.studies.comparison.figures import LETTERS
-from adaln.studies.inspection.snapshots import Snapshot, is_run
+from adaln.studies.inspection.snapshots import Snapshot
 
 
 def pilot(path: Path, step: int | None = None, weights: Kind | None = None) -> Snapshot:
@@ -23,7 +23,8 @@ def pilot(path: Path, step: int | None = None, weights: Kind | None = None) -> S
         return Snapshot(path.stem, None, {}, open_weights(path, weights))
     saved = checkpoints(Run.open(path), weights or "model")
     if not saved or step not in (None, *saved):
-        raise ValueError(f"run {str(path)!r} has no checkpoint at step {step}; it has {[*saved] or 'none'}")
+        wanted = "any step" if step is None else f"step {step}"
+        raise ValueError(f"run {str(path)!r} has no checkpoint at {wanted}; it has {[*saved] or 'none'}")
     chosen = max(saved) if step is None else step
     return Snapshot(path.name, chosen, {}, saved[chosen])
 

@@ -10,7 +10,7 @@ from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, check
 from adaln.analysis.recorder import read_recording
 from adaln.analysis.weight_files import open_weights
 from adaln.models.pickles import Kind
-from adaln.runs import Run
+from adaln.runs import Run, is_run
 
 MOST_CHECKPOINTS, MOST_RECORDED = 6, 4
 """When no steps are asked for: so many checkpoints, and so many of the steps recorded before the first of them."""
@@ -96,11 +96,6 @@ def open_snapshots(path: Path, steps: Sequence[int] = (), weights: Kind | None =
         return snapshots_of_run(Run.open(path), steps, weights or "model")
     has_sets = path.is_file() and path.suffix != ".safetensors"  # of several sources the choice is for those with sets
     return [snapshot(path.stem, None, open_weights(path, weights if has_sets else None))]
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder is a run rather than diffusers' weights, which have a config.json as well."""
-    return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
 
 
 def recording_file(run: Run) -> Path:

@@ -10,12 +10,7 @@ from adaln.data.shards import is_shards
 from adaln.metrics import Extractor, ImagesLike, LabelledImages, is_statistics, load_extractor, recorded_extractor
 from adaln.metrics.classifier import NAME as CLASSIFIER
 from adaln.metrics.collection import Progress
-from adaln.runs import Run
-
-
-def is_run(name: str | Path) -> bool:
-    """Whether that is the folder of a run."""
-    return (Path(name) / "config.json").is_file()
+from adaln.runs import Run, is_run
 
 
 def named_images(name: str) -> Path | Dataset:
