@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,19 +64,32 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def claimed(path: Path, refusal: str) -> Iterator[None]:
-    """Hold the lock file `path`, or raise ValueError(refusal) where another still does after `PATIENCE_SECONDS`; the
-    claim dies with the process."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock file `path`, which dies with the process; until it is free, `waiting` is called every now and then.
+
+    What `waiting` raises ends the waiting.
+    """
     with path.open("w") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise ValueError(refusal) from None
+                waiting()
                 time.sleep(0.1)
+        yield
+
+
+@contextmanager
+def claimed(path: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock file `path`, or raise ValueError(refusal) where another still does after `PATIENCE_SECONDS`."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def lose_patience() -> None:
+        if time.monotonic() >= deadline:
+            raise ValueError(refusal) from None
+
+    with locked(path, lose_patience):
         yield
 
 
@@ -115,9 +128,14 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def temporaries(root: Path, name: str = "") -> list[Path]:
+    """What is being written or was left by killed writers: anything in `root`, or what is to be called `name`."""
+    return list(root.glob(f"{_TEMPORARY}{name}*")) if root.is_dir() else []
+
+
 def remove_temporaries(root: Path, name: str = "") -> None:
     """Remove what killed writers left behind: of anything in `root`, or of what was to be called `name`."""
-    for leftover in root.glob(f"{_TEMPORARY}{name}*") if root.is_dir() else ():
+    for leftover in temporaries(root, name):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

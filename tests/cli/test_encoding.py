@@ -51,6 +51,23 @@ def pictures(tmp_path, monkeypatch):
     return write_folder(Path("set"), two_classes(height=8, width=8))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "digits", *SMALL, "--steps", "1", "--data.path", "set"),
+        ("stats", "set", "out.npz", "--features", "dataset-classifier"),
+    ],
+)
+def test_the_first_decoding_is_shown_whoever_begins_it(capsys, pictures, monkeypatch, words):
+    monkeypatch.setattr("adaln.cli.progress.LINE_EVERY_SECONDS", 0)
+    monkeypatch.setenv("ADALN_CACHE", "cache")
+    write_folder(pictures, two_classes(150, height=8, width=8))
+    main(list(words))
+    shown = capsys.readouterr().err
+    assert "decode set: 7 of 300 images (" in shown
+    assert "decode set: 300 of 300 images (" in shown
+
+
 def test_from_pictures_through_latents_to_sampled_images(capsys, pictures, vae):
     made = answer(capsys, "encode", pictures, "latents", "--autoencoder", vae, "--verify", "--device", "cpu")
     assert (made["num_images"], made["complete"], made["space"]["scaling_factor"]) == (6, True, 0.5)

@@ -130,8 +130,9 @@ def test_progress_counts_single_pictures_and_begins_with_what_is_there(tmp_path,
     config, seen = pictures(tmp_path), []
     encode(config, tmp_path / "out", vae, shard_rows=4, batch_size=2)
     (tmp_path / "out/shard-000001.safetensors").unlink()
-    encode(config, tmp_path / "out", vae, shard_rows=4, batch_size=2, progress=lambda *told: seen.append(told))
-    assert seen == [(6, 10), (8, 10), (10, 10), (10, 10)]
+    encode(config, tmp_path / "out", vae, shard_rows=4, batch_size=2, progress=lambda *call: seen.append(call))
+    stage = f"encode {tmp_path / 'out'}"
+    assert seen == [(stage, done, 10, "images") for done in (6, 8, 10, 10)]
 
 
 def test_an_encoding_that_has_not_ended_is_not_read(tmp_path):

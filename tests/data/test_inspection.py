@@ -18,14 +18,14 @@ def test_every_bad_picture_is_listed_and_the_rest_counted(tmp_path):
         (write_zip(tmp_path / "s.zip", files), "zip"),
     ):
         seen = []
-        found = inspect(str(path), progress=lambda done, total, seen=seen: seen.append((done, total)))
+        found = inspect(str(path), progress=lambda *call, seen=seen: seen.append(call))
         assert found.kind == f"images in a {kind}"
         assert found.num_items == 9
         assert found.shapes == {"3x6x6": 6, "3x6x9": 1}
         assert found.class_counts == {"cat": 4, "dog": 5}
         assert [line.split(":")[0] for line in found.problems] == ["cat/empty.png", "dog/text.png"]
         assert not found.is_intact
-        assert seen[-1] == (9, 9)
+        assert seen[-1] == (f"inspect {path}", 9, 9, "images")
 
 
 def test_shards_are_held_against_their_hashes(tmp_path):

@@ -1,10 +1,13 @@
 import zipfile
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from adaln.data import DataConfig, load
+from adaln.files import locked
+from adaln.progress import showing
 from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
 
 
@@ -133,11 +136,34 @@ def test_what_a_killed_decoding_left_behind_is_cleared_away(tmp_path):
     assert of_another_set.exists()  # its writer may be at work
 
 
-def test_progress_counts_to_the_last_image(tmp_path):
+def test_decoding_is_shown_to_the_last_image_and_only_once(tmp_path):
     seen = []
     path = write_folder(tmp_path / "set", two_classes())
-    load(DataConfig(path=str(path)), cache=tmp_path, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(i + 1, 6) for i in range(6)]
+    with showing(lambda *call: seen.append(call)):
+        load_from(path, tmp_path)
+        load_from(path, tmp_path)
+    assert seen == [("decode set", i + 1, 6, "images") for i in range(6)]
+
+
+def test_who_waits_for_another_process_to_decode_shows_how_much_it_has_written(tmp_path):
+    path = write_folder(tmp_path / "set", two_classes())
+    load_from(path, tmp_path)
+    (folder,) = (entry for entry in (tmp_path / "cache/images").iterdir() if entry.is_dir())
+    unfinished = folder.with_name(f".tmp-{folder.name}-1")
+    folder.rename(unfinished)
+    (unfinished / "pixels.bin").write_bytes(bytes(3_500_000))
+    seen = []
+    with ExitStack() as other_process:
+        other_process.enter_context(locked(folder.with_suffix(".lock")))
+
+        def show(*call):
+            seen.append(call)
+            other_process.close()
+
+        with showing(show):
+            load_from(path, tmp_path)
+    assert seen[0] == ("decode set in another process", 3, 0, "MB")
+    assert seen[1:] == [("decode set", i + 1, 6, "images") for i in range(6)]
 
 
 @pytest.mark.parametrize(

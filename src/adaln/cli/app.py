@@ -11,6 +11,7 @@ from importlib import import_module
 
 import adaln
 from adaln.cli.answer import SILENT, Answer
+from adaln.progress import showing
 from adaln.registry import Registry
 from adaln.report.plain import plain
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if words[0] == "--version":
             print(adaln.__version__)
             return
-        answer = _function(words[0])(words[1:])
+        answer = _answer(words[0], words[1:])
         if answer is SILENT:
             return
         if as_json:
@@ -88,6 +89,13 @@ def _function(name: str) -> Callable[[list[str]], Answer]:
     verb = VERBS[name]
     found: Callable[[list[str]], Answer] = getattr(import_module(f"adaln.cli.{verb.module}"), f"{name}_verb")
     return found
+
+
+def _answer(name: str, words: list[str]) -> Answer:
+    """What the verb answers; meanwhile data that is decoded for the first time shows how far it is."""
+    verb = _function(name)
+    with import_module("adaln.cli.progress").told() as progress, showing(progress):
+        return verb(words)
 
 
 def _fail(code: int, line: str) -> None:

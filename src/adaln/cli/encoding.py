@@ -1,7 +1,6 @@
 """`adaln encode` and `adaln data`."""
 
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +74,7 @@ def encode_verb(words: list[str]) -> Answer:
             world=world(),
             batch_size=options.batch_size,
             shard_rows=options.shard_rows,
-            progress=partial(tell, f"encode {out}", unit="images"),
+            progress=tell,
         )
         if index is None:
             return Answer({"out": out, "rank": rank(), "complete": False}, [])
@@ -150,7 +149,7 @@ def data_verb(words: list[str]) -> Answer:
     if action != "inspect":
         raise ValueError(f"unknown action {action!r} of data; expected: adaln data inspect PATH")
     with told() as tell:
-        found = inspect(path, progress=partial(tell, f"inspect {path}"))
+        found = inspect(path, progress=tell)
     return Answer({**asdict(found), "is_intact": found.is_intact}, inspected(found))
 
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from adaln.parallel import rank
+from adaln.progress import no_progress, shown_progress
 
 LINE_EVERY_SECONDS = 15.0
 
@@ -53,8 +54,12 @@ class Tell(Protocol):
 def told() -> Iterator[Tell]:
     """For work that names its own stages, of which one is shown at a time: call what it yields.
 
-    Of the processes of torchrun the first one shows.
+    Of the processes of torchrun the first one shows. Within a block another one shows in the same place.
     """
+    outer = shown_progress()
+    if outer is not no_progress and isinstance(outer, Tell):
+        yield outer
+        return
     with ExitStack() as shown:
         current, before = "", 0
         advance: Advance | None = None

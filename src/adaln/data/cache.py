@@ -1,14 +1,13 @@
 """Pictures decoded once into one memory-mapped file, found again by what they were decoded from."""
 
-import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,11 @@ from jaxtyping import Int64, UInt8
 from adaln.data.dataset import fingerprint
 from adaln.data.decoding import check_shape, decode_all, stop_at, stored_mode
 from adaln.data.sources import Source
-from adaln.files import atomic_folder, remove_temporaries
+from adaln.files import atomic_folder, locked, remove_temporaries, temporaries
+from adaln.progress import shown_progress
 
 FORMAT = 2
 """Part of every cache key: raise it when decoding changes a pixel, or when what is kept changes."""
-Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
 
 
 def default_cache() -> Path:
@@ -42,19 +40,20 @@ class Decoded:
     skipped: tuple[str, ...]
 
 
-def decoded(source: Source, size: int | None, skip_bad: bool, cache: Path, progress: Progress | None) -> Decoded:
+def decoded(source: Source, size: int | None, skip_bad: bool, cache: Path) -> Decoded:
     """The pictures as arrays, decoded if they are not in the cache; only one process makes it, others wait.
 
-    A decoding that fails or is killed leaves nothing that counts.
+    `shown_progress()` shows how far it is, or how much another process has written. A decoding that fails or is killed
+    leaves nothing that counts.
     """
     folder = cache / "images" / key(source, size)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder.with_suffix(".lock")):
+    with locked(folder.with_suffix(".lock"), partial(show_other, source, folder)):
         if not is_complete(folder):
             shutil.rmtree(folder, ignore_errors=True)
             remove_temporaries(folder.parent, folder.name)
             with atomic_folder(folder) as unfinished:
-                write(source, size, skip_bad, unfinished, progress)
+                write(source, size, skip_bad, unfinished)
         found = read(folder)
     stop_at(source.path, list(found.skipped), skip_bad)
     return found
@@ -68,19 +67,20 @@ def key(source: Source, size: int | None) -> str:
     return digest.hexdigest()[:24]
 
 
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock at `path`; it dies with the process."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def show_other(source: Source, folder: Path) -> None:
+    """Show how much another process has decoded so far."""
+    files = [unfinished / "pixels.bin" for unfinished in temporaries(folder.parent, folder.name)]
+    with suppress(FileNotFoundError):  # it has just ended
+        num_bytes = sum(file.stat().st_size for file in files)
+        shown_progress()(f"decode {source.path.name} in another process", num_bytes // 10**6, 0, "MB")
 
 
-def write(source: Source, size: int | None, skip_bad: bool, folder: Path, progress: Progress | None) -> None:
+def write(source: Source, size: int | None, skip_bad: bool, folder: Path) -> None:
     """Decode every picture into `pixels.bin`, in order, and describe it in `labels.npy` and `about.json`."""
     kept: list[int] = []
     skipped: list[str] = []
     shape: tuple[int, ...] = ()
+    progress = shown_progress()
     with (folder / "pixels.bin").open("wb") as file:
         for index, row in enumerate(decode_all(source, size, stored_mode(source))):
             if isinstance(row, ValueError):
@@ -91,8 +91,7 @@ def write(source: Source, size: int | None, skip_bad: bool, folder: Path, progre
                 check_shape(source, index, row.shape, kept[0] if kept else index, shape)
                 file.write(row.data)
                 kept.append(index)
-            if progress:
-                progress(index + 1, len(source.names))
+            progress(f"decode {source.path.name}", index + 1, len(source.names), "images")
     if not kept:
         raise ValueError(f"{source.path}: none of its {len(skipped)} images can be decoded; first: {skipped[0]}")
     describe(source, kept, skipped, shape, folder)

@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Float16, Int64, UInt8
 
 from adaln.data.autoencoder import Autoencoder
-from adaln.data.cache import Progress, exclusive
 from adaln.data.dataset import DataConfig, row_digests
 from adaln.data.decoding import Mode, check_shape, decode_all, stop_at, stored_mode
 from adaln.data.digits import named_source
@@ -28,7 +27,8 @@ from adaln.data.pixels import to_model_range
 from adaln.data.shards import PLAN, Index, Plan, read_plan, read_shard, sha256_of, shard_name
 from adaln.data.sources import Source
 from adaln.data.tensorfile import write_json, write_tensors
-from adaln.files import claimed
+from adaln.files import claimed, locked
+from adaln.progress import Progress, no_progress
 
 SHARD_BYTES = 2**25
 """Rows of a shard fill about this much: what a kill can cost, and little enough to write at once."""
@@ -67,13 +67,13 @@ def encode(
     world: int = 1,
     batch_size: int = 32,
     shard_rows: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Index | None:
     """Encode this rank's part of the pictures into `out`; the index if the set is complete, else None.
 
     Without autoencoder the shards hold the cropped pictures in bytes. `flips`: moments of the mirror images too. Of the
     config, `path`, `size` and `on_bad_image` count; `flip` and `conditional` are chosen anew when the set is loaded.
-    `progress(done, total)` counts this rank's pictures, first those that were there. Raises ValueError if another
+    `progress` counts this rank's pictures, first those that were there. Raises ValueError if another
     encoder is writing to `out` or what lies there was begun with other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -86,8 +86,7 @@ def encode(
         done = total - sum(len(pictures_of(encoding.plan, shard)) for shard in missing)
 
         def tell(more: int) -> None:
-            if progress:
-                progress(done + more, total)
+            progress(f"encode {out}", done + more, total, "images")
 
         tell(0)
         for shard, pictures in decoded_ahead(encoding, missing):
@@ -154,7 +153,7 @@ def listing_sha256(source: Source) -> str:
 def settle(out: Path, plan: Plan) -> None:
     """Begin an empty folder with the plan, or find the same plan there."""
     path = out / PLAN
-    with exclusive(out / ".plan.lock"):
+    with locked(out / ".plan.lock"):
         if path.exists():
             found, want = asdict(read_plan(path)), asdict(plan)
             differing = [f"{name} {found[name]!r}, now {want[name]!r}" for name in want if found[name] != want[name]]

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from adaln.data.cache import exclusive
 from adaln.data.dataset import fingerprint_of
 from adaln.data.shards import FORMAT, INDEX, Index, Plan, ShardEntry, read_shard, shard_name
 from adaln.data.tensorfile import write_json
-from adaln.files import remove_temporaries
+from adaln.files import locked, remove_temporaries
 
 
 def finish(out: Path, plan: Plan, classes: set[int], autoencoder: str) -> Index | None:
@@ -26,7 +25,7 @@ def finish(out: Path, plan: Plan, classes: set[int], autoencoder: str) -> Index 
     if not all(path.exists() for path in paths):
         return None
     index = describe(out, plan, paths, classes, autoencoder)
-    with exclusive(out / ".plan.lock"):
+    with locked(out / ".plan.lock"):
         write_json(out / INDEX, {"format": FORMAT, **asdict(index)})
         remove_temporaries(out)  # of killed encoders; all shards are there, so nobody is writing one
     return index

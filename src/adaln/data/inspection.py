@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Int64
 
 from adaln.data.attributes import split_attribute
-from adaln.data.cache import Progress
 from adaln.data.dataset import DataConfig
 from adaln.data.decoding import AT_ONCE, decode_all, stored_mode
 from adaln.data.digits import named_source
@@ -16,6 +15,7 @@ from adaln.data.hub import PREFIX, is_saved_dataset
 from adaln.data.legacy import FixedLatents
 from adaln.data.loading import ENCODED, load
 from adaln.data.shards import map_shard, read_index, sha256_of
+from adaln.progress import Progress, no_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class Inspection:
         return not self.problems
 
 
-def inspect(path: str, *, progress: Progress | None = None) -> Inspection:
+def inspect(path: str, *, progress: Progress = no_progress) -> Inspection:
     """Look through everything at `path`: every picture is decoded, every shard and every latent read."""
     kind = kind_of(path)
     look = {"images": pictures, "shards": shards}.get(kind.split()[0], latents)
     try:
-        return look(path, kind, progress or (lambda done, total: None))
+        return look(path, kind, progress)
     except ValueError as error:
         return Inspection(path, kind, 0, {}, {}, (str(error),), {})
 
@@ -73,7 +73,7 @@ def pictures(path: str, kind: str, progress: Progress) -> Inspection:
             problems.append(f"{source.names[index]}: {picture}")
         else:
             shapes[dimensions(picture.shape)] += 1
-        progress(index + 1, len(source.names))
+        progress(f"inspect {path}", index + 1, len(source.names), "images")
     counts = count(source.labels, source.class_names)
     notes = {"size": "set one to crop the images to"} if len(shapes) > 1 else {}
     return Inspection(path, kind, len(source.names), dict(shapes), counts, tuple(problems), notes)
@@ -94,7 +94,7 @@ def shards(path: str, kind: str, progress: Progress) -> Inspection:
             shape = dimensions(tensors[index.plan.tensor].shape[1:])
             if sha256_of(tensors) != shard.sha256:
                 problems.append(f"{folder / shard.file}: its content is not what was written (SHA-256 differs)")
-        progress(number + 1, len(index.shards))
+        progress(f"inspect {path}", number + 1, len(index.shards), "shards")
     plan = index.plan
     notes = {
         "of": plan.tensor,
@@ -120,7 +120,7 @@ def latents(path: str, kind: str, progress: Progress) -> Inspection:
                 problems.append(f"{path}: latents {rows.start} to {rows.stop - 1} are not all finite")
         except ValueError as error:
             problems.append(str(error))
-        progress(rows.stop, len(found))
+        progress(f"inspect {path}", rows.stop, len(found), "latents")
     counts = count(found.labels, found.class_names)
     return Inspection(
         path, kind, len(found), {dimensions(found.latents.shape[1:]): len(found)}, counts, tuple(problems), {}

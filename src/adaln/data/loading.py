@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from adaln.data.cache import Progress, decoded, default_cache
+from adaln.data.cache import decoded, default_cache
 from adaln.data.dataset import DataConfig, Dataset, fingerprint
 from adaln.data.digits import digits, named_source
 from adaln.data.latents import open_encoded
@@ -22,11 +22,11 @@ ENCODED: dict[str, tuple[Callable[[Path], bool], Callable[[DataConfig], Dataset]
 """What is no set of pictures: how it is recognised and opened."""
 
 
-def load(config: DataConfig, *, cache: Path | None = None, progress: Progress | None = None) -> Dataset:
+def load(config: DataConfig, *, cache: Path | None = None) -> Dataset:
     """The data set that `config` names, decoded. Raises ValueError in one line that names the file at fault.
 
-    Folders and zips are decoded once into `cache` (None: `default_cache()`), with `progress(done, total)` called
-    meanwhile, and memory-mapped from then on.
+    Folders and zips are decoded once into `cache` (None: `default_cache()`), which `shown_progress()` shows, and
+    memory-mapped from then on.
     """
     if config.size is not None and config.size < 1:
         raise ValueError(f"size is {config.size}; expected at least 1 pixel, or None for the set's own size")
@@ -37,7 +37,7 @@ def load(config: DataConfig, *, cache: Path | None = None, progress: Progress | 
         if is_one(Path(config.path).expanduser()):
             return open_one(config)
     source = named_source(config.path)
-    found = decoded(source, config.size, config.on_bad_image == "skip", cache or default_cache(), progress)
+    found = decoded(source, config.size, config.on_bad_image == "skip", cache or default_cache())
     name = source.path.resolve().stem
     return assemble(
         config, name, found.images, found.labels, source.class_names, found.fingerprint, skipped=found.skipped
