@@ -10,9 +10,9 @@ from adaln.cli import main
 from adaln.conditioning import Role, find_sites
 from adaln.report import write_page
 from adaln.runs import Run, save_tensors
-from adaln.studies.inspection.order_tables import subject_of_run
-from adaln.studies.inspection.run_page import run_page
-from adaln.studies.inspection.sections import with_saved
+from adaln.views.order_tables import subject_of_run
+from adaln.views.run_page import run_page
+from adaln.views.sections import with_saved
 from cli.test_cli import SMALL, fails, run
 from report.browser import CHROMIUM, chromium
 
@@ -135,7 +135,7 @@ def test_the_measured_network_stays_untouched(runs):
     subject = subject_of_run(Run.open(runs / "zero"))
     before = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
     from adaln.conditioning import SCHEMES, adamw
-    from adaln.studies.inspection.order_tables import measured
+    from adaln.views.order_tables import measured
 
     measured(subject, SCHEMES["adaln-gaussian"], adamw, 2)
     assert all(torch.equal(before[name], tensor) for name, tensor in subject.model.state_dict().items())
@@ -156,7 +156,7 @@ def test_explain_says_what_no_histogram_tells_and_walks_to_the_other_run(capsys,
 
 def test_shuffled_values_cost_exactly_what_the_shuffled_network_loses(runs):
     from adaln.analysis import permute_role
-    from adaln.studies.inspection.explain import SHUFFLES, Probe, elsewhere
+    from adaln.views.explain import SHUFFLES, Probe, elsewhere
 
     probe = Probe.of(Run.open(runs / "gaussian"), None, 2)
     (table,) = elsewhere(probe)

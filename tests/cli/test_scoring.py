@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from adaln.cli import main, progress
+from adaln.evaluation import checkpoints
 from adaln.metrics import inception_weights
 from adaln.runs import Run
-from adaln.studies.inspection.run_page import run_page
-from adaln.studies.scoring import checkpoints
+from adaln.views.run_page import run_page
 from data.autoencoders import save_autoencoder
 from data.pictures_in import two_classes, write_folder
 from metrics.test_inception import seeded_weights

@@ -16,13 +16,13 @@ from adaln.models.pickles import Kind
 from adaln.processes import PROCESSES
 from adaln.report import Section, Table
 from adaln.runs import Run, is_run
-from adaln.studies.inspection.distributions import APART, MOVED, By, as_data, distributions_section, overview_table
-from adaln.studies.inspection.explain import Probe, explain_section
-from adaln.studies.inspection.fitting import fit_section, pilot
-from adaln.studies.inspection.order_tables import Subject, measured, order_section, subject_of_model, subject_of_run
-from adaln.studies.inspection.sections import save_section
-from adaln.studies.inspection.snapshots import open_snapshots
 from adaln.types import DataSpec
+from adaln.views.distributions import APART, MOVED, By, as_data, distributions_section, overview_table
+from adaln.views.explain import Probe, explain_section
+from adaln.views.fitting import fit_section, pilot
+from adaln.views.order_tables import Subject, measured, order_section, subject_of_model, subject_of_run
+from adaln.views.sections import save_section
+from adaln.views.snapshots import open_snapshots
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from adaln.cli.parsing import parse_after
 from adaln.conditioning import FAMILIES
 from adaln.report import Column, Marked, Section, Table
 from adaln.runs import Run, is_run, load_into, load_tensors
-from adaln.studies.inspection.sections import save_section
+from adaln.views.sections import save_section
 
 _WHAT = "a run, a .safetensors or .pt file, a diffusers folder, or module:factory"
 

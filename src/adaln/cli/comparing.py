@@ -11,7 +11,7 @@ from adaln.config import differing_fields
 from adaln.metrics import METRICS, Scores, differences, unlike_published
 from adaln.report import Cell, Column, Marked, Table
 from adaln.runs import Run, is_run, read_records
-from adaln.studies.scoring.curves import BRACKETS, read_score_file, score_cell, score_column, scores_of, step_of
+from adaln.views.scores import BRACKETS, read_score_file, score_cell, score_column, scores_of, step_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from adaln.cli.progress import Tell, told
 from adaln.cli.sampling import keep_samples
 from adaln.config import short_hash
 from adaln.data import Dataset
+from adaln.evaluation.images import extractor_for, named_images, named_reference
 from adaln.files import write_atomically
 from adaln.metrics import (
     METRICS,
@@ -29,7 +30,6 @@ from adaln.parallel import first_goes_first, group_of_torchrun, rank
 from adaln.report import Column, Measurement, Table
 from adaln.runs import Run, is_run
 from adaln.sampling import SampleConfig, prepare
-from adaln.studies.scoring.sides import extractor_for, named_images, named_reference
 
 
 @dataclass(frozen=True, slots=True)

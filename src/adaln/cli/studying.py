@@ -20,10 +20,10 @@ from adaln.files import reading
 from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import SCALES, STUDIES, Changes, Plan, reduce_study, run_study
-from adaln.studies.inspection.run_page import run_page
-from adaln.studies.inspection.sections import with_saved
 from adaln.studies.paper.distribution_figures import ELSEWHERE
 from adaln.studies.running.costs import Cost, measured_speed, networks, study_cost
+from adaln.views.run_page import run_page
+from adaln.views.sections import with_saved
 
 
 @dataclass(frozen=True, slots=True)

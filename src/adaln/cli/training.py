@@ -14,15 +14,15 @@ from adaln.cli.presets import take_preset
 from adaln.cli.progress import told
 from adaln.cli.sampling import images_counted
 from adaln.config import RunConfig
+from adaln.evaluation.checkpoints import check, score_saved, scored_steps, scoring_hook
+from adaln.evaluation.files import Scoring, read_scores
 from adaln.execution import AS_IT_COMES, Execution
 from adaln.parallel import group_of_torchrun, rank
 from adaln.report import Table
 from adaln.runs import Run, read_records
 from adaln.sampling import SampleConfig
-from adaln.studies.scoring.checkpoints import check, score_saved, scored_steps, scoring_hook
-from adaln.studies.scoring.curves import score_table
-from adaln.studies.scoring.files import Scoring, read_scores
 from adaln.training import train
+from adaln.views.scores import score_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from adaln.statistics import Interval
+
 Align = Literal["left", "right"]
 Mark = Literal["best", "differs", "warning", "muted"]
 """best: stands out; differs: not as in the table's reference; warning: look here; muted: not ours, e.g. published."""
@@ -24,6 +26,11 @@ class Measurement:
     def __post_init__(self) -> None:
         if self.low > self.high:
             raise ValueError(f"interval [{self.low}, {self.high}] is reversed; expected low <= high")
+
+    @classmethod
+    def of(cls, interval: Interval, times: float = 1) -> "Measurement":
+        """An estimate over seeds, in another unit by a factor that is positive."""
+        return cls(times * interval.value, times * interval.low, times * interval.high)
 
 
 Value = str | Number | None | Measurement

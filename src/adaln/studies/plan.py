@@ -8,11 +8,11 @@ from typing import Any
 from adaln.analysis.recorder import RoleRecord, observe, read_recording
 from adaln.conditioning import Scheme
 from adaln.config import RunConfig, config_hash, short_hash, to_dict
+from adaln.evaluation.files import Scoring, read_scores
 from adaln.metrics import Scores
 from adaln.report import Page, Table
 from adaln.runs import Run, load_tensors, read_records
 from adaln.sampling import SampleConfig
-from adaln.studies.scoring.files import Scoring, read_scores
 
 
 @dataclass(frozen=True, slots=True)

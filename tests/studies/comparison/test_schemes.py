@@ -8,18 +8,18 @@ import pytest
 
 from adaln.conditioning import scheme
 from adaln.config import digits
+from adaln.evaluation.files import samples_file
 from adaln.metrics import Score, Scores
 from adaln.models import DiTConfig
 from adaln.report import Lines, Measurement, Table, json_text
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
+from adaln.statistics import Interval
 from adaln.studies.comparison.schemes import compare_schemes
 from adaln.studies.comparison.verdicts import verdict_text
 from adaln.studies.plan import Job, Outcome
 from adaln.studies.published import published_tables
-from adaln.studies.scoring.files import samples_file
-from adaln.studies.statistics.intervals import Interval
-from adaln.studies.statistics.time_to_quality import Course
+from adaln.studies.time_to_quality import Course
 from adaln.training import train
 
 STEPS = (250, 500, 1_000)

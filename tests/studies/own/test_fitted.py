@@ -8,6 +8,7 @@ import torch
 
 from adaln.analysis.fit import fit_start
 from adaln.conditioning import Normal, Start
+from adaln.evaluation.files import read_scores
 from adaln.models import DiTConfig
 from adaln.processes import SamplerConfig
 from adaln.report import Lines, Table
@@ -15,7 +16,6 @@ from adaln.runs import Run, load_tensors
 from adaln.studies import SCALES, Changes, Outcome, Plan, Result, Scale, run_study
 from adaln.studies.own.fitted import FITS, FITTED, FREE, fits, fitted_jobs, jobs_of, pilot_steps, told
 from adaln.studies.plan import outcomes
-from adaln.studies.scoring.files import read_scores
 from adaln.training import train
 
 

@@ -10,8 +10,8 @@ from adaln.conditioning import SCHEMES, initialise
 from adaln.models import DiTConfig, build
 from adaln.rng import generator
 from adaln.runs import Run, save_tensors
+from adaln.statistics import Interval
 from adaln.studies import SCALES, STUDIES, Changes, Outcome, Plan
-from adaln.studies.inspection.paper_figures import PAPER_FIGURES
 from adaln.studies.paper.distribution_claims import (
     UNIFORM,
     bimodality,
@@ -26,8 +26,8 @@ from adaln.studies.paper.distribution_figures import DRAWN, FIGURES, STAMPS
 from adaln.studies.paper.distribution_numbers import Shape, number_table, shapes, snapshots_by_seed
 from adaln.studies.paper.score_figures import against_reference, alike_word, early_verdict, rank_line
 from adaln.studies.paper.start_figures import START_FIGURES, gap_verdict, gate_gap, spearman
-from adaln.studies.statistics.intervals import Interval
 from adaln.types import DataSpec
+from adaln.views.paper_figures import PAPER_FIGURES
 
 SPEC = DataSpec(1, 8, 8, 10)
 EARLY, LATE = "10,000 steps", "50,000 steps"

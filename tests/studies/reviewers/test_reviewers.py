@@ -17,9 +17,9 @@ from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
+from adaln.statistics import Interval, factorial_effects, paired_differences, paired_each
 from adaln.studies import STUDIES
 from adaln.studies.comparison.forms import plain, room
-from adaln.studies.inspection.snapshots import snapshot
 from adaln.studies.plan import Job, Outcome
 from adaln.studies.reviewers import (
     REVIEWERS,
@@ -32,9 +32,9 @@ from adaln.studies.reviewers import (
     width_transfer,
 )
 from adaln.studies.reviewers import other_backbones as backbones
-from adaln.studies.statistics.intervals import Interval, factorial_effects, paired_differences, paired_each
 from adaln.training import train
 from adaln.types import DataSpec
+from adaln.views.snapshots import snapshot
 
 DIGITS = DataSpec(channels=1, height=8, width=8, num_classes=10)
 SEEDS = (0, 1, 2)

@@ -5,16 +5,14 @@ from functools import partial
 
 import numpy as np
 
-from adaln.analysis.recorder import RoleRecord
-from adaln.report import Axis, Histograms, ImageGrid, Lines, Panel, Ridge, Series
+from adaln.evaluation.files import samples_file
+from adaln.report import Axis, ImageGrid, Lines, Series
+from adaln.statistics import t_interval
 from adaln.studies.plan import Outcome
-from adaln.studies.scoring.curves import shown_name
-from adaln.studies.scoring.files import samples_file
-from adaln.studies.statistics.intervals import t_interval
-from adaln.studies.statistics.time_to_quality import Course
+from adaln.studies.time_to_quality import Course
+from adaln.views.scores import shown_name
 
 Outcomes = dict[str, list[Outcome]]
-LETTERS = {"gate": "α", "scale": "γ", "shift": "β"}
 SHOWN_STEPS = (0, 1, 2, 10, 100, 1_000, 10_000, 100_000)
 """Of the recorded steps; the last step of a run is shown as well."""
 
@@ -100,32 +98,3 @@ def grids(by_scheme: Outcomes) -> list[ImageGrid]:
     )
     labels = [names[i % len(names)] for i in range(20)] if names else []
     return [ImageGrid("Samples of each scheme", caption, np.stack(images), list(first), labels)]
-
-
-def histograms(recordings: dict[str, list[RoleRecord]], shown_steps: Sequence[int], seed: int) -> list[Histograms]:
-    """For each role one figure: a panel per recording, a ridge per shown step."""
-    return [_role_figure(role, letter, recordings, shown_steps, seed) for role, letter in LETTERS.items()]
-
-
-def _role_figure(
-    role: str, letter: str, recordings: dict[str, list[RoleRecord]], shown_steps: Sequence[int], seed: int
-) -> Histograms:
-    panels, count = [], 0
-    for name, recording in recordings.items():
-        records = {r.step: r for r in recording if r.group.name == role and r.group.depth is None}
-        shown = [records[step] for step in shown_steps if step in records]
-        count = shown[0].moments.elements
-        panels.append(Panel(name, [_ridge(record) for record in shown]))
-    caption = (
-        f"All {count:,} weights of W_{letter} over all blocks, seed {seed}, at recorded steps (top: the start). A spike"
-        " is a value that all weights share."
-    )
-    return Histograms(
-        f"{role.capitalize()} weights W_{letter} over training", caption, Axis("weight", "", "symlog"), panels
-    )
-
-
-def _ridge(record: RoleRecord) -> Ridge:
-    std = record.moments.std or 0.0
-    note = f"std {std:.1e}" if std else "all equal"
-    return Ridge(f"step {record.step}", record.histogram.edges, record.histogram.counts, note)

@@ -6,19 +6,14 @@ from math import isfinite
 from typing import Any
 
 from adaln.report import Measurement
+from adaln.statistics import Difference, Interval
 from adaln.studies.comparison.verdicts import verdict_word
-from adaln.studies.statistics.intervals import Difference, Interval
-
-
-def measurement(interval: Interval, times: float = 1) -> Measurement:
-    """An interval as a table's or figure's value."""
-    return Measurement(times * interval.value, times * interval.low, times * interval.high)
 
 
 def absolute_and_relative(difference: Mapping[str, Any]) -> list[Measurement]:
     """A plain difference's absolute change, and its relative one in percent."""
     absolute, relative = (Interval(**difference[name]) for name in ("absolute", "relative"))
-    return [measurement(absolute), measurement(relative, 100)]
+    return [Measurement.of(absolute), Measurement.of(relative, 100)]
 
 
 def plain(interval: Interval) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ from adaln.metrics import Scores
 from adaln.report import Page, Section, Table
 from adaln.studies.comparison.schemes import final, group, require_same_seeds
 from adaln.studies.plan import Outcome, Result
-from adaln.studies.scoring.curves import shown_name
+from adaln.views.scores import shown_name
 
 
 @dataclass(frozen=True, slots=True)

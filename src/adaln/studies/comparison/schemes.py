@@ -8,16 +8,17 @@ from typing import Any
 from adaln.analysis import RoleRecord
 from adaln.metrics import Scores
 from adaln.report import Block, Page, Section
-from adaln.studies.comparison.figures import SHOWN_STEPS, curves, gap_figures, grids, histograms
+from adaln.statistics import Difference, paired_differences, seeds_needed, t_interval
+from adaln.studies.comparison.figures import SHOWN_STEPS, curves, gap_figures, grids
 from adaln.studies.comparison.how_made import data_name, how_made
-from adaln.studies.comparison.orders import measured_order, order_section
 from adaln.studies.comparison.tables import course_table, measures_table, published_table, result_table, seeds_table
 from adaln.studies.comparison.verdicts import verdict_text
 from adaln.studies.plan import Outcome, Result
 from adaln.studies.published import PublishedTable
-from adaln.studies.scoring.curves import shown_name
-from adaln.studies.statistics.intervals import Difference, paired_differences, seeds_needed, t_interval
-from adaln.studies.statistics.time_to_quality import Course, common_steps, courses
+from adaln.studies.time_to_quality import Course, common_steps, courses
+from adaln.views.orders import measured_order, order_section
+from adaln.views.recordings import role_histograms
+from adaln.views.scores import shown_name
 
 REFERENCE = "adaln-zero"
 LOSS_TAIL = 0.1
@@ -44,7 +45,7 @@ def compare_schemes(
     require_same_seeds(by_scheme, reference)
     scored = {name: [outcome.scores() for outcome in runs] for name, runs in by_scheme.items()}
     rows, beside = summarise(by_scheme, scored, reference), fid_courses(scored, reference)
-    orders = {name: measured_order(runs[0]) for name, runs in by_scheme.items()}
+    orders = {name: measured_order(runs[0].run) for name, runs in by_scheme.items()}
     first, one = outcomes[0], final(scored[reference][0])
     score = shown_name("fid", one)
     verdict = verdict_text(rows, beside, reference, score)
@@ -178,7 +179,7 @@ def role_blocks(by_scheme: Mapping[str, Sequence[Outcome]]) -> list[Block]:
     config = first.job.config
     recordings = {name: runs[0].recording() for name, runs in by_scheme.items()}
     shown = sorted({*SHOWN_STEPS, config.steps})
-    return [*forgetting(recordings, config.optim.lr), *histograms(recordings, shown, config.seed)]
+    return [*forgetting(recordings, config.optim.lr), *role_histograms(recordings, shown, config.seed)]
 
 
 def forgetting(recordings: dict[str, list[RoleRecord]], lr: float) -> list[str]:

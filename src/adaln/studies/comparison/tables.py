@@ -5,12 +5,12 @@ from typing import Any
 
 from adaln.metrics import METRICS, Scores
 from adaln.report import Cell, Column, Marked, Measurement, Table
-from adaln.studies.comparison.forms import absolute_and_relative, measurement
+from adaln.statistics import noise_factors
+from adaln.studies.comparison.forms import absolute_and_relative
 from adaln.studies.comparison.verdicts import count_text, verdict_word
 from adaln.studies.published import PublishedTable
-from adaln.studies.scoring.curves import shown_name
-from adaln.studies.statistics.intervals import noise_factors
-from adaln.studies.statistics.time_to_quality import Course, Range, middle
+from adaln.studies.time_to_quality import Course, Range, middle
+from adaln.views.scores import shown_name
 
 
 def result_table(title: str, rows: Sequence[dict[str, Any]], reference: str, scores: Scores) -> Table:
@@ -145,7 +145,7 @@ def _course_cells(name: str, course: Course) -> list[Cell]:
     arrived = sum(at.high < float("inf") for at in course.reached)
     speed: Cell = _range_text(middle(course.speed_ups), ".3g")
     if course.speed_up:
-        speed = measurement(course.speed_up)
+        speed = Measurement.of(course.speed_up)
     return [name, f"{arrived} of {seeds}", _range_text(middle(course.reached), ",.0f"), speed, course.verdict]
 
 

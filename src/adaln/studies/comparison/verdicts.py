@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from adaln.studies.statistics.time_to_quality import NO_DIFFERENCE, Course
+from adaln.studies.time_to_quality import NO_DIFFERENCE, Course
 
 AT_THE_END_ONLY = "different at the end, though not by the stricter test of all steps together"
 

@@ -20,8 +20,8 @@ from adaln.studies.comparison.responses import completed
 from adaln.studies.comparison.schemes import REFERENCE, compare_schemes, final, group, require_same_seeds, summarise
 from adaln.studies.comparison.tables import result_table
 from adaln.studies.comparison.verdicts import verdict_word
-from adaln.studies.inspection.fitting import fit_figure, fit_table
 from adaln.studies.plan import Job, Outcome, Result, Setting, Study
+from adaln.views.fitting import fit_figure, fit_table
 
 TITLE = "A start fitted from a pilot run, at equal cost"
 PROPOSAL = "adaln-gaussian"

@@ -5,8 +5,8 @@ Source: sections 3.3, 3.4 and A.4 to A.8 of the paper.
 
 from collections.abc import Sequence
 
+from adaln.statistics import Interval, t_interval
 from adaln.studies.paper.distribution_numbers import Shape, mean
-from adaln.studies.statistics.intervals import Interval, t_interval
 
 UNIFORM = 5 / 9
 """Sarle's coefficient of a uniform distribution; two humps have more, up to 1."""

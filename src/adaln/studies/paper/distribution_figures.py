@@ -9,10 +9,10 @@ from functools import partial
 from adaln.report import Page, Section
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.schemes import group, run_names
-from adaln.studies.inspection.paper_figures import PAPER_FIGURES
 from adaln.studies.paper.distribution_claims import told
 from adaln.studies.paper.distribution_numbers import Drawn, as_data, number_table, shapes, snapshots_by_seed
 from adaln.studies.plan import Outcome, Result, Setting, Study
+from adaln.views.paper_figures import PAPER_FIGURES
 
 STAMPS = (160, 10_000, 50_000, 200_000, 400_000)
 """The paper's timestamps; a scale has its own steps for them."""

@@ -7,10 +7,9 @@ from typing import Any
 
 from adaln.analysis import TensorFile
 from adaln.report import Cell, Column, Measurement, Table
-from adaln.studies.comparison.forms import measurement
-from adaln.studies.inspection.snapshots import Snapshot, View, snapshot
+from adaln.statistics import t_interval
 from adaln.studies.plan import Outcome
-from adaln.studies.statistics.intervals import t_interval
+from adaln.views.snapshots import Snapshot, View, snapshot
 
 Drawn = Mapping[str, str]
 """What a figure is of: word -> role or module."""
@@ -115,7 +114,7 @@ def over_seeds(values: Sequence[float | None]) -> Measurement | None:
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:
         return None
-    return measurement(t_interval(known))
+    return Measurement.of(t_interval(known))
 
 
 def mean(values: Sequence[float | None]) -> float | None:

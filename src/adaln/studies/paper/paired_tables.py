@@ -8,6 +8,7 @@ from typing import Any
 
 from adaln.metrics import METRICS, Scores
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Marked, Measurement, Page, Section, Table
+from adaln.statistics import Difference, paired_each, ratio_interval, t_interval
 from adaln.studies.comparison.figures import curves, grids
 from adaln.studies.comparison.forms import absolute_and_relative
 from adaln.studies.comparison.how_made import data_name, how_made, stand_in_text
@@ -15,8 +16,7 @@ from adaln.studies.comparison.schemes import final, group, require_same_seeds, r
 from adaln.studies.comparison.verdicts import verdict_word
 from adaln.studies.plan import Outcome, Result, Study
 from adaln.studies.published import PublishedRow, PublishedTable, published_tables
-from adaln.studies.scoring.curves import shown_name
-from adaln.studies.statistics.intervals import Difference, paired_each, ratio_interval, t_interval
+from adaln.views.scores import shown_name
 
 BASE, OTHER = "adaln-zero", "adaln-gaussian"
 SHOWN = ("fid", "sfid", "is", "precision", "recall")

@@ -5,17 +5,16 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from adaln.report import Axis, Block, Cell, Column, Lines, Page, Section, Table
+from adaln.report import Axis, Block, Cell, Column, Lines, Measurement, Page, Section, Table
+from adaln.statistics import Difference, paired_differences, t_interval
 from adaln.studies.comparison.figures import curves, loss_by_step, mean_series, score_by_step
-from adaln.studies.comparison.forms import measurement
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.responses import completed
 from adaln.studies.comparison.schemes import REFERENCE, compare_schemes, final, group, require_same_seeds, run_names
 from adaln.studies.plan import Outcome, Result, Setting, Study
 from adaln.studies.published import published_tables
-from adaln.studies.scoring.curves import shown_name
-from adaln.studies.statistics.intervals import Difference, paired_differences, t_interval
-from adaln.studies.statistics.time_to_quality import NO_DIFFERENCE, courses
+from adaln.studies.time_to_quality import NO_DIFFERENCE, courses
+from adaln.views.scores import shown_name
 
 PUBLISHED = published_tables()["figure1"]
 SCHEMES_SHOWN = tuple(row.setting.label for row in PUBLISHED.rows)
@@ -118,7 +117,7 @@ def early_table(
     for name in losses:
         loss, value = t_interval(losses[name]).value, t_interval(scores[name]).value
         changes = [found[what].get(name) for what in ("loss", "score")]
-        cells = [measurement(change.relative, 100) if change else None for change in changes]
+        cells = [Measurement.of(change.relative, 100) if change else None for change in changes]
         rows.append([name, loss, cells[0], value, cells[1], alike_word(changes)])
     notes = [
         f"Mean over {len(losses[REFERENCE])} seeds; changes against {REFERENCE}, paired over the same seeds, with"

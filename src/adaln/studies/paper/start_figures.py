@@ -9,16 +9,15 @@ from statistics import correlation
 from adaln.analysis import Group, distances, fit_start
 from adaln.conditioning import SCHEMES, Normal, Start
 from adaln.conditioning.schemes import PUBLISHED_BLOCKS
-from adaln.report import Block, Cell, Column, Marked, Page, Section, Table
-from adaln.studies.comparison.figures import LETTERS
-from adaln.studies.comparison.forms import measurement
+from adaln.report import Block, Cell, Column, Marked, Measurement, Page, Section, Table
+from adaln.statistics import Interval, t_interval
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.schemes import group, run_names
-from adaln.studies.inspection.paper_figures import figure_21, figure_22
 from adaln.studies.paper.distribution_figures import figure_title
 from adaln.studies.paper.distribution_numbers import as_data, number_table, shapes, snapshots_by_seed, weights_at
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.statistics.intervals import Interval, t_interval
+from adaln.views.paper_figures import figure_21, figure_22
+from adaln.views.recordings import LETTERS
 
 STARTS = {"std 0": "adaln-zero", "std 5e-4": "adaln-gaussian:5e-4", "std 1e-3": "adaln-gaussian"}
 STARTS["std 5e-2"] = "adaln-gaussian:5e-2"
@@ -71,7 +70,9 @@ def gate_gap(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Interval:
 def gap_table(gaps: Mapping[tuple[str, str], Interval]) -> Table:
     """The distances of A.9, ours beside the paper's."""
     columns = [Column("W"), Column("W'"), Column("mean |W − W'|", format=".4f"), Column("published", format=".4f")]
-    rows: list[list[Cell]] = [[*pair, measurement(gap), Marked(APART.get(pair), "muted")] for pair, gap in gaps.items()]
+    rows: list[list[Cell]] = [
+        [*pair, Measurement.of(gap), Marked(APART.get(pair), "muted")] for pair, gap in gaps.items()
+    ]
     notes = ["Gates over all blocks, element by element; mean over seeds with 95 % t intervals. Published: A.9."]
     return Table("Trained gates of two starts apart", columns, rows, notes)
 

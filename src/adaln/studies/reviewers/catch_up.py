@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaln.report import Axis, Lines, Section, Series
+from adaln.statistics import LEVEL, Interval, t_interval
 from adaln.studies.comparison.forms import plain
 from adaln.studies.comparison.responses import with_answer
 from adaln.studies.comparison.schemes import compare_schemes, group
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.statistics.intervals import LEVEL, Interval, t_interval
 
 ZERO, GAUSSIAN = "adaln-zero", "adaln-gaussian"
 STEPS = 800_000

@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 from adaln.conditioning import SCHEMES, Normal, Scheme, Start
-from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Matrix, Section, Table
-from adaln.studies.comparison.forms import measurement, plain, room
+from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Matrix, Measurement, Section, Table
+from adaln.statistics import Effect, factorial_effects, t_interval
+from adaln.studies.comparison.forms import plain, room
 from adaln.studies.comparison.responses import Responses, responses, with_answer
 from adaln.studies.comparison.schemes import compare_schemes
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.statistics.intervals import Effect, factorial_effects, t_interval
 
 FACTORS = ("gate", "zero start", "order")
 GATE_STD, BRANCH_END_STD = 1e-4, 1e-5
@@ -79,13 +79,13 @@ def _means(effect: Effect) -> str:
 def _blocks(effects: Sequence[Effect], found: Responses) -> list[Block]:
     score, seeds = found.score, found.num_seeds
     columns = [Column("effect"), Column("size", f"points of {score}", "+.2f"), Column("p", "Holm", ".2g")]
-    rows: list[list[Cell]] = [[e.name, measurement(e.size), e.p_value] for e in effects]
+    rows: list[list[Cell]] = [[e.name, Measurement.of(e.size), e.p_value] for e in effects]
     notes = [
         f"Over {seeds} seeds, paired. A main effect is the mean {score} of the four cells with the factor minus that of"
         " the four without; below 0 the factor helps. Intervals hold for all seven together (Bonferroni).",
     ]
     caption = f"Contrasts of the mean {score} over eight cells, n = {seeds} seeds, intervals for all seven together."
-    sizes = [measurement(e.size) for e in effects]
+    sizes = [Measurement.of(e.size) for e in effects]
     axis = Axis("effect", f"points of {score}")
     picture = Intervals("Effects", caption, axis, [e.name for e in effects], [Group(score, sizes)])
     return [Table("Effects", columns, rows, notes), picture, _cells(found), _mapping()]

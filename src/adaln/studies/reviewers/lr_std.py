@@ -6,13 +6,13 @@ from statistics import fmean
 from typing import Any
 
 from adaln.analysis import Group
-from adaln.report import Block, Cell, Column, Matrix, Page, Section, Table
-from adaln.studies.comparison.forms import measurement, plain_difference, word
+from adaln.report import Block, Cell, Column, Matrix, Measurement, Page, Section, Table
+from adaln.statistics import Difference, paired_each, t_interval
+from adaln.studies.comparison.forms import plain_difference, word
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.responses import Responses, gaussian_scheme, responses
 from adaln.studies.comparison.schemes import run_names
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.statistics.intervals import Difference, paired_each, t_interval
 
 LR_FACTORS = (0.25, 1.0, 4.0)
 STDS = (0.0, 1e-3, 1e-2)
@@ -99,9 +99,9 @@ def grid_table(found: Responses, changes: Mapping[str, Difference], left: Left, 
     for factor, std in product(LR_FACTORS, STDS):
         name = row(factor, std)
         change = changes.get(name)
-        told: list[Cell] = [measurement(change.absolute), word(change)] if change else [None, None]
+        told: list[Cell] = [Measurement.of(change.absolute), word(change)] if change else [None, None]
         shares = [None if share is None else 100 * share for share in left[name].values()] if std else [None] * 3
-        rows.append([rates[factor], std, measurement(t_interval(found.fid[name])), *told, *shares])
+        rows.append([rates[factor], std, Measurement.of(t_interval(found.fid[name])), *told, *shares])
     notes = [
         f"Mean over {found.num_seeds} seeds with 95 % t intervals; changes paired, intervals and verdicts hold for all"
         f" {len(changes)} together (Bonferroni, Holm). Left: variance of all gate weights at the start over that after"

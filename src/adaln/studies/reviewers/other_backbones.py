@@ -5,15 +5,15 @@ from itertools import product
 
 from adaln.analysis import Summary
 from adaln.analysis.fit import ROLES
-from adaln.report import Block, Cell, Column, Page, Section, Table
+from adaln.report import Block, Cell, Column, Measurement, Page, Section, Table
 from adaln.runs import load_tensors
-from adaln.studies.comparison.forms import measurement, plain_difference
+from adaln.statistics import Difference, paired_each, t_interval
+from adaln.studies.comparison.forms import plain_difference
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.schemes import group, require_same_seeds, run_names
-from adaln.studies.inspection.paper_figures import over_steps
-from adaln.studies.inspection.snapshots import Snapshot, snapshot
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.statistics.intervals import Difference, paired_each, t_interval
+from adaln.views.paper_figures import over_steps
+from adaln.views.snapshots import Snapshot, snapshot
 
 BACKBONES: Mapping[str, str] = {
     "DiT": "DiT-XL/2",
@@ -113,9 +113,9 @@ def shape_table(found: Measured, changes: Mapping[Shape, Difference], num_seeds:
     rows: list[list[Cell]] = []
     for (label, role), one in found.items():
         change = changes.get((label, role))
-        cells = [measurement(t_interval(values)) if values else None for values in one.values()]
+        cells = [Measurement.of(t_interval(values)) if values else None for values in one.values()]
         told = "differs" if change and change.distinguishable else "not distinguishable" if change else None
-        rows.append([label, role, *cells, measurement(change.absolute) if change else None, told])
+        rows.append([label, role, *cells, Measurement.of(change.absolute) if change else None, told])
     notes = [
         f"All weights of a role over all blocks at the end of training, over {num_seeds} seeds, 95 % t intervals."
         f" Kurtosis is held against {CONTROL}'s of the same seed; intervals and verdicts hold for all {len(changes)}"

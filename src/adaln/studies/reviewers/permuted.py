@@ -12,20 +12,20 @@ import torch
 from adaln.analysis import permute_role
 from adaln.conditioning import Role
 from adaln.config import short_hash
+from adaln.evaluation.checkpoints import reference
+from adaln.evaluation.files import scores_file
 from adaln.files import write_atomically
 from adaln.metrics import Scores, evaluate
-from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Page, Section, Table
+from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Measurement, Page, Section, Table
 from adaln.runs import Run
 from adaln.sampling import prepare, save_samples
-from adaln.studies.comparison.forms import measurement, plain_difference, word
+from adaln.statistics import Difference, paired_each, t_interval
+from adaln.studies.comparison.forms import plain_difference, word
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.schemes import final, group, require_same_seeds, run_names
-from adaln.studies.inspection.explain import Probe
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.scoring.checkpoints import reference
-from adaln.studies.scoring.curves import shown_name
-from adaln.studies.scoring.files import scores_file
-from adaln.studies.statistics.intervals import Difference, paired_each, t_interval
+from adaln.views.explain import Probe
+from adaln.views.scores import shown_name
 
 TRAINED = "as trained"
 SHUFFLES: Mapping[str, tuple[Role, ...]] = {
@@ -143,7 +143,7 @@ def result_table(values: Values, changes: Mapping[str, Changes], score: str) -> 
         for what, seeds in rows.items():
             loss, fid = (changes[measure].get((label, what)) for measure in ("loss", "fid"))
             spans = [t_interval([getattr(one, measure) for one in seeds]) for measure in ("loss", "fid")]
-            told = [measurement(spans[0]), _change(loss), measurement(spans[1]), _change(fid)]
+            told = [Measurement.of(spans[0]), _change(loss), Measurement.of(spans[1]), _change(fid)]
             cells.append([label, what, *told, word(fid) if fid else None])
     notes = [
         f"Averaged networks at the end of training, over {len(seeds)} seeds, 95 % t intervals. Shuffled: the values of"
@@ -155,13 +155,13 @@ def result_table(values: Values, changes: Mapping[str, Changes], score: str) -> 
 
 
 def _change(difference: Difference | None) -> Cell:
-    return measurement(difference.absolute) if difference else None
+    return Measurement.of(difference.absolute) if difference else None
 
 
 def figure(changes: Changes, score: str, num_seeds: int) -> Intervals:
     """What every shuffle changes."""
     labels = dict.fromkeys(label for label, _ in changes)
-    groups = [Group(label, [measurement(changes[label, what].absolute) for what in SHUFFLES]) for label in labels]
+    groups = [Group(label, [Measurement.of(changes[label, what].absolute) for what in SHUFFLES]) for label in labels]
     caption = f"{score} after the shuffle minus before, paired over n = {num_seeds} seeds; right of 0 is worse."
     axis = Axis(f"change in {score}", "points")
     return Intervals("What shuffling changes", caption, axis, list(SHUFFLES), groups)

@@ -9,12 +9,12 @@ from torch import Tensor
 from adaln.analysis.residual_energy import BranchEnergy, branch_energies
 from adaln.report import Axis, Block, Cell, Column, Lines, Section, Series, Table
 from adaln.runs import Run
+from adaln.statistics import t_interval
 from adaln.studies.comparison.responses import Responses, gaussian_scheme, responses, with_answer
 from adaln.studies.comparison.schemes import compare_schemes
-from adaln.studies.inspection.snapshots import spread_evenly
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.statistics.intervals import t_interval
 from adaln.training import inputs
+from adaln.views.snapshots import spread_evenly
 
 STDS = (0.0, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2)
 """Most are Table 2's: those runs are shared."""

@@ -5,13 +5,13 @@ from itertools import product
 from statistics import fmean
 from typing import Any
 
-from adaln.report import Axis, Block, Cell, Column, Lines, Matrix, Page, Section, Series, Table
-from adaln.studies.comparison.forms import measurement, plain_difference, word
+from adaln.report import Axis, Block, Cell, Column, Lines, Matrix, Measurement, Page, Section, Series, Table
+from adaln.statistics import Difference, paired_differences, t_interval
+from adaln.studies.comparison.forms import plain_difference, word
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.responses import Responses, gaussian_scheme, responses
 from adaln.studies.comparison.schemes import run_names
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.studies.statistics.intervals import Difference, paired_differences, t_interval
 
 RULES: Mapping[str, float] = {"std fixed": 0.0, "std ~ 1/√width": 0.5, "std ~ 1/width": 1.0}
 """Rule -> power p: at width w times the usual one the std is base * w^-p."""
@@ -109,9 +109,9 @@ def rule_table(
     rows: list[list[Cell]] = []
     for rule in carried:
         stds = [std_at(rule, base, width) for width in others]
-        spans = [measurement(t_interval(found.fid[row(w, std)])) for w, std in zip(others, stds, strict=True)]
+        spans = [Measurement.of(t_interval(found.fid[row(w, std)])) for w, std in zip(others, stds, strict=True)]
         change = changes.get(rule)
-        told = [measurement(change.absolute), word(change)] if change else [None, None]
+        told = [Measurement.of(change.absolute), word(change)] if change else [None, None]
         rows.append([rule, *stds, *spans, *told])
     notes = [
         f"From std {base:g}, the best of {', '.join(f'{b:g}' for b in BASES)} at the usual width. Mean over"

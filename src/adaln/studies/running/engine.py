@@ -13,6 +13,7 @@ from torch import nn
 
 from adaln.analysis.recorder import Recorder
 from adaln.config import short_hash
+from adaln.evaluation.checkpoints import is_scored, reference, score
 from adaln.files import remove_temporaries, write_atomically
 from adaln.report import json_text, write_page
 from adaln.runs import Run
@@ -20,7 +21,6 @@ from adaln.studies.plan import Job, Plan, Result, outcomes
 from adaln.studies.protocol import check_is_papers
 from adaln.studies.running.launch import Failure, Launcher, Piece, Tell, terminated_as_interrupted
 from adaln.studies.running.work import is_done, pass_work, step_work, update_work, work, work_done
-from adaln.studies.scoring.checkpoints import is_scored, reference, score
 from adaln.training import Stopped, train
 
 Progress = Callable[[int, int, str], None]

@@ -6,11 +6,11 @@ Work is counted in floating-point operations, so that a wide network's step weig
 from collections.abc import Sequence
 from pathlib import Path
 
+from adaln.evaluation.checkpoints import is_scored
 from adaln.models import flops
 from adaln.processes import count_updates
 from adaln.runs import Run
 from adaln.studies.plan import Job
-from adaln.studies.scoring.checkpoints import is_scored
 
 BACKWARD = 3
 """A training step costs about three forward passes."""

@@ -7,6 +7,7 @@ from statistics import fmean, variance
 
 from adaln.conditioning import scheme_to_dict
 from adaln.config import RunConfig, canonical_json, model_name
+from adaln.evaluation.files import read_scores
 from adaln.files import write_atomically
 from adaln.report import (
     Axis,
@@ -16,6 +17,7 @@ from adaln.report import (
     Facts,
     Lines,
     Marked,
+    Measurement,
     Page,
     Section,
     Series,
@@ -23,14 +25,12 @@ from adaln.report import (
     json_text,
     write_page,
 )
-from adaln.studies.comparison.figures import LETTERS
-from adaln.studies.comparison.forms import measurement
+from adaln.statistics import t_interval
 from adaln.studies.plan import Result
 from adaln.studies.running.work import run_of
-from adaln.studies.scoring.curves import shown_name
-from adaln.studies.scoring.files import read_scores
 from adaln.studies.search.trials import Search, Trial, candidate, jobs_of, search_folder
-from adaln.studies.statistics.intervals import t_interval
+from adaln.views.recordings import LETTERS
+from adaln.views.scores import shown_name
 
 ENDS = ("finished", "pruned", "diverged")
 
@@ -150,7 +150,7 @@ def value_cell(trial: Trial, found: Found) -> Cell:
     """The objective, with its interval where there are seeds to tell it."""
     if not trial.values:
         return None
-    value = measurement(t_interval(trial.values)) if len(trial.values) > 1 else trial.value
+    value = Measurement.of(t_interval(trial.values)) if len(trial.values) > 1 else trial.value
     return Marked(value) if trial == found.finished[0] else value
 
 

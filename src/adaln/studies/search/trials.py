@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adaln.conditioning import Normal, Scheme, Start
 from adaln.config import RunConfig, short_hash, to_dict
+from adaln.evaluation.checkpoints import check
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
@@ -22,7 +23,6 @@ from adaln.studies.plan import Job, Outcome
 from adaln.studies.running.engine import Progress, Unfinished, execute, said
 from adaln.studies.running.launch import Launcher
 from adaln.studies.scales import run_name
-from adaln.studies.scoring.checkpoints import check
 
 if TYPE_CHECKING:
     import optuna

@@ -14,14 +14,16 @@ from adaln.models import DiTConfig, build
 from adaln.report import Histograms, Lines
 from adaln.rng import generator
 from adaln.runs import Run, save_tensors
-from adaln.studies.inspection.distributions import (
+from adaln.training import train
+from adaln.types import DataSpec
+from adaln.views.distributions import (
     difference_tables,
     distributions_section,
     entropy_table,
     shape_table,
     std_over_blocks,
 )
-from adaln.studies.inspection.paper_figures import (
+from adaln.views.paper_figures import (
     PAPER_FIGURES,
     figure_4,
     figure_5,
@@ -31,9 +33,7 @@ from adaln.studies.inspection.paper_figures import (
     figure_21,
     figure_22,
 )
-from adaln.studies.inspection.snapshots import open_snapshots, snapshot, snapshots_of_run
-from adaln.training import train
-from adaln.types import DataSpec
+from adaln.views.snapshots import open_snapshots, snapshot, snapshots_of_run
 
 SPEC = DataSpec(channels=1, height=8, width=8, num_classes=10)
 

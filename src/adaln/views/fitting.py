@@ -8,8 +8,8 @@ from adaln.analysis.weight_space import checkpoints
 from adaln.models.pickles import Kind
 from adaln.report import Axis, Block, Column, Command, Lines, Measurement, Section, Series, Table
 from adaln.runs import Run, is_run
-from adaln.studies.comparison.figures import LETTERS
-from adaln.studies.inspection.snapshots import Snapshot
+from adaln.views.recordings import LETTERS
+from adaln.views.snapshots import Snapshot
 
 
 def pilot(path: Path, step: int | None = None, weights: Kind | None = None) -> Snapshot:

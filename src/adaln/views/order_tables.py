@@ -16,8 +16,8 @@ from adaln.processes import build as build_process
 from adaln.report import Block, Cell, Column, Marked, Section, Table
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.studies.comparison.orders import losses_of, order_matrix
 from adaln.types import DataSpec
+from adaln.views.orders import losses_of, order_matrix
 
 
 @dataclass(frozen=True, slots=True)

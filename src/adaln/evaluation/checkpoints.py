@@ -9,6 +9,8 @@ from torch import nn
 
 from adaln.config import RunConfig
 from adaln.data import DataConfig, load
+from adaln.evaluation.files import Scoring, samples_file, scores_file, write_scores
+from adaln.evaluation.images import extractor_for, named_reference
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
 from adaln.metrics.collection import Progress
 from adaln.parallel import first_goes_first, from_first, rank
@@ -16,8 +18,6 @@ from adaln.processes import guided
 from adaln.runs import Run
 from adaln.sampling import Progress as Drawn
 from adaln.sampling import choose_labels, num_updates, prepare, save_samples
-from adaln.studies.scoring.files import Scoring, samples_file, scores_file, write_scores
-from adaln.studies.scoring.sides import extractor_for, named_reference
 from adaln.types import Hook
 
 

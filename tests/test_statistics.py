@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from adaln.studies.statistics.intervals import (
+from adaln.statistics import (
     factorial_effects,
     holm,
     noise_factors,

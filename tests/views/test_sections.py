@@ -3,7 +3,7 @@ import json
 import pytest
 
 from adaln.report import Facts, Marked, Measurement, Page, Section, json_text
-from adaln.studies.inspection.sections import from_plain, read_section, save_section, with_saved
+from adaln.views.sections import from_plain, read_section, save_section, with_saved
 from report.samples import FIGURES, TABLE
 
 SECTION = Section(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from statistics import median
 
-from adaln.studies.statistics.intervals import LEVEL, Interval, t_interval
+from adaln.statistics import LEVEL, Interval, t_interval
 
 Curve = Mapping[int, float]
 """A score by step, of one seed; lower is better."""

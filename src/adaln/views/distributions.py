@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from adaln.analysis import Distance, Entropy, Group, distances
 from adaln.report import Axis, Block, Cell, Column, Figure, Lines, Measurement, Section, Series, Table
-from adaln.studies.comparison.figures import LETTERS
-from adaln.studies.inspection.paper_figures import (
+from adaln.views.paper_figures import (
     PAPER_FIGURES,
     Draw,
     figure_5,
@@ -18,7 +17,8 @@ from adaln.studies.inspection.paper_figures import (
     last_of_each,
     per_branch,
 )
-from adaln.studies.inspection.snapshots import Snapshot, View
+from adaln.views.recordings import LETTERS
+from adaln.views.snapshots import Snapshot, View
 
 By = Literal["role", "block", "branch"]
 _Z95 = 1.96

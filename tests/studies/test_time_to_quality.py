@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaln.studies.statistics.time_to_quality import Range, as_good_from, courses, geometric_mean, middle, trajectory
+from adaln.studies.time_to_quality import Range, as_good_from, courses, geometric_mean, middle, trajectory
 
 STEPS = (250, 500, 1_000, 2_000)
 

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from adaln.analysis import distances, gate_sizes, interpolate, permute_role
 from adaln.conditioning import Role
 from adaln.processes import Gaussian
-from adaln.report import Axis, Cell, Column, Lines, Matrix, Section, Series, Table
+from adaln.report import Axis, Cell, Column, Lines, Matrix, Measurement, Section, Series, Table
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.studies.comparison.forms import measurement
-from adaln.studies.inspection.distributions import distance_table
-from adaln.studies.inspection.snapshots import Snapshot
-from adaln.studies.statistics.intervals import paired_differences, t_interval
+from adaln.statistics import paired_differences, t_interval
 from adaln.training import batch_loss
+from adaln.views.distributions import distance_table
+from adaln.views.snapshots import Snapshot
 
 FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 """Of the way from one end of the process to the other."""
@@ -104,10 +103,14 @@ def elsewhere(probe: Probe) -> list[str | Table]:
         Column("change", "95 %, paired, all together", "+.4f"),
         Column("relative", "%", "+.1f"),
     ]
-    cells: list[list[Cell]] = [["as trained", measurement(t_interval(trained)), None, None]]
+    cells: list[list[Cell]] = [["as trained", Measurement.of(t_interval(trained)), None, None]]
     for name, losses in rows.items():
         change = changes[name]
-        row = [measurement(t_interval(losses)), measurement(change.absolute), measurement(change.relative, 100)]
+        row = [
+            Measurement.of(t_interval(losses)),
+            Measurement.of(change.absolute),
+            Measurement.of(change.relative, 100),
+        ]
         cells.append([name, *row])
     notes = [
         f"Averaged weights at step {probe.step:,}; {probe.num_batches} batches of {probe.run.config.batch_size} of the"

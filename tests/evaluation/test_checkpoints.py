@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from adaln.evaluation import checkpoints as room
+from adaln.evaluation.checkpoints import is_scored, score, score_saved, scored_steps, scoring_hook
+from adaln.evaluation.files import Scoring, read_scores, samples_file, scores_file
 from adaln.parallel import rank
 from adaln.processes import SamplerConfig
 from adaln.runs import Run, load_tensors
 from adaln.sampling import SampleConfig
-from adaln.studies.scoring import checkpoints as room
-from adaln.studies.scoring.checkpoints import is_scored, score, score_saved, scored_steps, scoring_hook
-from adaln.studies.scoring.curves import score_blocks, score_curves, scores_of
-from adaln.studies.scoring.files import Scoring, read_scores, samples_file, scores_file
 from adaln.training import train
+from adaln.views.scores import score_blocks, score_curves, scores_of
 from in_threads import in_processes
 
 MEANS = """

@@ -15,8 +15,8 @@ from adaln.conditioning import SCHEMES
 from adaln.conditioning.schemes import PUBLISHED_BLOCKS
 from adaln.registry import Registry
 from adaln.report import Axis, Histograms, Lines, Panel, Ridge, Series
-from adaln.studies.comparison.figures import LETTERS
-from adaln.studies.inspection.snapshots import Snapshot, View
+from adaln.views.recordings import LETTERS
+from adaln.views.snapshots import Snapshot, View
 
 Snapshots = Sequence[Snapshot]
 Draw = Callable[[Snapshots], Histograms | Lines]

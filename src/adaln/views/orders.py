@@ -12,16 +12,15 @@ from adaln.config import model_name
 from adaln.models import ModelConfig
 from adaln.report import Matrix, Section
 from adaln.runs import Run
-from adaln.studies.plan import Outcome
 from adaln.training import batch_loss
 
 SHORT = {"timestep embedder": "t emb", "label embedder": "y emb"}
 """Headings as narrow as the paper's names."""
 
 
-def measured_order(outcome: Outcome) -> UpdateOrder:
+def measured_order(run: Run) -> UpdateOrder:
     """Which weights have a non-zero gradient at iterations 1, 2, 3 of this run's scheme on its own model and data."""
-    run, model = outcome.run, outcome.run.new_model()
+    model = run.new_model()
     return update_order(measure(model, run.config.scheme, losses_of(run)), dict(model.named_parameters()))
 
 

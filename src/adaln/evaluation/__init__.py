@@ -1,0 +1,1 @@
+"""A run's checkpoints sampled and scored: made once, kept in files."""

@@ -1,1 +1,0 @@
-"""What a few seeds can and cannot tell."""
