@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adaln.analysis.gradients import paper_names
-from adaln.conditioning import SCHEMES, measure
+from adaln.analysis.update_order import paper_names
+from adaln.conditioning import SCHEMES, measure_order
 from adaln.models import MODELS, ModelConfig, UDiTConfig, build
 from adaln.processes import PROCESSES
 from adaln.processes import build as build_process
@@ -31,7 +31,7 @@ def measured(config: ModelConfig) -> dict[str, set[int | None]]:
     def loss(m, i):
         return process.loss(m, x, y, *process.draw(x.shape, generator("loss", i))).mean()
 
-    order = measure(model, SCHEMES["adaln-zero"], loss)
+    order = measure_order(model, SCHEMES["adaln-zero"], loss)
     names, found = paper_names(dict(model.named_parameters())), defaultdict(set)
     for part, opens in order.items():
         found[names[part]].add(None if opens is None else opens + 1)

@@ -3,8 +3,18 @@ import copy
 import pytest
 import torch
 
-from adaln.conditioning import SCHEMES, Role, find_sites, hold, initialise, measure, order_to_hold, parts, sgd
-from adaln.conditioning.order import Part, adamw, refuse_weight_decay
+from adaln.conditioning import (
+    SCHEMES,
+    Role,
+    find_sites,
+    hold,
+    initialise,
+    measure_order,
+    order_parts,
+    order_to_hold,
+    sgd,
+)
+from adaln.conditioning.order import OrderPart, adamw, refuse_weight_decay
 from adaln.rng import generator
 
 
@@ -14,7 +24,7 @@ def moved(order, model):
     found = {}
     for site in find_sites(tensors):
         key = ("final" if site.branch == "final" else "block", site.role)
-        found.setdefault(key, set()).add(order[Part(site.weight, site.rows.start, site.rows.stop)])
+        found.setdefault(key, set()).add(order[OrderPart(site.weight, site.rows.start, site.rows.stop)])
     for part, opens in order.items():
         if part.tensor.startswith("final_layer.linear"):
             found.setdefault("head", set()).add(opens)
@@ -29,7 +39,7 @@ def moved(order, model):
 
 @pytest.mark.parametrize("optimizer", [sgd, adamw])
 def test_adaln_zero_on_a_real_dit_moves_in_the_order_of_table_1(model, noise_loss, optimizer):
-    order = moved(measure(model, SCHEMES["adaln-zero"], noise_loss, optimizer=optimizer), model)
+    order = moved(measure_order(model, SCHEMES["adaln-zero"], noise_loss, optimizer=optimizer), model)
     assert order["head"] == {1}
     assert order["patch"] == {2}
     assert order["final", Role.SCALE] == order["final", Role.SHIFT] == {2}
@@ -41,7 +51,7 @@ def test_adaln_zero_on_a_real_dit_moves_in_the_order_of_table_1(model, noise_los
 
 @pytest.mark.parametrize("name", ["adaln", "adaln-step1", "adaln-gaussian"])
 def test_without_a_zero_gate_everything_moves_from_iteration_2(model, noise_loss, name):
-    order = moved(measure(model, SCHEMES[name], noise_loss), model)
+    order = moved(measure_order(model, SCHEMES[name], noise_loss), model)
     assert order.pop("head") == {1}
     gates = order.pop(("block", Role.GATE))
     assert gates == ({None} if name == "adaln" else {2})
@@ -52,7 +62,7 @@ def test_without_a_zero_gate_everything_moves_from_iteration_2(model, noise_loss
 
 def test_mix_replays_the_measured_order_of_adaln_zero(model, noise_loss):
     held = order_to_hold(model, SCHEMES["adaln-mix"], noise_loss)
-    measured = measure(model, SCHEMES["adaln-zero"], noise_loss)
+    measured = measure_order(model, SCHEMES["adaln-zero"], noise_loss)
     assert held == {part: opens for part, opens in measured.items() if opens}
 
 
@@ -68,7 +78,7 @@ def test_held_rows_stay_bit_identical_until_they_open(model, noise_loss):
         hook(step, model)
         optimizer.step()
         now = dict(model.named_parameters())
-        same = {part: torch.equal(part.of(now), part.of(start)) for part in parts(start)}
+        same = {part: torch.equal(part.of(now), part.of(start)) for part in order_parts(start)}
         for part, is_same in same.items():
             assert is_same == (step < held.get(part, 0)), (step, part)
 
@@ -91,7 +101,7 @@ def test_never_opening_rows_stay_bit_identical(model, noise_loss):
 
 def test_measuring_leaves_the_model_and_its_gradients_alone(model, noise_loss):
     before = copy.deepcopy(model.state_dict())
-    measure(model, SCHEMES["adaln-zero"], noise_loss)
+    measure_order(model, SCHEMES["adaln-zero"], noise_loss)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
 
@@ -99,7 +109,7 @@ def test_measuring_leaves_the_model_and_its_gradients_alone(model, noise_loss):
 def test_parts_cover_every_row_once(any_model):
     tensors = dict(any_model.named_parameters())
     rows = {name: [] for name in tensors}
-    for part in parts(tensors):
+    for part in order_parts(tensors):
         rows[part.tensor] += range(part.start, part.stop)
     assert all(
         found == list(range(tensors[name].shape[0] if tensors[name].ndim else 1)) for name, found in rows.items()
@@ -115,7 +125,7 @@ def test_weight_decay_is_refused_where_rows_are_held(model, noise_loss):
 
 
 def test_every_family_has_a_measurable_order(any_model, noise_loss):
-    order = measure(any_model, SCHEMES["adaln-zero"], noise_loss)
+    order = measure_order(any_model, SCHEMES["adaln-zero"], noise_loss)
     head = [
         opens for part, opens in order.items() if part.tensor.startswith("final_layer") and "adaLN" not in part.tensor
     ]

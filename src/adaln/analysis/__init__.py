@@ -11,11 +11,10 @@ from adaln.analysis.distributions import (
     summarise,
 )
 from adaln.analysis.fit import METHODS, Fit, fit_start
-from adaln.analysis.gradients import update_order
 from adaln.analysis.groups import Group
 from adaln.analysis.lattice import Sketch, sketch
 from adaln.analysis.recorder import LOG_SPACED_STEPS, Recorder, RoleRecord, observe, read_recording
-from adaln.analysis.update_order import UpdateOrder
+from adaln.analysis.update_order import UpdateOrder, update_order
 from adaln.analysis.weight_space import (
     Distance,
     EntropyPoint,

@@ -1,6 +1,36 @@
-"""Which weights move at which iteration: Table 1 as data."""
+"""Who moves when on a real model, by the paper's twelve names: Table 1 as data, measured."""
 
+import re
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from adaln.conditioning import (
+    Loss,
+    MakeOptimizer,
+    OrderPart,
+    Role,
+    Scheme,
+    Site,
+    adamw,
+    find_head,
+    find_sites,
+    measure_order,
+)
+
+TWELVE = tuple(f"W_{name}" for name in ["f", "ffm", "att", "pat", "gf", "bf", "a2", "g2", "b2", "a1", "g1", "b1"])
+"""The paper's weights, in the order of Table 1."""
+_ROLE_LETTERS = {Role.GATE: "a", Role.SCALE: "g", Role.SHIFT: "b"}
+_MODULES = {
+    "W_att": re.compile(r".*\.\d+\.attn\d?\..*"),
+    "W_ffm": re.compile(r".*\.\d+\.(mlp\d?|ff(_context)?)\..*"),
+    "W_pat": re.compile(r"(x_embedder|pos_embed)\..*"),
+    "timestep embedder": re.compile(r".*(t_embedder|timestep_embedder).*"),
+    "label embedder": re.compile(r".*(y_embedder|class_embedder).*"),
+}
+_REST = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +46,19 @@ class UpdateOrder:
                 raise ValueError(f"a row of {len(row)} marks for {len(self.names)} names")
 
     @property
+    def columns(self) -> dict[str, tuple[bool, ...]]:
+        """Of each name whether it moves, iteration by iteration."""
+        return {name: tuple(row[k] for row in self.moves) for k, name in enumerate(self.names)}
+
+    @property
     def first(self) -> dict[str, int | None]:
         """The iteration (from 1) at which each weight first moves; None where it does not move in the whole table."""
-        columns = zip(*self.moves, strict=True) if self.moves else [()] * len(self.names)
-        return {
-            name: column.index(True) + 1 if True in column else None
-            for name, column in zip(self.names, columns, strict=True)
-        }
+        return {name: column.index(True) + 1 if True in column else None for name, column in self.columns.items()}
 
     def differing(self, other: "UpdateOrder") -> tuple[str, ...]:
         """Names, present in both, that do not move at the same iterations."""
-        mine, theirs = (dict(zip(o.names, zip(*o.moves, strict=True), strict=True)) for o in (self, other))
-        return tuple(name for name in self.names if name in theirs and mine[name] != theirs[name])
+        others = other.columns
+        return tuple(name for name, column in self.columns.items() if others.get(name, column) != column)
 
     def __str__(self) -> str:
         """Aligned plain text, as printed in the paper."""
@@ -35,3 +66,42 @@ class UpdateOrder:
         rows += [(str(i), *("yes" if moved else "-" for moved in row)) for i, row in enumerate(self.moves, start=1)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def update_order(
+    model: nn.Module, scheme: Scheme, loss: Loss, iterations: int = 3, *, optimizer: MakeOptimizer = adamw
+) -> UpdateOrder:
+    """Table 1 for this model under `scheme`: a weight moves as soon as any part of it, in any block, has moved.
+
+    Measured on a copy, with what the scheme holds held. Biases count with their matrix. After the paper's twelve names
+    come the embedders and whatever else the model has; a name without parts, such as the gate of a model that has none,
+    is left out.
+    """
+    order = measure_order(model, scheme, loss, num_iterations=iterations, optimizer=optimizer)
+    names = paper_names(dict(model.named_parameters()))
+    opened: dict[str, list[int]] = defaultdict(list)
+    for part, opens in order.items():
+        opened[names[part]] += [] if opens is None else [opens]
+    present = tuple(name for name in dict.fromkeys([*TWELVE, *_MODULES, _REST]) if name in opened)
+    moves = tuple(tuple(any(at <= i for at in opened[name]) for name in present) for i in range(iterations))
+    return UpdateOrder(present, moves)
+
+
+def paper_names(tensors: Mapping[str, Tensor]) -> dict[OrderPart, str]:
+    """The paper's name of every part of a model: "W_a1" for attention's gates, "W_ffm" for all of the MLPs, ..."""
+    named = {
+        OrderPart(tensor, site.rows.start, site.rows.stop): f"W_{_ROLE_LETTERS[site.role]}{_index(site)}"
+        for site in find_sites(tensors)
+        for tensor in site.tensors()
+    }
+    hosts, heads = {part.tensor for part in named}, find_head(tensors)
+    for name, tensor in tensors.items():
+        if name not in hosts:
+            module = next((module for module, pattern in _MODULES.items() if pattern.fullmatch(name)), _REST)
+            named[OrderPart(name, 0, tensor.shape[0] if tensor.ndim else 1)] = "W_f" if name in heads else module
+    return named
+
+
+def _index(site: Site) -> str:
+    """f for the final layer, 1 for attention, 2 for the MLP."""
+    return "f" if site.branch == "final" else "2" if "mlp" in site.branch else "1"

@@ -2,7 +2,19 @@
 
 from adaln.conditioning.distributions import DISTRIBUTIONS, Constant, Distribution, Normal, Xavier, std_of
 from adaln.conditioning.layouts import FAMILIES, Role
-from adaln.conditioning.order import Order, Part, adamw, hold, measure, order_to_hold, parts, refuse_weight_decay, sgd
+from adaln.conditioning.order import (
+    Loss,
+    MakeOptimizer,
+    Order,
+    OrderPart,
+    adamw,
+    hold,
+    measure_order,
+    order_parts,
+    order_to_hold,
+    refuse_weight_decay,
+    sgd,
+)
 from adaln.conditioning.scheme_files import load_scheme, save_scheme, scheme, scheme_from_dict, scheme_to_dict
 from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, initialise, num_held, starts_of
 from adaln.conditioning.sites import (
@@ -23,9 +35,11 @@ __all__ = [
     "SCHEMES",
     "Constant",
     "Distribution",
+    "Loss",
+    "MakeOptimizer",
     "Normal",
     "Order",
-    "Part",
+    "OrderPart",
     "Role",
     "Scheme",
     "Site",
@@ -41,10 +55,10 @@ __all__ = [
     "hold",
     "initialise",
     "load_scheme",
-    "measure",
+    "measure_order",
     "num_held",
+    "order_parts",
     "order_to_hold",
-    "parts",
     "refuse_weight_decay",
     "save_scheme",
     "scheme",

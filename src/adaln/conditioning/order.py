@@ -23,7 +23,7 @@ from adaln.types import Hook
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Part:
+class OrderPart:
     """Rows `start` to `stop` of one tensor."""
 
     tensor: str
@@ -35,7 +35,7 @@ class Part:
         return own_part(tensors[self.tensor], self.start, self.stop)
 
 
-Order = dict[Part, int | None]
+Order = dict[OrderPart, int | None]
 """First iteration at which each part moves; None: not within what was measured, or never."""
 Loss = Callable[[nn.Module, int], Tensor]
 """(model, iteration) -> scalar loss of that iteration's batch."""
@@ -44,13 +44,13 @@ PROBE_ITERATIONS = 3
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
-def parts(tensors: Mapping[str, Tensor]) -> list[Part]:
+def order_parts(tensors: Mapping[str, Tensor]) -> list[OrderPart]:
     """All parts; together they cover every row of every tensor exactly once."""
     cuts: dict[str, set[int]] = {name: {0, tensor.shape[0] if tensor.ndim else 1} for name, tensor in tensors.items()}
     for site in find_sites(tensors):
         for name in site.tensors():
             cuts[name] |= {site.rows.start, site.rows.stop}
-    return [Part(name, start, stop) for name in cuts for start, stop in pairwise(sorted(cuts[name]))]
+    return [OrderPart(name, start, stop) for name in cuts for start, stop in pairwise(sorted(cuts[name]))]
 
 
 def sgd(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -63,7 +63,7 @@ def adamw(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.0)
 
 
-def measure(
+def measure_order(
     model: nn.Module,
     scheme: Scheme,
     loss: Loss,
@@ -79,7 +79,7 @@ def measure(
     probe = copy.deepcopy(model)
     initialise(probe, scheme, generator("order", seed))
     named = {name: p for name, p in probe.named_parameters() if p.requires_grad}
-    order: Order = dict.fromkeys(parts(named))
+    order: Order = dict.fromkeys(order_parts(named))
     hook, step = hold(order_to_hold(model, scheme, loss, seed)), optimizer(list(named.values()))
     for iteration in range(num_iterations):
         step.zero_grad(set_to_none=True)
@@ -96,7 +96,7 @@ def measure(
 def held_by(tensors: Mapping[str, Tensor], scheme: Scheme) -> Order:
     """The parts that the scheme's own rows keep closed beyond the first step."""
     return {
-        Part(name, site.rows.start, site.rows.stop): scheme.at(site).opens
+        OrderPart(name, site.rows.start, site.rows.stop): scheme.at(site).opens
         for site in find_sites(tensors)
         if scheme.at(site).opens != 0
         for name in site.tensors()
@@ -108,7 +108,7 @@ def order_to_hold(model: nn.Module, scheme: Scheme, loss: Loss, seed: int = 0) -
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     replayed: Order = {}
     if scheme.order_of:
-        measured = measure(model, SCHEMES[scheme.order_of], loss, num_iterations=PROBE_ITERATIONS, seed=seed)
+        measured = measure_order(model, SCHEMES[scheme.order_of], loss, num_iterations=PROBE_ITERATIONS, seed=seed)
         # what did not move within the probe is unknown beyond it, so it is held no longer than the probe lasted
         opened = {part: PROBE_ITERATIONS if opens is None else opens for part, opens in measured.items()}
         replayed = {part: opens for part, opens in opened.items() if opens}

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adaln.conditioning import Order, Part, initialise
+from adaln.conditioning import Order, OrderPart, initialise
 from adaln.config import RunConfig, canonical_json, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.execution import AS_IT_COMES, Execution, check_precision
@@ -263,7 +263,7 @@ class Run:
             rows = json.loads(file.read_text(encoding="utf-8"))
             if not rows:
                 raise ValueError("it holds no rows of any weight")
-            return {Part(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
+            return {OrderPart(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

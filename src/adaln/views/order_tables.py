@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.analysis import UpdateOrder, update_order
-from adaln.conditioning import Scheme, measure
-from adaln.conditioning.order import MakeOptimizer
+from adaln.conditioning import MakeOptimizer, Scheme
 from adaln.config import model_name
 from adaln.models import ModelConfig, build
 from adaln.processes import ProcessConfig
@@ -53,8 +52,7 @@ def subject_of_model(
 
 def measured(subject: Subject, scheme: Scheme, optimizer: MakeOptimizer, iterations: int) -> UpdateOrder:
     """Which weights have moved by which iteration under `scheme`; the subject's network stays untouched."""
-    found = measure(subject.model, scheme, subject.loss, num_iterations=iterations, optimizer=optimizer)
-    return update_order(found, dict(subject.model.named_parameters()), iterations)
+    return update_order(subject.model, scheme, subject.loss, iterations, optimizer=optimizer)
 
 
 def order_section(subject: str, optimizer: str, orders: dict[str, UpdateOrder]) -> Section:
@@ -73,11 +71,11 @@ def order_section(subject: str, optimizer: str, orders: dict[str, UpdateOrder]) 
 
 def order_table(title: str, order: UpdateOrder, versus: UpdateOrder) -> Table:
     """Table 1: a row for each iteration, a column for each weight; cells unlike those of `versus` are marked."""
-    theirs = dict(zip(versus.names, zip(*versus.moves, strict=True), strict=True))
+    expected = versus.columns
 
     def cell(name: str, iteration: int, moves: bool) -> Cell:
         text = "yes" if moves else "–"
-        return Marked(text, "differs") if name not in theirs or theirs[name][iteration] != moves else text
+        return Marked(text, "differs") if name not in expected or expected[name][iteration] != moves else text
 
     rows = [
         [i + 1, *(cell(*pair, row[k]) for k, pair in enumerate((n, i) for n in order.names))]

@@ -5,9 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from adaln.analysis.closed_form import BLOCK_STARTS, order_table
-from adaln.analysis.gradients import update_order
-from adaln.analysis.update_order import UpdateOrder
-from adaln.conditioning import measure
+from adaln.analysis.update_order import UpdateOrder, update_order
 from adaln.config import model_name
 from adaln.models import ModelConfig
 from adaln.report import Matrix, Section
@@ -20,8 +18,7 @@ SHORT = {"timestep embedder": "t emb", "label embedder": "y emb"}
 
 def measured_order(run: Run) -> UpdateOrder:
     """Which weights have a non-zero gradient at iterations 1, 2, 3 of this run's scheme on its own model and data."""
-    model = run.new_model()
-    return update_order(measure(model, run.config.scheme, losses_of(run)), dict(model.named_parameters()))
+    return update_order(run.new_model(), run.config.scheme, losses_of(run))
 
 
 def losses_of(run: Run) -> Callable[[nn.Module, int], Tensor]:
@@ -50,7 +47,7 @@ def order_section(orders: dict[str, UpdateOrder], model: ModelConfig) -> Section
 def order_matrix(title: str, caption: str, order: UpdateOrder, reference: UpdateOrder) -> Matrix:
     """Names x iterations; outlined where a name moves at other iterations than in `reference`."""
     differing = set(order.differing(reference)) if order is not reference else set()
-    known = dict(zip(reference.names, zip(*reference.moves, strict=True), strict=True))
+    known = reference.columns
     outlined = [
         (i, k)
         for i, row in enumerate(order.moves)

@@ -10,7 +10,7 @@ import torch
 from adaln.analysis import Recorder
 from adaln.analysis.residual_energy import branch_energies
 from adaln.analysis.standard_inputs import standard_inputs
-from adaln.conditioning import SCHEMES, Constant, Normal, Role, Start, find_sites, initialise, measure, std_of
+from adaln.conditioning import SCHEMES, Constant, Normal, Role, Start, find_sites, initialise, measure_order, std_of
 from adaln.conditioning.distributions import Quantiles
 from adaln.metrics import Score, Scores
 from adaln.models import MODELS, DiTConfig, build
@@ -81,7 +81,7 @@ def opened(scheme):
     roles = {rows: site.role for site in find_sites(dict(model.named_parameters()))
              for rows in [(site.weight, site.rows.start)] if site.branch != "final"}  # fmt: skip
     found = defaultdict(set)
-    for part, first in measure(model, scheme, loss).items():
+    for part, first in measure_order(model, scheme, loss).items():
         role = roles.get((part.tensor, part.start))
         inside = part.tensor.startswith("blocks.") and part.tensor.endswith("weight")
         name = role.name if role else "branch" if inside else "other"
