@@ -1,6 +1,6 @@
 """Compiles the blocks of the named networks as training and sampling do: BACKEND PRECISION CHECKPOINT_BLOCKS NAME...
 
-BACKEND is one of torch's, or "sparing", as on a GPU.
+BACKEND is one of torch's, or "recompute", as on a GPU.
 Writes for each: name, blocks, graphs, graph breaks, whether the gradient is as near to the float32 one as without, and
 graphs after sampling from it in both precisions and two sizes of batches.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from adaln.execution import Execution, Precision, autocast, blocks, prepare_blocks, sparing
+from adaln.execution import Execution, Precision, autocast, blocks, prepare_blocks, recompute
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.types import DataSpec
@@ -20,7 +20,7 @@ DIGITS = DataSpec(1, 8, 8, 10)
 
 
 def main(backend: str, precision: Precision, checkpoint_blocks: int, names: list[str]) -> None:
-    chosen = sparing if backend == "sparing" else backend
+    chosen = recompute if backend == "recompute" else backend
     for name in names:
         torch.compiler.reset()
         counters.clear()

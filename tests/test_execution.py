@@ -11,7 +11,7 @@ import torch
 from adaln import training
 from adaln.conditioning import SCHEMES
 from adaln.config import config_hash
-from adaln.execution import Execution, blocks, compiler_fault, matrix_products, prepare_blocks, sparing
+from adaln.execution import Execution, blocks, compiler_fault, matrix_products, prepare_blocks, recompute
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run, load_tensors, read_records
@@ -206,7 +206,7 @@ def test_a_resumed_run_on_a_gpu_is_the_same_bit_for_bit(small_config, tmp_path):
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize(("device", "expected"), [("cpu", "inductor"), ("meta", sparing)])
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "inductor"), ("meta", recompute)])
 def test_blocks_spare_memory_everywhere_but_on_a_cpu(device, expected, monkeypatch):
     found = []
     monkeypatch.setattr(torch, "compile", lambda forward, backend, **options: found.append(backend) or forward)
@@ -240,7 +240,7 @@ def compiled(*words, script="compile_blocks.py"):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "checkpoint_blocks"), [("float32", "0"), ("bfloat16", "2")])
-@pytest.mark.parametrize("backend", ["inductor", "sparing"])
+@pytest.mark.parametrize("backend", ["inductor", "recompute"])
 def test_equal_blocks_share_one_compilation_without_graph_breaks(backend, precision, checkpoint_blocks):
     assert compiled(backend, precision, checkpoint_blocks, "tiny") == ["tiny 4 1 0 True 5"]
 

@@ -7,12 +7,21 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from adaln.dtensor import own
 from adaln.execution import blocks
 from adaln.models import MODELS, build
 from adaln.models.linear import Linear
-from adaln.parallel import barrier, first_goes_first, from_first, gathered, of_this_start, rank, spread, world
+from adaln.parallel import (
+    all_gather,
+    barrier,
+    first_goes_first,
+    from_first,
+    fully_shard,
+    rank,
+    store_of_this_start,
+    world,
+)
 from adaln.rng import generator
-from adaln.shards import own
 from adaln.types import DataSpec
 from in_threads import in_processes
 
@@ -20,7 +29,7 @@ from in_threads import in_processes
 def test_a_process_alone_is_the_first_of_one_and_waits_for_nobody():
     barrier()
     with first_goes_first():
-        assert (rank(), world(), gathered("mine"), from_first(lambda: 7)) == (0, 1, ["mine"], 7)
+        assert (rank(), world(), all_gather("mine"), from_first(lambda: 7)) == (0, 1, ["mine"], 7)
 
 
 def test_all_hear_what_each_has_and_what_the_first_alone_computes(monkeypatch):
@@ -30,7 +39,7 @@ def test_all_hear_what_each_has_and_what_the_first_alone_computes(monkeypatch):
         asked.append(rank())
         return "so be it"
 
-    heard = in_processes(monkeypatch, 3, lambda: (gathered(rank() * 10), from_first(decide), world()))
+    heard = in_processes(monkeypatch, 3, lambda: (all_gather(rank() * 10), from_first(decide), world()))
     assert heard == [([0, 10, 20], "so be it", 3)] * 3
     assert asked == [0]
 
@@ -52,7 +61,7 @@ def test_processes_that_start_again_find_none_of_the_keys_of_those_before():
     store.set("joins/1", "dead")
     for _ in range(2):
         with ThreadPoolExecutor(3) as pool:
-            starts = [pool.submit(of_this_start, store, number, 3) for number in (2, 1, 0)]
+            starts = [pool.submit(store_of_this_start, store, number, 3) for number in (2, 1, 0)]
             stores = [start.result(timeout=60) for start in starts]
         stores[0].set("address", str(len(named)))
         named.append([one.get("address").decode() for one in stores])
@@ -62,8 +71,8 @@ def test_processes_that_start_again_find_none_of_the_keys_of_those_before():
 
 def test_a_new_start_has_no_address_yet():
     store = dist.HashStore()
-    of_this_start(store, 0, 1).set("address", "old")
-    assert not of_this_start(store, 0, 1).check(["address"])
+    store_of_this_start(store, 0, 1).set("address", "old")
+    assert not store_of_this_start(store, 0, 1).check(["address"])
 
 
 @pytest.mark.parametrize(("name", "is_rounded"), [("tiny", True), ("tiny-shared", False), ("U-DiT-tiny", False)])
@@ -72,7 +81,7 @@ def test_blocks_of_nothing_but_linear_maps_are_whole_in_bfloat16(name, is_rounde
     model, seen = build(MODELS[name], DataSpec(1, 8, 8, 10), generator("weights")), {}
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        spread(model, blocks(model), rounded=True)
+        fully_shard(model, blocks(model), rounded=True)
         for inside in (*blocks(model), model.final_layer):
             module = next(part for part in inside.modules() if isinstance(part, Linear))
             module.register_forward_hook(lambda module, *_, of=inside: seen.update({of: module.weight.dtype}))

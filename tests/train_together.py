@@ -6,10 +6,10 @@ import signal
 import sys
 
 from adaln.analysis.recorder import Recorder
+from adaln.dtensor import own
 from adaln.execution import Execution
 from adaln.parallel import group_of_torchrun, rank
 from adaln.runs import Run
-from adaln.shards import own
 from adaln.training import train
 
 

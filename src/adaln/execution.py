@@ -45,7 +45,7 @@ class Execution:
 
 Backend = str | Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Any]]
 """Of torch.compile: a registered name, or what makes a function of a graph and its example inputs."""
-AS_IT_COMES = Execution()
+DEFAULT_EXECUTION = Execution()
 """Nothing compiled, nothing computed twice, whole batches."""
 
 
@@ -119,10 +119,10 @@ def prepare_blocks(model: nn.Module, execution: Execution, backend: Backend | No
 
     What a block's class does in `forward` is compiled once for all of its equals, and checkpointing goes around it. A
     block that cannot be compiled as a whole raises torch's error: none is computed uncompiled unsaid. `backend` is
-    torch.compile's; without it `sparing`, but on a CPU, which has memory rather than time, torch's own.
+    torch.compile's; without it `recompute`, but on a CPU, which has memory rather than time, torch's own.
     """
     on_cpu = next(model.parameters()).device.type == "cpu"
-    chosen: Backend = backend or ("inductor" if on_cpu else sparing)
+    chosen: Backend = backend or ("inductor" if on_cpu else recompute)
     if execution.compile:
         from torch._dynamo import config  # a second that nobody else is to wait for
 
@@ -135,7 +135,7 @@ def prepare_blocks(model: nn.Module, execution: Execution, backend: Backend | No
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
-def sparing(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+def recompute(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
     """torch.compile's own backend, which keeps for the backward pass what products and attention gave, and little else.
 
     Norms, modulation and activations are computed again there, in the same kernels that need them: two thirds of the
@@ -146,7 +146,7 @@ def sparing(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any
     return compiled
 
 
-def possible(execution: Execution, device: torch.device) -> Execution:
+def usable(execution: Execution, device: torch.device) -> Execution:
     """What can be done of `execution` here: nothing is compiled where no compiler works, and standard error says so."""
     fault = compiler_fault(device.type) if execution.compile else None
     if fault is None:

@@ -39,7 +39,7 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """What each process has, in the order of their ranks, on all of them; each waits for all others."""
     if not dist.is_initialized():
         return [value]
@@ -51,7 +51,7 @@ def gathered(value: T) -> list[T]:
 
 def from_first(make: Callable[[], T]) -> T:
     """What `make` gives in the first process, on all of them: for what one of them is to decide or to compute."""
-    return gathered(make() if rank() == 0 else None)[0]  # type: ignore[return-value]
+    return all_gather(make() if rank() == 0 else None)[0]  # type: ignore[return-value]
 
 
 @contextmanager
@@ -66,28 +66,28 @@ def first_goes_first() -> Iterator[None]:
 
 def barrier() -> None:
     """Wait for all processes."""
-    gathered(None)
+    all_gather(None)
 
 
 def any_of(flag: bool) -> bool:
     """Whether the flag is set in any process; each waits for all others, their devices for none."""
-    return bool(reduced(torch.tensor(float(flag))))
+    return bool(_all_reduce_on_cpu(torch.tensor(float(flag))))
 
 
-def mean(values: Tensor) -> Tensor:
+def all_reduce_mean(values: Tensor) -> Tensor:
     """The mean over all processes, on the CPU; of a single process the values as they are."""
-    return reduced(values) / world() if dist.is_initialized() else values
+    return _all_reduce_on_cpu(values) / world() if dist.is_initialized() else values
 
 
-def reduced(values: Tensor) -> Tensor:
+def _all_reduce_on_cpu(values: Tensor) -> Tensor:
     """The sum over all processes, on the CPU."""
-    total = values.detach().cpu().clone()
+    values = values.detach().cpu().clone()
     if dist.is_initialized():
-        dist.all_reduce(total, group=_waiting)
-    return total
+        dist.all_reduce(values, group=_waiting)
+    return values
 
 
-def total(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum over all processes, on their devices, which nobody waits for."""
     values = values.detach().clone()
     if dist.is_initialized():
@@ -95,24 +95,24 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
-def spread(model: nn.Module, parts: Sequence[nn.Module], rounded: bool = False) -> None:
-    """Cut the rows of all parameters over the processes (FSDP2), in place: `adaln.shards` has the words for the pieces.
+def fully_shard(model: nn.Module, parts: Sequence[nn.Module], rounded: bool = False) -> None:
+    """Shard the rows of all parameters over the processes (FSDP2), in place: `adaln.dtensor` has words for the shards.
 
     Each of `parts` is whole only while it computes; `rounded`: in bfloat16 then where it is nothing but linear maps, as
     autocast would round them, which halves what is sent. A process alone keeps the network as it is.
     """
     if not dist.is_initialized():
         return
+    from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh  # half a second that nobody else is to wait for
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     model.register_forward_hook(lambda module, inputs, output: output.clone())  # FSDP2 hangs its hook on no view
     mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
-    in_bfloat16 = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    in_bfloat16 = fsdp.MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     for part in parts:
         is_rounded = rounded and is_linear(part)
-        fully_shard(part, mesh=mesh, mp_policy=in_bfloat16 if is_rounded else MixedPrecisionPolicy())
-    fully_shard(model, mesh=mesh)
+        fsdp.fully_shard(part, mesh=mesh, mp_policy=in_bfloat16 if is_rounded else fsdp.MixedPrecisionPolicy())
+    fsdp.fully_shard(model, mesh=mesh)
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -121,25 +121,25 @@ def is_linear(module: nn.Module) -> bool:
     return len(linear) == len(list(module.parameters()))
 
 
-def sharing(model: nn.Module) -> nn.Module:
+def data_parallel(model: nn.Module) -> nn.Module:
     """The same network, whose backward pass leaves the mean of all processes' gradients in the model."""
-    is_spread = any(hasattr(parameter, "placements") for parameter in model.parameters())
-    if world() == 1 or is_spread:
+    is_sharded = any(hasattr(parameter, "placements") for parameter in model.parameters())
+    if world() == 1 or is_sharded:
         return model
     network = DistributedDataParallel(model, gradient_as_bucket_view=True)
     network.broadcast_buffers = False  # ours are constants; the argument's name changes between versions of torch
     return network
 
 
-def keeping(network: nn.Module) -> AbstractContextManager[None]:
+def no_sync(network: nn.Module) -> AbstractContextManager[None]:
     """In this block gradients add up in each process; the first backward pass after it shares their sum.
 
-    Spread gradients are shared at once: whole ones are what a device has no memory for.
+    Sharded gradients are summed at once: whole ones are what a device has no memory for.
     """
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
-def of_this_start(store: dist.Store, number: int, count: int) -> dist.Store:  # type: ignore[name-defined]
+def store_of_this_start(store: dist.Store, number: int, count: int) -> dist.Store:  # type: ignore[name-defined]
     """torchrun's store under a name that all processes agree on and none has used before.
 
     torchrun keeps one store over its restarts, so that a process would find the addresses of dead ones there. Each says
@@ -171,7 +171,7 @@ def group_of_torchrun() -> Iterator[None]:
         torch.cuda.set_device(local_rank())
     store, number, count = next(rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=of_this_start(store, number, count), rank=number, world_size=count)
+    dist.init_process_group(backend, store=store_of_this_start(store, number, count), rank=number, world_size=count)
     _waiting, _beside = (dist.new_group(backend="gloo", timeout=PATIENCE) for _ in range(2))
     try:
         yield

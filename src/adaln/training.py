@@ -15,21 +15,21 @@ from torch.utils.checkpoint import checkpoint
 
 from adaln.conditioning import Order, hold, order_to_hold, refuse_weight_decay
 from adaln.data import Batches, Prefetched
+from adaln.dtensor import whole
 from adaln.execution import (
-    AS_IT_COMES,
+    DEFAULT_EXECUTION,
     Execution,
     autocast,
     check_parts,
     check_precision,
     deterministic_kernels,
     matrix_products,
-    possible,
     prepare_blocks,
+    usable,
 )
-from adaln.parallel import any_of, from_first, keeping, rank, sharing, world
+from adaln.parallel import any_of, data_parallel, from_first, no_sync, rank, world
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run, TrainState
-from adaln.shards import whole
 from adaln.types import Hook, Labels, Latents, Times
 
 IN_ONE_STEP = 64
@@ -40,7 +40,7 @@ class Stopped(KeyboardInterrupt):
     """Training was asked to stop and has saved; the message says how to go on."""
 
 
-def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COMES) -> None:
+def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = DEFAULT_EXECUTION) -> None:
     """Train to `run.config.steps`, from the newest checkpoint if there is one; all processes of a group together.
 
     Batches, times, noise and label dropout are functions of (seed, step, position in the batch), so a resumed run is
@@ -49,7 +49,7 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
     `NonFinite` naming the first tensor that went wrong, with the last good checkpoint untouched. A checkpoint that
     cannot be written raises `OSError` a step or more later, the last one before the end.
     """
-    execution = possible(execution, run.device)
+    execution = usable(execution, run.device)
     check_precision(run.config.precision, run.device)
     mine = run.batches()
     check_parts(execution, mine.batch_size)
@@ -63,7 +63,7 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = AS_IT_COM
         state = run.resume_or_start(execution)
         hooks = (hold(run_order(run, execution)), *hooks)
         prepare_blocks(state.model, execution)
-        network = sharing(state.model)
+        network = data_parallel(state.model)
         while state.step < run.config.steps:
             loss = accumulate(run, network, inputs(run, batches, state.step), execution.micro_batches)
             for hook in hooks:
@@ -87,7 +87,7 @@ def accumulate(run: Run, network: nn.Module, batch: "Inputs", num_parts: int) ->
     count, total = len(batch.x), torch.zeros((), device=run.device)
     *others, last = batch.split(count // num_parts)
     for part in (*others, last):
-        with matrix_products(run.config.precision), nullcontext() if part is last else keeping(network):
+        with matrix_products(run.config.precision), nullcontext() if part is last else no_sync(network):
             loss = loss_of(run, network, part).sum() / count
             loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
@@ -144,7 +144,7 @@ def drop_labels(y: Labels, null_label: int | None, probability: float, u: Float[
     return y if null_label is None else torch.where(u < probability, null_label, y)
 
 
-def run_order(run: Run, execution: Execution = AS_IT_COMES) -> Order:
+def run_order(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Order:
     """What the run's scheme holds, and until when: measured on the fresh model once, then kept with the run.
 
     Every process measures it on the first one's share of the batches, so that all hold the same. It takes no more

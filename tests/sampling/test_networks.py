@@ -42,7 +42,7 @@ def asked(count, seed):
 
 
 def test_how_images_are_computed_is_no_part_of_their_record(trained, monkeypatch):
-    monkeypatch.setattr("adaln.sampling.networks.possible", lambda execution, device: replace(execution, compile=False))
+    monkeypatch.setattr("adaln.sampling.networks.usable", lambda execution, device: replace(execution, compile=False))
     plain, asked = sample(trained, CONFIG), sample(trained, CONFIG, execution=SampleExecution(compile=True))
     assert plain.provenance == asked.provenance
     assert np.array_equal(plain.images, asked.images)

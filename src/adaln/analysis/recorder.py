@@ -14,10 +14,10 @@ from adaln.analysis.distributions import Histogram, Moments, moments, std_histog
 from adaln.analysis.groups import Group, groups_of
 from adaln.analysis.lattice import Sketch, sketch
 from adaln.conditioning import Site, find_sites
+from adaln.dtensor import whole
 from adaln.files import reading
 from adaln.parallel import rank
 from adaln.runs import append_record, drop_from, read_records
-from adaln.shards import whole
 
 LOG_SPACED_STEPS = (
     *(0, 1, 2, 5, 10, 20, 50, 100, 160, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000),

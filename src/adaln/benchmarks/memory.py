@@ -11,7 +11,7 @@ from adaln.benchmarks.machine import machine
 from adaln.benchmarks.peer import called_like_ours, peer_of
 from adaln.benchmarks.sides import LATENTS, SIDES, busy_model
 from adaln.benchmarks.training import drawn_batch
-from adaln.execution import Execution, autocast, prepare_blocks, sparing
+from adaln.execution import Execution, autocast, prepare_blocks, recompute
 from adaln.models import MODELS, DiTConfig, num_parameters
 from adaln.types import Model
 
@@ -72,7 +72,7 @@ def network(side: str, config: DiTConfig, is_compiled: bool) -> tuple[nn.Module,
     config = replace(config, num_heads=HEADS * config.num_heads)
     model = busy_model(config, CPU)
     if side == "ours":
-        prepare_blocks(model, Execution(compile=is_compiled), sparing)  # as on a GPU
+        prepare_blocks(model, Execution(compile=is_compiled), recompute)  # as on a GPU
         return model, model
     peer = peer_of(model, config, LATENTS)
     if is_compiled:

@@ -16,7 +16,7 @@ from adaln.cli.sampling import images_counted
 from adaln.config import RunConfig
 from adaln.evaluation.checkpoints import check, score_saved, scored_steps, scoring_hook
 from adaln.evaluation.files import Scoring, read_scores
-from adaln.execution import AS_IT_COMES, Execution
+from adaln.execution import DEFAULT_EXECUTION, Execution
 from adaln.parallel import group_of_torchrun, rank
 from adaln.report import Table
 from adaln.runs import Run, read_records
@@ -51,7 +51,7 @@ class TrainOptions:
     """This very folder instead of ROOT/NAME-HASH; a run in it is continued."""
     device: str = "auto"
     """cpu, cuda, mps, or auto: the fastest there is."""
-    execution: Flat[Execution] = AS_IT_COMES
+    execution: Flat[Execution] = DEFAULT_EXECUTION
     evaluate: WhileTraining = field(default_factory=WhileTraining)
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from adaln.conditioning.schemes import SCHEMES, Scheme, initialise
 from adaln.conditioning.sites import find_sites
+from adaln.dtensor import own_part
 from adaln.rng import generator
-from adaln.shards import own_part
 from adaln.types import Hook
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from adaln.metrics.features import Extractor, Features, Images
 from adaln.metrics.images import ImageStream
 from adaln.metrics.moments import Gaussian, Moments
-from adaln.parallel import gathered, rank, world
+from adaln.parallel import all_gather, rank, world
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, in all)."""
@@ -93,7 +93,7 @@ def with_features(batches: Iterable[Images], extractor: Extractor) -> Iterator[t
     stream = iter(batches)
     while together := list(islice(stream, world())):
         own = extractor(together[rank()]) if rank() < len(together) else None
-        for batch, features in zip(together, gathered(own), strict=False):
+        for batch, features in zip(together, all_gather(own), strict=False):
             if features is not None:
                 yield batch, features
 

@@ -20,7 +20,7 @@ from torch import nn
 from adaln.conditioning import Order, OrderPart, initialise
 from adaln.config import RunConfig, canonical_json, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
-from adaln.execution import AS_IT_COMES, Execution, check_precision
+from adaln.execution import DEFAULT_EXECUTION, Execution, check_precision
 from adaln.files import claimed, reading, remove_temporaries, write_atomically
 from adaln.models import build, null_label, skeleton
 from adaln.parallel import from_first, rank, world
@@ -158,14 +158,14 @@ class Run:
         """Where the checkpoint of a step lies."""
         return self.checkpoints.folder(step)
 
-    def resume_or_start(self, execution: Execution = AS_IT_COMES) -> TrainState:
+    def resume_or_start(self, execution: Execution = DEFAULT_EXECUTION) -> TrainState:
         """The newest complete checkpoint's state, else a fresh one; opens a session in the manifest. Of several
         processes the first one decides and writes.
 
         Raises `ValueError` where the data is not what the run began with.
         """
-        is_spread = execution.parallel == "fsdp"
-        state = TrainState(self.new_model(), self.config.optim, is_spread, self.config.precision)
+        is_sharded = execution.parallel == "fsdp"
+        state = TrainState(self.new_model(), self.config.optim, is_sharded, self.config.precision)
         saved = from_first(self.steps_saved)
         if saved:
             state.load(self.checkpoints.load(saved[-1]), str(self.folder(saved[-1])))
@@ -226,7 +226,7 @@ class Run:
         if bad:
             raise NonFinite(f"step {state.step}: {bad} is not finite")
         state.mean_loss_sum()
-        if rank() == 0 or state.is_spread:
+        if rank() == 0 or state.is_sharded:
             self.checkpoints.save(state.step, state.tensors())
 
     def averaged_model(self, step: int | None = None) -> tuple[nn.Module, int]:

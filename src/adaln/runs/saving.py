@@ -7,11 +7,11 @@ from threading import Thread
 import torch
 from torch import Tensor
 
+from adaln.dtensor import is_sharded, own
 from adaln.files import atomic_folder, remove_folder, remove_temporaries
 from adaln.parallel import rank
 from adaln.runs.checkpoints import load_tensors, save_tensors, steps_on_disk
 from adaln.runs.together import Piece, piece_of, save_together
-from adaln.shards import is_spread, own
 
 FILES = ("model.safetensors", "ema.safetensors", "training.safetensors")
 
@@ -48,8 +48,8 @@ class Checkpoints:
     def save(self, step: int, files: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Copy `files` and begin to write them; what an interrupted save left at that step is replaced.
 
-        Waits for the save before this one and raises what went wrong with it. Tensors that are spread over processes
-        are written by all of them, each its own rows.
+        Waits for the save before this one and raises what went wrong with it. Sharded tensors are written by all
+        processes, each its own rows.
         """
         self.settle()
         copies = {
@@ -58,8 +58,8 @@ class Checkpoints:
         }
         for device in {tensor.device for tensors in files.values() for tensor in tensors.values() if tensor.is_cuda}:
             torch.cuda.synchronize(device)  # so far the copies are only queued
-        are_spread = any(is_spread(tensor) for tensors in files.values() for tensor in tensors.values())
-        save = save_together if are_spread else save_alone
+        are_sharded = any(is_sharded(tensor) for tensors in files.values() for tensor in tensors.values())
+        save = save_together if are_sharded else save_alone
         pieces = {
             file: {name: piece_of(tensor, copies[file][name]) for name, tensor in tensors.items()}
             for file, tensors in files.items()

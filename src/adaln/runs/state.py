@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from adaln.config import OptimConfig
+from adaln.dtensor import own, shard_like
 from adaln.execution import Precision, blocks
 from adaln.files import reading
-from adaln.parallel import mean, spread, total
+from adaln.parallel import all_reduce_mean, all_reduce_sum, fully_shard
 from adaln.runs.checkpoints import load_into
-from adaln.shards import own, spread_like
 
 
 class NonFinite(ValueError):
@@ -23,13 +23,13 @@ class TrainState:
     """The state of one training run; `update` makes one step of it."""
 
     def __init__(
-        self, model: nn.Module, optim: OptimConfig, is_spread: bool = False, precision: Precision = "float32"
+        self, model: nn.Module, optim: OptimConfig, is_sharded: bool = False, precision: Precision = "float32"
     ) -> None:
         self.model = model
         self.ema = copy.deepcopy(model).requires_grad_(False)
-        self.is_spread = is_spread
-        for network in (self.model, self.ema) if is_spread else ():
-            spread(network, blocks(network), rounded=precision == "bfloat16")
+        self.is_sharded = is_sharded
+        for network in (self.model, self.ema) if is_sharded else ():
+            fully_shard(network, blocks(network), rounded=precision == "bfloat16")
         self.step = 0
         self.optim = optim
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -49,8 +49,8 @@ class TrainState:
         CPU, where looking is free, a step that is not finite raises `NonFinite` before it touches the weights."""
         gradients = [own(p.grad) for p in self.named.values() if p.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))
-        if self.is_spread:
-            norms = total(norms.double().square()).sqrt().float()
+        if self.is_sharded:
+            norms = all_reduce_sum(norms.double().square()).sqrt().float()
         norms = torch.cat([loss.detach()[None], norms])
         self.norms = torch.where(torch.isfinite(self.norms).all(), norms, self.norms)
         if self.norms.device.type == "cpu":
@@ -74,7 +74,7 @@ class TrainState:
 
         In all processes or in none. Reads the device: on an accelerator call it at log steps and before a save.
         """
-        finite = torch.isfinite(mean(self.norms)).tolist()
+        finite = torch.isfinite(all_reduce_mean(self.norms)).tolist()
         if all(finite):
             return
         backwards = list(zip(self.named, finite[1:], strict=True))[::-1]
@@ -88,7 +88,7 @@ class TrainState:
         """
         for file, tensors in self.tensors().items():
             real = {name: own(tensor) for name, tensor in tensors.items() if tensor.is_floating_point()}
-            good = mean(torch.stack([torch.isfinite(tensor).all() for tensor in real.values()]).float())
+            good = all_reduce_mean(torch.stack([torch.isfinite(tensor).all() for tensor in real.values()]).float())
             for name, share in zip(real, good.tolist(), strict=True):
                 if share < 1:
                     return f"{name!r} of {file}"
@@ -96,7 +96,7 @@ class TrainState:
 
     def mean_loss_sum(self) -> Tensor:
         """Sum of the losses since the last log step, as all processes together see them."""
-        return self.loss_sum.copy_(mean(self.loss_sum))
+        return self.loss_sum.copy_(all_reduce_mean(self.loss_sum))
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Everything to save, by file: the model, its average, and the optimiser's state by parameter name."""
@@ -129,4 +129,4 @@ class TrainState:
             if kind == "step":  # one number for the whole tensor
                 self.optimizer.state[parameter][kind] = value.to(parameter.device)
             else:
-                self.optimizer.state[parameter][kind] = spread_like(parameter, value)
+                self.optimizer.state[parameter][kind] = shard_like(parameter, value)

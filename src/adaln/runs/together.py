@@ -16,9 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adaln.dtensor import is_sharded, own_rows
 from adaln.files import atomic_folder
 from adaln.parallel import barrier, from_first, rank
-from adaln.shards import is_spread, own_rows
 
 DTYPES = {
     torch.float64: "F64",
@@ -44,7 +44,7 @@ class Piece(NamedTuple):
 
 def piece_of(tensor: Tensor, own: Tensor) -> Piece:
     """What this process writes of a tensor, `own` being its rows: what all have whole, the first one writes."""
-    rows = own[:0] if rank() and own.ndim and not is_spread(tensor) else own
+    rows = own[:0] if rank() and own.ndim and not is_sharded(tensor) else own
     return Piece(rows, own_rows(tensor).start, tensor.shape)
 
 

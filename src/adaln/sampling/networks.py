@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adaln.execution import Execution, Precision, autocast, check_precision, possible, prepare_blocks
+from adaln.execution import Execution, Precision, autocast, check_precision, prepare_blocks, usable
 from adaln.parallel import from_first
 from adaln.runs import Run
 from adaln.sampling.config import SampleConfig
@@ -47,7 +47,7 @@ def network(run: Run, step: int | None, dtype: Precision, execution: SampleExecu
     if step is None:  # one for all processes, while the run may go on
         step = from_first(lambda: max(run.steps_saved(), default=None))
     model, step = run.averaged_model(step)
-    prepared = possible(Execution(execution.compile), run.device)
+    prepared = usable(Execution(execution.compile), run.device)
     return computing(model, dtype, replace(execution, compile=prepared.compile)), step
 
 

@@ -1,4 +1,4 @@
-"""Rows of spread tensors: a process of a group that is only played, which is enough for what asks nobody."""
+"""Rows of sharded tensors: a process of a group that is only played, which is enough for what asks nobody."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from adaln.shards import fill, is_spread, own, own_part, own_rows, spread_like, whole
+from adaln.dtensor import fill, is_sharded, own, own_part, own_rows, shard_like, whole
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def process():
     dist.destroy_process_group()
 
 
-def spread(full: torch.Tensor, mesh) -> DTensor:
+def sharded(full: torch.Tensor, mesh) -> DTensor:
     """The piece that FSDP2 would leave to this process."""
     pieces = full.chunk(mesh.size())
     rank = mesh.get_local_rank()
@@ -34,8 +34,8 @@ def spread(full: torch.Tensor, mesh) -> DTensor:
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
 def test_a_process_knows_its_rows_and_reads_and_writes_no_others(process, rank, count):
     full = torch.arange(2.0 * count).reshape(count, 2)
-    tensor = spread(full, process(rank, 4))
-    assert is_spread(tensor)
+    tensor = sharded(full, process(rank, 4))
+    assert is_sharded(tensor)
     assert torch.equal(own(tensor), full[own_rows(tensor)])
     for start in range(count):
         for stop in range(start, count + 1):
@@ -47,17 +47,17 @@ def test_a_process_knows_its_rows_and_reads_and_writes_no_others(process, rank, 
     assert torch.equal(own(tensor), full[own_rows(tensor)])
 
 
-def test_what_is_spread_alike_has_the_same_rows_and_memory_of_its_own(process):
+def test_what_is_sharded_alike_has_the_same_rows_and_memory_of_its_own(process):
     full = torch.arange(10.0).reshape(5, 2)
-    tensor, moments = spread(full, process(1, 2)), full + 100
-    alike = spread_like(tensor, moments)
+    tensor, moments = sharded(full, process(1, 2)), full + 100
+    alike = shard_like(tensor, moments)
     assert alike.shape == (5, 2) and torch.equal(own(alike), moments[3:])
     own(alike).zero_()
     assert moments.all()
 
 
 def test_rows_of_a_trained_parameter_are_the_parameter_s_memory(process):
-    parameter = torch.nn.Parameter(spread(torch.ones(4, 2), process(0, 2)))
+    parameter = torch.nn.Parameter(sharded(torch.ones(4, 2), process(0, 2)))
     own(parameter).mul_(3)
     assert not own(parameter).requires_grad
     assert (own(parameter) == 3).all()
@@ -65,11 +65,11 @@ def test_rows_of_a_trained_parameter_are_the_parameter_s_memory(process):
 
 def test_a_plain_tensor_is_its_own_only_shard():
     tensor, scalar = torch.arange(6.0).reshape(3, 2), torch.tensor(2.0)
-    assert own(tensor) is whole(tensor) is tensor and not is_spread(tensor)
+    assert own(tensor) is whole(tensor) is tensor and not is_sharded(tensor)
     assert own_rows(tensor) == slice(0, 3)
     own_part(tensor, 1, 3).zero_()
     assert tensor.tolist() == [[0, 1], [0, 0], [0, 0]]
     assert own_part(scalar, 0, 1) is scalar
     fill(scalar, torch.tensor(5.0))
     assert scalar == 5
-    assert spread_like(tensor, tensor + 1).tolist() == [[1, 2], [1, 1], [1, 1]]
+    assert shard_like(tensor, tensor + 1).tolist() == [[1, 2], [1, 1], [1, 1]]

@@ -1,6 +1,6 @@
-"""Tensors whose rows are spread over processes (FSDP2): which rows are ours, and how to have them all.
+"""Tensors whose rows are sharded over processes (FSDP2): which rows are ours, and how to have them all.
 
-A plain tensor is its own only shard: whoever uses these words need not know how a run is computed. Spread tensors are
+A plain tensor is its own only shard: whoever uses these words need not know how a run is computed. Sharded tensors are
 cut along their first axis as `torch.chunk` cuts, in one row of processes, so that the last processes may have nothing.
 """
 
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 
-def is_spread(tensor: Tensor) -> TypeGuard[Any]:
+def is_sharded(tensor: Tensor) -> TypeGuard[Any]:
     """Whether processes hold parts of it: it is a DTensor, whose module costs half a second to import."""
     return hasattr(tensor, "placements")
 
 
 def own(tensor: Tensor) -> Tensor:
     """The rows that this process holds, in the same memory."""
-    if not is_spread(tensor):
+    if not is_sharded(tensor):
         return tensor
     with torch.no_grad():
         rows: Tensor = tensor.to_local()
@@ -26,7 +26,7 @@ def own(tensor: Tensor) -> Tensor:
 
 def whole(tensor: Tensor) -> Tensor:
     """All rows, on every process, which all must ask for."""
-    if not is_spread(tensor):
+    if not is_sharded(tensor):
         return tensor
     with torch.no_grad():
         full: Tensor = tensor.full_tensor()
@@ -35,7 +35,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 def own_rows(tensor: Tensor) -> slice:
     """Which rows of the whole this process holds."""
-    if not is_spread(tensor):
+    if not is_sharded(tensor):
         return slice(0, len(tensor) if tensor.ndim else 1)
     mesh, count = tensor.device_mesh, len(tensor)
     each = -(-count // mesh.size())
@@ -55,12 +55,12 @@ def own_part(tensor: Tensor, start: int, stop: int) -> Tensor:
 @torch.no_grad()
 def fill(tensor: Tensor, full: Tensor) -> None:
     """Overwrite the rows that this process holds by those of the whole."""
-    own(tensor).copy_(full[own_rows(tensor)] if is_spread(tensor) else full)
+    own(tensor).copy_(full[own_rows(tensor)] if is_sharded(tensor) else full)
 
 
-def spread_like(tensor: Tensor, full: Tensor) -> Tensor:
-    """The whole, on the device of `tensor` and spread as it is."""
-    if not is_spread(tensor):
+def shard_like(tensor: Tensor, full: Tensor) -> Tensor:
+    """The whole, on the device of `tensor` and sharded as it is."""
+    if not is_sharded(tensor):
         return full.to(tensor.device)
     from torch.distributed.tensor import DTensor
 
