@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adaln.conditioning import SCHEMES, Order, Role, find_sites, hold, initialise, order_to_hold, parts
+from adaln.conditioning import SCHEMES, Order, Role, find_sites, hold, initialise, order_parts, order_to_hold
 from adaln.conditioning.order import held_by
 from adaln.config import OptimConfig
 from adaln.models import MODELS, DiTConfig, ModelConfig, UDiTConfig, build, skeleton
@@ -100,7 +100,7 @@ class ToyTraining:
             hook(step, self.model)
             if step < REACHED_BY:
                 gradients = {name: p.grad for name, p in state.named.items()}
-                reached |= {part for part in parts(gradients) if part.of(gradients).any()}
+                reached |= {part for part in order_parts(gradients) if part.of(gradients).any()}
             state.update(loss)
             losses.append(loss.item())
         return losses, reached
@@ -148,7 +148,7 @@ def test_it_trains(network: str, scheme: str, process: str):
     assert losses[-1] < 0.99 * losses[0]
     named = dict(training.model.named_parameters())
     for_ever = {part for part, opens in held_by(named, training.scheme).items() if opens is None}
-    assert reached == set(parts(named)) - for_ever
+    assert reached == set(order_parts(named)) - for_ever
 
 
 def test_only_adaln_holds_anything_for_ever_and_that_is_its_gates():
