@@ -10,7 +10,7 @@ from adaln.cli import main
 from adaln.conditioning import Role, find_sites
 from adaln.report import write_page
 from adaln.runs import Run, save_tensors
-from adaln.views.order_tables import subject_of_run
+from adaln.views.orders import subject_of_run
 from adaln.views.run_page import run_page
 from adaln.views.sections import with_saved
 from cli.test_cli import SMALL, fails, run
@@ -135,9 +135,8 @@ def test_the_measured_network_stays_untouched(runs):
     subject = subject_of_run(Run.open(runs / "zero"))
     before = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
     from adaln.conditioning import SCHEMES, adamw
-    from adaln.views.order_tables import measured
 
-    measured(subject, SCHEMES["adaln-gaussian"], adamw, 2)
+    subject.order(SCHEMES["adaln-gaussian"], adamw, 2)
     assert all(torch.equal(before[name], tensor) for name, tensor in subject.model.state_dict().items())
 
 

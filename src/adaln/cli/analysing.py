@@ -20,7 +20,7 @@ from adaln.types import DataSpec
 from adaln.views.distributions import APART, MOVED, By, as_data, distributions_section, overview_table
 from adaln.views.explain import Probe, explain_section
 from adaln.views.fitting import fit_section, pilot
-from adaln.views.order_tables import Subject, measured, order_section, subject_of_model, subject_of_run
+from adaln.views.orders import Subject, measured_side_by_side, subject_of_model, subject_of_run
 from adaln.views.sections import save_section
 from adaln.views.snapshots import open_snapshots
 
@@ -135,8 +135,8 @@ def order_verb(words: list[str]) -> Answer:
         raise ValueError(f"iterations is {options.iterations}, batch-size {options.batch_size}; expected at least 1")
     subject, optimizer = order_subject(word, options), {"adamw": adamw, "sgd": sgd}[options.optimizer]
     schemes = [options.scheme, *([scheme(options.versus)] if options.versus else [])]
-    orders = {s.name: measured(subject, s, optimizer, options.iterations) for s in schemes}
-    section = order_section(subject.name, options.optimizer, orders)
+    orders = {s.name: subject.order(s, optimizer, options.iterations) for s in schemes}
+    section = measured_side_by_side(subject.name, options.optimizer, orders)
     first, *others = orders.values()
     data = {
         "model": subject.name,

@@ -1,6 +1,6 @@
 """What the values of a model look like, as tables and figures for one section of a page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -9,18 +9,11 @@ from typing import Any, Literal
 
 from adaln.analysis import Distance, Entropy, Group, distances
 from adaln.report import Axis, Block, Cell, Column, Figure, Lines, Measurement, Section, Series, Table
-from adaln.views.paper_figures import (
-    PAPER_FIGURES,
-    Draw,
-    figure_5,
-    figure_21,
-    last_of_each,
-    per_branch,
-)
-from adaln.views.recordings import LETTERS
+from adaln.views.figures import LETTERS, PAPER_FIGURES, entropy_figure, last_of_each, per_branch
 from adaln.views.snapshots import Snapshot, View
 
 By = Literal["role", "block", "branch"]
+Draw = Callable[[Sequence[Snapshot]], Figure]
 _Z95 = 1.96
 MOVED, APART = "Mean |W − W'| from checkpoint to checkpoint", "How far the models are apart"
 
@@ -32,15 +25,23 @@ def distributions_section(snapshots: Sequence[Snapshot], by: By = "role") -> Sec
     """
     last = last_of_each(snapshots)
     numbers, pictures, moved = shape_table(last, by), figures(snapshots, by), difference_tables(snapshots, by)
-    told = [_told(snapshots)]
     if by != "role":
-        return Section(f"Distributions by {by}", [*told, *pictures, numbers, *moved, entropy_table(last, by)])
+        return Section(
+            f"Distributions by {by}", [_sources_text(snapshots), *pictures, numbers, *moved, entropy_table(last, by)]
+        )
     every_step = [shape_table(snapshots, by, "at every step")] * (len(last) < len(snapshots))
-    blocks: list[Block] = [*told, numbers, *pictures, *moved, *every_step, entropy_table(snapshots, by)]
+    blocks: list[Block] = [
+        _sources_text(snapshots),
+        numbers,
+        *pictures,
+        *moved,
+        *every_step,
+        entropy_table(snapshots, by),
+    ]
     return Section("Distributions by role", blocks)
 
 
-def _told(snapshots: Sequence[Snapshot]) -> str:
+def _sources_text(snapshots: Sequence[Snapshot]) -> str:
     sources = ", ".join(f"`{s.source}`" for s in last_of_each(snapshots))
     steps = sorted({s.step for s in snapshots if s.step is not None})
     at = f", at steps {', '.join(f'{step:,}' for step in steps)}" if steps else ""
@@ -207,11 +208,12 @@ def figures(snapshots: Sequence[Snapshot], by: By) -> list[Figure]:
     if by == "branch":
         drawings: list[Draw] = [partial(per_branch, role) for role in LETTERS]
     else:
+        of_paper = {name: entry for name, entry in PAPER_FIGURES.items() if entry.by_block == (by == "block")}
+        if len(last_of_each(snapshots)) == len(snapshots):
+            of_paper.pop("figure21", None)  # of one step each, sources share a panel in figure 4 already
         drawings = [std_over_blocks] * (by == "block")
-        drawings += [entry.draw for entry in PAPER_FIGURES.values() if entry.by_block == (by == "block")]
-        drawings += [partial(figure_5, role=role) for role in ("scale", "shift")] * (by == "role")
-    if len(last_of_each(snapshots)) == len(snapshots) and figure_21 in drawings:
-        drawings.remove(figure_21)  # of one step each, sources share a panel in figure 4 already
+        drawings += [entry.draw for entry in of_paper.values()]
+        drawings += [entropy_figure(role).draw for role in ("scale", "shift")] * (by == "role")
     found: list[Figure] = []
     for draw in drawings:
         with suppress(ValueError):  # the snapshots do not hold what this figure is of

@@ -8,7 +8,7 @@ from adaln.analysis.weight_space import checkpoints
 from adaln.models.pickles import Kind
 from adaln.report import Axis, Block, Column, Command, Lines, Measurement, Section, Series, Table
 from adaln.runs import Run, is_run
-from adaln.views.recordings import LETTERS
+from adaln.views.figures import LETTERS
 from adaln.views.snapshots import Snapshot
 
 

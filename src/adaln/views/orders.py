@@ -1,39 +1,72 @@
-"""The measured update order of every scheme beside the paper's Table 1."""
+"""Who moves when, measured on any network under any scheme, beside the paper's Table 1 and printed as it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from adaln.analysis.closed_form import BLOCK_STARTS, order_table
-from adaln.analysis.update_order import UpdateOrder, update_order
+from adaln.analysis import UpdateOrder, update_order
+from adaln.analysis.closed_form import BLOCK_STARTS
+from adaln.analysis.closed_form import order_table as derived_order
+from adaln.conditioning import MakeOptimizer, Scheme, adamw
 from adaln.config import model_name
-from adaln.models import ModelConfig
-from adaln.report import Matrix, Section
+from adaln.models import ModelConfig, build
+from adaln.processes import ProcessConfig
+from adaln.processes import build as build_process
+from adaln.report import Block, Cell, Column, Marked, Matrix, Section, Table
+from adaln.rng import generator
 from adaln.runs import Run
 from adaln.training import batch_loss
+from adaln.types import DataSpec
 
 SHORT = {"timestep embedder": "t emb", "label embedder": "y emb"}
 """Headings as narrow as the paper's names."""
 
 
-def measured_order(run: Run) -> UpdateOrder:
-    """Which weights have a non-zero gradient at iterations 1, 2, 3 of this run's scheme on its own model and data."""
-    return update_order(run.new_model(), run.config.scheme, losses_of(run))
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A fresh network and what it is trained on."""
+
+    name: str
+    model: nn.Module
+    loss: Callable[[nn.Module, int], Tensor]
+    """(model, iteration) -> loss on that iteration's batch."""
+
+    def order(self, scheme: Scheme, optimizer: MakeOptimizer = adamw, iterations: int = 3) -> UpdateOrder:
+        """Which weights have moved by which iteration under `scheme`; the subject's network stays untouched."""
+        return update_order(self.model, scheme, self.loss, iterations, optimizer=optimizer)
 
 
-def losses_of(run: Run) -> Callable[[nn.Module, int], Tensor]:
-    """(model, iteration) -> loss on that iteration's batch of the run's data."""
+def subject_of_run(run: Run) -> Subject:
+    """A run's (or a preset's) fresh network, on the batches of its own data."""
     batches = run.batches()
 
     def loss(model: nn.Module, iteration: int) -> Tensor:
         return batch_loss(run, model, batches, iteration).mean()
 
-    return loss
+    return Subject(f"{model_name(run.config.model)} on {run.dataset.name}", run.new_model(), loss)
 
 
-def order_section(orders: dict[str, UpdateOrder], model: ModelConfig) -> Section:
+def subject_of_model(
+    config: ModelConfig, process: ProcessConfig, spec: DataSpec, batch_size: int, device: torch.device
+) -> Subject:
+    """A fresh network on inputs of pure noise: which gradients are exactly zero does not depend on the data."""
+    steps = build_process(process)
+
+    def loss(model: nn.Module, iteration: int) -> Tensor:
+        rng = generator("order", "data", iteration, device=device)
+        x = torch.randn(batch_size, spec.channels, spec.height, spec.width, generator=rng, device=device)
+        y = torch.randint(max(spec.num_classes, 1), (batch_size,), generator=rng, device=device)
+        return steps.loss(model, x, y if spec.num_classes else None, *steps.draw(x.shape, rng)).mean()
+
+    model = build(config, spec, generator("order", "network")).to(device)
+    return Subject(f"{model_name(config)} on noise", model, loss)
+
+
+def derived_and_measured(orders: Mapping[str, UpdateOrder], model: ModelConfig) -> Section:
     """Table 1, derived, and the order that every scheme really has."""
-    table_1 = order_table(BLOCK_STARTS["adaln-zero"])
+    table_1 = derived_order(BLOCK_STARTS["adaln-zero"])
     derived = "Which weights move at iterations 1 to 3, by the paper's derivation (n = 1 block, float64)."
     figures = [order_matrix("Table 1 of the paper: adaLN-Zero, simplified block", derived, table_1, table_1)]
     caption = (
@@ -42,6 +75,35 @@ def order_section(orders: dict[str, UpdateOrder], model: ModelConfig) -> Section
     )
     figures += [order_matrix(f"{name}: measured", caption, found, table_1) for name, found in orders.items()]
     return Section("Who moves when", figures)
+
+
+def measured_side_by_side(subject: str, optimizer: str, orders: Mapping[str, UpdateOrder]) -> Section:
+    """One or two schemes' orders as tables and pictures; where they differ is marked."""
+    blocks: list[Block] = []
+    for name, order in orders.items():
+        others = [other for other in orders.values() if other is not order] or [order]
+        blocks.append(order_table(f"{name}: who moves when ({subject}, {optimizer})", order, others[0]))
+        caption = (
+            f"Measured on {subject} with {optimizer}: whether any element of these weights has a gradient that is not"
+            f" exactly 0, n = {len(order.moves)} iterations. Outlined: unlike the other scheme's."
+        )
+        blocks.append(order_matrix(f"{name}: update order", caption, order, others[0]))
+    return Section("Who moves when", blocks)
+
+
+def order_table(title: str, order: UpdateOrder, versus: UpdateOrder) -> Table:
+    """Table 1: a row for each iteration, a column for each weight; cells unlike those of `versus` are marked."""
+    expected = versus.columns
+
+    def cell(name: str, iteration: int, moves: bool) -> Cell:
+        text = "yes" if moves else "–"
+        return Marked(text, "differs") if name not in expected or expected[name][iteration] != moves else text
+
+    rows = [
+        [i + 1, *(cell(*pair, row[k]) for k, pair in enumerate((n, i) for n in order.names))]
+        for i, row in enumerate(order.moves)
+    ]
+    return Table(title, [Column("iteration"), *map(Column, order.names)], rows)
 
 
 def order_matrix(title: str, caption: str, order: UpdateOrder, reference: UpdateOrder) -> Matrix:

@@ -1,19 +1,20 @@
 """The page of a single run: what it is, how it went, what its conditioning looks like."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from adaln.analysis import read_recording
+from adaln.analysis import RoleRecord, read_recording
 from adaln.config import model_name, to_dict
 from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series
 from adaln.runs import Run, read_records
-from adaln.views.recordings import recorded_blocks
+from adaln.views.figures import role_histograms
 from adaln.views.scores import score_blocks, scores_of
-from adaln.views.snapshots import recording_file
+from adaln.views.snapshots import recording_file, spread_evenly
 
+MOST_RIDGES = 10
 GRID = (4, 10)
 """Rows and columns of the samples shown."""
 
@@ -54,6 +55,30 @@ def training_curves(records: Sequence[dict[str, Any]]) -> list[Block]:
         )
         for title, (key, told) in what.items()
     ]
+
+
+def recorded_blocks(run: Run, recording: Sequence[RoleRecord]) -> list[Block]:
+    """What one run recorded: histograms at some of the steps, std and gradient norm at all of them."""
+    steps = sorted({record.step for record in recording})
+    shown = spread_evenly(steps, MOST_RIDGES)
+    figures = role_histograms({run.config.scheme.name: recording}, shown, run.config.seed)
+    std = _over_steps("Std of each role", recording, lambda record: record.moments.std)
+    gradient = _over_steps("Gradient norm of each role", recording, lambda record: record.gradient_norm)
+    return [*figures, std, gradient]
+
+
+def _over_steps(title: str, recording: Sequence[RoleRecord], read: Callable[[RoleRecord], float | None]) -> Lines:
+    names = dict.fromkeys(record.group.name for record in recording)
+    series = []
+    for name in names:
+        records = [record for record in recording if record.group.name == name and record.group.block is None]
+        series.append(Series(name, [record.step for record in records], [read(record) or None for record in records]))
+    caption = (
+        f"All blocks together, recorded while training at n = {len(series[0].x)} steps; gaps where it is exactly 0."
+    )
+    return Lines(
+        title, caption, Axis("step", "updates", "symlog", 1), Axis(title.split(" of ")[0].lower(), "", "log"), series
+    )
 
 
 def _samples(file: Path) -> ImageGrid:

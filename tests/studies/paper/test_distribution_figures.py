@@ -27,7 +27,7 @@ from adaln.studies.paper.distribution_numbers import Shape, number_table, shapes
 from adaln.studies.paper.score_figures import against_reference, alike_word, early_verdict, rank_line
 from adaln.studies.paper.start_figures import START_FIGURES, gap_verdict, gate_gap, spearman
 from adaln.types import DataSpec
-from adaln.views.paper_figures import PAPER_FIGURES
+from adaln.views.figures import PAPER_FIGURES
 
 SPEC = DataSpec(1, 8, 8, 10)
 EARLY, LATE = "10,000 steps", "50,000 steps"

@@ -16,8 +16,8 @@ from adaln.studies.comparison.verdicts import verdict_text
 from adaln.studies.plan import Outcome, Result
 from adaln.studies.published import PublishedTable
 from adaln.studies.time_to_quality import Course, common_steps, courses
-from adaln.views.orders import measured_order, order_section
-from adaln.views.recordings import role_histograms
+from adaln.views.figures import role_histograms
+from adaln.views.orders import derived_and_measured, subject_of_run
 from adaln.views.scores import shown_name
 
 REFERENCE = "adaln-zero"
@@ -45,7 +45,7 @@ def compare_schemes(
     require_same_seeds(by_scheme, reference)
     scored = {name: [outcome.scores() for outcome in runs] for name, runs in by_scheme.items()}
     rows, beside = summarise(by_scheme, scored, reference), fid_courses(scored, reference)
-    orders = {name: measured_order(runs[0].run) for name, runs in by_scheme.items()}
+    orders = {name: subject_of_run(runs[0].run).order(runs[0].run.config.scheme) for name, runs in by_scheme.items()}
     first, one = outcomes[0], final(scored[reference][0])
     score = shown_name("fid", one)
     verdict = verdict_text(rows, beside, reference, score)
@@ -54,7 +54,7 @@ def compare_schemes(
     sections = [
         Section("Result", [table, *quoted, seeds_table(rows), measures_table(rows, one)]),
         *evidence(by_scheme, beside, reference, score),
-        order_section(orders, first.job.config.model),
+        derived_and_measured(orders, first.job.config.model),
         how_made(command, first),
     ]
     data = {

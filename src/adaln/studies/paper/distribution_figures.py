@@ -12,7 +12,7 @@ from adaln.studies.comparison.schemes import group, run_names
 from adaln.studies.paper.distribution_claims import told
 from adaln.studies.paper.distribution_numbers import Drawn, as_data, number_table, shapes, snapshots_by_seed
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.views.paper_figures import PAPER_FIGURES
+from adaln.views.figures import PAPER_FIGURES
 
 STAMPS = (160, 10_000, 50_000, 200_000, 400_000)
 """The paper's timestamps; a scale has its own steps for them."""
@@ -74,7 +74,7 @@ def draw_figure(name: str, command: str, outcomes: Sequence[Outcome]) -> Result:
 
 def figure_title(name: str) -> str:
     """Number and subject."""
-    return f"Figure {name.removeprefix('figure')}: {PAPER_FIGURES[name].shows.rstrip('.')}"
+    return f"Figure {name.removeprefix('figure')}: {PAPER_FIGURES[name].shows}"
 
 
 FIGURES = {

@@ -16,8 +16,7 @@ from adaln.studies.comparison.schemes import group, run_names
 from adaln.studies.paper.distribution_figures import figure_title
 from adaln.studies.paper.distribution_numbers import as_data, number_table, shapes, snapshots_by_seed, weights_at
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.views.paper_figures import figure_21, figure_22
-from adaln.views.recordings import LETTERS
+from adaln.views.figures import LETTERS, PAPER_FIGURES
 
 STARTS = {"std 0": "adaln-zero", "std 5e-4": "adaln-gaussian:5e-4", "std 1e-3": "adaln-gaussian"}
 STARTS["std 5e-2"] = "adaln-gaussian:5e-2"
@@ -36,7 +35,7 @@ def compare_starts(command: str, outcomes: Sequence[Outcome]) -> Result:
     verdict = [gap_verdict(gaps)]
     seeds = sorted(by_seed)
     blocks: list[Block] = [
-        figure_21(by_seed[seeds[0]]),
+        PAPER_FIGURES["figure21"].draw(by_seed[seeds[0]]),
         f"Drawn from seed {seeds[0]}; the tables are over all seeds.",
         table,
     ]
@@ -96,7 +95,7 @@ def compare_peaks(command: str, outcomes: Sequence[Outcome]) -> Result:
     table = number_table(f"{title}: in numbers", found)
     try:
         ranks = {letter: rank_agreement(role, outcomes) for role, letter in LETTERS.items()}
-        verdict, figures = [rank_verdict(ranks)], [figure_22(by_seed[seeds[0]])]
+        verdict, figures = [rank_verdict(ranks)], [PAPER_FIGURES["figure22"].draw(by_seed[seeds[0]])]
     except ValueError as error:  # a role that has not moved has no peak
         ranks, verdict, figures = {}, [f"No peaks to compare: {error}."], []
     sections = [Section("Figure", [*figures, table]), how_made(command, outcomes[0])]

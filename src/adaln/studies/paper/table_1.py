@@ -9,7 +9,7 @@ from adaln.report import Cell, Column, Marked, Page, Section, Table
 from adaln.studies.comparison.how_made import data_name, how_made
 from adaln.studies.comparison.schemes import group, run_names
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.views.orders import SHORT, measured_order, order_section
+from adaln.views.orders import SHORT, derived_and_measured, subject_of_run
 
 TITLE = "Table 1: which weights move at which iteration"
 DERIVED_AS = {
@@ -27,7 +27,9 @@ DERIVED_AS = {
 def reduce_orders(command: str, outcomes: Sequence[Outcome]) -> Result:
     """Every scheme's measured order, on the real network and its own data, held against the derived one."""
     by_scheme = group(outcomes)
-    measured = {name: [measured_order(outcome.run) for outcome in runs] for name, runs in by_scheme.items()}
+    measured = {
+        name: [subject_of_run(one.run).order(one.run.config.scheme) for one in runs] for name, runs in by_scheme.items()
+    }
     derived = {name: order_table(BLOCK_STARTS[DERIVED_AS[name]]) for name in by_scheme}
     orders = {name: found[0] for name, found in measured.items()}
     seeds = [outcome.job.config.seed for outcome in next(iter(by_scheme.values()))]
@@ -46,7 +48,7 @@ def reduce_orders(command: str, outcomes: Sequence[Outcome]) -> Result:
     }
     sections = [
         Section("Result", [table]),
-        order_section(orders, first.job.config.model),
+        derived_and_measured(orders, first.job.config.model),
         how_made(command, first),
     ]
     return Result(data, Page(TITLE, verdict, sections), table)

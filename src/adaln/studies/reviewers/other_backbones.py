@@ -12,7 +12,7 @@ from adaln.studies.comparison.forms import plain_difference
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.schemes import group, require_same_seeds, run_names
 from adaln.studies.plan import Outcome, Result, Setting, Study
-from adaln.views.paper_figures import over_steps
+from adaln.views.figures import over_steps
 from adaln.views.snapshots import Snapshot, snapshot
 
 BACKBONES: Mapping[str, str] = {

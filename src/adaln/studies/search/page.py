@@ -29,7 +29,7 @@ from adaln.statistics import t_interval
 from adaln.studies.plan import Result
 from adaln.studies.running.work import run_of
 from adaln.studies.search.trials import Search, Trial, candidate, jobs_of, search_folder
-from adaln.views.recordings import LETTERS
+from adaln.views.figures import LETTERS
 from adaln.views.scores import shown_name
 
 ENDS = ("finished", "pruned", "diverged")

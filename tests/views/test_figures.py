@@ -23,16 +23,7 @@ from adaln.views.distributions import (
     shape_table,
     std_over_blocks,
 )
-from adaln.views.paper_figures import (
-    PAPER_FIGURES,
-    figure_4,
-    figure_5,
-    figure_6,
-    figure_19,
-    figure_20,
-    figure_21,
-    figure_22,
-)
+from adaln.views.figures import PAPER_FIGURES
 from adaln.views.snapshots import open_snapshots, snapshot, snapshots_of_run
 
 SPEC = DataSpec(channels=1, height=8, width=8, num_classes=10)
@@ -81,7 +72,7 @@ def test_a_figure_says_in_one_line_what_it_did_not_find(name):
 
 
 def test_histograms_hold_every_value_that_lies_within_five_std():
-    figure = figure_4(SNAPSHOTS)
+    figure = PAPER_FIGURES["figure4"].draw(SNAPSHOTS)
     values = torch.cat([tensor[rows].flatten() for tensor, rows in gate_rows(SNAPSHOTS[1].tensors)])
     (panel,) = [panel for panel in figure.panels if panel.title == "a"]
     ridge = panel.ridges[1]
@@ -98,13 +89,13 @@ def gate_rows(tensors):
 
 def test_blocks_stand_in_forward_order_though_files_sort_their_names(tmp_path):
     save_tensors(tmp_path / "deep.safetensors", weights(depth=12, width=16))
-    figure = figure_6(open_snapshots(tmp_path / "deep.safetensors"))
+    figure = PAPER_FIGURES["figure6"].draw(open_snapshots(tmp_path / "deep.safetensors"))
     assert [panel.title for panel in figure.panels] == [f"blocks.{i}" for i in range(12)]
 
 
 def test_entropy_is_that_of_a_gaussian_within_its_stated_error_and_a_gap_where_all_values_are_alike():
     snapshots = [snapshot("g", 10, weights(width=64)), snapshot("g", 0, weights("adaln-zero"))]
-    figure = figure_5(snapshots)
+    figure = PAPER_FIGURES["figure5"].draw(snapshots)
     (series,) = figure.series
     assert series.y[1] is None
     found = snapshots[0].view("gate").summary.entropy
@@ -120,7 +111,7 @@ def test_figure_22_recovers_known_peaks_and_adds_the_papers_polynomials_for_its_
     tensors = weights(
         Scheme("known", gate=blockwise, scale=blockwise, shift=blockwise), depth=28, width=128
     )  # peaks to 1 %
-    figure = figure_22([snapshot("known", 1, tensors)])
+    figure = PAPER_FIGURES["figure22"].draw([snapshot("known", 1, tensors)])
     by_name = {series.name: series.y for series in figure.series}
     assert set(by_name) == {f"{letter} {what}" for letter in "αγβ" for what in ("measured", "smoothed", "paper")}
     mean_peak = sum(1 / std for std in stds) / 28
@@ -134,10 +125,10 @@ def test_figure_22_recovers_known_peaks_and_adds_the_papers_polynomials_for_its_
 
 def test_figures_19_to_21_compare_files_without_steps_in_one_panel():
     files = [replace(s, step=None) for s in SNAPSHOTS[::2]]
-    assert [panel.title for panel in figure_19(files).panels] == ["label", "timestep"]
-    assert [[r.label for r in panel.ridges] for panel in figure_20(files).panels] == [["a", "b"]]
+    assert [panel.title for panel in PAPER_FIGURES["figure19"].draw(files).panels] == ["label", "timestep"]
+    assert [[r.label for r in panel.ridges] for panel in PAPER_FIGURES["figure20"].draw(files).panels] == [["a", "b"]]
     with pytest.raises(ValueError, match=r"two sources or more, got \['a'\]"):
-        figure_21(files[:1])
+        PAPER_FIGURES["figure21"].draw(files[:1])
 
 
 def test_tables_name_values_that_are_not_finite():

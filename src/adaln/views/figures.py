@@ -1,0 +1,292 @@
+"""Figures of distributions, from any snapshots: over steps, over blocks, over branches, and what a run recorded.
+
+Each form takes a title, snapshots of one model or of several, and what it is of; it raises `ValueError` where none
+holds that. `PAPER_FIGURES` has the paper's figures as rows: 4 to 8, 11 to 22.
+
+Source: "Unveiling the Secret of adaLN-Zero in Diffusion Transformer", sections 3.3, 3.4 and A.4 to A.11.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from adaln.analysis import Entropy, RoleRecord, fit_start
+from adaln.analysis.fit import PAPER_DEGREES, ROLES, Fit
+from adaln.conditioning import SCHEMES
+from adaln.conditioning.schemes import PUBLISHED_BLOCKS
+from adaln.registry import Registry
+from adaln.report import Axis, Histograms, Lines, Panel, Ridge, Series
+from adaln.views.snapshots import Snapshot, View
+
+Snapshots = Sequence[Snapshot]
+Names = Mapping[str, str]
+"""What a figure is of: panel title -> role or module."""
+Form = Callable[[str, Snapshots, Names], Histograms | Lines]
+LETTERS = {"gate": "α", "scale": "γ", "shift": "β"}
+SYMLOG = Axis("weight", "", "symlog")
+
+
+def over_steps(title: str, snapshots: Snapshots, names: Names) -> Histograms:
+    """A panel for each quantity and source, a ridge for each step; sources of one step each share a panel."""
+    panels, views = [], []
+    for word, name in names.items():
+        held = [(s, view) for s in snapshots if (view := s.view(name))]
+        views += [view for _, view in held]
+        if len({s.source for s, _ in held}) == len(held):
+            panels += [Panel(word or name, [_ridge(s.label, view) for s, view in held])] if held else []
+            continue
+        for source in _sources(s for s, _ in held):
+            ridges = [_ridge(_step(s), view) for s, view in held if s.source == source]
+            panels.append(Panel(f"{word}, {source}".strip(", "), ridges))
+    if not views:
+        raise _nothing(" or ".join(names.values()), snapshots)
+    a_row_each = len(names) > 1 and len(panels) > len(names)
+    columns = len(panels) // len(names) if a_row_each else len(panels)
+    return Histograms(title, _caption(views), SYMLOG, panels, columns=min(3, columns))
+
+
+def over_last_steps(title: str, snapshots: Snapshots, names: Names) -> Histograms:
+    """Several sources at their last step, in one panel for each quantity."""
+    if len(_sources(snapshots)) < 2:
+        raise ValueError(f"figure 21 compares starts; expected two sources or more, got {_sources(snapshots)}")
+    return over_steps(title, last_of_each(snapshots), names)
+
+
+def per_block(title: str, snapshots: Snapshots, names: Names) -> Histograms:
+    """A panel for each block of one role in forward order, a ridge for each snapshot."""
+    (role,) = names.values()
+    blocks = list(dict.fromkeys(block for s in snapshots for block in s.by_block(role)))
+    if not blocks:
+        raise _nothing(f"{role} by block", snapshots)
+    label = Snapshot.label.fget if len(_sources(snapshots)) > 1 else _step  # type: ignore[attr-defined]
+    held = {
+        block: [(label(s), s.by_block(role)[block]) for s in snapshots if block in s.by_block(role)] for block in blocks
+    }
+    panels = [Panel(block, [_ridge(text, view) for text, view in found]) for block, found in held.items()]
+    caption = _caption([view for found in held.values() for _, view in found])
+    return Histograms(title, caption, SYMLOG, panels, columns=4)
+
+
+def entropy_over_steps(title: str, snapshots: Snapshots, names: Names) -> Lines:
+    """Differential entropy of one role over training, in nats; gaps where the values are all alike."""
+    (role,) = names.values()
+    views = [(s, s.view(role)) for s in snapshots if s.step is not None]
+    points = [(s, view.summary.entropy) for s, view in views if view and view.summary]
+    if not points:
+        raise _nothing(f"checkpoints with a {role}", snapshots)
+    series = [
+        Series(source, [s.step or 0 for s, _ in found], [e.nats for _, e in found])
+        for source in _sources(snapshots)
+        if (found := [(s, e) for s, e in points if s.source == source])
+    ]
+    return Lines(title, _entropy_caption([e for _, e in points]), Axis("step", "updates"), Axis("h", "nats"), series)
+
+
+def peaks_over_blocks(title: str, snapshots: Snapshots, names: Names) -> Lines:
+    """Histogram peak of each block over its mean, measured and smoothed, at the last step of each source.
+
+    With the paper's own polynomials where there are 28 blocks. Source: A.11.
+    """
+    last = {s.source: s.tensors for s in snapshots if s.tensors is not None and len(s.by_block("gate")) > 1}
+    if not last:
+        raise _nothing("checkpoints with two blocks or more", snapshots)
+    fits = {source: fit_start(tensors, "peak", by_block=True) for source, tensors in last.items()}
+    series = [line for source, fit in fits.items() for line in _peak_lines(source if len(fits) > 1 else "", fit)]
+    if any(len(fit.roles["gate"].stds) == PUBLISHED_BLOCKS for fit in fits.values()):
+        series += _published_peaks()
+    caption = (
+        "Peak height of each block's histogram, 1 / std of the Gaussian with the same peak, over the mean of all"
+        f" blocks, n = {max(len(f.roles['gate'].stds) for f in fits.values())} blocks; smoothed: a polynomial of at"
+        f" most degree {PAPER_DEGREES['gate']} (α) or {PAPER_DEGREES['shift']} (γ, β), one degree per four blocks."
+    )
+    return Lines(title, caption, Axis("block"), Axis("peak / mean peak"), series)
+
+
+def per_branch(role: str, snapshots: Snapshots) -> Histograms:
+    """A panel for each branch, a ridge for each block, at the last step of each source."""
+    panels, views = [], []
+    for s in last_of_each(snapshots):
+        found = sorted(
+            ((g, v) for g, v in s.views.items() if g.name == role and g.branch), key=lambda p: p[0].depth or 0
+        )
+        views += [view for _, view in found]
+        for branch in dict.fromkeys(group.branch for group, _ in found):
+            ridges = [_ridge(str(group.block), view) for group, view in found if group.branch == branch]
+            panels.append(Panel(f"{branch}, {s.label}", ridges))
+    if not views:
+        raise _nothing(f"{role} by branch", snapshots)
+    title = f"{role.capitalize()} weights W_{LETTERS[role]} by branch"
+    return Histograms(title, _caption(views), SYMLOG, panels, columns=2)
+
+
+def last_of_each(snapshots: Snapshots) -> list[Snapshot]:
+    """The last snapshot of each source."""
+    return list({s.source: s for s in snapshots}.values())
+
+
+def role_histograms(
+    recordings: Mapping[str, Sequence[RoleRecord]], shown_steps: Sequence[int], seed: int
+) -> list[Histograms]:
+    """For each role one figure of what runs recorded while they trained: a panel per run, a ridge per shown step."""
+    return [_recorded_role(role, recordings, shown_steps, seed) for role in ROLES]
+
+
+def _recorded_role(
+    role: str, recordings: Mapping[str, Sequence[RoleRecord]], shown_steps: Sequence[int], seed: int
+) -> Histograms:
+    panels, count = [], 0
+    for name, recording in recordings.items():
+        records = {r.step: r for r in recording if r.group.name == role and r.group.depth is None}
+        shown = [records[step] for step in shown_steps if step in records]
+        count = shown[0].moments.elements
+        panels.append(Panel(name, [_ridge(f"step {record.step}", record) for record in shown]))
+    caption = (
+        f"All {count:,} weights of W_{LETTERS[role]} over all blocks, seed {seed}, at recorded steps (top: the start)."
+        " A spike is a value that all weights share."
+    )
+    title = f"{role.capitalize()} weights W_{LETTERS[role]} over training"
+    return Histograms(title, caption, Axis("weight", "", "symlog"), panels)
+
+
+@dataclass(frozen=True, slots=True)
+class PaperFigure:
+    """A figure of the paper: a form, and the values that it is of."""
+
+    shows: str
+    """One line for a catalogue."""
+    title: str
+    of: Names
+    form: Form = over_steps
+    by_block: bool = False
+
+    def draw(self, snapshots: Snapshots) -> Histograms | Lines:
+        """The figure; `ValueError` where no snapshot holds what it is of."""
+        return self.form(self.title, snapshots, self.of)
+
+
+def entropy_figure(role: str) -> PaperFigure:
+    """The entropy of a role's weights over training; the gate's is the paper's figure 5."""
+    letter = LETTERS[role]
+    title = f"Differential entropy of the {role} weights W_{letter}"
+    return PaperFigure(f"Entropy of the {role} weights W_{letter} over training", title, {"": role}, entropy_over_steps)
+
+
+def _block_figure(role: str) -> PaperFigure:
+    weights = f"{role.capitalize()} weights W_{LETTERS[role]}"
+    return PaperFigure(f"{weights} block by block", f"{weights} by block", {"": role}, per_block, by_block=True)
+
+
+def _role_figure(role: str) -> PaperFigure:
+    weights = f"{role.capitalize()} weights W_{LETTERS[role]}"
+    return PaperFigure(f"{weights} over all blocks, step by step", weights, {"": role})
+
+
+_FIGURES = {
+    4: _role_figure("gate"),
+    5: entropy_figure("gate"),
+    6: _block_figure("gate"),
+    7: _role_figure("scale"),
+    8: PaperFigure(
+        "Scale weights of the final layer, W_γf; two humps in the paper",
+        "Final layer's scale weights W_γf",
+        {"": "final scale"},
+    ),
+    11: _role_figure("shift"),
+    12: _block_figure("scale"),
+    13: _block_figure("shift"),
+    14: PaperFigure("Shift weights of the final layer, W_βf", "Final layer's shift weights W_βf", {"": "final shift"}),
+    15: PaperFigure("The last projection, W_f", "Last projection W_f", {"": "final head"}),
+    16: PaperFigure("Attention's matrices over all blocks", "Attention weights", {"": "attention"}),
+    17: PaperFigure("The two matrices of the MLP over all blocks", "MLP weights", {"fc1": "MLP fc1", "fc2": "MLP fc2"}),
+    18: PaperFigure("The patch embedder", "Patch embedder", {"": "patch embedder"}),
+    19: PaperFigure(
+        "The label and the timestep embedder",
+        "Embedders",
+        {"label": "label embedder", "timestep": "timestep embedder"},
+    ),
+    20: PaperFigure(
+        "ControlNet's zero convolutions, one source for each kind of control",
+        "ControlNet's zero convolutions",
+        {"": "ControlNet zero convolution"},
+    ),
+    21: PaperFigure(
+        "Gate weights W_α of several starts at their last step, in one panel",
+        "Gate weights W_α of several starts",
+        {"": "gate"},
+        over_last_steps,
+    ),
+    22: PaperFigure(
+        "Histogram peak of each block over its mean, measured and smoothed, at the last step of each source",
+        "Peaks over blocks",
+        {LETTERS[role]: role for role in ROLES},
+        peaks_over_blocks,
+        by_block=True,
+    ),
+}
+PAPER_FIGURES: Registry[PaperFigure] = Registry(
+    "figure of the paper", {f"figure{number}": figure for number, figure in _FIGURES.items()}
+)
+"""By name, "figure4" to "figure22"."""
+
+
+def _sources(snapshots: Iterable[Snapshot]) -> list[str]:
+    return list(dict.fromkeys(s.source for s in snapshots))
+
+
+def _step(s: Snapshot) -> str:
+    return s.source if s.step is None else f"step {s.step:,}"
+
+
+def _ridge(label: str, view: View | RoleRecord) -> Ridge:
+    note = f"std {view.moments.std:.1e}" if view.moments.std else "all equal"
+    return Ridge(label, view.histogram.edges, view.histogram.counts, note)
+
+
+def _caption(views: Sequence[View]) -> str:
+    """What a reader must know of the ridges: of how many values, and what is not drawn."""
+    sizes = sorted({view.histogram.elements for view in views})
+    count = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+    outside = max((v.histogram.below + v.histogram.above) / max(v.histogram.elements, 1) for v in views)
+    strays = sum(view.moments.nans + view.moments.infs for view in views)
+    parts = [f"n = {count} values a ridge, in bins of a tenth of their std, each ridge scaled to its own peak"]
+    parts += [f"values beyond 5 std of their mean (at most {outside:.1%}) are not drawn"] * (outside > 0)
+    parts += [f"{strays:,} values are not finite and not drawn"] * (strays > 0)
+    return "; ".join(parts) + ". A spike is a value that all share."
+
+
+def _entropy_caption(entropies: Sequence[Entropy]) -> str:
+    """Estimator and bins, stated with the numbers."""
+    how = sorted({f"{e.estimator}, bins {e.bins}" for e in entropies if e.nats is not None})
+    error = max((e.standard_error for e in entropies if e.nats is not None), default=0.0)
+    return (
+        f"n = {len(entropies)} checkpoints; estimator: {'; '.join(how) or 'none, all values alike'}; standard error at"
+        f" most {error:.1g} nats. A Gaussian of std s has 0.5 ln(2πe s²); values that are all alike have none (a gap)."
+    )
+
+
+def _nothing(what: str, snapshots: Snapshots) -> ValueError:
+    return ValueError(f"no {what} in {', '.join(_sources(snapshots)) or 'nothing'}; expected a source that has it")
+
+
+def _peak_lines(source: str, fit: Fit) -> list[Series]:
+    lines = []
+    for role in ROLES:
+        found = fit.roles[role]
+        name = f"{source} {LETTERS[role]}".strip()
+        blocks = list(range(len(found.stds)))
+        lines.append(Series(f"{name} measured", blocks, _over_mean([1 / one.std for one in found.measured])))
+        lines.append(Series(f"{name} smoothed", blocks, _over_mean([1 / std for std in found.stds])))
+    return lines
+
+
+def _published_peaks() -> list[Series]:
+    scheme = SCHEMES["adaln-gaussian-blockwise"]
+    stds = {role: [start.weight.std for start in getattr(scheme, role)] for role in ROLES}
+    return [
+        Series(f"{LETTERS[role]} paper", list(range(len(found))), _over_mean([1 / std for std in found]))
+        for role, found in stds.items()
+    ]
+
+
+def _over_mean(values: Sequence[float]) -> list[float]:
+    mean = sum(values) / len(values)
+    return [value / mean for value in values]
