@@ -1,33 +1,45 @@
-"""How far work is: what does it calls `progress(stage, done, total, unit)`, whoever shows it is given that function."""
+"""How far work is: what works calls `progress(stage, done, total, unit)`, what shows it to people says so by `showing`.
+
+Nobody hands a progress on: work may begin anywhere, as data that is decoded when it is first looked at.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 Progress = Callable[[str, int, int, str], None]
-"""Called with the stage, how much of it is done, how much there is (0: not known), and in which unit.
-
-A stage begins when it is first named and ends when another is named, or when less of it is done than before.
-"""
+"""What is called with the stage, how much of it is done, how much there is (0: not known), and in which unit."""
 
 
-def no_progress(stage: str, done: int, total: int, unit: str) -> None:
-    """The `Progress` that shows nothing."""
+def _show_nothing(stage: str, done: int, total: int, unit: str) -> None:
+    pass
 
 
-_shown: ContextVar[Progress] = ContextVar("shown", default=no_progress)
+_shown: ContextVar[Progress] = ContextVar("shown", default=_show_nothing)
+
+
+def progress(stage: str, done: int, total: int, unit: str) -> None:
+    """Say that `done` of `total` units of a stage are done, to whoever shows it; 0 units in all: not known.
+
+    A stage begins when it is first named, best with what lay there before, and ends when another is named or when less
+    of it is done than before.
+    """
+    _shown.get()(stage, done, total, unit)
 
 
 @contextmanager
-def showing(progress: Progress) -> Iterator[None]:
-    """In this block `shown_progress()` is `progress`."""
-    before = _shown.set(progress)
+def showing(display: Progress) -> Iterator[None]:
+    """In this block `display` shows the progress of this thread."""
+    before = _shown.set(display)
     try:
         yield
     finally:
         _shown.reset(before)
 
 
-def shown_progress() -> Progress:
-    """What shows work that begins where nobody can hand it a `Progress`, as data decoded when it is first looked at."""
-    return _shown.get()
+@contextmanager
+def titled(title: str) -> Iterator[None]:
+    """In this block every stage is shown under a title."""
+    outer = _shown.get()
+    with showing(lambda stage, done, total, unit: outer(f"{title}: {stage}", done, total, unit)):
+        yield

@@ -28,6 +28,7 @@ from adaln.execution import (
     usable,
 )
 from adaln.parallel import any_of, data_parallel, from_first, no_sync, rank, world
+from adaln.progress import progress
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run, TrainState
 from adaln.types import Hook, Labels, Latents, Times
@@ -64,6 +65,7 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = DEFAULT_E
         hooks = (hold(run_order(run, execution)), *hooks)
         prepare_blocks(state.model, execution)
         network = data_parallel(state.model)
+        show_steps(run, state)
         while state.step < run.config.steps:
             loss = accumulate(run, network, inputs(run, batches, state.step), execution.micro_batches)
             for hook in hooks:
@@ -74,12 +76,18 @@ def train(run: Run, hooks: Sequence[Hook] = (), execution: Execution = DEFAULT_E
             except NonFinite as error:
                 raise NonFinite(f"step {state.step}: {first_bad(run, state, batches) or error}") from None
             run.checkpoint_if_due(state)
+            show_steps(run, state)
             is_asked = state.step % (1 + world() // IN_ONE_STEP) == 0
             if is_asked and any_of(stop.is_set()) and state.step < run.config.steps:
                 if state.step not in from_first(run.steps_saved):
                     run.checkpoint(state)
                 raise Stopped(f"stopped at step {state.step} of {run.config.steps}, saved in {run.path}")
         run.checkpoints.settle()
+
+
+def show_steps(run: Run, state: TrainState) -> None:
+    """The steps that are done, as progress."""
+    progress(f"train {run.path.name}", state.step, run.config.steps, "steps")
 
 
 def accumulate(run: Run, network: nn.Module, batch: "Inputs", num_parts: int) -> Float[Tensor, ""]:

@@ -3,7 +3,6 @@
 import json
 import sys
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adaln.cli import main, progress
+from adaln.cli import main
 from adaln.evaluation import checkpoints
 from adaln.metrics import inception_weights
 from adaln.runs import Run
@@ -367,29 +366,6 @@ def test_a_run_on_latents_is_scored_in_pixels_against_pictures(capsys, tmp_path)
     record = json.loads(file.read_text())["provenance"]
     assert (record["reference"]["num_images"], record["samples"]["num_images"]) == (6, 20)
     assert record["choices"]["decoder"]["scaling_factor"] == 0.5
-
-
-def test_progress_shows_one_stage_at_a_time_and_counts_what_was_done_before(monkeypatch):
-    seen: list[object] = []
-
-    @contextmanager
-    def shown(stage, total, unit, done=0):
-        seen.append((stage, total, unit, done))
-        yield lambda count, total=None: seen.append(count)
-        seen.append(f"end of {stage}")
-
-    monkeypatch.setattr(progress, "progress", shown)
-    with progress.told() as tell:
-        drawn = progress.counted(tell, "draw", 4, "updates")
-        tell("train", 1, 9, "steps")
-        tell("train", 3, 9, "steps")
-        for _ in range(2):
-            drawn(2)
-            drawn(2)
-        tell("train", 4, 9, "steps")
-    draws = [("draw", 4, "updates", 2), 0, 2, "end of draw"] * 2
-    train = [("train", 9, "steps", 1), 0, 2, "end of train"]
-    assert seen == [*train, *draws, ("train", 9, "steps", 4), 0, "end of train"]
 
 
 @pytest.fixture

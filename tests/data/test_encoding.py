@@ -9,6 +9,7 @@ from adaln.data.autoencoder import weights_sha256
 from adaln.data.shards import open_shards
 from adaln.data.verify import round_trip
 from adaln.files import claimed
+from adaln.progress import showing
 from data.autoencoders import save_autoencoder
 from data.pictures_in import pixels, png, two_classes, write_folder
 
@@ -130,7 +131,8 @@ def test_progress_counts_single_pictures_and_begins_with_what_is_there(tmp_path,
     config, seen = pictures(tmp_path), []
     encode(config, tmp_path / "out", vae, shard_rows=4, batch_size=2)
     (tmp_path / "out/shard-000001.safetensors").unlink()
-    encode(config, tmp_path / "out", vae, shard_rows=4, batch_size=2, progress=lambda *call: seen.append(call))
+    with showing(lambda *call: seen.append(call)):
+        encode(config, tmp_path / "out", vae, shard_rows=4, batch_size=2)
     stage = f"encode {tmp_path / 'out'}"
     assert seen == [(stage, done, 10, "images") for done in (6, 8, 10, 10)]
 

@@ -1,6 +1,7 @@
 import numpy as np
 
 from adaln.data import DataConfig, encode, inspect
+from adaln.progress import showing
 from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
 
 
@@ -18,7 +19,8 @@ def test_every_bad_picture_is_listed_and_the_rest_counted(tmp_path):
         (write_zip(tmp_path / "s.zip", files), "zip"),
     ):
         seen = []
-        found = inspect(str(path), progress=lambda *call, seen=seen: seen.append(call))
+        with showing(lambda *call, seen=seen: seen.append(call)):
+            found = inspect(str(path))
         assert found.kind == f"images in a {kind}"
         assert found.num_items == 9
         assert found.shapes == {"3x6x6": 6, "3x6x9": 1}

@@ -22,6 +22,7 @@ from adaln.metrics import (
     unlike_published,
 )
 from adaln.parallel import rank
+from adaln.progress import showing
 from in_threads import in_processes
 
 
@@ -89,10 +90,11 @@ def test_fewer_images_than_features_is_noted_as_a_bias():
     assert scores().notes == ()
 
 
-def test_progress_is_told_per_side():
-    seen: list[tuple[str, int, int]] = []
-    scores(progress=lambda *told: seen.append(told), batch_size=32)
-    assert [told[1:] for told in seen] == [(32, 50), (50, 50), (32, 40), (40, 40)]
+def test_each_side_is_a_stage_of_progress():
+    seen: list[tuple[str, int, int, str]] = []
+    with showing(lambda *call: seen.append(call)):
+        scores(batch_size=32)
+    assert [call[1:3] for call in seen] == [(32, 50), (50, 50), (32, 40), (40, 40)]
 
 
 def failing(images: torch.Tensor) -> Features:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adaln.metrics import inception, inception_weights
 from adaln.metrics.inception import Inception, inception_extractor, load_inception, resize_legacy
+from adaln.progress import showing
 from adaln.rng import generator
 
 PORT_BYTES = 95_628_359
@@ -219,8 +220,9 @@ def test_given_weights_are_checked_loaded_and_fingerprinted(published, tmp_path,
 
 def test_weights_are_fetched_once_into_the_cache(published, tmp_path, monkeypatch):
     monkeypatch.setattr(inception_weights, "URL", published.as_uri())
-    seen: list[tuple[str, int, int]] = []
-    inception_extractor(None, tmp_path / "cache", progress=lambda *told: seen.append(told))
+    seen: list[tuple[str, int, int, str]] = []
+    with showing(lambda *call: seen.append(call)):
+        inception_extractor(None, tmp_path / "cache")
     assert [file.name for file in (tmp_path / "cache").iterdir()] == [inception_weights.FILE]
     assert seen[-1][1] == published.stat().st_size
     monkeypatch.setattr(inception_weights, "URL", "file:///nowhere")

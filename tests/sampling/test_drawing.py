@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from adaln.data import DataConfig
-from adaln.processes import Guidance, SamplerConfig
+from adaln.processes import PROCESSES, Guidance, SamplerConfig
+from adaln.progress import showing
 from adaln.runs import NonFinite, Run
-from adaln.sampling import SampleConfig, choose_labels, num_updates, prepare, sample, save_samples, seeded_draw
+from adaln.sampling import SampleConfig, choose_labels, prepare, sample, save_samples, seeded_draw
+from adaln.sampling.drawing import counted
 from adaln.training import train
 
 FEW = SampleConfig(num_images=6, batch_size=6, sampler=SamplerConfig(solver="ddpm", steps=4))
@@ -77,10 +79,21 @@ def test_files_have_adms_layout_and_a_record(trained, tmp_path):
     assert "batch_size" not in record
 
 
-def test_progress_counts_every_update(trained):
-    told = []
-    sample(trained, FEW, progress=told.append)
-    assert sum(told) == num_updates(trained, FEW) == 24
+def test_progress_counts_images_as_their_updates_are_made(trained):
+    seen = []
+    with showing(lambda *call: seen.append(call)):
+        sample(trained, replace(FEW, batch_size=2))
+    counts = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]  # two images together, four updates
+    assert seen == [(f"sample {trained.path.name}", count, 6, "images") for count in counts]
+
+
+def test_progress_of_an_adaptive_solver_counts_its_updates(trained):
+    run = Run(trained.path, replace(trained.config, process=PROCESSES["linear-velocity"]))
+    drawing = replace(prepare(trained, FEW), run=run, config=replace(FEW, sampler=SamplerConfig(solver="dopri5")))
+    seen = []
+    with showing(lambda *call: seen.append(call[1:])):
+        counted(drawing)(5)
+    assert seen == [(0, 0, "image updates"), (5, 0, "image updates")]
 
 
 def test_the_first_image_beyond_all_numbers_is_named_and_no_file_written(trained, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 import zipfile
+from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -11,15 +12,14 @@ import numpy as np
 import pytest
 
 from adaln.files import claimed
-from adaln.parallel import rank
 from adaln.processes import Guidance, SamplerConfig
+from adaln.progress import showing
 from adaln.runs import Run
-from adaln.sampling import SampleConfig, Weak, parts, prepare, sample, save_samples
+from adaln.sampling import Drawing, SampleConfig, Weak, parts, prepare, sample, save_samples
 from adaln.sampling.parts import assemble, is_drawn, key_of
 from in_threads import in_processes
 
 CONFIG = SampleConfig(num_images=10, batch_size=4, sampler=SamplerConfig(solver="ddpm", steps=3))
-UPDATES = 30
 
 
 def savez(images: np.ndarray, labels: np.ndarray, key: str) -> bytes:
@@ -44,17 +44,24 @@ def never(x, t, y):
     pytest.fail("drawn again")
 
 
-def stop_after(updates: int):
-    """A progress that interrupts once so many updates of images are done."""
-    done = 0
+@contextmanager
+def stopped_at(images: int):
+    """Interrupts once so many images, or their share of the updates, are drawn."""
 
-    def progress(count: int) -> None:
-        nonlocal done
-        done += count
-        if done >= updates:
+    def interrupt(stage: str, done: int, total: int, unit: str) -> None:
+        if done >= images:
             raise KeyboardInterrupt
 
-    return progress
+    with pytest.raises(KeyboardInterrupt), showing(interrupt):
+        yield
+
+
+def save(drawing: Drawing, path: Path) -> list[int]:
+    """How many images were said to be drawn, one call after the other."""
+    seen: list[int] = []
+    with showing(lambda stage, done, total, unit: seen.append(done)):
+        save_samples(drawing, path)
+    return seen
 
 
 @pytest.fixture
@@ -69,22 +76,21 @@ def test_the_file_is_what_numpy_writes_of_all_images_at_once(trained, drawing, t
     assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["x.json", "x.npz"]
 
 
-@pytest.mark.parametrize("updates", [1, 12, 13, 24, 29, 30])
-def test_stopped_anywhere_it_goes_on_and_loses_one_batch_at_most(trained, drawing, tmp_path: Path, updates: int):
-    out, told = tmp_path / "x.npz", []
-    with pytest.raises(KeyboardInterrupt):
-        save_samples(drawing, out, stop_after(updates))
+@pytest.mark.parametrize("images", [1, 4, 5, 8, 9, 10])
+def test_stopped_anywhere_it_goes_on_and_loses_one_batch_at_most(trained, drawing, tmp_path: Path, images: int):
+    out = tmp_path / "x.npz"
+    with stopped_at(images):
+        save_samples(drawing, out)
     assert not out.exists()
-    save_samples(prepare(trained, CONFIG), out, told.append)
-    before = told[0]  # what is on disk is told first
-    assert before % 12 == 0 and updates - 12 <= before < updates
-    assert sum(told) == UPDATES
+    before, *_, last = save(prepare(trained, CONFIG), out)
+    assert before % 4 == 0 and images - 4 <= before < images
+    assert last == 10
     assert out.read_bytes() == at_once(trained)
     assert not (tmp_path / "x.npz.parts").exists()
 
 
 def test_what_is_finished_is_not_drawn_again_and_what_a_kill_left_undone_is_done(trained, drawing, tmp_path: Path):
-    out, told = tmp_path / "x.npz", []
+    out = tmp_path / "x.npz"
     assert save_samples(drawing, out)
     whole = contents(tmp_path)
     (tmp_path / "x.json").unlink()
@@ -94,8 +100,7 @@ def test_what_is_finished_is_not_drawn_again_and_what_a_kill_left_undone_is_done
     (tmp_path / ".tmp-x.png-1").touch()
     others = tmp_path / ".tmp-x.y.npz-1"  # which another process is writing
     others.touch()
-    assert not save_samples(replace(prepare(trained, CONFIG), model=never), out, told.append)
-    assert told == [UPDATES]
+    assert save(replace(prepare(trained, CONFIG), model=never), out) == [10]
     others.unlink()
     assert contents(tmp_path) == whole
 
@@ -145,29 +150,26 @@ def test_the_record_of_other_images_never_lies_beside_new_ones(trained, drawing,
 def test_only_whole_parts_of_the_very_same_images_are_taken(trained, tmp_path: Path):
     out = tmp_path / "x.npz"
     for other in (replace(CONFIG, seed=1), replace(CONFIG, guidance=Guidance(2.0)), replace(CONFIG, dtype="bfloat16")):
-        with pytest.raises(KeyboardInterrupt):
-            save_samples(prepare(trained, other), out, stop_after(30))
+        with stopped_at(10):
+            save_samples(prepare(trained, other), out)
         assert len(list((tmp_path / "x.npz.parts").glob("*.npy"))) == 2
-    with pytest.raises(KeyboardInterrupt):
-        save_samples(prepare(trained, CONFIG), out, stop_after(30))
+    with stopped_at(10):
+        save_samples(prepare(trained, CONFIG), out)
     first, second = sorted((tmp_path / "x.npz.parts").glob("*.npy"))
     first.write_bytes(first.read_bytes()[:-1])
     second.write_bytes(b"")
-    told: list[int] = []
-    save_samples(prepare(trained, CONFIG), out, told.append)
-    assert told[0] == 0
+    assert save(prepare(trained, CONFIG), out)[0] == 0
     assert out.read_bytes() == at_once(trained)
 
 
 def test_parts_drawn_with_other_weights_are_drawn_again(trained, tmp_path: Path):
     """The same run made anew on another machine has the same name and step, but not the same bytes."""
-    out, told = tmp_path / "x.npz", []
-    with pytest.raises(KeyboardInterrupt):
-        save_samples(prepare(trained, CONFIG), out, stop_after(20))
+    out = tmp_path / "x.npz"
+    with stopped_at(6):
+        save_samples(prepare(trained, CONFIG), out)
     later, earlier = (trained.folder(step) / "ema.safetensors" for step in (10, 5))
     later.write_bytes(earlier.read_bytes())
-    save_samples(prepare(trained, CONFIG), out, told.append)
-    assert told[0] == 0
+    assert save(prepare(trained, CONFIG), out)[0] == 0
 
 
 def test_the_weights_that_guide_are_part_of_what_decides(trained):
@@ -204,22 +206,20 @@ def test_the_file_is_put_together_with_one_part_in_memory(tmp_path: Path):
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_processes_share_the_batches_and_write_the_file_of_one(trained, drawing, tmp_path: Path, monkeypatch, world):
     save_samples(drawing, tmp_path / "one.npz")
-    told: list[tuple[int, int]] = []
 
-    def draw() -> None:
-        save_samples(prepare(trained, CONFIG), tmp_path / "many.npz", lambda more: told.append((rank(), more)))
+    def draw() -> list[int]:
+        seen = save(prepare(trained, CONFIG), tmp_path / "many.npz")
         assert (tmp_path / "many.npz").exists()  # whoever returns finds it
+        return seen
 
-    in_processes(monkeypatch, world, draw)
+    first, *_ = in_processes(monkeypatch, world, draw)
     assert (tmp_path / "many.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
-    assert {who for who, _ in told} == {0}  # the first speaks for all
-    assert sum(more for _, more in told) == UPDATES
+    assert (first[0], first[-1]) == (0, 10)  # the first one's share stands for all
 
 
 def test_what_one_process_began_several_finish(trained, drawing, tmp_path: Path, monkeypatch):
-    with pytest.raises(KeyboardInterrupt):
-        save_samples(drawing, tmp_path / "x.npz", stop_after(13))
-    told: list[int] = []
-    in_processes(monkeypatch, 2, lambda: save_samples(prepare(trained, CONFIG), tmp_path / "x.npz", told.append))
-    assert told[0] == 12 and sum(told) == UPDATES
+    with stopped_at(5):
+        save_samples(drawing, tmp_path / "x.npz")
+    first, _ = in_processes(monkeypatch, 2, lambda: save(prepare(trained, CONFIG), tmp_path / "x.npz"))
+    assert (first[0], first[-1]) == (4, 10)
     assert (tmp_path / "x.npz").read_bytes() == at_once(trained)

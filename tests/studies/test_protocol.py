@@ -146,5 +146,5 @@ class NoLauncher:
 
 def test_a_study_is_refused_before_it_writes_anything(tmp_path):
     with pytest.raises(ValueError, match="scale paper is the published protocol"):
-        run_study(replace(PLAN, changes=Changes(steps=3)), tmp_path / "runs", NoLauncher(), lambda *told: None)
+        run_study(replace(PLAN, changes=Changes(steps=3)), tmp_path / "runs", NoLauncher())
     assert not (tmp_path / "runs").exists()

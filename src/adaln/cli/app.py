@@ -92,9 +92,10 @@ def _function(name: str) -> Callable[[list[str]], Answer]:
 
 
 def _answer(name: str, words: list[str]) -> Answer:
-    """What the verb answers; meanwhile data that is decoded for the first time shows how far it is."""
     verb = _function(name)
-    with import_module("adaln.cli.progress").told() as progress, showing(progress):
+    from adaln.cli.progress import display  # with torch: not for help
+
+    with display() as shown, showing(shown):
         return verb(words)
 
 

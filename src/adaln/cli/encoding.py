@@ -9,7 +9,6 @@ import numpy as np
 from adaln.cli.answer import Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import parse_after
-from adaln.cli.progress import told
 from adaln.data import (
     Autoencoder,
     DataConfig,
@@ -63,7 +62,7 @@ def encode_verb(words: list[str]) -> Answer:
     expected = "a source (folder, zip, tar, hf:NAME or digits)", "a source and the folder to write"
     options, (source, out) = parse_after(EncodeOptions, "encode SOURCE OUT", words, *expected)
     config = source_config(source, options)
-    with group_of_torchrun(), told() as tell:
+    with group_of_torchrun():
         network = find_autoencoder(options)
         index = encode(
             config,
@@ -74,7 +73,6 @@ def encode_verb(words: list[str]) -> Answer:
             world=world(),
             batch_size=options.batch_size,
             shard_rows=options.shard_rows,
-            progress=tell,
         )
         if index is None:
             return Answer({"out": out, "rank": rank(), "complete": False}, [])
@@ -148,8 +146,7 @@ def data_verb(words: list[str]) -> Answer:
     _, (action, path) = parse_after(InspectOptions, "data inspect PATH", words, "inspect PATH", "a path")
     if action != "inspect":
         raise ValueError(f"unknown action {action!r} of data; expected: adaln data inspect PATH")
-    with told() as tell:
-        found = inspect(path, progress=tell)
+    found = inspect(path)
     return Answer({**asdict(found), "is_intact": found.is_intact}, inspected(found))
 
 

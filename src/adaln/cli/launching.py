@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from adaln.cli.devices import find_device
-from adaln.cli.progress import Tell
 from adaln.studies.running.cluster import Cluster, Jobs
-from adaln.studies.running.engine import Progress, Unfinished
+from adaln.studies.running.engine import Unfinished
 from adaln.studies.running.launch import Launcher, Workers, places
 
 
@@ -40,11 +39,6 @@ def launched(options: Launching) -> Iterator[Launcher]:
     else:
         with Workers(places(find_device(options.device), options.jobs)) as workers:
             yield workers
-
-
-def in_stages(tell: Tell, title: str) -> Progress:
-    """Progress of runs as stages of a bar; what lay on disk before makes neither rate nor time left rosier."""
-    return lambda done, total, what: tell(f"{title}: {what}", done, total, "images")
 
 
 @contextmanager

@@ -4,22 +4,42 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from adaln.parallel import rank
-from adaln.progress import no_progress, shown_progress
 
+Update = Callable[[int, int], None]
+"""Called with how much is done, and how much there is (0: not known)."""
 LINE_EVERY_SECONDS = 15.0
 
 
-class Advance(Protocol):
-    """Tells a bar what was just finished, and what there is in all once that is known."""
+@contextmanager
+def display() -> Iterator["Display"]:
+    """What shows progress, until the block is left."""
+    with ExitStack() as shown:
+        yield Display(shown)
 
-    def __call__(self, count: int, total: int | None = None) -> None: ...
+
+class Display:
+    """A `Progress` that shows one stage at a time; of the processes of torchrun the first one shows."""
+
+    def __init__(self, shown: ExitStack) -> None:
+        self._shown = shown
+        self._stage, self._done = "", 0
+        self._update: Update = lambda done, total: None
+
+    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
+        """Go on with the bar or the lines of a stage, or begin them."""
+        if rank():
+            return
+        if stage != self._stage or done < self._done:
+            self._shown.close()
+            self._update = self._shown.enter_context((bar if sys.stderr.isatty() else lines)(stage, done, unit))
+        self._stage, self._done = stage, done
+        self._update(done, total)
 
 
 class _Rate(ProgressColumn):
@@ -28,93 +48,31 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress(description: str, total: int | None, unit: str, done: int = 0) -> Iterator[Advance]:
-    """A bar for `total` units, `done` of them before; call what it yields with the number of units just finished."""
-    if not sys.stderr.isatty():
-        yield _Lines(description, total, unit, done)
-        return
+def bar(stage: str, before: int, unit: str) -> Iterator[Update]:
+    """For a terminal. What was done before makes neither rate nor time left rosier."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(description, total=total, completed=done, unit=unit)
-
-        def advance(count: int, total: int | None = None) -> None:
-            bars.update(task, advance=count, total=total)
-
-        yield advance
-
-
-@runtime_checkable
-class Tell(Protocol):
-    """Says how far a stage is; it begins when it is named and ends when another is, or when it starts over."""
-
-    def __call__(self, stage: str, done: int, total: int, unit: str = "items") -> None: ...
+        task = bars.add_task(stage, total=None, completed=before, unit=unit)
+        yield lambda done, total: bars.update(task, completed=done, total=total or None)
 
 
 @contextmanager
-def told() -> Iterator[Tell]:
-    """For work that names its own stages, of which one is shown at a time: call what it yields.
+def lines(stage: str, before: int, unit: str) -> Iterator[Update]:
+    """For a log file: now and then a line with what is done, rate and time left."""
+    start = last = time.monotonic()
 
-    Of the processes of torchrun the first one shows. Within a block another one shows in the same place.
-    """
-    outer = shown_progress()
-    if outer is not no_progress and isinstance(outer, Tell):
-        yield outer
-        return
-    with ExitStack() as shown:
-        current, before = "", 0
-        advance: Advance | None = None
-
-        def tell(stage: str, done: int, total: int, unit: str = "items") -> None:
-            nonlocal current, before, advance
-            if rank():
-                return
-            if stage != current or done < before or advance is None:
-                shown.close()
-                current, before = stage, done
-                advance = shown.enter_context(progress(stage, total or None, unit, done))
-            advance(done - before)
-            before = done
-
-        yield tell
-
-
-def counted(tell: Tell, stage: str, total: int | None, unit: str, each: int = 1) -> Callable[[int], None]:
-    """For work that tells what it has just finished: turns counts into `tell`, beginning anew after `total`.
-
-    `each`: how many of what is counted make one of the units that are shown.
-    """
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done = (0 if done == total else done) + count
-        tell(stage, done // each, (total or 0) // each, unit)
-
-    return advance
-
-
-class _Lines:
-    """Lines for a log file: done, rate, time left."""
-
-    def __init__(self, description: str, total: int | None, unit: str, done: int) -> None:
-        self.description, self.total, self.unit = description, total, unit
-        self.before, self.finished = done, 0
-        self.start = self.last = time.monotonic()
-
-    def __call__(self, count: int, total: int | None = None) -> None:
-        self.finished += count
-        self.total = total or self.total
+    def update(done: int, total: int) -> None:
+        nonlocal last
         now = time.monotonic()
-        if now - self.last >= LINE_EVERY_SECONDS and self.finished:
-            self.last = now
-            sys.stderr.write(f"{self.description}: {self._state(now)}\n")
-            sys.stderr.flush()
+        if now - last < LINE_EVERY_SECONDS or done == before:
+            return
+        last, rate = now, (done - before) / (now - start)
+        of = f" of {total:,}" if total else ""
+        left = f", {duration((total - done) / rate)} left" if total else ""
+        sys.stderr.write(f"{stage}: {done:,}{of} {unit} ({rounded(rate)} {unit}/s{left})\n")
+        sys.stderr.flush()
 
-    def _state(self, now: float) -> str:
-        done, rate = self.before + self.finished, self.finished / (now - self.start)
-        of = f" of {self.total:,.0f}" if self.total else ""
-        left = f", {duration((self.total - done) / rate)} left" if self.total else ""
-        return f"{done:,.0f}{of} {self.unit} ({rounded(rate)} {self.unit}/s{left})"
+    yield update
 
 
 def rounded(rate: float) -> str:

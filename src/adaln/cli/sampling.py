@@ -10,14 +10,13 @@ import torch
 from adaln.cli.answer import SILENT, Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import Flat, parse_after
-from adaln.cli.progress import Tell, counted, told
 from adaln.config import short_hash
 from adaln.files import write_atomically
 from adaln.metrics import open_images
 from adaln.parallel import group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
 from adaln.runs import Run
-from adaln.sampling import Drawing, Progress, SampleConfig, SampleExecution, Weak, num_updates, prepare, save_samples
+from adaln.sampling import Drawing, SampleConfig, SampleExecution, Weak, prepare, save_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,9 @@ def sample_verb(words: list[str]) -> Answer:
     if options.out and options.out.suffix != ".npz":
         raise ValueError(f"out is {str(options.out)!r}; expected a name that ends in .npz")
     run = Run.open(path, find_device(options.device))
-    with group_of_torchrun(), told() as tell:
+    with group_of_torchrun():
         drawing = prepare(run, options.config, options.step, weak_run(options.weak, run.device), options.execution)
-        out, are_new = keep_samples(drawing, options.out, tell)
+        out, are_new = keep_samples(drawing, options.out)
         if rank():
             return SILENT
     grid = out.with_suffix(".png")
@@ -54,25 +53,17 @@ def sample_verb(words: list[str]) -> Answer:
     return Answer(data, [f"{told_of}, the first of them as a grid in {grid}"])
 
 
-def keep_samples(drawing: Drawing, out: Path | None, tell: Tell) -> tuple[Path, bool]:
+def keep_samples(drawing: Drawing, out: Path | None) -> tuple[Path, bool]:
     """Draw and write samples with their record and a grid of some of them, by default into the run.
 
     Returns the npz, and whether it had to be drawn.
     """
     run, record = drawing.run, drawing.provenance
     out = out or run.path / "samples" / f"{record['step']:09d}-{short_hash(record)}.npz"
-    are_new = save_samples(drawing, out, images_counted(tell, f"sample {run.path.name}", run, drawing.config))
+    are_new = save_samples(drawing, out)
     if rank() == 0:
         write_atomically(out.with_suffix(".png"), picture(sample_grid(out, record, run.path.name), "png"))
     return out, are_new
-
-
-def images_counted(tell: Tell, stage: str, run: Run, config: SampleConfig) -> Progress:
-    """Solver updates shown as the images that they make; as themselves for an adaptive solver."""
-    updates = num_updates(run, config)
-    if updates is None:
-        return counted(tell, stage, None, "image updates")
-    return counted(tell, stage, updates, "images", each=updates // config.num_images)
 
 
 def weak_run(spec: str | None, device: torch.device) -> Weak | None:

@@ -10,7 +10,6 @@ import torch
 from adaln.cli.answer import SILENT, Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import parse_after
-from adaln.cli.progress import Tell, told
 from adaln.cli.sampling import keep_samples
 from adaln.config import short_hash
 from adaln.data import Dataset
@@ -65,12 +64,12 @@ def evaluate_verb(words: list[str]) -> Answer:
         METRICS[metric]  # what is wrong is said before anything is drawn, trained or fetched
     device = find_device(options.device)
     reference = named_reference(options.reference, options.features)
-    with group_of_torchrun(), told() as tell:
-        source = samples_of(Path(name), options.num_images, device, tell) if is_run(name) else named_images(name)
+    with group_of_torchrun():
+        source = samples_of(Path(name), options.num_images, device) if is_run(name) else named_images(name)
         check_side(source, options.num_images)
         check_side(reference)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
-            extractor = extractor_for(reference, options.features, options.weights, str(device), tell)
+            extractor = extractor_for(reference, options.features, options.weights, str(device))
         scores = evaluate(
             source,
             reference,
@@ -80,7 +79,6 @@ def evaluate_verb(words: list[str]) -> Answer:
             batch_size=options.batch_size,
             replicates=options.replicates,
             choices=record_beside(source),
-            progress=tell,
         )
         if rank():
             return SILENT
@@ -90,7 +88,7 @@ def evaluate_verb(words: list[str]) -> Answer:
     return Answer(data, [scores_table(scores), f"wrote {out}"])
 
 
-def samples_of(path: Path, num_images: int | None, device: torch.device, tell: Tell) -> Path:
+def samples_of(path: Path, num_images: int | None, device: torch.device) -> Path:
     """The samples of a run that were written last; where there are none, `num_images` are drawn and kept.
 
     Raises `ValueError` where there are none and nothing says how many.
@@ -101,7 +99,7 @@ def samples_of(path: Path, num_images: int | None, device: torch.device, tell: T
     if num_images is None:
         raise ValueError(f"run {str(path)!r} has no samples yet; say --num-images N to draw some, or use: adaln sample")
     run, config = Run.open(path, device), SampleConfig(num_images)
-    return keep_samples(prepare(run, config), None, tell)[0]
+    return keep_samples(prepare(run, config), None)[0]
 
 
 def record_beside(source: Path | Dataset) -> dict[str, Any]:
@@ -184,12 +182,10 @@ def stats_verb(words: list[str]) -> Answer:
         raise ValueError(f"{name}: holds statistics already; expected images")
     check_side(source, options.num_images)
     device = str(find_device(options.device))
-    with group_of_torchrun(), told() as tell:
+    with group_of_torchrun():
         with first_goes_first():
-            extractor = extractor_for(source, options.features, options.weights, device, tell)
-        found = statistics(
-            source, extractor, num_images=options.num_images, batch_size=options.batch_size, progress=tell
-        )
+            extractor = extractor_for(source, options.features, options.weights, device)
+        found = statistics(source, extractor, num_images=options.num_images, batch_size=options.batch_size)
         if rank():
             return SILENT
     save_statistics(found, out, rows=options.rows)

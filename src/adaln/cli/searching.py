@@ -8,11 +8,12 @@ from typing import Annotated
 import tyro
 
 from adaln.cli.answer import Answer
-from adaln.cli.launching import Launching, going_on_with, in_stages, launched
+from adaln.cli.launching import Launching, going_on_with, launched
 from adaln.cli.parsing import Flat, parse
 from adaln.cli.presets import take_preset
-from adaln.cli.progress import duration, told
+from adaln.cli.progress import duration
 from adaln.config import RunConfig
+from adaln.progress import titled
 from adaln.studies.search.page import Found, write_search
 from adaln.studies.search.trials import Search, run_search
 
@@ -35,8 +36,8 @@ def search_verb(words: list[str]) -> Answer:
     options = parse(SearchOptions, f"search {preset}", words, SearchOptions(config))
     search, base, root = options.search, options.config, options.launch.root
     start = time.monotonic()
-    with going_on_with(again), told() as tell, launched(options.launch) as launcher:
-        trials = run_search(search, base, options.trials, root, launcher, in_stages(tell, f"search {base.name}"))
+    with going_on_with(again), titled(f"search {base.name}"), launched(options.launch) as launcher:
+        trials = run_search(search, base, options.trials, root, launcher)
     folder, result = write_search(Found.of(search, base, trials, root), root, again)
     page, scheme_file = (folder / "index.html").resolve(), folder / "best.json"
     data = {

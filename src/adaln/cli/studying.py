@@ -13,10 +13,11 @@ import torch
 
 from adaln.cli.answer import Answer
 from adaln.cli.devices import find_device
-from adaln.cli.launching import Launching, going_on_with, in_stages, launched
+from adaln.cli.launching import Launching, going_on_with, launched
 from adaln.cli.parsing import Flat, parse, parse_after, take_word, wants_help
-from adaln.cli.progress import duration, progress, told
+from adaln.cli.progress import duration
 from adaln.files import reading
+from adaln.progress import progress, titled
 from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import SCALES, STUDIES, Changes, Plan, reduce_study, run_study
@@ -61,8 +62,8 @@ def study_verb(words: list[str]) -> Answer:
     plan = Plan(study, scale, tuple(range(seeds)), options.changes)
     start = time.monotonic()
     again = f"adaln {shlex.join(['study', name, *words])}"
-    with going_on_with(again), told() as tell, launched(options.launch) as launcher:
-        folder, result = run_study(plan, options.launch.root, launcher, in_stages(tell, f"study {name}"))
+    with going_on_with(again), titled(f"study {name}"), launched(options.launch) as launcher:
+        folder, result = run_study(plan, options.launch.root, launcher)
     page = folder / "index.html"
     data = {"report": str(page.resolve()), "result_file": str(folder / "result.json"), **result.data}
     took = duration(time.monotonic() - start)
@@ -76,10 +77,9 @@ def _listing() -> Answer:
     plans = [Plan(study, scale, tuple(range(scale.seeds))) for scale in SCALES.values() for study in STUDIES.values()]
     speed = partial(measured_speed, device=device)
     to_time = networks(plans)
-    with progress("timing networks", len(to_time), "networks") as advance:
-        for config, spec in to_time:
-            speed(config, spec)
-            advance(1)
+    for number, (config, spec) in enumerate(to_time):
+        progress("timing networks", number, len(to_time), "networks")
+        speed(config, spec)
     rows = [(plan, study_cost(plan, speed, workers)) for plan in plans]
     where = f"{workers} x {torch.cuda.get_device_name()}" if device.type == "cuda" else f"{workers} CPU cores"
     return Answer([_cost_row(*row) for row in rows], [_cost_table(name, rows, where) for name in SCALES])

@@ -4,15 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import nn
-
 from adaln.analysis.recorder import Recorder
 from adaln.cli.answer import SILENT, Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import Flat, parse
 from adaln.cli.presets import take_preset
-from adaln.cli.progress import told
-from adaln.cli.sampling import images_counted
 from adaln.config import RunConfig
 from adaln.evaluation.checkpoints import check, score_saved, scored_steps, scoring_hook
 from adaln.evaluation.files import Scoring, read_scores
@@ -90,14 +86,7 @@ def trained(run: Run, scoring: Scoring, steps: Sequence[int], lost: Sequence[int
 
 
 def train_and_score(run: Run, scoring: Scoring, steps: Sequence[int], execution: Execution) -> list[int]:
-    """Train with a bar, scoring at `steps` on the way; returns those that could not be: their checkpoints are gone."""
-
-    def count(step: int, model: nn.Module) -> None:
-        tell(f"train {run.path.name}", step + 1, run.config.steps, "steps")
-
-    with told() as tell:
-        drawn = images_counted(tell, "samples to score", run, scoring.sample)
-        score_saved(run, scoring, steps, drawn, tell)  # first, since training drops old checkpoints
-        hook = scoring_hook(run, scoring, steps, drawn, tell)
-        train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), count, hook], execution)
-        return score_saved(run, scoring, steps, drawn, tell)
+    """Train, scoring at `steps` on the way; returns those that could not be: their checkpoints are gone."""
+    score_saved(run, scoring, steps)  # first, since training drops old checkpoints
+    train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), scoring_hook(run, scoring, steps)], execution)
+    return score_saved(run, scoring, steps)

@@ -18,7 +18,7 @@ from adaln.data.dataset import fingerprint
 from adaln.data.decoding import check_shape, decode_all, stop_at, stored_mode
 from adaln.data.sources import Source
 from adaln.files import atomic_folder, locked, remove_temporaries, temporaries
-from adaln.progress import shown_progress
+from adaln.progress import progress
 
 FORMAT = 2
 """Part of every cache key: raise it when decoding changes a pixel, or when what is kept changes."""
@@ -43,7 +43,7 @@ class Decoded:
 def decoded(source: Source, size: int | None, skip_bad: bool, cache: Path) -> Decoded:
     """The pictures as arrays, decoded if they are not in the cache; only one process makes it, others wait.
 
-    `shown_progress()` shows how far it is, or how much another process has written. A decoding that fails or is killed
+    Progress is how far it is, or how much another process has written. A decoding that fails or is killed
     leaves nothing that counts.
     """
     folder = cache / "images" / key(source, size)
@@ -72,7 +72,7 @@ def show_other(source: Source, folder: Path) -> None:
     files = [unfinished / "pixels.bin" for unfinished in temporaries(folder.parent, folder.name)]
     with suppress(FileNotFoundError):  # it has just ended
         num_bytes = sum(file.stat().st_size for file in files)
-        shown_progress()(f"decode {source.path.name} in another process", num_bytes // 10**6, 0, "MB")
+        progress(f"decode {source.path.name} in another process", num_bytes // 10**6, 0, "MB")
 
 
 def write(source: Source, size: int | None, skip_bad: bool, folder: Path) -> None:
@@ -80,7 +80,6 @@ def write(source: Source, size: int | None, skip_bad: bool, folder: Path) -> Non
     kept: list[int] = []
     skipped: list[str] = []
     shape: tuple[int, ...] = ()
-    progress = shown_progress()
     with (folder / "pixels.bin").open("wb") as file:
         for index, row in enumerate(decode_all(source, size, stored_mode(source))):
             if isinstance(row, ValueError):

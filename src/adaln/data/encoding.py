@@ -28,7 +28,7 @@ from adaln.data.shards import PLAN, Index, Plan, read_plan, read_shard, sha256_o
 from adaln.data.sources import Source
 from adaln.data.tensorfile import write_json, write_tensors
 from adaln.files import claimed, locked
-from adaln.progress import Progress, no_progress
+from adaln.progress import progress
 
 SHARD_BYTES = 2**25
 """Rows of a shard fill about this much: what a kill can cost, and little enough to write at once."""
@@ -67,13 +67,12 @@ def encode(
     world: int = 1,
     batch_size: int = 32,
     shard_rows: int | None = None,
-    progress: Progress = no_progress,
 ) -> Index | None:
     """Encode this rank's part of the pictures into `out`; the index if the set is complete, else None.
 
     Without autoencoder the shards hold the cropped pictures in bytes. `flips`: moments of the mirror images too. Of the
     config, `path`, `size` and `on_bad_image` count; `flip` and `conditional` are chosen anew when the set is loaded.
-    `progress` counts this rank's pictures, first those that were there. Raises ValueError if another
+    Progress counts this rank's pictures, first those that were there. Raises ValueError if another
     encoder is writing to `out` or what lies there was begun with other settings.
     """
     out.mkdir(parents=True, exist_ok=True)

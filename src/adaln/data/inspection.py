@@ -15,7 +15,7 @@ from adaln.data.hub import PREFIX, is_saved_dataset
 from adaln.data.legacy import FixedLatents
 from adaln.data.loading import ENCODED, load
 from adaln.data.shards import map_shard, read_index, sha256_of
-from adaln.progress import Progress, no_progress
+from adaln.progress import progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class Inspection:
         return not self.problems
 
 
-def inspect(path: str, *, progress: Progress = no_progress) -> Inspection:
+def inspect(path: str) -> Inspection:
     """Look through everything at `path`: every picture is decoded, every shard and every latent read."""
     kind = kind_of(path)
     look = {"images": pictures, "shards": shards}.get(kind.split()[0], latents)
     try:
-        return look(path, kind, progress)
+        return look(path, kind)
     except ValueError as error:
         return Inspection(path, kind, 0, {}, {}, (str(error),), {})
 
@@ -63,7 +63,7 @@ def kind_of(path: str) -> str:
     return f"images in a {'folder' if place.is_dir() else place.suffix[1:].lower() or 'file'}"
 
 
-def pictures(path: str, kind: str, progress: Progress) -> Inspection:
+def pictures(path: str, kind: str) -> Inspection:
     """Decode every picture."""
     source = named_source(path)
     shapes: Counter[str] = Counter()
@@ -79,7 +79,7 @@ def pictures(path: str, kind: str, progress: Progress) -> Inspection:
     return Inspection(path, kind, len(source.names), dict(shapes), counts, tuple(problems), notes)
 
 
-def shards(path: str, kind: str, progress: Progress) -> Inspection:
+def shards(path: str, kind: str) -> Inspection:
     """Hold every shard against its hash in the index."""
     folder = Path(path).expanduser()
     index = read_index(folder)
@@ -108,7 +108,7 @@ def shards(path: str, kind: str, progress: Progress) -> Inspection:
     return Inspection(path, kind, index.num_rows, {shape: index.num_rows}, counts, tuple(problems), notes)
 
 
-def latents(path: str, kind: str, progress: Progress) -> Inspection:
+def latents(path: str, kind: str) -> Inspection:
     """Read every latent of an extraction by another project."""
     found = load(DataConfig(path))
     assert isinstance(found, FixedLatents)

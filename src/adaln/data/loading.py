@@ -25,7 +25,7 @@ ENCODED: dict[str, tuple[Callable[[Path], bool], Callable[[DataConfig], Dataset]
 def load(config: DataConfig, *, cache: Path | None = None) -> Dataset:
     """The data set that `config` names, decoded. Raises ValueError in one line that names the file at fault.
 
-    Folders and zips are decoded once into `cache` (None: `default_cache()`), which `shown_progress()` shows, and
+    Folders and zips are decoded once into `cache` (None: `default_cache()`) and
     memory-mapped from then on.
     """
     if config.size is not None and config.size < 1:

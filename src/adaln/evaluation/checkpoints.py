@@ -12,26 +12,22 @@ from adaln.data import DataConfig, load
 from adaln.evaluation.files import Scoring, samples_file, scores_file, write_scores
 from adaln.evaluation.images import extractor_for, named_reference
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
-from adaln.metrics.collection import Progress
 from adaln.parallel import first_goes_first, from_first, rank
-from adaln.processes import guided
+from adaln.processes import count_updates, guided
 from adaln.runs import Run
-from adaln.sampling import Progress as Drawn
-from adaln.sampling import choose_labels, num_updates, prepare, save_samples
+from adaln.sampling import choose_labels, prepare, save_samples
 from adaln.types import Hook
 
 
-def score(
-    run: Run, scoring: Scoring, step: int, drawn: Drawn | None = None, progress: Progress | None = None
-) -> Scores:
+def score(run: Run, scoring: Scoring, step: int) -> Scores:
     """Sample a checkpoint (averaged weights), score the samples, and keep both in the run.
 
-    The processes of torchrun share sampling and features. `drawn` is told of the sampling, `progress` of the features.
+    The processes of torchrun share sampling and features.
     """
     extractor, theirs = reference(run.config.data, scoring.features, scoring.reference, str(run.device))
     drawing, file = prepare(run, scoring.sample, step), samples_file(run, scoring, step)
-    save_samples(drawing, file, drawn)
-    found = evaluate(file, theirs, extractor, choices=drawing.provenance, progress=progress)
+    save_samples(drawing, file)
+    found = evaluate(file, theirs, extractor, choices=drawing.provenance)
     if rank() == 0:
         write_scores(run, scoring, step, found)
     return found
@@ -56,7 +52,7 @@ def check(config: RunConfig, scoring: Scoring, device: str = "cpu") -> None:
     """ValueError for what would otherwise be found out at the first score: solver, guidance, labels, features."""
     run = Run(Path(), config, device)
     num_classes = run.dataset.spec.num_classes
-    num_updates(run, scoring.sample)
+    count_updates(run.process, scoring.sample.sampler)
     choose_labels(scoring.sample, num_classes)
     labels = torch.zeros(1, dtype=torch.long) if num_classes else None
     guided(lambda x, t, y: x, labels, run.null_label, scoring.sample.guidance)
@@ -68,13 +64,7 @@ def is_scored(run: Run, scoring: Scoring, step: int) -> bool:
     return scores_file(run, scoring, step).exists()
 
 
-def score_saved(
-    run: Run,
-    scoring: Scoring,
-    steps: Collection[int],
-    drawn: Drawn | None = None,
-    progress: Progress | None = None,
-) -> list[int]:
+def score_saved(run: Run, scoring: Scoring, steps: Collection[int]) -> list[int]:
     """Score what is not yet scored of the `steps` whose checkpoints are on disk; returns the steps that lack both.
 
     Before training goes on, since it drops old checkpoints; and after it, for the last one.
@@ -87,13 +77,11 @@ def score_saved(
 
     to_score, lost = from_first(unscored)
     for step in to_score:
-        score(run, scoring, step, drawn, progress)
+        score(run, scoring, step)
     return lost
 
 
-def scoring_hook(
-    run: Run, scoring: Scoring, steps: Collection[int], drawn: Drawn | None = None, progress: Progress | None = None
-) -> Hook:
+def scoring_hook(run: Run, scoring: Scoring, steps: Collection[int]) -> Hook:
     """Scores each of `steps` from the checkpoint that was just saved, before the next update.
 
     Nothing of it reaches the weights. Killed meanwhile, the run resumes at this very checkpoint and scores it then.
@@ -101,7 +89,7 @@ def scoring_hook(
 
     def hook(step: int, model: nn.Module) -> None:
         if step in steps:
-            score_saved(run, scoring, [step], drawn, progress)
+            score_saved(run, scoring, [step])
 
     return hook
 

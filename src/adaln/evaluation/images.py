@@ -9,7 +9,6 @@ from adaln.data import DataConfig, Dataset, default_cache, load
 from adaln.data.shards import is_shards
 from adaln.metrics import Extractor, ImagesLike, LabelledImages, is_statistics, load_extractor, recorded_extractor
 from adaln.metrics.classifier import NAME as CLASSIFIER
-from adaln.metrics.collection import Progress
 from adaln.runs import Run, is_run
 
 
@@ -51,7 +50,6 @@ def extractor_for(
     features: str | None = None,
     weights: Path | None = None,
     device: str = "cpu",
-    progress: Progress | None = None,
 ) -> Extractor:
     """The feature network in which samples meet `reference`; `features` None is `default_features`.
 
@@ -69,5 +67,4 @@ def extractor_for(
         recorded=recorded,
         weights=weights,
         device=device,
-        progress=progress,
     )

@@ -1,7 +1,7 @@
 """A small classifier trained once on the data set itself: features for data that Inception knows nothing of."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from adaln.files import write_atomically
 from adaln.metrics.features import Extractor, Features
+from adaln.progress import progress
 from adaln.rng import generator
 
 NAME = "dataset-classifier"
@@ -63,9 +64,7 @@ class LabelledImages:
         return digest.hexdigest()
 
 
-def classifier_extractor(
-    data: LabelledImages, cache: Path, progress: Callable[[str, int, int], None] | None = None
-) -> Extractor:
+def classifier_extractor(data: LabelledImages, cache: Path) -> Extractor:
     """The extractor for `data`: read from `cache`, else trained (seconds on one core for the digits) and put there.
 
     Pool features are the 64 penultimate activations, probabilities the softmax. The result is a function of the data
@@ -74,7 +73,7 @@ def classifier_extractor(
     fingerprint = data.fingerprint()
     path = _path(cache, fingerprint)
     if not path.is_file():
-        weights, accuracy = train(data, progress)
+        weights, accuracy = train(data)
         write_atomically(path, save(weights, metadata={"accuracy": repr(accuracy)}))
     shape = "x".join(map(str, data.images.shape[1:]))
     return _extractor(path, {"data": fingerprint, "num_training_images": len(data.images), "image_shape": shape})
@@ -102,9 +101,7 @@ def _extractor(path: Path, about: Mapping[str, Any]) -> Extractor:
     return Extractor(NAME, LABEL, _weights_hash(weights), partial(_features, weights, shape), details)
 
 
-def train(
-    data: LabelledImages, progress: Callable[[str, int, int], None] | None = None
-) -> tuple[dict[str, Tensor], float]:
+def train(data: LabelledImages) -> tuple[dict[str, Tensor], float]:
     """Weights after 30 epochs, at least 400 and at most 4,000 steps (AdamW, one cycle); accuracy on a held-out tenth.
 
     Training images are shifted by up to one pixel in each direction.
@@ -127,8 +124,7 @@ def train(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-        if progress:
-            progress("training the classifier", step + 1, num_steps)
+        progress("training the classifier", step + 1, num_steps, "steps")
     weights = {name: tensor.detach() for name, tensor in weights.items()}
     return weights, _accuracy(weights, data.images, y, held_out)
 

@@ -1,7 +1,7 @@
 """One pass over images: features in, statistics out. All that a score needs to know of one side."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -14,10 +14,7 @@ from adaln.metrics.features import Extractor, Features, Images
 from adaln.metrics.images import ImageStream
 from adaln.metrics.moments import Gaussian, Moments
 from adaln.parallel import all_gather, rank, world
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, done, in all)."""
-
+from adaln.progress import progress
 
 Part = Literal["pool", "spatial", "pool_rows", "probs"]
 """What a score needs of a side, by the names of `Statistics`."""
@@ -60,12 +57,7 @@ class Statistics:
 
 
 def collect(
-    images: ImageStream,
-    extractor: Extractor,
-    *,
-    needs: Collection[Part] = (),
-    batch_size: int = 64,
-    progress: Progress | None = None,
+    images: ImageStream, extractor: Extractor, *, needs: Collection[Part] = (), batch_size: int = 64
 ) -> Statistics:
     """Stream `images` through `extractor` once; the processes of torchrun share the work, and each gets all of it.
 
@@ -79,8 +71,7 @@ def collect(
             _check_parts(features, needs, extractor)
         _check_finite(features, images, found.num_images)
         found.add(batch, features)
-        if progress:
-            progress(f"features of {images.name}", found.num_images, images.num_images)
+        progress(f"features of {images.name}", found.num_images, images.num_images, "images")
     return found.statistics(images.name, extractor)
 
 

@@ -10,7 +10,7 @@ import scipy
 import torch
 
 import adaln
-from adaln.metrics.collection import Part, Progress, Statistics, check_one_extractor, collect
+from adaln.metrics.collection import Part, Statistics, check_one_extractor, collect
 from adaln.metrics.features import Extractor
 from adaln.metrics.images import ImagesLike, open_images
 from adaln.metrics.measures import METRICS, Comparison, Score, score
@@ -59,7 +59,6 @@ def evaluate(
     replicates: int = REPLICATES,
     seed: int = 0,
     choices: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
 ) -> Scores:
     """Scores of `samples` against `reference` in the feature space of `extractor`.
 
@@ -72,9 +71,9 @@ def evaluate(
     needs = {METRICS[name].needs for name in metrics or ()}  # an unknown name fails here, before images are read
     for side, count in ((samples, num_images), (reference, None)):
         check_side(side, count)  # so does what is wrong with either side
-    theirs = statistics(reference, extractor, batch_size=batch_size, progress=progress)
+    theirs = statistics(reference, extractor, batch_size=batch_size)
     check_one_extractor(extractor.describe(), theirs.extractor)
-    ours = statistics(samples, extractor, num_images=num_images, needs=needs, batch_size=batch_size, progress=progress)
+    ours = statistics(samples, extractor, num_images=num_images, needs=needs, batch_size=batch_size)
     return from_first(lambda: compare(ours, theirs, metrics, replicates=replicates, seed=seed, choices=choices))
 
 
@@ -85,16 +84,15 @@ def statistics(
     num_images: int | None = None,
     needs: Collection[Part] = (),
     batch_size: int = 64,
-    progress: Progress | None = None,
 ) -> Statistics:
     """What is known of `source` in the feature space of `extractor`: collected, or read from a statistics file."""
     if isinstance(source, Statistics) or is_statistics(source):
         check_side(source, num_images)
         if isinstance(source, Statistics):
             return source
-        return load_statistics(source, extractor, batch_size=batch_size, progress=progress)
+        return load_statistics(source, extractor, batch_size=batch_size)
     images = open_images(source, num_images)
-    return collect(images, extractor, needs=needs, batch_size=batch_size, progress=progress)
+    return collect(images, extractor, needs=needs, batch_size=batch_size)
 
 
 def check_side(source: ImagesLike | Statistics, num_images: int | None = None) -> None:

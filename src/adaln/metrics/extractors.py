@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from adaln.metrics.classifier import LabelledImages, classifier_extractor, recorded_classifier
-from adaln.metrics.collection import Progress
 from adaln.metrics.features import Extractor, function_extractor
 from adaln.metrics.inception import inception_extractor
 from adaln.registry import Registry
@@ -30,7 +29,6 @@ def load_extractor(
     recorded: Mapping[str, Any] | None = None,
     weights: Path | None = None,
     device: torch.device | str = "cpu",
-    progress: Progress | None = None,
 ) -> Extractor:
     """The extractor called `name`: one of `EXTRACTORS`, or `module:function`.
 
@@ -41,9 +39,9 @@ def load_extractor(
         return function_extractor(name)
     EXTRACTORS[name]  # an unknown name is an error with the nearest known one
     if name == "inception":
-        return inception_extractor(weights, cache, device=device, progress=progress)
+        return inception_extractor(weights, cache, device=device)
     if data is not None:
-        return classifier_extractor(data, cache, progress)
+        return classifier_extractor(data, cache)
     if recorded is not None and recorded["name"] == name:
         return recorded_classifier(recorded["details"], cache)
     raise ValueError(

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from adaln.metrics.collection import Progress
 from adaln.metrics.features import Extractor, Features
 from adaln.metrics.inception_weights import read_weights
 
@@ -239,11 +238,9 @@ def _taps(size: int, side: int, device: torch.device) -> tuple[Tensor, Tensor, T
     return lower, (lower + 1).clamp(max=size - 1), position - lower
 
 
-def inception_extractor(
-    weights: Path | None, cache: Path, *, device: torch.device | str = "cpu", progress: Progress | None = None
-) -> Extractor:
+def inception_extractor(weights: Path | None, cache: Path, *, device: torch.device | str = "cpu") -> Extractor:
     """ADM's features. `weights` is the port's file; None reads it from `cache`, fetching it there once."""
-    tensors, digest = read_weights(weights, cache, progress)
+    tensors, digest = read_weights(weights, cache)
     network = load_inception(tensors).to(device)
     return Extractor("inception", LABEL, digest, lambda images: _on_cpu(network(images.to(device))))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adaln.files import atomic_file, file_sha256
-from adaln.metrics.collection import Progress
+from adaln.progress import progress
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
@@ -17,12 +17,12 @@ TIMEOUT_SECONDS = 30
 PIECE_BYTES = 1 << 20
 
 
-def read_weights(path: Path | None, cache: Path, progress: Progress | None = None) -> tuple[dict[str, Tensor], str]:
+def read_weights(path: Path | None, cache: Path) -> tuple[dict[str, Tensor], str]:
     """The tensors and their file's SHA-256, which must be the published one.
 
     Raises ValueError where the file is missing, damaged or another one, saying what to do.
     """
-    path = path or _cached(cache, progress)
+    path = path or _cached(cache)
     if not path.is_file():
         raise ValueError(f"{path}: no such file, expected {FILE} from {URL}")
     digest = file_sha256(path)
@@ -42,28 +42,27 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return dict(loaded)
 
 
-def _cached(cache: Path, progress: Progress | None) -> Path:
+def _cached(cache: Path) -> Path:
     path = cache / FILE
     if not path.is_file():
-        _fetch(path, progress)
+        _fetch(path)
     return path
 
 
-def _fetch(path: Path, progress: Progress | None) -> None:
+def _fetch(path: Path) -> None:
     """Download to a temporary name beside `path`; it takes its name only when its hash is right."""
     try:
         with atomic_file(path) as temporary:
-            _download(temporary, progress)
+            _download(temporary)
             if file_sha256(temporary) != SHA256:
                 raise ValueError(f"{URL}: what came is not the published file (SHA-256 {SHA256[:12]}...); try again")
     except OSError as error:  # URLError, time-outs and broken connections are all OSErrors
         raise ValueError(f"cannot fetch Inception weights ({error}); put {FILE} from {URL} at {path}") from error
 
 
-def _download(path: Path, progress: Progress | None) -> None:
+def _download(path: Path) -> None:
     with urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
         total = int(response.headers.get("Content-Length", 0))
         while piece := response.read(PIECE_BYTES):
             file.write(piece)
-            if progress:
-                progress("fetching Inception weights", file.tell(), total)
+            progress("fetching Inception weights", file.tell(), total, "bytes")

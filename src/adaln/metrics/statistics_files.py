@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from adaln.files import atomic_file, file_sha256
-from adaln.metrics.collection import Origin, Progress, Statistics, collect
+from adaln.metrics.collection import Origin, Statistics, collect
 from adaln.metrics.features import Extractor
 from adaln.metrics.images import ARRAY, UNREADABLE, ImagesLike, open_images
 from adaln.metrics.moments import Gaussian
@@ -67,9 +67,7 @@ def _gaussian_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
     return arrays
 
 
-def load_statistics(
-    path: str | Path, extractor: Extractor, *, batch_size: int = 64, progress: Progress | None = None
-) -> Statistics:
+def load_statistics(path: str | Path, extractor: Extractor, *, batch_size: int = 64) -> Statistics:
     """The statistics in `path`.
 
     ADM's reference files hold statistics of the whole data set beside 10,000 images: FID and sFID use the statistics
@@ -95,7 +93,7 @@ def load_statistics(
     origin = Origin(str(path), 0, file_sha256(path))
     if not has_images:
         return Statistics(origin, extractor.describe(), pool, spatial)
-    images = collect(open_images(path), extractor, batch_size=batch_size, progress=progress)
+    images = collect(open_images(path), extractor, batch_size=batch_size)
     return Statistics(origin, images.extractor, pool, spatial, images.pool_rows, images.spatial_rows, images.probs)
 
 

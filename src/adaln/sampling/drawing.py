@@ -13,14 +13,13 @@ from torch import Tensor
 from adaln.data import Renderer, renderer
 from adaln.execution import matrix_products
 from adaln.processes import count_updates, guided, solve, solver_name
+from adaln.progress import progress
 from adaln.rng import generator
 from adaln.runs import NonFinite, Run
 from adaln.sampling.config import SampleConfig, choose_labels
 from adaln.sampling.networks import EAGER, SampleExecution, Weak, network, weak_network, weights_file
 from adaln.types import Draw, Model
 
-Progress = Callable[[int], None]
-"""Called with the number of solver updates times images done since the last call."""
 Images = UInt8[np.ndarray, "N H W C"]
 
 
@@ -50,8 +49,8 @@ class Drawing:
         """Solver updates of each image; None for an adaptive solver."""
         return count_updates(self.run.process, self.config.sampler)
 
-    def images(self, indices: range, progress: Progress | None = None) -> Images:
-        """The images of these indices, drawn together; `progress` is told of each update of each.
+    def images(self, indices: range, after_update: Callable[[int], None]) -> Images:
+        """The images of these indices, drawn together; `after_update` is called with how many of them made an update.
 
         Raises `NonFinite` naming the first image that the solver has let grow beyond all numbers.
         """
@@ -62,12 +61,30 @@ class Drawing:
         denoiser = guided(self.model, y, run.null_label, self.config.guidance, weak=self.weak)
         with matrix_products(self.config.dtype):
             for x in solve(run.process, denoiser, x, draw, self.config.sampler):  # noqa: B007, B020
-                if progress:
-                    progress(len(indices))
+                after_update(len(indices))
         bad = (~x.isfinite().flatten(1).all(dim=1)).nonzero()
         if len(bad):
             raise NonFinite(f"image {indices[int(bad[0])]} is not finite after the last update of the solver")
         return self.rendering.render(x).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def counted(drawing: Drawing, before: int = 0, share: tuple[int, int] = (1, 1)) -> Callable[[int], None]:
+    """What turns updates of so many images into progress, `before` of them drawn already.
+
+    `share`: how many of the others this process draws, and how many all do; what one does stands for all. Updates are
+    shown as the images that they make; as themselves for an adaptive solver.
+    """
+    updates, own = drawing.updates or 1, 0
+    total, unit = (drawing.config.num_images, "images") if drawing.updates else (0, "image updates")
+
+    def after_update(num_images: int) -> None:
+        nonlocal own
+        own += num_images
+        all_new = own * share[1] // max(share[0], 1)
+        progress(f"sample {drawing.run.path.name}", before + all_new // updates, total, unit)
+
+    after_update(0)
+    return after_update
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +101,6 @@ def sample(
     run: Run,
     config: SampleConfig,
     step: int | None = None,
-    progress: Progress | None = None,
     weak: Weak | None = None,
     execution: SampleExecution = EAGER,
 ) -> Samples:
@@ -93,7 +109,8 @@ def sample(
     All of them in memory: `save_samples` is for as many as the disk holds.
     """
     drawing = prepare(run, config, step, weak, execution)
-    images = np.concatenate([drawing.images(indices, progress) for indices in drawing.batches()])
+    after_update = counted(drawing)
+    images = np.concatenate([drawing.images(indices, after_update) for indices in drawing.batches()])
     return Samples(images, drawing.labels, drawing.provenance)
 
 
@@ -131,12 +148,6 @@ def seeded_draw(seed: int, indices: Sequence[int], shape: tuple[int, ...], devic
         return noise.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else noise.to(device)
 
     return draw
-
-
-def num_updates(run: Run, config: SampleConfig) -> int | None:
-    """Total of what `progress` is told; None for an adaptive solver."""
-    updates = count_updates(run.process, config.sampler)
-    return None if updates is None else updates * config.num_images
 
 
 def provenance(run: Run, config: SampleConfig, step: int) -> dict[str, Any]:

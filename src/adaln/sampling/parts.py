@@ -21,10 +21,10 @@ from adaln.data.autoencoder import weights_sha256
 from adaln.files import atomic_file, claimed, remove_folder, remove_temporaries, write_atomically
 from adaln.parallel import barrier, from_first, rank, world
 from adaln.runs import load_tensors
-from adaln.sampling.drawing import Drawing, Progress
+from adaln.sampling.drawing import Drawing, counted
 
 
-def save_samples(drawing: Drawing, path: Path, progress: Progress | None = None) -> bool:
+def save_samples(drawing: Drawing, path: Path) -> bool:
     """Draw all images into ADM's npz (`arr_0` uint8 NHWC, `arr_1` labels), with their provenance beside it as .json.
 
     Returns whether that was to be done: False where the npz holds these images already. Goes on where a killed call for
@@ -41,9 +41,9 @@ def save_samples(drawing: Drawing, path: Path, progress: Progress | None = None)
         key = from_first(lambda: key_of(drawing))
         is_missing = from_first(lambda: not is_drawn(path, key))
         if is_missing:
-            draw_into(path, folder, drawing, key, progress)
-        elif progress and rank() == 0:
-            progress(drawing.config.num_images * (drawing.updates or 1))
+            draw_into(path, folder, drawing, key)
+        else:
+            counted(drawing, before=drawing.config.num_images)
         if rank() == 0:
             write_atomically(path.with_suffix(".json"), json.dumps(drawing.provenance, indent=1, sort_keys=True) + "\n")
             remove_folder(folder)
@@ -66,14 +66,15 @@ def is_drawn(path: Path, key: str) -> bool:
         return False
 
 
-def draw_into(path: Path, folder: Path, drawing: Drawing, key: str, progress: Progress | None) -> None:
+def draw_into(path: Path, folder: Path, drawing: Drawing, key: str) -> None:
     """Draw the parts that `folder` lacks, then put all of them together."""
     parts = {indices: folder / f"{indices.start:08d}-{indices.stop:08d}-{key}.npy" for indices in drawing.batches()}
     missing = from_first(lambda: begin(folder, parts))
     mine = missing[rank() :: world()]
-    tell = told_for_all(progress, drawing, missing, mine) if progress and rank() == 0 else None
+    num_missing, num_mine = (sum(len(indices) for indices in batches) for batches in (missing, mine))
+    after_update = counted(drawing, drawing.config.num_images - num_missing, (num_mine, num_missing))
     for indices in mine:
-        images = drawing.images(indices, tell)
+        images = drawing.images(indices, after_update)
         with atomic_file(parts[indices]) as temporary, temporary.open("wb") as file:
             np.save(file, images)
     barrier()
@@ -95,22 +96,6 @@ def is_part(path: Path, num_images: int) -> bool:
         return len(np.load(path, mmap_mode="r")) == num_images
     except (OSError, EOFError, ValueError):
         return False
-
-
-def told_for_all(progress: Progress, drawing: Drawing, missing: Sequence[range], mine: Sequence[range]) -> Progress:
-    """The progress of one process told as that of all: its share done is the share done of all that was missing."""
-    num_missing, num_mine = (sum(len(indices) for indices in batches) for batches in (missing, mine))
-    own = told = 0
-    progress((drawing.config.num_images - num_missing) * (drawing.updates or 1))
-
-    def advance(count: int) -> None:
-        nonlocal own, told
-        own += count
-        new = own * num_missing // num_mine - told
-        told += new
-        progress(new)
-
-    return advance
 
 
 def assemble(parts: Sequence[Path], labels: Int64[np.ndarray, "N"], path: Path, key: str) -> None:

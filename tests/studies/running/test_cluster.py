@@ -17,7 +17,7 @@ from adaln.studies.running.cluster import POLL_SECONDS, Cluster, Jobs, _Task
 from adaln.training import Stopped
 from studies.running.pieces import Note, die, refuse
 from studies.running.smallest import PLAN
-from studies.running.test_engine import run
+from studies.running.test_engine import recorded, run
 
 LOCAL = Cluster(executor="local", gpus_per_node=0)
 # Submitit's local executor never waits for the processes that watch over its jobs; they are let go of within each test.
@@ -181,7 +181,7 @@ def test_a_job_asked_to_make_room_stops_first_and_is_then_queued_again(tmp_path,
 @pytest.mark.slow
 def test_a_study_as_jobs_gives_the_bytes_of_one_on_workers(tmp_path):
     on_workers, _ = run(PLAN, tmp_path / "a", 2)
-    told = []
-    as_jobs, _ = run_study(PLAN, tmp_path / "b", Jobs(tmp_path / "b" / "cluster", LOCAL), lambda *one: told.append(one))
+    with recorded() as calls:
+        as_jobs, _ = run_study(PLAN, tmp_path / "b", Jobs(tmp_path / "b" / "cluster", LOCAL))
     assert (as_jobs / "result.json").read_bytes() == (on_workers / "result.json").read_bytes()
-    assert told[-1][0] == told[-1][1] > 0
+    assert calls[-1][1] == calls[-1][2] > 0

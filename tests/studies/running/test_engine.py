@@ -5,12 +5,14 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from adaln.progress import showing
 from adaln.studies import STUDIES, Changes, Setting, run_study
 from adaln.studies.running.engine import Unfinished, by_run, complete
 from adaln.studies.running.launch import Workers, places
@@ -27,20 +29,24 @@ def unscorable(label):
     return make
 
 
-def ignore(done, total, what):
-    pass
-
-
-def complete_on_cores(plan, root, num_workers, progress):
+def complete_on_cores(plan, root, num_workers):
     """All the runs of the study, without its result."""
     with Workers(places(torch.device("cpu"), num_workers)) as workers:
-        complete(plan.jobs(), root, workers, progress)
+        complete(plan.jobs(), root, workers)
 
 
-def run(plan, root, num_workers, progress=ignore):
+def run(plan, root, num_workers):
     """The study on this machine's cores."""
     with Workers(places(torch.device("cpu"), num_workers)) as workers:
-        return run_study(plan, root, workers, progress)
+        return run_study(plan, root, workers)
+
+
+@contextmanager
+def recorded():
+    """The progress of what is done in the block: stage, done, in all, unit."""
+    calls = []
+    with showing(lambda *call: calls.append(call)):
+        yield calls
 
 
 def files(folder):
@@ -49,9 +55,11 @@ def files(folder):
 
 @pytest.mark.slow
 def test_a_study_gives_a_table_and_a_page(tmp_path):
-    told = []
-    folder, _ = run(PLAN, tmp_path / "a", 2, lambda *state: told.append(state))
-    assert told[-1][0] == told[-1][1] > 0
+    with recorded() as calls:
+        folder, _ = run(PLAN, tmp_path / "a", 2)
+    _, done, total, unit = calls[-1]
+    assert (done, unit) == (total, "images") and total > 0
+    assert len({done for _, done, *_ in calls}) > 4  # the workers say what they do meanwhile
     data = json.loads((folder / "result.json").read_text())
     assert [row["scheme"] for row in data["rows"]] == ["adaln-mix", "adaln-zero"]
     assert data["rows"][0]["difference"]["distinguishable"] in (True, False)
@@ -74,20 +82,21 @@ def test_a_study_gives_the_same_bytes_again_whatever_the_number_of_processes(tmp
 
 @pytest.mark.slow
 def test_a_failed_run_is_named_and_what_the_others_and_itself_have_done_is_kept(tmp_path):
-    plan, told = replace(PLAN, seeds=(0,)), []
+    plan = replace(PLAN, seeds=(0,))
     failing = replace(plan, scale=replace(PLAN.scale, make=unscorable("adaln-zero")))
     said = r"1 of 2 runs failed, the others are kept: digits-adaln-zero-s0-\w{10}: .*no complete checkpoint at step 5"
     with Workers(places(torch.device("cpu"), 1)) as workers:
         with pytest.raises(Unfinished, match=said):
-            complete(failing.jobs(), tmp_path, workers, ignore)
+            complete(failing.jobs(), tmp_path, workers)
         assert len(list(tmp_path.glob("digits-adaln-mix*/scores/*.scores.json"))) == 2
-        complete(plan.jobs(), tmp_path, workers, lambda *state: told.append(state))
-        before, total, _ = told[0]
+        with recorded() as calls:
+            complete(plan.jobs(), tmp_path, workers)
+        _, before, total, _ = calls[0]
         assert 0.5 * total < before < total  # all is trained, one of two is scored: no progress of this session
-        assert told[-1] == (total, total, "runs")
-        told.clear()
-        complete(plan.jobs(), tmp_path, workers, lambda *state: told.append(state))
-        assert {state[:2] for state in told} == {(total, total)}
+        assert calls[-1] == ("runs", total, total, "images")
+        with recorded() as calls:
+            complete(plan.jobs(), tmp_path, workers)
+        assert {call[1:3] for call in calls} == {(total, total)}
 
 
 @pytest.mark.slow
@@ -97,7 +106,7 @@ def test_a_reference_that_cannot_be_had_is_said_before_anything_is_trained(tmp_p
         Workers(places(torch.device("cpu"), 1)) as workers,
         pytest.raises(ValueError, match=r"nothing to score against: .*nowhere"),
     ):
-        complete(plan.jobs(), tmp_path, workers, ignore)
+        complete(plan.jobs(), tmp_path, workers)
     assert not list(tmp_path.glob("*/metrics.jsonl"))
 
 
@@ -107,7 +116,7 @@ def test_a_launcher_whose_jobs_did_too_little_is_found_out(tmp_path):
             return {}
 
     with pytest.raises(Unfinished, match=r"2 of 2 runs failed.*digits-adaln-zero-s0-\w+: not all of it is on disk"):
-        complete(replace(PLAN, seeds=(0,)).jobs(), tmp_path, Idle(), ignore)
+        complete(replace(PLAN, seeds=(0,)).jobs(), tmp_path, Idle())
 
 
 @pytest.mark.slow
@@ -120,9 +129,9 @@ def test_rows_of_one_run_train_it_once_to_the_longest_of_them(tmp_path):
     settings = (*STUDY.settings, Setting("adaln-zero, 4 steps", "adaln-zero"))
     plan = replace(PLAN, study=replace(STUDY, settings=settings), scale=replace(PLAN.scale, make=make), seeds=(0,))
     assert [len(jobs) for jobs in by_run(plan.jobs()).values()] == [1, 2]
-    told = []
-    _, result = run(replace(plan, seeds=(0, 1)), tmp_path, 1, lambda *state: told.append(state))
-    assert told[-1][0] == told[-1][1]
+    with recorded() as calls:
+        _, result = run(replace(plan, seeds=(0, 1)), tmp_path, 1)
+    assert calls[-1][1] == calls[-1][2]
     assert len(list(tmp_path.glob("digits-adaln-zero-s0-*/metrics.jsonl"))) == 1
     rows = {row["scheme"]: row for row in result.data["rows"]}
     assert rows["adaln-zero, 4 steps"]["loss"] != rows["adaln-zero"]["loss"]
@@ -133,10 +142,12 @@ import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background are started deaf to it
 sys.path.insert(0, {tests!r})
+from adaln.progress import showing
 from studies.running.smallest import PLAN
 from studies.running.test_engine import complete_on_cores
 if __name__ == "__main__":
-    complete_on_cores(PLAN, Path(sys.argv[1]), 2, lambda done, total, what: print(done, flush=True))
+    with showing(lambda stage, done, total, unit: print(done, flush=True)):
+        complete_on_cores(PLAN, Path(sys.argv[1]), 2)
 """
 
 
@@ -163,9 +174,9 @@ def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_on
     ends = (killed_after(rng.randrange(1, 4) + attempt, number, command) for attempt in range(40))
     kills = next(count for count, ended in enumerate(ends) if ended)  # longer each time: surely one ends
     assert kills
-    told = []
-    killed, _ = run(PLAN, tmp_path / "killed", 2, lambda *state: told.append(state))
-    assert told[0][0] == told[0][1]  # nothing was left to do
+    with recorded() as calls:
+        killed, _ = run(PLAN, tmp_path / "killed", 2)
+    assert calls[0][1] == calls[0][2]  # nothing was left to do
     undisturbed, _ = run(PLAN, tmp_path / "whole", 2)
     assert (killed / "result.json").read_bytes() == (undisturbed / "result.json").read_bytes()
 

@@ -49,17 +49,13 @@ def fail_at(count, error):
     return fail
 
 
-def ignore(done, total, what):
-    pass
-
-
 @pytest.fixture
 def base(small_config):
     return small_config(steps=2, log_every=1, checkpoint_every=2)
 
 
 def search(base, num_trials, root, launcher=None, search=LOSS):
-    return run_search(search, base, num_trials, root, launcher or Here(), ignore)
+    return run_search(search, base, num_trials, root, launcher or Here())
 
 
 def test_a_trial_starts_as_its_stds_say_and_all_else_as_the_base(small_config):

@@ -9,25 +9,19 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from torch import nn
-
 from adaln.analysis.recorder import Recorder
 from adaln.config import short_hash
 from adaln.evaluation.checkpoints import is_scored, reference, score
 from adaln.files import remove_temporaries, write_atomically
+from adaln.progress import Progress, progress, showing
 from adaln.report import json_text, write_page
 from adaln.runs import Run
 from adaln.studies.plan import Job, Plan, Result, outcomes
 from adaln.studies.protocol import check_is_papers
 from adaln.studies.running.launch import Failure, Launcher, Piece, Tell, terminated_as_interrupted
-from adaln.studies.running.work import is_done, pass_work, step_work, update_work, work, work_done
+from adaln.studies.running.work import image_work, is_done, pass_work, step_work, work, work_done
 from adaln.training import Stopped, train
 
-Progress = Callable[[int, int, str], None]
-"""Called with (work done, work in all, what is being done), the first time with what lay on disk before.
-
-The unit is one image once through the network of the first job.
-"""
 MOST_TOLD = 3
 """How many of the runs that failed are named in the one line of it."""
 Runs = Mapping[str, Sequence[Job]]
@@ -38,15 +32,15 @@ class Unfinished(ValueError):
     """Some runs failed; the message names them, and the others are kept."""
 
 
-def run_study(plan: Plan, root: Path, launcher: Launcher, progress: Progress) -> tuple[Path, Result]:
+def run_study(plan: Plan, root: Path, launcher: Launcher) -> tuple[Path, Result]:
     """Do what is missing, reduce, and write `result.json` and `index.html`; returns the plan's folder and the result.
 
     `adaln report FOLDER` writes the pictures as files as well. Raises `Stopped` when asked to stop, `Unfinished`
     naming the runs that failed (finished ones are kept).
     """
     check_is_papers(plan)
-    complete(plan.jobs(), root, launcher, progress)
-    complete(plan.further_jobs(root), root, launcher, progress)
+    complete(plan.jobs(), root, launcher)
+    complete(plan.further_jobs(root), root, launcher)
     folder, result = plan.folder(root), reduce_study(plan, root)
     remove_temporaries(folder)
     write_page(result.page, folder / "index.html")
@@ -60,14 +54,14 @@ def reduce_study(plan: Plan, root: Path) -> Result:
     return plan.study.reduce(plan.command(), outcomes([*plan.jobs(), *plan.further_jobs(root)], root))
 
 
-def complete(jobs: Sequence[Job], root: Path, launcher: Launcher, progress: Progress) -> None:
+def complete(jobs: Sequence[Job], root: Path, launcher: Launcher) -> None:
     """Do all jobs; raises `Unfinished` naming the runs that failed."""
-    failures = execute(jobs, root, launcher, progress)
+    failures = execute(jobs, root, launcher)
     if failures:
         raise Unfinished(f"{len(failures)} of {len(by_run(jobs))} runs failed, the others are kept: {said(failures)}")
 
 
-def execute(jobs: Sequence[Job], root: Path, launcher: Launcher, progress: Progress) -> dict[str, Failure]:
+def execute(jobs: Sequence[Job], root: Path, launcher: Launcher) -> dict[str, Failure]:
     """Do all jobs, and return what failed, by the name of its run.
 
     Raises `ValueError` before anything is trained where a run does not fit or a reference cannot be had, `Stopped` when
@@ -79,7 +73,7 @@ def execute(jobs: Sequence[Job], root: Path, launcher: Launcher, progress: Progr
     for found in runs.values():
         Run.create(found[-1].config, root)
     missing = {name: found for name, found in runs.items() if not all(is_done(job, root) for job in found)}
-    watch = _watch(runs, root, progress)
+    watch = _watch(runs, root)
     try:
         with terminated_as_interrupted():
             watch("references", 0.0)
@@ -121,20 +115,25 @@ def perform(jobs: Sequence[Job], root: Path, device: str, tell: Tell) -> None:
     """Train to each job's steps, then sample and score the checkpoints it asks for; skips what is on disk."""
     for job in jobs:
         run = Run.create(job.config, root, device=device)
-        step_cost, update_cost = step_work(job, root), update_work(job, root)
-        if max(run.steps_saved(), default=0) < job.config.steps:
-            train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), partial(_tell_step, tell, step_cost)])
-        for step in job.score_at:
-            if not is_scored(run, job.scoring, step):
-                score(run, job.scoring, step, partial(_tell_updates, tell, update_cost))
+        costs = {f"train {run.path.name}": step_work(job, root), f"sample {run.path.name}": image_work(job, root)}
+        with showing(as_work(costs, tell)):
+            if max(run.steps_saved(), default=0) < job.config.steps:
+                train(run, [Recorder(run.path / "analysis" / "roles.jsonl")])
+            for step in job.score_at:
+                if not is_scored(run, job.scoring, step):
+                    score(run, job.scoring, step)
 
 
-def _tell_step(tell: Tell, cost: float, step: int, model: nn.Module) -> None:
-    tell(cost)
+def as_work(costs: Mapping[str, float], tell: Tell) -> Progress:
+    """A progress that tells the work of what each stage has done since it was named, by the cost of one unit of it."""
+    last: dict[str, int] = {}
 
+    def display(stage: str, done: int, total: int, unit: str) -> None:
+        if done > (before := last.get(stage, done)):
+            tell((done - before) * costs.get(stage, 0))
+        last[stage] = done
 
-def _tell_updates(tell: Tell, cost: float, updates: int) -> None:
-    tell(updates * cost)
+    return display
 
 
 def said(failures: Mapping[str, Failure]) -> str:
@@ -147,13 +146,16 @@ def said(failures: Mapping[str, Failure]) -> str:
     return "; ".join(told[:MOST_TOLD]) + (f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else "")
 
 
-def _watch(runs: Runs, root: Path, progress: Progress) -> Callable[[str, float | None], None]:
-    """Tells of progress: what was done before and what a launcher tells of, or else what is to be seen on disk."""
+def _watch(runs: Runs, root: Path) -> Callable[[str, float | None], None]:
+    """Shows progress: what lay on disk before and what a launcher knows of, or else what is to be seen on disk.
+
+    The unit is one image once through the network of the first job.
+    """
     image = pass_work(next(iter(runs.values()))[0], root)
     total, before = (sum(amount(found, root) for found in runs.values()) for amount in (work, work_done))
 
     def watch(what: str, done: float | None) -> None:
         now = sum(work_done(found, root) for found in runs.values()) if done is None else before + done
-        progress(round(min(now, total) / image), round(total / image), what)
+        progress(what, round(min(now, total) / image), round(total / image), "images")
 
     return watch

@@ -50,13 +50,13 @@ def step_work(job: Job, root: Path) -> float:
 
 def score_work(job: Job, root: Path) -> float:
     """Work of drawing the samples of one score; 0 where the solver chooses its steps as it goes."""
+    return job.sample.num_images * image_work(job, root)
+
+
+def image_work(job: Job, root: Path) -> float:
+    """Work of drawing one image, for which guidance asks the network twice."""
     updates = count_updates(run_of(job, root).process, job.sample.sampler) or 0
-    return updates * job.sample.num_images * update_work(job, root)
-
-
-def update_work(job: Job, root: Path) -> float:
-    """Work of one solver update of one image; guidance asks the network twice."""
-    return (1 if job.sample.guidance.scale == 1 else 2) * pass_work(job, root)
+    return updates * (1 if job.sample.guidance.scale == 1 else 2) * pass_work(job, root)
 
 
 def pass_work(job: Job, root: Path) -> float:

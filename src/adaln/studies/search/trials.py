@@ -7,7 +7,6 @@ follows from n, so a search that was killed and is started again proposes the sa
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from adaln.conditioning import Normal, Scheme, Start
 from adaln.config import RunConfig, short_hash, to_dict
 from adaln.evaluation.checkpoints import check
+from adaln.progress import titled
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
 from adaln.studies.comparison.schemes import final_loss
 from adaln.studies.plan import Job, Outcome
-from adaln.studies.running.engine import Progress, Unfinished, execute, said
+from adaln.studies.running.engine import Unfinished, execute, said
 from adaln.studies.running.launch import Launcher
 from adaln.studies.scales import run_name
 
@@ -93,9 +93,7 @@ def candidate(base: Scheme, stds: dict[str, float]) -> Scheme:
     return replace(base, name=name, note="proposed by adaln search", **starts)
 
 
-def run_search(
-    search: Search, base: RunConfig, num_trials: int, root: Path, launcher: Launcher, progress: Progress
-) -> list[Trial]:
+def run_search(search: Search, base: RunConfig, num_trials: int, root: Path, launcher: Launcher) -> list[Trial]:
     """Judge `num_trials` trials, doing what is missing of their runs; a run that diverges ends its trial only.
 
     Raises `ValueError` before anything is trained for what does not fit, `Unfinished` naming runs that failed: what
@@ -107,16 +105,12 @@ def run_search(
     while len(trials) < num_trials:
         numbers = range(len(trials), min(len(trials) + search.at_once, num_trials))
         asked = [_ask(study, search, number) for number in numbers]
-        shown = partial(_in_round, progress, f"trials {numbers[0]} to {numbers[-1]} of {num_trials}")
-        found = _Round(search, base, root, asked).judge(launcher, shown)
+        with titled(f"trials {numbers[0]} to {numbers[-1]} of {num_trials}"):
+            found = _Round(search, base, root, asked).judge(launcher)
         for trial in found:
             _tell(study, trial)
         trials += found
     return trials
-
-
-def _in_round(progress: Progress, trials: str, done: int, total: int, what: str) -> None:
-    progress(done, total, f"{trials}, {what}")
 
 
 def check_search(search: Search, base: RunConfig, num_trials: int) -> None:
@@ -166,13 +160,13 @@ class _Round:
     root: Path
     asked: "Sequence[tuple[optuna.Trial, dict[str, float]]]"
 
-    def judge(self, launcher: Launcher, progress: Progress) -> list[Trial]:
+    def judge(self, launcher: Launcher) -> list[Trial]:
         """Run all to each step at which trials are given up, then what is left of them to the end."""
         ended: dict[int, Trial] = {}
         for step in (*sorted(self.search.prune_at), self.base.steps):
             left = [(asked, stds) for asked, stds in self.asked if asked.number not in ended]
             jobs = [jobs_of(self.search, self.base, asked.number, stds, step) for asked, stds in left]
-            diverged = self._run([job for found in jobs for job in found], launcher, progress)
+            diverged = self._run([job for found in jobs for job in found], launcher)
             for (asked, stds), found in zip(left, jobs, strict=True):
                 trial = self._judged(asked.number, stds, found, diverged)
                 if step < self.base.steps and trial.end == "finished":
@@ -182,9 +176,9 @@ class _Round:
                     ended[trial.number] = trial
         return [ended[asked.number] for asked, _ in self.asked]
 
-    def _run(self, jobs: Sequence[Job], launcher: Launcher, progress: Progress) -> set[str]:
+    def _run(self, jobs: Sequence[Job], launcher: Launcher) -> set[str]:
         """Do the jobs; returns the names of the runs that diverged."""
-        failures = execute(jobs, self.root, launcher, progress)
+        failures = execute(jobs, self.root, launcher)
         broken = {name: failure for name, failure in failures.items() if failure.kind != "NonFinite"}
         if broken:
             raise Unfinished(f"{len(broken)} of {len(jobs)} runs failed, the others are kept: {said(broken)}")

@@ -1,0 +1,75 @@
+"""How far work is, as people see it on standard error."""
+
+import sys
+
+import pytest
+
+from adaln.cli import progress
+from adaln.cli.progress import display
+from adaln.progress import progress as say
+from adaln.progress import showing, titled
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass when a test says so."""
+    seconds = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_nothing_is_shown_where_nobody_shows_it(capsys):
+    say("train", 1, 9, "steps")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_gets_a_line_now_and_then_with_rate_and_time_left_of_what_is_done_meanwhile(capsys, clock):
+    with display() as shown, showing(shown):
+        say("train", 1_000, 5_000, "steps")  # lay on disk
+        for _ in range(4):
+            clock[0] += 10
+            say("train", 1_000 + 50 * int(clock[0]), 5_000, "steps")
+        clock[0] += 20
+        say("count", 0, 0, "updates")
+        clock[0] += 20
+        say("count", 7, 0, "updates")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "train: 2,000 of 5,000 steps (50 steps/s, 1 min 0 s left)",
+        "train: 3,000 of 5,000 steps (50 steps/s, 40 s left)",
+        "count: 7 updates (0.35 updates/s)",
+    ]
+
+
+def test_a_stage_that_starts_over_begins_anew(capsys, clock):
+    with display() as shown, showing(shown):
+        for seconds in (16, 32):
+            say("draw", 0, 8, "images")
+            clock[0] += seconds
+            say("draw", 4, 8, "images")
+    assert capsys.readouterr().err.splitlines() == [
+        "draw: 4 of 8 images (0.25 images/s, 16 s left)",
+        "draw: 4 of 8 images (0.12 images/s, 32 s left)",
+    ]
+
+
+def test_a_terminal_gets_one_bar_per_stage(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with display() as shown, showing(shown), titled("study a"):
+        for stage in ("references", "runs"):
+            for done in range(4):
+                say(stage, done, 3, "images")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "study a: references" in err and "study a: runs" in err and "3/3" in err
+
+
+def test_of_the_processes_of_torchrun_the_first_one_shows(capsys, clock, monkeypatch):
+    monkeypatch.setattr(progress, "rank", lambda: 1)
+    with display() as shown, showing(shown):
+        for done in range(3):
+            say("train", done, 3, "steps")
+            clock[0] += 16
+    assert capsys.readouterr().err == ""
