@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adaln.models import ModelConfig
-from adaln.models.diffusers_layout import diffusers_config, to_diffusers
+from adaln.models.diffusers_names import diffusers_config, to_diffusers
 from adaln.types import DataSpec, Model
 
 

@@ -16,7 +16,7 @@ from adaln.config import RunConfig, canonical_json, model_name, to_dict
 from adaln.data import DataConfig
 from adaln.files import atomic_folder, write_atomically
 from adaln.models import MODELS, ModelConfig
-from adaln.models.diffusers_layout import diffusers_config, to_diffusers
+from adaln.models.diffusers_names import diffusers_config, to_diffusers
 from adaln.models.pickles import Kind
 from adaln.models.weights import Weights, load_weights, read_weights, spec_of
 from adaln.processes import PROCESSES, ProcessConfig

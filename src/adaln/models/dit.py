@@ -7,8 +7,9 @@ Flow and Diffusion-based Generative Models with Scalable Interpolant Transformer
 # mypy: disable-error-code="no-any-return,no-untyped-call"
 # torch types the call of a module as Any and leaves `unflatten` untyped.
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -16,32 +17,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.models import fresh
+from adaln.models import init
 from adaln.models.layers import (
     Attention,
     LabelEmbedder,
     Mlp,
     PatchEmbedder,
     TimestepEmbedder,
-    check_inputs,
-    check_sizes,
     conditioned_unit,
     modulated,
     modulation,
-    num_labels,
     squeezed_modulation,
     timestep_features,
     unpatchify,
 )
 from adaln.models.linear import Linear
-from adaln.models.positions import Rotation, rotation, sincos_table
+from adaln.models.network import ModelConfig, Network, batch_flops, check_inputs, check_sizes, num_labels
+from adaln.models.positions import Rotation, grid_of_table, rotation, sincos_table
 from adaln.types import DataSpec, Labels, Latents, Times, Tokens
 
 ModulationKind = Literal["linear", "se", "shared"]
 
 
 @dataclass(frozen=True)
-class TransformerConfig(ABC):
+class TransformerConfig(ModelConfig):
     """What DiT and DiT-LLaMA have in common."""
 
     hidden_size: int
@@ -63,6 +62,7 @@ class TransformerConfig(ABC):
     se_ratio: int = 2
     """Width over bottleneck width, where modulation is "se"."""
 
+    is_isotropic: ClassVar[bool] = True
     rotary: ClassVar[bool]
 
     def __post_init__(self) -> None:
@@ -80,12 +80,42 @@ class TransformerConfig(ABC):
 
     @property
     def outputs_per_channel(self) -> int:
-        """Output channels per data channel: 2 if a variance is returned, else 1."""
         return 2 if self.learn_sigma and not self.drop_variance else 1
+
+    @property
+    @abstractmethod
+    def family(self) -> str:
+        """What the network was published as."""
 
     @abstractmethod
     def feed_forward(self) -> nn.Module:
         """A block's MLP."""
+
+    def network(self, spec: DataSpec) -> "DiT":
+        return DiT(self, spec)
+
+    def resized(
+        self, *, hidden_size: int | None = None, depth: int | None = None, num_heads: int | None = None
+    ) -> "TransformerConfig":
+        return replace(
+            self,
+            hidden_size=hidden_size or self.hidden_size,
+            depth=depth or self.depth,
+            num_heads=num_heads or self.num_heads,
+        )
+
+    def flops(self, spec: DataSpec) -> int:
+        one, two = (batch_flops(self.resized(depth=depth), spec, 1) for depth in (1, 2))
+        return one + (self.depth - 1) * (two - one)  # all blocks are alike
+
+    def describe(self) -> str:
+        return f"a {self.family} of width {self.hidden_size}, {self.depth} blocks and patch {self.patch_size}"
+
+    def data_size(self, tensors: Mapping[str, Tensor]) -> tuple[int, int] | None:
+        if "pos_embed" not in tensors:
+            return None
+        rows, columns = grid_of_table(tensors["pos_embed"])
+        return rows * self.patch_size, columns * self.patch_size
 
 
 @dataclass(frozen=True)
@@ -97,11 +127,15 @@ class DiTConfig(TransformerConfig):
 
     rotary: ClassVar[bool] = False
 
+    @property
+    def family(self) -> str:
+        return "SiT" if self.drop_variance else "DiT"
+
     def feed_forward(self) -> nn.Module:
         return Mlp(self.hidden_size, int(self.hidden_size * self.mlp_ratio))
 
 
-class Block(nn.Module):
+class DiTBlock(nn.Module):
     """Attention and MLP, each with its shift, scale and gate."""
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -140,7 +174,7 @@ class FinalLayer(nn.Module):
         return self.linear(modulated(x, shift, scale))
 
 
-class DiT(nn.Module):
+class DiT(Network):
     """(noisy latents, times, labels) -> prediction: DiT, SiT, DiT-LLaMA or SiT-LLaMA, as the config says.
 
     `pos_embed` is a buffer: part of the state dict, never trained, never averaged. Rotary families store it unused,
@@ -162,7 +196,7 @@ class DiT(nn.Module):
         self.register_buffer("pos_embed", torch.empty(1, self.grid[0] * self.grid[1], dim))
         if config.modulation == "shared":
             self.t_block = modulation(dim, 6)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
         self.final_layer = FinalLayer(dim, patch**2 * spec.channels * (2 if config.learn_sigma else 1))
 
     def forward(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
@@ -188,10 +222,12 @@ class DiT(nn.Module):
 
     @torch.no_grad()
     def reset(self, rng: torch.Generator) -> None:
-        """Fresh weights from `rng`, and the position table."""
-        starts = {"linear": fresh.STARTS, "se": fresh.SQUEEZED_STARTS, "shared": fresh.SHARED_STARTS}
-        fresh.refill(self, starts[self.config.modulation], rng)
-        self.pos_embed.copy_(sincos_table(*self.grid, self.config.hidden_size))
+        starts = {"linear": init.STARTS, "se": init.SQUEEZED_STARTS, "shared": init.SHARED_STARTS}
+        init.refill(self, starts[self.config.modulation], rng)
+        self.load_state_dict(self.fixed(), strict=False)
+
+    def fixed(self) -> dict[str, Tensor]:
+        return {"pos_embed": sincos_table(*self.grid, self.config.hidden_size)}
 
 
 def grid_of(spec: DataSpec, patch_size: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adaln.models.linear import Linear
 from adaln.models.positions import Rotation, rotate
-from adaln.types import DataSpec, Labels, Latents, Times, Tokens
+from adaln.types import Labels, Latents, Times, Tokens
 
 NUM_TIME_FEATURES = 256
 
@@ -165,38 +165,3 @@ def gelu(x: Float[Tensor, "*rest"]) -> Float[Tensor, "*rest"]:
     precise = x.to(torch.promote_types(x.dtype, torch.float32))
     u = math.sqrt(2 / math.pi) * (precise + 0.044715 * precise**3)
     return (precise * torch.sigmoid(2 * u)).to(x.dtype)
-
-
-def check_inputs(x: Tensor, t: Tensor, y: Tensor | None, spec: DataSpec, num_labels: int) -> None:
-    """Raise one ValueError for inputs that the network was not built for.
-
-    Label values are read on the CPU only: elsewhere the look would make the host wait for the device.
-    """
-    expected = (spec.channels, spec.height, spec.width)
-    if x.shape[1:] != expected:
-        raise ValueError(f"got x of C, H, W = {tuple(x.shape[1:])}, expected {expected}: the network was built for it")
-    for name, vector in (("t", t), ("y", y)):
-        if vector is not None and vector.shape != x.shape[:1]:
-            raise ValueError(f"got {name} of shape {tuple(vector.shape)}, expected ({len(x)},): one per sample")
-    if y is None and num_labels:
-        raise ValueError(f"got no labels, expected y in 0..{num_labels - 1}: the network is class-conditional")
-    if y is not None and not num_labels:
-        raise ValueError("got labels, expected y=None: the network is unconditional (num_classes=0)")
-    if y is not None and y.device.type == "cpu" and not torch.compiler.is_compiling():
-        low, high = (int(bound) for bound in y.aminmax())
-        if low < 0 or high >= num_labels:
-            raise ValueError(f"got labels in {low}..{high}, expected 0..{num_labels - 1}")
-
-
-def check_sizes(class_dropout_prob: float, **counts: int) -> None:
-    """Raise one ValueError for a configuration that is no network at all."""
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"got {name} {count}, expected at least 1")
-    if not 0 <= class_dropout_prob <= 1:
-        raise ValueError(f"got class_dropout_prob {class_dropout_prob}, expected 0..1")
-
-
-def num_labels(spec: DataSpec, class_dropout_prob: float) -> int:
-    """Rows of a label table: the classes, and one for the null class if labels are ever dropped."""
-    return spec.num_classes + 1 if spec.num_classes and class_dropout_prob > 0 else spec.num_classes

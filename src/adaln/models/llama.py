@@ -47,5 +47,9 @@ class LLaMAConfig(TransformerConfig):
 
     rotary: ClassVar[bool] = True
 
+    @property
+    def family(self) -> str:
+        return "DiT-LLaMA"
+
     def feed_forward(self) -> nn.Module:
         return SwiGLU(self.hidden_size, swiglu_width(self.hidden_size))

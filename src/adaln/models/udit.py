@@ -7,27 +7,26 @@ images are channels-last (B, H, W, D), which is what norms, modulation and linea
 # mypy: disable-error-code="no-any-return,no-untyped-call"
 # torch types the call of a module as Any and leaves `unflatten` untyped.
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.models import fresh
+from adaln.models import init
 from adaln.models.layers import (
     LabelEmbedder,
     TimestepEmbedder,
-    check_inputs,
-    check_sizes,
     conditioned_unit,
     modulated,
     modulation,
-    num_labels,
     timestep_features,
 )
 from adaln.models.linear import Linear
+from adaln.models.network import ModelConfig, Network, batch_flops, check_inputs, check_sizes, num_labels
 from adaln.models.positions import Rotation, rotate, rotation
 from adaln.types import DataSpec, Labels, Latents, Times
 
@@ -38,7 +37,7 @@ MAX_LOGIT_SCALE = 4.6052
 
 
 @dataclass(frozen=True)
-class UDiTConfig:
+class UDiTConfig(ModelConfig):
     """U-DiT as published: two units per block, width doubling per level."""
 
     hidden_size: int
@@ -54,6 +53,8 @@ class UDiTConfig:
     class_dropout_prob: float = 0.1
     """How often training replaces a label by the null class; 0: there is no null class, hence no guidance."""
 
+    is_isotropic: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         """Raise ValueError for counts below 1 and for a width that the heads do not divide into multiples of 4."""
         depth = min(self.depth)
@@ -63,8 +64,27 @@ class UDiTConfig:
 
     @property
     def outputs_per_channel(self) -> int:
-        """Output channels per data channel: 2 if a variance is predicted, else 1."""
         return 2 if self.learn_sigma else 1
+
+    def network(self, spec: DataSpec) -> "UDiT":
+        return UDiT(self, spec)
+
+    def resized(
+        self, *, hidden_size: int | None = None, depth: int | None = None, num_heads: int | None = None
+    ) -> "UDiTConfig":
+        return replace(
+            self,
+            hidden_size=hidden_size or self.hidden_size,
+            depth=(depth,) * 5 if depth else self.depth,
+            num_heads=num_heads or self.num_heads,
+        )
+
+    def flops(self, spec: DataSpec) -> int:
+        """Those of one more sample in a large batch: kernels are multiplied with each other once per batch."""
+        return (batch_flops(self, spec, 8192) - batch_flops(self, spec, 4096)) // 4096
+
+    def describe(self) -> str:
+        return f"a U-DiT of width {self.hidden_size} and {sum(self.depth)} blocks"
 
 
 def convolved(conv: nn.Conv2d, x: Image) -> Float[Tensor, "B H W E"]:
@@ -165,7 +185,7 @@ class DownsampledAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, qkv[2], scale=1.0).transpose(1, 2).flatten(2)
 
 
-class Block(nn.Module):
+class UDiTBlock(nn.Module):
     """Two conditioned units one after the other, each with its own modulation."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
@@ -187,7 +207,7 @@ class Stage(nn.ModuleList):
     """Blocks at one resolution and width."""
 
     def __init__(self, depth: int, dim: int, config: UDiTConfig) -> None:
-        super().__init__(Block(dim, config.num_heads, config.mlp_ratio) for _ in range(depth))
+        super().__init__(UDiTBlock(dim, config.num_heads, config.mlp_ratio) for _ in range(depth))
         self.head_dim = dim // config.num_heads
 
     def forward(self, x: Image, c: Condition) -> Image:
@@ -233,7 +253,7 @@ class FinalLayer(nn.Module):
         return self.out_proj(modulated(x, shift, scale).permute(0, 3, 1, 2))
 
 
-class UDiT(nn.Module):
+class UDiT(Network):
     """(noisy latents, times, labels) -> prediction. The last decoder stage stays at width 2h and is driven by c2."""
 
     def __init__(self, config: UDiTConfig, spec: DataSpec) -> None:
@@ -283,5 +303,4 @@ class UDiT(nn.Module):
         return [c_k[:, None, None] for c_k in c]
 
     def reset(self, rng: torch.Generator) -> None:
-        """Fresh weights from `rng`."""
-        fresh.refill(self, fresh.STARTS, rng)
+        init.refill(self, init.STARTS, rng)

@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from adaln.models import MODELS, ModelConfig, skeleton
-from adaln.models.diffusers_layout import diffusers_config, from_diffusers, is_diffusers
-from adaln.models.dit import DiT, TransformerConfig
+from adaln.models import MODELS, ModelConfig, Network, skeleton
+from adaln.models.diffusers_names import diffusers_config, from_diffusers, is_diffusers
 from adaln.models.mismatch import mismatches
 from adaln.models.pickles import Kind, choose_set, load_pickle
-from adaln.models.positions import sincos_table
-from adaln.models.udit import UDiT
 from adaln.registry import nearest
 from adaln.types import DataSpec
 
@@ -105,12 +101,13 @@ def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -
         size = (int(weights.settings["sample_size"]),)
     if size:
         height, width = size[0], size[-1]
-    elif isinstance(config, TransformerConfig) and "pos_embed" in tensors:
-        height, width = (side * config.patch_size for side in _grid_of_table(tensors["pos_embed"]))
     else:
-        raise ValueError(
-            f"{str(weights.file)!r} does not tell the size of its data; expected --size (published: 32, 64)"
-        )
+        from_table = config.data_size(tensors)
+        if from_table is None:
+            raise ValueError(
+                f"{str(weights.file)!r} does not tell the size of its data; expected --size (published: 32, 64)"
+            )
+        height, width = from_table
     return DataSpec(patches.shape[1], height, width, num_classes)
 
 
@@ -120,30 +117,20 @@ def _required(name: str, tensors: Mapping[str, Tensor], file: Path) -> Tensor:
     return tensors[name]
 
 
-def _grid_of_table(table: Tensor) -> tuple[int, int]:
-    """Rows and columns of the grid whose sin-cos table this is (up to the rounding of years of averaging)."""
-    num_tokens, dim = table.shape[-2:]
-    for rows in range(1, num_tokens + 1):
-        if num_tokens % rows == 0 and dim % 4 == 0:
-            grid = rows, num_tokens // rows
-            if torch.allclose(table.float().reshape(1, num_tokens, dim), sincos_table(*grid, dim), rtol=0, atol=1e-2):
-                return grid
-    raise ValueError(f"pos_embed of shape {tuple(table.shape)} is the sin-cos table of no grid; expected --size")
-
-
-def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> DiT | UDiT:
+def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> Network:
     """The network of `config` holding these weights, in float32.
 
     Raises ValueError in one line: which registered network they do fit, or every name and shape that is wrong.
     """
     tensors, model = dict(weights.tensors), skeleton(config, spec)
-    if weights.layout == "diffusers" and isinstance(model, DiT):
+    fixed = model.fixed()
+    if weights.layout == "diffusers" and fixed:
         check_settings(weights.settings, config, spec)
-        tensors.setdefault("pos_embed", sincos_table(*model.grid, model.config.hidden_size))
-    told = mismatches(model.state_dict(), tensors)
-    if told:
+        tensors = fixed | tensors
+    misfit = mismatches(model.state_dict(), tensors)
+    if misfit:
         fitting = " or ".join(fitting_models(weights, tensors, spec))
-        what = f"holds the weights of {fitting}, not of the model asked for" if fitting else f"does not fit: {told}"
+        what = f"holds the weights of {fitting}, not of the model asked for" if fitting else f"does not fit: {misfit}"
         raise ValueError(f"{str(weights.file)!r} {what}")
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     return model
@@ -168,8 +155,8 @@ def fitting_models(weights: Weights, tensors: Mapping[str, Tensor], spec: DataSp
         if config.hidden_size != width:  # building them all takes seconds
             continue
         try:
-            told = spec_of(weights, config) if "pos_embed" in weights.tensors else spec
-            expected = skeleton(config, told).state_dict()
+            data = spec_of(weights, config) if "pos_embed" in weights.tensors else spec
+            expected = skeleton(config, data).state_dict()
         except ValueError:  # a size that this network does not take
             continue
         if shapes == {name: tensor.shape for name, tensor in expected.items()}:

@@ -13,7 +13,7 @@ from typing import Literal
 from adaln.conditioning import Scheme, scheme
 from adaln.config import PRESETS, RunConfig, digits, images_32
 from adaln.data import DataConfig
-from adaln.models import MODELS, ModelConfig, UDiTConfig
+from adaln.models import MODELS, ModelConfig
 from adaln.processes import PROCESSES, Guidance, SamplerConfig
 from adaln.registry import Registry
 from adaln.sampling import SampleConfig
@@ -136,17 +136,17 @@ def run_name(base: RunConfig, scheme: Scheme, seed: int) -> str:
 def stand_in(setting: Setting, sizes: Sizes, udit: str) -> ModelConfig:
     """The scale's network for one of the paper's: same family, same patch, its own width and depth."""
     model = MODELS[setting.model]
-    if isinstance(model, UDiTConfig):
+    if not model.is_isotropic:
         return widened(MODELS[udit], setting.width_factor)
     family_size, _, _ = setting.model.partition("/")
     width, depth, heads = sizes[family_size.rpartition("-")[2]]
-    smaller = replace(model, hidden_size=width, depth=model.depth if setting.keeps_depth else depth, num_heads=heads)
+    smaller = model.resized(hidden_size=width, depth=None if setting.keeps_depth else depth, num_heads=heads)
     return widened(smaller, setting.width_factor)
 
 
 def widened(model: ModelConfig, factor: float) -> ModelConfig:
     """The network at another width, with as many heads."""
-    return replace(model, hidden_size=round(model.hidden_size * factor))
+    return model.resized(hidden_size=round(model.hidden_size * factor))
 
 
 def is_flow(setting: Setting) -> bool:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from adaln.config import model_name
-from adaln.models import DiTConfig, LLaMAConfig, UDiTConfig
 from adaln.report import Command, Facts, Section
 from adaln.studies.plan import Outcome, Setting
 
@@ -36,13 +35,8 @@ def stand_in_text(outcome: Outcome, setting: Setting) -> str:
 def network_text(outcome: Outcome) -> str:
     """The network by its sizes, and the name under which it was published."""
     model = outcome.job.config.model
-    match model:
-        case UDiTConfig():
-            sizes = f"a U-DiT of width {model.hidden_size} and {sum(model.depth)} blocks"
-        case LLaMAConfig() | DiTConfig():
-            family = "DiT-LLaMA" if isinstance(model, LLaMAConfig) else "SiT" if model.drop_variance else "DiT"
-            sizes = f"a {family} of width {model.hidden_size}, {model.depth} blocks and patch {model.patch_size}"
     name = model_name(model)
+    sizes = model.describe()
     return sizes if name.startswith("custom") or "tiny" in name else f"{name}, {sizes}"
 
 

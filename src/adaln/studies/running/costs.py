@@ -16,7 +16,7 @@ import torch
 from adaln.config import OptimConfig, RunConfig
 from adaln.data import LAYOUTS, DataConfig
 from adaln.execution import Precision, autocast
-from adaln.models import DiTConfig, LLaMAConfig, ModelConfig, build, flops, num_parameters
+from adaln.models import ModelConfig, build, flops, num_parameters
 from adaln.processes import ProcessConfig, count_updates
 from adaln.processes import build as build_process
 from adaln.rng import generator
@@ -137,10 +137,7 @@ def cut(model: ModelConfig, spec: DataSpec, batch_size: int) -> tuple[ModelConfi
     """The network, its images and its batch, made small where a step of the whole would take long."""
     if batch_size * sizes(model, spec)[0] <= MOST_FLOPS:
         return model, spec, batch_size
-    if isinstance(model, DiTConfig | LLaMAConfig):
-        model = replace(model, depth=1)
-    else:
-        model = replace(model, depth=(1, 1, 1, 1, 1))
+    model = model.resized(depth=1)
     while sizes(model, spec)[0] > MOST_FLOPS and spec.height > 16:
         spec = replace(spec, height=spec.height // 2, width=spec.width // 2)
     return model, spec, max(1, min(batch_size, int(MOST_FLOPS / sizes(model, spec)[0])))
