@@ -11,7 +11,6 @@ from adaln.models.layers import (
     Attention,
     PatchEmbedder,
     attended,
-    check_inputs,
     conditioned_unit,
     gelu,
     modulated,
@@ -20,6 +19,7 @@ from adaln.models.layers import (
     unpatchify,
 )
 from adaln.models.llama import SwiGLU, swiglu_width
+from adaln.models.network import check_inputs
 from adaln.rng import generator
 from adaln.types import DataSpec
 
