@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from adaln.codec import canonical_json
 from adaln.conditioning import SCHEMES
-from adaln.config import PRESETS, canonical_json, config_hash, differing_fields, digits, from_dict, to_dict
+from adaln.config import PRESETS, config_hash, differing_fields, digits, from_dict, to_dict
 from adaln.data import LAYOUTS
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
@@ -42,14 +43,21 @@ def test_presets_are_valid_and_round_trip(name):
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        (("optim", "lrr"), 1, r"unknown field 'lrr' of OptimConfig \(nearest: 'lr'\)"),
+        (("optim", "lrr"), 1, r"unknown field 'lrr' of optim \(nearest: 'lr'\)"),
         (("model", "kind"), "DiTConfg", r"unknown model kind 'DiTConfg' \(nearest: 'DiTConfig'\)"),
         (("optim", "lr"), -1.0, "expected a number > 0"),
+        (("optim", "lr"), "fast", "^optim.lr is 'fast'; expected a number$"),
+        (("optim", "betas"), [0.9], r"^optim.betas is \[0.9\]; expected a list of 2, each a number$"),
+        (("optim", "grad_clip"), True, "^optim.grad_clip is True; expected a number or null$"),
+        (("data", "on_bad_image"), "skp", r"expected 'stop' or 'skip' \(nearest: 'skip'\)$"),
+        (("steps",), 1.5, "^steps is 1.5; expected an integer$"),
+        (("process",), 3, "^process is 3; expected a table with a kind: GaussianConfig, InterpolantConfig$"),
+        (("scheme", "gate", "weight", "std"), "wide", "^scheme.gate.weight.std is 'wide'; expected a number$"),
         (("steps",), 0, "expected an integer >= 1"),
     ],
 )
 def test_a_wrong_field_is_named(path, value, said):
-    row = to_dict(digits())
+    row = to_dict(replace(digits(), scheme=SCHEMES["adaln-gaussian"]))
     inner = row
     for key in path[:-1]:
         inner = inner[key]

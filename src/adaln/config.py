@@ -1,17 +1,16 @@
 """One run as data: frozen dataclasses from the rooms below, canonical JSON, a hash, and presets by name."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from adaln.conditioning import SCHEMES, Scheme, scheme_from_dict, scheme_to_dict
+from adaln.codec import decode, encode, leaves, name_kinds, short_hash
+from adaln.conditioning import SCHEMES, Scheme
 from adaln.data import DataConfig
 from adaln.execution import Precision
 from adaln.models import MODELS, ModelConfig
 from adaln.processes import PROCESSES, ProcessConfig
-from adaln.registry import Registry, nearest
+from adaln.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,51 +76,19 @@ class RunConfig:
             raise ValueError(f"name is {self.name!r}; expected a word without '/'")
 
 
-_VARIANTS = {type(entry).__name__: type(entry) for entry in (*MODELS.values(), *PROCESSES.values())}
-"""Config classes of which a run holds one of several; their name is stored as `kind`."""
+name_kinds({type(entry).__name__: type(entry) for entry in MODELS.values()}, of=ModelConfig)
+name_kinds({type(entry).__name__: type(entry) for entry in PROCESSES.values()}, of=ProcessConfig)
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """A complete JSON-able form: nothing is left to a default that may change."""
-    row: dict[str, Any] = {f.name: getattr(config, f.name) for f in fields(config)}
-    for name in ("model", "process"):
-        row[name] = {"kind": type(row[name]).__name__, **asdict(row[name])}
-    row["scheme"] = scheme_to_dict(config.scheme)
-    return {key: asdict(value) if is_dataclass(value) else value for key, value in row.items()}  # type: ignore[arg-type]
+    row: dict[str, Any] = encode(config)
+    return row
 
 
 def from_dict(row: Mapping[str, Any]) -> RunConfig:
-    """The inverse of `to_dict`; `ValueError` names a field that does not belong."""
-    values = dict(row)
-    for name in ("model", "process"):
-        variant = dict(values[name])
-        kind = variant.pop("kind", None)
-        if kind not in _VARIANTS:
-            raise ValueError(f"unknown {name} kind {kind!r}{nearest(str(kind), _VARIANTS)}")
-        values[name] = _make(_VARIANTS[kind], variant)
-    values["scheme"] = scheme_from_dict(values["scheme"])
-    values["data"] = _make(DataConfig, values["data"])
-    values["optim"] = _make(OptimConfig, values["optim"])
-    made: RunConfig = _make(RunConfig, values)
-    return made
-
-
-def _make(cls: type, row: Mapping[str, Any]) -> Any:
-    known = [f.name for f in fields(cls)]
-    for key in row:
-        if key not in known:
-            raise ValueError(f"unknown field {key!r} of {cls.__name__}{nearest(key, known)}; known: {', '.join(known)}")
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
-
-
-def canonical_json(row: Mapping[str, Any]) -> str:
-    """Sorted keys, fixed separators, exact floats: equal configs give equal bytes."""
-    return json.dumps(row, sort_keys=True, indent=1, allow_nan=False) + "\n"
-
-
-def short_hash(row: Mapping[str, Any]) -> str:
-    """Ten hex digits over the canonical JSON of `row`."""
-    return hashlib.sha256(canonical_json(row).encode()).hexdigest()[:10]
+    """The inverse of `to_dict`; `ValueError` names a field that does not belong or is of another type."""
+    return decode(RunConfig, row)
 
 
 def config_hash(config: RunConfig) -> str:
@@ -137,7 +104,7 @@ def config_hash(config: RunConfig) -> str:
 
 def differing_fields(a: RunConfig, b: RunConfig) -> list[str]:
     """`"optim.lr: 0.0001 -> 0.001"` for each leaf in which two configs differ."""
-    left, right = _leaves(to_dict(a)), _leaves(to_dict(b))
+    left, right = dict(leaves(to_dict(a))), dict(leaves(to_dict(b)))
     if a.scheme.name != b.scheme.name:  # then its rows differ as well, which says nothing more
         left, right = (
             {k: v for k, v in side.items() if k == "scheme.name" or not k.startswith("scheme.")}
@@ -148,13 +115,6 @@ def differing_fields(a: RunConfig, b: RunConfig) -> list[str]:
         for key in sorted(left.keys() | right.keys())
         if left.get(key) != right.get(key)
     ]
-
-
-def _leaves(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in row.items():
-        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return leaves
 
 
 def model_name(config: ModelConfig) -> str:

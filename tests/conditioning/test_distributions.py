@@ -5,15 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaln.conditioning import DISTRIBUTIONS, Constant, Normal, Xavier
+from adaln.codec import decode, encode
+from adaln.conditioning import DISTRIBUTIONS, Constant, Distribution, Normal, Xavier
 from adaln.conditioning.distributions import (
     Laplace,
     Quantiles,
     Sign,
     TruncatedNormal,
     Uniform,
-    distribution_from_dict,
-    distribution_to_dict,
     quantile_levels,
     std_of,
 )
@@ -92,27 +91,27 @@ def test_no_global_generator_is_used():
 
 @pytest.mark.parametrize("distribution", EXAMPLES)
 def test_dictionaries_round_trip(distribution):
-    row = distribution_to_dict(distribution)
+    row = encode(distribution)
     assert row["kind"] in DISTRIBUTIONS
-    assert distribution_from_dict(row) == distribution
+    assert decode(Distribution, row) == distribution
 
 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
         ({"kind": "norml", "std": 1e-3}, "nearest: 'normal'"),
-        ({"kind": "normal", "sdt": 1e-3}, "takes std, fan_power; got sdt"),
-        ({"kind": "normal"}, "got nothing"),
-        ({"kind": "normal", "std": -1.0}, "not a valid value"),
-        ({"kind": "normal", "std": float("nan")}, "not a valid value"),
-        ({"kind": "normal", "std": "wide"}, "not a valid value"),
-        ({"kind": "xavier", "over": "rows"}, "not a valid value"),
-        ({"std": 1e-3}, "unknown distribution"),
-        ({"kind": "quantiles", "values": [0.0, "x"]}, "not a valid value"),
+        ({"kind": "normal", "sdt": 1e-3}, "unknown field 'sdt'.*known: std, fan_power"),
+        ({"kind": "normal"}, "lacks std"),
+        ({"kind": "normal", "std": -1.0}, "expected a number >= 0"),
+        ({"kind": "normal", "std": float("nan")}, "not finite"),
+        ({"kind": "normal", "std": "wide"}, "std is 'wide'; expected a number"),
+        ({"kind": "xavier", "over": "rows"}, "over is 'rows'; expected 'matrix' or 'slice'"),
+        ({"std": 1e-3}, "expected a table with a kind: constant, normal"),
+        ({"kind": "quantiles", "values": [0.0, "x"]}, "values is 'x'; expected a number"),
         ({"kind": "quantiles", "values": [1.0, 0.0]}, "do not fall"),
     ],
 )
 def test_a_wrong_row_is_named_in_one_line(row, said):
     with pytest.raises(ValueError, match=said) as error:
-        distribution_from_dict(row)
+        decode(Distribution, row)
     assert "\n" not in str(error.value)

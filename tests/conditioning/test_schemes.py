@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from adaln.analysis.residual_energy import branch_energies
 from adaln.analysis.standard_inputs import standard_inputs
+from adaln.codec import decode, encode
 from adaln.conditioning import (
     PARAMETRIC,
     SCHEMES,
@@ -24,8 +25,6 @@ from adaln.conditioning import (
     num_held,
     save_scheme,
     scheme,
-    scheme_from_dict,
-    scheme_to_dict,
 )
 from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator
@@ -164,9 +163,9 @@ def test_branches_that_end_at_zero_add_nothing_though_their_gates_are_open(any_m
 
 
 def test_a_row_without_branch_ends_is_written_as_before_there_were_any():
-    assert "branch_ends" not in scheme_to_dict(SCHEMES["adaln-zero"])
+    assert "branch_ends" not in encode(SCHEMES["adaln-zero"])
     row = Scheme("ends", branch_ends=Constant(0.5))
-    assert scheme_from_dict(scheme_to_dict(row)) == row
+    assert decode(Scheme, encode(row)) == row
 
 
 def stds(starts):
@@ -220,7 +219,7 @@ def test_schemes_round_trip_through_files(tmp_path, name):
     file = tmp_path / "mine.json"
     save_scheme(SCHEMES[name], file)
     assert scheme(str(file)) == SCHEMES[name]
-    assert scheme_from_dict(json.loads(json.dumps(scheme_to_dict(SCHEMES[name])))) == SCHEMES[name]
+    assert decode(Scheme, json.loads(json.dumps(encode(SCHEMES[name])))) == SCHEMES[name]
 
 
 def test_a_toml_file_gives_roles_and_blocks(tmp_path):
@@ -241,13 +240,16 @@ def test_a_toml_file_gives_roles_and_blocks(tmp_path):
     [
         ("{", "mine.json"),
         ("[1]", "expected a table"),
-        ('{"gaet": {}}', "unknown field 'gaet' of a scheme \\(nearest: 'gate'\\)"),
+        ('{"gaet": {}}', "unknown field 'gaet' of Scheme \\(nearest: 'gate'\\)"),
         ('{"gate": {"wieght": {}}}', "nearest: 'weight'"),
-        ('{"gate": {"opens": -1}}', "opens expects a step >= 0"),
-        ('{"gate": 3}', "gate expects a table"),
-        ('{"head": [{}]}', "head takes one start"),
+        ('{"gate": {"opens": -1}}', "gate: opens is -1; expected a step >= 0"),
+        ('{"gate": 3}', "gate is 3; expected a table of weight, bias, opens or a list"),
+        ('{"head": [{}]}', "head is .*; expected a table of weight"),
+        ('{"scale": []}', "scale has no start"),
+        ('{"scale": [{}, {"opens": "never"}]}', "scale.opens is 'never'; expected an integer or null"),
+        ('{"gate": {"weight": {"kind": "normal", "std": -1}}}', "gate.weight: std is -1; expected a number >= 0"),
         ('{"order_of": "adaln-zro"}', "nearest: 'adaln-zero'"),
-        ('{"backbone": {"kind": "normal"}}', "takes std"),
+        ('{"backbone": {"kind": "normal"}}', "backbone lacks std"),
     ],
 )
 def test_a_wrong_file_is_named_in_one_line(tmp_path, text, said):

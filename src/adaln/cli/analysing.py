@@ -9,7 +9,8 @@ from adaln.analysis import fit_start
 from adaln.cli.answer import Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import parse, parse_after, take_word, wants_help
-from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, scheme_to_dict, sgd
+from adaln.codec import encode
+from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, sgd
 from adaln.config import PRESETS
 from adaln.models import MODELS, ModelConfig
 from adaln.models.pickles import Kind
@@ -96,7 +97,7 @@ def fit_verb(words: list[str]) -> Answer:
     start = found.scheme(options.name or f"fit-{source.source}-{options.method}{'-by-block' * options.by_block}")
     out.parent.mkdir(parents=True, exist_ok=True)
     save_scheme(start, out)
-    data = {"scheme_file": str(out), "step": source.step, **asdict(found), "scheme": scheme_to_dict(start)}
+    data = {"scheme_file": str(out), "step": source.step, **asdict(found), "scheme": encode(start)}
     return saved(fit_section(source.label, found, out), folder, data, f"the scheme lies at {out}: --scheme {out}")
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse
-from adaln.conditioning import PARAMETRIC, SCHEMES, Distribution, Scheme, num_held, scheme_to_dict
+from adaln.codec import encode
+from adaln.conditioning import PARAMETRIC, SCHEMES, Distribution, Scheme, num_held
 from adaln.config import PRESETS, model_name, to_dict
 from adaln.models import MODELS, flops, num_parameters, skeleton
 from adaln.processes import PROCESSES
@@ -27,7 +28,7 @@ def schemes_verb(words: list[str]) -> Answer:
     tensors = dict(skeleton(MODELS[options.model], DataSpec(4, 32, 32, 1000)).named_parameters())
     total = sum(p.numel() for p in tensors.values())
     trained = {name: total - num_held(tensors, row) for name, row in SCHEMES.items()}
-    data = [{**scheme_to_dict(row), "trained_parameters": trained[name]} for name, row in SCHEMES.items()]
+    data = [{**encode(row), "trained_parameters": trained[name]} for name, row in SCHEMES.items()]
     table = Table(
         "Conditioning schemes",
         [

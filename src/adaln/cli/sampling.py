@@ -10,7 +10,7 @@ import torch
 from adaln.cli.answer import SILENT, Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import Flat, parse_after
-from adaln.config import short_hash
+from adaln.codec import short_hash
 from adaln.files import write_atomically
 from adaln.metrics import open_images
 from adaln.parallel import group_of_torchrun, rank

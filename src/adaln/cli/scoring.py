@@ -11,7 +11,7 @@ from adaln.cli.answer import SILENT, Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import parse_after
 from adaln.cli.sampling import keep_samples
-from adaln.config import short_hash
+from adaln.codec import short_hash
 from adaln.data import Dataset
 from adaln.evaluation.images import extractor_for, named_images, named_reference
 from adaln.files import write_atomically

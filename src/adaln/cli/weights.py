@@ -11,8 +11,9 @@ from torch import nn
 
 from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse, parse_after, take_option, take_word, wants_help
+from adaln.codec import canonical_json
 from adaln.conditioning import SCHEMES, Scheme
-from adaln.config import RunConfig, canonical_json, model_name, to_dict
+from adaln.config import RunConfig, model_name, to_dict
 from adaln.data import DataConfig
 from adaln.files import atomic_folder, write_atomically
 from adaln.models import MODELS, ModelConfig

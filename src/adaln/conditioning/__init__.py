@@ -15,7 +15,7 @@ from adaln.conditioning.order import (
     refuse_weight_decay,
     sgd,
 )
-from adaln.conditioning.scheme_files import load_scheme, save_scheme, scheme, scheme_from_dict, scheme_to_dict
+from adaln.conditioning.scheme_files import load_scheme, save_scheme, scheme
 from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, initialise, num_held, starts_of
 from adaln.conditioning.sites import (
     Site,
@@ -62,8 +62,6 @@ __all__ = [
     "refuse_weight_decay",
     "save_scheme",
     "scheme",
-    "scheme_from_dict",
-    "scheme_to_dict",
     "sgd",
     "starts_of",
     "std_of",

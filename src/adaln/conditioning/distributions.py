@@ -4,15 +4,16 @@ Draws are made in float32 on the CPU and copied, so a start is the same number o
 Every spread is a standard deviation, whatever the family: `Uniform(1e-3)` has std 1e-3, not bound 1e-3.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import cos, fsum, isfinite, pi, sqrt
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from adaln.codec import name_kinds
 from adaln.registry import Registry
 
 
@@ -31,18 +32,32 @@ class Constant:
 
     value: float = 0.0
 
+    def __post_init__(self) -> None:
+        _require_finite(self, self.value)
+
     def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
         rows.fill_(self.value)
 
 
 @dataclass(frozen=True, slots=True)
-class Normal:
+class _Spread:
+    """What all families of one standard deviation have."""
+
+    std: float
+
+    def __post_init__(self) -> None:
+        _require_finite(self, self.std)
+        if self.std < 0:
+            raise ValueError(f"std is {self.std}; expected a number >= 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Normal(_Spread):
     """N(0, s^2) with s = std * fan_in^fan_power, fan_in the last dimension of the whole tensor.
 
     `Normal(1, -0.5)` is PixArt's start of its per-block tables, N(0, 1/D).
     """
 
-    std: float
     fan_power: float = 0.0
 
     def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
@@ -50,10 +65,8 @@ class Normal:
 
 
 @dataclass(frozen=True, slots=True)
-class TruncatedNormal:
+class TruncatedNormal(_Spread):
     """A normal cut at two of its own standard deviations, scaled back to std `std`."""
-
-    std: float
 
     def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
         cut = torch.nn.init.trunc_normal_(torch.empty(rows.shape), a=-2.0, b=2.0, generator=rng)
@@ -61,20 +74,16 @@ class TruncatedNormal:
 
 
 @dataclass(frozen=True, slots=True)
-class Uniform:
+class Uniform(_Spread):
     """U(-b, b) with b = std * sqrt(3)."""
-
-    std: float
 
     def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
         rows.copy_((2 * torch.rand(rows.shape, generator=rng) - 1) * (self.std * sqrt(3)))
 
 
 @dataclass(frozen=True, slots=True)
-class Laplace:
+class Laplace(_Spread):
     """Laplace(0, b) with b = std / sqrt(2): the heavier tails of trained conditioning weights."""
-
-    std: float
 
     def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
         magnitude = torch.empty(rows.shape).exponential_(generator=rng)
@@ -82,10 +91,8 @@ class Laplace:
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class Sign(_Spread):
     """+std or -std with equal chance: the normal's spread without its shape."""
-
-    std: float
 
     def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
         rows.copy_(_random_sign(rows, rng) * self.std)
@@ -117,6 +124,7 @@ class Quantiles:
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        _require_finite(self, *self.values)
         if len(self.values) < 2 or list(self.values) != sorted(self.values):
             raise ValueError(f"quantiles are {list(self.values)[:4]}…; expected two or more that do not fall")
 
@@ -155,6 +163,7 @@ DISTRIBUTIONS: Registry[type] = Registry(
         "xavier": Xavier,
     },
 )
+name_kinds(DISTRIBUTIONS, of=Distribution)
 
 
 def std_of(distribution: Distribution, num_rows: int, whole: Sequence[int]) -> float:
@@ -177,32 +186,9 @@ def std_of(distribution: Distribution, num_rows: int, whole: Sequence[int]) -> f
     raise TypeError(f"{type(distribution).__name__} has no known standard deviation")
 
 
-def distribution_from_dict(row: Mapping[str, Any]) -> Distribution:
-    """The distribution that `{"kind": "normal", "std": 1e-3}` names; `ValueError` on an unknown kind or parameter."""
-    parameters = dict(row)
-    kind = parameters.pop("kind", None)
-    cls = DISTRIBUTIONS[str(kind)]
-    for name, value in parameters.items():
-        if name == "over":
-            valid = value in ("matrix", "slice")
-        elif name == "values":
-            valid = isinstance(value, list | tuple) and all(isinstance(v, float | int) and isfinite(v) for v in value)
-        else:
-            valid = isinstance(value, float | int) and isfinite(value) and not (name == "std" and value < 0)
-        if not valid:
-            raise ValueError(f"distribution {kind!r}: {name} = {value!r} is not a valid value")
-    try:
-        found: Distribution = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()})
-    except TypeError:
-        expected = ", ".join(cls.__dataclass_fields__)  # type: ignore[attr-defined]
-        raise ValueError(f"distribution {kind!r} takes {expected}; got {', '.join(parameters) or 'nothing'}") from None
-    return found
-
-
-def distribution_to_dict(distribution: Distribution) -> dict[str, Any]:
-    """The inverse of `distribution_from_dict`."""
-    (kind,) = (name for name, cls in DISTRIBUTIONS.items() if cls is type(distribution))
-    return {"kind": kind, **asdict(distribution)}  # type: ignore[call-overload]
+def _require_finite(distribution: object, *values: float) -> None:
+    if not all(isfinite(value) for value in values):
+        raise ValueError(f"{distribution} has a number that is not finite")
 
 
 def _standard_normal(like: Tensor, rng: torch.Generator) -> Tensor:

@@ -4,11 +4,12 @@ Source: PAPER section 2 (adaLN, Step1, Zero, Mix, Gaussian), A.10 (v2), A.11 (bl
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from adaln.codec import LEFT_OUT_AT_DEFAULT
 from adaln.conditioning.distributions import Constant, Distribution, Normal, Xavier
 from adaln.conditioning.sites import Role, Site, UnknownLayout, find_backbone, find_branch_ends, find_head, find_sites
 from adaln.registry import Registry
@@ -24,6 +25,10 @@ class Start:
     bias: Distribution = ZERO
     opens: int | None = 0
     """0: from the first step; k: rows are held for k steps; None: held for ever."""
+
+    def __post_init__(self) -> None:
+        if self.opens is not None and self.opens < 0:
+            raise ValueError(f"opens is {self.opens}; expected a step >= 0 or null (held for ever)")
 
 
 Starts = Start | tuple[Start, ...]
@@ -44,12 +49,16 @@ class Scheme:
     """The last projection W_f."""
     backbone: Distribution | None = None
     """Attention and MLP matrices; None leaves them as the network was built."""
-    branch_ends: Distribution | None = None
+    branch_ends: Distribution | None = field(default=None, metadata=LEFT_OUT_AT_DEFAULT)
     """The last matrix of every attention and MLP, drawn after `backbone`; None leaves it."""
     order_of: str | None = None
     """Replay the measured update order of this scheme (adaLN-Mix)."""
     note: str = ""
     """One line for `adaln schemes`."""
+
+    def __post_init__(self) -> None:
+        if empty := [role for role in ("gate", "scale", "shift") if getattr(self, role) == ()]:
+            raise ValueError(f"{empty[0]} has no start; expected one, or one per block")
 
     def at(self, site: Site) -> Start:
         """The start of a site; `ValueError` where a block-wise scheme serves another number of blocks."""

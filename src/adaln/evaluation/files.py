@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from adaln.config import short_hash
+from adaln.codec import short_hash
 from adaln.files import reading, write_atomically
 from adaln.metrics import Scores
 from adaln.runs import Run

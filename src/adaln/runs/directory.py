@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from adaln.codec import canonical_json
 from adaln.conditioning import Order, OrderPart, initialise
-from adaln.config import RunConfig, canonical_json, config_hash, differing_fields, from_dict, to_dict
+from adaln.config import RunConfig, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.execution import DEFAULT_EXECUTION, Execution, check_precision
 from adaln.files import claimed, reading, remove_temporaries, write_atomically

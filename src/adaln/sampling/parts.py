@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.lib import format as npy
 
-from adaln.config import short_hash
+from adaln.codec import short_hash
 from adaln.data.autoencoder import weights_sha256
 from adaln.files import atomic_file, claimed, remove_folder, remove_temporaries, write_atomically
 from adaln.parallel import barrier, from_first, rank, world

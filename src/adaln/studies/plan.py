@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from adaln.analysis.recorder import RoleRecord, observe, read_recording
+from adaln.codec import short_hash
 from adaln.conditioning import Scheme
-from adaln.config import RunConfig, config_hash, short_hash, to_dict
+from adaln.config import RunConfig, config_hash, to_dict
 from adaln.evaluation.files import Scoring, read_scores
 from adaln.metrics import Scores
 from adaln.report import Page, Table

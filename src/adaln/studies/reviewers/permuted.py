@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from adaln.analysis import permute_role
+from adaln.codec import short_hash
 from adaln.conditioning import Role
-from adaln.config import short_hash
 from adaln.evaluation.checkpoints import reference
 from adaln.evaluation.files import scores_file
 from adaln.files import write_atomically

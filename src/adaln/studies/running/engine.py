@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from adaln.analysis.recorder import Recorder
-from adaln.config import short_hash
+from adaln.codec import short_hash
 from adaln.evaluation.checkpoints import is_scored, reference, score
 from adaln.files import remove_temporaries, write_atomically
 from adaln.progress import Progress, progress, showing

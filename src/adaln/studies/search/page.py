@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, variance
 
-from adaln.conditioning import scheme_to_dict
-from adaln.config import RunConfig, canonical_json, model_name
+from adaln.codec import canonical_json, encode
+from adaln.config import RunConfig, model_name
 from adaln.evaluation.files import read_scores
 from adaln.files import write_atomically
 from adaln.report import (
@@ -76,7 +76,7 @@ def write_search(found: Found, root: Path, command: str) -> tuple[Path, Result]:
     """Write `best.json` (a scheme for `adaln train --scheme`), `result.json` and `index.html`; returns their folder."""
     folder = search_folder(found.search, found.base, root)
     best = candidate(found.base.scheme, found.finished[0].stds)
-    scheme_file = write_atomically(folder / "best.json", canonical_json(scheme_to_dict(best)))
+    scheme_file = write_atomically(folder / "best.json", canonical_json(encode(best)))
     result = reduce_search(found, scheme_file, command)
     write_page(result.page, folder / "index.html")
     write_atomically(folder / "result.json", json_text(result.data) + "\n")

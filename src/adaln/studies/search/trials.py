@@ -11,8 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
+from adaln.codec import short_hash
 from adaln.conditioning import Normal, Scheme, Start
-from adaln.config import RunConfig, short_hash, to_dict
+from adaln.config import RunConfig, to_dict
 from adaln.evaluation.checkpoints import check
 from adaln.progress import titled
 from adaln.rng import generator
