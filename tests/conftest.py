@@ -6,6 +6,9 @@ import pytest
 import torch
 
 os.environ["COLUMNS"] = "200"  # tables of the command line are not folded
+os.environ["PYTHONPATH"] = os.pathsep.join(  # processes that tests start import `helpers`, too
+    [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 
 @pytest.fixture(autouse=True)

@@ -19,9 +19,8 @@ from adaln.processes import PROCESSES, Gaussian, Interpolant
 from adaln.processes import build as build_process
 from adaln.rng import generator
 from adaln.runs import TrainState
-from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
-DIGITS = DataSpec(1, 8, 8, 10)
 DEEP = DiTConfig(16, 28, 2, 4)
 """For the schemes whose published coefficients serve 28 blocks."""
 NETWORKS: dict[str, ModelConfig] = {name: config for name, config in MODELS.items() if "tiny" in name} | {"deep": DEEP}

@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,9 +15,8 @@ from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run, load_tensors, read_records
 from adaln.training import accumulate, batch_loss, inputs, train
-from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
-DIGITS = DataSpec(1, 8, 8, 10)
 TINY = [name for name in MODELS if "tiny" in name]
 
 
@@ -230,9 +228,9 @@ def test_without_a_compiler_one_line_says_so_and_training_goes_on(small_config, 
     assert run.manifest["sessions"][0]["execution"]["compile"] is False
 
 
-def compiled(*words, script="compile_blocks.py"):
-    """The lines of a script in a process of its own, without the tests' type checks."""
-    command = [sys.executable, str(Path(__file__).parent / script), *words]
+def compiled(*words, program="compile_blocks"):
+    """The lines of a program in a process of its own, without the tests' type checks."""
+    command = [sys.executable, "-m", f"helpers.{program}", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.splitlines()
@@ -258,7 +256,7 @@ def test_blocks_of_every_family_compile_once_for_each_shape():
 @pytest.mark.slow
 def test_blocks_stay_whole_inside_ddp():
     """Where DDP's buckets end, torch would cut them in pieces."""
-    assert compiled(script="compile_in_ddp.py") == ["1"]
+    assert compiled(program="compile_in_ddp") == ["1"]
 
 
 @pytest.mark.slow

@@ -22,8 +22,8 @@ from adaln.parallel import (
     world,
 )
 from adaln.rng import generator
-from adaln.types import DataSpec
-from in_threads import in_processes
+from helpers.in_threads import in_processes
+from helpers.networks import DIGITS
 
 
 def test_a_process_alone_is_the_first_of_one_and_waits_for_nobody():
@@ -78,7 +78,7 @@ def test_a_new_start_has_no_address_yet():
 @pytest.mark.parametrize(("name", "is_rounded"), [("tiny", True), ("tiny-shared", False), ("U-DiT-tiny", False)])
 def test_blocks_of_nothing_but_linear_maps_are_whole_in_bfloat16(name, is_rounded):
     """Tables and kernels, which autocast leaves alone until they have been added, are not."""
-    model, seen = build(MODELS[name], DataSpec(1, 8, 8, 10), generator("weights")), {}
+    model, seen = build(MODELS[name], DIGITS, generator("weights")), {}
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         fully_shard(model, blocks(model), rounded=True)

@@ -10,7 +10,8 @@ from adaln.execution import Execution
 from adaln.models import MODELS
 from adaln.runs import Run, load_tensors, read_records
 from adaln.training import train
-from test_training_together import alone, configured, losses, together
+from helpers.torchrun import losses, together
+from test_training_together import alone, configured
 
 __all__ = ["alone", "configured"]  # fixtures
 pytestmark = pytest.mark.slow

@@ -1,33 +1,16 @@
 """Several processes train the run that one would: torchrun, gloo, this machine's cores."""
 
-import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from adaln.conditioning import SCHEMES
 from adaln.models import MODELS
-from adaln.runs import Run, load_tensors, read_records
+from adaln.runs import Run, load_tensors
 from adaln.training import train
+from helpers.torchrun import losses, together
 
 pytestmark = pytest.mark.slow
-SCRIPT = Path(__file__).parent / "train_together.py"
-
-
-def together(world, run, restarts=0, **wanted):
-    """Train with `world` processes, and what is `wanted` to happen (see the script)."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-    words = [*torchrun, "--max-restarts", str(restarts), str(SCRIPT), str(run.path), json.dumps(wanted)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-
-
-def losses(run):
-    rows = read_records(run.path / "metrics.jsonl")
-    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))  # one process writes, no line is missing
-    return [row["loss"] for row in rows]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from adaln.models import MODELS, ModelConfig, UDiTConfig, build
 from adaln.processes import PROCESSES
 from adaln.processes import build as build_process
 from adaln.rng import generator
-from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
 TABLE_1 = {"W_f": 1, "W_pat": 2, "W_gf": 2, "W_bf": 2, "W_a1": 2, "W_a2": 2} | dict.fromkeys(
     ["W_ffm", "W_att", "W_g1", "W_b1", "W_g2", "W_b2", "timestep embedder", "label embedder"], 3
@@ -25,7 +25,7 @@ BEYOND_TABLE_1 = {"U-DiT-tiny": {"other": 2}, "tiny-SE": {"other": 3}, "SiT-tiny
 def measured(config: ModelConfig) -> dict[str, set[int | None]]:
     """{the paper's name: iterations at which its parts open}."""
     process = build_process(PROCESSES["ddpm" if config.outputs_per_channel == 2 else "linear-velocity"])
-    model = build(config, DataSpec(1, 8, 8, 10), generator("order"))
+    model = build(config, DIGITS, generator("order"))
     x, y = torch.randn(8, 1, 8, 8, generator=generator("x")), torch.arange(8)
 
     def loss(m, i):

@@ -18,10 +18,9 @@ from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_sites
 from adaln.conditioning.distributions import DISTRIBUTIONS, std_of
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.types import DataSpec
-from conditioning.foreign import CONFIGS, foreign
+from helpers.foreign import CONFIGS, foreign
+from helpers.networks import DIGITS
 
-DIGITS = DataSpec(channels=1, height=8, width=8, num_classes=10)
 INDISTINCT = {"adaln-mix": "adaln-step1", "adaln-backbone": "adaln-gaussian"}
 """Schemes that draw the same numbers: they differ in the update order, and outside the modulation."""
 

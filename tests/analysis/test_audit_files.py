@@ -20,10 +20,8 @@ from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.training import train
-from adaln.types import DataSpec
-from conditioning.foreign import foreign
-
-DIGITS = DataSpec(channels=1, height=8, width=8, num_classes=10)
+from helpers.foreign import foreign
+from helpers.networks import DIGITS
 
 
 def network(scheme="adaln-gaussian", seed=0):

@@ -9,9 +9,8 @@ from adaln.analysis.lattice import sketch
 from adaln.conditioning import SCHEMES, Normal, Scheme, Start, initialise, load_scheme, save_scheme
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
-SPEC = DataSpec(channels=1, height=8, width=8, num_classes=10)
 BLOCKWISE = Scheme(
     "known",
     gate=tuple(Start(Normal(std)) for std in (1e-3, 2e-3, 4e-3, 3e-3)),
@@ -21,7 +20,7 @@ BLOCKWISE = Scheme(
 
 
 def pilot(scheme: Scheme, seed: int = 0, model: str = "tiny") -> Mapping[str, torch.Tensor]:
-    net = build(MODELS[model], SPEC, generator("fit test"))
+    net = build(MODELS[model], DIGITS, generator("fit test"))
     initialise(net, scheme, generator("fit test", "start", seed))
     return dict(net.named_parameters())
 

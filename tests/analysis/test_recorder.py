@@ -10,13 +10,12 @@ from adaln.analysis.recorder import LOG_SPACED_STEPS, Recorder, observe, read_re
 from adaln.conditioning import SCHEMES, find_sites, initialise
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.types import DataSpec, Hook
-
-SPEC = DataSpec(channels=1, height=8, width=8, num_classes=10)
+from adaln.types import Hook
+from helpers.networks import DIGITS
 
 
 def model(scheme: str = "adaln-gaussian") -> torch.nn.Module:
-    net = build(MODELS["tiny"], SPEC, generator("recorder test"))
+    net = build(MODELS["tiny"], DIGITS, generator("recorder test"))
     initialise(net, SCHEMES[scheme], generator("recorder test", "scheme"))
     return net
 

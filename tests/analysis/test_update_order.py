@@ -6,14 +6,13 @@ from adaln.analysis.update_order import TWELVE, UpdateOrder, paper_names, update
 from adaln.conditioning import SCHEMES, order_parts, sgd
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
-SPEC = DataSpec(channels=1, height=8, width=8, num_classes=10)
 ZERO = UpdateOrder(("head", "gate", "never"), ((True, False, False), (True, True, False)))
 
 
 def network(name: str = "tiny") -> torch.nn.Module:
-    return build(MODELS[name], SPEC, generator("order test", name))
+    return build(MODELS[name], DIGITS, generator("order test", name))
 
 
 def loss(model: torch.nn.Module, iteration: int) -> torch.Tensor:

@@ -24,13 +24,11 @@ from adaln.processes import PROCESSES
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.runs.saving import FILES
-from adaln.types import DataSpec
-
-SPEC = DataSpec(channels=1, height=8, width=8, num_classes=10)
+from helpers.networks import DIGITS
 
 
 def network(scheme: str, seed: int = 0, name: str = "tiny") -> torch.nn.Module:
-    net = build(MODELS[name], SPEC, generator("weight space test"))
+    net = build(MODELS[name], DIGITS, generator("weight space test"))
     initialise(net, SCHEMES[scheme], generator("weight space test", "start", seed))
     return net
 

@@ -13,8 +13,8 @@ from adaln.runs import Run, save_tensors
 from adaln.views.orders import subject_of_run
 from adaln.views.run_page import run_page
 from adaln.views.sections import with_saved
-from cli.test_cli import SMALL, fails, run
-from report.browser import CHROMIUM, chromium
+from helpers.browser import CHROMIUM, chromium
+from helpers.command_line import SMALL, fails, run
 
 TRAINED = [*SMALL, "--checkpoint-every", "2", "--keep-checkpoints", "0", "--optim.lr", "1e-3"]
 

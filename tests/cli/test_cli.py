@@ -14,29 +14,7 @@ from adaln.cli.answer import Answer
 from adaln.conditioning import SCHEMES
 from adaln.config import PRESETS
 from adaln.models import MODELS
-
-SMALL = [
-    *("--model.hidden-size", "16", "--model.depth", "2", "--model.num-heads", "2", "--batch-size", "8"),
-    *("--steps", "4", "--log-every", "2", "--device", "cpu"),
-]
-
-
-def run(capsys, *words):
-    """Standard output of a command that succeeds."""
-    main([str(word) for word in words])
-    return capsys.readouterr().out
-
-
-def fails(capsys, *words):
-    """The one line on standard error of a command that exits with 2."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    captured = capsys.readouterr()
-    assert stop.value.code == 2
-    assert captured.out == ""
-    lines = captured.err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("adaln: error: "), captured.err
-    return lines[0]
+from helpers.command_line import SMALL, fails, run
 
 
 @pytest.fixture

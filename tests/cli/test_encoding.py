@@ -9,35 +9,11 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from adaln.cli import main
-from data.autoencoders import save_autoencoder
-from data.pictures_in import two_classes, write_folder
+from helpers.autoencoders import save_autoencoder
+from helpers.command_line import SMALL, data, fails, run
+from helpers.pictures import two_classes, write_folder
 
-SMALL = [
-    *("--model.hidden-size", "16", "--model.depth", "2", "--model.num-heads", "2", "--batch-size", "8"),
-    *("--steps", "4", "--log-every", "2", "--device", "cpu"),
-]
 FEW = ["--num-images", "4", "--sampler.solver", "ddim", "--sampler.steps", "3", "--device", "cpu"]
-
-
-def run(capsys, *words):
-    """Standard output of a command that succeeds."""
-    main([str(word) for word in words])
-    return capsys.readouterr().out
-
-
-def answer(capsys, *words):
-    return json.loads(run(capsys, *words, "--json"))
-
-
-def fails(capsys, *words):
-    """The one line on standard error of a command that exits with 2."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    captured = capsys.readouterr()
-    assert (stop.value.code, captured.out) == (2, "")
-    assert len(captured.err.strip().splitlines()) == 1, captured.err
-    return captured.err
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +45,17 @@ def test_the_first_decoding_is_shown_whoever_begins_it(capsys, pictures, monkeyp
 
 
 def test_from_pictures_through_latents_to_sampled_images(capsys, pictures, vae):
-    made = answer(capsys, "encode", pictures, "latents", "--autoencoder", vae, "--verify", "--device", "cpu")
+    made = data(capsys, "encode", pictures, "latents", "--autoencoder", vae, "--verify", "--device", "cpu")
     assert (made["num_images"], made["complete"], made["space"]["scaling_factor"]) == (6, True, 0.5)
     assert 0 < made["round_trip"]["rmse"] < 255
     with Image.open(made["round_trip"]["grid"]) as grid:
         assert min(grid.size) > 100
-    trained = answer(capsys, "train", "digits", *SMALL, "--data.path", "latents", "--data.flip")
+    trained = data(capsys, "train", "digits", *SMALL, "--data.path", "latents", "--data.flip")
     manifest = json.loads((Path(trained["run"]) / "manifest.json").read_text())["data"]
     assert manifest["spec"] == {"channels": 4, "height": 4, "width": 4, "num_classes": 2}
     assert manifest["latents"]["channel_std"] == made["channel_std"]
     shutil.rmtree("latents")  # samples need the autoencoder, not the data
-    drawn = answer(capsys, "sample", trained["run"], *FEW)
+    drawn = data(capsys, "sample", trained["run"], *FEW)
     assert drawn["decoder"] == made["space"]
     with np.load(drawn["samples"]) as archive:
         assert archive["arr_0"].shape == (4, 8, 8, 3)
@@ -90,13 +66,13 @@ def test_from_pictures_through_latents_to_sampled_images(capsys, pictures, vae):
 def test_samples_are_decoded_by_the_autoencoder_of_the_run_or_not_at_all(capsys, pictures, vae, tmp_path):
     moved = shutil.copytree(vae, tmp_path / "here")
     run(capsys, "encode", pictures, "latents", "--autoencoder", moved, "--device", "cpu")
-    trained = answer(capsys, "train", "digits", *SMALL, "--data.path", "latents")["run"]
-    first = answer(capsys, "sample", trained, *FEW)["samples"]
+    trained = data(capsys, "train", "digits", *SMALL, "--data.path", "latents")["run"]
+    first = data(capsys, "sample", trained, *FEW)["samples"]
     with np.load(first) as archive:
         images = archive["arr_0"]
     shutil.rmtree(moved)
     assert "no autoencoder at" in fails(capsys, "sample", trained, *FEW)
-    elsewhere = answer(capsys, "sample", trained, *FEW, "--autoencoder", vae, "--out", "again.npz")["samples"]
+    elsewhere = data(capsys, "sample", trained, *FEW, "--autoencoder", vae, "--out", "again.npz")["samples"]
     with np.load(elsewhere) as archive:
         np.testing.assert_array_equal(archive["arr_0"], images)
     other_weights = save_autoencoder(tmp_path / "other", seed=1)
@@ -112,7 +88,7 @@ def test_samples_are_decoded_by_the_autoencoder_of_the_run_or_not_at_all(capsys,
 def test_training_on_latents_resumes_bit_for_bit(capsys, pictures, vae):
     run(capsys, "encode", pictures, "latents", "--autoencoder", vae, "--device", "cpu", "--shard-rows", "4")
     words = ["train", "digits", *SMALL, "--data.path", "latents", "--data.flip", "--checkpoint-every", "2"]
-    whole, parts = (Path(answer(capsys, *words, "--out", name)["run"]) for name in ("whole", "parts"))
+    whole, parts = (Path(data(capsys, *words, "--out", name)["run"]) for name in ("whole", "parts"))
     shutil.rmtree(parts / "checkpoints/000000004")
     run(capsys, *words, "--out", parts)
     for file in ("model", "ema", "training"):
@@ -122,19 +98,19 @@ def test_training_on_latents_resumes_bit_for_bit(capsys, pictures, vae):
 
 
 def test_pixels_are_kept_as_bytes_and_inspected(capsys, pictures):
-    made = answer(capsys, "encode", pictures, "bytes", "--autoencoder", "none")
+    made = data(capsys, "encode", pictures, "bytes", "--autoencoder", "none")
     assert made["space"] is None
-    found = answer(capsys, "data", "inspect", "bytes")
+    found = data(capsys, "data", "inspect", "bytes")
     assert (found["kind"], found["num_items"], found["is_intact"]) == ("shards of adaln", 6, True)
     assert found["class_counts"] == {"cat": 3, "dog": 3}
-    assert answer(capsys, "encode", pictures, "bytes", "--autoencoder", "none") == made  # all is there: nothing to do
+    assert data(capsys, "encode", pictures, "bytes", "--autoencoder", "none") == made  # all is there: nothing to do
 
 
 def test_celeba_is_encoded_by_attribute(capsys, pictures):
     rows = "".join(f"{i}.png {1 if i == 2 else -1} 1\n" for i in range(3))
     (pictures / "list_attr_celeba.txt").write_text(f"3\nSmiling Young\n{rows}")
     run(capsys, "encode", pictures, "bytes", "--autoencoder", "none", "--attribute", "Smiling")
-    assert answer(capsys, "data", "inspect", "bytes")["class_counts"] == {"not Smiling": 4, "Smiling": 2}
+    assert data(capsys, "data", "inspect", "bytes")["class_counts"] == {"not Smiling": 4, "Smiling": 2}
 
 
 def test_an_inspection_tells_people_what_is_wrong(capsys, pictures):
@@ -173,10 +149,10 @@ def test_bad_input_is_one_line_and_nothing_half_written(capsys, pictures, words,
 @pytest.mark.slow
 def test_two_processes_of_torchrun_make_the_set_of_one(capsys, pictures, vae):
     options = ["--autoencoder", str(vae), "--shard-rows", "2", "--device", "cpu"]
-    alone = answer(capsys, "encode", pictures, "one", *options)
+    alone = data(capsys, "encode", pictures, "one", *options)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
     adaln = str(Path(sys.executable).with_name("adaln"))
     subprocess.run([*command, adaln, "encode", str(pictures), "two", *options], check=True)
-    assert answer(capsys, "encode", pictures, "two", *options)["fingerprint"] == alone["fingerprint"]
+    assert data(capsys, "encode", pictures, "two", *options)["fingerprint"] == alone["fingerprint"]
     for file in Path("one").glob("[!.]*"):
         assert (Path("two") / file.name).read_bytes() == file.read_bytes()

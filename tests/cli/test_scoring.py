@@ -15,9 +15,10 @@ from adaln.evaluation import checkpoints
 from adaln.metrics import inception_weights
 from adaln.runs import Run
 from adaln.views.run_page import run_page
-from data.autoencoders import save_autoencoder
-from data.pictures_in import two_classes, write_folder
-from metrics.test_inception import seeded_weights
+from helpers.autoencoders import save_autoencoder
+from helpers.command_line import SMALL, data, run
+from helpers.inception import seeded_weights
+from helpers.pictures import two_classes, write_folder
 
 MEANS = """
 import torch
@@ -34,22 +35,8 @@ def sick(images: torch.Tensor) -> torch.Tensor:
     return means(images) / 0
 """
 MEAN_FEATURES = ("--features", "quarter_means:means")
-SMALL = [
-    *("--model.hidden-size", "16", "--model.depth", "2", "--model.num-heads", "2", "--batch-size", "8"),
-    *("--steps", "4", "--log-every", "2", "--checkpoint-every", "2", "--device", "cpu"),
-]
+SAVED = [*SMALL, "--checkpoint-every", "2"]
 FAST = ("--evaluate.num-images", "20", "--evaluate.sampler.solver", "ddim", "--evaluate.sampler.steps", "2")
-
-
-def run(capsys, *words) -> str:
-    """Standard output of a command that succeeds."""
-    main([str(word) for word in words])
-    return capsys.readouterr().out
-
-
-def data(capsys, *words) -> dict:
-    """What a command that succeeds prints for machines."""
-    return json.loads(run(capsys, *words, "--json"))
 
 
 def fails(capsys, *words) -> str:
@@ -86,7 +73,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(capsys) -> Path:
-    return Path(data(capsys, "train", "digits", *SMALL)["run"])
+    return Path(data(capsys, "train", "digits", *SAVED)["run"])
 
 
 def write_pictures(images: np.ndarray) -> None:
@@ -322,7 +309,7 @@ def test_without_labels_the_classifier_says_that_inception_needs_none(capsys):
 
 
 def test_a_run_scored_while_it_trains_shows_its_curve(capsys):
-    words = ("train", "digits", *SMALL, "--evaluate.every", "2", "--evaluate.features", "quarter_means:means", *FAST)
+    words = ("train", "digits", *SAVED, "--evaluate.every", "2", "--evaluate.features", "quarter_means:means", *FAST)
     found = data(capsys, *words)
     assert list(found["scores"]) == ["2", "4"] and found["scores"]["2"]["fid"] > 0
     files = {file: file.stat().st_mtime_ns for file in Path(found["run"]).glob("scores/*")}
@@ -350,14 +337,14 @@ def test_a_run_scored_while_it_trains_shows_its_curve(capsys):
     ],
 )
 def test_what_cannot_be_scored_is_said_before_training(capsys, words, said):
-    assert said in fails(capsys, "train", "digits", *SMALL, *words)
+    assert said in fails(capsys, "train", "digits", *SAVED, *words)
 
 
 def test_a_run_on_latents_is_scored_in_pixels_against_pictures(capsys, tmp_path):
     vae = save_autoencoder(tmp_path / "tiny-vae")
     write_folder(Path("set"), two_classes(height=8, width=8))
     run(capsys, "encode", "set", "latents", "--autoencoder", vae, "--device", "cpu")
-    words = ("train", "digits", *SMALL, "--data.path", "latents", "--evaluate.at", "4", *FAST)
+    words = ("train", "digits", *SAVED, "--data.path", "latents", "--evaluate.at", "4", *FAST)
     assert "holds latents, not images" in fails(capsys, *words)
     features = ("--evaluate.features", "quarter_means:means", "--evaluate.reference", "set")
     found = data(capsys, *words, *features)
@@ -370,7 +357,7 @@ def test_a_run_on_latents_is_scored_in_pixels_against_pictures(capsys, tmp_path)
 
 @pytest.fixture
 def two_runs(capsys) -> list[str]:
-    common = ("train", "digits", *SMALL, "--evaluate.features", "quarter_means:means", *FAST)
+    common = ("train", "digits", *SAVED, "--evaluate.features", "quarter_means:means", *FAST)
     schemes = ("adaln-zero", "adaln-gaussian")
     return [data(capsys, *common, "--scheme", scheme, "--evaluate.every", "2")["run"] for scheme in schemes]
 

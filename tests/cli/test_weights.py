@@ -20,9 +20,9 @@ from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
 FAMILIES = ["tiny", "SiT-tiny", "DiT-LLaMA-tiny", "SiT-LLaMA-tiny", "U-DiT-tiny", "tiny-SE", "tiny-shared"]
-DIGITS = DataSpec(1, 8, 8, 10)
 SIZE = {"U-DiT-tiny": ["--size", "8"]}
 """What the weights do not tell."""
 

@@ -3,9 +3,8 @@ import torch
 
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
-DIGITS = DataSpec(channels=1, height=8, width=8, num_classes=10)
 SMALL = [name for name in MODELS if "tiny" in name]
 
 

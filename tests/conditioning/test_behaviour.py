@@ -14,11 +14,10 @@ from adaln.analysis.standard_inputs import standard_inputs
 from adaln.conditioning import SCHEMES, Role, find_sites, initialise
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.types import DataSpec
-from conditioning.foreign import CONFIGS, foreign
+from helpers.foreign import CONFIGS, foreign
+from helpers.networks import DIGITS
 
 OWN = ["tiny", "tiny-SE", "tiny-shared", "U-DiT-tiny"]
-DIGITS = DataSpec(channels=1, height=8, width=8, num_classes=10)
 
 
 def network(name: str) -> nn.Module:

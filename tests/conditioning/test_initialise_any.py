@@ -10,7 +10,7 @@ import adaln
 from adaln.analysis.standard_inputs import standard_inputs
 from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_head, find_sites, scheme
 from adaln.rng import generator
-from conditioning.foreign import CONFIGS, foreign
+from helpers.foreign import CONFIGS, foreign
 
 
 def parameters(model: nn.Module) -> dict[str, torch.Tensor]:

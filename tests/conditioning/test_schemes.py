@@ -29,8 +29,8 @@ from adaln.conditioning import (
 from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator
 from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
-DIGITS = DataSpec(channels=1, height=8, width=8, num_classes=10)
 FOR_ANY_DEPTH = [name for name in SCHEMES if "blockwise" not in name]
 
 

@@ -14,7 +14,7 @@ from adaln.conditioning import (
     wrapper_prefix,
 )
 from adaln.conditioning.layouts import STAGES
-from conditioning.foreign import CONFIGS, foreign
+from helpers.foreign import CONFIGS, foreign
 
 
 def tensors_of(model):

@@ -10,8 +10,8 @@ from adaln.data.shards import open_shards
 from adaln.data.verify import round_trip
 from adaln.files import claimed
 from adaln.progress import showing
-from data.autoencoders import save_autoencoder
-from data.pictures_in import pixels, png, two_classes, write_folder
+from helpers.autoencoders import save_autoencoder
+from helpers.pictures import pixels, png, two_classes, write_folder
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from adaln.data import DataConfig, inspect, load
-from data.pictures_in import pixels
+from helpers.pictures import pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore:Cannot (locate|pickle)")  # the library's own hashing of functions
 

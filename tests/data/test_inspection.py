@@ -2,7 +2,7 @@ import numpy as np
 
 from adaln.data import DataConfig, encode, inspect
 from adaln.progress import showing
-from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
+from helpers.pictures import pixels, png, two_classes, write_folder, write_zip
 
 
 def test_the_digits_are_told_as_they_are():

@@ -6,7 +6,7 @@ import pytest
 from adaln.data import DataConfig, inspect, load
 from adaln.data.digits import named_source
 from adaln.data.sources import open_source
-from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
+from helpers.pictures import pixels, png, two_classes, write_folder, write_zip
 
 PICTURE = png(pixels(0))
 

@@ -2,7 +2,7 @@ import pytest
 
 from adaln.data.layouts import LAYOUTS, check_counts, check_layout, layout_config
 from adaln.data.sources import open_source
-from data.pictures_in import pixels, png, write_folder
+from helpers.pictures import pixels, png, write_folder
 
 PICTURE = png(pixels(0))
 UNPACKED = {

@@ -8,7 +8,7 @@ from PIL import Image
 from adaln.data import DataConfig, load
 from adaln.files import locked
 from adaln.progress import showing
-from data.pictures_in import pixels, png, two_classes, write_folder, write_zip
+from helpers.pictures import pixels, png, two_classes, write_folder, write_zip
 
 
 def load_from(path, tmp_path, **config):

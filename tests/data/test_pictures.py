@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from adaln.data.pictures import centre_crop, decode, is_colour
-from data.pictures_in import pixels, png
+from helpers.pictures import pixels, png
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:

@@ -4,8 +4,8 @@ import torch
 from safetensors.torch import save_file
 
 from adaln.data import DataConfig, describe_latents, encode, load, open_autoencoder, renderer, to_uint8
-from data.autoencoders import save_autoencoder
-from data.pictures_in import two_classes, write_folder
+from helpers.autoencoders import save_autoencoder
+from helpers.pictures import two_classes, write_folder
 
 CPU = torch.device("cpu")
 Z = torch.randn(20, 4, 4, 4, generator=torch.Generator().manual_seed(0))

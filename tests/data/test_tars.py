@@ -3,7 +3,7 @@ import pytest
 
 from adaln.data import DataConfig, load
 from adaln.data.sources import open_source
-from data.pictures_in import pixels, png, two_classes, write_folder, write_tar
+from helpers.pictures import pixels, png, two_classes, write_folder, write_tar
 
 
 def webdataset(folder, labels=((3, 0), (1,)), **replaced):

@@ -15,7 +15,7 @@ from adaln.runs import Run, load_tensors
 from adaln.sampling import SampleConfig
 from adaln.training import train
 from adaln.views.scores import score_blocks, score_curves, scores_of
-from in_threads import in_processes
+from helpers.in_threads import in_processes
 
 MEANS = """
 import torch

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.commands import Commands
-from faults.small import STUDY, TRAIN
+from helpers.commands import Commands
+from helpers.smallest_commands import STUDY, TRAIN
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from faults.small import CHECKPOINT, ENCODE, NETWORK, SAMPLE, STUDY, TRAIN, contents, newest
+from helpers.smallest_commands import CHECKPOINT, ENCODE, NETWORK, SAMPLE, STUDY, TRAIN, contents, newest
 
 
 def cut(file):

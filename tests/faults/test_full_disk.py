@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.small import ENCODE, SAMPLE, STUDY, TRAIN, check_whole, contents, temporaries
+from helpers.smallest_commands import ENCODE, SAMPLE, STUDY, TRAIN, check_whole, contents, temporaries
 
 pytestmark = pytest.mark.slow
 DISK_KB = 16 * 1024

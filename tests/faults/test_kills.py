@@ -6,9 +6,20 @@ import shutil
 import pytest
 
 from adaln.runs import read_records
-from data.autoencoders import save_autoencoder
-from data.pictures_in import two_classes, write_zip
-from faults.small import SAMPLE, STUDY, TRAIN, check_whole, contents, finished, kept, newest, temporaries, times
+from helpers.autoencoders import save_autoencoder
+from helpers.pictures import two_classes, write_zip
+from helpers.smallest_commands import (
+    SAMPLE,
+    STUDY,
+    TRAIN,
+    check_whole,
+    contents,
+    finished,
+    kept,
+    newest,
+    temporaries,
+    times,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from data.autoencoders import save_autoencoder
-from data.pictures_in import two_classes, write_folder
-from faults.small import NETWORK, SAMPLE, STUDY, TRAIN, contents, newest
+from helpers.autoencoders import save_autoencoder
+from helpers.pictures import two_classes, write_folder
+from helpers.smallest_commands import NETWORK, SAMPLE, STUDY, TRAIN, contents, newest
 
 pytestmark = pytest.mark.slow
 LAST = f"checkpoints/{12:09d}"

@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 from adaln.runs import read_records
-from faults.small import SAMPLE, STUDY, TRAIN, check_whole, contents, finished, kept, newest, temporaries, times
+from helpers.smallest_commands import (
+    SAMPLE,
+    STUDY,
+    TRAIN,
+    check_whole,
+    contents,
+    finished,
+    kept,
+    newest,
+    temporaries,
+    times,
+)
 
 pytestmark = pytest.mark.slow
 STEPS = 60

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden_files import golden_folders
+from helpers.golden_files import golden_folders
 
 WORK_LIMIT = 1_000 * 1_000  # pairs larger than this many distances are slow
 

@@ -23,7 +23,7 @@ from adaln.metrics import (
 )
 from adaln.parallel import rank
 from adaln.progress import showing
-from in_threads import in_processes
+from helpers.in_threads import in_processes
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,7 @@ from adaln.metrics.frechet import frechet_distance
 from adaln.metrics.inception_score import inception_score
 from adaln.metrics.manifold import precision_recall, radii
 from adaln.metrics.moments import Gaussian, Moments
-from golden_files import golden_folders
+from helpers.golden_files import golden_folders
 
 SIDES = ("ref", "sample")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from adaln.models import DiTConfig, LLaMAConfig, ModelConfig, UDiTConfig, build, null_label
 from adaln.rng import generator
 from adaln.types import DataSpec
-from golden_files import golden_files
+from helpers.golden_files import golden_files
 
 FILES = golden_files("models", "*.safetensors")
 FAMILIES = {

@@ -22,6 +22,7 @@ from adaln.models.llama import SwiGLU, swiglu_width
 from adaln.models.network import check_inputs
 from adaln.rng import generator
 from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -150,6 +151,6 @@ def test_swiglu_gates_by_its_first_map_and_has_no_biases():
 
 @pytest.mark.parametrize(("t", "y", "message"), [(1, 3, r"t of shape \(1,\)"), (3, 2, r"y of shape \(2,\)")])
 def test_times_and_labels_are_one_per_sample(t: int, y: int, message: str):
-    x, spec = torch.zeros(3, 1, 8, 8), DataSpec(1, 8, 8, 10)
+    x, spec = torch.zeros(3, 1, 8, 8), DIGITS
     with pytest.raises(ValueError, match=rf"got {message}, expected \(3,\): one per sample"):
         check_inputs(x, torch.zeros(t), torch.zeros(y, dtype=torch.long), spec, num_labels=11)

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,9 +25,9 @@ from adaln.models import (
 from adaln.registry import UnknownName
 from adaln.rng import generator
 from adaln.types import DataSpec
-from golden_files import golden_files
+from helpers.golden_files import golden_files
+from helpers.networks import DIGITS
 
-DIGITS = DataSpec(1, 8, 8, 10)
 UNCONDITIONAL = DataSpec(3, 8, 16, 0)
 SMALL = [name for name in MODELS if "tiny" in name]
 PUBLISHED = [
@@ -191,8 +190,8 @@ def test_inside_the_meta_device_nothing_is_allocated_or_drawn(config: ModelConfi
 @pytest.mark.slow
 def test_forward_and_backward_passes_compile_without_a_graph_break():
     """In a process of its own: the shape checks of the tests are not for the compiler."""
-    script = Path(__file__).with_name("compile_all.py")
-    finished = subprocess.run([sys.executable, script, *SMALL], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "helpers.compile_networks", *SMALL]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.split() == SMALL
 

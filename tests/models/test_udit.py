@@ -14,7 +14,7 @@ from adaln.models import MODELS, build
 from adaln.models.positions import rotate, rotation
 from adaln.models.udit import DepthwiseSum, DownsampledAttention, PointwisePair, merging_pays
 from adaln.rng import generator
-from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
 CPU = torch.device("cpu")
 SIZES = st.integers(1, 64)
@@ -90,7 +90,7 @@ def test_attention_is_the_softmax_of_scaled_cosines_in_each_sub_grid():
 
 
 def test_saving_after_eval_saves_what_was_loaded():
-    model = build(MODELS["U-DiT-tiny"], DataSpec(1, 8, 8, 10), generator(0))
+    model = build(MODELS["U-DiT-tiny"], DIGITS, generator(0))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for _ in range(2):
         with torch.no_grad():

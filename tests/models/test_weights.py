@@ -20,7 +20,8 @@ from adaln.models.positions import sincos_table
 from adaln.models.weights import Weights, load_weights, read_weights, spec_of
 from adaln.rng import generator
 from adaln.types import DataSpec
-from golden_files import COMMITTED
+from helpers.golden_files import COMMITTED
+from helpers.networks import DIGITS
 
 REFERENCES: dict[str, ModelConfig] = {
     "dit": DiTConfig(48, 3, 4, 2),
@@ -29,7 +30,6 @@ REFERENCES: dict[str, ModelConfig] = {
     "udit": UDiTConfig(12, 3, (1, 1, 2, 1, 1)),
 }
 """Networks whose weights, under the names of the published code, lie in the golden files."""
-DIGITS = DataSpec(1, 8, 8, 10)
 TINY = MODELS["tiny"]
 
 

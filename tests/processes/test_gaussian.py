@@ -11,7 +11,7 @@ from adaln.processes import PROCESSES, Gaussian, GaussianConfig
 from adaln.processes.bounds import approx_normal_cdf, discretised_log_likelihood, normal_kl
 from adaln.processes.schedules import kept_steps
 from adaln.rng import generator
-from processes.gaussian_data import drawn_loss
+from helpers.gaussian_data import drawn_loss
 
 GAUSSIANS = [name for name, config in PROCESSES.items() if isinstance(config, GaussianConfig)]
 steps = st.integers(0, 999)

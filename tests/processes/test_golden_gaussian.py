@@ -8,7 +8,7 @@ import torch
 from adaln.processes import Gaussian, Guidance, guided
 from adaln.processes.gaussian_solvers import ddim, ddim_inversion, ddpm
 from adaln.processes.likelihood import bits_per_dim
-from processes.diffusion_goldens import (
+from helpers.diffusion_goldens import (
     TOYS,
     cases,
     close,

@@ -5,7 +5,7 @@ import torch
 
 from adaln.processes.likelihood import standard_normal_log_density
 from adaln.processes.sde_solvers import FORMS
-from processes.diffusion_goldens import INTERPOLANT_TOYS, cases, interpolant, name, near, sections, tensors
+from helpers.diffusion_goldens import INTERPOLANT_TOYS, cases, interpolant, name, near, sections, tensors
 
 PATHS = [
     (folder / body["file"], path, body)

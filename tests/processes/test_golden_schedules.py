@@ -5,7 +5,7 @@ import torch
 
 from adaln.processes import GaussianConfig
 from adaln.processes.schedules import betas, kept_steps, tables
-from processes.diffusion_goldens import gaussian, sections, tensors
+from helpers.diffusion_goldens import gaussian, sections, tensors
 
 SCHEDULES = sections("dit", "schedules")
 KEYS = [(folder / body["file"], key) for folder, body in SCHEDULES for key in tensors(folder / body["file"])]

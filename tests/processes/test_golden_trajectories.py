@@ -6,7 +6,7 @@ import torch
 from adaln.processes import ode_solvers
 from adaln.processes.likelihood import log_likelihood
 from adaln.processes.sde_solvers import sde_euler, sde_heun
-from processes.diffusion_goldens import (
+from helpers.diffusion_goldens import (
     INTERPOLANT_TOYS,
     cases,
     close,

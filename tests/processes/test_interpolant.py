@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adaln.processes import PROCESSES, Interpolant, InterpolantConfig
 from adaln.processes.paths import PATHS
 from adaln.rng import generator
-from processes.gaussian_data import drawn_loss, exact_denoiser
+from helpers.gaussian_data import drawn_loss, exact_denoiser
 
 relaxed = settings(deadline=None, max_examples=25)
 open_interval = st.floats(1e-6, 1 - 1e-6)

@@ -6,7 +6,7 @@ import torch
 from adaln.processes import PROCESSES, Gaussian, build
 from adaln.rng import generator
 from adaln.types import Process
-from processes.gaussian_data import MEAN, STD, exact_denoiser
+from helpers.gaussian_data import MEAN, STD, exact_denoiser
 
 every_process = pytest.mark.parametrize("name", PROCESSES)
 

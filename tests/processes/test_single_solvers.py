@@ -9,7 +9,7 @@ import torch
 from adaln.processes import PROCESSES, SamplerConfig, build, ode_solvers, solve
 from adaln.processes.dpm_solver import dpm_solver_gaussian, dpm_solver_interpolant
 from adaln.processes.gaussian_solvers import ddim, ddim_inversion, ddpm
-from processes.gaussian_data import MEAN, STD, draws, exact_denoiser, flowed, last
+from helpers.gaussian_data import MEAN, STD, draws, exact_denoiser, flowed, last
 
 
 def sample(name, solver, x, draw, **settings):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adaln.processes import PROCESSES, SOLVERS, Gaussian, SamplerConfig, build, count_updates, solve
-from processes.gaussian_data import MEAN, STD, draws, exact_denoiser, last
+from helpers.gaussian_data import MEAN, STD, draws, exact_denoiser, last
 
 QUICK = ("ddpm", "linear-velocity", "vp-score")
 PAIRS = [

@@ -3,8 +3,8 @@
 import pytest
 
 from adaln.report import write_page
-from report.browser import CHROMIUM, chromium
-from report.samples import PAGE
+from helpers.browser import CHROMIUM, chromium
+from helpers.report_samples import PAGE
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH (Debian: apt-get install chromium)")
 

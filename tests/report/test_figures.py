@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adaln.report import Axis, Group, Histograms, Intervals, Lines, Matrix, Ridge, Series, json_text
-from report.samples import FIGURES
+from helpers.report_samples import FIGURES
 
 
 @pytest.mark.parametrize("name", FIGURES)

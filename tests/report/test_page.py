@@ -7,7 +7,7 @@ import pytest
 
 from adaln.report import Axis, Histograms, Page, Panel, Section, html, page_markdown, write_page, write_report
 from adaln.report.html import MAX_DATA_BYTES
-from report.samples import FIGURES, PAGE, TABLE, bell
+from helpers.report_samples import FIGURES, PAGE, TABLE, bell
 
 VOID = {"meta", "link", "br", "img"}
 PAYLOAD = "<script>alert('&\"')</script>"

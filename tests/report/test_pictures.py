@@ -29,7 +29,7 @@ from adaln.report.axes import scale_axis, tick_text
 from adaln.report.draw import draw
 from adaln.report.palette import LIGHT
 from adaln.report.ridges import RIDGE_HEIGHT
-from report.samples import FIGURES, bell
+from helpers.report_samples import FIGURES, bell
 
 NAN = float("nan")
 STEP = Axis("step", "steps")

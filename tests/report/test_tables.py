@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from adaln.report import Column, Marked, Measurement, Table, csv_text, json_text, markdown, terminal, write_table
-from report.samples import TABLE
+from helpers.report_samples import TABLE
 
 
 def on_terminal(table, width=120):

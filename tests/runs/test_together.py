@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from adaln.parallel import rank, world
 from adaln.runs import together
 from adaln.runs.together import Piece, save_together
-from in_threads import in_processes
+from helpers.in_threads import in_processes
 
 METADATA = {"format": "pt"}
 

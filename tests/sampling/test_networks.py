@@ -20,9 +20,8 @@ from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling import SampleConfig, SampleExecution, sample
 from adaln.sampling.networks import EAGER, Graphed, computing
-from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
-DIGITS = DataSpec(1, 8, 8, 10)
 CONFIG = SampleConfig(7, batch_size=4, sampler=SamplerConfig(steps=3), guidance=Guidance(2.0))
 
 

@@ -17,7 +17,7 @@ from adaln.progress import showing
 from adaln.runs import Run
 from adaln.sampling import Drawing, SampleConfig, Weak, parts, prepare, sample, save_samples
 from adaln.sampling.parts import assemble, is_drawn, key_of
-from in_threads import in_processes
+from helpers.in_threads import in_processes
 
 CONFIG = SampleConfig(num_images=10, batch_size=4, sampler=SamplerConfig(solver="ddpm", steps=3))
 

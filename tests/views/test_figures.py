@@ -15,7 +15,6 @@ from adaln.report import Histograms, Lines
 from adaln.rng import generator
 from adaln.runs import Run, save_tensors
 from adaln.training import train
-from adaln.types import DataSpec
 from adaln.views.distributions import (
     difference_tables,
     distributions_section,
@@ -25,13 +24,12 @@ from adaln.views.distributions import (
 )
 from adaln.views.figures import PAPER_FIGURES
 from adaln.views.snapshots import open_snapshots, snapshot, snapshots_of_run
-
-SPEC = DataSpec(channels=1, height=8, width=8, num_classes=10)
+from helpers.networks import DIGITS
 
 
 def weights(scheme="adaln-gaussian", depth=3, width=32, seed=0):
     """The weights of a fresh small network, detached."""
-    net = build(DiTConfig(width, depth, 2, 2), SPEC, generator("figures", seed))
+    net = build(DiTConfig(width, depth, 2, 2), DIGITS, generator("figures", seed))
     initialise(net, SCHEMES[scheme] if isinstance(scheme, str) else scheme, generator("figures", "scheme", seed))
     return {name: tensor.detach() for name, tensor in net.named_parameters()}
 

@@ -4,7 +4,7 @@ import pytest
 
 from adaln.report import Facts, Marked, Measurement, Page, Section, json_text
 from adaln.views.sections import from_plain, read_section, save_section, with_saved
-from report.samples import FIGURES, TABLE
+from helpers.report_samples import FIGURES, TABLE
 
 SECTION = Section(
     "All kinds", ["prose", TABLE, Facts("f", {"a": 1, "kind": "x"}), *(f for n, f in FIGURES.items() if n != "images")]

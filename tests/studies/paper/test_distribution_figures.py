@@ -26,10 +26,9 @@ from adaln.studies.paper.distribution_figures import DRAWN, FIGURES, STAMPS
 from adaln.studies.paper.distribution_numbers import Shape, number_table, shapes, snapshots_by_seed
 from adaln.studies.paper.score_figures import against_reference, alike_word, early_verdict, rank_line
 from adaln.studies.paper.start_figures import START_FIGURES, gap_verdict, gate_gap, spearman
-from adaln.types import DataSpec
 from adaln.views.figures import PAPER_FIGURES
+from helpers.networks import DIGITS
 
-SPEC = DataSpec(1, 8, 8, 10)
 EARLY, LATE = "10,000 steps", "50,000 steps"
 
 
@@ -83,7 +82,7 @@ def outcome(tmp_path, label, scheme, seed=0, step=1000, stamp=LATE):
     """A finished job whose weights are a fresh network's."""
     job = SCALES["tiny"].make(replace(FIGURES["figure4"].settings[0], label=label, scheme=scheme), seed, Changes())
     job = replace(job, group=stamp, config=replace(job.config, steps=step, model=DiTConfig(32, 3, 2, 2)))
-    net = build(job.config.model, SPEC, generator("figures", seed))
+    net = build(job.config.model, DIGITS, generator("figures", seed))
     initialise(net, SCHEMES[scheme], generator("figures", "scheme", scheme, seed))
     run = Run(tmp_path / f"{label}-{seed}", job.config)
     run.folder(step).mkdir(parents=True)

@@ -33,10 +33,9 @@ from adaln.studies.reviewers import (
 )
 from adaln.studies.reviewers import other_backbones as backbones
 from adaln.training import train
-from adaln.types import DataSpec
 from adaln.views.snapshots import snapshot
+from helpers.networks import DIGITS
 
-DIGITS = DataSpec(channels=1, height=8, width=8, num_classes=10)
 SEEDS = (0, 1, 2)
 WOBBLE = (0.3, -0.2, -0.1)
 

@@ -8,16 +8,14 @@ import stat
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pytest
 
 from adaln.studies import run_study
 from adaln.studies.running.cluster import POLL_SECONDS, Cluster, Jobs, _Task
 from adaln.training import Stopped
-from studies.running.pieces import Note, die, refuse
-from studies.running.smallest import PLAN
-from studies.running.test_engine import recorded, run
+from helpers.smallest import PLAN, recorded, run
+from helpers.work import Note, die, refuse
 
 LOCAL = Cluster(executor="local", gpus_per_node=0)
 # Submitit's local executor never waits for the processes that watch over its jobs; they are let go of within each test.
@@ -25,10 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:R
 
 
 @pytest.fixture(autouse=True)
-def pieces_can_be_found(monkeypatch):
-    """Jobs import the pieces of work from the tests."""
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    monkeypatch.setenv("PYTHONPATH", path)
+def let_go_of_watchers():
     yield
     gc.collect()
 

@@ -23,9 +23,9 @@ from adaln.studies.running.costs import (
 )
 from adaln.training import train
 from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
 SPEED = Speed(per_trained_flop=2e-12, per_sampled_flop=1e-12, per_parameter=1e-9)
-TINY_IMAGES = DataSpec(1, 8, 8, 10)
 
 
 def plan_of(*settings, scale="tiny", seeds=(0, 1)):
@@ -34,7 +34,7 @@ def plan_of(*settings, scale="tiny", seeds=(0, 1)):
 
 def test_a_study_costs_its_steps_updates_and_samples():
     plan = plan_of(Setting("a", "adaln-zero"), Setting("the same", "adaln-zero"), Setting("b", "adaln-gaussian"))
-    one_pass, parameters = flops(MODELS["tiny"], TINY_IMAGES), num_parameters(MODELS["tiny"], TINY_IMAGES)
+    one_pass, parameters = flops(MODELS["tiny"], DIGITS), num_parameters(MODELS["tiny"], DIGITS)
     training = 1_000 * (32 * one_pass * 2e-12 + parameters * 1e-9)
     drawing = 3 * 1_000 * 20 * one_pass * 1e-12  # three scores of 1,000 samples in 20 steps
     cost = study_cost(plan, lambda config, spec: SPEED, workers=2)
@@ -77,7 +77,7 @@ def test_the_papers_specs_are_known_without_its_data():
 
 
 def test_what_is_large_is_cut_and_what_is_small_is_timed_as_it_is():
-    assert cut(MODELS["tiny"], TINY_IMAGES, 32) == (MODELS["tiny"], TINY_IMAGES, 32)
+    assert cut(MODELS["tiny"], DIGITS, 32) == (MODELS["tiny"], DIGITS, 32)
     model, spec, batch = cut(MODELS["DiT-XL/2"], DataSpec(4, 32, 32, 1000), 256)
     assert isinstance(model, DiTConfig) and (model.depth, model.hidden_size, batch) == (1, 1152, 1)
     assert (spec.channels, spec.num_classes, spec.height) == (4, 1000, 16)

@@ -5,18 +5,15 @@ import random
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from adaln.progress import showing
-from adaln.studies import STUDIES, Changes, Setting, run_study
+from adaln.studies import STUDIES, Changes, Setting
 from adaln.studies.running.engine import Unfinished, by_run, complete
 from adaln.studies.running.launch import Workers, places
-from studies.running.smallest import PLAN, STUDY, make_small
+from helpers.smallest import PLAN, STUDY, make_small, recorded, run
 
 
 def unscorable(label):
@@ -27,26 +24,6 @@ def unscorable(label):
         return replace(job, score_at=(5,)) if setting.label == label else job
 
     return make
-
-
-def complete_on_cores(plan, root, num_workers):
-    """All the runs of the study, without its result."""
-    with Workers(places(torch.device("cpu"), num_workers)) as workers:
-        complete(plan.jobs(), root, workers)
-
-
-def run(plan, root, num_workers):
-    """The study on this machine's cores."""
-    with Workers(places(torch.device("cpu"), num_workers)) as workers:
-        return run_study(plan, root, workers)
-
-
-@contextmanager
-def recorded():
-    """The progress of what is done in the block: stage, done, in all, unit."""
-    calls = []
-    with showing(lambda *call: calls.append(call)):
-        yield calls
 
 
 def files(folder):
@@ -141,10 +118,8 @@ SCRIPT = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in a shell's background are started deaf to it
-sys.path.insert(0, {tests!r})
 from adaln.progress import showing
-from studies.running.smallest import PLAN
-from studies.running.test_engine import complete_on_cores
+from helpers.smallest import PLAN, complete_on_cores
 if __name__ == "__main__":
     with showing(lambda stage, done, total, unit: print(done, flush=True)):
         complete_on_cores(PLAN, Path(sys.argv[1]), 2)
@@ -168,7 +143,7 @@ def killed_after(changes, number, command):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, number):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[2])))
+    script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(tmp_path / "killed")]
     rng = random.Random(int(number))
     ends = (killed_after(rng.randrange(1, 4) + attempt, number, command) for attempt in range(40))

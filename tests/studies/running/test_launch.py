@@ -8,7 +8,7 @@ import torch
 
 from adaln.studies.running import launch
 from adaln.studies.running.launch import Place, Workers, places, usable_cores
-from studies.running.pieces import Note, Wait, die, refuse, stumble
+from helpers.work import Note, Wait, die, refuse, stumble
 
 CPU = torch.device("cpu")
 

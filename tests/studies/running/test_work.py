@@ -9,7 +9,7 @@ from adaln.processes import Guidance, SamplerConfig
 from adaln.sampling import SampleConfig
 from adaln.studies.plan import Job
 from adaln.studies.running.work import work
-from adaln.types import DataSpec
+from helpers.networks import DIGITS
 
 SAMPLE = SampleConfig(num_images=30, sampler=SamplerConfig(solver="ddim", steps=7))
 
@@ -20,7 +20,7 @@ def job(small_config):
 
 
 def test_a_run_costs_three_passes_per_image_trained_on_and_one_per_update_of_a_sample(job, tmp_path):
-    one = flops(job.config.model, DataSpec(1, 8, 8, 10))
+    one = flops(job.config.model, DIGITS)
     assert work([job], tmp_path) == one * (3 * 10 * 8 + 2 * 30 * 7)
 
 

@@ -27,7 +27,7 @@ from adaln.cli.app import VERBS, main
 from adaln.cli.launching import Launching, launched
 from adaln.registry import Registry
 from adaln.studies.running.launch import Failure, Launcher, Piece, attempt
-from studies.running.smallest import PLAN
+from helpers.smallest import PLAN
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate")
 IMPORTED_ON_THE_WAY = ("torch._dynamo", "sklearn.datasets", "matplotlib.backends.backend_agg")

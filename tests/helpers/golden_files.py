@@ -6,7 +6,7 @@ Each folder has the layout `models/`, `diffusion/`, `metrics/`; further files of
 import os
 from pathlib import Path
 
-COMMITTED = Path(__file__).parent / "goldens"
+COMMITTED = Path(__file__).parents[1] / "goldens"
 
 
 def golden_folders(room: str) -> list[Path]:

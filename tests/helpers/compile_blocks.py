@@ -14,9 +14,7 @@ from torch._dynamo.utils import counters
 from adaln.execution import Execution, Precision, autocast, blocks, prepare_blocks, recompute
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.types import DataSpec
-
-DIGITS = DataSpec(1, 8, 8, 10)
+from helpers.networks import DIGITS
 
 
 def main(backend: str, precision: Precision, checkpoint_blocks: int, names: list[str]) -> None:

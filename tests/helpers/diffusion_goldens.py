@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from adaln.processes import Gaussian, GaussianConfig, Interpolant, InterpolantConfig
-from golden_files import golden_files
+from helpers.golden_files import golden_files
 
 Case = tuple[Path, dict[str, Any]]
 """The folder and the entry of a case in its index."""

@@ -14,10 +14,9 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
-from faults.small import check_whole, contents, temporaries
+from helpers.smallest_commands import check_whole, contents, temporaries
 
-SERVER = [sys.executable, "-m", "faults.serve_commands"]
-TESTS = Path(__file__).parents[1]
+SERVER = [sys.executable, "-m", "helpers.serve_commands"]
 KILLS = 24
 """Of each command that is killed again and again."""
 PATIENCE = 60
@@ -60,8 +59,7 @@ class Commands:
     def __init__(self, folder: Path, cache: Path) -> None:
         """`folder` for what they print, `cache` for what they keep for the user."""
         self.out, self.err, self.cache = folder / "out", folder / "err", cache
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-        self.server = subprocess.Popen(SERVER, env=environment, stdin=-1, stdout=-1, text=True)
+        self.server = subprocess.Popen(SERVER, stdin=-1, stdout=-1, text=True)
         assert self.server.stdout.readline() == "ready\n"
 
     def __call__(self, *words: object, **wanted: Any) -> Ended:

@@ -1,10 +1,16 @@
 """The smallest study: two narrow schemes over two seeds, the same way through as a real one."""
 
+from contextlib import contextmanager
 from dataclasses import replace
+
+import torch
 
 from adaln.models import DiTConfig
 from adaln.processes import SamplerConfig
-from adaln.studies import SCALES, STUDIES, Plan, Scale, Setting
+from adaln.progress import showing
+from adaln.studies import SCALES, STUDIES, Plan, Scale, Setting, run_study
+from adaln.studies.running.engine import complete
+from adaln.studies.running.launch import Workers, places
 
 SMALL = DiTConfig(16, 2, 2, 2)
 
@@ -25,3 +31,23 @@ def make_small(setting, seed, changes):
 SETTINGS = Setting("adaln-mix", "adaln-mix"), Setting("adaln-zero", "adaln-zero")
 STUDY = replace(STUDIES["quickstart"], name="smallest", settings=SETTINGS)
 PLAN = Plan(STUDY, Scale("smallest", "a few steps", make_small, 2), (0, 1))
+
+
+def complete_on_cores(plan, root, num_workers):
+    """All the runs of the study, without its result."""
+    with Workers(places(torch.device("cpu"), num_workers)) as workers:
+        complete(plan.jobs(), root, workers)
+
+
+def run(plan, root, num_workers):
+    """The study on this machine's cores."""
+    with Workers(places(torch.device("cpu"), num_workers)) as workers:
+        return run_study(plan, root, workers)
+
+
+@contextmanager
+def recorded():
+    """The progress of what is done in the block: stage, done, in all, unit."""
+    calls = []
+    with showing(lambda *call: calls.append(call)):
+        yield calls

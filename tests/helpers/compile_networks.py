@@ -6,9 +6,7 @@ import torch
 
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.types import DataSpec
-
-DIGITS = DataSpec(1, 8, 8, 10)
+from helpers.networks import DIGITS
 
 
 def main(names: list[str]) -> None:
