@@ -13,7 +13,8 @@ from adaln.config import config_hash
 from adaln.execution import Execution, blocks, compiler_fault, matrix_products, prepare_blocks, recompute
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.runs import Run, load_tensors, read_records
+from adaln.runs import Run, read_records
+from adaln.tensors import load_tensors
 from adaln.training import accumulate, batch_loss, inputs, train
 from helpers.networks import DIGITS
 

@@ -12,8 +12,9 @@ from adaln.data import Batches
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.rng import generator
-from adaln.runs import NonFinite, Run, load_tensors, read_records
+from adaln.runs import NonFinite, Run, read_records
 from adaln.runs.saving import FILES
+from adaln.tensors import load_tensors
 from adaln.training import Stopped, batch_loss, drop_labels, inputs, train
 
 

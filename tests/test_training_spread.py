@@ -8,7 +8,8 @@ from adaln.analysis.recorder import Recorder, read_recording
 from adaln.conditioning import SCHEMES
 from adaln.execution import Execution
 from adaln.models import MODELS
-from adaln.runs import Run, load_tensors, read_records
+from adaln.runs import Run, read_records
+from adaln.tensors import load_tensors
 from adaln.training import train
 from helpers.torchrun import losses, together
 from test_training_together import alone, configured

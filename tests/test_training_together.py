@@ -6,7 +6,8 @@ import pytest
 
 from adaln.conditioning import SCHEMES
 from adaln.models import MODELS
-from adaln.runs import Run, load_tensors
+from adaln.runs import Run
+from adaln.tensors import load_tensors
 from adaln.training import train
 from helpers.torchrun import losses, together
 

@@ -1,8 +1,6 @@
 """Audits of files and folders, and the command `adaln audit`."""
 
 import json
-import os
-from argparse import Namespace
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,15 +10,14 @@ from safetensors.torch import save_file
 
 import adaln
 from adaln.analysis.audit import audit, audit_live
-from adaln.analysis.weight_files import open_weights
 from adaln.cli import main
 from adaln.cli.auditing import audit_verb
 from adaln.config import PRESETS
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run
+from adaln.tensors import open_weights
 from adaln.training import train
-from helpers.foreign import foreign
 from helpers.networks import DIGITS
 
 
@@ -42,85 +39,7 @@ def same(a, b):
 def test_a_safetensors_file_audits_like_the_tensors_in_memory(tmp_path, dtype):
     tensors = {name: tensor.to(dtype) for name, tensor in weights().items()}
     save_file(tensors, tmp_path / "net.safetensors")
-    assert asdict(audit(open_weights(tmp_path / "net.safetensors"))) == asdict(audit(tensors))
-
-
-def test_of_a_training_checkpoint_the_averaged_weights_are_taken_unless_the_raw_ones_are_asked_for(tmp_path):
-    """As DiT saves them: with the optimiser, and the command line as an argparse Namespace."""
-    raw, averaged = weights(seed=1), weights(seed=2)
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(3))])
-    saved = {"model": raw, "ema": averaged, "opt": optimizer.state_dict(), "args": Namespace(model="DiT-S/2")}
-    torch.save(saved, tmp_path / "0400000.pt")
-    assert same(open_weights(tmp_path / "0400000.pt"), averaged)
-    assert same(open_weights(tmp_path / "0400000.pt", "model"), raw)
-    torch.save({"state_dict": raw, "epoch": 3}, tmp_path / "other.ckpt")
-    assert same(open_weights(tmp_path / "other.ckpt"), raw)
-    with pytest.raises(ValueError, match="no set of weights 'ema'; it has model"):
-        open_weights(tmp_path / "other.ckpt", "ema")
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_bare_weights_in_either_format_of_torch_save_are_read(tmp_path, zipped):
-    torch.save(weights(), tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
-    assert same(open_weights(tmp_path / "net.pt"), weights())
-
-
-def test_code_in_a_file_is_refused_and_not_run(tmp_path):
-    class Harmful:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "ran"),)
-
-    torch.save({"model": weights(), "extra": Harmful()}, tmp_path / "net.pt")
-    with pytest.raises(ValueError, match="code is never run from a file") as error:
-        open_weights(tmp_path / "net.pt")
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("net.safetensors", b"short", "not a complete safetensors file"),
-        ("net.pt", b"no pickle at all", "no file that torch.save wrote|holds more than weights"),
-        ("net.txt", b"", "expected a file named .safetensors, .pt"),
-    ],
-)
-def test_damaged_and_foreign_files_are_one_line(tmp_path, name, content, said):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=said) as error:
-        open_weights(tmp_path / name)
-    assert "\n" not in str(error.value)
-
-
-def test_a_missing_file_names_the_nearest(tmp_path):
-    torch.save(weights(), tmp_path / "net.pt")
-    with pytest.raises(ValueError, match=r"do not exist \(nearest: '.*net\.pt'\)"):
-        open_weights(tmp_path / "nett.pt")
-
-
-def test_a_list_of_tensors_is_refused(tmp_path):
-    torch.save([torch.zeros(3)], tmp_path / "net.pt")
-    with pytest.raises(ValueError, match="holds a list; expected tensors by name"):
-        open_weights(tmp_path / "net.pt")
-
-
-@pytest.mark.parametrize("shard_size", ["10GB", "20KB"])
-@pytest.mark.parametrize("inside", ["", "transformer"])
-def test_a_folder_of_diffusers_is_read_from_its_safetensors_whole_or_in_shards(tmp_path, shard_size, inside):
-    model = foreign("SD3.5")
-    model.save_pretrained(tmp_path / inside, max_shard_size=shard_size)
-    shards = list((tmp_path / inside).glob("*.safetensors"))
-    assert (len(shards) > 1) == (shard_size == "20KB")
-    opened = open_weights(tmp_path)
-    assert same(dict(opened), model.state_dict())
-    assert asdict(audit(opened)) == asdict(audit(model.state_dict()))
-
-
-def test_a_folder_without_safetensors_is_refused_even_if_it_has_pickles(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    torch.save({}, tmp_path / "diffusion_pytorch_model.bin")
-    with pytest.raises(ValueError, match="no run and no diffusers model"):
-        open_weights(tmp_path)
+    assert asdict(audit(open_weights(tmp_path / "net.safetensors").tensors)) == asdict(audit(tensors))
 
 
 # The command

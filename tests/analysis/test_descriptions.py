@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adaln.analysis.descriptions import TensorFile, describe, sketches
+from adaln.analysis.descriptions import describe, sketches
 from adaln.analysis.groups import Group
-from adaln.analysis.lattice import CHUNK_ELEMENTS
 from adaln.conditioning import SCHEMES, find_sites, initialise
 from adaln.models import MODELS, build
 from adaln.rng import generator
+from adaln.tensors import TensorFile
 from adaln.types import DataSpec
 
 SPEC = DataSpec(channels=4, height=16, width=16, num_classes=10)
@@ -52,28 +52,6 @@ def test_a_file_gives_the_same_description_as_the_tensors_in_memory(tmp_path, dt
     assert {row["group"]["name"]: row["summary"]["moments"]["nans"] for row in rows}["attention"] == 1
 
 
-def test_rows_of_a_file_are_read_exactly_across_chunk_borders(tmp_path):
-    whole = torch.randn(3000, 200, generator=generator("describe test", "file"))
-    save_file({"other": torch.ones(7), "w": whole, "empty": torch.zeros(0, 4)}, tmp_path / "w.safetensors")
-    file = TensorFile(tmp_path / "w.safetensors")
-    rows = slice(17, 2900)
-    assert whole[rows].numel() > 2 * CHUNK_ELEMENTS
-    assert torch.equal(torch.cat([chunk.clone() for chunk in file.chunks("w", rows)]), whole[rows].reshape(-1))
-    assert torch.equal(file["w"], whole)
-    assert file["empty"].shape == (0, 4)
-    assert file.shapes()["w"].shape == whole.shape
-    assert sorted(file) == ["empty", "other", "w"]
-
-
-def test_a_torn_or_foreign_file_is_one_clear_line(tmp_path):
-    path = tmp_path / "model.safetensors"
-    save_file(weights(), path)
-    path.write_bytes(path.read_bytes()[:-1])
-    for broken in (path, tmp_path / "missing.safetensors"):
-        with pytest.raises(ValueError, match="is not a complete safetensors file"):
-            TensorFile(broken)
-
-
 def test_the_number_of_threads_changes_nothing():
     tensors, threads = weights(), torch.get_num_threads()
     alone = {group: found.counts.tolist() for group, found in sketches(tensors).items()}
@@ -87,7 +65,8 @@ def test_the_number_of_threads_changes_nothing():
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from adaln.analysis.descriptions import TensorFile, sketches
+from adaln.analysis.descriptions import sketches
+from adaln.tensors import TensorFile
 
 def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

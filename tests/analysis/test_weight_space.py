@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from adaln.analysis import (
     Group,
-    TensorFile,
     checkpoints,
     distances,
     entropy_trajectory,
@@ -24,6 +23,7 @@ from adaln.processes import PROCESSES
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.runs.saving import FILES
+from adaln.tensors import TensorFile
 from helpers.networks import DIGITS
 
 

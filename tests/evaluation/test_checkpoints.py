@@ -11,8 +11,9 @@ from adaln.evaluation.checkpoints import is_scored, score, score_saved, scored_s
 from adaln.evaluation.files import Scoring, read_scores, samples_file, scores_file
 from adaln.parallel import rank
 from adaln.processes import SamplerConfig
-from adaln.runs import Run, load_tensors
+from adaln.runs import Run
 from adaln.sampling import SampleConfig
+from adaln.tensors import load_tensors
 from adaln.training import train
 from adaln.views.scores import score_blocks, score_curves, scores_of
 from helpers.in_threads import in_processes

@@ -1,4 +1,3 @@
-import errno
 import json
 import resource
 from dataclasses import replace
@@ -11,7 +10,8 @@ from adaln.conditioning import SCHEMES
 from adaln.config import OptimConfig, config_hash
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
-from adaln.runs import NonFinite, Run, is_run, load_tensors, read_records, save_tensors
+from adaln.runs import NonFinite, Run, is_run, read_records
+from adaln.tensors import load_tensors, save_tensors
 from adaln.training import train
 
 
@@ -81,21 +81,12 @@ def test_the_newest_complete_checkpoint_wins(trained):
     assert trained.steps_saved() == [5, 10]
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x80\x04pickle", b"\xff" * 64, b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])
-def test_a_truncated_or_foreign_checkpoint_is_one_line(tmp_path, damage):
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(damage)
-    with pytest.raises(ValueError, match="not a complete safetensors file") as error:
-        load_tensors(file)
-    assert "\n" not in str(error.value)
-
-
 def test_a_checkpoint_of_another_network_lists_what_does_not_fit(trained, small_config, tmp_path):
     wider = Run.create(small_config(model=replace(trained.config.model, hidden_size=32)), tmp_path / "wider")
     train(wider)
     for file in wider.folder(10).iterdir():
         (trained.folder(10) / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(ValueError, match=r"does not fit the model: \d+ of another shape: blocks"):
+    with pytest.raises(ValueError, match=r"does not fit the model: of another shape blocks"):
         trained.averaged_model()
 
 
@@ -142,18 +133,6 @@ def test_a_full_disk_while_saving_leaves_the_last_checkpoint(small_config, tmp_p
     assert [p.name for p in (run.path / "checkpoints").iterdir()] == ["000000005"]
     train(run)
     assert run.is_finished()
-
-
-def test_disk_errors_keep_their_meaning(tmp_path, monkeypatch):
-    from safetensors import SafetensorError
-
-    def full(*args):
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr("adaln.runs.checkpoints.save_file", full)
-    with pytest.raises(OSError, match="No space left on device") as error:
-        save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)})
-    assert error.value.errno in (None, errno.ENOSPC)
 
 
 def test_a_folder_that_is_no_run_names_the_nearest(trained):

@@ -13,7 +13,8 @@ from adaln.conditioning import SCHEMES, Normal, Scheme, Start, initialise
 from adaln.models import DiTConfig, build
 from adaln.report import Histograms, Lines
 from adaln.rng import generator
-from adaln.runs import Run, save_tensors
+from adaln.runs import Run
+from adaln.tensors import save_tensors
 from adaln.training import train
 from adaln.views.distributions import (
     difference_tables,

@@ -1,6 +1,6 @@
 """What happens inside: distributions, entropies, update order, closed-form gradients, fitted starts."""
 
-from adaln.analysis.descriptions import Description, TensorFile, describe
+from adaln.analysis.descriptions import Description, describe
 from adaln.analysis.distributions import (
     Entropy,
     GaussianFit,
@@ -44,7 +44,6 @@ __all__ = [
     "RoleRecord",
     "Sketch",
     "Summary",
-    "TensorFile",
     "UpdateOrder",
     "checkpoints",
     "describe",

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaln.analysis.descriptions import shapes, sketches
+from adaln.analysis.descriptions import sketches
 from adaln.analysis.distributions import Moments, moments
 from adaln.analysis.findings import Facts, Finding, findings
 from adaln.analysis.groups import Group, Piece
@@ -33,6 +33,7 @@ from adaln.analysis.role_check import observe_roles
 from adaln.analysis.standard_inputs import standard_inputs
 from adaln.analysis.starts import Distances, Key, NearestStart, distances, known_starts, nearest_start
 from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites
+from adaln.tensors import shapes
 
 
 @dataclass(frozen=True, slots=True)

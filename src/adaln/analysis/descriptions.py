@@ -1,25 +1,18 @@
 """The distributions of a whole model: one pass over its tensors, one record per role, block, branch and module."""
 
-import json
-import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from adaln.analysis.distributions import Summary, summarise
 from adaln.analysis.groups import Group, Piece, pieces
 from adaln.analysis.lattice import CHUNK_ELEMENTS, Sketch, sketch, sketch_chunks
-from adaln.runs import is_whole
-
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+from adaln.tensors import TensorFile, shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ def sketches(
 
     def read(name: str) -> list[Sketch]:
         if isinstance(tensors, TensorFile):
-            return [sketch_chunks(tensors.chunks(name, piece.rows)) for piece in by_tensor[name]]
+            return [sketch_chunks(tensors.chunks(name, piece.rows, CHUNK_ELEMENTS)) for piece in by_tensor[name]]
         return [sketch(tensors[name][piece.rows]) for piece in by_tensor[name]]
 
     merged: dict[Group, Sketch] = defaultdict(Sketch)
@@ -79,60 +72,3 @@ def _readers() -> Iterator[ThreadPoolExecutor]:
             yield pool
     finally:
         torch.set_num_threads(num_threads)  # torch also keeps the number as the default of threads yet to come
-
-
-class TensorFile(Mapping[str, Tensor]):
-    """A safetensors file as a mapping that maps one tensor at a time into memory and lets go of it with the tensor.
-
-    Mapping the file as a whole would keep every page that was read, a checkpoint's size in the end. `ValueError` in one
-    line where the file is missing, cut short, or of another format.
-    """
-
-    def __init__(self, path: Path) -> None:
-        if not is_whole(path):
-            raise ValueError(f"{str(path)!r} is not a complete safetensors file")
-        self.path = path
-        with path.open("rb") as file:
-            (header_bytes,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(header_bytes))
-        self._data_start = 8 + header_bytes
-        self._entries = {name: entry for name, entry in header.items() if entry.get("dtype") in _DTYPES}
-
-    def __getitem__(self, name: str) -> Tensor:
-        entry, dtype = self._entries[name], _DTYPES[self._entries[name]["dtype"]]
-        begin, end = entry["data_offsets"]
-        if begin == end:
-            return torch.zeros(entry["shape"], dtype=dtype)
-        offset = self._data_start + begin
-        values = np.memmap(self.path, np.uint8, mode="c", offset=offset, shape=end - begin)  # "c": torch wants writable
-        return torch.from_numpy(values).view(dtype).reshape(entry["shape"])
-
-    def chunks(self, name: str, rows: slice) -> Iterator[Tensor]:
-        """Rows of a tensor as flat chunks, all in one buffer: each is gone when the next is asked for."""
-        entry, dtype = self._entries[name], _DTYPES[self._entries[name]["dtype"]]
-        start, stop, _ = rows.indices(entry["shape"][0])
-        row_bytes = prod(entry["shape"][1:]) * dtype.itemsize
-        buffer = torch.empty(min((stop - start) * row_bytes // dtype.itemsize, CHUNK_ELEMENTS), dtype=dtype)
-        bytes_left = (stop - start) * row_bytes
-        with self.path.open("rb") as file:
-            file.seek(self._data_start + entry["data_offsets"][0] + start * row_bytes)
-            while bytes_left:
-                view = buffer.view(torch.uint8).numpy().data[:bytes_left]
-                file.readinto(view)
-                yield buffer[: len(view) // dtype.itemsize]
-                bytes_left -= len(view)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def shapes(self) -> dict[str, Tensor]:
-        """All tensors without their values, on the meta device."""
-        return {name: torch.empty(entry["shape"], device="meta") for name, entry in self._entries.items()}
-
-
-def shapes(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A mapping that answers questions about names and shapes without reading values."""
-    return tensors.shapes() if isinstance(tensors, TensorFile) else tensors

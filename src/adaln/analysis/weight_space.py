@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.analysis.descriptions import TensorFile, shapes, sketches
+from adaln.analysis.descriptions import sketches
 from adaln.analysis.distributions import Entropy, differential_entropy, histogram_entropy
 from adaln.analysis.groups import Group, pieces, role_pieces
 from adaln.analysis.lattice import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_sites
 from adaln.rng import generator
 from adaln.runs import Run
+from adaln.tensors import TensorFile, shapes
 from adaln.types import Labels, Latents
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from adaln.analysis import LOG_SPACED_STEPS, Recorder, TensorFile, describe
+from adaln.analysis import LOG_SPACED_STEPS, Recorder, describe
 from adaln.benchmarks.clock import Tell, in_turns, quiet
 from adaln.benchmarks.machine import machine, num_threads, plain_read, resident_bytes, torch_device
 from adaln.benchmarks.sides import LATENTS, busy_model
@@ -24,7 +24,8 @@ from adaln.benchmarks.training import drawn_batch, loss_of
 from adaln.config import OptimConfig
 from adaln.models import MODELS, skeleton
 from adaln.rng import generator
-from adaln.runs import TrainState, save_tensors
+from adaln.runs import TrainState
+from adaln.tensors import TensorFile, save_tensors
 
 SHARE_OVER_STEPS = (1_000, 50_000, 400_000)
 

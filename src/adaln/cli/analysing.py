@@ -13,10 +13,10 @@ from adaln.codec import encode
 from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, sgd
 from adaln.config import PRESETS
 from adaln.models import MODELS, ModelConfig
-from adaln.models.pickles import Kind
 from adaln.processes import PROCESSES
 from adaln.report import Section, Table
 from adaln.runs import Run, is_run
+from adaln.tensors import WeightSet
 from adaln.types import DataSpec
 from adaln.views.distributions import APART, MOVED, By, as_data, distributions_section, overview_table
 from adaln.views.explain import Probe, explain_section
@@ -34,7 +34,7 @@ class DistributionsOptions:
     """Steps of runs; default: up to 6 checkpoints and 4 online recordings from before the first of them."""
     by: By = "role"
     """role: over all blocks, and every other module; block; branch: attention and MLP of each block."""
-    weights: Kind | None = None
+    weights: WeightSet | None = None
     """model or ema; default: a run's weights in training, the averaged ones in the file of a training checkpoint."""
     out: Path | None = None
     """Folder of tables, pictures and page; default: RUN/analysis/NAME, or analysis/NAME-SOURCES here."""
@@ -75,7 +75,7 @@ class FitOptions:
     """A std for each block instead of one for all; with peak smoothed over blocks by a polynomial as in A.11."""
     step: int | None = None
     """Checkpoint to measure; default: the newest."""
-    weights: Kind | None = None
+    weights: WeightSet | None = None
     """model or ema; default as in `adaln distributions`."""
     base: Base = field(default_factory=Base)
     name: str | None = None

@@ -11,13 +11,13 @@ from torch import nn
 
 from adaln.analysis.audit import Audit, AuditRow, audit, audit_live
 from adaln.analysis.starts import NearestStart
-from adaln.analysis.weight_files import open_weights
 from adaln.cli.analysing import told
 from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse_after
 from adaln.conditioning import FAMILIES
 from adaln.report import Column, Marked, Section, Table
-from adaln.runs import Run, is_run, load_into, load_tensors
+from adaln.runs import Run, is_run, load_into
+from adaln.tensors import load_tensors, open_weights
 from adaln.views.sections import save_section
 
 _WHAT = "a run, a .safetensors or .pt file, a diffusers folder, or module:factory"
@@ -56,7 +56,7 @@ def _audit(model: str, options: AuditOptions) -> Audit:
     if options.step is not None:
         raise ValueError(f"--step is for runs; {model!r} is none")
     if path.exists() or ":" not in model:
-        return audit(open_weights(path, options.weights), options.family)
+        return audit(open_weights(path, options.weights).tensors, options.family)
     if options.weights is not None:
         raise ValueError("--weights is for runs and files; a factory has one set")
     network, inputs = _made_by(model)

@@ -18,11 +18,11 @@ from adaln.data import DataConfig
 from adaln.files import atomic_folder, write_atomically
 from adaln.models import MODELS, ModelConfig
 from adaln.models.diffusers_names import diffusers_config, to_diffusers
-from adaln.models.pickles import Kind
 from adaln.models.weights import Weights, load_weights, read_weights, spec_of
 from adaln.processes import PROCESSES, ProcessConfig
-from adaln.runs import Run, TrainState, save_tensors
+from adaln.runs import Run, TrainState
 from adaln.runs.manifest import describe_parameters, environment
+from adaln.tensors import WeightSet, save_tensors
 from adaln.types import DataSpec
 
 UNKNOWN = "unknown"
@@ -37,7 +37,7 @@ class ImportOptions:
     process: ProcessConfig
     scheme: Scheme = SCHEMES["adaln-zero"]
     """How the weights once started, for the record; the published networks are adaln-zero."""
-    weights: Kind | None = None
+    weights: WeightSet | None = None
     """Which set of a training checkpoint; default: ema if the file has it, else model."""
     size: tuple[int, ...] = ()
     """Side, or height and width, of the latents or images, where the weights do not tell (U-DiT)."""
@@ -65,7 +65,7 @@ def import_verb(words: list[str]) -> Answer:
     run = imported_run(path, weights, load_weights(weights, options.model, spec), spec, options)
     data = {"run": str(run.path), "step": options.step, **run.manifest["imported"], "spec": asdict(spec)}
     what = f"{model_name(options.model)} for {spec.channels} x {spec.height} x {spec.width}, {spec.num_classes} classes"
-    kind = f", its {weights.kind} weights" if weights.kind else ""
+    kind = f", its {weights.taken} weights" if weights.taken else ""
     return Answer(data, [f"imported {weights.file} ({weights.layout} layout{kind}) as {what}, into {run.path}"])
 
 
@@ -105,7 +105,7 @@ def _manifest(weights: Weights, network: nn.Module, spec: DataSpec, options: Imp
             "file": weights.file.name,
             "file_sha256": sha256,
             "layout": weights.layout,
-            "weights": weights.kind or "the only set",
+            "weights": weights.taken or "the only set",
         },
         "data": {
             "name": UNKNOWN,

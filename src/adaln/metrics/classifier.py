@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from adaln.files import write_atomically
 from adaln.metrics.features import Extractor, Features
 from adaln.progress import progress
 from adaln.rng import generator
+from adaln.tensors import load_tensors, read_header
 
 NAME = "dataset-classifier"
 LABEL = "dataset-classifier features, not comparable with Inception FID"
@@ -201,7 +201,6 @@ def _weights_hash(weights: Weights) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], float]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in list(file.keys())}, float(file.metadata()["accuracy"])
-    except (SafetensorError, KeyError, TypeError) as error:
+        return load_tensors(path), float(read_header(path).metadata["accuracy"])
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: not a cached classifier ({error}); delete it and it is trained again") from error

@@ -1,14 +1,13 @@
 """The public port of the 2015 Inception weights: found, fetched once, checked by hash, loaded without running code."""
 
-import pickle
 import urllib.request
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from adaln.files import atomic_file, file_sha256
 from adaln.progress import progress
+from adaln.tensors import load_pickle
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
@@ -28,18 +27,7 @@ def read_weights(path: Path | None, cache: Path) -> tuple[dict[str, Tensor], str
     digest = file_sha256(path)
     if digest != SHA256:
         raise ValueError(f"{path}: damaged or another file, got SHA-256 {digest[:12]}..., expected {SHA256[:12]}...")
-    return load_tensors(path), digest
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict in a `.pth` file; nothing in the file is run."""
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: not a weights file ({str(error).splitlines()[0]})") from error
-    if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
-        raise ValueError(f"{path}: got {type(loaded).__name__}, expected a mapping of names to tensors")
-    return dict(loaded)
+    return dict(load_pickle(path)), digest
 
 
 def _cached(cache: Path) -> Path:

@@ -10,20 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from adaln.models import MODELS, ModelConfig, Network, skeleton
 from adaln.models.diffusers_names import diffusers_config, from_diffusers, is_diffusers
-from adaln.models.mismatch import mismatches
-from adaln.models.pickles import Kind, choose_set, load_pickle
 from adaln.registry import nearest
+from adaln.tensors import WeightSet, misfit, open_weights
 from adaln.types import DataSpec
-
-DIFFUSERS_FILES = tuple(
-    f"{folder}diffusion_pytorch_model.{suffix}" for folder in ("", "transformer/") for suffix in ("safetensors", "bin")
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,47 +25,22 @@ class Weights:
 
     tensors: dict[str, Tensor]
     file: Path
-    kind: Kind | None
+    taken: WeightSet | None
     """Which of a training checkpoint's sets; None: the file holds one set only."""
     layout: Literal["official", "diffusers"]
     settings: dict[str, Any]
     """What the config.json beside diffusers' weights says; else empty."""
 
 
-def read_weights(path: Path, kind: Kind | None = None) -> Weights:
-    """The weights in a `.pt`, `.bin` or `.safetensors` file or a diffusers folder; nothing in them is executed.
-
-    Of a training checkpoint ({"model": ..., "ema": ...}) the set `kind`, by default the averaged one if it is there.
-    Raises ValueError in one line for a file that is missing, damaged, foreign or holds code.
-    """
-    file = _file_of(path)
-    loaded = _load_safetensors(file) if file.suffix == ".safetensors" else load_pickle(file)
-    found, taken = choose_set(loaded, file, kind)
-    tensors = _unwrapped(found)
+def read_weights(path: Path, wanted: WeightSet | None = None) -> Weights:
+    """The weights that `open_weights` finds, by DiT's own names whether DiT's code or diffusers wrote them."""
+    opened = open_weights(path, wanted)
+    tensors = _unwrapped(dict(opened.tensors))
     if not is_diffusers(tensors):
-        return Weights(tensors, file, taken, "official", {})
-    beside = file.with_name("config.json")
+        return Weights(tensors, opened.file, opened.taken, "official", {})
+    beside = opened.file.with_name("config.json")
     settings = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    return Weights(from_diffusers(tensors), file, taken, "diffusers", settings)
-
-
-def _file_of(path: Path) -> Path:
-    if path.is_dir():
-        inside = [path / name for name in DIFFUSERS_FILES if (path / name).is_file()]
-        if not inside:
-            raise ValueError(f"folder {str(path)!r} has no weights; expected one of {', '.join(DIFFUSERS_FILES)}")
-        return inside[0]
-    if not path.is_file():
-        others = [str(other) for other in path.parent.glob("*") if other.is_file()] if path.parent.is_dir() else []
-        raise ValueError(f"weights {str(path)!r} do not exist{nearest(str(path), others)}")
-    return path
-
-
-def _load_safetensors(file: Path) -> dict[str, Any]:
-    try:
-        return dict(load_file(file))
-    except SafetensorError as error:
-        raise ValueError(f"{str(file)!r} cannot be read as safetensors: {error}") from None
+    return Weights(from_diffusers(tensors), opened.file, opened.taken, "diffusers", settings)
 
 
 def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -127,10 +95,10 @@ def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> Netwo
     if weights.layout == "diffusers" and fixed:
         check_settings(weights.settings, config, spec)
         tensors = fixed | tensors
-    misfit = mismatches(model.state_dict(), tensors)
-    if misfit:
+    wrong = misfit(model.state_dict(), tensors)
+    if wrong:
         fitting = " or ".join(fitting_models(weights, tensors, spec))
-        what = f"holds the weights of {fitting}, not of the model asked for" if fitting else f"does not fit: {misfit}"
+        what = f"holds the weights of {fitting}, not of the model asked for" if fitting else f"does not fit: {wrong}"
         raise ValueError(f"{str(weights.file)!r} {what}")
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     return model

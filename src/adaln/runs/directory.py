@@ -29,11 +29,12 @@ from adaln.processes import Gaussian, Interpolant
 from adaln.processes import build as build_process
 from adaln.registry import nearest
 from adaln.rng import generator
-from adaln.runs.checkpoints import load_into, load_tensors
+from adaln.runs.checkpoints import load_into
 from adaln.runs.manifest import describe_data, describe_parameters, environment
 from adaln.runs.records import append_record, drop_from
 from adaln.runs.saving import Checkpoints
 from adaln.runs.state import NonFinite, TrainState
+from adaln.tensors import load_tensors
 from adaln.types import DataSpec
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from adaln.dtensor import is_sharded, own
 from adaln.files import atomic_folder, remove_folder, remove_temporaries
 from adaln.parallel import rank
-from adaln.runs.checkpoints import load_tensors, save_tensors, steps_on_disk
+from adaln.runs.checkpoints import steps_on_disk
 from adaln.runs.together import Piece, piece_of, save_together
+from adaln.tensors import load_tensors, save_tensors
 
 FILES = ("model.safetensors", "ema.safetensors", "training.safetensors")
 

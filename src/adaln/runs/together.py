@@ -19,18 +19,9 @@ from torch import Tensor
 from adaln.dtensor import is_sharded, own_rows
 from adaln.files import atomic_folder
 from adaln.parallel import barrier, from_first, rank
+from adaln.tensors import DTYPES
 
-DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-"""Their names in the format."""
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Piece(NamedTuple):
@@ -88,7 +79,7 @@ def head(pieces: Mapping[str, Piece], metadata: Mapping[str, str]) -> tuple[byte
     for name in sorted(pieces, key=lambda name: (-pieces[name].rows.element_size(), name)):
         rows, _, shape = pieces[name]
         begins[name], end = end, end + rows.element_size() * math.prod(shape)
-        entries[name] = {"dtype": DTYPES[rows.dtype], "shape": list(shape), "data_offsets": [begins[name], end]}
+        entries[name] = {"dtype": DTYPE_NAMES[rows.dtype], "shape": list(shape), "data_offsets": [begins[name], end]}
     content = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     content += b" " * (-len(content) % 8)
     content = len(content).to_bytes(8, "little") + content

@@ -20,8 +20,8 @@ from adaln.codec import short_hash
 from adaln.data.autoencoder import weights_sha256
 from adaln.files import atomic_file, claimed, remove_folder, remove_temporaries, write_atomically
 from adaln.parallel import barrier, from_first, rank, world
-from adaln.runs import load_tensors
 from adaln.sampling.drawing import Drawing, counted
+from adaln.tensors import load_tensors
 
 
 def save_samples(drawing: Drawing, path: Path) -> bool:

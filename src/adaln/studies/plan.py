@@ -12,8 +12,9 @@ from adaln.config import RunConfig, config_hash, to_dict
 from adaln.evaluation.files import Scoring, read_scores
 from adaln.metrics import Scores
 from adaln.report import Page, Table
-from adaln.runs import Run, load_tensors, read_records
+from adaln.runs import Run, read_records
 from adaln.sampling import SampleConfig
+from adaln.tensors import load_tensors
 
 
 @dataclass(frozen=True, slots=True)

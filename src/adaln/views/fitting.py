@@ -3,16 +3,15 @@
 from pathlib import Path
 
 from adaln.analysis.fit import ROLES, Fit
-from adaln.analysis.weight_files import open_weights
 from adaln.analysis.weight_space import checkpoints
-from adaln.models.pickles import Kind
 from adaln.report import Axis, Block, Column, Command, Lines, Measurement, Section, Series, Table
 from adaln.runs import Run, is_run
+from adaln.tensors import WeightSet, open_weights
 from adaln.views.figures import LETTERS
 from adaln.views.snapshots import Snapshot
 
 
-def pilot(path: Path, step: int | None = None, weights: Kind | None = None) -> Snapshot:
+def pilot(path: Path, step: int | None = None, weights: WeightSet | None = None) -> Snapshot:
     """The weights that a start is measured on: a run's checkpoint, the newest by default, or a file; values unread.
 
     Raises `ValueError` naming the checkpoints that there are.
@@ -20,7 +19,7 @@ def pilot(path: Path, step: int | None = None, weights: Kind | None = None) -> S
     if not is_run(path):
         if step is not None:
             raise ValueError(f"step {step} of {str(path)!r}: a file holds one step only; expected a run")
-        return Snapshot(path.stem, None, {}, open_weights(path, weights))
+        return Snapshot(path.stem, None, {}, open_weights(path, weights).tensors)
     saved = checkpoints(Run.open(path), weights or "model")
     if not saved or step not in (None, *saved):
         wanted = "any step" if step is None else f"step {step}"

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, checkpoints, describe
 from adaln.analysis.recorder import read_recording
-from adaln.analysis.weight_files import open_weights
-from adaln.models.pickles import Kind
 from adaln.runs import Run, is_run
+from adaln.tensors import WeightSet, open_weights
 
 MOST_CHECKPOINTS, MOST_RECORDED = 6, 4
 """When no steps are asked for: so many checkpoints, and so many of the steps recorded before the first of them."""
@@ -70,7 +69,7 @@ def recorded(source: str, records: Iterable[RoleRecord]) -> dict[int, Snapshot]:
     return {step: Snapshot(source, step, found) for step, found in views.items()}
 
 
-def snapshots_of_run(run: Run, steps: Sequence[int] = (), weights: Kind = "model") -> list[Snapshot]:
+def snapshots_of_run(run: Run, steps: Sequence[int] = (), weights: WeightSet = "model") -> list[Snapshot]:
     """A run at `steps` (default: first, last and some between, see `MOST_CHECKPOINTS`), ascending.
 
     A step is read from its checkpoint where there is one, else from the online recording, which holds the roles of the
@@ -90,12 +89,12 @@ def snapshots_of_run(run: Run, steps: Sequence[int] = (), weights: Kind = "model
     return [snapshot(run.path.name, step, saved[step]) if step in saved else seen[step] for step in chosen]
 
 
-def open_snapshots(path: Path, steps: Sequence[int] = (), weights: Kind | None = None) -> list[Snapshot]:
+def open_snapshots(path: Path, steps: Sequence[int] = (), weights: WeightSet | None = None) -> list[Snapshot]:
     """The snapshots of a run's folder (by default of the weights in training), or the one of a file of weights."""
     if is_run(path):
         return snapshots_of_run(Run.open(path), steps, weights or "model")
     has_sets = path.is_file() and path.suffix != ".safetensors"  # of several sources the choice is for those with sets
-    return [snapshot(path.stem, None, open_weights(path, weights if has_sets else None))]
+    return [snapshot(path.stem, None, open_weights(path, weights if has_sets else None).tensors)]
 
 
 def recording_file(run: Run) -> Path:

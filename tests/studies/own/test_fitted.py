@@ -12,10 +12,11 @@ from adaln.evaluation.files import read_scores
 from adaln.models import DiTConfig
 from adaln.processes import SamplerConfig
 from adaln.report import Lines, Table
-from adaln.runs import Run, load_tensors
+from adaln.runs import Run
 from adaln.studies import SCALES, Changes, Outcome, Plan, Result, Scale, run_study
 from adaln.studies.own.fitted import FITS, FITTED, FREE, fits, fitted_jobs, jobs_of, pilot_steps, told
 from adaln.studies.plan import outcomes
+from adaln.tensors import load_tensors
 from adaln.training import train
 
 

@@ -9,7 +9,7 @@ import torch
 from adaln.conditioning import SCHEMES, initialise
 from adaln.models import DiTConfig, build
 from adaln.rng import generator
-from adaln.runs import Run, save_tensors
+from adaln.runs import Run
 from adaln.statistics import Interval
 from adaln.studies import SCALES, STUDIES, Changes, Outcome, Plan
 from adaln.studies.paper.distribution_claims import (
@@ -26,6 +26,7 @@ from adaln.studies.paper.distribution_figures import DRAWN, FIGURES, STAMPS
 from adaln.studies.paper.distribution_numbers import Shape, number_table, shapes, snapshots_by_seed
 from adaln.studies.paper.score_figures import against_reference, alike_word, early_verdict, rank_line
 from adaln.studies.paper.start_figures import START_FIGURES, gap_verdict, gate_gap, spearman
+from adaln.tensors import save_tensors
 from adaln.views.figures import PAPER_FIGURES
 from helpers.networks import DIGITS
 

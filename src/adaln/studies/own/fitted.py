@@ -15,12 +15,12 @@ from adaln.analysis.fit import Fit, fit_start
 from adaln.config import RunConfig
 from adaln.metrics import Scores
 from adaln.report import Column, Section, Table
-from adaln.runs import load_tensors
 from adaln.studies.comparison.responses import completed
 from adaln.studies.comparison.schemes import REFERENCE, compare_schemes, final, group, require_same_seeds, summarise
 from adaln.studies.comparison.tables import result_table
 from adaln.studies.comparison.verdicts import verdict_word
 from adaln.studies.plan import Job, Outcome, Result, Setting, Study
+from adaln.tensors import load_tensors
 from adaln.views.fitting import fit_figure, fit_table
 
 TITLE = "A start fitted from a pilot run, at equal cost"

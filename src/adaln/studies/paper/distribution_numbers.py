@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from adaln.analysis import TensorFile
 from adaln.report import Cell, Column, Measurement, Table
 from adaln.statistics import t_interval
 from adaln.studies.plan import Outcome
+from adaln.tensors import TensorFile
 from adaln.views.snapshots import Snapshot, View, snapshot
 
 Drawn = Mapping[str, str]

@@ -15,12 +15,12 @@ from adaln.conditioning import Distribution, Scheme, Start
 from adaln.conditioning.distributions import Laplace, Quantiles, Sign, TruncatedNormal, Uniform, quantile_levels
 from adaln.report import Axis, Histograms, Intervals, Panel, Ridge, Section
 from adaln.report import Group as Points
-from adaln.runs import load_tensors
 from adaln.statistics import Interval
 from adaln.studies.comparison.forms import absolute_and_relative, room
 from adaln.studies.comparison.responses import with_answer
 from adaln.studies.comparison.schemes import compare_schemes, group
 from adaln.studies.plan import Job, Outcome, Result, Setting, Study
+from adaln.tensors import load_tensors
 
 STD = 1e-3
 NORMAL, TRAINED = "normal", "shuffled trained"

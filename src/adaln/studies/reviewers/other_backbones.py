@@ -6,12 +6,12 @@ from itertools import product
 from adaln.analysis import Summary
 from adaln.analysis.fit import ROLES
 from adaln.report import Block, Cell, Column, Measurement, Page, Section, Table
-from adaln.runs import load_tensors
 from adaln.statistics import Difference, paired_each, t_interval
 from adaln.studies.comparison.forms import plain_difference
 from adaln.studies.comparison.how_made import how_made
 from adaln.studies.comparison.schemes import group, require_same_seeds, run_names
 from adaln.studies.plan import Outcome, Result, Setting, Study
+from adaln.tensors import load_tensors
 from adaln.views.figures import over_steps
 from adaln.views.snapshots import Snapshot, snapshot
 
