@@ -4,18 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
+PYTEST_ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow test-nightly check format clean
 
 demo: $(INSTALLED)
 	$(BIN)/adaln study quickstart
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -n $(WORKERS) -m slow
+	$(BIN)/pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
+
+# What the two leave out because it repeats them: whole products of registries, long series of kills.
+test-nightly: $(INSTALLED)
+	$(BIN)/pytest -n $(WORKERS) -m nightly $(PYTEST_ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """Every small network x scheme x process trains: the first loss is the theory's, it falls, every weight is reached.
 
-By default each network, each scheme and each process once; the whole product is marked slow.
+By default each network, each scheme and each process once; slow tests take every two of them together, a nightly run
+the whole product.
 """
 
 from dataclasses import replace
@@ -20,6 +21,7 @@ from adaln.processes import build as build_process
 from adaln.rng import generator
 from adaln.runs import TrainState
 from helpers.networks import DIGITS
+from helpers.pairs import cover
 
 DEEP = DiTConfig(16, 28, 2, 4)
 """For the schemes whose published coefficients serve 28 blocks."""
@@ -71,6 +73,13 @@ def is_quick(network: str, scheme: str, process: str) -> bool:
 
 
 QUICK = [case for case in ALL if is_quick(*case)]
+PAIRED = cover(ALL, QUICK)
+
+
+def marks(*case: str) -> tuple[pytest.MarkDecorator, ...]:
+    if case in QUICK:
+        return ()
+    return (pytest.mark.slow if case in PAIRED else pytest.mark.nightly,)
 
 
 class ToyTraining:
@@ -137,7 +146,7 @@ def bound_of_zero(process: Gaussian, x: Tensor, t: Tensor, noise: Tensor) -> flo
 
 @pytest.mark.parametrize(
     ("network", "scheme", "process"),
-    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in ALL],
+    [pytest.param(*case, marks=marks(*case)) for case in ALL],
 )
 def test_it_trains(network: str, scheme: str, process: str):
     training = ToyTraining(network, scheme, process)
@@ -173,4 +182,9 @@ def test_the_rows_of_a_dropped_variance_are_the_only_ones_of_the_head_without_a_
 
 def test_every_network_scheme_and_process_is_in_the_default_suite():
     assert [set(names) for names in zip(*QUICK, strict=True)] == [set(NETWORKS), set(SCHEMES), set(PROCESSES)]
-    assert len(QUICK) < len(ALL)
+    assert len(QUICK) < len(PAIRED) < len(ALL)
+
+
+@pytest.mark.parametrize("two", [(0, 1), (0, 2), (1, 2)])
+def test_every_two_that_fit_each_other_are_trained_together_before_the_night(two):
+    assert {tuple(case[i] for i in two) for case in PAIRED} == {tuple(case[i] for i in two) for case in ALL}

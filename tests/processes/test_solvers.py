@@ -6,11 +6,22 @@ import pytest
 import torch
 
 from adaln.processes import PROCESSES, SOLVERS, Gaussian, SamplerConfig, build, count_updates, solve
+from adaln.processes.solvers import solver_name
 from helpers.gaussian_data import MEAN, STD, draws, exact_denoiser, last
 
 QUICK = ("ddpm", "linear-velocity", "vp-score")
+"""Processes that every solver is tried on; the others: the default solver, and every solver in a nightly run."""
+
+
+def marks(process, solver):
+    if process in QUICK:
+        return ()
+    is_default = solver == solver_name(build(PROCESSES[process]), SamplerConfig())
+    return (pytest.mark.slow if is_default else pytest.mark.nightly,)
+
+
 PAIRS = [
-    pytest.param(process, solver, marks=[] if process in QUICK else pytest.mark.slow)
+    pytest.param(process, solver, marks=marks(process, solver))
     for process, config in PROCESSES.items()
     for solver, entry in SOLVERS.items()
     if type(build(config)) in entry.by_process
