@@ -1,18 +1,42 @@
-"""Diffusion transformers under every conditioning scheme: train, audit, initialise, explain."""
+"""Diffusion transformers under every conditioning scheme: train, audit, initialise, explain.
 
+Each name that stands here is imported when it is first used: `import adaln` alone does not import torch.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adaln.conditioning.by_name import initialise
+    from adaln.conditioning import SCHEMES as SCHEMES
+    from adaln.conditioning import Constant as Constant
+    from adaln.conditioning import Normal as Normal
+    from adaln.conditioning import Scheme as Scheme
+    from adaln.conditioning import Start as Start
+    from adaln.conditioning import Xavier as Xavier
+    from adaln.conditioning import scheme as scheme
+    from adaln.conditioning.by_name import initialise as initialise
+    from adaln.registry import register as register
 
-__all__ = ["__version__", "initialise"]
 __version__ = "0.1.0"
+
+_MODULE_OF = {
+    name: module
+    for module, names in {
+        "adaln.conditioning": "SCHEMES Constant Normal Scheme Start Xavier scheme",
+        "adaln.conditioning.by_name": "initialise",
+        "adaln.registry": "register",
+    }.items()
+    for name in names.split()
+}
+__all__ = ["__version__", *_MODULE_OF]
 
 
 def __getattr__(name: str) -> Any:
-    """`adaln.initialise`, imported when it is asked for: `import adaln` alone does not import torch."""
-    if name != "initialise":
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'adaln' has no attribute {name!r}")
-    from adaln.conditioning.by_name import initialise
+    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    return value
 
-    return initialise
+
+def __dir__() -> list[str]:
+    return __all__

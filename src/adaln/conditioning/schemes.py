@@ -167,7 +167,7 @@ _ROWS = (
     replace(final_shift(3e-3), name="adaln-final-shift"),
     replace(backbone(0.02), name="adaln-backbone"),
 )
-SCHEMES: Registry[Scheme] = Registry("scheme", {row.name: row for row in _ROWS})
+SCHEMES: Registry[Scheme] = Registry("scheme", {row.name: row for row in _ROWS}, accepts=Scheme)
 
 
 def initialise(model: nn.Module, scheme: Scheme, rng: torch.Generator, family: str | None = None) -> list[Site]:
