@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from adaln.dtensor import own
 from adaln.execution import blocks
 from adaln.models import MODELS, build
-from adaln.models.linear import Linear
 from adaln.parallel import (
     all_gather,
     barrier,
@@ -83,7 +83,7 @@ def test_blocks_of_nothing_but_linear_maps_are_whole_in_bfloat16(name, is_rounde
     try:
         fully_shard(model, blocks(model), rounded=True)
         for inside in (*blocks(model), model.final_layer):
-            module = next(part for part in inside.modules() if isinstance(part, Linear))
+            module = next(part for part in inside.modules() if isinstance(part, nn.Linear))
             module.register_forward_hook(lambda module, *_, of=inside: seen.update({of: module.weight.dtype}))
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             model(torch.zeros(1, 1, 8, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from adaln.products import widen_products
+
 MOST_KINDS_OF_BLOCKS = 64
 """Compilations of one `forward`: by shape, by precision, with and without gradients. After 8 torch would stop."""
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -117,10 +119,12 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 def prepare_blocks(model: nn.Module, execution: Execution, backend: Backend | None = None) -> None:
     """Compile and checkpoint the blocks as asked, in place; modules, parameters and their names stay as they are.
 
+    All linear maps, those outside of blocks too, take the processor's fastest product (`adaln.products`).
     What a block's class does in `forward` is compiled once for all of its equals, and checkpointing goes around it. A
     block that cannot be compiled as a whole raises torch's error: none is computed uncompiled unsaid. `backend` is
     torch.compile's; without it `recompute`, but on a CPU, which has memory rather than time, torch's own.
     """
+    widen_products(model)
     on_cpu = next(model.parameters()).device.type == "cpu"
     chosen: Backend = backend or ("inductor" if on_cpu else recompute)
     if execution.compile:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from adaln.benchmarks.clock import Tell, in_turns, quiet
 from adaln.execution import Precision
-from adaln.models.linear import HAS_WIDE_PRODUCT, wide_product
+from adaln.products import HAS_WIDE_PRODUCT, wide_product
 from adaln.rng import generator
 from adaln.runs.manifest import environment
 

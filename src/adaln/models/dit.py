@@ -31,7 +31,6 @@ from adaln.models.layers import (
     timestep_features,
     unpatchify,
 )
-from adaln.models.linear import Linear
 from adaln.models.network import ModelConfig, Network, batch_flops, check_inputs, check_sizes, num_labels
 from adaln.models.positions import Rotation, grid_of_table, rotation, sincos_table
 from adaln.types import DataSpec, Labels, Latents, Times, Tokens
@@ -166,7 +165,7 @@ class FinalLayer(nn.Module):
 
     def __init__(self, dim: int, num_features: int) -> None:
         super().__init__()
-        self.linear = Linear(dim, num_features)
+        self.linear = nn.Linear(dim, num_features)
         self.adaLN_modulation = modulation(dim, 2)
 
     def forward(self, x: Tokens, c: Float[Tensor, "B 1 D"]) -> Float[Tensor, "B N F"]:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.models.linear import Linear
 from adaln.models.positions import Rotation, rotate
 from adaln.types import Labels, Latents, Times, Tokens
 
@@ -34,7 +33,7 @@ class TimestepEmbedder(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(Linear(NUM_TIME_FEATURES, dim), nn.SiLU(), Linear(dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(NUM_TIME_FEATURES, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, features: Float[Tensor, "B 256"]) -> Float[Tensor, "B D"]:
         return self.mlp(features.to(next(self.parameters()).dtype))
@@ -78,7 +77,7 @@ def unpatchify(
 
 def modulation(dim: int, num_chunks: int) -> nn.Sequential:
     """c -> `num_chunks` vectors of width `dim`, as one row-stacked linear map of SiLU(c)."""
-    return nn.Sequential(nn.SiLU(), Linear(dim, num_chunks * dim))
+    return nn.Sequential(nn.SiLU(), nn.Linear(dim, num_chunks * dim))
 
 
 def squeezed_modulation(dim: int, num_chunks: int, ratio: int) -> nn.Sequential:
@@ -88,7 +87,7 @@ def squeezed_modulation(dim: int, num_chunks: int, ratio: int) -> nn.Sequential:
     ReLU, as in squeeze-and-excitation, is our reading.
     """
     inner = dim // ratio
-    return nn.Sequential(nn.SiLU(), Linear(dim, inner), nn.ReLU(), Linear(inner, num_chunks * dim))
+    return nn.Sequential(nn.SiLU(), nn.Linear(dim, inner), nn.ReLU(), nn.Linear(inner, num_chunks * dim))
 
 
 def modulated(x: Float[Tensor, "B *space D"], shift: Tensor, scale: Tensor) -> Float[Tensor, "B *space D"]:
@@ -117,8 +116,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Linear(dim, 3 * dim)
-        self.proj = Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tokens, rotation: Rotation | None) -> Tokens:
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -147,8 +146,8 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = Linear(dim, hidden)
-        self.fc2 = Linear(hidden, dim)
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tokens) -> Tokens:
         return self.fc2(gelu(self.fc1(x)))

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from adaln.models.dit import TransformerConfig
-from adaln.models.linear import Linear
 from adaln.types import Tokens
 
 
@@ -24,9 +23,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.c_fc1 = Linear(dim, hidden, bias=False)
-        self.c_fc2 = Linear(dim, hidden, bias=False)
-        self.c_proj = Linear(hidden, dim, bias=False)
+        self.c_fc1 = nn.Linear(dim, hidden, bias=False)
+        self.c_fc2 = nn.Linear(dim, hidden, bias=False)
+        self.c_proj = nn.Linear(hidden, dim, bias=False)
 
     def forward(self, x: Tokens) -> Tokens:
         return self.c_proj(F.silu(self.c_fc1(x)) * self.c_fc2(x))

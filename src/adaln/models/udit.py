@@ -25,7 +25,6 @@ from adaln.models.layers import (
     modulation,
     timestep_features,
 )
-from adaln.models.linear import Linear
 from adaln.models.network import ModelConfig, Network, batch_flops, check_inputs, check_sizes, num_labels
 from adaln.models.positions import Rotation, rotate, rotation
 from adaln.types import DataSpec, Labels, Latents, Times
@@ -166,7 +165,7 @@ class DownsampledAttention(nn.Module):
         self.num_heads = num_heads
         self.downsampler = Downsampler(dim)
         self.logit_scale = nn.Parameter(torch.empty(num_heads, 1, 1))
-        self.to_qkv = Linear(dim, 3 * dim)
+        self.to_qkv = nn.Linear(dim, 3 * dim)
         self.to_out = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Image, positions: Rotation) -> Image:

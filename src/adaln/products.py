@@ -1,4 +1,4 @@
-"""The linear map, in float32 on the CPU by the fastest product that the processor has."""
+"""Products of linear maps in float32 on the CPU, by the fastest that the processor has."""
 
 # mypy: disable-error-code="no-any-return,no-untyped-call"
 # torch types its operators and autograd functions as Any.
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -30,18 +29,29 @@ SMALLEST = 1 << 24
 """Multiply-adds below which the longer way to oneDNN costs more than it saves."""
 
 
-class Linear(nn.Linear):
-    """`nn.Linear`; in float32 on a CPU with AVX-512 that is not Intel's by oneDNN, where torch multiplies by MKL.
+def widen_products(model: nn.Module) -> None:
+    """Let every `nn.Linear` of a network multiply by oneDNN where that is faster, in place.
 
-    The same product up to the order of its sums. oneDNN takes half of MKL's time there and more than it on Intel's own
-    (`adaln bench machine` measures both). Small products stay with torch.
+    It stays an `nn.Linear` with its parameters, their names and its hooks. On processors on which torch's choice is
+    the fastest, nothing happens.
+    """
+    for module in model.modules() if IS_WIDER else ():
+        if type(module) is nn.Linear:
+            module.__class__ = WideLinear
+
+
+class WideLinear(nn.Linear):
+    """`nn.Linear`, in float32 on a CPU by oneDNN.
+
+    The same product up to the order of its sums. oneDNN takes half of MKL's time on a CPU with AVX-512 that is not
+    Intel's, and more than it on Intel's own (`adaln bench machine` measures both). Small products stay with torch.
     """
 
     def forward(self, x: Float[Tensor, "*rest K"]) -> Float[Tensor, "*rest F"]:
-        on_cpu = IS_WIDER and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        on_cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
         if on_cpu and x.dtype == self.weight.dtype == torch.float32 and x.numel() * self.out_features >= SMALLEST:
             return WideProduct.apply(x, self.weight, self.bias)
-        return F.linear(x, self.weight, self.bias)
+        return super().forward(x)
 
 
 class WideProduct(torch.autograd.Function):
