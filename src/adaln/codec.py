@@ -41,6 +41,8 @@ _SCALARS: Mapping[Any, str] = {
     bool: "true or false",
     NoneType: "null",
 }
+_EXACTLY: Mapping[Any, set[type]] = {float: {float, int}, int: {int}, str: {str}, bool: {bool}}
+"""What needs no closer look: "nan" is a number too, and a subclass of `int` an integer."""
 _KIND_OF: dict[type, str] = {}
 _OPEN: dict[Any, dict[str, type]] = {}
 
@@ -96,7 +98,7 @@ def canonical_json(row: Mapping[str, Any]) -> str:
     return json.dumps(row, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
-def compact_json(value: object) -> str:
+def json_text(value: object) -> str:
     """`encode(value, finite=True)` in one line, keys in the order of the fields."""
     return json.dumps(encode(value, finite=True), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -127,6 +129,8 @@ def _left_out(cls: Any) -> dict[str, Any]:
 
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
+    if type(value) in _EXACTLY.get(hint, ()):
+        return value
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _decode(args[0], value, where)
@@ -141,6 +145,8 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         member = min((arg for arg in args if _fits(arg, value)), key=lambda arg: arg is not float)
         return _decode(member, value, where)
     if _is_a(origin, Sequence):
+        if not _is_fixed(hint) and set(map(type, value)) <= _EXACTLY.get(args[0], set()):  # long lists of numbers
+            return list(value) if origin is list else tuple(value)
         each = args if _is_fixed(hint) else args[:1] * len(value)
         items = [_decode(arg, item, where) for arg, item in zip(each, value, strict=True)]
         return items if origin is list else tuple(items)

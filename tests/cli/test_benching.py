@@ -7,7 +7,8 @@ import pytest
 
 from adaln.benchmarks import machine
 from adaln.cli import main
-from adaln.cli.benching import BENCHMARKS, leaves
+from adaln.cli.benching import BENCHMARKS, plain_table
+from adaln.codec import leaves
 
 
 def test_both_sides_are_told_written_and_drawn(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
@@ -37,9 +38,9 @@ def test_help_lists_what_there_is_to_measure(capsys):
     assert all(name in shown for name in BENCHMARKS) and "--out FILE.json" in shown
 
 
-def test_leaves_are_all_numbers_by_their_path():
-    row = {"a": {"b": 1, "c d": {"e": 2.5}}, "f": [1, 2]}
-    assert leaves(row) == [("a / b", 1), ("a / c d / e", 2.5), ("f", "[1, 2]")]
+def test_a_table_of_measurements_has_all_numbers_by_their_path():
+    row = {"a": {"b": 1, "c d": {"e": 2.5}}, "f": [1, 2], "machine": {"cores": 2}}
+    assert plain_table("t", row).rows == [["a / b", 1], ["a / c d / e", 2.5], ["f", "[1, 2]"]]
 
 
 @pytest.mark.slow
@@ -54,5 +55,5 @@ def test_leaves_are_all_numbers_by_their_path():
 )
 def test_every_benchmark_runs(words: str, path: str, capsys):
     main(["bench", *words.split(), "--json"])
-    found = dict(leaves(json.loads(capsys.readouterr().out)))
+    found = dict(leaves(json.loads(capsys.readouterr().out), " / "))
     assert found[path] > 0

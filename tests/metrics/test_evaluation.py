@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from adaln.codec import decode, encode
 from adaln.metrics import (
     METRICS,
     Extractor,
@@ -61,7 +62,7 @@ def test_the_default_is_what_adm_reports_as_far_as_there_are_features():
 
 def test_the_record_is_plain_data_that_names_both_sides_and_the_extractor():
     found = scores(choices={"sampler": {"steps": 250}}, num_images=30)
-    assert Scores.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert decode(Scores, json.loads(json.dumps(encode(found)))) == found
     record = found.provenance
     assert record["samples"]["num_images"] == 30
     assert record["samples"] == scores(pictures(40)[:30]).provenance["samples"]
@@ -157,8 +158,8 @@ def test_features_that_are_nan_name_their_image():
 
 
 def test_a_record_of_something_else_is_refused():
-    with pytest.raises(ValueError, match="not a score file of ours"):
-        Scores.from_json({"fid": 3})
+    with pytest.raises(ValueError, match="unknown field 'fid' of Scores"):
+        decode(Scores, {"fid": 3})
 
 
 def test_saved_statistics_score_as_the_images_they_are_of(tmp_path):
@@ -321,6 +322,6 @@ def test_processes_share_the_features_and_all_get_the_scores_of_one(monkeypatch,
         return evaluate(pictures(40), pictures(50, seed=1), extractor, replicates=20, batch_size=7)
 
     together = in_processes(monkeypatch, world, score)
-    assert all(found.to_json() == alone.to_json() for found in together)
+    assert all(encode(found) == encode(alone) for found in together)
     assert sum(count for _, count in seen) == 90  # no image is looked at twice
     assert {who for who, _ in seen} == set(range(world))

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from adaln.report import Axis, Group, Histograms, Intervals, Lines, Matrix, Ridge, Series, json_text
+from adaln.codec import json_text
+from adaln.report import Axis, Group, Histograms, Intervals, Lines, Matrix, Ridge, Series
 from helpers.report_samples import FIGURES
 
 

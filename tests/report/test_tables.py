@@ -4,7 +4,8 @@ import json
 import pytest
 from rich.console import Console
 
-from adaln.report import Column, Marked, Measurement, Table, csv_text, json_text, markdown, terminal, write_table
+from adaln.codec import json_text
+from adaln.report import Column, Marked, Measurement, Table, csv_text, markdown, terminal, write_table
 from helpers.report_samples import TABLE
 
 

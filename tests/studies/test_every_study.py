@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from adaln.report import json_text
+from adaln.codec import json_text
 from adaln.studies import SCALES, STUDIES, Changes, Plan, run_study
 from adaln.studies.running.launch import Workers, places
 

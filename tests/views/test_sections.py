@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from adaln.report import Facts, Marked, Measurement, Page, Section, json_text
-from adaln.views.sections import from_plain, read_section, save_section, with_saved
+from adaln.codec import decode, json_text
+from adaln.report import Facts, Marked, Measurement, Page, Section
+from adaln.views.sections import read_section, save_section, with_saved
 from helpers.report_samples import FIGURES, TABLE
 
 SECTION = Section(
@@ -20,7 +21,7 @@ def test_what_is_saved_comes_back_as_it_was_and_lies_beside_its_pictures_and_a_p
 
 def test_an_infinite_end_of_an_interval_comes_back_as_a_number():
     cell = Marked(Measurement(1.5, float("-inf"), float("inf")), "warning")
-    assert from_plain(json.loads(json_text(cell))) == cell
+    assert decode(Marked, json.loads(json_text(cell))) == cell
 
 
 def test_a_page_takes_up_saved_sections_by_name_before_its_last(tmp_path):

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from math import isfinite, sqrt
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from adaln.analysis.distributions import Histogram, Moments, moments, std_histogram
 from adaln.analysis.groups import Group, groups_of
 from adaln.analysis.lattice import Sketch, sketch
+from adaln.codec import decode, encode
 from adaln.conditioning import Site, find_sites
 from adaln.dtensor import whole
 from adaln.files import reading
@@ -67,7 +68,9 @@ class Recorder:
 def read_recording(path: Path) -> list[RoleRecord]:
     """All that a `Recorder` wrote, in the order of steps; edges have seven digits."""
     with reading(path, "a recording of roles"):
-        return [_from_row(line["step"], row) for line in read_records(path) for row in line["records"]]
+        return [
+            decode(RoleRecord, {"step": line["step"], **row}) for line in read_records(path) for row in line["records"]
+        ]
 
 
 @torch.no_grad()
@@ -103,19 +106,7 @@ def _norm(squares: list[Tensor | None]) -> float | None:
 
 
 def _to_row(record: RoleRecord) -> dict[str, Any]:
-    histogram = {field.name: getattr(record.histogram, field.name) for field in fields(Histogram)}  # asdict would copy
-    histogram["edges"] = [float(f"{edge:.7g}") for edge in record.histogram.edges]
-    return {
-        "group": asdict(record.group),
-        "moments": asdict(record.moments),
-        "histogram": histogram,
-        "gradient_norm": record.gradient_norm,
-    }
-
-
-def _from_row(step: int, row: Mapping[str, Any]) -> RoleRecord:
-    histogram = {**row["histogram"], "edges": tuple(row["histogram"]["edges"])}
-    histogram["counts"] = tuple(histogram["counts"])
-    return RoleRecord(
-        step, Group(**row["group"]), Moments(**row["moments"]), Histogram(**histogram), row["gradient_norm"]
-    )
+    edges = tuple(float(f"{edge:.7g}") for edge in record.histogram.edges)
+    row: dict[str, Any] = encode(replace(record, histogram=replace(record.histogram, edges=edges)))
+    del row["step"]
+    return row

@@ -11,9 +11,9 @@ from importlib import import_module
 
 import adaln
 from adaln.cli.answer import SILENT, Answer
+from adaln.codec import encode
 from adaln.progress import showing
 from adaln.registry import Registry
-from adaln.report.plain import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if answer is SILENT:
             return
         if as_json:
-            print(json.dumps(plain(answer.data), indent=1, allow_nan=False))
+            print(json.dumps(encode(answer.data, finite=True), indent=1, allow_nan=False))
         else:
             answer.show()
     except BrokenPipeError:  # the reader of a pipe has seen enough

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from adaln.benchmarks.sides import SIDES
 from adaln.benchmarks.training import TrainOptions, train_step
 from adaln.cli.answer import Answer
 from adaln.cli.parsing import parse, take_option, take_word, wants_help
+from adaln.codec import leaves
 from adaln.files import write_atomically
 from adaln.registry import Registry
 from adaln.report import Axis, Cell, Column, Group, Intervals, Table, picture
@@ -159,20 +160,6 @@ def shares(title: str, found: Row) -> Intervals:
 
 def plain_table(title: str, found: Row) -> Table:
     """Every number of a result, by its path."""
-    rows = [
-        [path, value] for path, value in leaves({k: v for k, v in found.items() if k not in ("machine", "options")})
-    ]
+    measured = leaves({k: v for k, v in found.items() if k not in ("machine", "options")}, " / ")
+    rows = [[path, value if isinstance(value, int | float) else str(value)] for path, value in measured]
     return Table(title, [Column("measured"), Column("value")], rows)
-
-
-def leaves(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """(path, value) of all that is not a mapping."""
-    found: list[tuple[str, Any]] = []
-    for key, value in row.items():
-        path = f"{prefix} / {key}" if prefix else key
-        found += (
-            leaves(value, path)
-            if isinstance(value, Mapping)
-            else [(path, value if isinstance(value, int | float) else str(value))]
-        )
-    return found

@@ -11,7 +11,7 @@ from adaln.cli.answer import SILENT, Answer
 from adaln.cli.devices import find_device
 from adaln.cli.parsing import parse_after
 from adaln.cli.sampling import keep_samples
-from adaln.codec import short_hash
+from adaln.codec import encode, short_hash
 from adaln.data import Dataset
 from adaln.evaluation.images import extractor_for, named_images, named_reference
 from adaln.files import write_atomically
@@ -83,8 +83,8 @@ def evaluate_verb(words: list[str]) -> Answer:
         if rank():
             return SILENT
     out = options.out or default_out(source, scores)
-    write_atomically(out, json.dumps(scores.to_json(), indent=1) + "\n")
-    data = {"scores_file": str(out), **scores.to_json(), "unlike_published": unlike_published(scores)}
+    write_atomically(out, json.dumps(encode(scores), indent=1) + "\n")
+    data = {"scores_file": str(out), **encode(scores), "unlike_published": unlike_published(scores)}
     return Answer(data, [scores_table(scores), f"wrote {out}"])
 
 

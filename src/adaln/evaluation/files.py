@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from adaln.codec import short_hash
+from adaln.codec import decode, encode, short_hash
 from adaln.files import reading, write_atomically
 from adaln.metrics import Scores
 from adaln.runs import Run
@@ -37,11 +37,11 @@ def samples_file(run: Run, scoring: Scoring, step: int) -> Path:
 
 def write_scores(run: Run, scoring: Scoring, step: int, scores: Scores) -> None:
     """Keep the scores of a checkpoint."""
-    write_atomically(scores_file(run, scoring, step), json.dumps(scores.to_json(), indent=1) + "\n")
+    write_atomically(scores_file(run, scoring, step), json.dumps(encode(scores), indent=1) + "\n")
 
 
 def read_scores(run: Run, scoring: Scoring, step: int) -> Scores:
     """The scores kept by `write_scores`."""
     path = scores_file(run, scoring, step)
     with reading(path, "a file of scores"):
-        return Scores.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return decode(Scores, json.loads(path.read_text(encoding="utf-8")))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from adaln.codec import leaves
 from adaln.metrics.evaluation import Scores
 
 DECISIVE = ("reference.sha256", "samples.num_images", "extractor.name", "extractor.fingerprint", "dtypes", "choices")
@@ -64,16 +65,10 @@ def _at(record: Mapping[str, Any], path: str) -> Any:
 def _decisive(scores: Scores, other: Scores) -> Iterator[tuple[str, Any]]:
     common = [f"settings.{name}" for name in scores.scores if name in other.scores]
     for path in (*DECISIVE, *common):
-        yield from _leaves(path, _at(scores.provenance, path))
-
-
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        yield path, value
-        return
-    for key, entry in value.items():
-        if not (path == "choices" and key in IDENTITY):
-            yield from _leaves(f"{path}.{key}", entry)
+        value = _at(scores.provenance, path)
+        if path == "choices" and value:
+            value = {key: entry for key, entry in value.items() if key not in IDENTITY}
+        yield from leaves({path: value})
 
 
 def _short(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import scipy
 import torch
 
 import adaln
+from adaln.codec import encode
 from adaln.metrics.collection import Part, Statistics, check_one_extractor, collect
 from adaln.metrics.features import Extractor
 from adaln.metrics.images import ImagesLike, open_images
@@ -33,19 +34,6 @@ class Scores:
 
     def __getitem__(self, metric: str) -> Score:
         return self.scores[metric]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, read back by `from_json`."""
-        return asdict(self) | {"notes": list(self.notes)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Scores":
-        """The scores that `to_json` wrote; ValueError where they are something else."""
-        try:
-            scores = {name: Score(**score) for name, score in data["scores"].items()}
-            return cls(scores, dict(data["provenance"]), tuple(data["notes"]))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a score file of ours: {error!r}") from error
 
 
 def evaluate(
@@ -131,8 +119,8 @@ def provenance(
 ) -> dict[str, Any]:
     """Everything that shaped the numbers, as plain data."""
     return {
-        "samples": asdict(samples.origin),
-        "reference": asdict(reference.origin),
+        "samples": encode(samples.origin),
+        "reference": encode(reference.origin),
         "extractor": samples.extractor,
         "settings": dict(settings),
         "dtypes": {"features": "float32", "algebra": "float64"},

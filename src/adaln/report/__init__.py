@@ -17,7 +17,6 @@ from adaln.report.folder import page_markdown, write_report, write_table
 from adaln.report.html import html, write_page
 from adaln.report.page import Block, Command, Facts, Page, Section
 from adaln.report.pictures import picture, write_figure
-from adaln.report.plain import json_text
 from adaln.report.tables import Cell, Column, Marked, Measurement, Table
 from adaln.report.text import csv_text, markdown, terminal
 
@@ -45,7 +44,6 @@ __all__ = [
     "Table",
     "csv_text",
     "html",
-    "json_text",
     "markdown",
     "page_markdown",
     "picture",

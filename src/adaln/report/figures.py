@@ -1,4 +1,4 @@
-"""Figures as plain data: everything that is plotted and nothing about how. `plain.json_text` writes them as JSON.
+"""Figures as plain data: everything that is plotted and nothing about how. `codec.json_text` writes them as JSON.
 
 A value of None or NaN is a gap. Every figure has a caption, which says what is seen, of how many (n) and in what unit.
 """

@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
+from adaln.codec import json_text
 from adaln.files import write_atomically
 from adaln.report.figures import Figure, Histograms, ImageGrid, Intervals, Lines, Matrix, alt_text
 from adaln.report.html import write_page
 from adaln.report.page import Block, Command, Facts, Page
 from adaln.report.pictures import write_figure
-from adaln.report.plain import json_text
 from adaln.report.tables import Table, cell_text
 from adaln.report.text import csv_text, escaped, markdown
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from adaln.codec import json_text
 from adaln.files import write_atomically
 from adaln.report.figures import Figure
 from adaln.report.page import Block, Command, Facts, Page, Section
 from adaln.report.palette import DARK, LIGHT, css_variables
 from adaln.report.pictures import inline_svg
-from adaln.report.plain import json_text
 from adaln.report.tables import Cell, Measurement, Number, Table, cell_text, mark_of, unmarked
 from adaln.report.text import marked_text, pairs
 

@@ -3,8 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adaln.report.figures import Figure
-from adaln.report.tables import Number, Table
+from adaln.codec import name_kinds
+from adaln.report.figures import (
+    Axis,
+    Figure,
+    Group,
+    Histograms,
+    ImageGrid,
+    Intervals,
+    Lines,
+    Matrix,
+    Panel,
+    Ridge,
+    Series,
+)
+from adaln.report.tables import Column, Marked, Measurement, Number, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +55,8 @@ class Page:
     summary: str | Sequence[str]
     """The answer in a sentence or a few paragraphs."""
     sections: Sequence[Section]
+
+
+_TABLES = (Table, Column, Marked, Measurement)
+_FIGURES = (Lines, Axis, Series, Intervals, Group, Histograms, Panel, Ridge, Matrix, ImageGrid)
+name_kinds({cls.__name__: cls for cls in (Page, Section, Command, Facts, *_TABLES, *_FIGURES)})

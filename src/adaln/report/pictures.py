@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Literal
 
+from adaln.codec import json_text
 from adaln.files import write_atomically
 from adaln.report.figures import Figure, alt_text
 from adaln.report.palette import DARK, LIGHT, PAGE, Theme, css_names
-from adaln.report.plain import json_text
 
 Format = Literal["png", "pdf", "svg"]
 FORMATS: tuple[Format, ...] = ("png", "pdf", "svg")

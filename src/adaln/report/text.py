@@ -1,4 +1,4 @@
-"""Tables as text: terminal, Markdown, CSV. JSON is `plain.json_text(table)`."""
+"""Tables as text: terminal, Markdown, CSV. JSON is `codec.json_text(table)`."""
 
 import csv
 import io

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from adaln.analysis import RoleRecord, read_recording
+from adaln.codec import leaves
 from adaln.config import model_name, to_dict
 from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series
 from adaln.runs import Run, read_records
@@ -93,11 +94,4 @@ def _samples(file: Path) -> ImageGrid:
 
 
 def _facts(title: str, row: dict[str, Any]) -> Facts:
-    return Facts(title, dict(_leaves(row)))
-
-
-def _leaves(row: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    leaves = []
-    for key, value in row.items():
-        leaves += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", str(value))]
-    return leaves
+    return Facts(title, {path: str(value) for path, value in leaves(row)})

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adaln.codec import decode
 from adaln.metrics import METRICS, Score, Scores, differences
 from adaln.report import Axis, Block, Column, Lines, Measurement, Series, Table
 from adaln.runs import Run
@@ -19,7 +20,7 @@ Curve = dict[int, Scores]
 def read_score_file(file: Path) -> Scores:
     """The scores in a file of `adaln evaluate`; `ValueError` where it holds something else."""
     try:
-        return Scores.from_json(json.loads(file.read_text(encoding="utf-8")))
+        return decode(Scores, json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ValueError(f"{str(file)!r} is not a file of scores: {error}") from None
 

@@ -4,44 +4,14 @@ RUN/analysis/NAME/   section.json, and beside it every table and figure as files
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from adaln.files import write_atomically
-from adaln.report import (
-    Axis,
-    Column,
-    Command,
-    Facts,
-    Group,
-    Histograms,
-    Intervals,
-    Lines,
-    Marked,
-    Matrix,
-    Measurement,
-    Page,
-    Panel,
-    Ridge,
-    Section,
-    Series,
-    Table,
-    json_text,
-    write_report,
-)
+from adaln.codec import decode, json_text
+from adaln.files import reading, write_atomically
+from adaln.report import Page, Section, write_report
 
 FILE = "section.json"
-_KINDS: Mapping[str, type] = {
-    kind.__name__: kind
-    for kind in (
-        *(Axis, Column, Command, Facts, Group, Histograms, Intervals, Lines, Marked, Matrix),
-        *(Measurement, Panel, Ridge, Section, Series, Table),
-    )
-}
-_NOT_FINITE = {"nan", "inf", "-inf"}
-_NUMERIC = {"x", "y", "low", "high", "value", "values", "edges", "counts"}
 
 
 def save_section(section: Section, folder: Path) -> Path:
@@ -58,29 +28,5 @@ def with_saved(page: Page, folder: Path) -> Page:
 
 def read_section(file: Path) -> Section:
     """The section that `save_section` wrote."""
-    try:
-        found = from_plain(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(file)!r} is not a section of a report: {error}") from None
-    if not isinstance(found, Section):
-        raise ValueError(f"{str(file)!r} holds a {type(found).__name__}; expected a section of a report")
-    return found
-
-
-def from_plain(value: Any, numeric: bool = False) -> Any:
-    """The inverse of `report.json_text` after `json.loads`, for everything but images; sequences come as tuples.
-
-    >>> from_plain(json.loads(json_text(Marked(Measurement(1, 0.5, float("inf"))))))
-    Marked(value=Measurement(value=1, low=0.5, high=inf), mark='best')
-    """
-    match value:
-        case dict() if value.get("kind") in _KINDS:
-            fields = {name: from_plain(item, name in _NUMERIC) for name, item in value.items() if name != "kind"}
-            return _KINDS[value["kind"]](**fields)
-        case dict():
-            return {key: from_plain(item) for key, item in value.items()}
-        case list():
-            return tuple(from_plain(item, numeric) for item in value)
-        case str() if numeric and value in _NOT_FINITE:
-            return float(value)
-    return value
+    with reading(file, "a section of a report"):
+        return decode(Section, json.loads(file.read_text(encoding="utf-8")))

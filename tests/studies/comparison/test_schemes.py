@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
+from adaln.codec import json_text
 from adaln.conditioning import scheme
 from adaln.config import digits
 from adaln.evaluation.files import samples_file
 from adaln.metrics import Score, Scores
 from adaln.models import DiTConfig
-from adaln.report import Lines, Measurement, Table, json_text
+from adaln.report import Lines, Measurement, Table
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
 from adaln.statistics import Interval

@@ -10,6 +10,7 @@ import torch
 from adaln.analysis import Recorder
 from adaln.analysis.residual_energy import branch_energies
 from adaln.analysis.standard_inputs import standard_inputs
+from adaln.codec import encode
 from adaln.conditioning import SCHEMES, Constant, Normal, Role, Start, find_sites, initialise, measure_order, std_of
 from adaln.conditioning.distributions import Quantiles
 from adaln.metrics import Score, Scores
@@ -204,7 +205,7 @@ def test_shuffles_are_held_against_the_same_network_and_measured_once(trained, m
         seed = outcome.job.config.seed
         fid = worth.get(what, 10.0 + 0.1 * WOBBLE[seed]) + seed + (WOBBLE[seed] if "gate" in what else 0)
         scores = made_up(trained, "", seed, {10: fid}).scores()[10]
-        return {"loss": fid / 10, "scores": {**scores.to_json(), "seed": seed}}
+        return {"loss": fid / 10, "scores": encode(scores)}
 
     monkeypatch.setattr(permuted, "_measure", measure_once)
     runs = [made_up(seeded(trained, seed), "adaln-zero", seed, {10: 10.0 + seed}) for seed in SEEDS]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from adaln.analysis import permute_role
-from adaln.codec import short_hash
+from adaln.codec import decode, encode, short_hash
 from adaln.conditioning import Role
 from adaln.evaluation.checkpoints import reference
 from adaln.evaluation.files import scores_file
@@ -61,7 +61,7 @@ def measured(outcome: Outcome, what: str) -> Measured:
     if not file.exists():
         write_atomically(file, json.dumps(_measure(outcome, run, what, file.with_suffix(".npz"))) + "\n")
     row = json.loads(file.read_text(encoding="utf-8"))
-    return Measured(row["loss"], Scores.from_json(row["scores"])["fid"].value)
+    return Measured(row["loss"], decode(Scores, row["scores"])["fid"].value)
 
 
 def on_its_device(run: Run) -> Run:
@@ -76,12 +76,12 @@ def _measure(outcome: Outcome, run: Run, what: str, samples: Path) -> dict[str, 
         permute_role(probe.model, role, job.config.seed)
     loss = fmean(probe.losses(probe.model))
     if what == TRAINED:
-        return {"loss": loss, "scores": final(outcome.scores()).to_json()}
+        return {"loss": loss, "scores": encode(final(outcome.scores()))}
     extractor, theirs = reference(job.config.data, job.features, job.reference, str(run.device))
     drawing = prepare(run, job.sample, probe.step)
     drawing = replace(drawing, model=probe.model, provenance={**drawing.provenance, "shuffled": what})
     save_samples(drawing, samples)
-    return {"loss": loss, "scores": evaluate(samples, theirs, extractor, choices=drawing.provenance).to_json()}
+    return {"loss": loss, "scores": encode(evaluate(samples, theirs, extractor, choices=drawing.provenance))}
 
 
 def reduce(command: str, outcomes: Sequence[Outcome]) -> Result:

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from adaln.analysis.recorder import Recorder
-from adaln.codec import short_hash
+from adaln.codec import json_text, short_hash
 from adaln.evaluation.checkpoints import is_scored, reference, score
 from adaln.files import remove_temporaries, write_atomically
 from adaln.progress import Progress, progress, showing
-from adaln.report import json_text, write_page
+from adaln.report import write_page
 from adaln.runs import Run
 from adaln.studies.plan import Job, Plan, Result, outcomes
 from adaln.studies.protocol import check_is_papers

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, variance
 
-from adaln.codec import canonical_json, encode
+from adaln.codec import canonical_json, encode, json_text
 from adaln.config import RunConfig, model_name
 from adaln.evaluation.files import read_scores
 from adaln.files import write_atomically
@@ -22,7 +22,6 @@ from adaln.report import (
     Section,
     Series,
     Table,
-    json_text,
     write_page,
 )
 from adaln.statistics import t_interval
