@@ -17,7 +17,6 @@ from adaln.conditioning.order import held_by
 from adaln.config import OptimConfig
 from adaln.models import MODELS, DiTConfig, ModelConfig, UDiTConfig, build, skeleton
 from adaln.processes import PROCESSES, Gaussian, Interpolant
-from adaln.processes import build as build_process
 from adaln.rng import generator
 from adaln.runs import TrainState
 from helpers.networks import DIGITS
@@ -86,7 +85,7 @@ class ToyTraining:
     """A fixed batch with fixed times and noise, so that nothing but the weights changes the loss."""
 
     def __init__(self, network: str, scheme: str, process: str) -> None:
-        self.scheme, self.process = SCHEMES[scheme], build_process(PROCESSES[process])
+        self.scheme, self.process = SCHEMES[scheme], PROCESSES[process].build()
         config = fitted(network, process)
         self.model = build(config, DIGITS, generator("everything"))
         initialise(self.model, self.scheme, generator("scheme"))

@@ -10,7 +10,6 @@ from adaln.analysis.update_order import paper_names
 from adaln.conditioning import SCHEMES, measure_order
 from adaln.models import MODELS, ModelConfig, UDiTConfig, build
 from adaln.processes import PROCESSES
-from adaln.processes import build as build_process
 from adaln.rng import generator
 from helpers.networks import DIGITS
 
@@ -24,7 +23,7 @@ BEYOND_TABLE_1 = {"U-DiT-tiny": {"other": 2}, "tiny-SE": {"other": 3}, "SiT-tiny
 
 def measured(config: ModelConfig) -> dict[str, set[int | None]]:
     """{the paper's name: iterations at which its parts open}."""
-    process = build_process(PROCESSES["ddpm" if config.outputs_per_channel == 2 else "linear-velocity"])
+    process = PROCESSES["ddpm" if config.outputs_per_channel == 2 else "linear-velocity"].build()
     model = build(config, DIGITS, generator("order"))
     x, y = torch.randn(8, 1, 8, 8, generator=generator("x")), torch.arange(8)
 

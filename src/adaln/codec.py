@@ -48,8 +48,11 @@ _OPEN: dict[Any, dict[str, type]] = {}
 
 
 def name_kinds(kinds: Mapping[str, type], of: Any = None) -> None:
-    """Store values of these classes with their name as `kind`. A field of the type `of` (a protocol, a union) holds
-    any of them, and of those that are named for it later."""
+    """Store values of these classes with their name as `kind`. A field of the type `of` (a base class) holds any of
+    them, and of those that are named for it later. `ValueError` for a name that another of them has."""
+    for kind, cls in kinds.items():
+        if _OPEN.get(of, {}).get(kind, cls) is not cls:
+            raise ValueError(f"kind {kind!r} is taken; expected another name of the class in {cls.__module__}")
     _KIND_OF.update({cls: kind for kind, cls in kinds.items()})
     if of is not None:
         _OPEN.setdefault(of, {}).update(kinds)
@@ -93,6 +96,29 @@ def decode(hint: type[T], value: Any, where: str = "") -> T:
     return made
 
 
+def changed(value: T, changes: Mapping[str, Any]) -> T:
+    """`value`, a dataclass, with other values of the fields that have these dotted names.
+
+    `ValueError` as `decode`.
+
+    >>> from adaln.config import digits
+    >>> changed(digits(), {"steps": 10, "optim.lr": 0.01}).optim.lr
+    0.01
+    >>> changed(digits(), {"optim.lrr": 0.01})
+    Traceback (most recent call last):
+    ValueError: unknown field 'lrr' of optim (nearest: 'lr'); known: lr, betas, weight_decay, grad_clip, ema_decay
+    """
+    row = encode(value)
+    for path, new in changes.items():
+        *tables, name = path.split(".")
+        table = row
+        for part in tables:
+            if not isinstance(table := table.setdefault(part, {}), dict):
+                raise ValueError(f"{part} has no fields; got {path!r}")
+        table[name] = encode(new)
+    return decode(type(value), row)
+
+
 def canonical_json(row: Mapping[str, Any]) -> str:
     """Sorted keys, fixed separators, exact floats: equal rows give equal bytes."""
     return json.dumps(row, sort_keys=True, indent=1, allow_nan=False) + "\n"
@@ -134,7 +160,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _decode(args[0], value, where)
-    if _kinds(hint):
+    if kinds_of(hint):
         return _one_of(hint, value, where)
     if is_dataclass(hint):
         return _table(hint, value, where)
@@ -162,7 +188,7 @@ def _fits(hint: Any, value: Any) -> bool:
         return any(_fits(arg, value) for arg in args)
     if origin is Literal:
         return value in args
-    if kinds := _kinds(hint):
+    if kinds := kinds_of(hint):
         return isinstance(value, Mapping) and value.get("kind") in kinds
     if is_dataclass(hint) or _is_a(origin, Mapping):
         return isinstance(value, Mapping)
@@ -174,7 +200,7 @@ def _fits(hint: Any, value: Any) -> bool:
 
 
 def _one_of(hint: Any, value: Any, where: str) -> Any:
-    kinds = _kinds(hint)
+    kinds = kinds_of(hint)
     if not isinstance(value, Mapping) or "kind" not in value:
         raise ValueError(f"{_is(where, value)}; expected {_words(hint)}")
     row = dict(value)
@@ -209,7 +235,8 @@ def _hints(cls: Any) -> tuple[dict[str, Any], list[str]]:
     return {f.name: hints[f.name] for f in fields(cls)}, needed
 
 
-def _kinds(hint: Any) -> Mapping[str, type]:
+def kinds_of(hint: Any) -> Mapping[str, type]:
+    """The classes that a field of this type may hold, by the `kind` that says which."""
     return _OPEN[hint] if hint in _OPEN else {_KIND_OF[hint]: hint} if hint in _KIND_OF else {}
 
 
@@ -229,7 +256,7 @@ def _is(where: str, value: Any) -> str:
 def _words(hint: Any) -> str:
     """What a value of this type is called in a message."""
     origin, args = get_origin(hint), get_args(hint)
-    if kinds := _kinds(hint):
+    if kinds := kinds_of(hint):
         return f"a table with a kind: {', '.join(kinds)}"
     if origin is Literal:
         return " or ".join(map(repr, args))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adaln.codec import decode, encode, leaves, name_kinds, short_hash
+from adaln.codec import decode, encode, kinds_of, leaves, short_hash
 from adaln.conditioning import SCHEMES, Scheme
 from adaln.data import DataConfig
 from adaln.execution import Precision
@@ -76,18 +76,20 @@ class RunConfig:
             raise ValueError(f"name is {self.name!r}; expected a word without '/'")
 
 
-name_kinds({type(entry).__name__: type(entry) for entry in MODELS.values()}, of=ModelConfig)
-name_kinds({type(entry).__name__: type(entry) for entry in PROCESSES.values()}, of=ProcessConfig)
-
-
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """A complete JSON-able form: nothing is left to a default that may change."""
+    for name, choice, base in (("model", config.model, ModelConfig), ("process", config.process, ProcessConfig)):
+        if type(choice) not in kinds_of(base).values():
+            raise ValueError(f"{name} is a {type(choice).__name__}; expected one of a kind that is registered")
     row: dict[str, Any] = encode(config)
     return row
 
 
 def from_dict(row: Mapping[str, Any]) -> RunConfig:
     """The inverse of `to_dict`; `ValueError` names a field that does not belong or is of another type."""
+    for name, plugins, base in (("model", MODELS, ModelConfig), ("process", PROCESSES, ProcessConfig)):
+        if isinstance(row.get(name), Mapping) and row[name].get("kind") not in kinds_of(base):
+            list(plugins)  # one of them may be of that kind
     return decode(RunConfig, row)
 
 

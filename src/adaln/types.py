@@ -48,6 +48,9 @@ Draw = Callable[[], Tensor]
 class Process(Protocol):
     """How data turns into noise, what the network learns of it, and how noise turns back into data."""
 
+    solver: str
+    """Name of the solver that serves it if none is asked for."""
+
     def draw(self, shape: Sequence[int], rng: torch.Generator) -> tuple[Times, Latents]:
         """Training times and noise for latents of `shape`, on the generator's device."""
         ...

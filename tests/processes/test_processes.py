@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from adaln.processes import PROCESSES, Gaussian, build
+from adaln.processes import PROCESSES, Gaussian
 from adaln.rng import generator
 from adaln.types import Process
 from helpers.gaussian_data import MEAN, STD, exact_denoiser
@@ -13,7 +13,7 @@ every_process = pytest.mark.parametrize("name", PROCESSES)
 
 @every_process
 def test_entries_build_processes_that_keep_their_config(name):
-    process = build(PROCESSES[name])
+    process = PROCESSES[name].build()
     assert isinstance(process, Process)
     assert process.config == PROCESSES[name]
 
@@ -26,7 +26,7 @@ def test_only_a_learned_variance_needs_a_second_output_per_channel():
 @every_process
 def test_the_exact_network_has_the_least_loss(name):
     """Data N(0.7, 0.5^2): moving the expected noise, velocity or score either way costs."""
-    process = build(PROCESSES[name])
+    process = PROCESSES[name].build()
     rng = generator("test-processes")
     x = MEAN + STD * torch.randn(2000, 1, 2, 2, generator=rng)
     exact = exact_denoiser(process)
@@ -44,7 +44,7 @@ def test_the_exact_network_has_the_least_loss(name):
 
 @every_process
 def test_the_loss_reaches_every_output_channel(name):
-    process, channels = build(PROCESSES[name]), 2
+    process, channels = PROCESSES[name].build(), 2
     output_bias = torch.zeros(channels * process.config.outputs_per_channel, requires_grad=True)
 
     def network(x_t, t, y):
@@ -57,7 +57,7 @@ def test_the_loss_reaches_every_output_channel(name):
 
 @every_process
 def test_the_loss_of_a_sample_does_not_depend_on_its_batch(name):
-    process = build(PROCESSES[name])
+    process = PROCESSES[name].build()
     x, noise = torch.randn(4, 1, 3, 3), torch.randn(4, 1, 3, 3)
     t = torch.tensor([1, 200, 500, 900])
     t = t if isinstance(process, Gaussian) else t / 1000

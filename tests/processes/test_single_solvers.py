@@ -6,14 +6,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-from adaln.processes import PROCESSES, SamplerConfig, build, ode_solvers, solve
+from adaln.processes import PROCESSES, SamplerConfig, ode_solvers, solve
 from adaln.processes.dpm_solver import dpm_solver_gaussian, dpm_solver_interpolant
 from adaln.processes.gaussian_solvers import ddim, ddim_inversion, ddpm
 from helpers.gaussian_data import MEAN, STD, draws, exact_denoiser, flowed, last
 
 
 def sample(name, solver, x, draw, **settings):
-    process = build(PROCESSES[name])
+    process = PROCESSES[name].build()
     return last(solve(process, exact_denoiser(process), x, draw, SamplerConfig(solver, **settings)))
 
 
@@ -27,7 +27,7 @@ def slopes(error_at, counts):
 
 
 def interpolant_error(name, run, steps):
-    process, draw = build(PROCESSES[name]), draws(2, 1, 3, 3, dtype=torch.float64)
+    process, draw = PROCESSES[name].build(), draws(2, 1, 3, 3, dtype=torch.float64)
     eps = None if name.endswith("velocity") else 0.05
     x = draw()
     levels = process.path(torch.tensor(process.sampling_interval(eps), dtype=torch.float64))
@@ -66,7 +66,7 @@ def test_gaussian_solvers_converge_at_their_order(name, solver, order):
     x = draw()
 
     def error(steps):
-        process = build(PROCESSES[name]).respaced(str(steps))
+        process = PROCESSES[name].build().respaced(str(steps))
         abars = process.tables.alphas_cumprod.tolist()
         start, end = [(math.sqrt(abar), math.sqrt(1 - abar)) for abar in (abars[-1], abars[0])]
         *_, state, _ = solver(process, exact_denoiser(process), x, draw)
@@ -77,7 +77,7 @@ def test_gaussian_solvers_converge_at_their_order(name, solver, order):
 
 
 def test_dopri5_follows_its_tolerance():
-    process, draw = build(PROCESSES["gvp-velocity"]), draws(2, 1, 3, 3, dtype=torch.float64)
+    process, draw = PROCESSES["gvp-velocity"].build(), draws(2, 1, 3, 3, dtype=torch.float64)
     x = draw()
 
     def error(tolerance):
@@ -94,7 +94,7 @@ def test_dopri5_follows_its_tolerance():
 @pytest.mark.parametrize("steps", ["3", "10", "ddim25"])
 def test_ancestral_sampling_is_exact_where_mean_and_variance_are(steps):
     """The reverse step of Gaussian data is Gaussian, of variance posterior + coef1^2 Var[data | x_t], in any chain."""
-    process = build(PROCESSES["ddpm"]).respaced(steps)
+    process = PROCESSES["ddpm"].build().respaced(steps)
     tables, exact = process.tables, exact_denoiser(process)
     spread = STD**2 * (1 - tables.alphas_cumprod) / (tables.alphas_cumprod * STD**2 + 1 - tables.alphas_cumprod)
     variance = tables.posterior_variance + tables.posterior_mean_coef1**2 * spread
@@ -115,7 +115,7 @@ def test_ancestral_sampling_is_exact_where_mean_and_variance_are(steps):
 
 def test_ddim_with_full_noise_has_the_spread_of_ddpm():
     """At eta 1 DDIM's noise is that of the posterior, which is ddpm's with fixed small variance."""
-    process, draw = build(PROCESSES["ddpm-fixed-small"]).respaced("20"), draws(2, 1, 4, 4, dtype=torch.float64)
+    process, draw = PROCESSES["ddpm-fixed-small"].build().respaced("20"), draws(2, 1, 4, 4, dtype=torch.float64)
     x, noise = draw(), draw()
     denoiser = exact_denoiser(process)
     implicit = list(ddim(process, denoiser, x, lambda: noise, eta=1.0))
@@ -124,7 +124,7 @@ def test_ddim_with_full_noise_has_the_spread_of_ddpm():
 
 
 def test_inversion_finds_the_noise_of_a_sample():
-    process = build(PROCESSES["ddpm"]).respaced("250")
+    process = PROCESSES["ddpm"].build().respaced("250")
     draw = draws(2, 1, 4, 4, dtype=torch.float64)
     x, denoiser = draw(), exact_denoiser(process)
     data = last(ddim(process, denoiser, x, draw))
@@ -133,7 +133,7 @@ def test_inversion_finds_the_noise_of_a_sample():
 
 
 def test_flows_run_backwards():
-    process = build(PROCESSES["linear-velocity"])
+    process = PROCESSES["linear-velocity"].build()
     draw = draws(2, 1, 4, 4, dtype=torch.float64)
     x, denoiser = draw(), exact_denoiser(process)
     data = last(ode_solvers.rk4(process, denoiser, x, draw, steps=40))

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from adaln.processes import PROCESSES, SOLVERS, Gaussian, SamplerConfig, build, count_updates, solve
+from adaln.processes import PROCESSES, SOLVERS, Gaussian, SamplerConfig, count_updates, solve
 from adaln.processes.solvers import solver_name
 from helpers.gaussian_data import MEAN, STD, draws, exact_denoiser, last
 
@@ -16,7 +16,7 @@ QUICK = ("ddpm", "linear-velocity", "vp-score")
 def marks(process, solver):
     if process in QUICK:
         return ()
-    is_default = solver == solver_name(build(PROCESSES[process]), SamplerConfig())
+    is_default = solver == solver_name(PROCESSES[process].build(), SamplerConfig())
     return (pytest.mark.slow if is_default else pytest.mark.nightly,)
 
 
@@ -24,13 +24,13 @@ PAIRS = [
     pytest.param(process, solver, marks=marks(process, solver))
     for process, config in PROCESSES.items()
     for solver, entry in SOLVERS.items()
-    if type(build(config)) in entry.by_process
+    if type(config.build()) in entry.by_process
 ]
 every_pair = pytest.mark.parametrize(("name", "solver"), PAIRS)
 
 
 def sample(name, solver, x, draw, steps=60, denoiser=None, **settings):
-    process = build(PROCESSES[name])
+    process = PROCESSES[name].build()
     sampler = SamplerConfig(solver=solver, steps=steps, **settings)
     return last(solve(process, denoiser or exact_denoiser(process), x, draw, sampler))
 
@@ -71,7 +71,7 @@ def joined(each):
 
 @every_pair
 def test_the_number_of_states_is_known_beforehand(name, solver):
-    process, draw = build(PROCESSES[name]), draws(1, 1, 2, 2)
+    process, draw = PROCESSES[name].build(), draws(1, 1, 2, 2)
     sampler = SamplerConfig(solver=solver, steps=5)
     states = list(solve(process, exact_denoiser(process), draw(), draw, sampler))
     assert [state.shape for state in states] == [(1, 1, 2, 2)] * 5
@@ -96,7 +96,7 @@ def test_stochastic_solvers_draw_and_the_others_do_not(name, solver):
 def test_networks_of_lower_precision_leave_the_state_in_its_own(name, solver):
     """Within 0.1 of data of spread 0.5, where nothing magnifies the first predictions: noise read as data is divided by
     alpha, 0.001 at the default start of an interpolant and 0.00005 at the first cosine step."""
-    process, draw = build(PROCESSES[name]), draws(1, 1, 4, 4)
+    process, draw = PROCESSES[name].build(), draws(1, 1, 4, 4)
     exact = exact_denoiser(process)
     tame = {"clip": True} if isinstance(process, Gaussian) else {"eps": 0.05}
     x, fixed = draw(), draw()
@@ -109,7 +109,7 @@ def test_networks_of_lower_precision_leave_the_state_in_its_own(name, solver):
 @every_pair
 def test_no_gradients_are_recorded(name, solver):
     weight = torch.ones((), requires_grad=True)
-    exact, draw = exact_denoiser(build(PROCESSES[name])), draws(1, 1, 2, 2)
+    exact, draw = exact_denoiser(PROCESSES[name].build()), draws(1, 1, 2, 2)
     x = sample(name, solver, draw(), draw, 4, lambda x, t: weight * exact(x, t))
     assert not x.requires_grad
 
@@ -120,7 +120,7 @@ def test_no_gradients_are_recorded(name, solver):
 def test_no_step_waits_for_the_device(name, solver):
     if solver == "dopri5":
         pytest.skip("chooses its steps by the error it sees")
-    process = build(PROCESSES[name])
+    process = PROCESSES[name].build()
     if isinstance(process, Gaussian):  # the network that is exact looks a table up on the host
         channels = process.config.outputs_per_channel
         network = lambda x, t: 0.5 * torch.cat([x] * channels, 1)  # noqa: E731
@@ -142,7 +142,7 @@ def test_no_step_waits_for_the_device(name, solver):
 def test_defaults_fit_the_process():
     draw = draws(1, 1, 2, 2)
     for name, count in {"ddpm": 250, "linear-velocity": 125}.items():
-        process = build(PROCESSES[name])
+        process = PROCESSES[name].build()
         assert len(list(solve(process, exact_denoiser(process), draw(), draw))) == count
 
 
@@ -172,7 +172,7 @@ def test_default_steps_never_exceed_the_chain():
     ],
 )
 def test_a_wrong_choice_is_one_clear_line_before_anything_runs(name, settings, message):
-    process = build(PROCESSES[name])
+    process = PROCESSES[name].build()
     with pytest.raises(ValueError, match=message) as error:
         solve(process, exact_denoiser(process), torch.zeros(1, 1, 2, 2), draws(1, 1, 2, 2), SamplerConfig(**settings))
     assert "\n" not in str(error.value)

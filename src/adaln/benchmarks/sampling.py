@@ -16,7 +16,6 @@ from adaln.benchmarks.sides import LATENTS, Compiled, Step, busy_model, compared
 from adaln.execution import Precision, check_precision, matrix_products
 from adaln.models import MODELS, flops
 from adaln.processes import PROCESSES, Guidance, SamplerConfig, guided, solve
-from adaln.processes import build as build_process
 from adaln.rng import generator
 from adaln.sampling.drawing import seeded_draw
 from adaln.sampling.networks import SampleExecution, computing
@@ -100,7 +99,7 @@ def our_steps(model: nn.Module, start: Start, precision: Precision, execution: S
     network = computing(model, precision, execution)
     draw = seeded_draw(0, range(len(start.noise)), start.noise.shape[1:], start.noise.device)
     denoiser = guided(network, start.labels, LATENTS.num_classes, Guidance(SCALE))
-    process = build_process(PROCESSES["ddpm"])
+    process = PROCESSES["ddpm"].build()
     states = solve(process, denoiser, start.noise, draw, SamplerConfig(steps=STEPS))
     return lambda: next(states)
 

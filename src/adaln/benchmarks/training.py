@@ -16,12 +16,11 @@ from adaln.config import OptimConfig
 from adaln.execution import Execution, Precision, autocast, check_precision, matrix_products, prepare_blocks
 from adaln.models import MODELS, flops
 from adaln.processes import PROCESSES
-from adaln.processes import build as build_process
 from adaln.rng import generator
 from adaln.runs import TrainState
 from adaln.types import Labels, Latents, Model, Times
 
-PROCESS = build_process(PROCESSES["ddpm"])
+PROCESS = PROCESSES["ddpm"].build()
 
 
 @dataclass(frozen=True, slots=True)

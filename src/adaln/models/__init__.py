@@ -10,6 +10,7 @@ from itertools import product
 
 import torch
 
+from adaln.codec import name_kinds
 from adaln.models.dit import DiTConfig, ModulationKind
 from adaln.models.llama import LLaMAConfig
 from adaln.models.network import ModelConfig, Network
@@ -69,8 +70,12 @@ _UDIT = {
 }
 """IPT1K exists in the published code only, without released weights."""
 
+name_kinds({kind.__name__: kind for kind in (DiTConfig, LLaMAConfig, UDiTConfig)}, of=ModelConfig)
 MODELS: Registry[ModelConfig] = Registry(
-    "model", {**_DIT, **_LLAMA, **_UDIT, **_TINY_DIT, **_TINY_LLAMA, **_WITH_OTHER_MODULATIONS}
+    "model",
+    {**_DIT, **_LLAMA, **_UDIT, **_TINY_DIT, **_TINY_LLAMA, **_WITH_OTHER_MODULATIONS},
+    accepts=ModelConfig,
+    added=lambda config: name_kinds({type(config).__name__: type(config)}, of=ModelConfig),
 )
 
 

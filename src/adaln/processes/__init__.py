@@ -1,12 +1,14 @@
 """Processes turn data into noise and back: what a network learns of them, and the solvers that run them backwards."""
 
+from adaln.codec import name_kinds
 from adaln.processes.gaussian import Gaussian, GaussianConfig
 from adaln.processes.guidance import Guidance, guided
 from adaln.processes.interpolant import Interpolant, InterpolantConfig
-from adaln.processes.solvers import SOLVERS, SamplerConfig, count_updates, solve, solver_name
+from adaln.processes.process import ProcessConfig
+from adaln.processes.solvers import SOLVERS, SamplerConfig, Solver, count_updates, solve, solver_name
 from adaln.registry import Registry
 
-ProcessConfig = GaussianConfig | InterpolantConfig
+name_kinds({kind.__name__: kind for kind in (GaussianConfig, InterpolantConfig)}, of=ProcessConfig)
 
 PROCESSES: Registry[ProcessConfig] = Registry(
     "process",
@@ -25,14 +27,10 @@ PROCESSES: Registry[ProcessConfig] = Registry(
         "vp-noise": InterpolantConfig(path="vp", prediction="noise"),
         "vp-score": InterpolantConfig(path="vp", prediction="score"),
     },
+    accepts=ProcessConfig,
+    added=lambda config: name_kinds({type(config).__name__: type(config)}, of=ProcessConfig),
 )
 """Processes by name; "ddpm" is the paper's."""
-
-
-def build(config: ProcessConfig) -> Gaussian | Interpolant:
-    """The process that a config describes."""
-    return Gaussian(config) if isinstance(config, GaussianConfig) else Interpolant(config)
-
 
 __all__ = [
     "PROCESSES",
@@ -44,7 +42,7 @@ __all__ = [
     "InterpolantConfig",
     "ProcessConfig",
     "SamplerConfig",
-    "build",
+    "Solver",
     "count_updates",
     "guided",
     "solve",

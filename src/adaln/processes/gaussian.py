@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from adaln.processes.bounds import discretised_log_likelihood, mean_flat, normal_kl
+from adaln.processes.process import ProcessConfig
 from adaln.processes.schedules import Schedule, Tables, betas, kept_steps, respaced_betas, tables
 from adaln.types import Labels, Latents, Model
 
@@ -21,7 +22,7 @@ Output = Float[Tensor, "B Cout H W"]
 
 
 @dataclass(frozen=True)
-class GaussianConfig:
+class GaussianConfig(ProcessConfig):
     """Denoising diffusion; the defaults are DiT's."""
 
     num_steps: int = 1000
@@ -38,8 +39,10 @@ class GaussianConfig:
 
     @property
     def outputs_per_channel(self) -> int:
-        """Output channels that the network needs per data channel."""
         return 2 if self.variance == "learned-range" else 1
+
+    def build(self) -> "Gaussian":
+        return Gaussian(self)
 
 
 class Moments(NamedTuple):
@@ -65,6 +68,8 @@ class Gaussian:
     All methods take respaced steps t in 0..num_steps-1; networks are always given original ones (`model_steps`).
     Tables are float64 and rounded to float32 when looked up, as in every published checkpoint's code.
     """
+
+    solver = "ddpm"
 
     def __init__(self, config: GaussianConfig, kept: list[int] | None = None) -> None:
         full = betas(config.schedule, config.num_steps)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adaln.processes.bounds import mean_flat
 from adaln.processes.paths import PATHS, Coefficients
+from adaln.processes.process import ProcessConfig
 from adaln.types import Labels, Latents, Model
 
 Quantity = Literal["velocity", "noise", "score", "data"]
@@ -25,7 +26,7 @@ SBDM_EPS = 0.02
 
 
 @dataclass(frozen=True)
-class InterpolantConfig:
+class InterpolantConfig(ProcessConfig):
     """Interpolant between noise and data; the defaults are SiT's."""
 
     path: Literal["linear", "gvp", "vp"] = "linear"
@@ -45,12 +46,16 @@ class InterpolantConfig:
 
     @property
     def outputs_per_channel(self) -> int:
-        """Output channels that the network needs per data channel."""
         return 1
+
+    def build(self) -> "Interpolant":
+        return Interpolant(self)
 
 
 class Interpolant:
     """The process of an `InterpolantConfig`."""
+
+    solver = "heun"
 
     def __init__(self, config: InterpolantConfig) -> None:
         self.config = config

@@ -1,7 +1,7 @@
 """The table of solvers, and `solve`: any of them by name on any process that it serves."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,9 +13,7 @@ from adaln.processes.gaussian import Gaussian
 from adaln.processes.interpolant import Form, Interpolant
 from adaln.processes.sde_solvers import LastStep
 from adaln.registry import Registry
-from adaln.types import Denoiser, Draw, Latents
-
-AnyProcess = Gaussian | Interpolant
+from adaln.types import Denoiser, Draw, Latents, Process
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,8 @@ class SamplerConfig:
 class Solver:
     """A solver for one kind of process or for both; the settings it takes are its function's keyword arguments."""
 
-    by_process: dict[type[AnyProcess], Callable[..., Iterator[Latents]]]
+    by_process: Mapping[type[Any], Callable[..., Iterator[Latents]]]
+    """Kind of process -> the solver of it, and of the kinds derived from it."""
     steps: int | None
     """Default number of steps; None: adaptive, not known in advance."""
     stochastic: bool = False
@@ -80,12 +79,13 @@ SOLVERS: Registry[Solver] = Registry(
         "sde-euler": Solver({Interpolant: sde_solvers.sde_euler}, 250, stochastic=True),
         "sde-heun": Solver({Interpolant: sde_solvers.sde_heun}, 125, stochastic=True),
     },
+    accepts=Solver,
 )
 """Default steps cost about 250 evaluations of the network, except for the solvers made for few."""
 
 
 def solve(
-    process: AnyProcess, denoiser: Denoiser, x: Latents, draw: Draw, sampler: SamplerConfig | None = None
+    process: Process, denoiser: Denoiser, x: Latents, draw: Draw, sampler: SamplerConfig | None = None
 ) -> Iterator[Latents]:
     """States after each step from noise `x` to the sample, which comes last; no gradients are recorded.
 
@@ -101,7 +101,7 @@ def solve(
     return _without_gradients(_chosen(process, sampler)(process, denoiser, x, draw, **settings))
 
 
-def count_updates(process: AnyProcess, sampler: SamplerConfig) -> int | None:
+def count_updates(process: Process, sampler: SamplerConfig) -> int | None:
     """Number of states that `solve` yields; None where the solver chooses its steps as it goes."""
     _chosen(process, sampler)
     if SOLVERS[solver_name(process, sampler)].steps is None:
@@ -110,24 +110,28 @@ def count_updates(process: AnyProcess, sampler: SamplerConfig) -> int | None:
     return process.respaced(str(steps)).num_steps if isinstance(process, Gaussian) else int(steps or 0)
 
 
-def solver_name(process: AnyProcess, sampler: SamplerConfig) -> str:
+def solver_name(process: Process, sampler: SamplerConfig) -> str:
     """The solver that `solve` uses: the one asked for, or the default of the process."""
-    return sampler.solver or ("ddpm" if isinstance(process, Gaussian) else "heun")
+    return sampler.solver or process.solver
 
 
-def _chosen(process: AnyProcess, sampler: SamplerConfig) -> Callable[..., Iterator[Latents]]:
+def _chosen(process: Process, sampler: SamplerConfig) -> Callable[..., Iterator[Latents]]:
     """The solver's function for this kind of process; ValueError where it serves another kind."""
     name = solver_name(process, sampler)
-    solver = SOLVERS[name]
-    if type(process) not in solver.by_process:
-        fitting = [other for other, entry in SOLVERS.items() if type(process) in entry.by_process]
+    function = _function(SOLVERS[name], process)
+    if function is None:
+        fitting = [other for other, entry in SOLVERS.items() if _function(entry, process)]
         raise ValueError(
             f"solver {name!r} does not serve {type(process).__name__} processes, expected one of {', '.join(fitting)}"
         )
-    return solver.by_process[type(process)]
+    return function
 
 
-def _settings(process: AnyProcess, sampler: SamplerConfig) -> dict[str, Any]:
+def _function(solver: Solver, process: Process) -> Callable[..., Iterator[Latents]] | None:
+    return next((function for kind, function in solver.by_process.items() if isinstance(process, kind)), None)
+
+
+def _settings(process: Process, sampler: SamplerConfig) -> dict[str, Any]:
     """The settings that the solver takes; ValueError where another one was changed, since it would have no effect."""
     parameters = inspect.signature(_chosen(process, sampler)).parameters
     names = [f.name for f in fields(sampler) if f.name not in ("solver", "steps")]
@@ -141,7 +145,7 @@ def _settings(process: AnyProcess, sampler: SamplerConfig) -> dict[str, Any]:
     return {name: getattr(sampler, name) for name in taken}
 
 
-def _steps(process: AnyProcess, sampler: SamplerConfig) -> int | str | None:
+def _steps(process: Process, sampler: SamplerConfig) -> int | str | None:
     """Steps asked for, or the solver's default (at most the chain's); None where it chooses them itself."""
     default = SOLVERS[solver_name(process, sampler)].steps
     if isinstance(process, Gaussian):

@@ -25,8 +25,6 @@ from adaln.execution import DEFAULT_EXECUTION, Execution, check_precision
 from adaln.files import claimed, reading, remove_temporaries, write_atomically
 from adaln.models import build, null_label, skeleton
 from adaln.parallel import from_first, rank, world
-from adaln.processes import Gaussian, Interpolant
-from adaln.processes import build as build_process
 from adaln.registry import nearest
 from adaln.rng import generator
 from adaln.runs.checkpoints import load_into
@@ -35,7 +33,7 @@ from adaln.runs.records import append_record, drop_from
 from adaln.runs.saving import Checkpoints
 from adaln.runs.state import NonFinite, TrainState
 from adaln.tensors import load_tensors
-from adaln.types import DataSpec
+from adaln.types import DataSpec, Process
 
 
 def is_run(path: Path | str) -> bool:
@@ -118,9 +116,9 @@ class Run:
             return DataSpec(**known["spec"])
 
     @cached_property
-    def process(self) -> Gaussian | Interpolant:
+    def process(self) -> Process:
         """The diffusion process."""
-        return build_process(self.config.process)
+        return self.config.process.build()
 
     @property
     def null_label(self) -> int | None:

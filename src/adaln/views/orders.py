@@ -13,7 +13,6 @@ from adaln.conditioning import MakeOptimizer, Scheme, adamw
 from adaln.config import model_name
 from adaln.models import ModelConfig, build
 from adaln.processes import ProcessConfig
-from adaln.processes import build as build_process
 from adaln.report import Block, Cell, Column, Marked, Matrix, Section, Table
 from adaln.rng import generator
 from adaln.runs import Run
@@ -52,7 +51,7 @@ def subject_of_model(
     config: ModelConfig, process: ProcessConfig, spec: DataSpec, batch_size: int, device: torch.device
 ) -> Subject:
     """A fresh network on inputs of pure noise: which gradients are exactly zero does not depend on the data."""
-    steps = build_process(process)
+    steps = process.build()
 
     def loss(model: nn.Module, iteration: int) -> Tensor:
         rng = generator("order", "data", iteration, device=device)

@@ -18,7 +18,6 @@ from adaln.data import LAYOUTS, DataConfig
 from adaln.execution import Precision, autocast
 from adaln.models import ModelConfig, build, flops, num_parameters
 from adaln.processes import ProcessConfig, count_updates
-from adaln.processes import build as build_process
 from adaln.rng import generator
 from adaln.runs.state import TrainState
 from adaln.studies.plan import Job, Plan
@@ -77,7 +76,7 @@ def run_seconds(jobs: Sequence[Job], speed: Speed) -> float:
     config = jobs[0].config
     one_pass, parameters = sizes(config.model, spec_of(config.data))
     step = config.batch_size * one_pass * speed.per_trained_flop + parameters * speed.per_parameter
-    process = build_process(config.process)
+    process = config.process.build()
     drawn = 0.0
     for job, _ in scores(jobs):
         updates = count_updates(process, job.sample.sampler) or 0
@@ -163,7 +162,7 @@ def measured_speed(config: RunConfig, spec: DataSpec, device: torch.device) -> S
 def _timed(
     model: ModelConfig, process: ProcessConfig, spec: DataSpec, batch: int, precision: Precision, device: torch.device
 ) -> Speed:
-    steps, rng = build_process(process), generator("costs", device=device)
+    steps, rng = process.build(), generator("costs", device=device)
     network = build(model, spec, rng)
     state = TrainState(network, OptimConfig())
     shape = (batch, spec.channels, spec.height, spec.width)
