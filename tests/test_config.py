@@ -6,7 +6,7 @@ import pytest
 from adaln.codec import canonical_json
 from adaln.conditioning import SCHEMES
 from adaln.config import PRESETS, config_hash, differing_fields, digits, from_dict, to_dict
-from adaln.data import LAYOUTS
+from adaln.data import PUBLISHED_SETS
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
 
@@ -80,5 +80,5 @@ def test_presets_of_published_sets_follow_the_papers_protocol(name):
     assert (config.batch_size, config.model.class_dropout_prob) == (256, 0.1)
     assert (config.optim.lr, config.optim.ema_decay, config.optim.weight_decay) == (1e-4, 0.9999, 0.0)
     assert config.steps == (400_000 if name.startswith("imagenet") else 50_000)
-    layout = LAYOUTS[config.data.path]
+    layout = PUBLISHED_SETS[config.data.path]
     assert (config.data.size, config.data.flip) == (layout.size, layout.flip)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from adaln.cli import main
 from helpers.autoencoders import save_autoencoder
 from helpers.command_line import SMALL, data, fails, run
 from helpers.pictures import two_classes, write_folder

@@ -3,9 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from adaln.data import DataConfig, inspect, load
-from adaln.data.digits import named_source
-from adaln.data.sources import open_source
+from adaln.data import DataConfig, inspect, load, open_source
 from helpers.pictures import pixels, png, two_classes, write_folder, write_zip
 
 PICTURE = png(pixels(0))
@@ -75,8 +73,8 @@ def celeba(tmp_path, attributes=ATTRIBUTES):
 
 def test_celeba_is_split_in_two_by_an_attribute(tmp_path):
     path = celeba(tmp_path)
-    assert named_source(path).class_names == ()
-    smiling = named_source(f"{path}#Smiling")
+    assert open_source(path).class_names == ()
+    smiling = open_source(f"{path}#Smiling")
     assert smiling.class_names == ("not Smiling", "Smiling")
     assert dict(zip(smiling.names, smiling.labels.tolist(), strict=True)) == {"0.jpg": 1, "1.jpg": 0, "10.jpg": 1}
     found = load(DataConfig(f"{path}#Male"), cache=tmp_path / "cache")
@@ -87,14 +85,14 @@ def test_celeba_is_split_in_two_by_an_attribute(tmp_path):
 def test_wrong_attributes_are_refused_by_name(tmp_path):
     path = celeba(tmp_path)
     with pytest.raises(ValueError, match=r"no attribute 'Smilling' \(nearest: 'Smiling'\); it has Male, Smiling"):
-        named_source(f"{path}#Smilling")
+        open_source(f"{path}#Smilling")
     celeba(tmp_path, ATTRIBUTES.replace("10.jpg", "11.jpg"))
     with pytest.raises(ValueError, match=r"no attributes of '10\.jpg' \(1 images are missing\)"):
-        named_source(f"{path}#Male")
+        open_source(f"{path}#Male")
     (tmp_path / "CelebAMask-HQ-attribute-anno.txt").unlink()
     with pytest.raises(ValueError, match=r"no attributes; expected CelebAMask-HQ-attribute-anno\.txt or list_attr"):
-        named_source(f"{path}#Male")
+        open_source(f"{path}#Male")
 
 
 def test_a_number_sign_in_the_name_of_a_folder_is_part_of_it(tmp_path):
-    assert len(named_source(str(write_folder(tmp_path / "set#1", two_classes()))).names) == 6
+    assert len(open_source(write_folder(tmp_path / "set#1", two_classes())).names) == 6

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from adaln.data import Dataset
-from adaln.data.rows import Rows
+from adaln.data.dataset import Rows
 from adaln.metrics import Extractor, Features, collect
 from adaln.metrics.images import open_images
 from adaln.types import DataSpec

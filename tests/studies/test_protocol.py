@@ -1,6 +1,7 @@
 """The scale `paper` is the published protocol or nothing."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,13 +29,15 @@ def places(tmp_path, monkeypatch):
         def __len__(self):
             return found.length
 
+        def describe_latents(self):
+            return found.latents
+
     def load(config):
         found.loads += 1
         return Found()
 
     monkeypatch.setattr(protocol, "load", load)
-    monkeypatch.setattr(protocol, "describe_latents", lambda dataset: found.latents)
-    monkeypatch.setattr(protocol, "ENCODED", {"latents": (lambda path: path.name == "latents", None)})
+    monkeypatch.setattr(protocol, "is_encoded", lambda path: Path(path).name == "latents")
     found.changes = Changes(str(tmp_path / "latents"), str(tmp_path / "reference.npz"))
     return found
 

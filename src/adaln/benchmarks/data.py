@@ -23,12 +23,11 @@ import adaln.training
 from adaln.benchmarks.clock import Tell, in_turns, quiet
 from adaln.benchmarks.machine import machine, num_threads, resident_bytes
 from adaln.config import digits
-from adaln.data import Batches, DataConfig, Latents, Prefetched, load
+from adaln.data import Batches, DataConfig, LatentDataset, Prefetched, load
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.batches import Batch
-from adaln.data.finish import finish
 from adaln.data.permutation import shuffled
-from adaln.data.shards import Plan, open_shards, sha256_of, shard_name
+from adaln.data.shard_files import Plan, open_shards, sha256_of, shard_name, write_index
 from adaln.data.tensorfile import write_json, write_tensors
 from adaln.runs import Run
 
@@ -83,14 +82,14 @@ def made_up_set(folder: Path, num_images: int, shard_rows: int, shape: tuple[int
         about = {"plan": plan.sha256, "skipped": [], "sha256": sha256_of(tensors), "sums": [[1.0, 0.0, 1.0]] * shape[2]}
         write_tensors(folder / shard_name(shard), tensors, {"adaln": json.dumps(about)}, at_page=plan.tensor)
     write_json(folder / "plan.json", {})
-    finish(folder, plan, {0}, "")
+    write_index(folder, plan, {0}, "")
 
 
 def reading(root: Path, num_images: int, repeats: int, tell: Tell) -> dict[str, Any]:
     """Batches from shards, from one npy per image, and plain copies out of a mapped file."""
     made_up_set(root / "shards", num_images, 1024, SHAPE)
     latents = load(DataConfig(str(root / "shards"), flip=True))
-    assert isinstance(latents, Latents)
+    assert isinstance(latents, LatentDataset)
     (root / "npy").mkdir()
     for i in range(num_images):
         np.save(root / "npy" / f"{i}.npy", latents.moments[2 * i])

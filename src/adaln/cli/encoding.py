@@ -15,11 +15,12 @@ from adaln.data import (
     Index,
     Inspection,
     RoundTrip,
-    check_layout,
+    check_published,
     encode,
     inspect,
-    layout_config,
     open_autoencoder,
+    open_source,
+    published_config,
     round_trip,
 )
 from adaln.files import write_atomically
@@ -84,8 +85,9 @@ def source_config(source: str, options: EncodeOptions) -> DataConfig:
     """What to encode; `ValueError` where a published set is not all there."""
     config = DataConfig(source)
     if options.layout:
-        config = layout_config(options.layout, Path(source).expanduser())
-        check_layout(options.layout, config)
+        config = published_config(options.layout, Path(source).expanduser())
+        source_of = open_source(config.path)
+        check_published(options.layout, len(source_of.names), source_of.class_names)
     path = f"{config.path}#{options.attribute}" if options.attribute else config.path
     return replace(config, path=path, size=options.size or config.size, on_bad_image=options.on_bad_image)
 

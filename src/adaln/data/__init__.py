@@ -1,40 +1,41 @@
 """Images in, seeded endless batches out."""
 
-from adaln.data.autoencoder import Autoencoder, LatentSpace, open_autoencoder
+from adaln.data.autoencoder import Autoencoder, LatentSpace, Renderer, open_autoencoder, renderer
 from adaln.data.batches import Batches, Prefetched
 from adaln.data.cache import default_cache
-from adaln.data.dataset import DataConfig, Dataset
-from adaln.data.encoding import encode
+from adaln.data.dataset import DataConfig, Dataset, to_model_range, to_uint8
+from adaln.data.encode import encode
 from adaln.data.inspection import Inspection, inspect
-from adaln.data.latents import Latents
-from adaln.data.layouts import LAYOUTS, check_layout, layout_config
-from adaln.data.loading import load
-from adaln.data.pixels import to_model_range, to_uint8
-from adaln.data.rendering import Renderer, describe_latents, renderer
-from adaln.data.shards import Index
-from adaln.data.verify import RoundTrip, round_trip
+from adaln.data.latents import LatentDataset
+from adaln.data.open import FORMATS, Format, is_encoded, load, open_source
+from adaln.data.published_sets import PUBLISHED_SETS, check_published, published_config
+from adaln.data.round_trip import RoundTrip, round_trip
+from adaln.data.shard_files import Index
 
 __all__ = [
-    "LAYOUTS",
+    "FORMATS",
+    "PUBLISHED_SETS",
     "Autoencoder",
     "Batches",
     "DataConfig",
     "Dataset",
+    "Format",
     "Index",
     "Inspection",
+    "LatentDataset",
     "LatentSpace",
-    "Latents",
     "Prefetched",
     "Renderer",
     "RoundTrip",
-    "check_layout",
+    "check_published",
     "default_cache",
-    "describe_latents",
     "encode",
     "inspect",
-    "layout_config",
+    "is_encoded",
     "load",
     "open_autoencoder",
+    "open_source",
+    "published_config",
     "renderer",
     "round_trip",
     "to_model_range",

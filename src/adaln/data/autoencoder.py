@@ -1,7 +1,7 @@
 """Images <-> latents through a pre-trained autoencoder of the diffusers library (imported only when one is opened)."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from adaln.data.pixels import to_uint8
+from adaln.data.dataset import to_uint8
+
+DECODED_AT_ONCE = 16
+"""Latents that are decoded together: 512-pixel images take a few GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,12 @@ class Autoencoder:
         return to_uint8(self.network.decode(latents).sample.float()).cpu()
 
 
-def check_same(found: LatentSpace, expected: LatentSpace) -> None:
+def check_same(space: LatentSpace, expected: LatentSpace) -> None:
     """Raise ValueError naming the first difference that changes a number."""
     for name in ("autoencoder_sha256", "scaling_factor", "shift_factor"):
-        got, want = getattr(found, name), getattr(expected, name)
+        got, want = getattr(space, name), getattr(expected, name)
         if got != want:
-            raise ValueError(f"latents of {found.autoencoder!r} have {name} {got}; {expected.autoencoder!r} has {want}")
+            raise ValueError(f"latents of {space.autoencoder!r} have {name} {got}; {expected.autoencoder!r} has {want}")
 
 
 def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencoder:
@@ -100,3 +103,40 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
         digest.update(repr((name, str(weight.dtype), tuple(weight.shape))).encode())
         digest.update(weight.view(torch.uint8).numpy().tobytes() if weight.ndim else repr(weight.item()).encode())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """How the samples of a run become images."""
+
+    render: Callable[[Float[Tensor, "B C h w"]], UInt8[Tensor, "B K H W"]]
+    space: LatentSpace | None
+    """Whose decoder it is; None for pixels."""
+
+
+def renderer(latents: Mapping[str, Any] | None, channels: int, path: str | None, device: torch.device) -> Renderer:
+    """How to render samples of `channels` channels, drawn by a run that noted `latents` (`Dataset.describe_latents`).
+
+    `path`: folder or hub id of the autoencoder; None: where the data was encoded with it. Raises ValueError where that
+    is not the autoencoder that made the latents, or where nobody knows which one did.
+    """
+    if path is None and not latents and channels in (1, 3):
+        return Renderer(to_uint8, None)
+    if latents and latents.get("is_normalised"):
+        raise ValueError("the run learned latents normalised by channel statistics, which no AutoencoderKL decodes")
+    path = path or (latents["autoencoder"] if latents else None)
+    if path is None:
+        raise ValueError(f"samples are latents of {channels} channels, of an autoencoder that is not recorded; name it")
+    autoencoder = open_autoencoder(path, device)
+    space = LatentSpace(**latents["space"]) if latents and latents["space"] else autoencoder.space
+    check_same(space, autoencoder.space)
+    if channels != autoencoder.latent_channels:
+        raise ValueError(f"samples have {channels} channels; {path!r} decodes {autoencoder.latent_channels}")
+    return Renderer(lambda z: decode_in_parts(autoencoder, z, space), space)
+
+
+def decode_in_parts(
+    autoencoder: Autoencoder, z: Float[Tensor, "B C h w"], space: LatentSpace
+) -> UInt8[Tensor, "B K H W"]:
+    """The images of scaled latents, some at a time."""
+    return torch.cat([autoencoder.decode(part, space) for part in torch.split(z, DECODED_AT_ONCE)])

@@ -6,17 +6,14 @@ import math
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import PIL
-from jaxtyping import Int64, UInt8
 
-from adaln.data.dataset import fingerprint
-from adaln.data.decoding import check_shape, decode_all, stop_at, stored_mode
-from adaln.data.sources import Source
+from adaln.data.dataset import DataConfig, Dataset, fingerprint, spec_of
+from adaln.data.pictures import Source, check_shape, decode_all, stop_at, stored_mode
 from adaln.files import atomic_folder, locked, remove_temporaries, temporaries
 from adaln.progress import progress
 
@@ -30,33 +27,28 @@ def default_cache() -> Path:
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "adaln"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
-    """Pictures as arrays."""
-
-    images: UInt8[np.ndarray, "N C H W"]
-    labels: Int64[np.ndarray, "N"]
-    fingerprint: str
-    skipped: tuple[str, ...]
-
-
-def decoded(source: Source, size: int | None, skip_bad: bool, cache: Path) -> Decoded:
-    """The pictures as arrays, decoded if they are not in the cache; only one process makes it, others wait.
+def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
+    """The pictures as a data set, decoded if they are not in the cache; only one process makes it, others wait.
 
     Progress is how far it is, or how much another process has written. A decoding that fails or is killed
     leaves nothing that counts.
     """
-    folder = cache / "images" / key(source, size)
+    skip_bad = config.on_bad_image == "skip"
+    folder = cache / "images" / key(source, config.size)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_suffix(".lock"), partial(show_other, source, folder)):
         if not is_complete(folder):
             shutil.rmtree(folder, ignore_errors=True)
             remove_temporaries(folder.parent, folder.name)
             with atomic_folder(folder) as unfinished:
-                write(source, size, skip_bad, unfinished)
-        found = read(folder)
-    stop_at(source.path, list(found.skipped), skip_bad)
-    return found
+                write(source, config.size, skip_bad, unfinished)
+        about = json.loads((folder / "about.json").read_text())
+        images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=tuple(about["shape"]))
+        labels = np.load(folder / "labels.npy")
+    stop_at(source.path, about["skipped"], skip_bad)
+    spec = spec_of(config, images.shape[1:], source.class_names)
+    known = (source.class_names, spec, about["fingerprint"], config.flip, tuple(about["skipped"]))
+    return Dataset(source.path.resolve().stem, np.asarray(images), labels, *known)
 
 
 def key(source: Source, size: int | None) -> str:
@@ -110,17 +102,9 @@ def describe(source: Source, kept: list[int], skipped: list[str], shape: tuple[i
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether all that `read` needs is there and `pixels.bin` has not been cut short."""
+    """Whether all that is kept is there and `pixels.bin` has not been cut short."""
     about = folder / "about.json"
     if not about.exists():
         return False
     num_bytes: int = math.prod(json.loads(about.read_text())["shape"])
     return (folder / "pixels.bin").stat().st_size == num_bytes
-
-
-def read(folder: Path) -> Decoded:
-    """What `decoded` left in a folder, memory-mapped."""
-    about = json.loads((folder / "about.json").read_text())
-    images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=tuple(about["shape"]))
-    labels = np.load(folder / "labels.npy")
-    return Decoded(np.asarray(images), labels, about["fingerprint"], tuple(about["skipped"]))

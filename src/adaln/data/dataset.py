@@ -1,18 +1,19 @@
-"""What a data set is once it has been decoded, and what a user may say about it."""
+"""What a data set is once it can be read, and what a user may say about it."""
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import tyro
 from jaxtyping import Bool, Float, Int64, UInt8
+from numpy.typing import DTypeLike
 from torch import Tensor
 
-from adaln.data.pixels import to_model_range
-from adaln.data.rows import Rows
 from adaln.types import DataSpec
 
 
@@ -31,6 +32,58 @@ class DataConfig:
     """False: ignore the labels and learn an unconditional model."""
     on_bad_image: Annotated[Literal["stop", "skip"], tyro.conf.arg(prefix_name=False)] = "stop"
     """At an image that cannot be decoded: stop with its name, or go on without it and report it."""
+
+
+class Rows:
+    """The rows of `parts`, one after the other, read as numpy would: by number, slice or index array.
+
+    Only what is asked for is read from disk; `np.asarray(rows)` reads all.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        if len({(part.shape[1:], part.dtype) for part in parts}) != 1:
+            raise ValueError(f"rows differ: {sorted({(part.shape[1:], str(part.dtype)) for part in parts})}")
+        self.parts = tuple(parts)
+        self.starts = np.array([0, *itertools.accumulate(len(part) for part in parts)], np.int64)
+        self._bytes = [part.reshape(-1).view(np.uint8).data for part in parts]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.parts[0].shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.parts[0].dtype
+
+    def __getitem__(self, index: int | np.integer[Any] | slice | Int64[np.ndarray, "B"]) -> np.ndarray:
+        if isinstance(index, slice):
+            return self.gather(np.arange(len(self))[index])
+        if isinstance(index, np.ndarray):
+            return self.gather(index)
+        row: np.ndarray = self.gather(np.array([index]))[0]
+        return row
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.concatenate(self.parts).astype(dtype or self.dtype, copy=False)
+
+    def gather(self, indices: Int64[np.ndarray, "B"]) -> np.ndarray:
+        """The rows at `indices`, copied."""
+        outside = indices[(indices < -len(self)) | (indices >= len(self))]
+        if len(outside):
+            raise IndexError(f"row {outside[0]} of {len(self)}")
+        indices = indices % len(self)
+        parts = np.searchsorted(self.starts, indices, side="right") - 1
+        width = math.prod(self.shape[1:]) * self.dtype.itemsize
+        begins = (indices - self.starts[parts]) * width
+        rows = [self._bytes[k][begin : begin + width] for k, begin in zip(parts.tolist(), begins.tolist(), strict=True)]
+        return np.frombuffer(bytearray().join(rows), self.dtype).reshape(len(indices), *self.shape[1:])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,16 +107,50 @@ class Dataset:
         return len(self.labels)
 
     def take(self, indices: Int64[np.ndarray, "B"], rngs: Iterable[torch.Generator]) -> Float[Tensor, "B C H W"]:
-        """The images at `indices` in [-1, 1], each mirrored as a generator of its own says if the set is to be."""
+        """What a network learns from at `indices`, each mirrored as a generator of its own says if the set is to be."""
+        if not self.flip:
+            return self.read(indices, np.zeros(len(indices), bool), rngs)
+        rngs = list(rngs)
+        return self.read(indices, coin_flips(rngs), rngs)
+
+    def read(
+        self, indices: Int64[np.ndarray, "B"], mirrored: Bool[np.ndarray, "B"], rngs: Iterable[torch.Generator]
+    ) -> Float[Tensor, "B C H W"]:
+        """The images at `indices` in [-1, 1], those that are to be `mirrored` left to right; nothing else is random."""
         pixels = torch.from_numpy(self.images[indices])
-        if self.flip:
-            pixels = torch.where(heads(rngs)[:, None, None, None], pixels.flip(-1), pixels)
+        if mirrored.any():
+            pixels = torch.where(torch.from_numpy(mirrored)[:, None, None, None], pixels.flip(-1), pixels)
         return to_model_range(pixels)
 
+    def describe_latents(self) -> dict[str, Any] | None:
+        """What a run must keep of its latents to decode its samples without the data; None for pixels."""
+        return None
 
-def heads(rngs: Iterable[torch.Generator]) -> Bool[Tensor, "B"]:
+
+def spec_of(config: DataConfig, shape: tuple[int, ...], class_names: tuple[str, ...]) -> DataSpec:
+    """What a network must know of items of `shape` (C, H, W)."""
+    channels, height, width = shape
+    return DataSpec(channels, height, width, num_classes=len(class_names) if config.conditional else 0)
+
+
+def coin_flips(rngs: Iterable[torch.Generator]) -> Bool[np.ndarray, "B"]:
     """A fair coin from each generator."""
-    return torch.cat([torch.rand(1, generator=rng) for rng in rngs]) < 0.5
+    return torch.cat([torch.rand(1, generator=rng) < 0.5 for rng in rngs]).numpy()
+
+
+def to_model_range(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Bytes 0..255 as float32 in [-1, 1]: `v / 127.5 - 1`."""
+    return pixels.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_uint8(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """Samples in [-1, 1] as bytes: `clamp(127.5 x + 128, 0, 255)`, truncated.
+
+    The exact inverse of `to_model_range` (which lands on v + 0.5 before truncation). NaN becomes 0.
+
+    Source: the sampling script of Peebles & Xie, "Scalable Diffusion Models with Transformers" (2023).
+    """
+    return (127.5 * x + 128.0).nan_to_num(0.0).clamp(0.0, 255.0).to(torch.uint8)
 
 
 def fingerprint(

@@ -8,14 +8,24 @@ from typing import Any
 import numpy as np
 
 from adaln.data.labels import Labelled
+from adaln.data.pictures import Source, one_at_a_time
 
 PREFIX = "hf:"
 """`hf:uoft-cs/cifar10` is the training split of a dataset of the hub."""
 
 
-def is_saved_dataset(path: Path) -> bool:
-    """Whether `save_to_disk` wrote the folder."""
-    return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+def is_hub_dataset(path: str) -> bool:
+    """Whether that is `hf:NAME`, or a folder that `save_to_disk` wrote."""
+    return path.startswith(PREFIX) or any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def hub_dataset(path: str) -> Source:
+    """The pictures of a Hugging Face dataset, named by their row."""
+    table = open_table(path)
+    names = [f"{number:08d}" for number in range(len(table))]
+    labels, class_names = labels_of(path, table)
+    read = one_at_a_time(reader(table, picture_column(path, table)))
+    return Source(Path(path), names, labels, class_names, [stamp_of(table)] * len(names), read)
 
 
 def library() -> Any:

@@ -7,20 +7,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from adaln.data.attributes import split_attribute
 from adaln.data.dataset import DataConfig
-from adaln.data.decoding import AT_ONCE, decode_all, stored_mode
-from adaln.data.digits import named_source
-from adaln.data.hub import PREFIX, is_saved_dataset
-from adaln.data.legacy import FixedLatents
-from adaln.data.loading import ENCODED, load
-from adaln.data.shards import map_shard, read_index, sha256_of
+from adaln.data.open import FORMATS, load, open_source, recognise
+from adaln.data.pictures import AT_ONCE, decode_all, stored_mode
+from adaln.data.shard_files import map_shard, read_index, sha256_of
 from adaln.progress import progress
+from adaln.rng import generator
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found at a path."""
+    """What lies at a path."""
 
     path: str
     kind: str
@@ -42,30 +39,18 @@ class Inspection:
 
 def inspect(path: str) -> Inspection:
     """Look through everything at `path`: every picture is decoded, every shard and every latent read."""
-    kind = kind_of(path)
-    look = {"images": pictures, "shards": shards}.get(kind.split()[0], latents)
+    kind = "nothing"
     try:
+        kind, _, _ = recognise(path)
+        look = pictures if FORMATS[kind].pictures else {"shards of adaln": shards}.get(kind, latents)
         return look(path, kind)
     except ValueError as error:
         return Inspection(path, kind, 0, {}, {}, (str(error),), {})
 
 
-def kind_of(path: str) -> str:
-    """What the path looks like from outside."""
-    place = Path(split_attribute(path)[0]).expanduser()
-    for kind, (is_one, _) in ENCODED.items():
-        if is_one(place):
-            return kind
-    if path == "digits":
-        return "images (embedded)"
-    if path.startswith(PREFIX) or is_saved_dataset(place):
-        return "images in a Hugging Face dataset"
-    return f"images in a {'folder' if place.is_dir() else place.suffix[1:].lower() or 'file'}"
-
-
 def pictures(path: str, kind: str) -> Inspection:
     """Decode every picture."""
-    source = named_source(path)
+    source = open_source(path)
     shapes: Counter[str] = Counter()
     problems = []
     for index, picture in enumerate(decode_all(source, None, stored_mode(source))):
@@ -110,21 +95,21 @@ def shards(path: str, kind: str) -> Inspection:
 
 def latents(path: str, kind: str) -> Inspection:
     """Read every latent of an extraction by another project."""
-    found = load(DataConfig(path))
-    assert isinstance(found, FixedLatents)
+    dataset = load(DataConfig(path))
     problems = []
-    for start in range(0, len(found), AT_ONCE):
-        rows = range(start, min(start + AT_ONCE, len(found)))
+    for start in range(0, len(dataset), AT_ONCE):
+        stop = min(start + AT_ONCE, len(dataset))
         try:
-            if not np.isfinite(found.latents[rows.start : rows.stop]).all():
-                problems.append(f"{path}: latents {rows.start} to {rows.stop - 1} are not all finite")
+            x = dataset.take(np.arange(start, stop), (generator("inspect", row) for row in range(start, stop)))
+            if not x.isfinite().all():
+                problems.append(f"{path}: latents {start} to {stop - 1} are not all finite")
         except ValueError as error:
             problems.append(str(error))
-        progress(f"inspect {path}", rows.stop, len(found), "latents")
-    counts = count(found.labels, found.class_names)
-    return Inspection(
-        path, kind, len(found), {dimensions(found.latents.shape[1:]): len(found)}, counts, tuple(problems), {}
-    )
+        progress(f"inspect {path}", stop, len(dataset), "latents")
+    counts = count(dataset.labels, dataset.class_names)
+    spec = dataset.spec
+    shapes = {dimensions((spec.channels, spec.height, spec.width)): len(dataset)}
+    return Inspection(path, kind, len(dataset), shapes, counts, tuple(problems), {})
 
 
 def dimensions(shape: tuple[int, ...]) -> str:

@@ -1,7 +1,7 @@
-"""Which class a picture is of: from its folder, or from a file of labels beside the pictures."""
+"""Which class a picture is of: by its folder, by a file of labels beside the pictures, or by an attribute of CelebA."""
 
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -9,22 +9,39 @@ import numpy as np
 from jaxtyping import Int64
 
 from adaln.data.listing import Listing
+from adaln.data.pictures import SUFFIXES, Source
+from adaln.registry import nearest
 
 T = TypeVar("T")
 Labelled = tuple[Int64[np.ndarray, "N"], tuple[str, ...]]
 """A label per picture and the names of the classes; no names: the set has no classes and all labels are 0."""
 SPLITS = {"train", "training", "val", "valid", "validation", "test"}
+ATTRIBUTE_FILES = ("CelebAMask-HQ-attribute-anno.txt", "list_attr_celeba.txt")
+"""As CelebAMask-HQ and CelebA name theirs: a count, a line of attributes, then per image its name and 1 or -1 each."""
 
 
-def label(path: Path, names: list[str], listing: Listing, read: Callable[[str], bytes]) -> Labelled:
+def labelled(listing: Listing) -> Source:
+    """The pictures among the files in order, with the labels that the layout gives them.
+
+    Raises ValueError where there is nothing to learn from.
+    """
+    path, names = listing.path, listing.pictures
+    if not names:
+        raise ValueError(f"{path}: no images among its {len(listing.stamps)} files; expected {', '.join(SUFFIXES)}")
+    labels, class_names = label(listing, names)
+    return Source(path, names, labels, class_names, [listing.stamps[name] for name in names], listing.read)
+
+
+def label(listing: Listing, names: list[str]) -> Labelled:
     """Labels of the pictures `names` by the first rule that the layout fits."""
+    path = listing.path
     for file, rule in (("dataset.json", by_dataset_json), ("val_annotations.txt", by_annotations)):
         if file in listing.stamps:
-            return rule(f"{path}: {file}", names, read(file))
+            return rule(f"{path}: {file}", names, listing.read(file))
     if not listing.in_tars:
         return by_folder(path, names, listing.folders)
     if class_file(names[0]) in listing.stamps:
-        return by_class_files(path, names, listing, read)
+        return by_class_files(listing, names)
     return by_folder(path, [inside(name) for name in names], {inside(folder) for folder in listing.folders} - {""})
 
 
@@ -35,12 +52,12 @@ def by_dataset_json(where: str, names: list[str], content: bytes) -> Labelled:
     """
     try:
         pairs = json.loads(content)["labels"]
-        found = {str(name): int(number) for name, number in pairs or ()}
+        labels_of = {str(name): int(number) for name, number in pairs or ()}
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{where}: {error!r}; expected {{'labels': [[name, class], ...]}} or null") from error
     if not pairs:
         return np.zeros(len(names), np.int64), ()
-    labels = np.array([look_up(where, found, name) for name in names], np.int64)
+    labels = np.array([look_up(where, labels_of, name) for name in names], np.int64)
     if labels.min() < 0:
         raise ValueError(f"{where}: class {labels.min()} of {names[labels.argmin()]!r}; expected 0 or more")
     return labels, tuple(str(number) for number in range(labels.max() + 1))
@@ -49,8 +66,8 @@ def by_dataset_json(where: str, names: list[str], content: bytes) -> Labelled:
 def by_annotations(where: str, names: list[str], content: bytes) -> Labelled:
     """Lines of `val_0.JPEG<tab>n03444034<tab>box`: Tiny ImageNet's validation part; classes sorted by name."""
     rows = [line.split("\t") for line in content.decode().splitlines() if line.strip()]
-    found = {row[0]: row[1] for row in rows if len(row) > 1}
-    of_names = [look_up(where, found, PurePosixPath(name).name) for name in names]
+    class_of = {row[0]: row[1] for row in rows if len(row) > 1}
+    of_names = [look_up(where, class_of, PurePosixPath(name).name) for name in names]
     class_names = tuple(sorted(set(of_names)))
     index = {name: number for number, name in enumerate(class_names)}
     return np.array([index[name] for name in of_names], np.int64), class_names
@@ -66,7 +83,7 @@ def inside(name: str) -> str:
     return name.partition("/")[2]
 
 
-def by_class_files(path: Path, names: list[str], listing: Listing, read: Callable[[str], bytes]) -> Labelled:
+def by_class_files(listing: Listing, names: list[str]) -> Labelled:
     """`000123.jpg` beside `000123.cls`, which holds the class number in digits.
 
     Source: https://github.com/webdataset/webdataset, "The WebDataset Format".
@@ -74,17 +91,17 @@ def by_class_files(path: Path, names: list[str], listing: Listing, read: Callabl
     numbers = []
     for name in names:
         file = class_file(name)
-        content = read(file).decode(errors="replace").strip() if file in listing.stamps else "nothing"
+        content = listing.read(file).decode(errors="replace").strip() if file in listing.stamps else "nothing"
         if not (content.isascii() and content.isdigit()):
-            raise ValueError(f"{path}: {file} holds {content[:20]!r}; expected the class number of {name!r}")
+            raise ValueError(f"{listing.path}: {file} holds {content[:20]!r}; expected the class number of {name!r}")
         numbers.append(int(content))
     return np.array(numbers, np.int64), tuple(str(number) for number in range(max(numbers) + 1))
 
 
-def look_up(where: str, found: dict[str, T], name: str) -> T:
-    if name not in found:
+def look_up(where: str, labels: dict[str, T], name: str) -> T:
+    if name not in labels:
         raise ValueError(f"{where}: no label for image {name!r}; expected one for every image")
-    return found[name]
+    return labels[name]
 
 
 def by_folder(path: Path, names: list[str], folders: set[str]) -> Labelled:
@@ -119,3 +136,30 @@ def class_folders(path: Path, root: str, names: list[str], folders: set[str]) ->
     if empty:
         raise ValueError(f"{path}: class folder {empty[0]!r} holds no image; fill or remove it ({len(empty)} empty)")
     return tuple(classes)
+
+
+def split_attribute(path: str) -> tuple[str, str]:
+    """`("set", "Smiling")` of `"set#Smiling"`; no attribute if a file or folder bears the whole name."""
+    before, mark, attribute = path.rpartition("#")
+    if not mark or Path(path).expanduser().exists():
+        return path, ""
+    return before, attribute
+
+
+def by_attribute(source: Source, attribute: str) -> Source:
+    """The source with classes `not ATTRIBUTE` and `ATTRIBUTE` from the file of attributes in it or beside it."""
+    files = [folder / name for folder in (source.path, source.path.parent) for name in ATTRIBUTE_FILES]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise ValueError(f"{source.path}: no attributes; expected {' or '.join(ATTRIBUTE_FILES)} in it or beside it")
+    lines = file.read_text().splitlines()[1:]
+    known = lines[0].split() if lines else []
+    if attribute not in known:
+        raise ValueError(f"{file}: no attribute {attribute!r}{nearest(attribute, known)}; it has {', '.join(known)}")
+    rows = (line.split() for line in lines[1:] if line.strip())
+    has = {row[0]: row[1 + known.index(attribute)] == "1" for row in rows if len(row) == len(known) + 1}
+    missing = [name for name in source.names if PurePosixPath(name).name not in has]
+    if missing:
+        raise ValueError(f"{file}: no attributes of {missing[0]!r} ({len(missing):,} images are missing)")
+    labels = np.array([has[PurePosixPath(name).name] for name in source.names], np.int64)
+    return replace(source, labels=labels, class_names=(f"not {attribute}", attribute))

@@ -1,19 +1,18 @@
 """Training on what `encode` made: images from shards, and latents drawn from their moments."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from adaln.data.autoencoder import LatentSpace
-from adaln.data.dataset import DataConfig, Dataset, heads
-from adaln.data.rows import Rows
-from adaln.data.shards import open_shards
-from adaln.types import DataSpec
+from adaln.data.dataset import DataConfig, Dataset, Rows, spec_of
+from adaln.data.shard_files import open_shards
 
 
 class NoImages(Rows):
@@ -31,7 +30,7 @@ class NoImages(Rows):
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Latents(Dataset):
+class LatentDataset(Dataset):
     """Posterior moments of an autoencoder. `images` cannot be read; `take` draws from the posterior."""
 
     moments: Rows
@@ -44,14 +43,18 @@ class Latents(Dataset):
     channel_std: tuple[float, ...]
     """Of what `take` gives."""
 
-    def take(self, indices: Int64[np.ndarray, "B"], rngs: Iterable[torch.Generator]) -> Float[Tensor, "B C h w"]:
+    def read(
+        self, indices: Int64[np.ndarray, "B"], mirrored: Bool[np.ndarray, "B"], rngs: Iterable[torch.Generator]
+    ) -> Float[Tensor, "B C h w"]:
         """Scaled draws from the posteriors at `indices`, a generator each: (mean + std * noise - shift) * scale."""
-        rngs, rows = list(rngs), self.flips * indices
-        if self.flip:
-            rows = rows + heads(rngs).numpy()
-        mean, std = torch.from_numpy(self.moments[rows]).float().unbind(1)
+        mean, std = torch.from_numpy(self.moments[self.flips * indices + mirrored]).float().unbind(1)
         noise = torch.stack([torch.randn(mean.shape[1:], generator=rng) for rng in rngs])
         return mean.addcmul_(std, noise).sub_(self.space.shift_factor).mul_(self.space.scaling_factor)
+
+    def describe_latents(self) -> dict[str, Any]:
+        """See `Dataset`."""
+        statistics = {"channel_mean": list(self.channel_mean), "channel_std": list(self.channel_std)}
+        return {"autoencoder": self.autoencoder, "space": asdict(self.space), **statistics}
 
 
 def open_encoded(config: DataConfig) -> Dataset:
@@ -64,13 +67,12 @@ def open_encoded(config: DataConfig) -> Dataset:
         raise ValueError(f"{folder}: encoded at {got}, but size is {config.size}; encode again or leave size out")
     if config.flip and plan.space and plan.flips == 1:
         raise ValueError(f"{folder}: encoded without mirror images; encode with flips or set flip to False")
-    channels, height, width = shards.rows.shape[-3:]
-    spec = DataSpec(channels, height, width, num_classes=len(plan.class_names) if config.conditional else 0)
+    spec = spec_of(config, shards.rows.shape[-3:], plan.class_names)
     common = (shards.labels, plan.class_names, spec, index.fingerprint, config.flip, index.skipped)
     name = folder.resolve().name
     if plan.space is None:
         return Dataset(name, shards.rows, *common)
-    return Latents(
+    return LatentDataset(
         name,
         NoImages(name, shards.rows.parts),
         *common,

@@ -1,17 +1,59 @@
-"""One picture: encoded bytes -> upright 8-bit grey or RGB pixels -> the square that a model is trained on."""
+"""Encoded pictures: where they are, and how each becomes upright 8-bit pixels, cropped to the square that is learned.
+
+Each is decoded alike wherever it lies; many are decoded in parallel and given back in order.
+"""
 
 import io
+import os
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 """File endings that make a file a picture; all others are passed over."""
+UNREADABLE = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a member of a damaged or encrypted zip, or a vanished file, may raise."""
+AT_ONCE = 256
+"""Pictures that are decoded in parallel before they are given back in order."""
+Mode = Literal["L", "RGB"]
 
 
-def decode(encoded: bytes, size: int | None, mode: Literal["L", "RGB"]) -> UInt8[np.ndarray, "C H W"]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Encoded pictures in their fixed order, as columns (a million rows are usual)."""
+
+    path: Path
+    names: list[str]
+    """Relative to `path`, with forward slashes; sorted."""
+    labels: Int64[np.ndarray, "N"]
+    class_names: tuple[str, ...]
+    """Empty for a set without classes."""
+    stamps: list[tuple[int, int]]
+    """Size and modification time (folder, tar) or CRC (zip): a changed file has another stamp."""
+    read: Callable[[str], bytes]
+
+
+def one_at_a_time(read: Callable[[str], bytes]) -> Callable[[str], bytes]:
+    """`read`, one thread at a time: pictures are read in turn and decoded in parallel."""
+    lock = threading.Lock()
+
+    def read_alone(name: str) -> bytes:
+        with lock:
+            return read(name)
+
+    return read_alone
+
+
+def decode(encoded: bytes, size: int | None, mode: Mode) -> UInt8[np.ndarray, "C H W"]:
     """Pixels of the first frame, upright as EXIF says, cropped to `size` x `size` (None: as it is), C = 1 or 3.
 
     Alpha is laid over white, for the colour beneath a transparent pixel is arbitrary; palette and CMYK become RGB;
@@ -53,7 +95,7 @@ def upright(picture: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(picture) if is_turned else picture
 
 
-def eight_bit(picture: Image.Image, stored_as: str | None, mode: Literal["L", "RGB"]) -> Image.Image:
+def eight_bit(picture: Image.Image, stored_as: str | None, mode: Mode) -> Image.Image:
     """The picture in `mode`; `stored_as` is its file format, which tells 16 bits from 32."""
     if picture.mode.startswith("I;16") or (picture.mode == "I" and stored_as in ("PNG", "PPM")):
         grey = np.round(np.asarray(picture, dtype=np.float64) / 257.0)
@@ -79,3 +121,46 @@ def centre_crop(picture: Image.Image, size: int) -> Image.Image:
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
     left, top = (picture.width - size) // 2, (picture.height - size) // 2
     return picture.crop((left, top, left + size, top + size))
+
+
+def stored_mode(source: Source) -> Mode:
+    """L if all pictures are stored as grey, else RGB."""
+    return "RGB" if any(is_colour(read_or_nothing(source, name)) for name in source.names) else "L"
+
+
+def read_or_nothing(source: Source, name: str) -> bytes:
+    """The encoded picture; nothing if it cannot be read, which decoding it then says."""
+    try:
+        return source.read(name)
+    except UNREADABLE:
+        return b""
+
+
+def decode_all(
+    source: Source, size: int | None, mode: Mode, among: range | None = None
+) -> Iterator[UInt8[np.ndarray, "C H W"] | ValueError]:
+    """Every picture (or those `among`) in order, or why it cannot be decoded."""
+
+    def decode_named(name: str) -> UInt8[np.ndarray, "C H W"] | ValueError:
+        try:
+            return decode(source.read(name), size, mode)
+        except (ValueError, *UNREADABLE) as error:
+            return ValueError(str(error))
+
+    names = source.names if among is None else source.names[among.start : among.stop]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter lock
+        for start in range(0, len(names), AT_ONCE):
+            yield from pool.map(decode_named, names[start : start + AT_ONCE])
+
+
+def stop_at(path: Path, bad: list[str], skip_bad: bool) -> None:
+    """Raise at the first bad image unless bad images are to be skipped."""
+    if bad and not skip_bad:
+        raise ValueError(f"{path}: cannot decode image {bad[0]}; repair it or set on_bad_image to 'skip'")
+
+
+def check_shape(source: Source, index: int, shape: tuple[int, ...], first: int, expected: tuple[int, ...]) -> None:
+    """Raise unless picture `index` has the shape that picture `first` has."""
+    if shape != expected:
+        sizes = [f"{source.names[i]} {h}x{w}" for i, (_, h, w) in ((first, expected), (index, shape))]
+        raise ValueError(f"{source.path}: images differ in size ({', '.join(sizes)}); set one size to crop them to")

@@ -57,13 +57,6 @@ def as_array(path: Path, name: str, data: np.ndarray, entry: Mapping[str, Any]) 
     return data[begin:end].view(DTYPES[dtype]).reshape(shape)
 
 
-def begin_of(path: Path, name: str) -> int:
-    """How many bytes of a safetensors file lie before a tensor."""
-    with path.open("rb") as file:
-        header, begin = read_header(path, file)
-    return begin + int(header[name]["data_offsets"][0])
-
-
 def write_tensors(
     path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], at_page: str | None = None
 ) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adaln.data import DataConfig, Dataset, default_cache, load
-from adaln.data.shards import is_shards
+from adaln.data import DataConfig, Dataset, default_cache, is_encoded, load
 from adaln.metrics import Extractor, ImagesLike, LabelledImages, is_statistics, load_extractor, recorded_extractor
 from adaln.metrics.classifier import NAME as CLASSIFIER
 from adaln.runs import Run, is_run
@@ -20,7 +19,7 @@ def named_images(name: str) -> Path | Dataset:
     path = Path(name).expanduser()
     if path.suffix == ".npz" and not path.is_file():
         raise ValueError(f"{name}: no such file")
-    if path.suffix == ".npz" or (path.is_dir() and not is_shards(path)) or zipfile.is_zipfile(path):
+    if path.suffix == ".npz" or (path.is_dir() and not is_encoded(name)) or zipfile.is_zipfile(path):
         return path
     return load(DataConfig(path=name))
 

@@ -1,7 +1,6 @@
 """Streams of uint8 images from whatever a user has: an array, a data set, an ADM npz, a folder or a zip."""
 
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +15,11 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from adaln.data import Dataset
-from adaln.data.listing import Listing, list_folder, list_zip, open_zip
-from adaln.data.pictures import SUFFIXES, decode, is_colour
+from adaln.data.listing import Listing, list_folder, list_zip
+from adaln.data.pictures import UNREADABLE, decode, is_colour
 
 Batch = UInt8[Tensor, "B C H W"]
 ImagesLike: TypeAlias = np.ndarray | Tensor | Dataset | str | Path
-UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading a member of a damaged or encrypted zip may raise."""
 ARRAY = "arr_0"
 """The key under which ADM's npz files hold their images."""
 
@@ -61,11 +58,11 @@ def _open(source: ImagesLike) -> ImageStream:
         return _dataset(source)
     path = Path(source)
     if path.is_dir():
-        return _folder(path)
+        return _pictures(list_folder(path))
     if path.suffix == ".npz" and path.is_file():
         return _npz(path)
     if path.is_file() and zipfile.is_zipfile(path):
-        return _zip(path)
+        return _pictures(list_zip(path))
     raise ValueError(
         f"{path}: {'not an npz or zip' if path.exists() else 'does not exist'}; expected npz, folder or zip"
     )
@@ -151,40 +148,25 @@ def _npz_array(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtyp
         raise ValueError(f"{path}: damaged npz ({error})") from error
 
 
-def _folder(path: Path) -> ImageStream:
-    names = _picture_names(list_folder(path))
-    return _pictures(path, names, lambda: ((path / name).read_bytes() for name in names))
-
-
-def _zip(path: Path) -> ImageStream:
-    with open_zip(path) as archive:
-        names = _picture_names(list_zip(path, archive))
-    return _pictures(path, names, lambda: _members(path, names))
-
-
-def _picture_names(listing: Listing) -> list[str]:
-    return sorted(name for name in listing.stamps if name.lower().endswith(SUFFIXES))
-
-
-def _members(path: Path, names: Sequence[str]) -> Iterator[bytes]:
-    with open_zip(path) as archive:
-        for name in names:
-            try:
-                yield archive.read(name)
-            except UNREADABLE as error:
-                raise ValueError(f"{path}/{name}: damaged in its zip ({error})") from error
-
-
-def _pictures(path: Path, names: Sequence[str], contents: Callable[[], Iterator[bytes]]) -> ImageStream:
+def _pictures(listing: Listing) -> ImageStream:
+    names = listing.pictures
     if not names:
-        raise ValueError(f"{path}: got no images, expected files such as .png or .jpg")
+        raise ValueError(f"{listing.path}: got no images, expected files such as .png or .jpg")
 
     def batches(size: int) -> Iterator[Batch]:
-        pictures = _alike(path, names, contents())
+        pictures = _alike(listing.path, names, _contents(listing, names))
         while part := list(islice(pictures, size)):
             yield torch.from_numpy(np.stack(part))
 
-    return ImageStream(str(path), len(names), batches)
+    return ImageStream(str(listing.path), len(names), batches)
+
+
+def _contents(listing: Listing, names: Sequence[str]) -> Iterator[bytes]:
+    for name in names:
+        try:
+            yield listing.read(name)
+        except UNREADABLE as error:
+            raise ValueError(f"{listing.path}/{name}: damaged ({error})") from error
 
 
 def _alike(path: Path, names: Sequence[str], contents: Iterator[bytes]) -> Iterator[UInt8[np.ndarray, "C H W"]]:

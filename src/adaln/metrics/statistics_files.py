@@ -8,10 +8,11 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 
+from adaln.data.pictures import UNREADABLE
 from adaln.files import atomic_file, file_sha256
 from adaln.metrics.collection import Origin, Statistics, collect
 from adaln.metrics.features import Extractor
-from adaln.metrics.images import ARRAY, UNREADABLE, ImagesLike, open_images
+from adaln.metrics.images import ARRAY, ImagesLike, open_images
 from adaln.metrics.moments import Gaussian
 
 METADATA = "adaln"

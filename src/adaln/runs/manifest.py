@@ -11,7 +11,7 @@ import torch
 
 import adaln
 from adaln.conditioning import Scheme, num_held
-from adaln.data import Dataset, describe_latents
+from adaln.data import Dataset
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         "skipped": list(dataset.skipped),
         "spec": {name: getattr(spec, name) for name in ("channels", "height", "width", "num_classes")},
-        "latents": describe_latents(dataset),
+        "latents": dataset.describe_latents(),
     }
 
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaln.config import PRESETS, differing_fields
-from adaln.data import describe_latents, load
-from adaln.data.loading import ENCODED
+from adaln.data import is_encoded, load
 from adaln.studies.plan import Changes, Job, Plan
 from adaln.studies.scales import REFERENCES
 
@@ -72,10 +71,10 @@ def missing_places(name: str, job: Job) -> list[str]:
 def data_deviations(name: str, job: Job) -> list[str]:
     """In what a set of latents is not the paper's; pictures are not decoded to find out."""
     data = job.config.data
-    if not any(is_one(Path(data.path).expanduser()) for is_one, _ in ENCODED.values()):
+    if not is_encoded(data.path):
         return [f"{data.path!r} is no set of latents"]
     dataset = load(data)
-    space = (describe_latents(dataset) or {}).get("space") or {"autoencoder": None, "scaling_factor": None}
+    space = (dataset.describe_latents() or {}).get("space") or {"autoencoder": None, "scaling_factor": None}
     side = (data.size or 0) // 8
     facts: list[tuple[str, object, object]] = [
         ("latents of", AUTOENCODER, Path(space["autoencoder"] or "none").name),

@@ -14,7 +14,7 @@ from math import prod
 import torch
 
 from adaln.config import OptimConfig, RunConfig
-from adaln.data import LAYOUTS, DataConfig
+from adaln.data import PUBLISHED_SETS, DataConfig
 from adaln.execution import Precision, autocast
 from adaln.models import ModelConfig, build, flops, num_parameters
 from adaln.processes import ProcessConfig, count_updates
@@ -104,16 +104,20 @@ def spec_of(data: DataConfig) -> DataSpec:
     """What a scale's data will be, without opening it: the digits, published latents, else colour images."""
     if data.path == "digits":
         return DataSpec(1, data.size or 8, data.size or 8, 10 if data.conditional else 0)
-    if data.path in LAYOUTS:
+    if data.path in PUBLISHED_SETS:
         side = (data.size or 256) // 8
-        return DataSpec(4, side, side, LAYOUTS[data.path].num_classes)
+        return DataSpec(4, side, side, PUBLISHED_SETS[data.path].num_classes)
     return DataSpec(3, data.size or 32, data.size or 32, 10 if data.conditional else 0)
 
 
 def image_shape(data: DataConfig) -> tuple[int, int, int]:
     """Of a sample on disk, a byte per value."""
     spec = spec_of(data)
-    return (3, 8 * spec.height, 8 * spec.width) if data.path in LAYOUTS else (spec.channels, spec.height, spec.width)
+    return (
+        (3, 8 * spec.height, 8 * spec.width)
+        if data.path in PUBLISHED_SETS
+        else (spec.channels, spec.height, spec.width)
+    )
 
 
 def networks(plans: Iterable[Plan]) -> list[tuple[RunConfig, DataSpec]]:

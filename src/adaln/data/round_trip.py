@@ -10,9 +10,9 @@ from jaxtyping import Int64, UInt8
 
 from adaln.data.autoencoder import Autoencoder
 from adaln.data.dataset import DataConfig, row_digests
-from adaln.data.digits import named_source
+from adaln.data.open import open_source
 from adaln.data.pictures import decode
-from adaln.data.shards import ShardSet, open_shards
+from adaln.data.shard_files import ShardSet, open_shards
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,7 @@ def round_trip(config: DataConfig, folder: Path, autoencoder: Autoencoder, num_i
 
 def read_again(config: DataConfig, shards: ShardSet, rows: Int64[np.ndarray, "n"]) -> UInt8[np.ndarray, "n 3 H W"]:
     """The pictures of these rows, from the source; they must be those that were encoded."""
-    source = named_source(config.path)
+    source = open_source(config.path)
     names = kept_names(source.names, shards.index.skipped)
     images = np.stack([decode(source.read(names[row]), shards.index.plan.size, "RGB") for row in rows])
     for row, digest, now in zip(rows, shards.digests[rows], row_digests(images, shards.labels[rows]), strict=True):

@@ -19,13 +19,10 @@ import torch
 from jaxtyping import Float16, Int64, UInt8
 
 from adaln.data.autoencoder import Autoencoder
-from adaln.data.dataset import DataConfig, row_digests
-from adaln.data.decoding import Mode, check_shape, decode_all, stop_at, stored_mode
-from adaln.data.digits import named_source
-from adaln.data.finish import finish
-from adaln.data.pixels import to_model_range
-from adaln.data.shards import PLAN, Index, Plan, read_plan, read_shard, sha256_of, shard_name
-from adaln.data.sources import Source
+from adaln.data.dataset import DataConfig, row_digests, to_model_range
+from adaln.data.open import open_source
+from adaln.data.pictures import Mode, Source, check_shape, decode_all, stop_at, stored_mode
+from adaln.data.shard_files import PLAN, Index, Plan, read_plan, read_shard, sha256_of, shard_name, write_index
 from adaln.data.tensorfile import write_json, write_tensors
 from adaln.files import claimed, locked
 from adaln.progress import progress
@@ -93,14 +90,14 @@ def encode(
             done += len(pictures_of(encoding.plan, shard))
             tell(0)
         origin = autoencoder.origin if autoencoder else ""
-        return finish(out, encoding.plan, set(encoding.source.labels.tolist()), origin)
+        return write_index(out, encoding.plan, set(encoding.source.labels.tolist()), origin)
 
 
 def prepare(
     config: DataConfig, out: Path, autoencoder: Autoencoder | None, flips: bool, batch_size: int, shard_rows: int | None
 ) -> Encoding:
     """Look at the source and write down what its encoding will hold."""
-    source = named_source(config.path)
+    source = open_source(config.path)
     mode = "RGB" if autoencoder else stored_mode(source)
     first, shape = first_picture(source, config, mode)
     num_flips = 2 if autoencoder and flips else 1

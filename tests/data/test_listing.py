@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from adaln.data import DataConfig, load
-from adaln.data.sources import open_source
+from adaln.data import DataConfig, load, open_source
 from helpers.pictures import pixels, png, two_classes, write_folder, write_tar
 
 

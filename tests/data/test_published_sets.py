@@ -1,7 +1,6 @@
 import pytest
 
-from adaln.data.layouts import LAYOUTS, check_counts, check_layout, layout_config
-from adaln.data.sources import open_source
+from adaln.data import PUBLISHED_SETS, check_published, open_source, published_config
 from helpers.pictures import pixels, png, write_folder
 
 PICTURE = png(pixels(0))
@@ -16,36 +15,36 @@ UNPACKED = {
 @pytest.mark.parametrize("name", UNPACKED)
 def test_the_training_part_is_found_where_the_authors_put_it(tmp_path, name):
     write_folder(tmp_path, dict.fromkeys(UNPACKED[name], PICTURE))
-    config = layout_config(name, tmp_path)
+    config = published_config(name, tmp_path)
     source = open_source(tmp_path / config.path)
     assert len(source.names) == 2
-    assert len(source.class_names) == (2 if LAYOUTS[name].num_classes else 0)
-    assert config.size == LAYOUTS[name].size
-    assert config.conditional == (LAYOUTS[name].num_classes > 0)
+    assert len(source.class_names) == (2 if PUBLISHED_SETS[name].num_classes else 0)
+    assert config.size == PUBLISHED_SETS[name].size
+    assert config.conditional == (PUBLISHED_SETS[name].num_classes > 0)
 
 
 @pytest.mark.parametrize("name", UNPACKED)
 def test_the_folder_of_the_training_part_itself_will_do(tmp_path, name):
     write_folder(tmp_path, dict.fromkeys(UNPACKED[name], PICTURE))
-    inner = layout_config(name, tmp_path).path
+    inner = published_config(name, tmp_path).path
     assert (
-        open_source(tmp_path / layout_config(name, tmp_path / inner).path).names == open_source(tmp_path / inner).names
+        open_source(tmp_path / published_config(name, tmp_path / inner).path).names
+        == open_source(tmp_path / inner).names
     )
 
 
-def test_an_incomplete_set_is_told_from_the_published_one(tmp_path):
-    check_counts("afhq-256", 14_630, ("cat", "dog", "wild"))
+def test_an_incomplete_set_is_not_taken_for_the_published_one():
+    check_published("afhq-256", 14_630, ("cat", "dog", "wild"))
     with pytest.raises(ValueError, match="100 images; AFHQ has 14,630 or 14,336"):
-        check_counts("afhq-256", 100, ("cat", "dog", "wild"))
-    write_folder(tmp_path, dict.fromkeys(UNPACKED["afhq-512"], PICTURE))
+        check_published("afhq-256", 100, ("cat", "dog", "wild"))
     with pytest.raises(ValueError, match="2 images; AFHQ has"):
-        check_layout("afhq-512", layout_config("afhq-512", tmp_path))
+        check_published("afhq-512", 2, ("cat", "dog"))
     with pytest.raises(ValueError, match="2 classes; AFHQ has 3"):
-        check_counts("afhq-256", 14_336, ("cat", "dog"))
+        check_published("afhq-256", 14_336, ("cat", "dog"))
 
 
 def test_an_unknown_layout_names_the_nearest(tmp_path):
     with pytest.raises(ValueError, match=r"unknown data layout 'imagnet-256' .*nearest: 'imagenet-256'"):
-        layout_config("imagnet-256", tmp_path)
+        published_config("imagnet-256", tmp_path)
     with pytest.raises(ValueError, match="expected the unpacked AFHQ"):
-        layout_config("afhq-256", tmp_path / "nothing")
+        published_config("afhq-256", tmp_path / "nothing")

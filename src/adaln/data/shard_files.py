@@ -7,6 +7,7 @@ of the picture and of its mirror image. `index.json` is written last, so a folde
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,9 +17,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from adaln.data.autoencoder import LatentSpace
-from adaln.data.rows import Rows
-from adaln.data.spans import Stretch, map_side_by_side
-from adaln.data.tensorfile import begin_of, map_tensors
+from adaln.data.dataset import Rows, fingerprint_of
+from adaln.data.tensorfile import map_tensors, write_json
+from adaln.files import locked, remove_temporaries
 
 FORMAT = "adaln-shards-1"
 INDEX, PLAN = "index.json", "plan.json"
@@ -163,25 +164,15 @@ class ShardSet:
 def open_shards(folder: Path) -> ShardSet:
     """The set in a folder, memory-mapped. Raises ValueError naming the file that is missing, damaged or foreign."""
     index = read_index(folder)
-    entries = [shard for shard in index.shards if shard.rows]
-    tensors = [map_shard(folder, shard, index.plan) for shard in entries]
+    tensors = [map_shard(folder, shard, index.plan) for shard in index.shards if shard.rows]
     labels = np.concatenate([shard["labels"] for shard in tensors])
-    parts = [as_rows(shard[index.plan.tensor]) for shard in tensors]
-    paths = [folder / shard.file for shard in entries]
-    rows = Rows(parts, *side_by_side(paths, index.plan.tensor, parts))
+    rows = Rows([as_rows(shard[index.plan.tensor]) for shard in tensors])
     return ShardSet(index, rows, labels, Rows([shard["digests"] for shard in tensors]))
 
 
 def as_rows(tensor: np.ndarray) -> np.ndarray:
     """Images as they are; moments with the mirror image as a row of its own after that of the picture."""
     return tensor.reshape(-1, *tensor.shape[2:]) if tensor.ndim == 6 else tensor
-
-
-def side_by_side(paths: list[Path], name: str, parts: list[np.ndarray]) -> tuple[np.ndarray | None, int]:
-    """One array over the tensor `name` of all shards, and the rows between their beginnings; (None, 0) if it must be
-    read shard by shard."""
-    stretches = [Stretch(path, begin_of(path, name), len(part)) for path, part in zip(paths, parts, strict=True)]
-    return map_side_by_side(stretches, parts[0].shape[1:], parts[0].dtype) or (None, 0)
 
 
 def map_shard(folder: Path, shard: ShardEntry, plan: Plan) -> dict[str, np.ndarray]:
@@ -203,3 +194,56 @@ def read_shard(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ValueError(f"{path}: a safetensors file, but no shard of {FORMAT}")
     about: dict[str, Any] = json.loads(metadata["adaln"])
     return tensors, about
+
+
+def write_index(out: Path, plan: Plan, classes: set[int], autoencoder: str) -> Index | None:
+    """Write the index if every shard is there; None if other ranks have still to make some.
+
+    `autoencoder`: where it was opened, for whoever decodes; no part of what makes sets equal.
+
+    Raises ValueError if no image of one of the `classes` was left.
+    """
+    paths = [out / shard_name(shard) for shard in range(plan.num_shards)]
+    if not all(path.exists() for path in paths):
+        return None
+    index = describe(out, plan, paths, classes, autoencoder)
+    with locked(out / ".plan.lock"):
+        write_json(out / INDEX, {"format": FORMAT, **asdict(index)})
+        remove_temporaries(out)  # of killed encoders; all shards are there, so nobody is writing one
+    return index
+
+
+def describe(out: Path, plan: Plan, paths: list[Path], classes: set[int], autoencoder: str) -> Index:
+    """What the shards hold together."""
+    shards = [read_shard(path) for path in paths]
+    entries = [
+        ShardEntry(path.name, len(tensors["labels"]), about["sha256"])
+        for path, (tensors, about) in zip(paths, shards, strict=True)
+    ]
+    labels = np.concatenate([tensors["labels"] for tensors, _ in shards])
+    missing = classes - set(labels.tolist())
+    if missing and plan.class_names:
+        raise ValueError(f"{out}: no image of class {plan.class_names[min(missing)]!r} could be decoded")
+    digests = np.concatenate([tensors["digests"] for tensors, _ in shards])
+    source = fingerprint_of(digests, (len(labels), *plan.image_shape), plan.class_names)
+    mean, std = channel_statistics(plan, [about["sums"] for _, about in shards])
+    skipped = tuple(name for _, about in shards for name in about["skipped"])
+    print_of = latents_fingerprint(plan, entries) if plan.space else source
+    return Index(plan, tuple(entries), skipped, print_of, source, mean, std, autoencoder)
+
+
+def latents_fingerprint(plan: Plan, shards: list[ShardEntry]) -> str:
+    """Over the latent space and all that the shards hold."""
+    return hashlib.sha256(repr((plan.space, [shard.sha256 for shard in shards])).encode()).hexdigest()
+
+
+def channel_statistics(plan: Plan, sums: list[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of scaled latents, the posterior's own variance included."""
+    if plan.space is None:
+        return (), ()
+    means, stds = [], []
+    for channel in zip(*(shard for shard in sums if shard), strict=True):
+        count, first, second = (math.fsum(column) for column in zip(*channel, strict=True))
+        means.append((first / count - plan.space.shift_factor) * plan.space.scaling_factor)
+        stds.append(math.sqrt(max(second / count - (first / count) ** 2, 0.0)) * plan.space.scaling_factor)
+    return tuple(means), tuple(stds)

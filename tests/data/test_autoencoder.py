@@ -3,7 +3,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adaln.data import DataConfig, describe_latents, encode, load, open_autoencoder, renderer, to_uint8
+from adaln.data import DataConfig, encode, load, open_autoencoder, renderer, to_uint8
 from helpers.autoencoders import save_autoencoder
 from helpers.pictures import two_classes, write_folder
 
@@ -17,7 +17,7 @@ def vae(tmp_path_factory):
 
 
 def test_pixels_are_bytes_at_once():
-    assert describe_latents(load(DataConfig())) is None
+    assert load(DataConfig()).describe_latents() is None
     rendering = renderer(None, 1, None, CPU)
     assert rendering.space is None
     assert torch.equal(rendering.render(Z[:, :1]), to_uint8(Z[:, :1]))
@@ -27,7 +27,7 @@ def test_latents_are_decoded_by_what_made_them(tmp_path, vae):
     source = write_folder(tmp_path / "set", two_classes(height=8, width=8))
     autoencoder = open_autoencoder(str(vae))
     encode(DataConfig(str(source)), tmp_path / "out", autoencoder)
-    rendering = renderer(describe_latents(load(DataConfig(str(tmp_path / "out")))), 4, None, CPU)
+    rendering = renderer(load(DataConfig(str(tmp_path / "out"))).describe_latents(), 4, None, CPU)
     assert rendering.space == autoencoder.space
     with torch.no_grad():
         decoded = autoencoder.network.decode(Z / 0.5).sample
@@ -49,7 +49,7 @@ def test_normalised_latents_of_lightning_dit_are_not_decoded_wrongly(tmp_path, v
         {"latents": Z, "latents_flip": Z.flip(-1), "labels": labels}, tmp_path / "latents_rank00_shard000.safetensors"
     )
     torch.save({"mean": torch.zeros(4), "std": torch.full((4,), 2.0)}, tmp_path / "latents_stats.pt")
-    noted = describe_latents(load(DataConfig(str(tmp_path))))
+    noted = load(DataConfig(str(tmp_path))).describe_latents()
     with pytest.raises(ValueError, match="normalised by channel statistics"):
         renderer(noted, 4, str(vae), CPU)
 
@@ -59,5 +59,5 @@ def test_latents_of_fast_dit_are_noted_as_unrecorded(tmp_path, monkeypatch):
     for name, array in (("a_features", Z[:1].numpy()), ("a_labels", np.array([0]))):
         (tmp_path / "set" / name).mkdir(parents=True)
         np.save(tmp_path / "set" / name / "0.npy", array)
-    noted = describe_latents(load(DataConfig(str(tmp_path / "set"))))
+    noted = load(DataConfig(str(tmp_path / "set"))).describe_latents()
     assert noted == {"autoencoder": None, "space": None, "is_normalised": False}

@@ -9,19 +9,18 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from adaln.data.cache import default_cache
-from adaln.data.dataset import DataConfig, Dataset, heads
+from adaln.data.dataset import DataConfig, Dataset, Rows, spec_of
 from adaln.data.latents import NoImages
-from adaln.data.rows import Rows
 from adaln.data.tensorfile import map_tensors
 from adaln.files import write_atomically
-from adaln.types import DataSpec
 
 STATISTICS = "latents_stats.pt"
 
@@ -43,10 +42,10 @@ class NpyFiles(Rows):
 
 def load_npy(path: Path) -> np.ndarray:
     try:
-        found: np.ndarray = np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path}: missing, cut short or no npy file") from error
-    return found
+    return array
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -59,13 +58,19 @@ class FixedLatents(Dataset):
     shift: Float32[np.ndarray, "C 1 1"]
     scale: Float32[np.ndarray, "C 1 1"]
 
-    def take(self, indices: Int64[np.ndarray, "B"], rngs: Iterable[torch.Generator]) -> Float[Tensor, "B C h w"]:
-        """Latents at `indices`, those of the mirror image where the generator says so, if the set is to be mirrored."""
+    def read(
+        self, indices: Int64[np.ndarray, "B"], mirrored: Bool[np.ndarray, "B"], rngs: Iterable[torch.Generator]
+    ) -> Float[Tensor, "B C h w"]:
+        """Latents at `indices`, those of the mirror image where they are to be `mirrored`; nothing else is random."""
         rows = self.latents[indices]
-        if self.flip and self.mirrored is not None:
-            chosen = heads(rngs).numpy()
-            rows[chosen] = self.mirrored[indices[chosen]]
+        if self.mirrored is not None:
+            rows[mirrored] = self.mirrored[indices[mirrored]]
         return torch.from_numpy((rows.astype(np.float32) - self.shift) * self.scale)
+
+    def describe_latents(self) -> dict[str, Any]:
+        """See `Dataset`."""
+        is_normalised = bool((self.scale != 1).any() or self.shift.any())
+        return {"autoencoder": None, "space": None, "is_normalised": is_normalised}
 
 
 def is_fast_dit(path: Path) -> bool:
@@ -115,10 +120,10 @@ def read_statistics(path: Path, channels: int) -> tuple[Float32[np.ndarray, "C 1
     """Mean and standard deviation per channel."""
     if not path.exists():
         raise ValueError(f"{path}: missing; expected the channel statistics that the latents are normalised by")
-    found = torch.load(path, weights_only=True)
-    if not isinstance(found, dict) or {"mean", "std"} - set(found) or found["mean"].numel() != channels:
+    statistics = torch.load(path, weights_only=True)
+    if not isinstance(statistics, dict) or {"mean", "std"} - set(statistics) or statistics["mean"].numel() != channels:
         raise ValueError(f"{path}: expected `mean` and `std` of {channels} channels, as the latents have")
-    mean, std = (found[name].float().reshape(channels, 1, 1).numpy() for name in ("mean", "std"))
+    mean, std = (statistics[name].float().reshape(channels, 1, 1).numpy() for name in ("mean", "std"))
     return mean, std
 
 
@@ -132,19 +137,17 @@ def assemble(
 ) -> Dataset:
     """The set; its fingerprint is over labels, statistics and the first latents, for reading all would take hours."""
     folder = Path(config.path).expanduser()
-    _, channels, height, width = latents.shape
     if config.size is not None:
-        raise ValueError(
-            f"{folder}: holds latents of {height}x{width}, whose images had a size of their own; leave size out"
-        )
-    num_classes = int(labels.max()) + 1
+        shape = "x".join(map(str, latents.shape[2:]))
+        raise ValueError(f"{folder}: holds latents of {shape}, whose images had a size of their own; leave size out")
+    class_names = tuple(str(number) for number in range(int(labels.max()) + 1))
     known = (latents.shape, labels.tobytes(), shift.tobytes(), scale.tobytes(), latents[:16].tobytes())
     return FixedLatents(
         folder.resolve().name,
         NoImages(str(folder), latents.parts),
         labels,
-        tuple(str(number) for number in range(num_classes)),
-        DataSpec(channels, height, width, num_classes if config.conditional else 0),
+        class_names,
+        spec_of(config, latents.shape[1:], class_names),
         hashlib.sha256(repr(known).encode()).hexdigest(),
         config.flip,
         latents=latents,

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaln.data import DataConfig, load
+from adaln.data import DataConfig, encode, is_encoded, load, open_source
+from adaln.data.open import FORMATS, Format
 from adaln.files import locked
 from adaln.progress import showing
+from adaln.registry import Registry
 from helpers.pictures import pixels, png, two_classes, write_folder, write_zip
 
 
@@ -89,7 +91,7 @@ def test_unicode_and_very_long_names_are_read(tmp_path):
 def test_the_second_start_decodes_nothing(tmp_path, monkeypatch):
     path = write_folder(tmp_path / "set", two_classes())
     first = load_from(path, tmp_path)
-    monkeypatch.setattr("adaln.data.decoding.decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("adaln.data.pictures.decode", lambda *_: pytest.fail("decoded again"))
     second = load_from(path, tmp_path)
     assert second.fingerprint == first.fingerprint
     assert isinstance(second.images.base, np.memmap)
@@ -241,6 +243,27 @@ def test_nothing_decodable_is_said_even_when_skipping(tmp_path):
     path = write_folder(tmp_path / "set", {"cat/0.png": b""})
     with pytest.raises(ValueError, match="none of its 1 images"):
         load_from(path, tmp_path, on_bad_image="skip")
+
+
+def test_a_kind_of_data_that_is_added_is_asked_before_the_others(tmp_path, monkeypatch):
+    def box(path):
+        return open_source(write_folder(tmp_path / "inside", two_classes()))
+
+    added = Format(lambda path: path.endswith(".box"), box)
+    monkeypatch.setattr("adaln.data.open.FORMATS", Registry("data", {**FORMATS, "box": added}))
+    (tmp_path / "a.box").write_bytes(b"any file is taken for a zip")
+    assert len(load_from(tmp_path / "a.box", tmp_path)) == 6
+
+
+def test_what_is_encoded_is_not_encoded_again(tmp_path):
+    encode(DataConfig(str(write_folder(tmp_path / "set", two_classes()))), tmp_path / "shards")
+    assert is_encoded(str(tmp_path / "shards"))
+    assert not any(map(is_encoded, (str(tmp_path / "set"), "digits", "nowhere")))
+    for path in (f"{tmp_path}/shards", f"{tmp_path}/shards#Smiling"):
+        with pytest.raises(ValueError, match="shards: shards of adaln; expected images that are still to be decoded"):
+            open_source(path)
+    with pytest.raises(ValueError, match="expected images that are still to be decoded"):
+        load_from(f"{tmp_path}/shards#Smiling", tmp_path)
 
 
 def test_an_unknown_path_names_the_nearest_choice(tmp_path):

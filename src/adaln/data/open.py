@@ -1,0 +1,96 @@
+"""From what a user names to the data: one table of the ways in which data lies somewhere, asked in order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adaln.data.cache import decoded, default_cache
+from adaln.data.dataset import DataConfig, Dataset
+from adaln.data.foreign_latents import is_fast_dit, is_lightning_dit, open_fast_dit, open_lightning_dit
+from adaln.data.hub import hub_dataset, is_hub_dataset
+from adaln.data.labels import by_attribute, labelled, split_attribute
+from adaln.data.latents import open_encoded
+from adaln.data.listing import is_tar, list_folder, list_tars, list_zip, tars_in
+from adaln.data.pictures import Source
+from adaln.data.published_sets import digits, digits_source
+from adaln.data.shard_files import is_shards
+from adaln.registry import Registry, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way in which data lies somewhere."""
+
+    recognises: Callable[[str], bool]
+    """Whether it is what lies at that path."""
+    pictures: Callable[[str], Source] | None = None
+    """The encoded pictures at a path; None: there are none."""
+    loads: Callable[[DataConfig], Dataset] | None = None
+    """The set as it is; None: the pictures are decoded once, into the cache."""
+
+
+FORMATS: Registry[Format] = Registry(
+    "data",
+    {
+        "images in a zip": Format(lambda path: Path(path).is_file(), lambda path: labelled(list_zip(Path(path)))),
+        "images in a folder": Format(lambda path: Path(path).is_dir(), lambda path: labelled(list_folder(Path(path)))),
+        "images in a folder of tars": Format(
+            lambda path: bool(tars_in(Path(path))), lambda path: labelled(list_tars(Path(path)))
+        ),
+        "images in a tar": Format(lambda path: is_tar(Path(path)), lambda path: labelled(list_tars(Path(path)))),
+        "images in a Hugging Face dataset": Format(is_hub_dataset, hub_dataset),
+        "latents of LightningDiT": Format(lambda path: is_lightning_dit(Path(path)), loads=open_lightning_dit),
+        "latents of fast-DiT": Format(lambda path: is_fast_dit(Path(path)), loads=open_fast_dit),
+        "shards of adaln": Format(lambda path: is_shards(Path(path)), loads=open_encoded),
+        "images (embedded)": Format(lambda path: path == "digits", digits_source, digits),
+    },
+    accepts=Format,
+)
+"""What data can be, asked from the last to the first: what is added is asked before what is here, and here the
+particular before the general."""
+
+
+def load(config: DataConfig, *, cache: Path | None = None) -> Dataset:
+    """The data set that `config` names, decoded. Raises ValueError in one line that names the file at fault.
+
+    Pictures are decoded once into `cache` (None: `default_cache()`) and memory-mapped from then on.
+    """
+    if config.size is not None and config.size < 1:
+        raise ValueError(f"size is {config.size}; expected at least 1 pixel, or None for the set's own size")
+    kind, path, attribute = recognise(config.path)
+    loads = FORMATS[kind].loads
+    if loads and not attribute:
+        return loads(replace(config, path=path))
+    return decoded(pictures_of(kind, path, attribute), config, cache or default_cache())
+
+
+def open_source(path: str | Path) -> Source:
+    """The encoded pictures that a user names. Raises ValueError where there are none."""
+    return pictures_of(*recognise(str(path)))
+
+
+def recognise(path: str) -> tuple[str, str, str]:
+    """What a user names: its kind, the path alone, and the attribute that makes its classes ("": none)."""
+    path, attribute = split_attribute(path)
+    path = str(Path(path).expanduser()) if path.startswith("~") else path
+    for kind in reversed(list(FORMATS)):
+        if FORMATS[kind].recognises(path):
+            return kind, path, attribute
+    raise ValueError(f"no data at {path!r}{nearest(path, ['digits'])}; expected 'digits', a folder, zip or tar")
+
+
+def pictures_of(kind: str, path: str, attribute: str) -> Source:
+    """The pictures of data of that kind, with two classes where there is an attribute."""
+    pictures = FORMATS[kind].pictures
+    if pictures is None:
+        raise ValueError(f"{path}: {kind}; expected images that are still to be decoded")
+    return by_attribute(pictures(path), attribute) if attribute else pictures(path)
+
+
+def is_encoded(path: str) -> bool:
+    """Whether nothing at a path is left to be decoded: latents, or images in shards."""
+    try:
+        kind, _, _ = recognise(path)
+    except ValueError:
+        return False
+    return FORMATS[kind].pictures is None
