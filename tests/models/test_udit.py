@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from adaln.models import MODELS, build
-from adaln.models.positions import rotate, rotation
+from adaln.models.layers import rotate, rotation
 from adaln.models.udit import DepthwiseSum, DownsampledAttention, PointwisePair, merging_pays
 from adaln.rng import generator
 from helpers.networks import DIGITS

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adaln.models import MODELS, DiTConfig, LLaMAConfig, ModelConfig, UDiTConfig, build
 from adaln.models.diffusers_names import diffusers_config, from_diffusers, to_diffusers
-from adaln.models.positions import sincos_table
+from adaln.models.layers import sincos_table
 from adaln.models.weights import Weights, load_weights, read_weights, spec_of
 from adaln.rng import generator
 from adaln.types import DataSpec

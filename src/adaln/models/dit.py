@@ -9,7 +9,7 @@ Flow and Diffusion-based Generative Models with Scalable Interpolant Transformer
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -17,22 +17,34 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.models import init
 from adaln.models.layers import (
     Attention,
     LabelEmbedder,
     Mlp,
     PatchEmbedder,
+    Rotation,
     TimestepEmbedder,
     conditioned_unit,
+    grid_of_table,
     modulated,
     modulation,
+    rotation,
+    sincos_table,
     squeezed_modulation,
     timestep_features,
     unpatchify,
 )
-from adaln.models.network import ModelConfig, Network, batch_flops, check_inputs, check_sizes, num_labels
-from adaln.models.positions import Rotation, grid_of_table, rotation, sincos_table
+from adaln.models.network import (
+    SHARED_STARTS,
+    SQUEEZED_STARTS,
+    STARTS,
+    ModelConfig,
+    Network,
+    batch_flops,
+    check_inputs,
+    check_sizes,
+    num_labels,
+)
 from adaln.types import DataSpec, Labels, Latents, Times, Tokens
 
 ModulationKind = Literal["linear", "se", "shared"]
@@ -92,16 +104,6 @@ class TransformerConfig(ModelConfig):
 
     def network(self, spec: DataSpec) -> "DiT":
         return DiT(self, spec)
-
-    def resized(
-        self, *, hidden_size: int | None = None, depth: int | None = None, num_heads: int | None = None
-    ) -> "TransformerConfig":
-        return replace(
-            self,
-            hidden_size=hidden_size or self.hidden_size,
-            depth=depth or self.depth,
-            num_heads=num_heads or self.num_heads,
-        )
 
     def flops(self, spec: DataSpec) -> int:
         one, two = (batch_flops(self.resized(depth=depth), spec, 1) for depth in (1, 2))
@@ -185,6 +187,7 @@ class DiT(Network):
     def __init__(self, config: TransformerConfig, spec: DataSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
+        self.starts = {"linear": STARTS, "se": SQUEEZED_STARTS, "shared": SHARED_STARTS}[config.modulation]
         dim, patch = config.hidden_size, config.patch_size
         self.grid = grid_of(spec, patch)
         self.num_labels = num_labels(spec, config.class_dropout_prob)
@@ -218,12 +221,6 @@ class DiT(Network):
         if not self.config.rotary:
             return tokens + self.pos_embed, None
         return tokens, rotation(*self.grid, self.config.hidden_size // self.config.num_heads, tokens.device)
-
-    @torch.no_grad()
-    def reset(self, rng: torch.Generator) -> None:
-        starts = {"linear": init.STARTS, "se": init.SQUEEZED_STARTS, "shared": init.SHARED_STARTS}
-        init.refill(self, starts[self.config.modulation], rng)
-        self.load_state_dict(self.fixed(), strict=False)
 
     def fixed(self) -> dict[str, Tensor]:
         return {"pos_embed": sincos_table(*self.grid, self.config.hidden_size)}

@@ -1,18 +1,64 @@
-"""What every network of ours is: a config that makes it, and a module that says what data it takes.
+"""What every network of ours is: a config that makes it, and a module that says what data it takes and how it starts.
 
-A model is one file: a config class with these methods, and the network that it makes.
+A model is one file: a config class with these methods, and the network that it makes. How every tensor of a fresh
+network starts is a table of name patterns, of which the first match wins. Whatever the draws, a fresh network outputs
+exactly 0 and its blocks are the identity (`shared` modulation apart).
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from adaln.types import DataSpec
+
+Fill = Callable[[Tensor, torch.Generator], object]
+Starts = tuple[tuple[str, Fill], ...]
+
+
+def zeros(tensor: Tensor, rng: torch.Generator) -> None:
+    tensor.zero_()
+
+
+def normal(std: float) -> Fill:
+    """Normal(0, std)."""
+    return lambda tensor, rng: tensor.normal_(std=std, generator=rng)
+
+
+def table_normal(tensor: Tensor, rng: torch.Generator) -> None:
+    """Normal(0, 1 / sqrt(D)) over a (6, D) table. Source: PixArt-alpha."""
+    tensor.normal_(std=tensor.shape[-1] ** -0.5, generator=rng)
+
+
+def xavier(tensor: Tensor, rng: torch.Generator) -> None:
+    """Uniform within sqrt(6 / (fan_in + fan_out)); the fans of a convolution count its taps, in both directions."""
+    nn.init.xavier_uniform_(tensor, generator=rng)
+
+
+def xavier_flat(tensor: Tensor, rng: torch.Generator) -> None:
+    """`xavier` of a convolution read as the linear map (D, C * k * k): its fan_out is D, without the taps."""
+    nn.init.xavier_uniform_(tensor.flatten(1), generator=rng)
+
+
+STARTS: Starts = (
+    ("*.bias", zeros),
+    ("final_layer.*", zeros),
+    ("*.adaLN_modulation*.weight", zeros),
+    ("t_embedder*.weight", normal(0.02)),
+    ("y_embedder*.weight", normal(0.02)),
+    ("x_embedder.proj.weight", xavier_flat),
+    ("*.logit_scale", lambda tensor, rng: tensor.fill_(math.log(10))),
+    ("*", xavier),
+)
+SQUEEZED_STARTS: Starts = (("blocks.*.adaLN_modulation.1.weight", xavier), *STARTS)
+"""Of the two linear maps only the last is zero: with both at zero neither would ever receive a gradient."""
+SHARED_STARTS: Starts = (("t_block.1.weight", normal(0.02)), ("*.scale_shift_table", table_normal), *STARTS)
 
 
 class Network(nn.Module, ABC):
@@ -21,10 +67,16 @@ class Network(nn.Module, ABC):
     spec: DataSpec
     num_labels: int
     """Rows of the label table; 0: the network is unconditional."""
+    starts: Starts = STARTS
+    """How its parameters start, before any scheme."""
 
-    @abstractmethod
+    @torch.no_grad()
     def reset(self, rng: torch.Generator) -> None:
-        """Fresh weights from `rng`, and what is fixed."""
+        """Draw all parameters anew, in their order, from `rng` alone; make what is fixed."""
+        for name, parameter in self.named_parameters():
+            fill = next(fill for pattern, fill in self.starts if fnmatchcase(name, pattern))
+            fill(parameter, rng)
+        self.load_state_dict(self.fixed(), strict=False)
 
     def fixed(self) -> dict[str, Tensor]:
         """What the state dict holds beside the weights: tensors that follow from the sizes and are never learned."""
@@ -54,11 +106,17 @@ class ModelConfig(ABC):
     def network(self, spec: DataSpec) -> Network:
         """The network for this data, as its constructors leave it."""
 
-    @abstractmethod
     def resized(
         self, *, hidden_size: int | None = None, depth: int | None = None, num_heads: int | None = None
     ) -> "ModelConfig":
         """The same at other sizes; `depth` is the number of blocks wherever blocks repeat."""
+        sizes: dict[str, Any] = {"hidden_size": hidden_size, "num_heads": num_heads}
+        sizes["depth"] = depth and self.depth_of(depth)
+        return replace(self, **{name: size for name, size in sizes.items() if size})
+
+    def depth_of(self, blocks: int) -> Any:
+        """The field `depth` for so many blocks wherever blocks repeat."""
+        return blocks
 
     @abstractmethod
     def flops(self, spec: DataSpec) -> int:

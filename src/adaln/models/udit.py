@@ -7,7 +7,7 @@ images are channels-last (B, H, W, D), which is what norms, modulation and linea
 # mypy: disable-error-code="no-any-return,no-untyped-call"
 # torch types the call of a module as Any and leaves `unflatten` untyped.
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -16,17 +16,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.models import init
 from adaln.models.layers import (
     LabelEmbedder,
+    Rotation,
     TimestepEmbedder,
     conditioned_unit,
     modulated,
     modulation,
+    rotate,
+    rotation,
     timestep_features,
 )
 from adaln.models.network import ModelConfig, Network, batch_flops, check_inputs, check_sizes, num_labels
-from adaln.models.positions import Rotation, rotate, rotation
 from adaln.types import DataSpec, Labels, Latents, Times
 
 Image = Float[Tensor, "B H W D"]
@@ -68,15 +69,8 @@ class UDiTConfig(ModelConfig):
     def network(self, spec: DataSpec) -> "UDiT":
         return UDiT(self, spec)
 
-    def resized(
-        self, *, hidden_size: int | None = None, depth: int | None = None, num_heads: int | None = None
-    ) -> "UDiTConfig":
-        return replace(
-            self,
-            hidden_size=hidden_size or self.hidden_size,
-            depth=(depth,) * 5 if depth else self.depth,
-            num_heads=num_heads or self.num_heads,
-        )
+    def depth_of(self, blocks: int) -> tuple[int, ...]:
+        return (blocks,) * 5
 
     def flops(self, spec: DataSpec) -> int:
         """Those of one more sample in a large batch: kernels are multiplied with each other once per batch."""
@@ -300,6 +294,3 @@ class UDiT(Network):
         if y is not None:
             c = [c_k + self.get_submodule(f"y_embedder_{level}")(y) for level, c_k in enumerate(c, start=1)]
         return [c_k[:, None, None] for c_k in c]
-
-    def reset(self, rng: torch.Generator) -> None:
-        init.refill(self, init.STARTS, rng)
