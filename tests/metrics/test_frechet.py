@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaln.metrics.frechet import frechet_distance, frechet_influence, pivoted_cholesky
-from adaln.metrics.moments import Gaussian, Moments
+from adaln.metrics.frechet import Gaussian, Moments, frechet_distance, frechet_influence, pivoted_cholesky
 from adaln.rng import generator
 
 DIMS = st.integers(1, 12)

@@ -5,11 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from adaln.metrics.distances import exact_blocks, published_blocks
-from adaln.metrics.frechet import frechet_distance
+from adaln.metrics.frechet import Gaussian, Moments, frechet_distance
 from adaln.metrics.inception_score import inception_score
-from adaln.metrics.manifold import precision_recall, radii
-from adaln.metrics.moments import Gaussian, Moments
+from adaln.metrics.precision_recall import exact_blocks, precision_recall, published_blocks, radii
 from helpers.golden_files import golden_folders
 
 SIDES = ("ref", "sample")

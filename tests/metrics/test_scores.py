@@ -1,140 +1,337 @@
-"""Inception Score, KID and the intervals, against their definitions and by simulation."""
+"""One call from two sources to scores: what is recorded, what is refused, and when."""
 
+import json
+import sys
+
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from adaln.metrics.frechet import frechet_distance
-from adaln.metrics.inception_score import inception_score
-from adaln.metrics.intervals import (
-    around,
-    frechet_interval,
-    inception_score_interval,
-    resampling_weights,
-    weighted_gaussian,
-    wilson,
+from adaln.codec import decode, encode
+from adaln.metrics import (
+    METRICS,
+    Extractor,
+    Features,
+    Metric,
+    Scores,
+    compare,
+    differences,
+    evaluate,
+    load_extractor,
+    load_statistics,
+    save_statistics,
+    statistics,
+    unlike_published,
 )
-from adaln.metrics.kernel import kernel_distance, squared_mmd
-from adaln.metrics.moments import Gaussian, Moments
-from adaln.rng import generator
+from adaln.parallel import rank
+from adaln.progress import showing
+from helpers.in_threads import in_processes
 
 
-def draw(count: int, dim: int, *key: object, shift: float = 0.0) -> torch.Tensor:
-    return torch.randn(count, dim, generator=generator("scores", repr(key))) + shift
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
 
 
-def score_by_definition(probs: torch.Tensor) -> float:
-    mean = probs.double().mean(dim=0)
-    return float((probs.double() * (probs.double() / mean).log()).sum(dim=1).mean().exp())
+def small(images: torch.Tensor) -> Features:
+    """Six means per image, and three classes."""
+    pool = images.float().reshape(len(images), 6, -1).mean(dim=2) / 10
+    return Features(pool, pool[:, :4], pool[:, :3].softmax(dim=1))
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 40), st.integers(2, 8))
-def test_inception_score_is_its_definition_and_between_one_and_the_number_of_classes(count, classes):
-    probs = draw(count, classes, "p").softmax(dim=1)
-    found = inception_score(probs)
-    assert found == pytest.approx(score_by_definition(probs), rel=1e-6)
-    assert 1 - 1e-6 <= found <= classes
+EXTRACTOR = Extractor("small", "small features", "f" * 64, small)
+POOL_ONLY = Extractor("pool-only", "pool only", "e" * 64, lambda images: Features(small(images).pool))
 
 
-def test_certain_and_balanced_predictions_score_the_number_of_classes_without_nan():
-    assert inception_score(torch.eye(10).repeat(3, 1)) == pytest.approx(10, rel=1e-12)
+def scores(samples=None, reference=None, **options) -> Scores:
+    ours = pictures(40) if samples is None else samples
+    theirs = pictures(50, seed=1) if reference is None else reference
+    return evaluate(ours, theirs, EXTRACTOR, **({"replicates": 20} | options))
 
 
-def test_splits_are_in_order_and_a_short_one_counts_as_much_as_the_others():
-    probs = draw(25, 4, "p").softmax(dim=1)
-    parts = [score_by_definition(part) for part in (probs[:10], probs[10:20], probs[20:])]
-    assert inception_score(probs, 10) == pytest.approx(sum(parts) / 3, rel=1e-6)
+def test_every_metric_has_a_value_within_its_interval():
+    found = scores(metrics=[name for name in METRICS if "half" not in name])
+    for name, score in found.scores.items():
+        assert score.metric == name
+        assert score.low <= score.value <= score.high
+        assert (score.num_samples, score.num_reference) == (40, 50)
 
 
-def test_squared_mmd_is_its_definition():
-    x, y = draw(6, 3, "x").double(), draw(5, 3, "y", shift=0.5).double()
+def test_the_default_is_what_adm_reports_as_far_as_there_are_features():
+    assert list(scores().scores) == ["fid", "sfid", "is", "precision", "recall"]
+    assert list(evaluate(pictures(40), pictures(50), POOL_ONLY).scores) == ["fid", "precision", "recall"]
 
-    def k(u: torch.Tensor, v: torch.Tensor) -> float:
-        return (float(u @ v) / 3 + 1) ** 3
 
-    within = [
-        sum(k(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j) / (len(z) * (len(z) - 1))
-        for z in (x, y)
+def test_a_score_from_outside_is_one_row_asked_for_by_name_and_no_part_of_the_default(monkeypatch):
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    METRICS.add("mean-gap", Metric("Gap", "pool", "lower", lambda c: (float(c.samples.pool.mean[0]), None), {"k": 1}))
+    found = scores(metrics=["mean-gap", "fid"])
+    assert list(found.scores) == ["mean-gap", "fid"]
+    assert found["mean-gap"].low is None and found.provenance["settings"]["mean-gap"] == {"k": 1}
+    assert "mean-gap" not in scores().scores
+
+
+def test_the_record_is_plain_data_that_names_both_sides_and_the_extractor():
+    found = scores(choices={"sampler": {"steps": 250}}, num_images=30)
+    assert decode(Scores, json.loads(json.dumps(encode(found)))) == found
+    record = found.provenance
+    assert record["samples"]["num_images"] == 30
+    assert record["samples"] == scores(pictures(40)[:30]).provenance["samples"]
+    assert len(record["reference"]["sha256"]) == 64
+    assert record["extractor"]["fingerprint"] == EXTRACTOR.fingerprint
+    assert record["choices"] == {"sampler": {"steps": 250}}
+    assert {"adaln", "python", "torch", "numpy", "scipy"} == set(record["versions"])
+    assert record["settings"]["is"] == {"split_size": 5000}
+
+
+def test_scores_are_a_function_of_their_arguments():
+    assert scores() == scores()
+    assert scores(metrics=["fid"])["fid"] == scores()["fid"]
+
+
+def test_collected_statistics_score_as_their_images_do():
+    ours, theirs = (statistics(pictures(n, s), EXTRACTOR) for n, s in ((40, 0), (50, 1)))
+    assert compare(ours, theirs, replicates=20) == scores()
+    assert scores(ours, theirs) == scores()
+
+
+def test_fewer_images_than_features_is_noted_as_a_bias():
+    (note,) = scores(pictures(5)).notes
+    assert "5 samples for 6 features" in note
+    assert "biased upwards" in note
+    assert scores().notes == ()
+
+
+def test_each_side_is_a_stage_of_progress():
+    seen: list[tuple[str, int, int, str]] = []
+    with showing(lambda *call: seen.append(call)):
+        scores(batch_size=32)
+    assert [call[1:3] for call in seen] == [(32, 50), (50, 50), (32, 40), (40, 40)]
+
+
+def failing(images: torch.Tensor) -> Features:
+    raise AssertionError("images were read")
+
+
+UNREAD = Extractor("unread", "", "d" * 64, failing)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": ["fidd"]}, r"unknown score 'fidd' \(nearest: 'fid'\)"),
+        ({"num_images": 41}, "got 40 images, expected at least 41"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said_before_any_image_is_read(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(pictures(40), pictures(50), UNREAD, **options)
+
+
+def test_bad_samples_are_refused_before_the_reference_is_read(tmp_path):
+    np.savez(tmp_path / "a.npz", images=pictures(3))
+    with pytest.raises(ValueError, match="has no 'arr_0'"):
+        evaluate(tmp_path / "a.npz", pictures(50), UNREAD)
+
+
+def test_a_score_without_its_features_is_refused_at_the_first_batch():
+    seen: list[int] = []
+
+    def counting(images: torch.Tensor) -> Features:
+        seen.append(len(images))
+        return Features(small(images).pool)
+
+    extractor = Extractor("counting", "", "c", counting)
+    reference = statistics(pictures(50), extractor)
+    seen.clear()
+    with pytest.raises(ValueError, match="counting gives no spatial features"):
+        evaluate(pictures(40), reference, extractor, ["sfid"], batch_size=10)
+    assert seen == [10]
+
+
+def test_mixed_extractors_are_refused_before_the_samples_are_read():
+    with pytest.raises(ValueError, match=r"different extractors: unread \(d+\) and small \(f+\)"):
+        evaluate(pictures(40), statistics(pictures(50), EXTRACTOR), UNREAD)
+    with pytest.raises(ValueError, match="different extractors"):
+        compare(statistics(pictures(40), POOL_ONLY), statistics(pictures(50), EXTRACTOR))
+
+
+def test_features_that_are_nan_name_their_image():
+    bad = pictures(9)
+    bad[7] = 255
+
+    def network(images: torch.Tensor) -> Features:
+        pool = small(images).pool
+        return Features(pool / (pool != 25.5))
+
+    with pytest.raises(ValueError, match="array: the features of image 7 are NaN or infinite"):
+        statistics(bad, Extractor("sick", "", "0", network), batch_size=4)
+
+
+def test_a_record_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="unknown field 'fid' of Scores"):
+        decode(Scores, {"fid": 3})
+
+
+def test_saved_statistics_score_as_the_images_they_are_of(tmp_path):
+    save_statistics(statistics(pictures(50, seed=1), EXTRACTOR), tmp_path / "ref.npz")
+    assert scores(reference=tmp_path / "ref.npz") == scores()
+    assert [file.name for file in tmp_path.iterdir()] == ["ref.npz"]
+    with np.load(tmp_path / "ref.npz") as file:
+        assert {"mu", "sigma", "mu_s", "sigma_s"} <= set(file.files)
+        assert file["sigma"].dtype == np.float64
+
+
+def test_statistics_without_rows_serve_frechet_distances_alone(tmp_path):
+    save_statistics(statistics(pictures(50, seed=1), EXTRACTOR), tmp_path / "ref.npz", rows=False)
+    assert list(scores(reference=tmp_path / "ref.npz").scores) == ["fid", "sfid", "is"]
+    with pytest.raises(ValueError, match="has no features of single images"):
+        scores(reference=tmp_path / "ref.npz", metrics=["precision"])
+
+
+def test_statistics_cannot_be_cut():
+    with pytest.raises(ValueError, match="9 images asked for of statistics"):
+        scores(statistics(pictures(40), EXTRACTOR), num_images=9)
+
+
+def write_adm_reference(path, images: np.ndarray, **more: np.ndarray) -> None:
+    """ADM's layout: statistics of a whole data set beside some of its images."""
+    whole = statistics(images, EXTRACTOR)
+    arrays = {"mu": whole.pool.mean, "sigma": whole.pool.covariance}
+    arrays |= {"mu_s": whole.spatial.mean, "sigma_s": whole.spatial.covariance}
+    np.savez(path, **{name: tensor.numpy() for name, tensor in arrays.items()}, **more)
+
+
+def test_adms_reference_gives_frechet_distances_from_its_statistics_and_the_rest_from_its_images(tmp_path):
+    named = Extractor("inception", "", "f" * 64, small)
+    whole, some = pictures(300, seed=1), pictures(20, seed=2)
+    write_adm_reference(tmp_path / "adm.npz", whole, arr_0=some)
+    found = evaluate(pictures(40), tmp_path / "adm.npz", named, replicates=0)
+    for reference, names in ((whole, ["fid", "sfid"]), (some, ["precision", "recall"])):
+        expected = evaluate(pictures(40), reference, named, names, replicates=0)
+        assert [found[name].value for name in names] == [expected[name].value for name in names]
+    assert [found[name].num_reference for name in ("fid", "recall")] == [0, 20]
+
+
+def test_adms_statistics_are_refused_with_features_other_than_inceptions(tmp_path):
+    write_adm_reference(tmp_path / "adm.npz", pictures(30))
+    with pytest.raises(ValueError, match="statistics of Inception features, got extractor 'small'"):
+        load_statistics(tmp_path / "adm.npz", EXTRACTOR)
+
+
+def test_statistics_of_unequal_shapes_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", mu=np.zeros(3), sigma=np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"expected \(F,\) and \(F, F\)"):
+        load_statistics(tmp_path / "a.npz", Extractor("inception", "", "0", small))
+
+
+def test_damaged_statistics_are_named(tmp_path):
+    path = tmp_path / "ref.npz"
+    save_statistics(statistics(pictures(50), EXTRACTOR), path)
+    content = path.read_bytes()
+    middle = content.index(b"NUMPY") + 200
+    path.write_bytes(content[:middle] + b"damage" + content[middle + 6 :])
+    with pytest.raises(ValueError, match=r"ref\.npz: damaged statistics"):
+        load_statistics(path, EXTRACTOR)
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"ref\.npz"):
+        scores(reference=path)
+    np.savez(path, mu=np.zeros(3), sigma=np.eye(3), adaln=np.array('{"format": 1}'))
+    with pytest.raises(ValueError, match="damaged statistics"):
+        load_statistics(path, EXTRACTOR)
+
+
+def test_equal_protocols_are_comparable_whatever_was_sampled():
+    a = scores(choices={"seed": 0, "run": "a", "guidance": 1.5})
+    b = scores(pictures(40, seed=9), choices={"seed": 1, "run": "b", "guidance": 1.5})
+    assert differences(a, b) == []
+
+
+def test_samples_of_unknown_making_are_said_to_be_so_in_one_line():
+    a, b = scores(choices={"guidance": 1.0, "sampler": {"steps": 250}}), scores(pictures(30))
+    assert differences(a, b) == ["how the samples were drawn: recorded, not recorded", "samples.num_images: 40, 30"]
+    assert differences(b, a)[0] == "how the samples were drawn: not recorded, recorded"
+
+
+def test_every_choice_that_shapes_a_score_is_named_when_it_differs():
+    a = scores(choices={"guidance": 1.0, "sampler": {"steps": 250}})
+    b = scores(pictures(30), pictures(50, seed=7), choices={"guidance": 1.5, "sampler": {"steps": 50}, "ema": 0.9999})
+    found = differences(a, b)
+    assert [text.split(":")[0] for text in found] == [
+        "reference.sha256",
+        "samples.num_images",
+        "choices.guidance",
+        "choices.sampler.steps",
+        "choices.ema",
     ]
-    across = sum(k(a, b) for a in x for b in y) / 30
-    assert float(squared_mmd(x, y)) == pytest.approx(sum(within) - 2 * across, rel=1e-12)
+    assert "samples.num_images: 40, 30" in found
+    assert "choices.ema: not recorded, 0.9999" in found
 
 
-def test_kid_of_equal_distributions_is_zero_within_its_error_and_of_others_is_not():
-    rng = generator("kid")
-    same = kernel_distance(draw(800, 8, "a"), draw(600, 8, "b"), rng)
-    other = kernel_distance(draw(800, 8, "a"), draw(600, 8, "b", shift=0.5), rng)
-    assert abs(same.value) < 4 * same.std
-    assert other.value > 8 * other.std
-    assert same.subset_size == 300
+def test_scores_of_two_extractors_are_not_comparable():
+    other = evaluate(pictures(40), pictures(50, seed=1), POOL_ONLY, replicates=20)
+    assert [text.split(":")[0] for text in differences(scores(), other)] == ["extractor.name", "extractor.fingerprint"]
 
 
-def test_kid_needs_four_images():
-    with pytest.raises(ValueError, match="at least 4 images a side, got 3 and 9"):
-        kernel_distance(draw(9, 2, "a"), draw(3, 2, "b"), generator("kid"))
-
-
-def test_resampling_weights_are_counts_of_a_multinomial():
-    weights = resampling_weights(50, 400, generator("w"))
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(400, dtype=torch.float64))
-    counts = weights * 50
-    torch.testing.assert_close(counts, counts.round())
-    assert float(counts.var()) == pytest.approx(1 - 1 / 50, rel=0.05)
-
-
-def test_a_weighted_gaussian_is_that_of_the_repeated_rows():
-    rows, counts = draw(4, 3, "rows").double(), torch.tensor([2, 0, 1, 1])
-    found = weighted_gaussian(rows, counts.double() / 4)
-    expected = Moments.of(rows.repeat_interleave(counts, dim=0)).gaussian()
-    torch.testing.assert_close(found.mean, expected.mean)
-    torch.testing.assert_close(found.covariance, expected.covariance)
-
-
-REFERENCE = Gaussian(torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64))
-SHIFT = 0.6
-
-
-def spread_over_draws(count: int) -> float:
-    """Standard deviation of the distance over 300 fresh draws: what an interval should know from one draw."""
-    values = [
-        frechet_distance(Moments.of(draw(count, 4, i, shift=SHIFT)).gaussian(), REFERENCE).value for i in range(300)
+def test_what_separates_a_score_from_published_ones_is_named():
+    published = {
+        "samples": {"num_images": 50_000},
+        "reference": {"num_images": 0},
+        "extractor": {"name": "inception"},
+        "choices": {"sampler": {"solver": "ddpm", "steps": 250}, "weights": "ema"},
+    }
+    assert unlike_published(Scores({}, published, ())) == []
+    assert unlike_published(scores(choices={"sampler": {"solver": "ddim", "steps": 50}, "weights": "ema"})) == [
+        "features: small, inception",
+        "samples: 40, 50000",
+        "reference images (0: ADM's precomputed statistics): 50, 0",
+        "solver: ddim, ddpm",
+        "solver steps: 50, 250",
     ]
-    return float(torch.tensor(values).std())
 
 
-@pytest.mark.parametrize("bootstrap_dim", [128, 0])
-def test_both_frechet_intervals_are_as_wide_as_the_spread_over_fresh_draws(monkeypatch, bootstrap_dim):
-    monkeypatch.setattr("adaln.metrics.intervals.BOOTSTRAP_DIM", bootstrap_dim)
-    widths = []
-    for i in range(10):
-        rows = draw(200, 4, i, shift=SHIFT)
-        found = frechet_interval(1.0, rows, Moments.of(rows).gaussian(), REFERENCE, 100, generator("b", i))
-        widths.append((found.high - 1.0) / 1.959964)
-    assert found.method.startswith("bootstrap of 100" if bootstrap_dim else "infinitesimal jackknife")
-    assert sum(widths) / 10 == pytest.approx(spread_over_draws(200), rel=0.15)
+def test_a_function_that_gives_no_features_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "bad_features.py").write_text("def flat(images):\n    return images.float().flatten()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    with pytest.raises(ValueError, match=r"gave \(1728,\), expected Features or a tensor \(9, F\)"):
+        statistics(pictures(9), load_extractor("bad_features:flat", cache=tmp_path))
 
 
-def test_inception_score_interval_is_as_wide_as_the_spread_over_fresh_draws():
-    def probs(i: int) -> torch.Tensor:
-        return (2 * draw(300, 5, "is", i)).softmax(dim=1)
+def test_extractors_are_found_by_name_and_misses_name_the_nearest(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"unknown feature extractor 'inceptoin' \(nearest: 'inception'\)"):
+        load_extractor("inceptoin", cache=tmp_path)
+    with pytest.raises(ValueError, match="need the labelled images"):
+        load_extractor("dataset-classifier", cache=tmp_path)
+    (tmp_path / "my_features.py").write_text("def means(images):\n    return images.float().mean(dim=(2, 3))\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    extractor = load_extractor("my_features:means", cache=tmp_path)
+    assert "fid" in evaluate(pictures(40), pictures(50), extractor).scores
+    with pytest.raises(ValueError, match=r"no function 'mean' there \(nearest: 'means'\)"):
+        load_extractor("my_features:mean", cache=tmp_path)
+    with pytest.raises(ValueError, match="no source to hash; give it an attribute `fingerprint`"):
+        load_extractor("math:sqrt", cache=tmp_path)
+    with pytest.raises(ValueError, match="No module named 'no_such_module'"):
+        load_extractor("no_such_module:f", cache=tmp_path)
 
-    spread = float(torch.tensor([inception_score(probs(i), 100) for i in range(300)]).std())
-    found = [inception_score_interval(2.0, probs(i), 100, 100, generator("b", i)) for i in range(10)]
-    assert sum(one.high - 2.0 for one in found) / 19.59964 == pytest.approx(spread, rel=0.15)
+
+# Processes
 
 
-@pytest.mark.parametrize("fraction", [0.5, 0.9, 0.99])
-def test_wilson_covers_a_fraction_about_95_times_in_100(fraction):
-    rng, hits = generator("wilson", repr(fraction)), 0
-    for _ in range(400):
-        found = wilson(torch.rand(150, generator=rng) < fraction)
-        hits += found.low <= fraction <= found.high
-    assert 0.92 < hits / 400 < 0.985
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_features_and_all_get_the_scores_of_one(monkeypatch, world):
+    alone = scores(batch_size=7)
+    seen: list[tuple[int, int]] = []
 
+    def counting(images: torch.Tensor) -> Features:
+        seen.append((rank(), len(images)))
+        return small(images)
 
-def test_intervals_hold_their_value_and_stay_in_their_range():
-    assert wilson(torch.ones(20, dtype=torch.bool)).high == 1.0
-    assert wilson(torch.zeros(20, dtype=torch.bool)).low == 0.0
-    assert around(0.5, 10.0, "x").low == 0.0
+    def score() -> Scores:
+        extractor = Extractor("small", "small features", "f" * 64, counting)
+        return evaluate(pictures(40), pictures(50, seed=1), extractor, replicates=20, batch_size=7)
+
+    together = in_processes(monkeypatch, world, score)
+    assert all(encode(found) == encode(alone) for found in together)
+    assert sum(count for _, count in seen) == 90  # no image is looked at twice
+    assert {who for who, _ in seen} == set(range(world))

@@ -17,9 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from adaln.benchmarks.clock import Clock, Tell, Turns, in_turns, quiet
 from adaln.benchmarks.machine import machine, num_threads, resident_bytes
-from adaln.metrics.frechet import frechet_distance
-from adaln.metrics.manifold import PrecisionRecall, precision_recall
-from adaln.metrics.moments import Gaussian, Moments
+from adaln.metrics.frechet import Gaussian, Moments, frechet_distance
+from adaln.metrics.precision_recall import PrecisionRecall, precision_recall
 from adaln.rng import generator
 
 K = 3

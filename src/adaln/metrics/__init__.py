@@ -1,14 +1,19 @@
 """Scores of generated images: features of two sets, and what their distance is."""
 
 from adaln.metrics.classifier import LabelledImages, classifier_extractor
-from adaln.metrics.collection import Origin, Statistics, collect
-from adaln.metrics.comparability import differences, unlike_published
-from adaln.metrics.evaluation import Scores, check_side, compare, evaluate, statistics
-from adaln.metrics.extractors import EXTRACTORS, load_extractor
-from adaln.metrics.features import Extractor, Features, function_extractor
+from adaln.metrics.features import EXTRACTORS, Extractor, Features, function_extractor, load_extractor
 from adaln.metrics.images import ImagesLike, open_images
-from adaln.metrics.measures import METRICS, Score
-from adaln.metrics.statistics_files import is_statistics, load_statistics, recorded_extractor, save_statistics
+from adaln.metrics.registry import METRICS, Metric, Score
+from adaln.metrics.scores import Scores, check_side, compare, differences, evaluate, statistics, unlike_published
+from adaln.metrics.statistics import (
+    Origin,
+    Statistics,
+    collect,
+    is_statistics,
+    load_statistics,
+    recorded_extractor,
+    save_statistics,
+)
 
 __all__ = [
     "EXTRACTORS",
@@ -17,6 +22,7 @@ __all__ = [
     "Features",
     "ImagesLike",
     "LabelledImages",
+    "Metric",
     "Origin",
     "Score",
     "Scores",

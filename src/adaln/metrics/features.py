@@ -7,14 +7,26 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from adaln.registry import nearest
+from adaln.registry import Registry, nearest
+
+if TYPE_CHECKING:
+    from adaln.metrics.classifier import LabelledImages
 
 Images = UInt8[Tensor, "B C H W"]
+EXTRACTORS: Registry[str] = Registry(
+    "feature extractor",
+    {
+        "inception": "ADM's 2015 Inception network: the features of published FID, sFID, IS, precision and recall",
+        "dataset-classifier": "a small classifier trained once on the data set itself; needs labels",
+    },
+)
+"""What can be asked for by name, with one line of help each; besides these, `module:function`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +62,38 @@ class Extractor:
     def describe(self) -> dict[str, object]:
         """What a score records of its extractor."""
         return {"name": self.name, "label": self.label, "fingerprint": self.fingerprint, "details": dict(self.details)}
+
+
+def load_extractor(
+    name: str,
+    *,
+    cache: Path,
+    data: "LabelledImages | None" = None,
+    recorded: Mapping[str, Any] | None = None,
+    weights: Path | None = None,
+    device: torch.device | str = "cpu",
+) -> Extractor:
+    """The extractor called `name`: one of `EXTRACTORS`, or `module:function`.
+
+    A dataset-classifier learns from `data`; without, it is the one that statistics made before describe (`recorded`).
+    `weights` is a local Inception file. Weights that are fetched or trained are kept in `cache`.
+    """
+    from adaln.metrics.classifier import classifier_extractor, recorded_classifier
+    from adaln.metrics.inception import inception_extractor
+
+    if ":" in name:
+        return function_extractor(name)
+    EXTRACTORS[name]  # an unknown name is an error with the nearest known one
+    if name == "inception":
+        return inception_extractor(weights, cache, device=device)
+    if data is not None:
+        return classifier_extractor(data, cache)
+    if recorded is not None and recorded["name"] == name:
+        return recorded_classifier(recorded["details"], cache)
+    raise ValueError(
+        "dataset-classifier features need the labelled images they are learnt from; got none (features inception need"
+        " no labels)"
+    )
 
 
 def function_extractor(target: str) -> Extractor:

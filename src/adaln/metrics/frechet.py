@@ -1,4 +1,5 @@
-"""The Frechet distance between two Gaussians, by symmetric eigenvalues instead of a matrix square root."""
+"""The Frechet distance between two sets of features: their means and covariances, streamed over batches in float64, and
+the distance between the Gaussians of these, by symmetric eigenvalues instead of a matrix square root."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,10 +9,83 @@ from jaxtyping import Float, Float64
 from scipy.linalg import lapack
 from torch import Tensor
 
-from adaln.metrics.moments import Gaussian
+from adaln.metrics.intervals import ScoreInterval, around, resampling_weights
 
 RESIDUAL_LIMIT = 1e-9
 """Largest relative defect of the trace identities that is still rounding (about 1e-13 is usual at 2048 dimensions)."""
+BOOTSTRAP_DIM = 128
+"""Above this many features a bootstrap replicate costs too much; the infinitesimal jackknife does not."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gaussian:
+    """What a Frechet distance knows of a feature distribution."""
+
+    mean: Float64[Tensor, "F"]
+    covariance: Float64[Tensor, "F F"]
+    """Unbiased: divided by N - 1."""
+
+
+@dataclass(slots=True, eq=False)
+class Moments:
+    """Count, mean and scatter `sum (x - mean)(x - mean)^T` of the rows seen so far.
+
+    Any split into batches and any order of merging give the same numbers to rounding: the scatter is always centred
+    on the mean of its own rows, never formed as `E[x x^T] - mean mean^T`.
+
+    Source: Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
+    """
+
+    count: int
+    mean: Float64[Tensor, "F"]
+    scatter: Float64[Tensor, "F F"]
+
+    @classmethod
+    def empty(cls, dim: int, device: torch.device | str = "cpu") -> "Moments":
+        """The moments of no rows; the neutral element of `merge`."""
+        return cls(
+            0,
+            torch.zeros(dim, dtype=torch.float64, device=device),
+            torch.zeros(dim, dim, dtype=torch.float64, device=device),
+        )
+
+    @classmethod
+    def of(cls, rows: Float[Tensor, "N F"]) -> "Moments":
+        """The moments of `rows`."""
+        moments = cls.empty(rows.shape[1], rows.device)
+        moments.update(rows)
+        return moments
+
+    def update(self, rows: Float[Tensor, "N F"]) -> None:
+        """Take in a batch: one product of the batch with itself, with the shift of the mean as one more row."""
+        count = len(rows)
+        if not count:
+            return
+        rows = rows.to(torch.float64)
+        mean = rows.mean(dim=0)
+        shift, total = mean - self.mean, self.count + count
+        # n m / (n + m) shift shift^T is one more outer product: no second pass over the scatter
+        between = shift * (self.count * count / total) ** 0.5
+        rows = torch.cat([rows - mean, between[None]])
+        self.scatter.addmm_(rows.T, rows)
+        self.mean = self.mean + shift * (count / total)
+        self.count = total
+
+    def merge(self, other: "Moments") -> "Moments":
+        """The moments of both sets of rows."""
+        total = self.count + other.count
+        if not total:
+            return self
+        shift = other.mean - self.mean
+        between = torch.outer(shift, shift) * (self.count * other.count / total)
+        mean = self.mean + shift * (other.count / total)
+        return Moments(total, mean, self.scatter + other.scatter + between)
+
+    def gaussian(self) -> Gaussian:
+        """Mean and unbiased covariance; raises below two rows, where the covariance does not exist."""
+        if self.count < 2:
+            raise ValueError(f"a covariance needs at least 2 images, got {self.count}")
+        return Gaussian(self.mean, self.scatter / (self.count - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +187,41 @@ def frechet_influence(rows: Float[Tensor, "N F"], own: Gaussian, reference: Gaus
         parts.append(2 * centred @ shift + centred.square().sum(dim=1) - cross)
     influence = torch.cat(parts)
     return influence - influence.mean()
+
+
+def frechet_interval(
+    value: float,
+    rows: Float[Tensor, "N F"],
+    own: Gaussian,
+    reference: Gaussian,
+    replicates: int,
+    rng: torch.Generator,
+) -> ScoreInterval:
+    """The interval of a Frechet distance from the rows' `own` Gaussian to a reference that is held fixed.
+
+    Up to 128 features by the bootstrap: each replicate reweights mean and covariance. Above, by the infinitesimal
+    jackknife: the variance of the influence values over N, one pass over the rows; it misses the second-order part of
+    the noise, which matters only where the distance is close to its own bias.
+    """
+    if rows.shape[1] > BOOTSTRAP_DIM:
+        influence = frechet_influence(rows, own, reference)
+        return around(value, float(influence.std() / len(rows) ** 0.5), "infinitesimal jackknife, reference fixed")
+    rows = rows.to(torch.float64)
+    distances = []
+    for _ in range(replicates):
+        weights = resampling_weights(len(rows), 1, rng)[0]
+        distances.append(frechet_distance(weighted_gaussian(rows, weights), reference).value)
+    return around(
+        value, float(torch.tensor(distances, dtype=torch.float64).std()), f"bootstrap of {replicates}, reference fixed"
+    )
+
+
+def weighted_gaussian(rows: Float64[Tensor, "N F"], weights: Float64[Tensor, "N"]) -> Gaussian:
+    """Mean and unbiased covariance under weights that sum to 1."""
+    mean = weights @ rows
+    centred = rows - mean
+    covariance = centred.T @ (centred * weights[:, None])
+    return Gaussian(mean, covariance * (len(rows) / (len(rows) - 1)))
 
 
 def _check(a: Gaussian, b: Gaussian) -> None:

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from adaln.metrics.intervals import ScoreInterval, around, resampling_weights
+
 SPLIT_SIZE = 5000
 """ADM's: 50,000 images make ten splits, in file order."""
 
@@ -31,3 +33,13 @@ def split_score(probs: Float[Tensor, "N K"], weights: Float64[Tensor, "*R N"] | 
     entropy_of_mean = torch.special.entr(weights @ probs).sum(dim=-1)
     mean_entropy = weights @ torch.special.entr(probs).sum(dim=-1)
     return torch.exp(entropy_of_mean - mean_entropy)
+
+
+def inception_score_interval(
+    value: float, probs: Float[Tensor, "N K"], split_size: int, replicates: int, rng: torch.Generator
+) -> ScoreInterval:
+    """The bootstrap interval of an Inception Score: samples are redrawn within each split."""
+    splits = []
+    for split in torch.split(probs, split_size):
+        splits.append(split_score(split, resampling_weights(len(split), replicates, rng)))
+    return around(value, float(torch.stack(splits).mean(dim=0).std()), f"bootstrap of {replicates}", floor=1.0)

@@ -7,13 +7,19 @@ from typing import Any, Literal
 
 import torch
 
-from adaln.metrics.collection import PARTS, Part, Statistics, check_one_extractor
-from adaln.metrics.distances import Blocks, exact_blocks, published_blocks
-from adaln.metrics.frechet import frechet_distance
-from adaln.metrics.inception_score import SPLIT_SIZE, inception_score
-from adaln.metrics.intervals import Interval, around, frechet_interval, inception_score_interval, wilson
-from adaln.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance
-from adaln.metrics.manifold import NEIGHBOURS, PrecisionRecall, precision_recall
+from adaln.metrics.frechet import frechet_distance, frechet_interval
+from adaln.metrics.inception_score import SPLIT_SIZE, inception_score, inception_score_interval
+from adaln.metrics.intervals import ScoreInterval, around, wilson
+from adaln.metrics.kid import SUBSET_SIZE, SUBSETS, kernel_distance
+from adaln.metrics.precision_recall import (
+    NEIGHBOURS,
+    Blocks,
+    PrecisionRecall,
+    exact_blocks,
+    precision_recall,
+    published_blocks,
+)
+from adaln.metrics.statistics import PARTS, Part, Statistics, check_one_extractor
 from adaln.registry import Registry
 from adaln.rng import generator
 
@@ -71,7 +77,7 @@ class Comparison:
         return precision_recall(reference, samples, NEIGHBOURS, blocks)
 
 
-Measure = Callable[[Comparison], tuple[float, Interval | None]]
+Measure = Callable[[Comparison], tuple[float, ScoreInterval | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class Metric:
     better: Literal["lower", "higher"]
     measure: Measure
     settings: Mapping[str, Any] = field(default_factory=dict)
-    in_adm: bool = True
+    in_adm: bool = False
     """Part of ADM's suite, and so of the default."""
     digits: int = 3
     """Decimals that people are shown."""
@@ -91,10 +97,10 @@ class Metric:
 
 def needed(statistics: Statistics, part: Part) -> Any:
     """That part of the statistics; ValueError where they lack it."""
-    found = getattr(statistics, part)
-    if found is None:
+    value = getattr(statistics, part)
+    if value is None:
         raise ValueError(f"{statistics.origin.name}: has no {PARTS[part]} (extractor {statistics.extractor['name']})")
-    return found
+    return value
 
 
 def score(name: str, comparison: Comparison) -> Score:
@@ -115,18 +121,18 @@ def score(name: str, comparison: Comparison) -> Score:
 
 
 def _frechet(part: Literal["pool", "spatial"], name: str) -> Measure:
-    def measure(comparison: Comparison) -> tuple[float, Interval | None]:
-        own, reference = needed(comparison.samples, part), needed(comparison.reference, part)
-        value = frechet_distance(own, reference).value
+    def measure(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
+        samples, reference = needed(comparison.samples, part), needed(comparison.reference, part)
+        value = frechet_distance(samples, reference).value
         rows = getattr(comparison.samples, f"{part}_rows")
         if rows is None or not comparison.replicates:
             return value, None
-        return value, frechet_interval(value, rows, own, reference, comparison.replicates, comparison.rng(name))
+        return value, frechet_interval(value, rows, samples, reference, comparison.replicates, comparison.rng(name))
 
     return measure
 
 
-def _inception_score(comparison: Comparison) -> tuple[float, Interval | None]:
+def _inception_score(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
     probs = needed(comparison.samples, "probs")
     value = inception_score(probs)
     if not comparison.replicates:
@@ -135,15 +141,15 @@ def _inception_score(comparison: Comparison) -> tuple[float, Interval | None]:
     return value, inception_score_interval(value, probs, SPLIT_SIZE, comparison.replicates, rng)
 
 
-def _kernel(comparison: Comparison) -> tuple[float, Interval | None]:
+def _kernel(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
     reference, samples = needed(comparison.reference, "pool_rows"), needed(comparison.samples, "pool_rows")
-    found = kernel_distance(reference, samples, comparison.rng("kid"))
-    method = f"spread of subsets of {found.subset_size}, scaled to N"
-    return found.value, around(found.value, found.std, method, floor=float("-inf"))
+    distance = kernel_distance(reference, samples, comparison.rng("kid"))
+    method = f"spread of subsets of {distance.subset_size}, scaled to N"
+    return distance.value, around(distance.value, distance.std, method, floor=float("-inf"))
 
 
 def _inside(side: str, published: bool = False) -> Measure:
-    def measure(comparison: Comparison) -> tuple[float, Interval | None]:
+    def measure(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
         inside = getattr(comparison.published_manifold if published else comparison.manifold, side)
         return float(inside.double().mean()), wilson(inside)
 
@@ -155,16 +161,17 @@ _HALF = {"k": NEIGHBOURS, "distances": "float16, as published"}
 _KID = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}
 _SAMPLES, _REFERENCE = "sample_inside", "reference_inside"
 METRICS: Registry[Metric] = Registry(
-    "metric",
+    "score",
     {
-        "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid"), digits=2),
-        "sfid": Metric("sFID", "spatial", "lower", _frechet("spatial", "sfid"), digits=2),
-        "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}, digits=2),
-        "precision": Metric("Precision", "pool_rows", "higher", _inside(_SAMPLES), _EXACT),
-        "recall": Metric("Recall", "pool_rows", "higher", _inside(_REFERENCE), _EXACT),
-        "precision-half": Metric("Precision (half)", "pool_rows", "higher", _inside(_SAMPLES, True), _HALF, False),
-        "recall-half": Metric("Recall (half)", "pool_rows", "higher", _inside(_REFERENCE, True), _HALF, False),
-        "kid": Metric("KID", "pool_rows", "lower", _kernel, _KID, False, digits=5),
+        "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid"), in_adm=True, digits=2),
+        "sfid": Metric("sFID", "spatial", "lower", _frechet("spatial", "sfid"), in_adm=True, digits=2),
+        "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}, True, 2),
+        "precision": Metric("Precision", "pool_rows", "higher", _inside(_SAMPLES), _EXACT, in_adm=True),
+        "recall": Metric("Recall", "pool_rows", "higher", _inside(_REFERENCE), _EXACT, in_adm=True),
+        "precision-half": Metric("Precision (half)", "pool_rows", "higher", _inside(_SAMPLES, True), _HALF),
+        "recall-half": Metric("Recall (half)", "pool_rows", "higher", _inside(_REFERENCE, True), _HALF),
+        "kid": Metric("KID", "pool_rows", "lower", _kernel, _KID, digits=5),
     },
+    accepts=Metric,
 )
 """Every score by its name. `-half` is ADM's evaluator to the bit, with the half-precision distances it publishes."""

@@ -6,9 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaln.metrics import distances
-from adaln.metrics.distances import exact_blocks, half_norms, published_blocks
-from adaln.metrics.manifold import precision_recall, radii
+from adaln.metrics.precision_recall import exact_blocks, half_norms, precision_recall, published_blocks, radii
 from adaln.rng import generator
 
 
@@ -35,8 +33,8 @@ def test_precision_and_recall_are_their_definition(m, n, k, dim):
 def test_blocks_and_tiles_change_nothing(monkeypatch):
     reference, samples = points(97, 8, "r"), points(61, 8, "s", shift=0.5)
     whole = precision_recall(reference, samples)
-    monkeypatch.setattr(distances, "ROWS", 10)
-    monkeypatch.setattr("adaln.metrics.manifold.TILE", 32)
+    monkeypatch.setattr("adaln.metrics.precision_recall.ROWS", 10)
+    monkeypatch.setattr("adaln.metrics.precision_recall.TILE", 32)
     tiled = precision_recall(reference, samples)
     torch.testing.assert_close(tiled.sample_inside, whole.sample_inside)
     torch.testing.assert_close(tiled.reference_inside, whole.reference_inside)
