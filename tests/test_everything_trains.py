@@ -16,7 +16,7 @@ from adaln.conditioning import SCHEMES, Order, Role, find_sites, hold, initialis
 from adaln.conditioning.order import held_by
 from adaln.config import OptimConfig
 from adaln.models import MODELS, DiTConfig, ModelConfig, UDiTConfig, build, skeleton
-from adaln.processes import PROCESSES, Gaussian, Interpolant
+from adaln.processes import PROCESSES, GaussianDiffusion, Interpolant
 from adaln.rng import generator
 from adaln.runs import TrainState
 from helpers.networks import DIGITS
@@ -113,7 +113,7 @@ class ToyTraining:
         return losses, reached
 
 
-def loss_of_zero(process: Gaussian | Interpolant, x: Tensor) -> float:
+def loss_of_zero(process: GaussianDiffusion | Interpolant, x: Tensor) -> float:
     """What the first batch must cost a network that outputs zero, by the formulas of the processes."""
     rng = generator("times and noise")
     if isinstance(process, Interpolant):
@@ -128,7 +128,7 @@ def loss_of_zero(process: Gaussian | Interpolant, x: Tensor) -> float:
     return squared_error + (0.0 if process.config.variance != "learned-range" else bound_of_zero(process, x, t, noise))
 
 
-def bound_of_zero(process: Gaussian, x: Tensor, t: Tensor, noise: Tensor) -> float:
+def bound_of_zero(process: GaussianDiffusion, x: Tensor, t: Tensor, noise: Tensor) -> float:
     """KL(posterior || prediction) in bits, for a predicted noise of 0 and a variance half-way between its two ends."""
     assert (t > 0).all()  # the first step has another formula; the golden files have it
     abar, beta = (torch.tensor(getattr(process.tables, name).numpy())[t] for name in ("alphas_cumprod", "betas"))

@@ -20,8 +20,8 @@ from adaln.models import MODELS
 from adaln.processes import (
     PROCESSES,
     SOLVERS,
-    Gaussian,
     GaussianConfig,
+    GaussianDiffusion,
     Guidance,
     Interpolant,
     InterpolantConfig,
@@ -109,7 +109,7 @@ def test_a_training_step_of_every_family_waits_for_nothing(name, small_config, t
 @pytest.mark.parametrize("solver", [name for name in SOLVERS if name != "dopri5"])
 def test_a_sampling_step_waits_for_nothing(solver):
     """dopri5 alone reads its error before each step."""
-    for process in (Gaussian(GaussianConfig()), Interpolant(InterpolantConfig())):
+    for process in (GaussianDiffusion(GaussianConfig()), Interpolant(InterpolantConfig())):
         if type(process) not in SOLVERS[solver].by_process:
             continue
         channels = process.config.outputs_per_channel

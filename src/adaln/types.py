@@ -3,6 +3,7 @@
 Axes: B batch, N tokens, D width, C channels, H height, W width in space, F features.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -58,6 +59,20 @@ class Process(Protocol):
     def loss(self, model: Model, x: Latents, y: Labels | None, t: Times, noise: Latents) -> Float[Tensor, "B"]:
         """Loss per sample at those times, with that noise."""
         ...
+
+
+@dataclass(frozen=True)
+class ProcessConfig(ABC):
+    """The choices of a process."""
+
+    @property
+    @abstractmethod
+    def outputs_per_channel(self) -> int:
+        """Output channels that the network needs per data channel: 2 where it learns a variance as well, else 1."""
+
+    @abstractmethod
+    def build(self) -> Process:
+        """The process."""
 
 
 @runtime_checkable

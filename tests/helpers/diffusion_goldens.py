@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from adaln.processes import Gaussian, GaussianConfig, Interpolant, InterpolantConfig
+from adaln.processes import GaussianConfig, GaussianDiffusion, Interpolant, InterpolantConfig
 from helpers.golden_files import golden_files
 
 Case = tuple[Path, dict[str, Any]]
@@ -51,7 +51,7 @@ def name(value: object) -> str | None:
     return str(value.get("name") or value.get("key") or "-".join(str(v) for v in value.values() if v is not None))
 
 
-def gaussian(create: dict[str, Any]) -> Gaussian:
+def gaussian(create: dict[str, Any]) -> GaussianDiffusion:
     """The reference's `create_diffusion` arguments as our process; an unknown setting fails loudly."""
     known = {
         "timestep_respacing",
@@ -76,7 +76,7 @@ def gaussian(create: dict[str, Any]) -> Gaussian:
         prediction="x_start" if create.get("predict_xstart") else "noise",
         objective="kl" if classes else "rescaled-kl" if create.get("use_kl") else rescaled,
     )
-    return Gaussian(config).respaced(create.get("timestep_respacing") or "")
+    return GaussianDiffusion(config).respaced(create.get("timestep_respacing") or "")
 
 
 def interpolant(path: str, prediction: str = "velocity", **settings: Any) -> Interpolant:

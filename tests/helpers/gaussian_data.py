@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from adaln.processes import Gaussian, Interpolant
+from adaln.processes import GaussianDiffusion, Interpolant
 from adaln.rng import generator
 from adaln.types import Model
 
 MEAN, STD = 0.7, 0.5
 
 
-def exact_denoiser(process: Gaussian | Interpolant) -> Callable[[Tensor, Tensor], Tensor]:
+def exact_denoiser(process: GaussianDiffusion | Interpolant) -> Callable[[Tensor, Tensor], Tensor]:
     """The network of least loss: the expected noise, velocity or score at x_t, and the posterior's variance."""
 
     def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        if isinstance(process, Gaussian):
-            abar = torch.cumprod(1 - Gaussian(process.config).tables.betas, 0)[t].to(x.dtype)[:, None, None, None]
+        if isinstance(process, GaussianDiffusion):
+            betas = GaussianDiffusion(process.config).tables.betas
+            abar = torch.cumprod(1 - betas, 0)[t].to(x.dtype)[:, None, None, None]
             residual = (x - abar.sqrt() * MEAN) / (abar * STD**2 + 1 - abar)
             noise = (1 - abar).sqrt() * residual
             learned = process.config.outputs_per_channel == 2
@@ -49,6 +50,6 @@ def last(states: Iterator[Tensor]) -> Tensor:
     return deque(states, maxlen=1).pop()
 
 
-def drawn_loss(process: Gaussian | Interpolant, network: Model, x: Tensor, key: str) -> Tensor:
+def drawn_loss(process: GaussianDiffusion | Interpolant, network: Model, x: Tensor, key: str) -> Tensor:
     """The loss of a network without labels at the times and with the noise that a generator of `key` gives."""
     return process.loss(network, x, None, *process.draw(x.shape, generator(key)))

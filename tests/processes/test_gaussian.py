@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaln.processes import PROCESSES, Gaussian, GaussianConfig
-from adaln.processes.bounds import approx_normal_cdf, discretised_log_likelihood, normal_kl
+from adaln.processes import PROCESSES, GaussianConfig, GaussianDiffusion
+from adaln.processes.gaussian import approx_normal_cdf, discretised_log_likelihood, normal_kl
 from adaln.processes.schedules import kept_steps
 from adaln.rng import generator
 from helpers.gaussian_data import drawn_loss
@@ -27,7 +27,7 @@ def latents(*values):
 @given(t=st.integers(1, 999), x=st.floats(-3, 3), x_t=st.floats(-3, 3))
 def test_the_posterior_obeys_bayes(schedule, t, x, x_t):
     """q(x_{t-1} | x_t, x) is proportional to q(x_t | x_{t-1}) q(x_{t-1} | x): precisions add, means by precision."""
-    process = Gaussian(GaussianConfig(schedule=schedule))
+    process = GaussianDiffusion(GaussianConfig(schedule=schedule))
     beta, prev = process.tables.betas[t].item(), process.tables.alphas_cumprod_prev[t].item()
     precision = (1 - beta) / beta + 1 / (1 - prev)
     mean = (math.sqrt(1 - beta) / beta * x_t + math.sqrt(prev) / (1 - prev) * x) / precision
@@ -40,7 +40,7 @@ def test_the_posterior_obeys_bayes(schedule, t, x, x_t):
 @relaxed
 @given(t=steps, x=st.floats(-3, 3), noise=st.floats(-3, 3))
 def test_data_and_noise_convert_into_each_other(t, x, noise):
-    process, at = Gaussian(GaussianConfig()), torch.tensor([t])
+    process, at = GaussianDiffusion(GaussianConfig()), torch.tensor([t])
     x_t = process.noised(latents(x), at, latents(noise))
     # Tables are rounded to float32, and dividing by sqrt(abar), 0.006 at the last step, magnifies that.
     assert process.x_start_from_noise(x_t, at, latents(noise)).item() == pytest.approx(x, abs=1e-4)
@@ -49,15 +49,15 @@ def test_data_and_noise_convert_into_each_other(t, x, noise):
 
 @pytest.mark.parametrize("spec", ["1", "2", "7", "250", "ddim50", "10,0,5"])
 def test_a_respaced_chain_meets_the_original_at_every_kept_step(spec):
-    full, process = Gaussian(GaussianConfig()), Gaussian(GaussianConfig()).respaced(spec)
+    full, process = GaussianDiffusion(GaussianConfig()), GaussianDiffusion(GaussianConfig()).respaced(spec)
     torch.testing.assert_close(process.tables.alphas_cumprod, full.tables.alphas_cumprod[process.kept])
     assert process.model_steps(torch.arange(process.num_steps)).tolist() == process.kept
 
 
 def test_a_respacing_counts_original_steps_and_the_empty_one_changes_nothing():
-    process = Gaussian(GaussianConfig()).respaced("10")
+    process = GaussianDiffusion(GaussianConfig()).respaced("10")
     assert process.respaced("") is process
-    assert process.respaced("5").kept == Gaussian(GaussianConfig()).respaced("5").kept
+    assert process.respaced("5").kept == GaussianDiffusion(GaussianConfig()).respaced("5").kept
 
 
 @relaxed
@@ -71,7 +71,7 @@ def test_respacings_keep_as_many_distinct_steps_as_they_say(counts):
 
 @pytest.mark.parametrize("name", GAUSSIANS)
 def test_a_zero_network_pays_the_mean_square_of_the_noise(name):
-    process, x = Gaussian(PROCESSES[name]), torch.randn(5, 3, 4, 4)
+    process, x = GaussianDiffusion(PROCESSES[name]), torch.randn(5, 3, 4, 4)
     t, noise = torch.tensor([0, 1, 500, 900, 999]), torch.randn(5, 3, 4, 4)
     output = torch.zeros(5, 3 * process.config.outputs_per_channel, 4, 4)
     terms = process.terms(output, x, t, noise)
@@ -81,7 +81,7 @@ def test_a_zero_network_pays_the_mean_square_of_the_noise(name):
 
 def test_the_bound_of_a_perfect_network_is_zero_but_for_the_last_step():
     """With the posterior's own variance (v = -1) and the right noise nothing separates the two distributions."""
-    process = Gaussian(GaussianConfig(objective="kl"))
+    process = GaussianDiffusion(GaussianConfig(objective="kl"))
     x, noise, t = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4), torch.tensor([1, 100, 999])
     output = torch.cat([noise, -torch.ones_like(noise)], 1)
     assert process.terms(output, x, t, noise)["loss"].abs().max() < 1e-5
@@ -89,7 +89,7 @@ def test_the_bound_of_a_perfect_network_is_zero_but_for_the_last_step():
 
 @pytest.mark.parametrize("name", GAUSSIANS)
 def test_loss_draws_the_steps_then_the_noise_from_its_generator(name):
-    x, process = torch.randn(6, 2, 3, 3), Gaussian(PROCESSES[name])
+    x, process = torch.randn(6, 2, 3, 3), GaussianDiffusion(PROCESSES[name])
     rng = generator("test-gaussian")
     t = torch.randint(1000, (6,), generator=rng)
     noise = torch.randn(x.shape, generator=rng)
@@ -105,7 +105,7 @@ def test_loss_draws_the_steps_then_the_noise_from_its_generator(name):
 
 
 def test_a_respaced_process_trains_on_original_steps():
-    process, seen = Gaussian(GaussianConfig(variance="fixed-small")).respaced("4"), []
+    process, seen = GaussianDiffusion(GaussianConfig(variance="fixed-small")).respaced("4"), []
 
     def network(x_t, t, y):
         seen.extend(t.tolist())
@@ -116,7 +116,7 @@ def test_a_respaced_process_trains_on_original_steps():
 
 
 def test_a_network_of_the_wrong_width_is_refused():
-    process, x = Gaussian(GaussianConfig()), torch.zeros(2, 4, 2, 2)
+    process, x = GaussianDiffusion(GaussianConfig()), torch.zeros(2, 4, 2, 2)
     with pytest.raises(ValueError, match="network gives 4 channels, variance 'learned-range' expects 8 for data of 4"):
         drawn_loss(process, lambda x, t, y: x, x, "test-gaussian")
 
@@ -124,7 +124,7 @@ def test_a_network_of_the_wrong_width_is_refused():
 @pytest.mark.parametrize(("num_steps", "schedule"), [(20, "linear"), (0, "linear"), (0, "squaredcos_cap_v2")])
 def test_chains_too_short_for_their_schedule_are_refused(num_steps, schedule):
     with pytest.raises(ValueError, match=f"num_steps is {num_steps}, expected"):
-        Gaussian(GaussianConfig(num_steps=num_steps, schedule=schedule))
+        GaussianDiffusion(GaussianConfig(num_steps=num_steps, schedule=schedule))
 
 
 @relaxed

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adaln.processes import Gaussian, Guidance, guided
+from adaln.processes import GaussianDiffusion, Guidance, guided
 from adaln.processes.gaussian_solvers import ddim, ddim_inversion, ddpm
 from adaln.processes.likelihood import bits_per_dim
 from helpers.diffusion_goldens import (
@@ -132,7 +132,7 @@ def process_and_model(case):
         x_start = formula(case["denoised_fn"], process.predict(output, x, t).x_start, t)
         return torch.cat([x_start, output[:, x.shape[1] :]], 1)
 
-    return Gaussian(replace(process.config, prediction="x_start"), process.kept), changed
+    return GaussianDiffusion(replace(process.config, prediction="x_start"), process.kept), changed
 
 
 def classifier_gradient(case):

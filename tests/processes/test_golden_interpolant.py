@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from adaln.processes.interpolant_solvers import FORMS
 from adaln.processes.likelihood import standard_normal_log_density
-from adaln.processes.sde_solvers import FORMS
 from helpers.diffusion_goldens import INTERPOLANT_TOYS, cases, interpolant, name, near, sections, tensors
 
 PATHS = [

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from adaln.processes import ode_solvers
+from adaln.processes import interpolant_solvers
+from adaln.processes.interpolant_solvers import sde_euler, sde_heun
 from adaln.processes.likelihood import log_likelihood
-from adaln.processes.sde_solvers import sde_euler, sde_heun
 from helpers.diffusion_goldens import (
     INTERPOLANT_TOYS,
     cases,
@@ -24,11 +24,11 @@ ODE = cases("sit", "ode")
 TRAJECTORIES = [case for case in ODE if not case[1]["key"].startswith("likelihood")]
 LIKELIHOODS = [case for case in ODE if case[1]["key"].startswith("likelihood")]
 TABLEAUX = {
-    "euler": ode_solvers.EULER,
-    "midpoint": ode_solvers.MIDPOINT,
-    "heun2": ode_solvers.HEUN,
-    "heun3": ode_solvers.HEUN3,
-    "rk4": ode_solvers.RK4,
+    "euler": interpolant_solvers.EULER,
+    "midpoint": interpolant_solvers.MIDPOINT,
+    "heun2": interpolant_solvers.HEUN,
+    "heun3": interpolant_solvers.HEUN3,
+    "rk4": interpolant_solvers.RK4,
 }
 ADAPTIVE = [case for case in TRAJECTORIES if case[1]["method"] == "dopri5"]
 FIXED = [case for case in TRAJECTORIES if case not in ADAPTIVE]
@@ -46,7 +46,7 @@ def test_fixed_steps_replay_the_published_flow(folder, case):
     model = CountingModel(INTERPOLANT_TOYS[case["prediction"]])
     settings = {"steps": case["num_steps"] - 1, "eps": eps(process, case), "reverse": case["reverse"]}
     tableau = TABLEAUX[case["method"]]
-    run = ode_solvers.runge_kutta(process, model, trajectory[0], no_draw, tableau=tableau, **settings)
+    run = interpolant_solvers.runge_kutta(process, model, trajectory[0], no_draw, tableau=tableau, **settings)
     for state, expected in zip(run, trajectory[1:], strict=True):
         close(state, expected, tolerance(case))
     assert model.calls == case["model_calls"]
@@ -111,7 +111,7 @@ def adaptive_run(case, x, **tolerances):
     process = interpolant(case["path"], case["prediction"])
     model = CountingModel(INTERPOLANT_TOYS[case["prediction"]])
     settings = {"steps": case["num_steps"] - 1, "eps": eps(process, case), "reverse": case["reverse"], **tolerances}
-    states = list(ode_solvers.dopri5(process, model, x, no_draw, **settings))
+    states = list(interpolant_solvers.dopri5(process, model, x, no_draw, **settings))
     return states, model.times
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaln.processes import PROCESSES, Interpolant, InterpolantConfig
-from adaln.processes.paths import PATHS
+from adaln.processes.interpolant import PATHS
 from adaln.rng import generator
 from helpers.gaussian_data import drawn_loss, exact_denoiser
 

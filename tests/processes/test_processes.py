@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from adaln.processes import PROCESSES, Gaussian
+from adaln.processes import PROCESSES, GaussianDiffusion
 from adaln.rng import generator
 from adaln.types import Process
 from helpers.gaussian_data import MEAN, STD, exact_denoiser
@@ -60,7 +60,7 @@ def test_the_loss_of_a_sample_does_not_depend_on_its_batch(name):
     process = PROCESSES[name].build()
     x, noise = torch.randn(4, 1, 3, 3), torch.randn(4, 1, 3, 3)
     t = torch.tensor([1, 200, 500, 900])
-    t = t if isinstance(process, Gaussian) else t / 1000
+    t = t if isinstance(process, GaussianDiffusion) else t / 1000
     output = exact_denoiser(process)(process.noised(x, t, noise), t)
     together = process.terms(output, x, t, noise)["loss"]
     alone = process.terms(output[2:3], x[2:3], t[2:3], noise[2:3])["loss"]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from adaln.processes import PROCESSES, SamplerConfig, ode_solvers, solve
+from adaln.processes import PROCESSES, SamplerConfig, interpolant_solvers, solve
 from adaln.processes.dpm_solver import dpm_solver_gaussian, dpm_solver_interpolant
 from adaln.processes.gaussian_solvers import ddim, ddim_inversion, ddpm
 from helpers.gaussian_data import MEAN, STD, draws, exact_denoiser, flowed, last
@@ -40,7 +40,7 @@ def interpolant_error(name, run, steps):
     ("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("heun3", 3), ("rk4", 4)], ids=str
 )
 def test_runge_kutta_methods_converge_at_their_order(name, solver, order):
-    run = getattr(ode_solvers, solver)
+    run = getattr(interpolant_solvers, solver)
     measured = slopes(lambda steps: interpolant_error(name, run, steps), (32, 64))
     assert measured[-1] == pytest.approx(order, abs=0.1), measured
 
@@ -81,7 +81,9 @@ def test_dopri5_follows_its_tolerance():
     x = draw()
 
     def error(tolerance):
-        state = last(ode_solvers.dopri5(process, exact_denoiser(process), x, draw, atol=tolerance, rtol=tolerance))
+        state = last(
+            interpolant_solvers.dopri5(process, exact_denoiser(process), x, draw, atol=tolerance, rtol=tolerance)
+        )
         return (state - flowed(x, (0.0, 1.0), (1.0, 0.0))).abs().max().item()
 
     assert error(1e-3) < 3e-2
@@ -136,9 +138,9 @@ def test_flows_run_backwards():
     process = PROCESSES["linear-velocity"].build()
     draw = draws(2, 1, 4, 4, dtype=torch.float64)
     x, denoiser = draw(), exact_denoiser(process)
-    data = last(ode_solvers.rk4(process, denoiser, x, draw, steps=40))
+    data = last(interpolant_solvers.rk4(process, denoiser, x, draw, steps=40))
     torch.testing.assert_close(
-        last(ode_solvers.rk4(process, denoiser, data, draw, steps=40, reverse=True)), x, rtol=0, atol=1e-6
+        last(interpolant_solvers.rk4(process, denoiser, data, draw, steps=40, reverse=True)), x, rtol=0, atol=1e-6
     )
 
 

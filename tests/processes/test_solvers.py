@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from adaln.processes import PROCESSES, SOLVERS, Gaussian, SamplerConfig, count_updates, solve
+from adaln.processes import PROCESSES, SOLVERS, GaussianDiffusion, SamplerConfig, count_updates, solve
 from adaln.processes.solvers import solver_name
 from helpers.gaussian_data import MEAN, STD, draws, exact_denoiser, last
 
@@ -98,7 +98,7 @@ def test_networks_of_lower_precision_leave_the_state_in_its_own(name, solver):
     alpha, 0.001 at the default start of an interpolant and 0.00005 at the first cosine step."""
     process, draw = PROCESSES[name].build(), draws(1, 1, 4, 4)
     exact = exact_denoiser(process)
-    tame = {"clip": True} if isinstance(process, Gaussian) else {"eps": 0.05}
+    tame = {"clip": True} if isinstance(process, GaussianDiffusion) else {"eps": 0.05}
     x, fixed = draw(), draw()
     half = sample(name, solver, x, lambda: fixed, 20, lambda x, t: exact(x, t).bfloat16(), **tame)
     full = sample(name, solver, x, lambda: fixed, 20, **tame)
@@ -121,7 +121,7 @@ def test_no_step_waits_for_the_device(name, solver):
     if solver == "dopri5":
         pytest.skip("chooses its steps by the error it sees")
     process = PROCESSES[name].build()
-    if isinstance(process, Gaussian):  # the network that is exact looks a table up on the host
+    if isinstance(process, GaussianDiffusion):  # the network that is exact looks a table up on the host
         channels = process.config.outputs_per_channel
         network = lambda x, t: 0.5 * torch.cat([x] * channels, 1)  # noqa: E731
     else:
@@ -147,14 +147,14 @@ def test_defaults_fit_the_process():
 
 
 def test_default_steps_never_exceed_the_chain():
-    assert count_updates(Gaussian(PROCESSES["ddpm"].__class__(num_steps=100)), SamplerConfig()) == 100
+    assert count_updates(GaussianDiffusion(PROCESSES["ddpm"].__class__(num_steps=100)), SamplerConfig()) == 100
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
         ("linear-velocity", {"solver": "ddim"}, r"solver 'ddim' does not serve Interpolant.*dpm\+\+, euler"),
-        ("ddpm", {"solver": "heun"}, r"solver 'heun' does not serve Gaussian.*ddpm, ddim, dpm\+\+"),
+        ("ddpm", {"solver": "heun"}, r"solver 'heun' does not serve GaussianDiffusion.*ddpm, ddim, dpm\+\+"),
         ("ddpm", {"solver": "dddim"}, r"unknown solver 'dddim' \(nearest: 'ddim'\)"),
         ("ddpm", {"eta": 0.5}, r"eta is 0.5, expected 0.0: solver 'ddpm' takes only clip"),
         ("linear-velocity", {"clip": True}, r"clip is True, expected False"),

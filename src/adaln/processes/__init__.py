@@ -1,12 +1,12 @@
 """Processes turn data into noise and back: what a network learns of them, and the solvers that run them backwards."""
 
 from adaln.codec import name_kinds
-from adaln.processes.gaussian import Gaussian, GaussianConfig
+from adaln.processes.gaussian import GaussianConfig, GaussianDiffusion
 from adaln.processes.guidance import Guidance, guided
 from adaln.processes.interpolant import Interpolant, InterpolantConfig
-from adaln.processes.process import ProcessConfig
 from adaln.processes.solvers import SOLVERS, SamplerConfig, Solver, count_updates, solve, solver_name
 from adaln.registry import Registry
+from adaln.types import ProcessConfig
 
 name_kinds({kind.__name__: kind for kind in (GaussianConfig, InterpolantConfig)}, of=ProcessConfig)
 
@@ -35,8 +35,8 @@ PROCESSES: Registry[ProcessConfig] = Registry(
 __all__ = [
     "PROCESSES",
     "SOLVERS",
-    "Gaussian",
     "GaussianConfig",
+    "GaussianDiffusion",
     "Guidance",
     "Interpolant",
     "InterpolantConfig",

@@ -7,9 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from adaln.processes.gaussian import Gaussian
+from adaln.processes.gaussian import GaussianDiffusion
 from adaln.processes.interpolant import Interpolant
-from adaln.processes.ode_solvers import per_sample, time_grid
+from adaln.processes.interpolant_solvers import per_sample, time_grid
 from adaln.types import Denoiser, Draw, Latents
 
 DataAt = Callable[[int, Tensor], Tensor]
@@ -17,7 +17,7 @@ DataAt = Callable[[int, Tensor], Tensor]
 
 
 def dpm_solver_gaussian(
-    process: Gaussian, denoiser: Denoiser, x: Latents, draw: Draw, *, clip: bool = False
+    process: GaussianDiffusion, denoiser: Denoiser, x: Latents, draw: Draw, *, clip: bool = False
 ) -> Iterator[Latents]:
     """Over the steps of the chain, then to abar = 1: the state that ends it is the data predicted at t = 0.
 

@@ -12,13 +12,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adaln.processes.bounds import discretised_log_likelihood, mean_flat, normal_kl
-from adaln.processes.process import ProcessConfig
 from adaln.processes.schedules import Schedule, Tables, betas, kept_steps, respaced_betas, tables
-from adaln.types import Labels, Latents, Model
+from adaln.types import Labels, Latents, Model, ProcessConfig
 
 Steps = Int[Tensor, "B"]
 Output = Float[Tensor, "B Cout H W"]
+HALF_BIN = 1 / 255
+"""Half the width of one of 256 grey levels on [-1, 1]."""
+EDGE = 0.999
+"""Beyond +-EDGE a value counts as the first or last grey level, whose bin reaches to infinity."""
+SMALLEST_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,11 @@ class GaussianConfig(ProcessConfig):
     def outputs_per_channel(self) -> int:
         return 2 if self.variance == "learned-range" else 1
 
-    def build(self) -> "Gaussian":
-        return Gaussian(self)
+    def build(self) -> "GaussianDiffusion":
+        return GaussianDiffusion(self)
 
 
-class Moments(NamedTuple):
+class TransitionMoments(NamedTuple):
     """Mean, variance and (clipped) log variance of a normal distribution; the last two may broadcast."""
 
     mean: Tensor
@@ -62,7 +65,7 @@ class Prediction(NamedTuple):
     x_start: Latents
 
 
-class Gaussian:
+class GaussianDiffusion:
     """The process of a `GaussianConfig`, or of the kept steps of one (`respaced`).
 
     All methods take respaced steps t in 0..num_steps-1; networks are always given original ones (`model_steps`).
@@ -83,12 +86,12 @@ class Gaussian:
         """Steps of this chain, after respacing."""
         return len(self.kept)
 
-    def respaced(self, spec: str) -> "Gaussian":
+    def respaced(self, spec: str) -> "GaussianDiffusion":
         """The same process over fewer of its original steps: `"250"`, `"10,15,20"`, `"ddim50"`; `""` changes nothing.
 
         Raises ValueError as `kept_steps`.
         """
-        return Gaussian(self.config, kept_steps(spec, self.config.num_steps)) if spec else self
+        return GaussianDiffusion(self.config, kept_steps(spec, self.config.num_steps)) if spec else self
 
     def model_steps(self, t: Steps) -> Steps:
         """Original steps, which are what the network sees, in t's integer type."""
@@ -111,15 +114,17 @@ class Gaussian:
         """x_t = sqrt(abar_t) x + sqrt(1 - abar_t) noise."""
         return self.at("sqrt_alphas_cumprod", t) * x + self.at("sqrt_one_minus_alphas_cumprod", t) * noise
 
-    def marginal(self, x: Latents, t: Steps) -> Moments:
+    def marginal(self, x: Latents, t: Steps) -> TransitionMoments:
         """q(x_t | x) = N(sqrt(abar_t) x, 1 - abar_t)."""
         mean = self.at("sqrt_alphas_cumprod", t) * x
-        return Moments(mean, self.at("one_minus_alphas_cumprod", t), self.at("log_one_minus_alphas_cumprod", t))
+        return TransitionMoments(
+            mean, self.at("one_minus_alphas_cumprod", t), self.at("log_one_minus_alphas_cumprod", t)
+        )
 
-    def posterior(self, x: Latents, x_t: Latents, t: Steps) -> Moments:
+    def posterior(self, x: Latents, x_t: Latents, t: Steps) -> TransitionMoments:
         """q(x_{t-1} | x_t, x); variance 0 at t = 0, where the log variance is that of t = 1."""
         mean = self.at("posterior_mean_coef1", t) * x + self.at("posterior_mean_coef2", t) * x_t
-        return Moments(mean, self.at("posterior_variance", t), self.at("posterior_log_variance_clipped", t))
+        return TransitionMoments(mean, self.at("posterior_variance", t), self.at("posterior_log_variance_clipped", t))
 
     # What the network says
 
@@ -212,3 +217,31 @@ class Gaussian:
         """Loss per sample at steps t with that noise: what `draw` gives, in training."""
         output = model(self.noised(x, t, noise), self.model_steps(t), y)
         return self.terms(output, x, t, noise)["loss"]
+
+
+def normal_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
+    """KL(N(mean1, variance1) || N(mean2, variance2)) in nats, elementwise with broadcasting."""
+    ratio = torch.exp(log_variance1 - log_variance2)
+    distance = (mean1 - mean2) ** 2 * torch.exp(-log_variance2)
+    return 0.5 * (-1.0 + log_variance2 - log_variance1 + ratio + distance)
+
+
+def approx_normal_cdf(x: Tensor) -> Tensor:
+    """Standard normal distribution function by the tanh approximation, error below 1e-3."""
+    return 0.5 * (1.0 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def discretised_log_likelihood(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log probability (nats) of the grey level of `x` under N(mean, std^2), elementwise; probabilities stop at 1e-12.
+
+    Source: Ho et al. 2020 eq. 13.
+    """
+    below = approx_normal_cdf((x - mean - HALF_BIN) * torch.exp(-log_std))
+    above = approx_normal_cdf((x - mean + HALF_BIN) * torch.exp(-log_std))
+    probability = torch.where(x < -EDGE, above, torch.where(x > EDGE, 1 - below, above - below))
+    return probability.clamp(min=SMALLEST_PROBABILITY).log()
+
+
+def mean_flat(x: Float[Tensor, "B *rest"]) -> Float[Tensor, "B"]:
+    """Mean over everything but the batch."""
+    return x.flatten(1).mean(1)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from adaln.processes.gaussian import Gaussian
+from adaln.processes.gaussian import GaussianDiffusion
 from adaln.types import Denoiser, Draw, Latents
 
 ClassifierGradient = Callable[[Tensor, Tensor], Tensor]
@@ -19,7 +19,7 @@ ClassifierGradient = Callable[[Tensor, Tensor], Tensor]
 
 
 def ddpm(
-    process: Gaussian,
+    process: GaussianDiffusion,
     denoiser: Denoiser,
     x: Latents,
     draw: Draw,
@@ -42,7 +42,7 @@ def ddpm(
 
 
 def ddim(
-    process: Gaussian,
+    process: GaussianDiffusion,
     denoiser: Denoiser,
     x: Latents,
     draw: Draw,
@@ -70,7 +70,9 @@ def ddim(
         yield x
 
 
-def ddim_inversion(process: Gaussian, denoiser: Denoiser, x: Latents, *, clip: bool = False) -> Iterator[Latents]:
+def ddim_inversion(
+    process: GaussianDiffusion, denoiser: Denoiser, x: Latents, *, clip: bool = False
+) -> Iterator[Latents]:
     """Deterministic DDIM run backwards, from data to the noise that `ddim` (eta 0) turns into it, up to step error.
 
     The last step ends at abar = 0, that is at the predicted noise itself. Source: Dhariwal and Nichol 2021, appendix F.
@@ -83,13 +85,13 @@ def ddim_inversion(process: Gaussian, denoiser: Denoiser, x: Latents, *, clip: b
 
 
 def _data_and_noise(
-    process: Gaussian, denoiser: Denoiser, x: Latents, t: Int[Tensor, "B"], clip: bool
+    process: GaussianDiffusion, denoiser: Denoiser, x: Latents, t: Int[Tensor, "B"], clip: bool
 ) -> tuple[Latents, Latents]:
     x_start = process.predict(denoiser(x, process.model_steps(t)), x, t, clip=clip).x_start
     return x_start, process.noise_from_x_start(x, t, x_start)
 
 
-def _countdown(process: Gaussian, x: Latents) -> Iterator[Int[Tensor, "B"]]:
+def _countdown(process: GaussianDiffusion, x: Latents) -> Iterator[Int[Tensor, "B"]]:
     for i in reversed(range(process.num_steps)):
         yield torch.full((len(x),), i, device=x.device)
 

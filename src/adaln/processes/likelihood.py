@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adaln.processes.bounds import mean_flat
-from adaln.processes.gaussian import Gaussian
+from adaln.processes.gaussian import GaussianDiffusion, mean_flat
 from adaln.processes.interpolant import Interpolant
-from adaln.processes.ode_solvers import Drift, Tableau, flow, integrate, integrate_adaptively, time_grid
+from adaln.processes.interpolant_solvers import Drift, Tableau, flow, integrate, integrate_adaptively, time_grid
 from adaln.types import Denoiser, Draw, Latents
 
 
@@ -30,7 +29,9 @@ class BitsPerDim:
 
 
 @torch.no_grad()
-def bits_per_dim(process: Gaussian, denoiser: Denoiser, x: Latents, draw: Draw, *, clip: bool = True) -> BitsPerDim:
+def bits_per_dim(
+    process: GaussianDiffusion, denoiser: Denoiser, x: Latents, draw: Draw, *, clip: bool = True
+) -> BitsPerDim:
     """Full variational bound: prior term plus one term per step, each with one noise draw (last step first).
 
     Meant for pixels in [-1, 1]: the t = 0 term counts grey levels, and `clip` clamps the predicted data to that range.

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from adaln.processes import gaussian_solvers, ode_solvers, sde_solvers
+from adaln.processes import gaussian_solvers, interpolant_solvers
 from adaln.processes.dpm_solver import dpm_solver_gaussian, dpm_solver_interpolant
-from adaln.processes.gaussian import Gaussian
+from adaln.processes.gaussian import GaussianDiffusion
 from adaln.processes.interpolant import Form, Interpolant
-from adaln.processes.sde_solvers import LastStep
+from adaln.processes.interpolant_solvers import LastStep
 from adaln.registry import Registry
 from adaln.types import Denoiser, Draw, Latents, Process
 
@@ -67,17 +67,17 @@ class Solver:
 SOLVERS: Registry[Solver] = Registry(
     "solver",
     {
-        "ddpm": Solver({Gaussian: gaussian_solvers.ddpm}, 250, stochastic=True),
-        "ddim": Solver({Gaussian: gaussian_solvers.ddim}, 50, stochastic=True),
-        "dpm++": Solver({Gaussian: dpm_solver_gaussian, Interpolant: dpm_solver_interpolant}, 25),
-        "euler": Solver({Interpolant: ode_solvers.euler}, 250),
-        "midpoint": Solver({Interpolant: ode_solvers.midpoint}, 125),
-        "heun": Solver({Interpolant: ode_solvers.heun}, 125),
-        "heun3": Solver({Interpolant: ode_solvers.heun3}, 84),
-        "rk4": Solver({Interpolant: ode_solvers.rk4}, 63),
-        "dopri5": Solver({Interpolant: ode_solvers.dopri5}, None),
-        "sde-euler": Solver({Interpolant: sde_solvers.sde_euler}, 250, stochastic=True),
-        "sde-heun": Solver({Interpolant: sde_solvers.sde_heun}, 125, stochastic=True),
+        "ddpm": Solver({GaussianDiffusion: gaussian_solvers.ddpm}, 250, stochastic=True),
+        "ddim": Solver({GaussianDiffusion: gaussian_solvers.ddim}, 50, stochastic=True),
+        "dpm++": Solver({GaussianDiffusion: dpm_solver_gaussian, Interpolant: dpm_solver_interpolant}, 25),
+        "euler": Solver({Interpolant: interpolant_solvers.euler}, 250),
+        "midpoint": Solver({Interpolant: interpolant_solvers.midpoint}, 125),
+        "heun": Solver({Interpolant: interpolant_solvers.heun}, 125),
+        "heun3": Solver({Interpolant: interpolant_solvers.heun3}, 84),
+        "rk4": Solver({Interpolant: interpolant_solvers.rk4}, 63),
+        "dopri5": Solver({Interpolant: interpolant_solvers.dopri5}, None),
+        "sde-euler": Solver({Interpolant: interpolant_solvers.sde_euler}, 250, stochastic=True),
+        "sde-heun": Solver({Interpolant: interpolant_solvers.sde_heun}, 125, stochastic=True),
     },
     accepts=Solver,
 )
@@ -94,7 +94,7 @@ def solve(
     sampler = sampler or SamplerConfig()
     settings = _settings(process, sampler)
     steps = _steps(process, sampler)
-    if isinstance(process, Gaussian):
+    if isinstance(process, GaussianDiffusion):
         process = process.respaced(str(steps))
     elif steps is not None:
         settings["steps"] = steps
@@ -107,7 +107,7 @@ def count_updates(process: Process, sampler: SamplerConfig) -> int | None:
     if SOLVERS[solver_name(process, sampler)].steps is None:
         return None
     steps = _steps(process, sampler)
-    return process.respaced(str(steps)).num_steps if isinstance(process, Gaussian) else int(steps or 0)
+    return process.respaced(str(steps)).num_steps if isinstance(process, GaussianDiffusion) else int(steps or 0)
 
 
 def solver_name(process: Process, sampler: SamplerConfig) -> str:
@@ -148,7 +148,7 @@ def _settings(process: Process, sampler: SamplerConfig) -> dict[str, Any]:
 def _steps(process: Process, sampler: SamplerConfig) -> int | str | None:
     """Steps asked for, or the solver's default (at most the chain's); None where it chooses them itself."""
     default = SOLVERS[solver_name(process, sampler)].steps
-    if isinstance(process, Gaussian):
+    if isinstance(process, GaussianDiffusion):
         return min(default or 1, process.config.num_steps) if sampler.steps is None else sampler.steps
     if sampler.steps is None:
         return default

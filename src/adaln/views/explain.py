@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adaln.analysis import distances, gate_sizes, interpolate, permute_role
 from adaln.conditioning import Role
-from adaln.processes import Gaussian
+from adaln.processes import GaussianDiffusion
 from adaln.report import Axis, Cell, Column, Lines, Matrix, Measurement, Section, Series, Table
 from adaln.rng import generator
 from adaln.runs import Run
@@ -81,7 +81,7 @@ def gate_figure(probe: Probe) -> list[str | Matrix]:
 
 def _times(run: Run) -> tuple[list[float] | list[int], list[str]]:
     """Times from clean to noise in the process's own units, and their names."""
-    if isinstance(run.process, Gaussian):
+    if isinstance(run.process, GaussianDiffusion):
         last = run.process.num_steps - 1
         steps = [round(fraction * last) for fraction in FRACTIONS]
         return steps, [f"t = {step}" for step in steps]
