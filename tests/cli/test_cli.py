@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from adaln.cli import app, main
-from adaln.cli.answer import Answer
+from adaln.cli.output import Output
 from adaln.conditioning import SCHEMES
 from adaln.config import PRESETS
 from adaln.models import MODELS
@@ -111,6 +111,57 @@ def test_every_field_of_the_config_is_a_flag_with_help(capsys):
     assert "Learning rate" in text and "Number of blocks" in text
 
 
+WORDS = {
+    "encode": ["SOURCE", "OUT"],
+    "sample": ["RUN"],
+    "evaluate": ["SAMPLES"],
+    "stats": ["SOURCE", "OUT.npz"],
+    "compare": ["RUN..."],
+    "study": ["NAME"],
+    "search": ["PRESET"],
+    "report": ["RUN-OR-STUDY"],
+    "audit": ["MODEL"],
+    "distributions": ["RUN-OR-FILE..."],
+    "fit": ["RUN-OR-FILE"],
+    "order": ["MODEL|PRESET|RUN"],
+    "explain": ["RUN [RUN2]"],
+    "import": ["FILE"],
+    "export": ["RUN"],
+    "train": ["PRESET"],
+    "data": ["inspect", "PATH"],
+}
+
+
+@pytest.mark.parametrize(("verb", "names"), WORDS.items())
+def test_help_names_every_word_of_a_verb_wherever_it_is_asked_for(capsys, verb, names):
+    for words in ([verb, "--help"], [verb, "digits", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 0
+        usage, _, panels = capsys.readouterr().out.partition("\n\n")
+        assert all(name in usage and f" {name} " in panels for name in names)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample", "--num-images", "3", "nowhere"], "'nowhere' is not a run"),
+        (["audit", "--step", "1", "nowhere"], "--step is for runs; 'nowhere' is none"),
+        (["distributions", "--by", "role", "a.pt", "b.pt"], "weights 'a.pt' do not exist"),
+        (["compare", "--strict", "a", "b"], "'a' is not a run"),
+        (["explain", "--step", "3", "a", "b", "c"], "expected a run, or two, got 3"),
+        (["study", "--seeds", "1", "quickstart"], "at least 2 seeds"),
+        (["import", "--model", "DiT-XL/2", "a"], "weights 'a' do not exist"),
+        (["evaluate"], "expected samples (.npz, folder, zip, run or data set) and --reference STR (an ADM npz,"),
+        (["export", "a", "b", "--out", "c"], "Unrecognized options: b; see adaln export --help"),
+        (["train", "--steps", "3", "digits"], "celeba-hq) first, got '--steps'"),
+        (["bench", "--repeats", "3"], "expected what to measure (machine,"),
+    ],
+)
+def test_words_stand_before_or_behind_the_flags_but_for_those_that_decide_the_flags(capsys, words, said):
+    assert said in fails(capsys, *words)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -198,6 +249,6 @@ def test_the_installed_command_starts_quickly_and_knows_its_version():
 
 
 def test_json_has_words_for_what_json_lacks(capsys, monkeypatch):
-    answer = Answer({"interval": [float("-inf"), 1.5, float("inf")]}, [])
-    monkeypatch.setattr(app, "_function", lambda name: lambda words: answer)
+    output = Output({"interval": [float("-inf"), 1.5, float("inf")]}, [])
+    monkeypatch.setattr(app, "_function", lambda name: lambda words: output)
     assert json.loads(run(capsys, "study", "--json")) == {"interval": ["-inf", 1.5, "inf"]}

@@ -36,7 +36,7 @@ def pictures(tmp_path, monkeypatch):
     ],
 )
 def test_the_first_decoding_is_shown_whoever_begins_it(capsys, pictures, monkeypatch, words):
-    monkeypatch.setattr("adaln.cli.progress.LINE_EVERY_SECONDS", 0)
+    monkeypatch.setattr("adaln.cli.output.LINE_EVERY_SECONDS", 0)
     monkeypatch.setenv("ADALN_CACHE", "cache")
     write_folder(pictures, two_classes(150, height=8, width=8))
     main(list(words))
@@ -132,13 +132,13 @@ def test_a_set_with_many_classes_is_summed_up(capsys, tmp_path, monkeypatch):
     ("words", "said"),
     [
         (["encode"], "expected a source"),
-        (["encode", "set"], "expected a source and the folder to write"),
+        (["encode", "set"], "expected the folder to write"),
         (["encode", "set", "out", "--autoencoder", "nowhere/at/all"], "no autoencoder at 'nowhere/at/all'"),
         (["encode", "set", "out", "--autoencoder", "none", "--verify"], "verify decodes latents"),
         (["encode", "set", "out", "--layout", "imagnet-256"], "nearest: 'imagenet-256'"),
         (["encode", "set", "out", "--layout", "afhq-256"], "6 images; AFHQ has 14,630 or 14,336"),
         (["encode", "sett", "out", "--autoencoder", "none"], "no data at 'sett'"),
-        (["data"], "expected inspect PATH"),
+        (["data"], "expected the word inspect and a path"),
         (["data", "inspct", "set"], "unknown action 'inspct'"),
     ],
 )

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from adaln.cli import main
 from adaln.evaluation import checkpoints
 from adaln.metrics import inception_weights
 from adaln.runs import Run
 from adaln.views.run_page import run_page
+from helpers import command_line
 from helpers.autoencoders import save_autoencoder
 from helpers.command_line import SMALL, data, run
 from helpers.inception import seeded_weights
@@ -40,16 +40,11 @@ FAST = ("--evaluate.num-images", "20", "--evaluate.sampler.solver", "ddim", "--e
 
 
 def fails(capsys, *words) -> str:
-    """The one line on standard error of a command that exits with 2 and writes nothing."""
+    """The one line of a command that exits with 2 and writes nothing."""
     before = sorted(Path().rglob("*"))
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    captured = capsys.readouterr()
-    assert (stop.value.code, captured.out) == (2, "")
-    lines = [line for line in captured.err.strip().splitlines() if line.startswith("adaln: ")]
-    assert len(lines) == 1 and lines[0].startswith("adaln: error: "), captured.err
+    line = command_line.fails(capsys, *words)
     assert sorted(Path().rglob("*")) == before
-    return lines[0]
+    return line
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:

@@ -1,35 +1,28 @@
 """`adaln search`, and the flags that say where runs are done."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
-from adaln.cli import main
-from adaln.cli.launching import Launching, going_on_with, launched
+from adaln.cli.studying import Launching, going_on_with, launched
 from adaln.studies.running.engine import Unfinished
 from adaln.studies.running.launch import Workers
+from helpers.command_line import SMALL, data, fails, run
 
-SMALL = [
-    *("--model.hidden-size", "16", "--model.depth", "2", "--model.num-heads", "2", "--batch-size", "8"),
-    *("--steps", "2", "--log-every", "1", "--device", "cpu", "--jobs", "1", "--objective", "loss"),
-]
+SEARCHED = [*SMALL, "--steps", "2", "--log-every", "1", "--jobs", "1", "--objective", "loss"]
 
 
 @pytest.mark.slow
 def test_a_search_ends_with_a_scheme_that_train_takes(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["search", "digits", "--over", "gate", "--over", "shift", "--trials", "2", "--seeds", "2", *SMALL]
-    main([*words, "--json"])
-    found = json.loads(capsys.readouterr().out)
+    words = ["search", "digits", "--over", "gate", "--over", "shift", "--trials", "2", "--seeds", "2", *SEARCHED]
+    found = data(capsys, *words)
     best = found["trials"][found["best"]]["stds"]
     assert set(best) == {"gate", "shift"} and Path(found["report"]).is_file()
-    main(["train", "digits", "--scheme", found["scheme_file"], *SMALL[:-4], "--json"])
-    name = json.loads(capsys.readouterr().out)["scheme"]
+    name = data(capsys, "train", "digits", "--scheme", found["scheme_file"], *SMALL)["scheme"]
     assert name == f"adaln-zero+gate={best['gate']:g}+shift={best['shift']:g}"
-    main(words)
-    text = capsys.readouterr().out
+    text = run(capsys, *words)
     assert f"Best start: gate {best['gate']:g}, shift {best['shift']:g}" in text
     assert "use it: adaln train digits --scheme " in text
 
@@ -50,11 +43,7 @@ def test_a_search_ends_with_a_scheme_that_train_takes(capsys, tmp_path, monkeypa
 )
 def test_bad_input_is_one_line_exit_code_2_and_nothing_written(capsys, tmp_path, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        main(["search", *words])
-    captured = capsys.readouterr()
-    assert stop.value.code == 2 and captured.out == ""
-    assert said in captured.err and len(captured.err.strip().splitlines()) == 1
+    assert said in fails(capsys, "search", *words)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.command_line import SMALL
+
 pytestmark = pytest.mark.slow
 MEANS = """
 import torch
@@ -15,9 +17,8 @@ import torch
 def means(images: torch.Tensor) -> torch.Tensor:
     return images.float().reshape(len(images), 4, -1).mean(dim=2) / 255
 """
-SMALL = [
-    *("--model.hidden-size", "16", "--model.depth", "2", "--model.num-heads", "2", "--batch-size", "8"),
-    *("--steps", "4", "--log-every", "2", "--checkpoint-every", "2", "--device", "cpu"),
+SCORED = [
+    *(*SMALL, "--checkpoint-every", "2"),
     *("--evaluate.every", "2", "--evaluate.features", "quarter_means:means", "--evaluate.num-images", "20"),
     *("--evaluate.batch-size", "7", "--evaluate.sampler.solver", "ddim", "--evaluate.sampler.steps", "2"),
 ]
@@ -51,8 +52,8 @@ def test_scores_of_two_processes_are_those_of_one():
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_a_run_of_two_processes_is_scored_on_the_way_as_that_of_one(parallel):
-    one = answer(1, "train", "digits", *SMALL, "--root", "one")
-    two = answer(2, "train", "digits", *SMALL, "--root", "two", "--parallel", parallel)
+    one = answer(1, "train", "digits", *SCORED, "--root", "one")
+    two = answer(2, "train", "digits", *SCORED, "--root", "two", "--parallel", parallel)
     assert two["metrics"][0]["loss"] == pytest.approx(one["metrics"][0]["loss"], rel=1e-5)
     assert list(two["scores"]) == ["2", "4"]
     for step, scores in one["scores"].items():

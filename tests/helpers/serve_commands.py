@@ -24,7 +24,7 @@ import torch
 
 from adaln.cli import studying
 from adaln.cli.app import VERBS, main
-from adaln.cli.launching import Launching, launched
+from adaln.cli.studying import Launching, launched
 from adaln.registry import Registry
 from adaln.studies.running.launch import Failure, Launcher, Piece, attempt
 from helpers.smallest import PLAN

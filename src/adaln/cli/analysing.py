@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from adaln.analysis import fit_start
-from adaln.cli.answer import Answer
-from adaln.cli.devices import find_device
-from adaln.cli.parsing import parse, parse_after, take_word, wants_help
+from adaln.cli.options import Positional, check_suffix, find_device, named, parse
+from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, sgd
 from adaln.config import PRESETS
@@ -30,6 +29,8 @@ from adaln.views.snapshots import open_snapshots
 class DistributionsOptions:
     """What is looked at, and where tables and pictures go."""
 
+    paths: Annotated[Positional[tuple[Path, ...]], named("RUN-OR-FILE...")]
+    """Runs or files of weights."""
     steps: tuple[int, ...] = ()
     """Steps of runs; default: up to 6 checkpoints and 4 online recordings from before the first of them."""
     by: By = "role"
@@ -40,20 +41,18 @@ class DistributionsOptions:
     """Folder of tables, pictures and page; default: RUN/analysis/NAME, or analysis/NAME-SOURCES here."""
 
 
-def distributions_verb(words: list[str]) -> Answer:
+def distributions_verb(words: list[str]) -> Output:
     """RUN-OR-FILE... [--by block]: moments, Gaussian fits, entropies, differences, the paper's histograms."""
-    if wants_help(words):
-        parse(DistributionsOptions, "distributions RUN-OR-FILE...", ["--help"])
-    paths, words = take_paths(words, "runs or files of weights")
-    options = parse(DistributionsOptions, "distributions RUN-OR-FILE...", words)
-    snapshots = [s for path in paths for s in open_snapshots(path, options.steps, options.weights)]
+    options = parse(DistributionsOptions, "distributions", words)
+    if not options.paths:
+        raise ValueError("expected runs or files of weights; see adaln distributions --help")
+    snapshots = [s for path in options.paths for s in open_snapshots(path, options.steps, options.weights)]
     name = "distributions" + f"-by-{options.by}" * (options.by != "role")
     section = distributions_section(snapshots, options.by)
-    folder = options.out or analysis_folder(paths, name)
-    page = save_section(section, folder).resolve()
-    data = {"report": str(page), "groups": as_data(snapshots, options.by)}
+    data = {"groups": as_data(snapshots, options.by)}
     moved = [block for block in section.blocks if isinstance(block, Table) and block.title in (MOVED, APART)]
-    return Answer(data, [overview_table(snapshots, options.by), *moved, told(page)])
+    shown = [overview_table(snapshots, options.by), *moved]
+    return saved(section, options.out or analysis_folder(options.paths, name), data, shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,8 @@ class Base:
 class FitOptions:
     """How a start is measured from a pilot run."""
 
+    source: Annotated[Positional[Path], named("RUN-OR-FILE")]
+    """A run or a file of weights."""
     method: Literal["moments", "robust", "peak"] = "moments"
     """moments: standard deviation; robust: interquartile range / 1.349; peak: height of the histogram's peak (A.11)."""
     by_block: bool = False
@@ -84,27 +85,28 @@ class FitOptions:
     """The scheme file (.json); default: analysis/fit/scheme.json in the run, or analysis/fit-SOURCE/scheme.json."""
 
 
-def fit_verb(words: list[str]) -> Answer:
+def fit_verb(words: list[str]) -> Output:
     """RUN-OR-FILE [--method peak] [--by-block] [--out FILE]: the next run's start, measured: train --scheme FILE."""
-    options, (word,) = parse_after(FitOptions, "fit RUN-OR-FILE", words, "a run or a file of weights")
-    folder = analysis_folder([Path(word)], "fit")
+    options = parse(FitOptions, "fit", words)
+    folder = analysis_folder([options.source], "fit")
     out = options.out or folder / "scheme.json"
-    if out.suffix != ".json":
-        raise ValueError(f"out is {str(out)!r}; expected a name that ends in .json")
-    source = pilot(Path(word), options.step, options.weights)
+    check_suffix(out, ".json")
+    source = pilot(options.source, options.step, options.weights)
     base = {role: std for role, std in asdict(options.base).items() if std is not None}
     found = fit_start(source.tensors or {}, options.method, by_block=options.by_block, base=base)
     start = found.scheme(options.name or f"fit-{source.source}-{options.method}{'-by-block' * options.by_block}")
     out.parent.mkdir(parents=True, exist_ok=True)
     save_scheme(start, out)
     data = {"scheme_file": str(out), "step": source.step, **asdict(found), "scheme": encode(start)}
-    return saved(fit_section(source.label, found, out), folder, data, f"the scheme lies at {out}: --scheme {out}")
+    return saved(fit_section(source.label, found, out), folder, data, note=f"the scheme lies at {out}: --scheme {out}")
 
 
 @dataclass(frozen=True, slots=True)
 class OrderOptions:
     """Under which schemes, with which optimiser, on which inputs."""
 
+    model: Annotated[Positional[str], named("MODEL|PRESET|RUN")]
+    """A network, a preset or a run."""
     scheme: Scheme = SCHEMES["adaln-zero"]
     """The scheme whose order is measured."""
     versus: str | None = None
@@ -129,12 +131,12 @@ class OrderOptions:
     """Folder of tables, pictures and page; default: RUN/analysis/order, or analysis/order-MODEL here."""
 
 
-def order_verb(words: list[str]) -> Answer:
+def order_verb(words: list[str]) -> Output:
     """MODEL|PRESET|RUN --scheme S [--versus S2]: which weights move at which iteration, measured (Table 1)."""
-    options, (word,) = parse_after(OrderOptions, "order MODEL|PRESET|RUN", words, "a network, a preset or a run")
+    options = parse(OrderOptions, "order", words)
     if options.iterations < 1 or options.batch_size < 1:
         raise ValueError(f"iterations is {options.iterations}, batch-size {options.batch_size}; expected at least 1")
-    subject, optimizer = order_subject(word, options), {"adamw": adamw, "sgd": sgd}[options.optimizer]
+    subject, optimizer = order_subject(options), {"adamw": adamw, "sgd": sgd}[options.optimizer]
     schemes = [options.scheme, *([scheme(options.versus)] if options.versus else [])]
     orders = {s.name: subject.order(s, optimizer, options.iterations) for s in schemes}
     section = measured_side_by_side(subject.name, options.optimizer, orders)
@@ -145,13 +147,13 @@ def order_verb(words: list[str]) -> Answer:
         "orders": {name: dict(zip(o.names, zip(*o.moves, strict=True), strict=True)) for name, o in orders.items()},
         "differing": list(first.differing(others[0])) if others else [],
     }
-    return saved(section, options.out or analysis_folder([Path(word)], "order"), data)
+    return saved(section, options.out or analysis_folder([Path(options.model)], "order"), data)
 
 
-def order_subject(word: str, options: OrderOptions) -> Subject:
+def order_subject(options: OrderOptions) -> Subject:
     """The fresh network that a run, a preset or a network's name means."""
-    device = find_device(options.device)
-    if is_run(Path(word)):
+    device, word = find_device(options.device), options.model
+    if is_run(word):
         if options.process:
             raise ValueError(f"{word!r} is a run, which has a process of its own; expected no --process")
         return subject_of_run(Run.open(word, device))
@@ -176,6 +178,8 @@ def fitting_process(model: ModelConfig) -> str:
 class ExplainOptions:
     """At which steps, and on how much data."""
 
+    runs: Annotated[Positional[tuple[Path, ...]], named("RUN [RUN2]")]
+    """A run, or two."""
     step: int | None = None
     """Checkpoint of the first run; default: the newest. Averaged weights."""
     other_step: int | None = None
@@ -188,31 +192,19 @@ class ExplainOptions:
     """Folder of tables, pictures and page; default: RUN/analysis/explain."""
 
 
-def explain_verb(words: list[str]) -> Answer:
+def explain_verb(words: list[str]) -> Output:
     """RUN [RUN2]: gates by depth and time, the same values elsewhere, the line and the distance to another run."""
-    if wants_help(words):
-        parse(ExplainOptions, "explain RUN [RUN2]", ["--help"])
-    paths, words = take_paths(words, "a run, or two")
-    if len(paths) > 2:
-        raise ValueError(f"expected a run, or two, got {len(paths)}")
-    options = parse(ExplainOptions, "explain RUN [RUN2]", words)
+    options = parse(ExplainOptions, "explain", words)
+    if len(options.runs) not in (1, 2):
+        raise ValueError(f"expected a run, or two, got {len(options.runs)}; see adaln explain --help")
     device = find_device(options.device)
     steps = (options.step, options.other_step)
     probes = [
-        Probe.of(Run.open(path, device), step, options.num_batches) for path, step in zip(paths, steps, strict=False)
+        Probe.of(Run.open(path, device), step, options.num_batches)
+        for path, step in zip(options.runs, steps, strict=False)
     ]
     section = explain_section(*probes)
-    return saved(section, options.out or paths[0] / "analysis" / "explain", {"steps": [p.step for p in probes]})
-
-
-def take_paths(words: Sequence[str], what: str) -> tuple[list[Path], list[str]]:
-    """The paths before the first flag, and the rest; `ValueError` says what was expected."""
-    first, rest = take_word(words, what)
-    paths = [Path(first)]
-    while rest and not rest[0].startswith("-"):
-        paths.append(Path(rest[0]))
-        rest = rest[1:]
-    return paths, rest
+    return saved(section, options.out or options.runs[0] / "analysis" / "explain", {"steps": [p.step for p in probes]})
 
 
 def analysis_folder(paths: Sequence[Path], name: str) -> Path:
@@ -223,13 +215,16 @@ def analysis_folder(paths: Sequence[Path], name: str) -> Path:
     return Path("analysis") / f"{name}-{sources}"[:100]
 
 
-def saved(section: Section, folder: Path, data: dict[str, Any], *lines: str) -> Answer:
-    """The section on disk; its tables and prose for a terminal."""
+def saved(
+    section: Section, folder: Path, data: dict[str, Any], shown: Sequence[str | Table] = (), note: str = ""
+) -> Output:
+    """The section on disk; `shown`, by default its tables and prose, a note and where the page lies for a terminal."""
     page = save_section(section, folder).resolve()
-    shown = [block for block in section.blocks if isinstance(block, Table | str)]
-    return Answer({"report": str(page), **data}, [*shown, *lines, told(page)])
+    place = f"the page is {page}; its tables and pictures lie beside it as files"
+    lines = [line for line in (note, place) if line]
+    return Output({"report": str(page), **data}, [*(shown or terminal_blocks(section)), *lines])
 
 
-def told(page: Path) -> str:
-    """Where the pictures are."""
-    return f"the page is {page}; its tables and pictures lie beside it as files"
+def terminal_blocks(section: Section) -> list[str | Table]:
+    """What of a section a terminal can show."""
+    return [block for block in section.blocks if isinstance(block, Table | str)]

@@ -1,4 +1,4 @@
-"""`adaln VERB ...`: finds the verb, runs it, prints its answer, turns what a user got wrong into one line."""
+"""`adaln VERB ...`: finds the verb, runs it, prints its output, turns what a user got wrong into one line."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 import adaln
-from adaln.cli.answer import SILENT, Answer
+from adaln.cli.output import SILENT, Output, display
 from adaln.codec import encode
 from adaln.progress import showing
 from adaln.registry import Registry
@@ -39,7 +39,7 @@ VERBS: Registry[Verb] = Registry(
             "comparing", "RUN RUN...", "configs, losses and scores side by side, and what makes scores differ"
         ),
         "study": Verb("studying", "NAME", "all the runs of a question, its table and its page"),
-        "search": Verb("searching", "PRESET --over ROLE", "the std of gate, scale and shift that serves best (Optuna)"),
+        "search": Verb("studying", "PRESET --over ROLE", "the std of gate, scale and shift that serves best (Optuna)"),
         "report": Verb("studying", "RUN-OR-STUDY", "its page, and every table and picture of it as a file"),
         "audit": Verb("auditing", "MODEL", "where anyone's conditioning lives, how it was started, its pitfalls"),
         "distributions": Verb("analysing", "RUN-OR-FILE...", "moments, fits, entropies and histograms of weights"),
@@ -68,13 +68,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         if words[0] == "--version":
             print(adaln.__version__)
             return
-        answer = _answer(words[0], words[1:])
-        if answer is SILENT:
+        with display() as shown, showing(shown):
+            output = _function(words[0])(words[1:])
+        if output is SILENT:
             return
         if as_json:
-            print(json.dumps(encode(answer.data, finite=True), indent=1, allow_nan=False))
+            print(json.dumps(encode(output.data, finite=True), indent=1, allow_nan=False))
         else:
-            answer.show()
+            output.show()
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - closed with the process
     except KeyboardInterrupt as stop:  # `Stopped` is one, and says what was saved
@@ -85,18 +86,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         _fail(2, f"error: {' '.join(str(error).split())}")
 
 
-def _function(name: str) -> Callable[[list[str]], Answer]:
-    verb = VERBS[name]
-    found: Callable[[list[str]], Answer] = getattr(import_module(f"adaln.cli.{verb.module}"), f"{name}_verb")
-    return found
-
-
-def _answer(name: str, words: list[str]) -> Answer:
-    verb = _function(name)
-    from adaln.cli.progress import display  # with torch: not for help
-
-    with display() as shown, showing(shown):
-        return verb(words)
+def _function(name: str) -> Callable[[list[str]], Output]:
+    module = import_module(f"adaln.cli.{VERBS[name].module}")
+    function: Callable[[list[str]], Output] = getattr(module, f"{name}_verb")
+    return function
 
 
 def _fail(code: int, line: str) -> None:

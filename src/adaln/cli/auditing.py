@@ -5,28 +5,29 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
 from adaln.analysis.audit import Audit, AuditRow, audit, audit_live
 from adaln.analysis.starts import NearestStart
-from adaln.cli.analysing import told
-from adaln.cli.answer import Answer
-from adaln.cli.parsing import parse_after
+from adaln.cli.analysing import saved, terminal_blocks
+from adaln.cli.options import Positional, named, parse
+from adaln.cli.output import Output
 from adaln.conditioning import FAMILIES
 from adaln.report import Column, Marked, Section, Table
 from adaln.runs import Run, is_run, load_into
 from adaln.tensors import load_tensors, open_weights
-from adaln.views.sections import save_section
 
-_WHAT = "a run, a .safetensors or .pt file, a diffusers folder, or module:factory"
+EXPECTED = "a run, a .safetensors or .pt file, a diffusers folder, or module:factory"
 
 
 @dataclass(frozen=True, slots=True)
 class AuditOptions:
     """What to look at."""
 
+    model: Annotated[Positional[str], named("MODEL")]
+    """A run, a .safetensors or .pt file, a diffusers folder, or module:factory."""
     family: str | None = None
     """Layout of the modulation layers, where names fit two."""
     weights: Literal["ema", "model"] | None = None
@@ -35,22 +36,24 @@ class AuditOptions:
     """Checkpoint of a run; default: the newest, if any. 0: the network as its scheme starts it."""
 
 
-def audit_verb(words: list[str]) -> Answer:
+def audit_verb(words: list[str]) -> Output:
     """MODEL [--family F]: a run, a file, a diffusers folder or module:factory: its conditioning, start and pitfalls."""
-    options, (model,) = parse_after(AuditOptions, "audit MODEL", words, _WHAT)
+    options = parse(AuditOptions, "audit", words)
     if options.family is not None:
         FAMILIES[options.family]  # an unknown name is said before anything is read
-    found = _audit(model, options)
-    shown: list[str | Table] = [*_summary(model, found), _rows(found), *_energies(found), *_told(found)]
-    data, path = {"model": model, **asdict(found)}, Path(model)
+    report = _audit(options)
+    start = _start_in_words(report.start)
+    summary = f"{options.model}: {report.family} layout, {report.num_blocks} blocks, modulation {start}"
+    findings = [f"{finding.level}: {finding.text}" for finding in report.findings]
+    section = Section("Audit", [summary, _rows(report), *_energies(report), *findings])
+    data, path = {"model": options.model, **asdict(report)}, Path(options.model)
     if is_run(path):  # then `adaln report` takes it up
-        page = save_section(Section("Audit", shown), path / "analysis" / "audit").resolve()
-        return Answer({"report": str(page), **data}, [*shown, told(page)])
-    return Answer(data, shown)
+        return saved(section, path / "analysis" / "audit", data)
+    return Output(data, terminal_blocks(section))
 
 
-def _audit(model: str, options: AuditOptions) -> Audit:
-    path = Path(model)
+def _audit(options: AuditOptions) -> Audit:
+    model, path = options.model, Path(options.model)
     if is_run(path):
         return audit_live(_of_run(path, options), family=options.family)
     if options.step is not None:
@@ -81,7 +84,7 @@ def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
     try:
         make = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{spec!r} is not there: {error}; expected {_WHAT}") from None
+        raise ValueError(f"{spec!r} is not there: {error}; expected {EXPECTED}") from None
     finally:
         sys.path.remove(here)
     made = make()
@@ -91,17 +94,13 @@ def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
     return network, inputs
 
 
-def _summary(model: str, found: Audit) -> list[str]:
-    return [f"{model}: {found.family} layout, {found.num_blocks} blocks, modulation {_start(found.start)}"]
-
-
-def _start(nearest: NearestStart) -> str:
+def _start_in_words(nearest: NearestStart) -> str:
     if nearest.is_start:
         return f"as {nearest.name} starts it"
     return f"trained: at no known start (nearest: {nearest.name}, by {nearest.distance:.2f} in the log of its std)"
 
 
-def _rows(found: Audit) -> Table:
+def _rows(report: Audit) -> Table:
     columns = [
         Column("role"),
         Column("block"),
@@ -116,7 +115,7 @@ def _rows(found: Audit) -> Table:
         "zeros: exact ones; kurtosis: 0 for a Gaussian; start: the known start that has this spread and share of zeros,"
         " biases included; trained: none has.",
     ]
-    return Table("Role by block", columns, [_row(row) for row in found.rows], notes)
+    return Table("Role by block", columns, [_row(row) for row in report.rows], notes)
 
 
 def _row(row: AuditRow) -> list[Any]:
@@ -135,8 +134,8 @@ def _row(row: AuditRow) -> list[Any]:
     ]
 
 
-def _energies(found: Audit) -> list[Table]:
-    if not found.energies:
+def _energies(report: Audit) -> list[Table]:
+    if not report.energies:
         return []
     columns = [
         Column("block"),
@@ -144,10 +143,6 @@ def _energies(found: Audit) -> list[Table]:
         Column("through the gate", "|gate F| / |x|", ".3g"),
         Column("gate at 1", "|F| / |x|", ".3g"),
     ]
-    rows = [[energy.block, energy.branch, energy.ratio, energy.open_ratio] for energy in found.energies]
+    rows = [[energy.block, energy.branch, energy.ratio, energy.open_ratio] for energy in report.energies]
     note = "One batch of noise at times over the whole schedule; x is what enters the block."
     return [Table("What each branch adds to the residual stream", columns, rows, [note])]
-
-
-def _told(found: Audit) -> list[str]:
-    return [f"{finding.level}: {finding.text}" for finding in found.findings]

@@ -16,8 +16,8 @@ from adaln.benchmarks.sampling import SampleOptions, sample_step
 from adaln.benchmarks.scores import ScoreOptions, scores
 from adaln.benchmarks.sides import SIDES
 from adaln.benchmarks.training import TrainOptions, train_step
-from adaln.cli.answer import Answer
-from adaln.cli.parsing import parse, take_option, take_word, wants_help
+from adaln.cli.options import first_word, parse, take_option
+from adaln.cli.output import Output
 from adaln.codec import leaves
 from adaln.files import write_atomically
 from adaln.registry import Registry
@@ -49,31 +49,29 @@ BENCHMARKS: Registry[Benchmark] = Registry(
 )
 
 
-def bench_verb(words: list[str]) -> Answer:
+def bench_verb(words: list[str]) -> Output:
     """NAME [--out FILE.json]: measure in turns with a peer and with the machine's own limits, all in one run."""
     if words[:1] in (["-h"], ["--help"]):
         return listing()
-    name, words = take_word(words, f"what to measure ({', '.join(BENCHMARKS)})")
-    benchmark = BENCHMARKS[name]
+    benchmark = BENCHMARKS[name := first_word(words, "what to measure", BENCHMARKS)]
     file, words = take_option(words, "--out")
-    usage = f"bench {name}{' [--out FILE.json]' if wants_help(words) else ''}"
-    options: Any = parse(benchmark.options, usage, words)
-    command = " ".join(["adaln bench", name, *words])
+    options: Any = parse(benchmark.options, f"bench {name}", words[1:])
+    command = " ".join(["adaln bench", *words])
     found = {"command": command, **benchmark.run(options, lambda line: print(line, file=sys.stderr))}
     if not precisions(found):
-        return Answer(found, [plain_table(benchmark.title, found), *written(file, found, None)])
+        return Output(found, [plain_table(benchmark.title, found), *written(file, found, None)])
     table, figure = sides_table(benchmark.title, found), shares(benchmark.title, found)
-    return Answer(found, [table, *written(file, found, figure)])
+    return Output(found, [table, *written(file, found, figure)])
 
 
-def listing() -> Answer:
+def listing() -> Output:
     """What there is to measure."""
     titles = {name: benchmark.title for name, benchmark in BENCHMARKS.items()}
     notes = [
         "adaln bench NAME --help tells its options.",
         "--out FILE.json keeps the numbers, beside a picture of both sides.",
     ]
-    return Answer(titles, [Table("Benchmarks", [Column("name"), Column("what")], list(titles.items()), notes)])
+    return Output(titles, [Table("Benchmarks", [Column("name"), Column("what")], list(titles.items()), notes)])
 
 
 def written(file: str | None, found: Row, figure: Intervals | None) -> list[str]:

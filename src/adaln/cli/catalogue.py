@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from adaln.cli.answer import Answer
-from adaln.cli.parsing import parse
+from adaln.cli.options import parse
+from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.conditioning import PARAMETRIC, SCHEMES, Distribution, Scheme, num_held
 from adaln.config import PRESETS, model_name, to_dict
@@ -22,7 +22,7 @@ class SchemesOptions:
     """Network whose parameters are counted, at 256 pixels (32 x 32 x 4 latents), 1000 classes."""
 
 
-def schemes_verb(words: list[str]) -> Answer:
+def schemes_verb(words: list[str]) -> Output:
     """The conditioning schemes: how gate, scale and shift start."""
     options = parse(SchemesOptions, "schemes", words)
     tensors = dict(skeleton(MODELS[options.model], DataSpec(4, 32, 32, 1000)).named_parameters())
@@ -45,7 +45,7 @@ def schemes_verb(words: list[str]) -> Answer:
             f"Standard deviations as parameters: {', '.join(f'{name}:STD' for name in PARAMETRIC)}.",
         ],
     )
-    return Answer(data, [table])
+    return Output(data, [table])
 
 
 def _starts(row: Scheme) -> list[str]:
@@ -77,7 +77,7 @@ class ModelsOptions:
     """Classes; 0: unconditional."""
 
 
-def models_verb(words: list[str]) -> Answer:
+def models_verb(words: list[str]) -> Output:
     """The networks: parameters and multiply-adds of each."""
     options = parse(ModelsOptions, "models", words)
     spec = DataSpec(options.channels, options.size, options.size, options.num_classes)
@@ -93,7 +93,7 @@ def models_verb(words: list[str]) -> Answer:
         [list(row.values()) for row in rows],
         notes=["Papers of these families print multiply-adds under the name Gflops. –: the size does not fit."],
     )
-    return Answer(rows, [table])
+    return Output(rows, [table])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class PresetsOptions:
     """The presets of `adaln train`."""
 
 
-def presets_verb(words: list[str]) -> Answer:
+def presets_verb(words: list[str]) -> Output:
     """The presets of `adaln train`, and the processes that --process takes."""
     parse(PresetsOptions, "presets", words)
     configs = {name: make() for name, make in PRESETS.items()}
@@ -128,7 +128,7 @@ def presets_verb(words: list[str]) -> Answer:
         ],
         notes=[f"Processes: {', '.join(PROCESSES)}."],
     )
-    return Answer({name: to_dict(config) for name, config in configs.items()}, [table])
+    return Output({name: to_dict(config) for name, config in configs.items()}, [table])
 
 
 def _first_line(function: object) -> str:

@@ -1,12 +1,12 @@
 """`adaln compare`."""
 
-import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from adaln.cli.answer import Answer
-from adaln.cli.parsing import parse
+from adaln.cli.options import Positional, named, parse
+from adaln.cli.output import Output
 from adaln.config import differing_fields
 from adaln.metrics import METRICS, Scores, differences, unlike_published
 from adaln.report import Cell, Column, Marked, Table
@@ -16,8 +16,10 @@ from adaln.views.scores import BRACKETS, read_score_file, score_cell, score_colu
 
 @dataclass(frozen=True, slots=True)
 class CompareOptions:
-    """How strict a comparison is."""
+    """What is compared, and how strictly."""
 
+    names: Annotated[Positional[tuple[str, ...]], named("RUN...")]
+    """Two runs or more (or files of their scores)."""
     strict: bool = False
     """Stop with exit code 2 where scores are missing or not comparable, instead of saying so."""
 
@@ -31,18 +33,17 @@ class Side:
     scores: Scores | None
 
 
-def compare_verb(words: list[str]) -> Answer:
+def compare_verb(words: list[str]) -> Output:
     """RUN-OR-SCORES RUN-OR-SCORES...: configs, losses and scores side by side, and what makes scores incomparable."""
-    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
-    options = parse(CompareOptions, "compare RUN RUN...", words[len(names) :])
-    if len(names) < 2:
-        raise ValueError(f"expected two runs or more (or files of their scores), got {len(names)}")
-    sides = open_sides(names)
+    options = parse(CompareOptions, "compare", words)
+    if len(options.names) < 2:
+        raise ValueError(f"expected two runs or more (or files of their scores), got {len(options.names)}")
+    sides = open_sides(options.names)
     first, others = sides[0], sides[1:]
     conflicts = {side.name: score_conflicts(first, side) for side in others}
     if options.strict and any(conflicts.values()):
-        told = "; ".join(f"{name}: {', '.join(found)}" for name, found in conflicts.items() if found)
-        raise ValueError(f"scores are not comparable with those of {first.name}: {told}")
+        reasons = "; ".join(f"{name}: {', '.join(choices)}" for name, choices in conflicts.items() if choices)
+        raise ValueError(f"scores are not comparable with those of {first.name}: {reasons}")
     configs = {
         side.name: differing_fields(first.run.config, side.run.config) for side in others if first.run and side.run
     }
@@ -56,10 +57,10 @@ def compare_verb(words: list[str]) -> Answer:
     }
     lines = [f"{name} differs from {first.name} in: {'; '.join(found) or 'nothing'}" for name, found in configs.items()]
     lines += [verdict(first, side, conflicts[side.name]) for side in others if first.scores or side.scores]
-    return Answer(data, [_table(sides, metrics, conflicts), *lines])
+    return Output(data, [_table(sides, metrics, conflicts), *lines])
 
 
-def open_sides(names: list[str]) -> list[Side]:
+def open_sides(names: Sequence[str]) -> list[Side]:
     """What the names stand for; of a run's scores those of its last scored step, chosen to fit the first's.
 
     Raises `ValueError` for a name that is neither a run nor a file of scores.

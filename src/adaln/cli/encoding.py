@@ -2,13 +2,12 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from adaln.cli.answer import Answer
-from adaln.cli.devices import find_device
-from adaln.cli.parsing import parse_after
+from adaln.cli.options import Positional, find_device, named, parse
+from adaln.cli.output import Output
 from adaln.data import (
     Autoencoder,
     DataConfig,
@@ -35,6 +34,10 @@ MOST_CLASSES, MOST_PROBLEMS = 50, 20
 class EncodeOptions:
     """What becomes of the pictures."""
 
+    source: Annotated[Positional[str], named("SOURCE")]
+    """A source (folder, zip, tar, hf:NAME or digits)."""
+    out: Annotated[Positional[Path], named("OUT")]
+    """The folder to write."""
     autoencoder: str = "stabilityai/sd-vae-ft-ema"
     """Folder or hub id of an AutoencoderKL of diffusers, or `none`: keep the cropped pictures in bytes."""
     layout: str | None = None
@@ -58,16 +61,15 @@ class EncodeOptions:
     """cpu, cuda, mps, or auto: the fastest there is; under torchrun each process takes its own."""
 
 
-def encode_verb(words: list[str]) -> Answer:
+def encode_verb(words: list[str]) -> Output:
     """SOURCE OUT [--autoencoder PATH|ID|none] [--layout NAME] [--size S] [...]: pictures to a memory-mapped set."""
-    expected = "a source (folder, zip, tar, hf:NAME or digits)", "a source and the folder to write"
-    options, (source, out) = parse_after(EncodeOptions, "encode SOURCE OUT", words, *expected)
-    config = source_config(source, options)
+    options = parse(EncodeOptions, "encode", words)
+    config = source_config(options)
     with group_of_torchrun():
         network = find_autoencoder(options)
         index = encode(
             config,
-            Path(out),
+            options.out,
             network,
             flips=options.flips,
             rank=rank(),
@@ -76,18 +78,18 @@ def encode_verb(words: list[str]) -> Answer:
             shard_rows=options.shard_rows,
         )
         if index is None:
-            return Answer({"out": out, "rank": rank(), "complete": False}, [])
-        checked = round_trip(config, Path(out), network) if options.verify and network else None
-    return encoded(Path(out), index, checked)
+            return Output({"out": str(options.out), "rank": rank(), "complete": False}, [])
+        checked = round_trip(config, options.out, network) if options.verify and network else None
+    return encoded(options.out, index, checked)
 
 
-def source_config(source: str, options: EncodeOptions) -> DataConfig:
+def source_config(options: EncodeOptions) -> DataConfig:
     """What to encode; `ValueError` where a published set is not all there."""
-    config = DataConfig(source)
+    config = DataConfig(options.source)
     if options.layout:
-        config = published_config(options.layout, Path(source).expanduser())
-        source_of = open_source(config.path)
-        check_published(options.layout, len(source_of.names), source_of.class_names)
+        config = published_config(options.layout, Path(options.source).expanduser())
+        source = open_source(config.path)
+        check_published(options.layout, len(source.names), source.class_names)
     path = f"{config.path}#{options.attribute}" if options.attribute else config.path
     return replace(config, path=path, size=options.size or config.size, on_bad_image=options.on_bad_image)
 
@@ -103,7 +105,7 @@ def find_autoencoder(options: EncodeOptions) -> Autoencoder | None:
     return open_autoencoder(options.autoencoder, own)
 
 
-def encoded(out: Path, index: Index, checked: RoundTrip | None) -> Answer:
+def encoded(out: Path, index: Index, checked: RoundTrip | None) -> Output:
     """What was made, and how well it decodes."""
     plan = index.plan
     of = f"latents of {plan.space.autoencoder}" if plan.space else "pictures"
@@ -128,7 +130,7 @@ def encoded(out: Path, index: Index, checked: RoundTrip | None) -> Answer:
             f"round trip of {len(checked.originals)} images: RMSE {checked.rmse:.2f} of 255, PSNR {checked.psnr_db:.1f}"
             f" dB; grid in {grid}"
         )
-    return Answer(data, shown)
+    return Output(data, shown)
 
 
 def round_trip_grid(checked: RoundTrip, of: str) -> ImageGrid:
@@ -142,14 +144,19 @@ def round_trip_grid(checked: RoundTrip, of: str) -> ImageGrid:
 class InspectOptions:
     """How a data set is inspected."""
 
+    action: Annotated[Positional[str], named("inspect")]
+    """The word inspect."""
+    path: Annotated[Positional[str], named("PATH")]
+    """A path."""
 
-def data_verb(words: list[str]) -> Answer:
+
+def data_verb(words: list[str]) -> Output:
     """inspect PATH: what a data set is, how many, which classes, and whether all of it can be read."""
-    _, (action, path) = parse_after(InspectOptions, "data inspect PATH", words, "inspect PATH", "a path")
-    if action != "inspect":
-        raise ValueError(f"unknown action {action!r} of data; expected: adaln data inspect PATH")
-    found = inspect(path)
-    return Answer({**asdict(found), "is_intact": found.is_intact}, inspected(found))
+    options = parse(InspectOptions, "data", words)
+    if options.action != "inspect":
+        raise ValueError(f"unknown action {options.action!r} of data; expected: adaln data inspect PATH")
+    inspection = inspect(options.path)
+    return Output({**asdict(inspection), "is_intact": inspection.is_intact}, inspected(inspection))
 
 
 def inspected(found: Inspection) -> list[str | Table]:

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
-from adaln.cli.answer import SILENT, Answer
-from adaln.cli.devices import find_device
-from adaln.cli.parsing import Flat, parse_after
+from adaln.cli.options import Flat, Positional, check_suffix, find_device, named, parse
+from adaln.cli.output import SILENT, Output
 from adaln.codec import short_hash
 from adaln.files import write_atomically
 from adaln.metrics import open_images
@@ -23,6 +22,8 @@ from adaln.sampling import Drawing, SampleConfig, SampleExecution, Weak, prepare
 class SampleOptions:
     """What to sample, and where it goes."""
 
+    run: Annotated[Positional[Path], named("RUN")]
+    """A run."""
     config: Flat[SampleConfig] = field(default_factory=SampleConfig)
     step: int | None = None
     """Checkpoint to sample from; default: the newest."""
@@ -35,12 +36,12 @@ class SampleOptions:
     """cpu, cuda, mps, or auto: the fastest there is."""
 
 
-def sample_verb(words: list[str]) -> Answer:
+def sample_verb(words: list[str]) -> Output:
     """RUN [--num-images N] [--seed S] [--guidance.scale W] [...]: images from a run, ADM's npz and a grid."""
-    options, (path,) = parse_after(SampleOptions, "sample RUN", words, "a run")
-    if options.out and options.out.suffix != ".npz":
-        raise ValueError(f"out is {str(options.out)!r}; expected a name that ends in .npz")
-    run = Run.open(path, find_device(options.device))
+    options = parse(SampleOptions, "sample", words)
+    if options.out:
+        check_suffix(options.out, ".npz")
+    run = Run.open(options.run, find_device(options.device))
     with group_of_torchrun():
         drawing = prepare(run, options.config, options.step, weak_run(options.weak, run.device), options.execution)
         out, are_new = keep_samples(drawing, options.out)
@@ -48,9 +49,9 @@ def sample_verb(words: list[str]) -> Answer:
             return SILENT
     grid = out.with_suffix(".png")
     count = f"{options.config.num_images:,} images"
-    told_of = f"wrote {count} to {out}" if are_new else f"nothing to draw: {out} holds these {count}"
+    done = f"wrote {count} to {out}" if are_new else f"nothing to draw: {out} holds these {count}"
     data = {"samples": str(out), "grid": str(grid), **drawing.provenance}
-    return Answer(data, [f"{told_of}, the first of them as a grid in {grid}"])
+    return Output(data, [f"{done}, the first of them as a grid in {grid}"])
 
 
 def keep_samples(drawing: Drawing, out: Path | None) -> tuple[Path, bool]:

@@ -3,13 +3,12 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
-from adaln.cli.answer import SILENT, Answer
-from adaln.cli.devices import find_device
-from adaln.cli.parsing import parse_after
+from adaln.cli.options import Positional, check_suffix, find_device, named, parse
+from adaln.cli.output import SILENT, Output
 from adaln.cli.sampling import keep_samples
 from adaln.codec import encode, short_hash
 from adaln.data import Dataset
@@ -35,6 +34,8 @@ from adaln.sampling import SampleConfig, prepare
 class EvaluateOptions:
     """What to compare with, and in which feature space."""
 
+    samples: Annotated[Positional[str], named("SAMPLES")]
+    """Samples (.npz, folder, zip, run or data set)."""
     reference: str
     """An ADM npz, a statistics file, a folder or zip of images, a run (its data), or a data set such as `digits`."""
     features: str | None = None
@@ -56,16 +57,15 @@ class EvaluateOptions:
     """Where Inception runs and samples are drawn: cpu, cuda, mps, or auto."""
 
 
-def evaluate_verb(words: list[str]) -> Answer:
+def evaluate_verb(words: list[str]) -> Output:
     """SAMPLES --reference REF [--features F] [--metrics M ...]: FID, sFID, IS, precision, recall with intervals."""
-    what = "samples (.npz, folder, zip, run or data set)"
-    options, (name,) = parse_after(EvaluateOptions, "evaluate SAMPLES", words, what)
+    options = parse(EvaluateOptions, "evaluate", words)
     for metric in options.metrics:
         METRICS[metric]  # what is wrong is said before anything is drawn, trained or fetched
     device = find_device(options.device)
     reference = named_reference(options.reference, options.features)
     with group_of_torchrun():
-        source = samples_of(Path(name), options.num_images, device) if is_run(name) else named_images(name)
+        source = samples_of(options, device) if is_run(options.samples) else named_images(options.samples)
         check_side(source, options.num_images)
         check_side(reference)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
@@ -85,21 +85,22 @@ def evaluate_verb(words: list[str]) -> Answer:
     out = options.out or default_out(source, scores)
     write_atomically(out, json.dumps(encode(scores), indent=1) + "\n")
     data = {"scores_file": str(out), **encode(scores), "unlike_published": unlike_published(scores)}
-    return Answer(data, [scores_table(scores), f"wrote {out}"])
+    return Output(data, [scores_table(scores), f"wrote {out}"])
 
 
-def samples_of(path: Path, num_images: int | None, device: torch.device) -> Path:
-    """The samples of a run that were written last; where there are none, `num_images` are drawn and kept.
+def samples_of(options: EvaluateOptions, device: torch.device) -> Path:
+    """The samples of a run that were written last; where there are none, as many as asked for are drawn and kept.
 
     Raises `ValueError` where there are none and nothing says how many.
     """
-    found = sorted((path / "samples").glob("*.npz"), key=lambda file: file.stat().st_mtime_ns)
-    if found:
-        return found[-1]
-    if num_images is None:
-        raise ValueError(f"run {str(path)!r} has no samples yet; say --num-images N to draw some, or use: adaln sample")
-    run, config = Run.open(path, device), SampleConfig(num_images)
-    return keep_samples(prepare(run, config), None)[0]
+    files = sorted(Path(options.samples, "samples").glob("*.npz"), key=lambda file: file.stat().st_mtime_ns)
+    if files:
+        return files[-1]
+    if options.num_images is None:
+        raise ValueError(
+            f"run {options.samples!r} has no samples yet; say --num-images N to draw some, or use: adaln sample"
+        )
+    return keep_samples(prepare(Run.open(options.samples, device), SampleConfig(options.num_images)), None)[0]
 
 
 def record_beside(source: Path | Dataset) -> dict[str, Any]:
@@ -107,10 +108,10 @@ def record_beside(source: Path | Dataset) -> dict[str, Any]:
     if isinstance(source, Dataset) or not (record := source.with_suffix(".json")).is_file():
         return {}
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
+        row = json.loads(record.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{record}: not the record of samples ({error})") from None
-    return found if isinstance(found, dict) and "sampler" in found else {}
+    return row if isinstance(row, dict) and "sampler" in row else {}
 
 
 def default_out(source: Path | Dataset, scores: Scores) -> Path:
@@ -156,6 +157,10 @@ def scores_table(scores: Scores) -> Table:
 class StatsOptions:
     """In which features, and of what."""
 
+    source: Annotated[Positional[str], named("SOURCE")]
+    """A source (.npz, folder, zip, run or data set)."""
+    out: Annotated[Positional[Path], named("OUT.npz")]
+    """The statistics file (.npz)."""
     features: str | None = None
     """inception, dataset-classifier or module:function; default: dataset-classifier if labelled, else inception."""
     num_images: int | None = None
@@ -170,29 +175,25 @@ class StatsOptions:
     """Where Inception runs: cpu, cuda, mps, or auto."""
 
 
-def stats_verb(words: list[str]) -> Answer:
+def stats_verb(words: list[str]) -> Output:
     """SOURCE OUT.npz [--features F]: statistics of a reference, to be used as --reference again and again."""
-    expected = "a source (.npz, folder, zip, run or data set)", "the statistics file (.npz)"
-    options, (name, file) = parse_after(StatsOptions, "stats SOURCE OUT.npz", words, *expected)
-    out = Path(file)
-    if out.suffix != ".npz":
-        raise ValueError(f"out is {file!r}; expected a name that ends in .npz")
-    source = named_reference(name, options.features)
+    options = parse(StatsOptions, "stats", words)
+    check_suffix(options.out, ".npz")
+    source = named_reference(options.source, options.features)
     if is_statistics(source):
-        raise ValueError(f"{name}: holds statistics already; expected images")
+        raise ValueError(f"{options.source}: holds statistics already; expected images")
     check_side(source, options.num_images)
     device = str(find_device(options.device))
     with group_of_torchrun():
         with first_goes_first():
             extractor = extractor_for(source, options.features, options.weights, device)
-        found = statistics(source, extractor, num_images=options.num_images, batch_size=options.batch_size)
+        made = statistics(source, extractor, num_images=options.num_images, batch_size=options.batch_size)
         if rank():
             return SILENT
-    save_statistics(found, out, rows=options.rows)
-    data = {"statistics": str(out), "origin": asdict(found.origin), "extractor": found.extractor, "dim": found.dim}
-    lines = [
-        f"wrote statistics of {found.origin.num_images:,} images of {found.origin.name} to {out}: {extractor.label}"
-    ]
-    if found.origin.num_images <= found.dim:
-        lines.append(f"fewer images than the {found.dim} features: the covariance is singular and FID biased upwards")
-    return Answer(data, lines)
+    save_statistics(made, options.out, rows=options.rows)
+    out, origin = str(options.out), made.origin
+    data = {"statistics": out, "origin": asdict(origin), "extractor": made.extractor, "dim": made.dim}
+    lines = [f"wrote statistics of {origin.num_images:,} images of {origin.name} to {out}: {extractor.label}"]
+    if origin.num_images <= made.dim:
+        lines.append(f"fewer images than the {made.dim} features: the covariance is singular and FID biased upwards")
+    return Output(data, lines)

@@ -1,36 +1,63 @@
-"""`adaln study` and `adaln report`."""
+"""`adaln study`, `adaln search` and `adaln report`."""
 
 import json
 import os
 import shlex
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 
-from adaln.cli.answer import Answer
-from adaln.cli.devices import find_device
-from adaln.cli.launching import Launching, going_on_with, launched
-from adaln.cli.parsing import Flat, parse, parse_after, take_word, wants_help
-from adaln.cli.progress import duration
+from adaln.cli.options import Flat, Positional, find_device, named, parse, take_preset
+from adaln.cli.output import Output, duration
+from adaln.config import RunConfig
 from adaln.files import reading
 from adaln.progress import progress, titled
 from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import SCALES, STUDIES, Changes, Plan, reduce_study, run_study
 from adaln.studies.paper.distribution_figures import ELSEWHERE
+from adaln.studies.plan import Result
+from adaln.studies.running.cluster import Cluster, Jobs
 from adaln.studies.running.costs import Cost, measured_speed, networks, study_cost
+from adaln.studies.running.engine import Unfinished
+from adaln.studies.running.launch import Launcher, Workers, places
+from adaln.studies.search.page import Found, write_search
+from adaln.studies.search.trials import Search, run_search
 from adaln.views.run_page import run_page
 from adaln.views.sections import with_saved
+
+
+@dataclass(frozen=True, slots=True)
+class Launching:
+    """Where runs are done, and how many at the same time: it changes the speed, not the numbers."""
+
+    jobs: int | None = None
+    """Runs at the same time, each held to its own cores or GPU; default: one per GPU, else one per core."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto: the fastest there is."""
+    launcher: Literal["local", "submitit"] = "local"
+    """submitit: Slurm array jobs, one for each run (pip install 'adaln[cluster]')."""
+    cluster: Cluster = field(default_factory=Cluster)
+    root: Path = Path("runs")
+    """Folder that holds the runs and the results."""
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"jobs is {self.jobs}; expected an integer >= 1")
 
 
 @dataclass(frozen=True, slots=True)
 class StudyOptions:
     """How large a study is, and how it is run."""
 
+    name: Annotated[Positional[str], named("NAME", f"A study ({', '.join(STUDIES)}), or list.")]
     scale: str = "tiny"
     """tiny (two CPU cores), small (one GPU) or paper (the published protocol); `adaln study list` shows the cost."""
     seeds: int | None = None
@@ -40,37 +67,85 @@ class StudyOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class NoOptions:
-    """Writes report/index.html, index.md and every table and picture into the run's or study's folder."""
+class SearchOptions:
+    """What is looked for, what a trial trains, and where its runs are done."""
+
+    preset: Annotated[Positional[str], named("PRESET")]
+    """A preset (adaln presets lists them): what a trial trains."""
+    config: Flat[RunConfig]
+    trials: int = 20
+    """How many starts are tried; asked for more later, a search goes on where it ended."""
+    search: Flat[Annotated[Search, tyro.conf.UseAppendAction]] = field(default_factory=Search)
+    launch: Flat[Launching] = field(default_factory=Launching)
 
 
-def study_verb(words: list[str]) -> Answer:
+def study_verb(words: list[str]) -> Output:
     """NAME [--scale S] [--seeds K] [--jobs N], or list: do all the runs of a study, print its table, write its page."""
-    if wants_help(words):
-        parse(StudyOptions, f"study {{{','.join(STUDIES)}}}", ["--help"])
-    name, words = take_word(words, f"a study ({', '.join(STUDIES)})")
-    if name == "list":
+    options = parse(StudyOptions, "study", words)
+    if options.name == "list":
         return _listing()
-    if name in ELSEWHERE:
-        raise ValueError(ELSEWHERE[name])
-    study = STUDIES[name]
-    options = parse(StudyOptions, f"study {name}", words)
-    scale = SCALES[options.scale]
+    if options.name in ELSEWHERE:
+        raise ValueError(ELSEWHERE[options.name])
+    study, scale = STUDIES[options.name], SCALES[options.scale]
     seeds = scale.seeds if options.seeds is None else options.seeds
     if seeds < 2:
         raise ValueError(f"seeds is {seeds}; expected at least 2 seeds")
     plan = Plan(study, scale, tuple(range(seeds)), options.changes)
     start = time.monotonic()
-    again = f"adaln {shlex.join(['study', name, *words])}"
-    with going_on_with(again), titled(f"study {name}"), launched(options.launch) as launcher:
+    with going_on_with(command("study", words)), launched(options.launch) as launcher, titled(f"study {options.name}"):
         folder, result = run_study(plan, options.launch.root, launcher)
-    page = folder / "index.html"
-    data = {"report": str(page.resolve()), "result_file": str(folder / "result.json"), **result.data}
-    took = duration(time.monotonic() - start)
-    return Answer(data, [result.table, *result.data["verdict"], f"took {took}; the report lies at {page.resolve()}"])
+    return _finished(folder, result, start)
 
 
-def _listing() -> Answer:
+def search_verb(words: list[str]) -> Output:
+    """PRESET --over ROLE [--over ROLE] [--trials N] [--seeds K] [any field]: the std per role that serves best."""
+    preset, config, rest = take_preset(words)
+    options = parse(SearchOptions, "search", rest, SearchOptions(preset, config))
+    search, base, root = options.search, options.config, options.launch.root
+    start = time.monotonic()
+    again = command("search", words)
+    with going_on_with(again), launched(options.launch) as launcher, titled(f"search {base.name}"):
+        trials = run_search(search, base, options.trials, root, launcher)
+    folder, result = write_search(Found.of(search, base, trials, root), root, again)
+    scheme_file = folder / "best.json"
+    use = f"use it: adaln train {preset} --scheme {scheme_file}"
+    return _finished(folder, result, start, [use], {"scheme_file": str(scheme_file)})
+
+
+def _finished(
+    folder: Path, result: Result, start: float, lines: Sequence[str] = (), files: dict[str, str] | None = None
+) -> Output:
+    page = (folder / "index.html").resolve()
+    data = {"report": str(page), "result_file": str(folder / "result.json"), **(files or {}), **result.data}
+    took = f"took {duration(time.monotonic() - start)}; the report lies at {page}"
+    return Output(data, [result.table, *result.data["verdict"], *lines, took])
+
+
+@contextmanager
+def launched(options: Launching) -> Iterator[Launcher]:
+    """The launcher that was asked for; what it started is stopped when the block is left early."""
+    if options.launcher == "submitit":
+        yield Jobs(options.root / "cluster", options.cluster)
+    else:
+        with Workers(places(find_device(options.device), options.jobs)) as workers:
+            yield workers
+
+
+@contextmanager
+def going_on_with(command: str) -> Iterator[None]:
+    """Adds to the names of runs that failed the command that does what is missing."""
+    try:
+        yield
+    except Unfinished as error:
+        raise Unfinished(f"{error}; go on with: {command}") from error
+
+
+def command(verb: str, words: Sequence[str]) -> str:
+    """What a user types."""
+    return f"adaln {shlex.join([verb, *words])}"
+
+
+def _listing() -> Output:
     """All studies at all scales, with what each costs here."""
     device = find_device("auto")
     workers = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
@@ -82,7 +157,7 @@ def _listing() -> Answer:
         speed(config, spec)
     rows = [(plan, study_cost(plan, speed, workers)) for plan in plans]
     where = f"{workers} x {torch.cuda.get_device_name()}" if device.type == "cuda" else f"{workers} CPU cores"
-    return Answer([_cost_row(*row) for row in rows], [_cost_table(name, rows, where) for name in SCALES])
+    return Output([_cost_row(*row) for row in rows], [_cost_table(name, rows, where) for name in SCALES])
 
 
 def _cost_row(plan: Plan, cost: Cost) -> dict[str, Any]:
@@ -124,10 +199,17 @@ def span(seconds: float) -> str:
     return duration(seconds) if days < 2 else f"{days:,.1f} days" if days < 100 else f"{days:,.0f} days"
 
 
-def report_verb(words: list[str]) -> Answer:
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """Writes report/index.html, index.md and every table and picture into the run's or study's folder."""
+
+    folder: Annotated[Positional[Path], named("RUN-OR-STUDY")]
+    """A run's folder or a study's."""
+
+
+def report_verb(words: list[str]) -> Output:
     """RUN-OR-STUDY: write its page, and every table and picture of it as a file."""
-    _, (name,) = parse_after(NoOptions, "report RUN-OR-STUDY", words, "a run's folder or a study's")
-    folder = Path(name)
+    folder = parse(ReportOptions, "report", words).folder
     file = folder / "study.json"
     if file.exists():
         with reading(file, "a study"):
@@ -138,4 +220,4 @@ def report_verb(words: list[str]) -> Answer:
     else:
         page = run_page(Run.open(folder))
     path = write_report(with_saved(page, folder / "analysis"), folder / "report").resolve()
-    return Answer({"report": str(path)}, [f"the report lies at {path}, its tables and pictures beside it"])
+    return Output({"report": str(path)}, [f"the report lies at {path}, its tables and pictures beside it"])

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from adaln.analysis.recorder import Recorder
-from adaln.cli.answer import SILENT, Answer
-from adaln.cli.devices import find_device
-from adaln.cli.parsing import Flat, parse
-from adaln.cli.presets import take_preset
+from adaln.cli.options import Flat, Positional, find_device, named, parse, take_preset
+from adaln.cli.output import SILENT, Output
 from adaln.config import RunConfig
 from adaln.evaluation.checkpoints import check, score_saved, scored_steps, scoring_hook
 from adaln.evaluation.files import Scoring, read_scores
@@ -38,8 +37,10 @@ class WhileTraining:
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """Where a run lives and where it computes."""
+    """A run from a preset, whose network and process --model NAME and --process NAME change; where it computes."""
 
+    preset: Annotated[Positional[str], named("PRESET")]
+    """A preset (adaln presets lists them): the defaults of all that decides the weights."""
     config: Flat[RunConfig]
     root: Path = Path("runs")
     """Folder that holds the runs."""
@@ -51,10 +52,10 @@ class TrainOptions:
     evaluate: WhileTraining = field(default_factory=WhileTraining)
 
 
-def train_verb(words: list[str]) -> Answer:
+def train_verb(words: list[str]) -> Output:
     """PRESET [--model NAME] [--process NAME] [--scheme NAME] [any field]: train a run, or go on with it."""
     preset, config, words = take_preset(words)
-    options = parse(TrainOptions, f"train {preset}", words, TrainOptions(config))
+    options = parse(TrainOptions, "train", words, TrainOptions(preset, config))
     wanted, device = options.evaluate, find_device(options.device)
     scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
     steps = scored_steps(options.config, wanted.at, wanted.every)
@@ -62,31 +63,28 @@ def train_verb(words: list[str]) -> Answer:
         if steps:  # what cannot be scored against is said before anything is written
             check(options.config, scoring, str(device))
         run = Run.create(options.config, options.root, options.out, device)
-        lost = train_and_score(run, scoring, steps, options.execution)
+        score_saved(run, scoring, steps)  # first, since training drops old checkpoints
+        hooks = [Recorder(run.path / "analysis" / "roles.jsonl"), scoring_hook(run, scoring, steps)]
+        train(run, hooks, options.execution)
+        unscored = score_saved(run, scoring, steps)
         if rank():
             return SILENT
-    return trained(run, scoring, steps, lost)
+    return trained(run, scoring, steps, unscored)
 
 
-def trained(run: Run, scoring: Scoring, steps: Sequence[int], lost: Sequence[int]) -> Answer:
-    """What became of a run, and the scores of its `steps` but for those that are `lost`."""
+def trained(run: Run, scoring: Scoring, steps: Sequence[int], unscored: Sequence[int]) -> Output:
+    """What became of a run, and the scores of its `steps` but for those whose checkpoints are gone."""
     last = read_records(run.path / "metrics.jsonl")[-1:]
-    scores = {step: read_scores(run, scoring, step) for step in steps if step not in lost}
+    scores = {step: read_scores(run, scoring, step) for step in steps if step not in unscored}
     data = {"run": str(run.path), "step": run.config.steps, "scheme": run.config.scheme.name, "metrics": last}
     loss = f", loss {last[0]['loss']:.4f}" if last else ""
     shown: list[str | Table] = [f"trained {run.path}: {run.config.steps} steps under {run.config.scheme.name}{loss}"]
     if scores:
-        data["scores"] = {step: {name: s.value for name, s in found.scores.items()} for step, found in scores.items()}
+        data["scores"] = {
+            step: {name: score.value for name, score in row.scores.items()} for step, row in scores.items()
+        }
         shown.append(score_table(scores))
-    if lost:
-        shown.append(
-            f"not scored: steps {', '.join(map(str, lost))}, whose checkpoints are gone (see keep_checkpoints)"
-        )
-    return Answer(data, shown)
-
-
-def train_and_score(run: Run, scoring: Scoring, steps: Sequence[int], execution: Execution) -> list[int]:
-    """Train, scoring at `steps` on the way; returns those that could not be: their checkpoints are gone."""
-    score_saved(run, scoring, steps)  # first, since training drops old checkpoints
-    train(run, [Recorder(run.path / "analysis" / "roles.jsonl"), scoring_hook(run, scoring, steps)], execution)
-    return score_saved(run, scoring, steps)
+    if unscored:
+        gone = ", ".join(map(str, unscored))
+        shown.append(f"not scored: steps {gone}, whose checkpoints are gone (see keep_checkpoints)")
+    return Output(data, shown)

@@ -3,14 +3,14 @@
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from safetensors.torch import save
 from torch import nn
 
-from adaln.cli.answer import Answer
-from adaln.cli.parsing import parse, parse_after, take_option, take_word, wants_help
+from adaln.cli.options import Positional, check_suffix, named, parse, take_option
+from adaln.cli.output import Output
 from adaln.codec import canonical_json
 from adaln.conditioning import SCHEMES, Scheme
 from adaln.config import RunConfig, model_name, to_dict
@@ -31,10 +31,12 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What the file holds, and where the run goes."""
+    """What the file holds, and where the run goes. --model NAME says which network, --process NAME which process."""
 
     model: ModelConfig
     process: ProcessConfig
+    file: Annotated[Positional[Path | None], named("FILE")] = None
+    """A file of weights or a diffusers folder."""
     scheme: Scheme = SCHEMES["adaln-zero"]
     """How the weights once started, for the record; the published networks are adaln-zero."""
     weights: WeightSet | None = None
@@ -47,26 +49,25 @@ class ImportOptions:
     """Folder of the run; default: runs/NAME-OF-THE-FILE."""
 
 
-def import_verb(words: list[str]) -> Answer:
+def import_verb(words: list[str]) -> Output:
     """FILE --model NAME [--process NAME] [--out RUN]: a run out of released weights (.pt, .safetensors, diffusers)."""
-    if wants_help(words):
-        parse(ImportOptions, "import FILE --model NAME", ["--help"], _defaults("DiT-XL/2", None))
-    file, words = take_word(words, "a file of weights or a diffusers folder")
     model, words = take_option(words, "--model")
     process, words = take_option(words, "--process")
+    options = parse(ImportOptions, "import", words, _defaults(model or "DiT-XL/2", process))
+    if options.file is None:
+        raise ValueError("expected a file of weights or a diffusers folder; see adaln import --help")
     if model is None:
         raise ValueError("expected --model NAME: which network the weights are for (adaln models lists them)")
-    options = parse(ImportOptions, "import FILE --model NAME", words, _defaults(model, process))
-    path = options.out or Path("runs") / Path(file).stem
+    path = options.out or Path("runs") / options.file.stem
     if (path / "config.json").exists():
         raise ValueError(f"{str(path)!r} is a run already; expected another folder as --out")
-    weights = read_weights(Path(file), options.weights)
+    weights = read_weights(options.file, options.weights)
     spec = spec_of(weights, options.model, options.size)
     run = imported_run(path, weights, load_weights(weights, options.model, spec), spec, options)
     data = {"run": str(run.path), "step": options.step, **run.manifest["imported"], "spec": asdict(spec)}
     what = f"{model_name(options.model)} for {spec.channels} x {spec.height} x {spec.width}, {spec.num_classes} classes"
     kind = f", its {weights.taken} weights" if weights.taken else ""
-    return Answer(data, [f"imported {weights.file} ({weights.layout} layout{kind}) as {what}, into {run.path}"])
+    return Output(data, [f"imported {weights.file} ({weights.layout} layout{kind}) as {what}, into {run.path}"])
 
 
 def _defaults(model: str, process: str | None) -> ImportOptions:
@@ -124,6 +125,8 @@ def _manifest(weights: Weights, network: nn.Module, spec: DataSpec, options: Imp
 class ExportOptions:
     """Where the weights go, and under which names."""
 
+    run: Annotated[Positional[Path], named("RUN")]
+    """A run."""
     out: Path
     """A .safetensors file; for diffusers' layout a folder."""
     layout: Literal["official", "diffusers"] = "official"
@@ -132,16 +135,16 @@ class ExportOptions:
     """Checkpoint to export; default: the newest."""
 
 
-def export_verb(words: list[str]) -> Answer:
+def export_verb(words: list[str]) -> Output:
     """RUN --out FILE [--layout official|diffusers]: the averaged weights of a run as safetensors for other programs."""
-    options, (path,) = parse_after(ExportOptions, "export RUN --out FILE", words, "a run")
-    run = Run.open(path)
+    options = parse(ExportOptions, "export", words)
+    run = Run.open(options.run)
     model, step = run.averaged_model(options.step)
     write = export_official if options.layout == "official" else export_diffusers
     write(run, model, step, options.out)
     data = {"run": str(run.path), "step": step, "layout": options.layout, "out": str(options.out)}
     lines = [f"exported the averaged weights of {run.path} at step {step} to {options.out}"]
-    return Answer(data, lines + [DIFFUSERS_NOTE] * (options.layout == "diffusers"))
+    return Output(data, lines + [DIFFUSERS_NOTE] * (options.layout == "diffusers"))
 
 
 DIFFUSERS_NOTE = (
@@ -152,8 +155,7 @@ DIFFUSERS_NOTE = (
 
 def export_official(run: Run, model: nn.Module, step: int, out: Path) -> None:
     """One safetensors file with the published names."""
-    if out.suffix != ".safetensors":
-        raise ValueError(f"out is {str(out)!r}; expected a name that ends in .safetensors")
+    check_suffix(out, ".safetensors")
     metadata = {"format": "pt", "model": model_name(run.config.model), "run": run.path.name, "step": str(step)}
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(out, save(tensors, metadata))

@@ -1,24 +1,48 @@
-"""Progress on standard error: a bar with rate and time left on a terminal, a line now and then elsewhere."""
+"""What people and machines see of a verb: its output on standard output, its progress on standard error."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from adaln.parallel import rank
+from adaln.report import Table, terminal
 
+PIPED_WIDTH = 160
+"""Columns of a table that no terminal folds."""
+LINE_EVERY_SECONDS = 15.0
 Update = Callable[[int, int], None]
 """Called with how much is done, and how much there is (0: not known)."""
-LINE_EVERY_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a verb gives back: data for machines, tables and lines for people."""
+
+    data: Any
+    """JSON-able, what `--json` prints."""
+    shown: Sequence[str | Table] = ()
+    """What a person reads, in order."""
+
+    def show(self) -> None:
+        """Print for people."""
+        console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+        for part in self.shown:
+            console.print(part if isinstance(part, str) else terminal(part), markup=False)
+
+
+SILENT = Output(None)
+"""Of the processes that torchrun started, the first one has an output; this is what the others return."""
 
 
 @contextmanager
 def display() -> Iterator["Display"]:
-    """What shows progress, until the block is left."""
+    """What shows progress, until the block is left: a bar on a terminal, a line now and then elsewhere."""
     with ExitStack() as shown:
         yield Display(shown)
 
@@ -33,6 +57,8 @@ class Display:
 
     def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
         """Go on with the bar or the lines of a stage, or begin them."""
+        from adaln.parallel import rank  # brings torch, which help does without
+
         if rank():
             return
         if stage != self._stage or done < self._done:

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from adaln.cli import progress
-from adaln.cli.progress import display
+from adaln.cli import output
+from adaln.cli.output import display
 from adaln.progress import progress as say
 from adaln.progress import showing, titled
 
@@ -14,7 +14,7 @@ from adaln.progress import showing, titled
 def clock(monkeypatch):
     """Seconds that pass when a test says so."""
     seconds = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(output.time, "monotonic", lambda: seconds[0])
     return seconds
 
 
@@ -67,7 +67,7 @@ def test_a_terminal_gets_one_bar_per_stage(capsys, monkeypatch):
 
 
 def test_of_the_processes_of_torchrun_the_first_one_shows(capsys, clock, monkeypatch):
-    monkeypatch.setattr(progress, "rank", lambda: 1)
+    monkeypatch.setattr("adaln.parallel.rank", lambda: 1)
     with display() as shown, showing(shown):
         for done in range(3):
             say("train", done, 3, "steps")
