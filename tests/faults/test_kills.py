@@ -21,10 +21,14 @@ from helpers.smallest_commands import (
     times,
 )
 
-pytestmark = pytest.mark.slow
+
+@pytest.fixture(params=[pytest.param(6, marks=pytest.mark.slow), pytest.param(24, marks=pytest.mark.nightly)])
+def kills(request):
+    """Of each command that is killed again and again."""
+    return request.param
 
 
-def test_training_loses_the_steps_since_its_last_checkpoint_and_no_bit(adaln, tmp_path):
+def test_training_loses_the_steps_since_its_last_checkpoint_and_no_bit(adaln, tmp_path, kills):
     """A checkpoint is nearly always being written."""
     words = [*TRAIN[:-1], "--steps", 60, "--checkpoint-every", 2, "--keep-checkpoints", 2, "--out"]
     run, whole = tmp_path / "run", tmp_path / "whole"
@@ -36,10 +40,10 @@ def test_training_loses_the_steps_since_its_last_checkpoint_and_no_bit(adaln, tm
         assert newest(run) >= before.get(run, 0)
         return {run: newest(run)}
 
-    adaln.killed_again_and_again([*words, run], run, whole, look, changes=200)
+    adaln.killed_again_and_again([*words, run], run, whole, look, changes=200, kills=kills)
 
 
-def test_training_that_scores_on_its_way_has_the_same_scores(adaln, tmp_path):
+def test_training_that_scores_on_its_way_has_the_same_scores(adaln, tmp_path, kills):
     few = ["--evaluate.num-images", 20, "--evaluate.sampler.solver", "ddim", "--evaluate.sampler.steps", 5]
     run, whole = tmp_path / "run", tmp_path / "whole"
     words = [*TRAIN[:-1], "--evaluate.every", 4, *few, "--out", run]
@@ -49,11 +53,11 @@ def test_training_that_scores_on_its_way_has_the_same_scores(adaln, tmp_path):
     def look(before):
         return kept(before, times(run.glob("scores/*.npz"), run.glob("scores/*.scores.json")))
 
-    adaln.killed_again_and_again(words, run, whole, look, changes=200)
+    adaln.killed_again_and_again(words, run, whole, look, changes=200, kills=kills)
 
 
 @pytest.mark.parametrize("kind", ["pictures", "latents"])
-def test_encoding_makes_no_shard_twice(adaln, tmp_path, kind):
+def test_encoding_makes_no_shard_twice(adaln, tmp_path, kind, kills):
     pictures = write_zip(tmp_path / "set.zip", two_classes(60, height=8, width=8))
     network = save_autoencoder(tmp_path / "vae") if kind == "latents" else "none"
     adaln.preload("diffusers.models.autoencoders.autoencoder_kl")
@@ -64,10 +68,10 @@ def test_encoding_makes_no_shard_twice(adaln, tmp_path, kind):
     def look(before):
         return kept(before, times(out.glob("shard-*")))
 
-    adaln.killed_again_and_again(["encode", pictures, out, *words], out, whole, look, changes=200)
+    adaln.killed_again_and_again(["encode", pictures, out, *words], out, whole, look, changes=200, kills=kills)
 
 
-def test_sampling_loses_one_batch_at_most_and_finished_samples_never(adaln, clean, tmp_path):
+def test_sampling_loses_one_batch_at_most_and_finished_samples_never(adaln, clean, tmp_path, kills):
     words = ["sample", clean, *SAMPLE, "--out"]
     folder, whole = tmp_path / "now", tmp_path / "whole"
     out = folder / "x.npz"
@@ -78,9 +82,10 @@ def test_sampling_loses_one_batch_at_most_and_finished_samples_never(adaln, clea
             return kept({file: time for file, time in before.items() if file == out}, times([out]))
         return kept(before, times(folder.glob("x.npz.parts/0*.npy")))
 
-    adaln.killed_again_and_again([*words, out], folder, whole, look, changes=65)
+    adaln.killed_again_and_again([*words, out], folder, whole, look, changes=65, kills=kills)
 
 
+@pytest.mark.slow
 def test_samples_that_are_all_drawn_survive_a_kill_before_every_change_to_come(adaln, clean, tmp_path):
     """They take the place of others: at every moment the record is that of the images beside it, or not there."""
     folder, drawn = tmp_path / "now", tmp_path / "drawn"
@@ -109,12 +114,13 @@ def test_samples_that_are_all_drawn_survive_a_kill_before_every_change_to_come(a
     assert seen == {(False, True), (False, False), (True, False), (True, True)}
 
 
-def test_a_study_loses_what_its_runs_lose(adaln, clean_study, root):
+def test_a_study_loses_what_its_runs_lose(adaln, clean_study, root, kills):
     adaln.killed_again_and_again(
-        [*STUDY, root], root, clean_study, lambda before: kept(before, finished(root)), changes=250
+        [*STUDY, root], root, clean_study, lambda before: kept(before, finished(root)), changes=250, kills=kills
     )
 
 
+@pytest.mark.slow
 def test_a_study_whose_runs_are_done_survives_a_kill_before_every_change_to_come(adaln, clean_study, root):
     shutil.copytree(clean_study, root, dirs_exist_ok=True)
     shutil.rmtree(root / "studies")

@@ -17,10 +17,8 @@ from typing import Any
 from helpers.smallest_commands import check_whole, contents, temporaries
 
 SERVER = [sys.executable, "-m", "helpers.serve_commands"]
-KILLS = 24
-"""Of each command that is killed again and again."""
-PATIENCE = 60
-"""Kills after which moments are drawn from all that a command does."""
+PATIENCE = 2.5
+"""Times the kills: after so many of them moments are drawn from all that a command does."""
 Times = dict[Path, int]
 Look = Callable[[Times], Times]
 """Called with what was finished at the last kill, and when; returns the same of this one."""
@@ -84,21 +82,23 @@ class Commands:
         self.server.stdout.close()
         self.server.wait()
 
-    def killed_again_and_again(self, words: list[object], folder: Path, whole: Path, look: Look, changes: int) -> None:
-        """A command that is killed at random moments ends, one time, with the contents of `whole` in `folder`.
+    def killed_again_and_again(
+        self, words: list[object], folder: Path, whole: Path, look: Look, changes: int, kills: int
+    ) -> None:
+        """A command that is killed at `kills` random moments ends, one time, with the contents of `whole` in `folder`.
 
         By turns it is killed in the midst of what it does and right before a change (a file is opened, renamed or
         removed), of which it makes about so many. Moments are drawn from a small part of these and of the time that it
-        takes, and from a larger one after each kill. Where it ends after few kills it begins anew, until there were
-        `KILLS`. After each kill what has its name is complete, and `look` is called.
+        takes, and from a larger one after each kill. Where it ends after fewer kills it begins anew, until there were
+        as many. After each kill what has its name is complete, and `look` is called.
         """
         took = self(*words).done().seconds
-        rng, kills = random.Random(str(words[0])), 0
-        while kills < KILLS:
+        rng, done = random.Random(str(words[0])), 0
+        while done < kills:
             shutil.rmtree(folder)
             found: Times = {}
             for turn in itertools.count():
-                part = rng.random() * (turn + 3) / PATIENCE
+                part = rng.random() * (turn + 3) / (PATIENCE * kills)
                 moment = {"seconds": part * took} if turn % 2 else {"change": 1 + round(part * changes)}
                 ended = self(*words, where=str(folder), **moment)
                 if not ended.is_killed:
@@ -106,5 +106,5 @@ class Commands:
                 check_whole(folder)
                 found = look(found)
             ended.done()
-            kills += turn
+            done += turn
             assert contents(folder) == contents(whole) and not temporaries(folder)
