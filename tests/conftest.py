@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +12,22 @@ os.environ["PYTHONPATH"] = os.pathsep.join(  # processes that tests start import
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bits depend on the number of threads; caches of the user are neither read nor written."""
-    torch.set_num_threads(1)
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches of the user are neither read nor written."""
     cache = tmp_path_factory.getbasetemp().parent / "adaln-cache"  # shared by the workers of one test run
-    monkeypatch.setenv("ADALN_CACHE", str(cache))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADALN_CACHE", str(cache))
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> None:
+    """Bits depend on the number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
 def small_config():
     """A run of seconds: two narrow blocks on digits."""
     from adaln.config import digits

@@ -1,43 +1,52 @@
-"""One of several processes that train a run: PATH [JSON], JSON being what is to happen to whom, and the execution."""
+"""One of several processes that train runs, one after the other: JOBS, a JSON list of what `work` takes."""
 
 import json
 import os
 import signal
 import sys
+from typing import Any
 
 from adaln.analysis.recorder import Recorder
 from adaln.dtensor import own
 from adaln.execution import Execution
 from adaln.parallel import group_of_torchrun, rank
 from adaln.runs import Run
-from adaln.training import train
+from adaln.training import Stopped, train
 
 
-def main(path: str, told: str = "{}") -> None:
-    wanted = json.loads(told)
+def main(jobs: str) -> None:
+    """Each process says how a run ended that did not end well, and goes on to the next."""
     with group_of_torchrun():
-        run = Run.open(path)
-        hooks = [Recorder(run.path / "analysis" / "roles.jsonl")] if wanted.get("record") else []
-        train(run, [Events(run, wanted), *hooks], Execution(**wanted.get("execution", {})))
+        for job in json.loads(jobs):
+            try:
+                work(**job)
+            except (ValueError, Stopped) as error:
+                line = [rank(), job["path"], f"{type(error).__name__}: {error}"]
+                sys.stdout.write(f"{json.dumps(line)}\n")
+                sys.stdout.flush()
+
+
+def work(path: str, execution: dict[str, Any], record: bool = False, **events: list[int]) -> None:
+    """Train the run of a folder, and do to one process, at one step, what `events` say: see `Events`."""
+    run = Run.open(path)
+    hooks = [Recorder(run.path / "analysis" / "roles.jsonl")] if record else []
+    train(run, [Events(run, events), *hooks], Execution(**execution))
 
 
 class Events:
-    """Does to one process, at one step, what a test wants: `{"terminate": [rank, step]}`, or `kill`, or `poison`; what
-    torchrun starts again is not killed again.
+    """`{"terminate": [rank, step]}`, or `poison`, or `{"kill": [rank, step, start]}`, start being 0 until torchrun has
+    started the processes again."""
 
-    `seen`: a folder for what each process learned from at the first step.
-    """
+    def __init__(self, run: Run, events: dict[str, list[int]]) -> None:
+        self.run, self.events = run, events
 
-    def __init__(self, run: Run, wanted: dict) -> None:
-        self.run, self.wanted = run, wanted
-
-    def __call__(self, step: int, model) -> None:
+    def __call__(self, step: int, model: Any) -> None:
         here = [rank(), step]
-        if self.wanted.get("terminate") == here:
+        if self.events.get("terminate") == here:
             os.kill(os.getpid(), signal.SIGTERM)
-        if self.wanted.get("kill") == here and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        if self.events.get("kill") == [*here, int(os.environ["TORCHELASTIC_RESTART_COUNT"])]:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.wanted.get("poison") == here:
+        if self.events.get("poison") == here:
             own(model.blocks[0].attn.qkv.weight.grad)[0, 0] = float("nan")
 
 
