@@ -10,8 +10,8 @@ import torch
 
 import adaln
 from adaln.analysis.audit import audit, audit_live
-from adaln.analysis.lattice import sketch
 from adaln.analysis.residual_energy import branch_energies
+from adaln.analysis.sketch import sketch
 from adaln.analysis.standard_inputs import standard_inputs
 from adaln.analysis.starts import LIBRARY_DEFAULT, PIXART, Spread, distance
 from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_sites

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adaln.analysis.descriptions import describe, sketches
+from adaln.analysis.distributions import describe, sketches
 from adaln.analysis.groups import Group
 from adaln.conditioning import SCHEMES, find_sites, initialise
 from adaln.models import MODELS, build
@@ -65,7 +65,7 @@ def test_the_number_of_threads_changes_nothing():
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from adaln.analysis.descriptions import sketches
+from adaln.analysis.distributions import sketches
 from adaln.tensors import TensorFile
 
 def peak_bytes():

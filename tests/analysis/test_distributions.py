@@ -13,13 +13,11 @@ from adaln.analysis.distributions import (
     differential_entropy,
     gaussian_fit,
     histogram_entropy,
-    mean_absolute_difference,
-    moments,
     std_histogram,
     summarise,
     symlog_histogram,
 )
-from adaln.analysis.lattice import Sketch, sketch
+from adaln.analysis.sketch import Sketch, moments, sketch
 from adaln.rng import generator
 
 
@@ -173,12 +171,6 @@ def test_a_gaussian_shows_no_more_divergence_than_chance_and_a_laplace_shows_its
 def test_divergence_is_finite_for_values_no_gaussian_would_ever_give():
     values = torch.cat([1e-6 * normal(100_000), torch.tensor([1e6])])
     assert gaussian_fit(sketch(values)).kl_nats < 20
-
-
-def test_mean_absolute_difference_is_exact_over_several_chunks():
-    a, b = normal(700, 500), normal(700, 500, seed=1)
-    assert mean_absolute_difference(a, b) == pytest.approx(float((a.double() - b.double()).abs().mean()), rel=1e-13)
-    assert mean_absolute_difference(a, a) == 0.0
 
 
 def test_the_empty_sketch_is_described_without_inventing_numbers():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from adaln.analysis.fit import METHODS, ROLES, Fit, fit_start, rescaled, smoothed
-from adaln.analysis.lattice import sketch
+from adaln.analysis.sketch import sketch
 from adaln.conditioning import SCHEMES, Normal, Scheme, Start, initialise, load_scheme, save_scheme
 from adaln.models import MODELS, build
 from adaln.rng import generator

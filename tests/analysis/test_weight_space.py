@@ -10,7 +10,6 @@ from adaln.analysis import (
     Group,
     checkpoints,
     distances,
-    entropy_trajectory,
     gate_sizes,
     interpolate,
     observe,
@@ -23,7 +22,6 @@ from adaln.processes import PROCESSES
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.runs.saving import FILES
-from adaln.tensors import TensorFile
 from helpers.networks import DIGITS
 
 
@@ -35,19 +33,6 @@ def network(scheme: str, seed: int = 0, name: str = "tiny") -> torch.nn.Module:
 
 def weights(scheme: str, seed: int = 0) -> dict[str, torch.Tensor]:
     return {name: tensor.detach() for name, tensor in network(scheme, seed).state_dict().items()}
-
-
-def test_the_entropy_of_each_role_is_followed_over_checkpoints_in_the_order_of_steps(tmp_path):
-    for step, scheme in ((100, "adaln-gaussian-v2"), (0, "adaln-zero"), (20, "adaln-gaussian")):
-        save_file(weights(scheme), tmp_path / f"{step}.safetensors")
-    points = entropy_trajectory({step: TensorFile(tmp_path / f"{step}.safetensors") for step in (100, 0, 20)})
-    gate = [point for point in points if point.group == Group("gate")]
-    assert [point.step for point in gate] == [0, 20, 100]
-    assert gate[0].differential.nats is None
-    assert gate[0].histogram.nats == 0
-    scale = [point.differential.nats for point in points if point.group == Group("scale")]
-    assert scale[2] - scale[1] == pytest.approx(torch.tensor(1.2).log().item(), abs=0.02)  # std 1e-3 to 1.2e-3
-    assert {point.group.name for point in points} == {"gate", "scale", "shift", "final scale", "final shift"}
 
 
 def test_checkpoints_of_a_run_are_those_that_are_complete(tmp_path):

@@ -1,27 +1,16 @@
 """What happens inside: distributions, entropies, update order, closed-form gradients, fitted starts."""
 
-from adaln.analysis.descriptions import Description, describe
-from adaln.analysis.distributions import (
-    Entropy,
-    GaussianFit,
-    Histogram,
-    Moments,
-    Summary,
-    mean_absolute_difference,
-    summarise,
-)
+from adaln.analysis.distributions import Description, Entropy, GaussianFit, Histogram, Summary, describe, summarise
 from adaln.analysis.fit import METHODS, Fit, fit_start
 from adaln.analysis.groups import Group
-from adaln.analysis.lattice import Sketch, sketch
 from adaln.analysis.recorder import LOG_SPACED_STEPS, Recorder, RoleRecord, observe, read_recording
+from adaln.analysis.sketch import Moments, Sketch, sketch
 from adaln.analysis.update_order import UpdateOrder, update_order
 from adaln.analysis.weight_space import (
     Distance,
-    EntropyPoint,
     GateSize,
     checkpoints,
     distances,
-    entropy_trajectory,
     gate_sizes,
     interpolate,
     permute_role,
@@ -33,7 +22,6 @@ __all__ = [
     "Description",
     "Distance",
     "Entropy",
-    "EntropyPoint",
     "Fit",
     "GateSize",
     "GaussianFit",
@@ -48,11 +36,9 @@ __all__ = [
     "checkpoints",
     "describe",
     "distances",
-    "entropy_trajectory",
     "fit_start",
     "gate_sizes",
     "interpolate",
-    "mean_absolute_difference",
     "observe",
     "permute_role",
     "read_recording",

@@ -23,13 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaln.analysis.descriptions import sketches
-from adaln.analysis.distributions import Moments, moments
+from adaln.analysis.distributions import sketches
 from adaln.analysis.findings import Facts, Finding, findings
 from adaln.analysis.groups import Group, Piece
-from adaln.analysis.lattice import Sketch
 from adaln.analysis.residual_energy import BranchEnergy, branch_energies
 from adaln.analysis.role_check import observe_roles
+from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.standard_inputs import standard_inputs
 from adaln.analysis.starts import Distances, Key, NearestStart, distances, known_starts, nearest_start
 from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites

@@ -1,4 +1,5 @@
-"""What a distribution of weights looks like: moments, histograms, distance to a Gaussian, entropy, all from a sketch.
+"""What a distribution of weights looks like: moments, histograms, distance to a Gaussian, entropy, all from a sketch;
+and those of a whole model in one pass over its tensors, one record per role, block, branch and module.
 
 Every result names its bins and its estimator, and counts what is not a number. Everything is plain data for JSON:
 what is not defined (the skewness of a constant) is None, never NaN.
@@ -11,6 +12,10 @@ what is not defined (the skewness of a constant) is None, never NaN.
 (0.001, -5.49, -5.49)
 """
 
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
 
@@ -19,9 +24,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adaln.analysis.lattice import CHUNK_ELEMENTS, LAST_EDGE, Sketch, lattice_values, nearest_cells, sketch
-
-__all__ = ["Entropy", "GaussianFit", "Histogram", "Moments", "Summary", "sketch", "summarise"]
+from adaln.analysis.groups import Group, Piece, pieces
+from adaln.analysis.sketch import (
+    CHUNK_ELEMENTS,
+    LAST_EDGE,
+    Moments,
+    Sketch,
+    lattice_values,
+    moments,
+    nearest_cells,
+    sketch,
+    sketch_chunks,
+)
+from adaln.tensors import TensorFile, shapes
 
 HISTOGRAM_STDS = 5.0
 HISTOGRAM_BINS_PER_STD = 10
@@ -29,30 +44,6 @@ SYMLOG_OCTAVES = 20
 FIXED_BIN_WIDTH = 1e-3
 """Bin of the histogram entropy: of the size of the starts that the paper compares."""
 _UNIFORM_BINS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Moments of the finite elements, over n (not n - 1); undefined ones are None."""
-
-    elements: int
-    nans: int
-    infs: int
-    zeros: int
-    """Exact zeros."""
-    mean: float | None
-    std: float | None
-    skewness: float | None
-    """E (x - mean)^3 / std^3."""
-    excess_kurtosis: float | None
-    """E (x - mean)^4 / std^4 - 3: 0 for a Gaussian."""
-    low: float | None
-    high: float | None
-
-    @property
-    def zero_share(self) -> float:
-        """Share of exact zeros among all elements."""
-        return self.zeros / self.elements if self.elements else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +107,60 @@ class Summary:
     histogram_entropy: Entropy
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One group of values and all that is known of it."""
+
+    group: Group
+    summary: Summary
+
+
+def describe(tensors: Mapping[str, Tensor]) -> list[Description]:
+    """Every group of a model: all blocks first, then blocks and branches in forward order, then other modules.
+
+    A `TensorFile` is read in one pass through a buffer of constant size.
+
+    >>> from adaln.models import MODELS, build
+    >>> from adaln.rng import generator
+    >>> from adaln.types import DataSpec
+    >>> net = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example"))
+    >>> [d.group.name for d in describe(dict(net.named_parameters()))[:4]]
+    ['shift', 'scale', 'gate', 'shift bias']
+    """
+    merged = sketches(tensors)
+    order = list(merged)
+    ordered = sorted(order, key=lambda g: (g.block is not None, g.depth or 0, g.branch is not None, order.index(g)))
+    return [Description(group, summarise(merged[group])) for group in ordered]
+
+
+def sketches(
+    tensors: Mapping[str, Tensor], find_pieces: Callable[[Mapping[str, Tensor]], Iterable[Piece]] = pieces
+) -> dict[Group, Sketch]:
+    """The sketch of every group; tensors are read side by side, as many as torch has threads, with equal results."""
+    by_tensor: dict[str, list[Piece]] = defaultdict(list)
+    for piece in find_pieces(shapes(tensors)):
+        by_tensor[piece.tensor].append(piece)
+
+    def read(name: str) -> list[Sketch]:
+        if isinstance(tensors, TensorFile):
+            return [sketch_chunks(tensors.chunks(name, piece.rows, CHUNK_ELEMENTS)) for piece in by_tensor[name]]
+        return [sketch(tensors[name][piece.rows]) for piece in by_tensor[name]]
+
+    merged: dict[Group, Sketch] = defaultdict(Sketch)
+    with _readers() as pool:
+        for found, name in zip(pool.map(read, by_tensor), by_tensor, strict=True):
+            for values, piece in zip(found, by_tensor[name], strict=True):
+                for group in piece.groups:
+                    merged[group] += values
+    return dict(merged)
+
+
 def summarise(of: Sketch) -> Summary:
     """Everything below, for one sketch."""
     return Summary(
         moments(of), std_histogram(of), symlog_histogram(of), gaussian_fit(of), differential_entropy(of),
         histogram_entropy(of),
     )  # fmt: skip
-
-
-def moments(of: Sketch) -> Moments:
-    """Moments of a sketch, exact in float64."""
-    elements = of.count + of.nans + of.infs
-    if not of.count:
-        return Moments(elements, of.nans, of.infs, 0, None, None, None, None, None, None)
-    variance = of.m2 / of.count
-    skewness = of.m3 / of.count / variance / sqrt(variance) if variance else None
-    kurtosis = of.m4 / of.count / variance / variance - 3 if variance else None
-    return Moments(elements, of.nans, of.infs, of.zeros, of.mean, sqrt(variance), skewness, kurtosis, of.low, of.high)
 
 
 def std_histogram(of: Sketch) -> Histogram:
@@ -220,10 +248,15 @@ def histogram_entropy(of: Sketch, width: float = FIXED_BIN_WIDTH) -> Entropy:
     return Entropy(nats, estimator, bins, sqrt(float(p @ (surprise - nats) ** 2) / of.count), 0.0)
 
 
-def mean_absolute_difference(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"]) -> float:
-    """mean |a - b| over all elements, in float64 by chunks: how far a weight is from itself elsewhere (A.9)."""
-    pairs = zip(*(torch.split(t.detach().cpu().reshape(-1), CHUNK_ELEMENTS) for t in (a, b)), strict=True)
-    return sum(float((x.double() - y.double()).abs().sum()) for x, y in pairs) / max(a.numel(), 1)
+@contextmanager
+def _readers() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch has, each computing alone: sharing out every small chunk costs more than it gains."""
+    num_threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(num_threads)  # torch also keeps the number as the default of threads yet to come
 
 
 def _histogram(of: Sketch, edges: Int[np.ndarray, " J"], bins: str) -> Histogram:

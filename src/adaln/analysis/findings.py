@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from adaln.analysis.lattice import Sketch
 from adaln.analysis.role_check import ObservedRole
+from adaln.analysis.sketch import Sketch
 from adaln.analysis.starts import LIBRARY_DEFAULT, Distances, Key, NearestStart
 from adaln.conditioning import Role, Site
 

@@ -21,9 +21,9 @@ from math import erf, exp, log, sqrt
 import numpy as np
 from torch import Tensor
 
-from adaln.analysis.descriptions import sketches
+from adaln.analysis.distributions import sketches
 from adaln.analysis.groups import Group, role_pieces
-from adaln.analysis.lattice import Sketch, nearest_cells
+from adaln.analysis.sketch import Sketch, nearest_cells
 from adaln.conditioning import Normal, Scheme, Start
 from adaln.registry import Registry
 

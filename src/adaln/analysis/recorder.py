@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaln.analysis.distributions import Histogram, Moments, moments, std_histogram
+from adaln.analysis.distributions import Histogram, std_histogram
 from adaln.analysis.groups import Group, groups_of
-from adaln.analysis.lattice import Sketch, sketch
+from adaln.analysis.sketch import Moments, Sketch, moments, sketch
 from adaln.codec import decode, encode
 from adaln.conditioning import Site, find_sites
 from adaln.dtensor import whole

@@ -17,7 +17,7 @@ from math import log, sqrt
 
 from torch import Tensor
 
-from adaln.analysis.lattice import Sketch
+from adaln.analysis.sketch import Sketch
 from adaln.conditioning import SCHEMES, Constant, Site, starts_of, std_of
 
 LIBRARY_DEFAULT = "library default"

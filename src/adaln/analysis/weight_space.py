@@ -1,4 +1,4 @@
-"""Weights as points: entropy along a run, distance and line between two runs, the same values elsewhere."""
+"""Weights as points: distance and line between two runs, the same values elsewhere."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,25 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.analysis.descriptions import sketches
-from adaln.analysis.distributions import Entropy, differential_entropy, histogram_entropy
-from adaln.analysis.groups import Group, pieces, role_pieces
-from adaln.analysis.lattice import CHUNK_ELEMENTS
+from adaln.analysis.groups import Group, pieces
+from adaln.analysis.sketch import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_sites
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.tensors import TensorFile, shapes
 from adaln.types import Labels, Latents
-
-
-@dataclass(frozen=True, slots=True)
-class EntropyPoint:
-    """The entropy of a group's values at one step (Fig. 5); both estimates name their bins."""
-
-    step: int
-    group: Group
-    differential: Entropy
-    histogram: Entropy
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +47,6 @@ class GateSize:
 def checkpoints(run: Run, weights: str = "ema") -> dict[int, TensorFile]:
     """The complete checkpoints of a run by step, read when used; `weights` is "ema" or "model"."""
     return {step: TensorFile(run.folder(step) / f"{weights}.safetensors") for step in run.steps_saved()}
-
-
-def entropy_trajectory(by_step: Mapping[int, Mapping[str, Tensor]]) -> list[EntropyPoint]:
-    """The entropies of every role over all blocks, and of the final layer's, at each step in ascending order."""
-    return [
-        EntropyPoint(step, group, differential_entropy(values), histogram_entropy(values))
-        for step in sorted(by_step)
-        for group, values in sketches(by_step[step], role_pieces).items()
-        if group.block is None and group.name.removeprefix("final ") in {role.name.lower() for role in Role}
-    ]
 
 
 def distances(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[Distance]:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from adaln.analysis import Group, Sketch
-from adaln.analysis.descriptions import sketches
+from adaln.analysis.distributions import sketches
 from adaln.analysis.fit import ROLES
 from adaln.analysis.groups import role_pieces
 from adaln.conditioning import Distribution, Scheme, Start

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from adaln.analysis.lattice import CHUNK_ELEMENTS, Sketch, lattice_values, nearest_cells, sketch
+from adaln.analysis.sketch import CHUNK_ELEMENTS, Sketch, lattice_values, nearest_cells, sketch
 from adaln.rng import generator
 
 FLOATS = st.lists(st.floats(width=32), max_size=40).map(lambda xs: torch.tensor(xs, dtype=torch.float32))

@@ -11,7 +11,7 @@ Values that cluster far from 0 (|mean| > 10 std) are the lattice's weak side: mo
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import inf, isfinite, sqrt
 
 import numpy as np
 import torch
@@ -96,6 +96,30 @@ class Sketch:
         return values
 
 
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Moments of the finite elements, over n (not n - 1); undefined ones are None."""
+
+    elements: int
+    nans: int
+    infs: int
+    zeros: int
+    """Exact zeros."""
+    mean: float | None
+    std: float | None
+    skewness: float | None
+    """E (x - mean)^3 / std^3."""
+    excess_kurtosis: float | None
+    """E (x - mean)^4 / std^4 - 3: 0 for a Gaussian."""
+    low: float | None
+    high: float | None
+
+    @property
+    def zero_share(self) -> float:
+        """Share of exact zeros among all elements."""
+        return self.zeros / self.elements if self.elements else 0.0
+
+
 def sketch(values: Float[Tensor, "..."]) -> Sketch:
     """The sketch of a tensor of any shape, device and floating dtype.
 
@@ -121,6 +145,17 @@ def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
         return Sketch(nans=total.nans, infs=total.infs)
     moments, occupied = _central(total.powers, total.count, total.pivot), _occupied(tally)
     return Sketch(total.count, total.nans, total.infs, total.zeros, total.low, total.high, *moments, *occupied)
+
+
+def moments(of: Sketch) -> Moments:
+    """Moments of a sketch, exact in float64."""
+    elements = of.count + of.nans + of.infs
+    if not of.count:
+        return Moments(elements, of.nans, of.infs, 0, None, None, None, None, None, None)
+    variance = of.m2 / of.count
+    skewness = of.m3 / of.count / variance / sqrt(variance) if variance else None
+    kurtosis = of.m4 / of.count / variance / variance - 3 if variance else None
+    return Moments(elements, of.nans, of.infs, of.zeros, of.mean, sqrt(variance), skewness, kurtosis, of.low, of.high)
 
 
 def lattice_values(cells: Int[np.ndarray, " J"]) -> Float[np.ndarray, " J"]:
