@@ -1,11 +1,12 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from adaln.codec import canonical_json
 from adaln.conditioning import SCHEMES
-from adaln.config import PRESETS, config_hash, differing_fields, digits, from_dict, to_dict
+from adaln.config import PRESETS, OptimConfig, Schedule, config_hash, differing_fields, digits, from_dict, to_dict
 from adaln.data import PUBLISHED_SETS
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
@@ -67,8 +68,6 @@ def test_a_wrong_field_is_named(path, value, said):
 
 
 def test_published_protocol_is_the_default_of_the_optimiser():
-    from adaln.config import OptimConfig
-
     optim = OptimConfig()
     assert (optim.lr, optim.betas, optim.weight_decay, optim.ema_decay) == (1e-4, (0.9, 0.999), 0.0, 0.9999)
 
@@ -82,3 +81,36 @@ def test_presets_of_published_sets_follow_the_papers_protocol(name):
     assert config.steps == (400_000 if name.startswith("imagenet") else 50_000)
     layout = PUBLISHED_SETS[config.data.path]
     assert (config.data.size, config.data.flip) == (layout.size, layout.flip)
+
+
+HASHES = json.loads((Path(__file__).parent / "goldens" / "hashes.json").read_text())
+"""Hashes of 0.1.0 (commit ab29aad) by preset and scheme, then by what `changed` changes."""
+
+
+def changed(config):
+    """A config and a few others."""
+    sit = next(model for model in MODELS.values() if model.outputs_per_channel == 1)
+    others = {"batch_size": 8, "precision": "bfloat16", "seed": 7, "log_every": 3}
+    return {
+        "": config,
+        "optim": replace(config, optim=OptimConfig(1e-3, (0.8, 0.95), 0.1, 1.0, 0.5)),
+        "flow": replace(config, model=sit, process=PROCESSES["linear-velocity"]),
+        "run": replace(config, **others, keep_checkpoints=0, keep_at=(2, 5)),
+        "data": replace(config, data=replace(config.data, path="elsewhere", flip=not config.data.flip)),
+    }
+
+
+@pytest.mark.parametrize("name", list(HASHES))
+def test_runs_of_0_1_0_are_found_by_the_hash_they_have(name):
+    preset, scheme = name.split()
+    configs = changed(replace(PRESETS[preset](), scheme=SCHEMES[scheme]))
+    assert {what: config_hash(config) for what, config in configs.items()} == HASHES[name]
+
+
+def test_a_schedule_is_part_of_what_is_computed_and_none_leaves_no_trace():
+    constant = digits()
+    scheduled = replace(constant, optim=replace(constant.optim, schedule=Schedule(warmup_steps=10)))
+    assert "schedule" not in to_dict(constant)["optim"]
+    assert config_hash(scheduled) != config_hash(constant)
+    assert from_dict(json.loads(canonical_json(to_dict(scheduled)))) == scheduled
+    assert differing_fields(constant, scheduled)[-1] == "optim.schedule.warmup_steps: absent -> 10"

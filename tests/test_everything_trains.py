@@ -18,7 +18,7 @@ from adaln.config import OptimConfig
 from adaln.models import MODELS, DiTConfig, ModelConfig, UDiTConfig, build, skeleton
 from adaln.processes import PROCESSES, GaussianDiffusion, Interpolant
 from adaln.rng import generator
-from adaln.runs import TrainState
+from adaln.training import TrainState
 from helpers.networks import DIGITS
 from helpers.pairs import cover
 

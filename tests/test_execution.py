@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adaln import training
 from adaln.conditioning import SCHEMES
 from adaln.config import config_hash
 from adaln.execution import Execution, blocks, compiler_fault, matrix_products, prepare_blocks, recompute
@@ -15,7 +14,7 @@ from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run, read_records
 from adaln.tensors import load_tensors
-from adaln.training import accumulate, batch_loss, inputs, train
+from adaln.training import accumulate, batch_loss, inputs, loop, order, run_order, train
 from helpers.networks import DIGITS
 
 TINY = [name for name in MODELS if "tiny" in name]
@@ -102,16 +101,16 @@ def test_how_a_run_is_computed_is_in_the_manifest_and_its_numbers_stay(small_con
 def test_the_order_is_measured_in_the_parts_and_with_the_checkpoints_of_training(small_config, tmp_path, monkeypatch):
     run = Run.create(small_config(scheme=SCHEMES["adaln-mix"]), tmp_path)
     sizes = set()
-    loss_of = training.loss_of
+    loss_of = order.loss_of
 
     def watched(run, model, batch):
         sizes.add(len(batch.x))
         return loss_of(run, model, batch)
 
-    whole = training.run_order(run)
+    whole = run_order(run)
     (run.path / "order.json").unlink()
-    monkeypatch.setattr(training, "loss_of", watched)
-    assert training.run_order(run, Execution(micro_batches=4, checkpoint_blocks=1)) == whole
+    monkeypatch.setattr(order, "loss_of", watched)
+    assert run_order(run, Execution(micro_batches=4, checkpoint_blocks=1)) == whole
     assert set(whole.values()) == {1, 2}
     assert sizes == {2}
 
@@ -165,13 +164,13 @@ def test_the_precision_of_matrix_products_is_put_back(precision, inside):
 
 def test_hooks_see_the_precision_of_matrix_products_that_there_was(small_config, tmp_path, monkeypatch):
     """So that what is scored while training is computed as what is scored afterwards."""
-    inside, loss_of = [], training.loss_of
+    inside, loss_of = [], loop.loss_of
 
     def watched(run, model, batch):
         inside.append(torch.backends.cudnn.allow_tf32)
         return loss_of(run, model, batch)
 
-    monkeypatch.setattr(training, "loss_of", watched)
+    monkeypatch.setattr(loop, "loss_of", watched)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     outside = []
     run = Run.create(small_config(steps=2), tmp_path)

@@ -12,8 +12,9 @@ from adaln.data import DataConfig
 from adaln.models import MODELS
 from adaln.processes import PROCESSES, Guidance, SamplerConfig
 from adaln.rng import generator
-from adaln.runs import Run, TrainState
+from adaln.runs import Run
 from adaln.sampling import SampleConfig, Weak, sample
+from adaln.training import TrainState, resume_or_start, save
 
 FEW = SampleConfig(num_images=10, batch_size=10, sampler=SamplerConfig(steps=10))
 GUIDED = replace(FEW, guidance=Guidance(2.0))
@@ -39,7 +40,7 @@ def awake_run(small_config, tmp_path: Path):
             name=f"{name}-{seed}", model=MODELS[name], process=PROCESSES[FAMILIES[name]], seed=seed, **changes
         )
         run = Run.create(config, out=tmp_path / f"{name}-{seed}")
-        state = run.resume_or_start()
+        state = resume_or_start(run)
         rng = generator("awake", seed)
         for step in steps:
             with torch.no_grad():
@@ -55,7 +56,7 @@ def advanced(run: Run, state: TrainState, step: int) -> TrainState:
     """The state saved as that of `step`, its average equal to its weights."""
     following = TrainState(state.model, run.config.optim)
     following.step = step
-    run.checkpoint(following)
+    save(run, following)
     return following
 
 

@@ -12,7 +12,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from adaln import training
 from adaln.conditioning import SCHEMES, hold
 from adaln.data import Prefetched
 from adaln.execution import Execution, prepare_blocks
@@ -29,9 +28,9 @@ from adaln.processes import (
     guided,
     solve,
 )
-from adaln.runs import Run, TrainState
+from adaln.runs import Run
 from adaln.sampling import SampleConfig, prepare, seeded_draw
-from adaln.training import accumulate, inputs, run_order
+from adaln.training import TrainState, accumulate, inputs, loss, run_order
 
 META = torch.device("meta")
 
@@ -45,8 +44,8 @@ class MetaGenerator(torch.Generator):
 @pytest.fixture
 def on_meta(monkeypatch):
     """Random numbers, precision and a fused optimiser for a device that has none of them."""
-    monkeypatch.setattr(training, "generator", lambda *key, device: MetaGenerator())
-    monkeypatch.setattr(training, "autocast", lambda precision, device: nullcontext())
+    monkeypatch.setattr(loss, "generator", lambda *key, device: MetaGenerator())
+    monkeypatch.setattr(loss, "autocast", lambda precision, device: nullcontext())
     optimizers = sys.modules[torch.optim.Optimizer.__module__]
     monkeypatch.setattr(optimizers, "_get_fused_kernels_supported_devices", lambda: ["meta"])
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from adaln.codec import decode, encode, kinds_of, leaves, short_hash
+from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode, kinds_of, leaves, short_hash
 from adaln.conditioning import SCHEMES, Scheme
 from adaln.data import DataConfig
 from adaln.execution import Precision
@@ -14,11 +14,47 @@ from adaln.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """How the learning rate changes over the steps, whatever the length of the run; the default is constant."""
+
+    warmup_steps: int = 0
+    """Steps over which it rises linearly to its full value."""
+    decay: Literal["none", "linear", "cosine"] = "none"
+    """How it falls from `decay_start` to `decay_end`; before it is constant, so that linear makes a trapezoid."""
+    decay_start: int = 0
+    """Step at which it begins to fall."""
+    decay_end: int = 0
+    """Step from which on it stays low; a run may be shorter or longer."""
+    end_factor: float = 0.0
+    """What it falls to, as a share of its full value."""
+
+    def __post_init__(self) -> None:
+        start, end = self.decay_start, self.decay_end
+        if self.warmup_steps < 0:
+            raise ValueError(f"optim.schedule.warmup_steps is {self.warmup_steps}; expected an integer >= 0")
+        if self.decay == "none":
+            if (start, end, self.end_factor) != (0, 0, 0.0):
+                raise ValueError(
+                    "optim.schedule.decay is 'none'; expected 'linear' or 'cosine' with decay_start, decay_end or"
+                    " end_factor"
+                )
+            return
+        if start < self.warmup_steps:
+            raise ValueError(
+                f"optim.schedule.decay_start is {start}; expected at least warmup_steps, {self.warmup_steps}"
+            )
+        if end <= start:
+            raise ValueError(f"optim.schedule.decay_end is {end}; expected a step after decay_start, {start}")
+        if not 0 <= self.end_factor < 1:
+            raise ValueError(f"optim.schedule.end_factor is {self.end_factor}; expected 0 <= factor < 1")
+
+
+@dataclass(frozen=True, slots=True)
 class OptimConfig:
     """AdamW and the moving average of the weights; the defaults are DiT's."""
 
     lr: float = 1e-4
-    """Learning rate, constant: the paper uses no warm-up and no decay."""
+    """Learning rate, which `schedule` changes over the steps."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of Adam's two moments."""
     weight_decay: float = 0.0
@@ -27,6 +63,8 @@ class OptimConfig:
     """Largest Euclidean norm of the whole gradient; none: unclipped."""
     ema_decay: float = 0.9999
     """Decay per step of the averaged weights, which are what is sampled from."""
+    schedule: Schedule = field(default=Schedule(), metadata=LEFT_OUT_AT_DEFAULT)
+    """Warm-up and decay of the learning rate; the paper uses none."""
 
     def __post_init__(self) -> None:
         if not self.lr > 0:

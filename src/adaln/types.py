@@ -4,7 +4,7 @@ Axes: B batch, N tokens, D width, C channels, H height, W width in space, F feat
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -80,3 +80,11 @@ class Hook(Protocol):
     """Called once per step, after backward and before the optimiser: `hook(step, model)`."""
 
     def __call__(self, step: int, model: nn.Module) -> None: ...
+
+
+OnLog = Callable[[int, Mapping[str, float]], None]
+"""Called with a step and what was logged of it: loss, grad_norm and, where it is not constant, lr."""
+
+
+class NonFinite(ValueError):
+    """A loss, a gradient, weights or images are not finite; the message names the first that went wrong."""

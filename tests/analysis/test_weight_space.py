@@ -21,7 +21,7 @@ from adaln.models import MODELS, build
 from adaln.processes import PROCESSES
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.runs.saving import FILES
+from adaln.runs.checkpoints import FILES
 from helpers.networks import DIGITS
 
 

@@ -93,7 +93,6 @@ def test_an_imported_run_says_where_it_comes_from(tmp_path: Path):
     run = Run.open(tmp_path / "run")
     assert run.spec == DataSpec(3, 16, 8, 4)
     assert run.steps_saved() == [400_000]
-    assert run.is_finished()
     assert run.manifest["provenance"] == "imported"
     file_hash = hashlib.sha256((tmp_path / "DiT.pt").read_bytes()).hexdigest()
     expected = {"file": "DiT.pt", "file_sha256": file_hash, "layout": "official", "weights": "ema"}

@@ -78,7 +78,7 @@ def alone(adaln, tmp_path_factory):
 
 
 def test_training_goes_on_from_its_last_checkpoint(alone, tmp_path):
-    """The whole job is killed; a single process of it in `tests/test_training_together.py` and `_spread.py`."""
+    """The whole job is killed; a single process of it in `tests/training/test_together.py`."""
     run, log = tmp_path / "run", tmp_path / "log"
     job = start([*WORDS, run], log)
     wait_for(lambda: newest(run) >= 20, job)

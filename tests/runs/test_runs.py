@@ -10,9 +10,11 @@ from adaln.conditioning import SCHEMES
 from adaln.config import OptimConfig, config_hash
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
-from adaln.runs import NonFinite, Run, is_run, read_records
+from adaln.runs import Run, is_run, read_records
 from adaln.tensors import load_tensors, save_tensors
-from adaln.training import train
+from adaln.training import resume_or_start, train
+from adaln.training.session import exclusive
+from adaln.types import NonFinite
 
 
 def test_a_run_is_found_by_name_and_hash(small_config, tmp_path):
@@ -69,14 +71,14 @@ def test_changed_data_is_refused(trained):
     manifest["data"]["fingerprint"] = "0" * 64
     write_atomically(trained.path / "manifest.json", json.dumps(manifest))
     with pytest.raises(ValueError, match="began with data 000000000000"):
-        Run.open(trained.path).resume_or_start()
+        resume_or_start(Run.open(trained.path))
 
 
 def test_the_newest_complete_checkpoint_wins(trained):
     cut = trained.folder(10) / "ema.safetensors"
     cut.write_bytes(cut.read_bytes()[:-7])
     assert trained.steps_saved() == [5]
-    assert trained.resume_or_start().step == 5
+    assert resume_or_start(trained).step == 5
     train(trained)  # writes the broken one again
     assert trained.steps_saved() == [5, 10]
 
@@ -132,7 +134,7 @@ def test_a_full_disk_while_saving_leaves_the_last_checkpoint(small_config, tmp_p
     assert run.steps_saved() == [5]
     assert [p.name for p in (run.path / "checkpoints").iterdir()] == ["000000005"]
     train(run)
-    assert run.is_finished()
+    assert run.steps_saved() == [5, 10]
 
 
 def test_a_folder_that_is_no_run_names_the_nearest(trained):
@@ -161,8 +163,8 @@ def test_a_damaged_config_is_one_line(trained):
 
 def test_two_processes_cannot_train_one_run(trained, monkeypatch):
     monkeypatch.setattr("adaln.files.PATIENCE_SECONDS", 0)
-    with trained.exclusive(), pytest.raises(ValueError, match="being trained by another process"):  # noqa: SIM117
-        with Run.open(trained.path).exclusive():
+    with exclusive(trained), pytest.raises(ValueError, match="being trained by another process"):  # noqa: SIM117
+        with exclusive(Run.open(trained.path)):
             pass
 
 
@@ -187,7 +189,7 @@ def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
 
 
 def test_sampling_needs_no_data(trained, monkeypatch):
-    monkeypatch.setattr("adaln.runs.directory.load", lambda config: pytest.fail("data was loaded"))
+    monkeypatch.setattr("adaln.runs.run.load", lambda config: pytest.fail("data was loaded"))
     run = Run.open(trained.path)
     model, step = run.averaged_model()
     assert step == 10

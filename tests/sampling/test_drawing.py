@@ -8,10 +8,11 @@ import torch
 from adaln.data import DataConfig
 from adaln.processes import PROCESSES, Guidance, SamplerConfig
 from adaln.progress import showing
-from adaln.runs import NonFinite, Run
+from adaln.runs import Run
 from adaln.sampling import SampleConfig, choose_labels, prepare, sample, save_samples, seeded_draw
 from adaln.sampling.drawing import counted
 from adaln.training import train
+from adaln.types import NonFinite
 
 FEW = SampleConfig(num_images=6, batch_size=6, sampler=SamplerConfig(solver="ddpm", steps=4))
 

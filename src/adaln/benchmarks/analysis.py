@@ -24,8 +24,8 @@ from adaln.benchmarks.training import drawn_batch, loss_of
 from adaln.config import OptimConfig
 from adaln.models import MODELS, skeleton
 from adaln.rng import generator
-from adaln.runs import TrainState
 from adaln.tensors import TensorFile, save_tensors
+from adaln.training import TrainState
 
 SHARE_OVER_STEPS = (1_000, 50_000, 400_000)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import adaln.training
+import adaln.training.loop
 from adaln.benchmarks.clock import Tell, in_turns, quiet
 from adaln.benchmarks.machine import machine, num_threads, resident_bytes
 from adaln.config import digits
@@ -162,10 +162,10 @@ def waiting(root: Path, steps: int) -> dict[str, dict[str, float]]:
                 waits.append(time.perf_counter() - start)
                 return batch
 
-        adaln.training.Prefetched = Timed  # type: ignore[attr-defined]
+        adaln.training.loop.Prefetched = Timed  # type: ignore[attr-defined]
         run = Run.create(replace(digits(), steps=steps, checkpoint_every=steps), out=root / name)
         start = time.perf_counter()
-        adaln.training.train(run)
+        adaln.training.loop.train(run)
         step_ms = 1e3 * (time.perf_counter() - start) / steps
         wait_ms = 1e3 * statistics.median(waits)
         found[name] = {

@@ -17,7 +17,7 @@ from adaln.execution import Execution, Precision, autocast, check_precision, mat
 from adaln.models import MODELS, flops
 from adaln.processes import PROCESSES
 from adaln.rng import generator
-from adaln.runs import TrainState
+from adaln.training import TrainState
 from adaln.types import Labels, Latents, Model, Times
 
 PROCESS = PROCESSES["ddpm"].build()

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import safetensors.torch
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from adaln.cli.options import Positional, check_suffix, named, parse, take_option
@@ -20,9 +20,10 @@ from adaln.models import MODELS, ModelConfig
 from adaln.models.diffusers_names import diffusers_config, to_diffusers
 from adaln.models.weights import Weights, load_weights, read_weights, spec_of
 from adaln.processes import PROCESSES, ProcessConfig
-from adaln.runs import Run, TrainState
+from adaln.runs import Run
 from adaln.runs.manifest import describe_parameters, environment
 from adaln.tensors import WeightSet, save_tensors
+from adaln.training import TrainState, save
 from adaln.types import DataSpec
 
 UNKNOWN = "unknown"
@@ -92,7 +93,7 @@ def imported_run(path: Path, weights: Weights, network: nn.Module, spec: DataSpe
     run.check_fits()
     state = TrainState(network, config.optim)
     state.step = options.step
-    run.checkpoint(state)
+    save(run, state)
     write_atomically(path / "config.json", canonical_json(to_dict(config)))
     return run
 
@@ -158,7 +159,7 @@ def export_official(run: Run, model: nn.Module, step: int, out: Path) -> None:
     check_suffix(out, ".safetensors")
     metadata = {"format": "pt", "model": model_name(run.config.model), "run": run.path.name, "step": str(step)}
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(out, save(tensors, metadata))
+    write_atomically(out, safetensors.torch.save(tensors, metadata))
 
 
 def export_diffusers(run: Run, model: nn.Module, step: int, out: Path) -> None:

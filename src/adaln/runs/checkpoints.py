@@ -1,27 +1,130 @@
-"""Checkpoints on disk: a folder of safetensors files that is either complete or not there.
+"""The checkpoints of a run: folders of safetensors files, whole or not there, written beside the training."""
 
-Nothing here is ever unpickled.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from threading import Thread
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from adaln.dtensor import fill
-from adaln.tensors import is_whole, misfit
+from adaln.dtensor import fill, is_sharded, own
+from adaln.files import atomic_folder, remove_folder, remove_temporaries
+from adaln.parallel import rank
+from adaln.runs.sharded import Shard, save_sharded, shard_of
+from adaln.tensors import is_whole, load_tensors, misfit, save_tensors
+
+FILES = ("model.safetensors", "ema.safetensors", "training.safetensors")
+
+Save = Callable[[Path, Mapping[str, Mapping[str, Shard]], Mapping[str, str]], None]
+"""Writes a folder of files, each with the metadata."""
 
 
-def steps_on_disk(root: Path, files: tuple[str, ...]) -> list[int]:
-    """Steps of the complete checkpoints under `root`, ascending; each must hold all `files` whole."""
-    if not root.is_dir():
-        return []
-    found = [folder for folder in root.iterdir() if folder.is_dir() and folder.name.isdigit()]
-    return sorted(int(folder.name) for folder in found if all(is_whole(folder / file) for file in files))
+class Checkpoints:
+    """Folders of `FILES` by step under `root`; the newest `keep` (0: all) and those of the steps `keep_at` stay.
+
+    A thread writes one checkpoint at a time from a copy in host memory, which stays allocated for the next one. Nothing
+    that was written is touched until what is newer is whole.
+    """
+
+    def __init__(self, root: Path, keep: int, keep_at: Collection[int]) -> None:
+        self.root, self.keep, self.keep_at = root, keep, keep_at
+        self._copies: dict[tuple[str, str], Tensor] = {}
+        self._thread: Thread | None = None
+        self._failure: Exception | None = None
+
+    def folder(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.root / f"{step:09d}"
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending; waits for the one that is being written."""
+        self.settle()
+        return self._whole()
+
+    def load(self, step: int) -> dict[str, dict[str, Tensor]]:
+        """The tensors of a checkpoint by file and name."""
+        return {Path(name).stem: load_tensors(self.folder(step) / name) for name in FILES}
+
+    def save(self, step: int, files: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Copy `files` and begin to write them; what an interrupted save left at that step is replaced.
+
+        Waits for the save before this one and raises what went wrong with it. Sharded tensors are written by all
+        processes, each its own rows.
+        """
+        self.settle()
+        copies = {
+            file: self._copied(file, {name: own(tensor) for name, tensor in tensors.items()})
+            for file, tensors in files.items()
+        }
+        for device in {tensor.device for tensors in files.values() for tensor in tensors.values() if tensor.is_cuda}:
+            torch.cuda.synchronize(device)  # so far the copies are only queued
+        are_sharded = any(is_sharded(tensor) for tensors in files.values() for tensor in tensors.values())
+        save = save_sharded if are_sharded else save_whole
+        shards = {
+            file: {name: shard_of(tensor, copies[file][name]) for name, tensor in tensors.items()}
+            for file, tensors in files.items()
+        }
+        self._thread = Thread(target=self._write, args=(step, save, shards), name="checkpoint")
+        self._thread.start()
+
+    def raise_failure(self) -> None:
+        """Raise what went wrong with a save, once: `OSError` where the disk is full. Waits for nothing."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def wait(self) -> None:
+        """Wait until nothing is being written."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def settle(self) -> None:
+        """Wait until nothing is being written, then raise what went wrong."""
+        self.wait()
+        self.raise_failure()
+
+    def _copied(self, file: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies in host memory, in that of the save before: new pages cost more than the copying."""
+        for name, tensor in tensors.items():
+            if (file, name) not in self._copies:
+                self._copies[file, name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            self._copies[file, name].copy_(tensor, non_blocking=tensor.is_cuda)
+        return {name: self._copies[file, name] for name in tensors}
+
+    def _write(self, step: int, save: Save, files: Mapping[str, Mapping[str, Shard]]) -> None:
+        try:
+            folder = self.folder(step)
+            if rank() == 0:
+                remove_folder(folder)  # there only if it was found incomplete
+            save(folder, files, {"format": "pt", "step": str(step)})
+            if rank() == 0:
+                self._drop_old()
+        except Exception as error:  # raised where the run can hear of it
+            self._failure = error
+
+    def _whole(self) -> list[int]:
+        folders = [path for path in self.root.iterdir() if path.name.isdigit()] if self.root.is_dir() else []
+        return sorted(int(path.name) for path in folders if all(is_whole(path / file) for file in FILES))
+
+    def _drop_old(self) -> None:
+        for step in self._whole()[: -self.keep] if self.keep else ():
+            if step not in self.keep_at:
+                remove_folder(self.folder(step))
+
+    def clear(self) -> None:
+        """Remove what killed writers left behind."""
+        remove_temporaries(self.root)
 
 
-def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+def save_whole(folder: Path, files: Mapping[str, Mapping[str, Shard]], metadata: Mapping[str, str]) -> None:
+    """Write `folder` with a safetensors file per entry of `files`, whole or not at all, by this process."""
+    with atomic_folder(folder) as temporary:
+        for name, shards in files.items():
+            tensors = {key: shard.rows for key, shard in shards.items()}
+            save_tensors(temporary / f"{name}.safetensors", tensors, metadata)
+
+
+def load_into(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
     """Load a state dict strictly; `ValueError` lists what is missing, unexpected or of another shape."""
     own = module.state_dict()
     wrong = misfit(own, tensors)

@@ -15,10 +15,10 @@ from adaln.execution import matrix_products
 from adaln.processes import count_updates, guided, solve, solver_name
 from adaln.progress import progress
 from adaln.rng import generator
-from adaln.runs import NonFinite, Run
+from adaln.runs import Run
 from adaln.sampling.config import SampleConfig, choose_labels
 from adaln.sampling.networks import EAGER, SampleExecution, Weak, network, weak_network, weights_file
-from adaln.types import Draw, Model
+from adaln.types import Draw, Model, NonFinite
 
 Images = UInt8[np.ndarray, "N H W C"]
 

@@ -8,12 +8,12 @@ import pytest
 
 from adaln.conditioning import scheme
 from adaln.processes import SamplerConfig
-from adaln.runs import NonFinite
 from adaln.sampling import SampleConfig
 from adaln.studies.running.engine import Unfinished
 from adaln.studies.running.launch import attempt
 from adaln.studies.search.page import Found, write_search
 from adaln.studies.search.trials import Search, candidate, check_search, jobs_of, run_search
+from adaln.types import NonFinite
 
 LOSS = Search(("gate", "scale"), objective="loss", at_once=2)
 

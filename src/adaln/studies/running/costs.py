@@ -19,10 +19,10 @@ from adaln.execution import Precision, autocast
 from adaln.models import ModelConfig, build, flops, num_parameters
 from adaln.processes import ProcessConfig, count_updates
 from adaln.rng import generator
-from adaln.runs.state import TrainState
 from adaln.studies.plan import Job, Plan
 from adaln.studies.running.engine import by_run
 from adaln.studies.running.work import scores
+from adaln.training import TrainState
 from adaln.types import DataSpec
 
 MOST_FLOPS = 1e9

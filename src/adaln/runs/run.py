@@ -7,9 +7,7 @@ scores/, samples/, analysis/               written by the other verbs
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,22 +16,18 @@ import torch
 from torch import nn
 
 from adaln.codec import canonical_json
-from adaln.conditioning import Order, OrderPart, initialise
+from adaln.conditioning import initialise
 from adaln.config import RunConfig, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
-from adaln.execution import DEFAULT_EXECUTION, Execution, check_precision
-from adaln.files import claimed, reading, remove_temporaries, write_atomically
+from adaln.execution import check_precision
+from adaln.files import reading, write_atomically
 from adaln.models import build, null_label, skeleton
-from adaln.parallel import from_first, rank, world
+from adaln.parallel import rank, world
 from adaln.registry import nearest
 from adaln.rng import generator
-from adaln.runs.checkpoints import load_into
-from adaln.runs.manifest import describe_data, describe_parameters, environment
-from adaln.runs.records import append_record, drop_from
-from adaln.runs.saving import Checkpoints
-from adaln.runs.state import NonFinite, TrainState
+from adaln.runs.checkpoints import Checkpoints, load_into
 from adaln.tensors import load_tensors
-from adaln.types import DataSpec, Process
+from adaln.types import DataSpec, NonFinite, Process
 
 
 def is_run(path: Path | str) -> bool:
@@ -137,8 +131,7 @@ class Run:
         """The manifest, or an empty one before the first session."""
         file = self.path / "manifest.json"
         with reading(file, "the manifest of a run"):
-            found: dict[str, Any] = dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
-        return found
+            return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
     def new_model(self) -> nn.Module:
         """The network as its scheme starts it."""
@@ -150,84 +143,9 @@ class Run:
         """Steps of the complete checkpoints, ascending; waits for one that is being written."""
         return self.checkpoints.steps()
 
-    def is_finished(self) -> bool:
-        """Whether the last checkpoint is there."""
-        return self.config.steps in self.steps_saved()
-
     def folder(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
         return self.checkpoints.folder(step)
-
-    def resume_or_start(self, execution: Execution = DEFAULT_EXECUTION) -> TrainState:
-        """The newest complete checkpoint's state, else a fresh one; opens a session in the manifest. Of several
-        processes the first one decides and writes.
-
-        Raises `ValueError` where the data is not what the run began with.
-        """
-        is_sharded = execution.parallel == "fsdp"
-        state = TrainState(self.new_model(), self.config.optim, is_sharded, self.config.precision)
-        saved = from_first(self.steps_saved)
-        if saved:
-            state.load(self.checkpoints.load(saved[-1]), str(self.folder(saved[-1])))
-        if rank() == 0:
-            remove_temporaries(self.path)
-            self.checkpoints.clear()
-            drop_from(self.path / "metrics.jsonl", state.step + 1)
-            self._open_session(state, execution)
-        return state
-
-    def _open_session(self, state: TrainState, execution: Execution) -> None:
-        manifest, data = self.manifest, describe_data(self.dataset)
-        began_with = manifest.get("data", data)["fingerprint"]
-        if began_with != data["fingerprint"]:
-            raise ValueError(
-                f"run {str(self.path)!r} began with data {began_with[:12]}, {self.config.data.path!r} now is"
-                f" {data['fingerprint'][:12]}: the images or labels have changed"
-            )
-        how = {"precision": self.config.precision, "processes": world(), "execution": asdict(execution)}
-        session = {"from_step": state.step, **environment(self.device), **how}
-        row = {
-            "data": data,
-            "parameters": describe_parameters(state.model, self.config.scheme),
-            "seed": self.config.seed,
-            "sessions": [*manifest.get("sessions", []), session],
-        }
-        write_atomically(self.path / "manifest.json", canonical_json(row))
-
-    def log_if_due(self, state: TrainState) -> None:
-        """A line of metrics.jsonl: mean loss since the last one, and the newest gradient norm."""
-        since = state.step % self.config.log_every or self.config.log_every
-        if since != self.config.log_every and state.step != self.config.steps:
-            return
-        state.check_finite()
-        loss = state.mean_loss_sum().item() / since
-        row = {"step": state.step, "loss": loss, "grad_norm": state.grad_norm().item()}
-        if rank() == 0:
-            append_record(self.path / "metrics.jsonl", row)
-        if since == self.config.log_every:
-            state.loss_sum.zero_()
-
-    def checkpoint_if_due(self, state: TrainState) -> None:
-        """Begin to save at the chosen steps and at the end; raises what went wrong with the save before."""
-        self.checkpoints.raise_failure()
-        config = self.config
-        if state.step % config.checkpoint_every == 0 or state.step in (*config.keep_at, config.steps):
-            self._begin_to_save(state)
-
-    def checkpoint(self, state: TrainState) -> None:
-        """Save, and return when that is done."""
-        self._begin_to_save(state)
-        self.checkpoints.settle()
-
-    def _begin_to_save(self, state: TrainState) -> None:
-        """Copy the state, which must be finite, for a thread to write."""
-        state.check_finite()
-        bad = state.not_finite()
-        if bad:
-            raise NonFinite(f"step {state.step}: {bad} is not finite")
-        state.mean_loss_sum()
-        if rank() == 0 or state.is_sharded:
-            self.checkpoints.save(state.step, state.tensors())
 
     def averaged_model(self, step: int | None = None) -> tuple[nn.Module, int]:
         """The averaged (EMA) network of a checkpoint, the newest by default, and its step.
@@ -248,32 +166,3 @@ class Run:
             if not bool(tensor.isfinite().all()):
                 raise NonFinite(f"{file}: {name!r} is not finite")
         return model.to(self.device).eval().requires_grad_(False), step
-
-    def save_order(self, order: Order) -> None:
-        """Keep a measured order: it is replayed, not measured again, after a resume."""
-        rows = [{"tensor": p.tensor, "start": p.start, "stop": p.stop, "opens": opens} for p, opens in order.items()]
-        write_atomically(self.path / "order.json", json.dumps(rows, indent=1) + "\n")
-
-    def saved_order(self) -> Order | None:
-        """The order kept by `save_order`, if any."""
-        file = self.path / "order.json"
-        if not file.exists():
-            return None
-        with reading(file, "the update order of a run"):
-            rows = json.loads(file.read_text(encoding="utf-8"))
-            if not rows:
-                raise ValueError("it holds no rows of any weight")
-            return {OrderPart(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the run: a second process that wants to train it waits a little, then gets one clear line."""
-        if rank():
-            yield  # the first process holds it for all
-            return
-        refusal = f"run {str(self.path)!r} is being trained by another process"
-        with claimed(self.path / ".lock", refusal):
-            try:
-                yield
-            finally:
-                self.checkpoints.wait()  # what is still being written belongs to the run

@@ -1,4 +1,4 @@
-"""What changes while a network trains: weights, their moving average, the optimiser, the step."""
+"""What changes while a network trains: weights, their moving average (EMA), the optimiser, the step."""
 
 import copy
 from collections.abc import Mapping
@@ -12,11 +12,9 @@ from adaln.dtensor import own, shard_like
 from adaln.execution import Precision, blocks
 from adaln.files import reading
 from adaln.parallel import all_reduce_mean, all_reduce_sum, fully_shard
-from adaln.runs.checkpoints import load_into
-
-
-class NonFinite(ValueError):
-    """Loss or gradient is not finite; the message names the step and the first tensor that went wrong."""
+from adaln.runs import load_into
+from adaln.training.schedules import lr_factor
+from adaln.types import NonFinite
 
 
 class TrainState:
@@ -58,16 +56,22 @@ class TrainState:
         if self.optim.grad_clip:
             scale = (self.optim.grad_clip / (self.grad_norm() + 1e-6)).clamp(max=1.0)
             torch._foreach_mul_(gradients, scale)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
         self.optimizer.step()
         torch._foreach_lerp_(self.averaged, self.trained, 1 - self.optim.ema_decay)
         self.optimizer.zero_grad(set_to_none=True)
         self.loss_sum += loss.detach()
         self.step += 1
 
+    def learning_rate(self, step: int) -> float:
+        """That of the update from `step` to `step + 1`."""
+        return self.optim.lr * lr_factor(self.optim.schedule, step)
+
     def grad_norm(self) -> Tensor:
         """Euclidean norm of the whole gradient, before clipping."""
-        total: Tensor = torch.linalg.vector_norm(self.norms[1:])
-        return total
+        norm: Tensor = torch.linalg.vector_norm(self.norms[1:])
+        return norm
 
     def check_finite(self) -> None:
         """Raise `NonFinite` naming the first tensor that went wrong: the loss, else gradients from the head backwards.

@@ -5,28 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adaln import training
 from adaln.conditioning import SCHEMES, Role, find_sites
 from adaln.config import OptimConfig
 from adaln.data import Batches
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.rng import generator
-from adaln.runs import NonFinite, Run, read_records
-from adaln.runs.saving import FILES
+from adaln.runs import Run, read_records
 from adaln.tensors import load_tensors
-from adaln.training import Stopped, batch_loss, drop_labels, inputs, train
-
-
-def everything(run):
-    return {name: load_tensors(run.folder(run.config.steps) / name) for name in FILES}
-
-
-def assert_same_bits(a, b):
-    for name in FILES:
-        left, right = everything(a)[name], everything(b)[name]
-        assert left.keys() == right.keys()
-        assert all(torch.equal(left[key], right[key]) for key in left), name
+from adaln.training import Stopped, TrainState, batch_loss, drop_labels, inputs, loop, train
+from adaln.types import NonFinite
+from helpers.runs import assert_same_bits, stop_after
 
 
 @pytest.mark.parametrize("scheme", ["adaln-zero", "adaln-mix", "adaln"])
@@ -35,14 +24,7 @@ def test_ten_steps_are_k_steps_a_stop_and_the_rest_bit_for_bit(small_config, tmp
     config = small_config(scheme=SCHEMES[scheme])
     whole, parts = (Run.create(config, tmp_path / name) for name in ("whole", "parts"))
     train(whole)
-
-    def stop(step, model):
-        if step + 1 == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(Stopped, match=f"stopped at step {stop_at} of 10"):
-        train(parts, [stop])
-    assert stop_at in parts.steps_saved()
+    stop_after(parts, stop_at)
     train(Run.open(parts.path))
     assert_same_bits(whole, parts)
     assert (whole.path / "metrics.jsonl").read_bytes() == (parts.path / "metrics.jsonl").read_bytes()
@@ -55,8 +37,8 @@ def test_very_many_processes_ask_each_other_less_often_whether_to_stop(small_con
         if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(training, "world", lambda: 128)
-    monkeypatch.setattr(training, "any_of", lambda flag: asked.append(flag) or flag)
+    monkeypatch.setattr(loop, "world", lambda: 128)
+    monkeypatch.setattr(loop, "any_of", lambda flag: asked.append(flag) or flag)
     with pytest.raises(Stopped, match="stopped at step 6 of 10"):
         train(run, [stop])
     assert asked == [False, True]
@@ -195,8 +177,6 @@ def test_held_rows_refuse_weight_decay(small_config, tmp_path):
 
 
 def test_gradient_clipping_bounds_the_update(small_config, tmp_path):
-    from adaln.runs import TrainState
-
     run = Run.create(small_config(optim=OptimConfig(grad_clip=1e-3)), tmp_path)
     state = TrainState(run.new_model(), run.config.optim)
     loss = batch_loss(run, state.model, run.batches(), 0).mean()
@@ -213,8 +193,6 @@ def test_gradient_clipping_bounds_the_update(small_config, tmp_path):
 
 
 def test_the_average_follows_its_formula(small_config, tmp_path):
-    from adaln.runs import TrainState
-
     run = Run.create(small_config(optim=OptimConfig(lr=1e-2, ema_decay=0.9)), tmp_path)
     state = TrainState(run.new_model(), run.config.optim)
     expected = {name: p.detach().double() for name, p in state.named.items()}
@@ -233,4 +211,34 @@ def test_other_families_train(small_config, tmp_path, model):
     process = "linear-velocity" if model.startswith("SiT") else "ddpm"
     run = Run.create(small_config(model=MODELS[model], process=PROCESSES[process], steps=2), tmp_path)
     train(run)
-    assert run.is_finished()
+    assert run.steps_saved() == [2]
+
+
+def test_what_is_logged_is_told_once_it_is_written(small_config, tmp_path):
+    run, told, written = Run.create(small_config(), tmp_path), [], []
+
+    def log(step, metrics):
+        told.append({"step": step, **metrics})
+        written.append(read_records(run.path / "metrics.jsonl")[-1])
+
+    train(run, on_log=[log, lambda step, metrics: None])
+    assert told == written == read_records(run.path / "metrics.jsonl")
+    assert [row["step"] for row in told] == [2, 4, 6, 8, 10]
+
+
+def test_what_on_log_raises_ends_the_training_which_goes_on_from_its_last_checkpoint(small_config, tmp_path):
+    whole, broken = (Run.create(small_config(), tmp_path / name) for name in ("whole", "broken"))
+    train(whole)
+
+    def log(step, metrics):
+        if step == 8:
+            raise ConnectionError("the server is gone")
+
+    with pytest.raises(ConnectionError, match="the server is gone"):
+        train(broken, on_log=[log])
+    assert broken.steps_saved() == [5]
+    steps = []
+    train(broken, on_log=[lambda step, metrics: steps.append(step)])
+    assert steps == [6, 8, 10]
+    assert_same_bits(whole, broken)
+    assert (whole.path / "metrics.jsonl").read_bytes() == (broken.path / "metrics.jsonl").read_bytes()

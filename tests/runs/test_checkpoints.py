@@ -6,21 +6,21 @@ import pytest
 import torch
 
 from adaln.runs import Run
-from adaln.runs import saving as saving_room
-from adaln.runs.saving import Checkpoints
+from adaln.runs import checkpoints as checkpoints_room
+from adaln.runs.checkpoints import Checkpoints
 from adaln.training import train
 
 
 @pytest.fixture
 def held_up(monkeypatch):
     """Writing waits until this event is set."""
-    go, save = threading.Event(), saving_room.save_tensors
+    go, save = threading.Event(), checkpoints_room.save_tensors
 
     def slowly(path, tensors, metadata):
         assert go.wait(60)
         save(path, tensors, metadata)
 
-    monkeypatch.setattr(saving_room, "save_tensors", slowly)
+    monkeypatch.setattr(checkpoints_room, "save_tensors", slowly)
     return go
 
 
@@ -85,7 +85,7 @@ def test_what_went_wrong_while_writing_ends_the_step_in_one_line(small_config, t
             fail.set()
             run.checkpoints.wait()
 
-    monkeypatch.setattr(saving_room, "save_tensors", full)
+    monkeypatch.setattr(checkpoints_room, "save_tensors", full)
     with pytest.raises(OSError, match="no space left on device") as error:
         train(run, [watch])
     assert "\n" not in str(error.value)

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save
 
 from adaln.parallel import rank, world
-from adaln.runs import together
-from adaln.runs.together import Piece, save_together
+from adaln.runs import sharded
+from adaln.runs.sharded import Shard, save_sharded
 from helpers.in_threads import in_processes
 
 METADATA = {"format": "pt"}
@@ -28,7 +28,7 @@ def tensors() -> dict[str, torch.Tensor]:
     }
 
 
-def pieces(whole: dict[str, torch.Tensor]) -> dict[str, Piece]:
+def shards(whole: dict[str, torch.Tensor]) -> dict[str, Shard]:
     """Weights cut as FSDP2 cuts them, fewer rows than processes included; all else in the first process."""
     found = {}
     for name, tensor in whole.items():
@@ -39,7 +39,7 @@ def pieces(whole: dict[str, torch.Tensor]) -> dict[str, Piece]:
             rows = tensor[start : start + each]
         elif tensor.ndim and rank():
             rows = tensor[:0]
-        found[name] = Piece(rows, start, tensor.shape)
+        found[name] = Shard(rows, start, tensor.shape)
     return found
 
 
@@ -48,7 +48,7 @@ def test_the_bytes_are_those_of_the_format_s_own_writer(monkeypatch, tmp_path: P
     whole = tensors()
 
     def write() -> list[str]:
-        save_together(tmp_path / "saved", {"model": pieces(whole), "ema": pieces(whole)}, METADATA)
+        save_sharded(tmp_path / "saved", {"model": shards(whole), "ema": shards(whole)}, METADATA)
         return sorted(file.name for file in (tmp_path / "saved").iterdir())
 
     found = in_processes(monkeypatch, processes, write)
@@ -61,14 +61,14 @@ def test_the_bytes_are_those_of_the_format_s_own_writer(monkeypatch, tmp_path: P
 
 
 def test_what_fails_in_one_process_leaves_nothing(monkeypatch, tmp_path: Path):
-    real = together.write_pieces
+    real = sharded.write_shards
 
     def write(*words) -> None:
         if rank() == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(*words)
 
-    monkeypatch.setattr(together, "write_pieces", write)
+    monkeypatch.setattr(sharded, "write_shards", write)
     with pytest.raises(Exception, match=r"No space left|Barrier|^$"):
-        in_processes(monkeypatch, 2, lambda: save_together(tmp_path / "saved", {"model": pieces(tensors())}, METADATA))
+        in_processes(monkeypatch, 2, lambda: save_sharded(tmp_path / "saved", {"model": shards(tensors())}, METADATA))
     assert list(tmp_path.iterdir()) == []

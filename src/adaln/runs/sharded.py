@@ -24,7 +24,7 @@ from adaln.tensors import DTYPES
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-class Piece(NamedTuple):
+class Shard(NamedTuple):
     """The rows of a tensor that one process writes."""
 
     rows: Tensor
@@ -33,26 +33,26 @@ class Piece(NamedTuple):
     """Of the whole."""
 
 
-def piece_of(tensor: Tensor, own: Tensor) -> Piece:
+def shard_of(tensor: Tensor, own: Tensor) -> Shard:
     """What this process writes of a tensor, `own` being its rows: what all have whole, the first one writes."""
     rows = own[:0] if rank() and own.ndim and not is_sharded(tensor) else own
-    return Piece(rows, own_rows(tensor).start, tensor.shape)
+    return Shard(rows, own_rows(tensor).start, tensor.shape)
 
 
-def save_together(folder: Path, files: Mapping[str, Mapping[str, Piece]], metadata: Mapping[str, str]) -> None:
+def save_sharded(folder: Path, files: Mapping[str, Mapping[str, Shard]], metadata: Mapping[str, str]) -> None:
     """Write `folder` with a safetensors file per entry of `files`, whole or not at all; every process calls it.
 
     Raises `OSError` where this process's disk is full; the others then wait until torchrun ends them.
     """
     with shared_folder(folder) as temporary:
-        heads = {temporary / f"{name}.safetensors": head(pieces, metadata) for name, pieces in files.items()}
+        layouts = {temporary / f"{name}.safetensors": lay_out(shards, metadata) for name, shards in files.items()}
         if rank() == 0:
-            for path, (content, _, num_bytes) in heads.items():
-                path.write_bytes(content)
-                os.truncate(path, num_bytes)
+            for path, layout in layouts.items():
+                path.write_bytes(layout.header)
+                os.truncate(path, layout.num_bytes)
         barrier()
-        for (path, (_, begins, _)), pieces in zip(heads.items(), files.values(), strict=True):
-            write_pieces(path, begins, pieces)
+        for (path, layout), shards in zip(layouts.items(), files.values(), strict=True):
+            write_shards(path, layout.begins, shards)
 
 
 @contextmanager
@@ -68,28 +68,37 @@ def shared_folder(path: Path) -> Iterator[Path]:
     barrier()  # whoever returns finds it
 
 
-def head(pieces: Mapping[str, Piece], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int], int]:
-    """What the file begins with, where in it each tensor begins, and its length in bytes.
+class Layout(NamedTuple):
+    """A safetensors file before any tensor is written."""
 
-    Wider types first, then by name, as the format's own writer has it.
+    header: bytes
+    begins: dict[str, int]
+    """Where in the file each tensor begins."""
+    num_bytes: int
+    """Of the whole file."""
+
+
+def lay_out(shards: Mapping[str, Shard], metadata: Mapping[str, str]) -> Layout:
+    """The file of the whole tensors: wider types first, then by name, as the format's own writer has it.
+
     Source: https://huggingface.co/docs/safetensors, section "Format".
     """
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
     begins, end = {}, 0
-    for name in sorted(pieces, key=lambda name: (-pieces[name].rows.element_size(), name)):
-        rows, _, shape = pieces[name]
+    for name in sorted(shards, key=lambda name: (-shards[name].rows.element_size(), name)):
+        rows, _, shape = shards[name]
         begins[name], end = end, end + rows.element_size() * math.prod(shape)
         entries[name] = {"dtype": DTYPE_NAMES[rows.dtype], "shape": list(shape), "data_offsets": [begins[name], end]}
     content = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     content += b" " * (-len(content) % 8)
-    content = len(content).to_bytes(8, "little") + content
-    return content, {name: len(content) + begin for name, begin in begins.items()}, len(content) + end
+    header = len(content).to_bytes(8, "little") + content
+    return Layout(header, {name: len(header) + begin for name, begin in begins.items()}, len(header) + end)
 
 
-def write_pieces(path: Path, begins: Mapping[str, int], pieces: Mapping[str, Piece]) -> None:
-    """Write this process's rows to their places in the file."""
+def write_shards(path: Path, begins: Mapping[str, int], shards: Mapping[str, Shard]) -> None:
+    """Write this process's rows where they begin in the file."""
     with path.open("r+b") as file:
-        for name, (rows, start, shape) in pieces.items():
+        for name, (rows, start, shape) in shards.items():
             if rows.ndim or rank() == 0:
                 file.seek(begins[name] + start * rows.element_size() * math.prod(shape[1:]))
                 file.write(rows.contiguous().flatten().view(torch.uint8).numpy().data)
