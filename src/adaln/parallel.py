@@ -39,6 +39,26 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def find_device(name: str) -> torch.device:
+    """The device that a name means on this machine; `ValueError` where it is not there.
+
+    `cuda`: under torchrun the one of this process's own number.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    if not available.get(name.partition(":")[0], False):
+        raise ValueError(f"device {name!r} is not here; available: {', '.join(k for k, v in available.items() if v)}")
+    if name != "cuda":
+        return torch.device(name)
+    number, count = local_rank(), torch.cuda.device_count()
+    if number >= count:
+        raise ValueError(
+            f"process {number} of this machine finds no GPU of its own; expected at most {count} processes"
+        )
+    return torch.device(name, number)
+
+
 def all_gather(value: T) -> list[T]:
     """What each process has, in the order of their ranks, on all of them; each waits for all others."""
     if not dist.is_initialized():
@@ -162,8 +182,11 @@ def store_of_this_start(store: dist.Store, number: int, count: int) -> dist.Stor
 
 @contextmanager
 def group_of_torchrun() -> Iterator[None]:
-    """Join the processes that torchrun started together with this one, if it started it, and leave them at the end."""
-    if not dist.is_torchelastic_launched():
+    """Join the processes that torchrun started together with this one, if it started it, and leave them at the end.
+
+    Inside such a block another one changes nothing.
+    """
+    if dist.is_initialized() or not dist.is_torchelastic_launched():
         yield
         return
     global _waiting, _beside

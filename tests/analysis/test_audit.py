@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import adaln
-from adaln.analysis.audit import audit, audit_live
+from adaln.analysis.audit import audit
 from adaln.analysis.residual_energy import branch_energies
 from adaln.analysis.sketch import sketch
 from adaln.analysis.standard_inputs import standard_inputs
@@ -241,7 +241,7 @@ def test_gradients_and_wrapped_names_are_audited_too():
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_a_fresh_foreign_network_is_not_zeroed_whatever_its_layers_are_called(name):
     model = foreign(name)
-    found = audit_live(model)
+    found = audit(model)
     gates = [site for site in find_sites(tensors(model)) if site.role is Role.GATE and site.branch != "final"]
     shared = {site.branch for site in gates if site.weight} if any(site.weight is None for site in gates) else set()
     assert (found.start.name, found.start.is_start) == (LIBRARY_DEFAULT, True)
@@ -265,15 +265,15 @@ def test_energy_grows_with_the_std_of_the_gate():
     ratios = []
     for std in (1e-3, 2e-3, 4e-3):
         model = network(scheme=f"adaln-gaussian:{std},0,0")
-        energies = audit_live(model).energies
+        energies = audit(model).energies
         ratios.append(energies[0].ratio)
-        assert energies[0].open_ratio == audit_live(network()).energies[0].open_ratio  # shift and scale are 0 in both
+        assert energies[0].open_ratio == audit(network()).energies[0].open_ratio  # shift and scale are 0 in both
     assert ratios[1] / ratios[0] == pytest.approx(2, rel=1e-3)
     assert ratios[2] / ratios[1] == pytest.approx(2, rel=1e-3)
 
 
 def test_a_gate_of_one_lets_everything_through():
-    for energy in audit_live(network(scheme="adaln")).energies:
+    for energy in audit(network(scheme="adaln")).energies:
         assert energy.ratio == energy.open_ratio
 
 
@@ -292,9 +292,9 @@ class Exchanged(torch.nn.Module):
 
 def test_exchanged_rows_of_a_final_layer_are_caught():
     model = network(scheme="adaln-gaussian")
-    assert not texts(audit_live(model), "exchanged rows")
+    assert not texts(audit(model), "exchanged rows")
     model.final_layer = Exchanged(model.final_layer)
-    said = texts(audit_live(model), "exchanged rows")
+    said = texts(audit(model), "exchanged rows")
     name = "final_layer.adaLN_modulation.1.weight"
     assert said == [
         f"rows 0 to 63 of {name} act as scale; in the DiT layout they are shift of final",
@@ -307,7 +307,7 @@ def test_without_a_known_head_the_blocks_are_still_watched():
     model.final_layer.other_head = model.final_layer.linear
     del model.final_layer.linear
     model.final_layer.forward = lambda x, c: model.final_layer.other_head(x)
-    found = audit_live(model)
+    found = audit(model)
     assert found.head is None and len(found.energies) == 8
     assert not texts(found, "exchanged rows")
 
@@ -315,7 +315,7 @@ def test_without_a_known_head_the_blocks_are_still_watched():
 def test_a_live_audit_changes_nothing():
     model = foreign("SD3.5").train()
     before = copy.deepcopy(model.state_dict())
-    audit_live(model)
+    audit(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.training
 
@@ -324,7 +324,7 @@ def test_a_network_with_nan_is_not_run():
     model = network()
     with torch.no_grad():
         model.blocks[0].attn.qkv.weight[0] = nan
-    found = audit_live(model)
+    found = audit(model)
     assert kinds(found) >= {("warning", "not finite")} and not found.energies
     json.dumps(asdict(found), allow_nan=False)
 
@@ -336,6 +336,6 @@ def test_unknown_classes_are_audited_with_inputs_of_their_own():
     model = network(scheme="adaln-gaussian")
     model.__class__ = Renamed
     with pytest.raises(ValueError, match="no standard inputs for Renamed"):
-        audit_live(model)
+        audit(model)
     inputs = {"x": torch.randn(2, 1, 8, 8), "t": torch.tensor([1, 900]), "y": torch.tensor([0, 3])}
-    assert len(audit_live(model, inputs).energies) == 8
+    assert len(audit(model, inputs).energies) == 8

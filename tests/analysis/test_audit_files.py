@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import adaln
-from adaln.analysis.audit import audit, audit_live
+from adaln.analysis.audit import audit
 from adaln.cli import main
 from adaln.cli.auditing import audit_verb
 from adaln.config import PRESETS
@@ -144,5 +144,5 @@ def test_what_a_user_gets_wrong_is_one_line(factory, words, said, capsys):
 
 
 def test_an_audit_from_memory_and_through_the_command_agree(factory):
-    live = audit_live(build(MODELS["tiny"], DIGITS, generator("factory")))
+    live = audit(build(MODELS["tiny"], DIGITS, generator("factory")))
     assert audit_verb([f"{factory}:network"]).data == {"model": "audited_factory:network", **asdict(live)}

@@ -1,13 +1,13 @@
 """An audit of anyone's diffusion transformer: where its conditioning lives, how it was started, what fools people.
 
-`audit` reads weights, from memory or a file, fresh or trained. `audit_live` runs a network as well: how much each gate
-lets through, and whether rows do what the layout says. Nothing is changed. All results are plain data for JSON.
+`audit` reads weights, from memory or a file, fresh or trained. A network it runs as well: how much each gate lets
+through, and whether rows do what the layout says. Nothing is changed. All results are plain data for JSON.
 
 >>> import torch
 >>> from adaln.models import MODELS, build
 >>> from adaln.rng import generator
 >>> from adaln.types import DataSpec
->>> found = audit_live(build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example")))
+>>> found = audit(build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example")))
 >>> found.family, found.start.name, found.start.is_start
 ('DiT', 'adaln-zero', True)
 >>> [energy.ratio for energy in found.energies[:2]]
@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,7 +33,9 @@ from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.standard_inputs import standard_inputs
 from adaln.analysis.starts import Distances, Key, NearestStart, distances, known_starts, nearest_start
 from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites
-from adaln.tensors import shapes
+from adaln.report import Column, Marked, Shown, Table
+from adaln.runs import Run, is_run, load_into
+from adaln.tensors import WeightSet, load_tensors, open_weights, shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,8 @@ class AuditRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
-    """All that an audit found."""
+class Audit(Shown):
+    """All that an audit found; printed, or the last line of a notebook's cell, it shows its tables."""
 
     family: str
     num_blocks: int
@@ -66,21 +69,54 @@ class Audit:
     energies: tuple[BranchEnergy, ...] = ()
     """Of a live network, as it is now: at step 0 if it is fresh."""
 
+    def blocks(self) -> list[str | Table]:
+        """The start in a sentence, role by block, the energies of the branches, and the pitfalls."""
+        summary = f"{self.family} layout, {self.num_blocks} blocks, modulation {_start_in_words(self.start)}"
+        energies = [_energy_table(self.energies)] if self.energies else []
+        return [summary, _role_table(self.rows), *energies, *(f"{f.level}: {f.text}" for f in self.findings)]
 
-def audit(tensors: Mapping[str, Tensor], family: str | None = None) -> Audit:
-    """Audit weights by name: parameters, a state dict, a `TensorFile`.
 
-    Raises `UnknownLayout` where no layout fits, or two do and `family` does not say which.
+def audit(
+    source: nn.Module | Mapping[str, Tensor] | str | Path,
+    inputs: Mapping[str, Any] | None = None,
+    family: str | None = None,
+    *,
+    step: int | None = None,
+    weights: WeightSet | None = None,
+) -> Audit:
+    """Where the conditioning of anyone's network is, how it was started, and what fools people about it.
+
+    `source` is a network, tensors by name, or the path of a run, a file of weights or a diffusers folder. A network, so
+    that of a run, is run with `inputs`, keyword arguments of its forward pass (default: `standard_inputs`): once for
+    what each branch adds to the residual stream, once for each kind of site to see what its rows do. Tensors and files
+    are read only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the
+    newest; 0: the start. `family` decides between two families of the same names.
+
+    Raises `ValueError` in one line for a network of no known family, for a class that has no standard inputs, and for
+    what is missing or damaged on disk.
     """
+    if isinstance(source, str | Path) and is_run(source):
+        return _audit_network(_network_of(Run.open(source), step, weights), inputs, family)
+    if step is not None:
+        raise ValueError(f"step is {step}; expected none: only a run has steps")
+    if isinstance(source, nn.Module):
+        return _audit_network(source, inputs, family)
+    tensors = open_weights(Path(source), weights).tensors if isinstance(source, str | Path) else source
     return _report(_facts(tensors, family))
 
 
-def audit_live(model: nn.Module, inputs: Mapping[str, Any] | None = None, family: str | None = None) -> Audit:
-    """Audit a network and run it: branch energies from one pass, roles from one pass for each kind of site.
+def _network_of(run: Run, step: int | None, weights: WeightSet | None) -> nn.Module:
+    """The network of a checkpoint; before the first one as the scheme starts it."""
+    if step == 0 or (step is None and not run.steps_saved()):
+        return run.new_model()
+    network, step = run.averaged_model(step)
+    if weights == "model":
+        file = run.folder(step) / "model.safetensors"
+        load_into(network, load_tensors(file), str(file))
+    return network
 
-    `inputs` are keyword arguments of its forward pass, by default `standard_inputs`.
-    Raises what `audit` raises, and `ValueError` for a class that has no standard inputs.
-    """
+
+def _audit_network(model: nn.Module, inputs: Mapping[str, Any] | None, family: str | None) -> Audit:
     facts = _facts(dict(model.named_parameters()), family)
     given = standard_inputs(model) if inputs is None else inputs
     if facts.not_finite:  # nothing could be seen
@@ -188,3 +224,55 @@ def _sum(values: Iterator[Sketch]) -> Sketch:
 def _ordered(facts: Facts) -> Distances:
     """The known starts, that of the whole model first: it wins where a single row cannot tell."""
     return {facts.start.name: facts.distances[facts.start.name], **facts.distances}
+
+
+def _start_in_words(nearest: NearestStart) -> str:
+    if nearest.is_start:
+        return f"as {nearest.name} starts it"
+    return f"trained: at no known start (nearest: {nearest.name}, by {nearest.distance:.2f} in the log of its std)"
+
+
+def _role_table(rows: Sequence[AuditRow]) -> Table:
+    columns = [
+        Column("role"),
+        Column("block"),
+        Column("shape"),
+        Column("mean", format=".1e"),
+        Column("std", format=".3g"),
+        Column("zeros", "%", ".3g"),
+        Column("kurtosis", format=".2f"),
+        Column("start"),
+    ]
+    notes = [
+        "zeros: exact ones; kurtosis: 0 for a Gaussian; start: the known start that has this spread and share of zeros,"
+        " biases included; trained: none has.",
+    ]
+    return Table("Role by block", columns, [_cells(row) for row in rows], notes)
+
+
+def _cells(row: AuditRow) -> list[Any]:
+    values = row.moments
+    strays = values.nans + values.infs
+    shape = "x".join(map(str, row.shape))
+    return [
+        row.role,
+        row.block or "all",
+        Marked(f"{shape}, {strays} not finite", "warning") if strays else shape,
+        values.mean,
+        values.std,
+        100 * values.zero_share,
+        values.excess_kurtosis,
+        row.nearest.name if row.nearest.is_start else "trained",
+    ]
+
+
+def _energy_table(energies: Sequence[BranchEnergy]) -> Table:
+    columns = [
+        Column("block"),
+        Column("branch"),
+        Column("through the gate", "|gate F| / |x|", ".3g"),
+        Column("gate at 1", "|F| / |x|", ".3g"),
+    ]
+    rows = [[energy.block, energy.branch, energy.ratio, energy.open_ratio] for energy in energies]
+    note = "One batch of noise at times over the whole schedule; x is what enters the block."
+    return Table("What each branch adds to the residual stream", columns, rows, [note])

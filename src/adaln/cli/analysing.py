@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from adaln.analysis import fit_start
-from adaln.cli.options import Positional, check_suffix, find_device, named, parse
+from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, sgd
 from adaln.config import PRESETS
 from adaln.models import MODELS, ModelConfig
+from adaln.parallel import find_device
 from adaln.processes import PROCESSES
 from adaln.report import Section, Table
 from adaln.runs import Run, is_run

@@ -9,15 +9,13 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from adaln.analysis.audit import Audit, AuditRow, audit, audit_live
-from adaln.analysis.starts import NearestStart
+from adaln.analysis.audit import Audit, audit
 from adaln.cli.analysing import saved, terminal_blocks
 from adaln.cli.options import Positional, named, parse
 from adaln.cli.output import Output
 from adaln.conditioning import FAMILIES
-from adaln.report import Column, Marked, Section, Table
-from adaln.runs import Run, is_run, load_into
-from adaln.tensors import load_tensors, open_weights
+from adaln.report import Section
+from adaln.runs import is_run
 
 EXPECTED = "a run, a .safetensors or .pt file, a diffusers folder, or module:factory"
 
@@ -42,10 +40,8 @@ def audit_verb(words: list[str]) -> Output:
     if options.family is not None:
         FAMILIES[options.family]  # an unknown name is said before anything is read
     report = _audit(options)
-    start = _start_in_words(report.start)
-    summary = f"{options.model}: {report.family} layout, {report.num_blocks} blocks, modulation {start}"
-    findings = [f"{finding.level}: {finding.text}" for finding in report.findings]
-    section = Section("Audit", [summary, _rows(report), *_energies(report), *findings])
+    summary, *blocks = report.blocks()
+    section = Section("Audit", [f"{options.model}: {summary}", *blocks])
     data, path = {"model": options.model, **asdict(report)}, Path(options.model)
     if is_run(path):  # then `adaln report` takes it up
         return saved(section, path / "analysis" / "audit", data)
@@ -54,27 +50,14 @@ def audit_verb(words: list[str]) -> Output:
 
 def _audit(options: AuditOptions) -> Audit:
     model, path = options.model, Path(options.model)
-    if is_run(path):
-        return audit_live(_of_run(path, options), family=options.family)
-    if options.step is not None:
+    if options.step is not None and not is_run(path):
         raise ValueError(f"--step is for runs; {model!r} is none")
     if path.exists() or ":" not in model:
-        return audit(open_weights(path, options.weights).tensors, options.family)
+        return audit(path, family=options.family, step=options.step, weights=options.weights)
     if options.weights is not None:
         raise ValueError("--weights is for runs and files; a factory has one set")
     network, inputs = _made_by(model)
-    return audit_live(network, inputs, options.family)
-
-
-def _of_run(path: Path, options: AuditOptions) -> nn.Module:
-    run = Run.open(path)
-    if options.step == 0 or (options.step is None and not run.steps_saved()):
-        return run.new_model()
-    network, step = run.averaged_model(options.step)
-    if options.weights == "model":
-        file = run.folder(step) / "model.safetensors"
-        load_into(network, load_tensors(file), str(file))
-    return network
+    return audit(network, inputs, options.family)
 
 
 def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
@@ -92,57 +75,3 @@ def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
     if not isinstance(network, nn.Module):
         raise ValueError(f"{spec!r} made a {type(network).__name__}; expected an nn.Module, or one with inputs")
     return network, inputs
-
-
-def _start_in_words(nearest: NearestStart) -> str:
-    if nearest.is_start:
-        return f"as {nearest.name} starts it"
-    return f"trained: at no known start (nearest: {nearest.name}, by {nearest.distance:.2f} in the log of its std)"
-
-
-def _rows(report: Audit) -> Table:
-    columns = [
-        Column("role"),
-        Column("block"),
-        Column("shape"),
-        Column("mean", format=".1e"),
-        Column("std", format=".3g"),
-        Column("zeros", "%", ".3g"),
-        Column("kurtosis", format=".2f"),
-        Column("start"),
-    ]
-    notes = [
-        "zeros: exact ones; kurtosis: 0 for a Gaussian; start: the known start that has this spread and share of zeros,"
-        " biases included; trained: none has.",
-    ]
-    return Table("Role by block", columns, [_row(row) for row in report.rows], notes)
-
-
-def _row(row: AuditRow) -> list[Any]:
-    values = row.moments
-    strays = values.nans + values.infs
-    shape = "x".join(map(str, row.shape))
-    return [
-        row.role,
-        row.block or "all",
-        Marked(f"{shape}, {strays} not finite", "warning") if strays else shape,
-        values.mean,
-        values.std,
-        100 * values.zero_share,
-        values.excess_kurtosis,
-        row.nearest.name if row.nearest.is_start else "trained",
-    ]
-
-
-def _energies(report: Audit) -> list[Table]:
-    if not report.energies:
-        return []
-    columns = [
-        Column("block"),
-        Column("branch"),
-        Column("through the gate", "|gate F| / |x|", ".3g"),
-        Column("gate at 1", "|F| / |x|", ".3g"),
-    ]
-    rows = [[energy.block, energy.branch, energy.ratio, energy.open_ratio] for energy in report.energies]
-    note = "One batch of noise at times over the whole schedule; x is what enters the block."
-    return [Table("What each branch adds to the residual stream", columns, rows, [note])]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from adaln.cli.options import Positional, find_device, named, parse
+from adaln.cli.options import Positional, named, parse
 from adaln.cli.output import Output
 from adaln.data import (
     Autoencoder,
@@ -23,7 +23,7 @@ from adaln.data import (
     round_trip,
 )
 from adaln.files import write_atomically
-from adaln.parallel import group_of_torchrun, local_rank, rank, world
+from adaln.parallel import find_device, group_of_torchrun, local_rank, rank, world
 from adaln.report import Column, ImageGrid, Table, picture
 
 MOST_CLASSES, MOST_PROBLEMS = 50, 20

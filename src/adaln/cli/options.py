@@ -9,13 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import torch
 import tyro
 
 from adaln.conditioning import Scheme, scheme
 from adaln.config import PRESETS, RunConfig
 from adaln.models import MODELS
-from adaln.parallel import local_rank
 from adaln.processes import PROCESSES
 
 T = TypeVar("T")
@@ -113,26 +111,6 @@ def check_suffix(out: Path, suffix: str) -> None:
     """ValueError unless the file to write is called what it will be."""
     if out.suffix != suffix:
         raise ValueError(f"out is {str(out)!r}; expected a name that ends in {suffix}")
-
-
-def find_device(name: str) -> torch.device:
-    """The device that a name means on this machine; `ValueError` where it is not there.
-
-    `cuda`: under torchrun the one of this process's own number.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
-    if not available.get(name.partition(":")[0], False):
-        raise ValueError(f"device {name!r} is not here; available: {', '.join(k for k, v in available.items() if v)}")
-    if name != "cuda":
-        return torch.device(name)
-    number, count = local_rank(), torch.cuda.device_count()
-    if number >= count:
-        raise ValueError(
-            f"process {number} of this machine finds no GPU of its own; expected at most {count} processes"
-        )
-    return torch.device(name, number)
 
 
 def _one_line(panel: str) -> str:

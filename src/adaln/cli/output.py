@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from adaln.report import Table, terminal
+from adaln.report import Table, show
 
 PIPED_WIDTH = 160
 """Columns of a table that no terminal folds."""
@@ -32,8 +32,7 @@ class Output:
     def show(self) -> None:
         """Print for people."""
         console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-        for part in self.shown:
-            console.print(part if isinstance(part, str) else terminal(part), markup=False)
+        show(self.shown, console)
 
 
 SILENT = Output(None)

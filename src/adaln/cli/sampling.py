@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import torch
 
-from adaln.cli.options import Flat, Positional, check_suffix, find_device, named, parse
+from adaln.cli.options import Flat, Positional, check_suffix, named, parse
 from adaln.cli.output import SILENT, Output
 from adaln.codec import short_hash
 from adaln.files import write_atomically
 from adaln.metrics import open_images
-from adaln.parallel import group_of_torchrun, rank
+from adaln.parallel import find_device, group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
 from adaln.runs import Run
 from adaln.sampling import Drawing, SampleConfig, SampleExecution, Weak, prepare, save_samples

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import torch
 
-from adaln.cli.options import Positional, check_suffix, find_device, named, parse
+from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import SILENT, Output
 from adaln.cli.sampling import keep_samples
 from adaln.codec import encode, short_hash
@@ -24,8 +24,7 @@ from adaln.metrics import (
     statistics,
     unlike_published,
 )
-from adaln.parallel import first_goes_first, group_of_torchrun, rank
-from adaln.report import Column, Measurement, Table
+from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 from adaln.runs import Run, is_run
 from adaln.sampling import SampleConfig, prepare
 
@@ -85,7 +84,7 @@ def evaluate_verb(words: list[str]) -> Output:
     out = options.out or default_out(source, scores)
     write_atomically(out, json.dumps(encode(scores), indent=1) + "\n")
     data = {"scores_file": str(out), **encode(scores), "unlike_published": unlike_published(scores)}
-    return Output(data, [scores_table(scores), f"wrote {out}"])
+    return Output(data, [*scores.blocks(), f"wrote {out}"])
 
 
 def samples_of(options: EvaluateOptions, device: torch.device) -> Path:
@@ -122,35 +121,6 @@ def default_out(source: Path | Dataset, scores: Scores) -> Path:
     if isinstance(source, Dataset):
         return Path(f"{source.name}-{key}.scores.json")
     return source.with_name(f"{source.name if source.is_dir() else source.stem}-{key}.scores.json")
-
-
-def scores_table(scores: Scores) -> Table:
-    """Scores as people read them, each with its interval and how that was found."""
-    rows = [
-        [
-            METRICS[name].title,
-            s.value if s.low is None or s.high is None else Measurement(s.value, s.low, s.high),
-            METRICS[name].better,
-            s.num_samples,
-            s.num_reference or None,
-            s.interval,
-        ]
-        for name, s in scores.scores.items()
-    ]
-    columns = [
-        Column("score"),
-        Column("value", "95 % interval"),
-        Column("better"),
-        Column("samples", format=",d"),
-        Column("reference", format=",d"),
-        Column("interval by"),
-    ]
-    sides = f"{scores.provenance['samples']['name']} beside {scores.provenance['reference']['name']}"
-    apart = unlike_published(scores)
-    notes = [str(scores.provenance["extractor"]["label"])]
-    if apart and scores.provenance["extractor"]["name"] == "inception":
-        notes.append(f"Not the protocol of published ImageNet scores (ours, theirs): {'; '.join(apart)}")
-    return Table(f"Scores of {sides}", columns, rows, notes, footnotes=scores.notes)
 
 
 @dataclass(frozen=True, slots=True)

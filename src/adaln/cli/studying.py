@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from adaln.cli.options import Flat, Positional, find_device, named, parse, take_preset
+from adaln.cli.options import Flat, Positional, named, parse, take_preset
 from adaln.cli.output import Output, duration
 from adaln.config import RunConfig
 from adaln.files import reading
+from adaln.parallel import find_device
 from adaln.progress import progress, titled
 from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 from adaln.analysis.recorder import Recorder
-from adaln.cli.options import Flat, Positional, find_device, named, parse, take_preset
+from adaln.cli.options import Flat, Positional, named, parse, take_preset
 from adaln.cli.output import SILENT, Output
 from adaln.config import RunConfig
 from adaln.evaluation.checkpoints import check, score_saved, scored_steps, scoring_hook
 from adaln.evaluation.files import Scoring, read_scores
 from adaln.execution import DEFAULT_EXECUTION, Execution
-from adaln.parallel import group_of_torchrun, rank
+from adaln.parallel import find_device, group_of_torchrun, rank
 from adaln.report import Table
 from adaln.runs import Run, read_records
 from adaln.sampling import SampleConfig

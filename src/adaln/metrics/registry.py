@@ -21,6 +21,7 @@ from adaln.metrics.precision_recall import (
 )
 from adaln.metrics.statistics import PARTS, Part, Statistics, check_one_extractor
 from adaln.registry import Registry
+from adaln.report import Measurement
 from adaln.rng import generator
 
 
@@ -39,6 +40,11 @@ class Score:
     num_reference: int
     """0: not known (statistics of ADM's without images)."""
     label: str
+
+    @property
+    def cell(self) -> Measurement | float:
+        """The value with its interval, where it has one."""
+        return self.value if self.low is None or self.high is None else Measurement(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from adaln.metrics.statistics import (
     load_statistics,
 )
 from adaln.parallel import from_first
+from adaln.report import Column, Shown, Table
 
 REPLICATES = 200
 """Bootstrap replicates behind an interval: its width is then known to about 5 %."""
@@ -44,8 +45,8 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """Scores of one set of samples against one reference."""
+class Scores(Shown):
+    """Scores of one set of samples against one reference; printed, or the last line of a notebook's cell, a table."""
 
     scores: dict[str, Score]
     provenance: dict[str, Any]
@@ -55,6 +56,27 @@ class Scores:
 
     def __getitem__(self, metric: str) -> Score:
         return self.scores[metric]
+
+    def blocks(self) -> list[Table]:
+        """Each score with its interval and how that was found."""
+        rows = [
+            [METRICS[name].title, s.cell, METRICS[name].better, s.num_samples, s.num_reference or None, s.interval]
+            for name, s in self.scores.items()
+        ]
+        columns = [
+            Column("score"),
+            Column("value", "95 % interval"),
+            Column("better"),
+            Column("samples", format=",d"),
+            Column("reference", format=",d"),
+            Column("interval by"),
+        ]
+        sides = f"{self.provenance['samples']['name']} beside {self.provenance['reference']['name']}"
+        apart = unlike_published(self)
+        notes = [str(self.provenance["extractor"]["label"])]
+        if apart and self.provenance["extractor"]["name"] == "inception":
+            notes.append(f"Not the protocol of published ImageNet scores (ours, theirs): {'; '.join(apart)}")
+        return [Table(f"Scores of {sides}", columns, rows, notes, footnotes=self.notes)]
 
 
 def evaluate(

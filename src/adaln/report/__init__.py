@@ -14,11 +14,12 @@ from adaln.report.figures import (
     Series,
 )
 from adaln.report.folder import page_markdown, write_report, write_table
-from adaln.report.html import html, write_page
+from adaln.report.html import fragment, html, write_page
 from adaln.report.page import Block, Command, Facts, Page, Section
 from adaln.report.pictures import picture, write_figure
+from adaln.report.shown import Shown
 from adaln.report.tables import Cell, Column, Marked, Measurement, Table
-from adaln.report.text import csv_text, markdown, terminal
+from adaln.report.text import csv_text, markdown, show, terminal
 
 __all__ = [
     "Axis",
@@ -41,12 +42,15 @@ __all__ = [
     "Ridge",
     "Section",
     "Series",
+    "Shown",
     "Table",
     "csv_text",
+    "fragment",
     "html",
     "markdown",
     "page_markdown",
     "picture",
+    "show",
     "terminal",
     "write_figure",
     "write_page",

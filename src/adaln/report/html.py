@@ -54,6 +54,11 @@ def html(page: Page) -> str:
 """
 
 
+def fragment(blocks: Sequence[Block]) -> str:
+    """What stands in a section, without a page around it: for a notebook, which has styles of its own."""
+    return "\n".join(_block(block, f"b{i}") for i, block in enumerate(blocks, 1))
+
+
 def write_page(page: Page, path: Path) -> Path:
     """Writes the page to `path`, all of it or nothing."""
     return write_atomically(path, html(page))

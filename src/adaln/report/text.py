@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adaln.report.tables import Cell, Column, Mark, Measurement, Number, Table, Value, cell_text, mark_of, unmarked
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, Group
 
 SUFFIX: dict[Mark | None, str] = {"differs": " ≠", "warning": " !"}
 """A mark is never told by colour alone: best is bold, muted is italic, these two carry a sign."""
@@ -45,6 +45,12 @@ def terminal(table: Table) -> "Group":
     for row in table.rows:
         grid.add_row(*(Text(marked_text(c, k), _TERMINAL_STYLES.get(mark_of(c), "")) for c, k in pairs(table, row)))
     return Group(grid, *(Text(line, "dim") for line in (*table.notes, *table.footnotes)))
+
+
+def show(blocks: Sequence[str | Table], console: "Console") -> None:
+    """Print paragraphs and tables for people."""
+    for block in blocks:
+        console.print(block if isinstance(block, str) else terminal(block), markup=False)
 
 
 def markdown(table: Table) -> str:

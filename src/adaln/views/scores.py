@@ -104,9 +104,7 @@ def score_column(name: str) -> Column:
 
 def score_cell(score: Score | None) -> Measurement | float | None:
     """A score with its interval, where it has one."""
-    if score is None or score.low is None or score.high is None:
-        return None if score is None else score.value
-    return Measurement(score.value, score.low, score.high)
+    return None if score is None else score.cell
 
 
 def _lines(name: str, curve: Curve) -> Lines:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from adaln.cli.options import find_device
+from adaln.parallel import find_device
 
 
 @pytest.fixture
