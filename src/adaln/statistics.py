@@ -44,6 +44,13 @@ class Difference:
         """Holm's verdict at 5 % for the family; it never sees less than the Bonferroni intervals, at times more."""
         return self.p_value <= LEVEL
 
+    @property
+    def verdict(self) -> str:
+        """Better, worse or not distinguishable, where less is better."""
+        if not self.distinguishable:
+            return "not distinguishable"
+        return "better" if self.absolute.value < 0 else "worse"
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from adaln.cli.studying import Launching, going_on_with, launched
-from adaln.studies.running.engine import Unfinished
-from adaln.studies.running.launch import Workers
+from adaln.studies.run.run_study import Unfinished
+from adaln.studies.run.workers import Workers
 from helpers.command_line import SMALL, data, fails, run
 
 SEARCHED = [*SMALL, "--steps", "2", "--log-every", "1", "--jobs", "1", "--objective", "loss"]

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -26,20 +26,12 @@ from adaln.cli import studying
 from adaln.cli.app import VERBS, main
 from adaln.cli.studying import Launching, launched
 from adaln.registry import Registry
-from adaln.studies.running.launch import Failure, Launcher, Piece, attempt
+from adaln.studies.run.workers import InProcess, Launcher
 from helpers.smallest import PLAN
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate")
 IMPORTED_ON_THE_WAY = ("torch._dynamo", "sklearn.datasets", "matplotlib.backends.backend_agg")
 """By commands, not by their modules: it takes longer than what they are killed at."""
-
-
-class Here:
-    """Does runs in this process."""
-
-    def run(self, pieces: Mapping[str, Piece], watch: Callable[[float | None], None]) -> dict[str, Failure]:
-        ended = {name: attempt(piece, "cpu", lambda done: None) for name, piece in pieces.items()}
-        return {name: failure for name, failure in ended.items() if failure}
 
 
 @contextmanager
@@ -48,7 +40,7 @@ def launched_here(options: Launching) -> Iterator[Launcher]:
         with launched(options) as launcher:
             yield launcher
     else:
-        yield Here()
+        yield InProcess()
 
 
 def kill_at_change(where: str, number: int) -> None:

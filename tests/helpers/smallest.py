@@ -9,8 +9,8 @@ from adaln.models import DiTConfig
 from adaln.processes import SamplerConfig
 from adaln.progress import showing
 from adaln.studies import SCALES, STUDIES, Plan, Scale, Setting, run_study
-from adaln.studies.running.engine import complete
-from adaln.studies.running.launch import Workers, places
+from adaln.studies.run.run_study import complete
+from adaln.studies.run.workers import Workers, workers_for
 
 SMALL = DiTConfig(16, 2, 2, 2)
 
@@ -35,13 +35,13 @@ PLAN = Plan(STUDY, Scale("smallest", "a few steps", make_small, 2), (0, 1))
 
 def complete_on_cores(plan, root, num_workers):
     """All the runs of the study, without its result."""
-    with Workers(places(torch.device("cpu"), num_workers)) as workers:
+    with Workers(workers_for(torch.device("cpu"), num_workers)) as workers:
         complete(plan.jobs(), root, workers)
 
 
 def run(plan, root, num_workers):
     """The study on this machine's cores."""
-    with Workers(places(torch.device("cpu"), num_workers)) as workers:
+    with Workers(workers_for(torch.device("cpu"), num_workers)) as workers:
         return run_study(plan, root, workers)
 
 

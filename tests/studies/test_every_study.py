@@ -3,13 +3,12 @@
 import json
 
 import pytest
-import torch
 
 from adaln.codec import json_text
-from adaln.studies import SCALES, STUDIES, Changes, Plan, run_study
-from adaln.studies.running.launch import Workers, places
+from adaln.studies import SCALES, STUDIES, Overrides, Plan, run_study
+from adaln.studies.run.workers import InProcess
 
-FEW = Changes(steps=2, num_images=40)
+FEW = Overrides(steps=2, num_images=40)
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +21,7 @@ def root(tmp_path_factory):
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_runs_to_its_end(name, root):
     plan = Plan(STUDIES[name], SCALES["tiny"], (0, 1), FEW)
-    with Workers(places(torch.device("cpu"), 1)) as workers:
-        folder, result = run_study(plan, root, workers, lambda done, total, what: None)
+    folder, result = run_study(plan, root, InProcess())
     assert json.loads((folder / "result.json").read_text()) == json.loads(json_text(result.data))
     assert result.data["verdict"] and result.table.rows
     assert plan.command() in (folder / "index.html").read_text()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adaln.data import DataConfig, LatentSpace
-from adaln.studies import SCALES, STUDIES, Changes, Plan, protocol, run_study
+from adaln.studies import SCALES, STUDIES, Overrides, Plan, protocol, run_study
 from adaln.studies.protocol import check_is_papers
 from adaln.types import DataSpec
 
@@ -38,12 +38,12 @@ def places(tmp_path, monkeypatch):
 
     monkeypatch.setattr(protocol, "load", load)
     monkeypatch.setattr(protocol, "is_encoded", lambda path: Path(path).name == "latents")
-    found.changes = Changes(str(tmp_path / "latents"), str(tmp_path / "reference.npz"))
+    found.overrides = Overrides(str(tmp_path / "latents"), str(tmp_path / "reference.npz"))
     return found
 
 
 def test_the_papers_own_protocol_passes(places):
-    check_is_papers(replace(PLAN, changes=places.changes))
+    check_is_papers(replace(PLAN, overrides=places.overrides))
     assert places.loads == 1, "one set of latents is opened once"
 
 
@@ -53,14 +53,14 @@ def test_the_papers_own_protocol_passes(places):
 )
 def test_other_sizes_are_refused_before_anything_is_opened(places, change, said):
     with pytest.raises(ValueError, match=said) as error:
-        check_is_papers(replace(PLAN, changes=replace(places.changes, **change)))
+        check_is_papers(replace(PLAN, overrides=replace(places.overrides, **change)))
     assert places.loads == 0 and "\n" not in str(error.value)
     assert "--scale small or tiny" in str(error.value)
 
 
 @pytest.mark.parametrize("place", ["data", "reference"])
 def test_a_place_that_is_not_there_is_said_with_the_way_to_make_it(places, place):
-    missing = replace(PLAN, changes=replace(places.changes, **{place: "nowhere"}))
+    missing = replace(PLAN, overrides=replace(places.overrides, **{place: "nowhere"}))
     with pytest.raises(ValueError, match=r"scale paper lacks the .*'nowhere'") as error:
         check_is_papers(missing)
     assert places.loads == 0 and "\n" not in str(error.value)
@@ -82,9 +82,9 @@ def test_a_reference_that_adm_does_not_publish_is_made_by_two_commands():
 
 def test_pictures_are_not_decoded_to_find_out_that_they_are_no_latents(places, tmp_path):
     (tmp_path / "pictures").mkdir()
-    changes = replace(places.changes, data=str(tmp_path / "pictures"))
+    overrides = replace(places.overrides, data=str(tmp_path / "pictures"))
     with pytest.raises(ValueError, match="pictures' is no set of latents"):
-        check_is_papers(replace(PLAN, changes=changes))
+        check_is_papers(replace(PLAN, overrides=overrides))
     assert places.loads == 0
 
 
@@ -103,7 +103,7 @@ def test_pictures_are_not_decoded_to_find_out_that_they_are_no_latents(places, t
 def test_latents_that_are_not_the_papers_are_refused(places, field, value, said):
     setattr(places, field, value)
     with pytest.raises(ValueError, match=said):
-        check_is_papers(replace(PLAN, changes=places.changes))
+        check_is_papers(replace(PLAN, overrides=places.overrides))
 
 
 def test_the_facts_of_latents_are_those_that_the_data_room_tells():
@@ -114,8 +114,8 @@ def test_the_facts_of_latents_are_those_that_the_data_room_tells():
 def test_a_job_of_another_protocol_is_refused_field_by_field():
     def made(change):
         def make(setting, seed, changes):
-            job = SCALES["paper"].make(setting, seed, Changes(changes.data, changes.reference))
-            return job if changes == Changes(changes.data, changes.reference) else change(job)
+            job = SCALES["paper"].make(setting, seed, Overrides(changes.data, changes.reference))
+            return job if changes == Overrides(changes.data, changes.reference) else change(job)
 
         return make
 
@@ -132,14 +132,14 @@ def _config(job, **changes):
 
 
 def _refused(make, said):
-    plan = replace(PLAN, scale=replace(PLAN.scale, make=make), changes=Changes(num_images=50_000))
+    plan = replace(PLAN, scale=replace(PLAN.scale, make=make), overrides=Overrides(num_images=50_000))
     with pytest.raises(ValueError, match=said):
         check_is_papers(plan)
 
 
 @pytest.mark.parametrize("scale", ["tiny", "small"])
 def test_other_scales_may_be_what_they_like(scale):
-    check_is_papers(replace(PLAN, scale=SCALES[scale], changes=Changes(steps=1)))
+    check_is_papers(replace(PLAN, scale=SCALES[scale], overrides=Overrides(steps=1)))
 
 
 class NoLauncher:
@@ -149,5 +149,5 @@ class NoLauncher:
 
 def test_a_study_is_refused_before_it_writes_anything(tmp_path):
     with pytest.raises(ValueError, match="scale paper is the published protocol"):
-        run_study(replace(PLAN, changes=Changes(steps=3)), tmp_path / "runs", NoLauncher())
+        run_study(replace(PLAN, overrides=Overrides(steps=3)), tmp_path / "runs", NoLauncher())
     assert not (tmp_path / "runs").exists()

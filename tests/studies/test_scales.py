@@ -7,7 +7,7 @@ import pytest
 from adaln.data import DataConfig
 from adaln.models import MODELS, num_parameters
 from adaln.processes import GaussianConfig, InterpolantConfig
-from adaln.studies import SCALES, STUDIES, Changes, Plan, Setting
+from adaln.studies import SCALES, STUDIES, Overrides, Plan, Setting
 from adaln.studies.scales import (
     PAPER_KEPT,
     SMALL_KEPT,
@@ -34,7 +34,7 @@ SIZES = {
 
 def paper_jobs(name):
     study = STUDIES[name]
-    return [(setting, SCALES["paper"].make(setting, 0, Changes())) for setting in study.settings]
+    return [(setting, SCALES["paper"].make(setting, 0, Overrides())) for setting in study.settings]
 
 
 @pytest.mark.parametrize("name", [*TABLES, "figure1"])
@@ -119,14 +119,14 @@ def test_table_10_has_four_sets_at_50k():
 @pytest.mark.parametrize("scale", ["tiny", "small"])
 def test_block_wise_rows_keep_the_papers_28_blocks(scale):
     for setting in STUDIES["table9"].settings:
-        assert SCALES[scale].make(setting, 0, Changes()).config.model.depth == 28
+        assert SCALES[scale].make(setting, 0, Overrides()).config.model.depth == 28
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=lambda scale: scale.name)
 @pytest.mark.parametrize("asked", [None, 2, 300, 3_000])
 def test_every_scored_checkpoint_is_kept(scale, asked):
     for name in (*TABLES, "figure1", "quickstart"):
-        for job in Plan(STUDIES[name], scale, (0,), Changes(steps=asked)).jobs():
+        for job in Plan(STUDIES[name], scale, (0,), Overrides(steps=asked)).jobs():
             assert {*job.score_at, job.config.steps} <= set(job.config.keep_at)
             assert all(0 < step <= job.config.steps for step in job.score_at)
             assert job.config.steps in job.score_at
@@ -134,17 +134,17 @@ def test_every_scored_checkpoint_is_kept(scale, asked):
 
 def test_runs_of_the_papers_steps_are_the_first_part_of_longer_ones():
     for name, stand_ins, at in (("tiny", TINY_STEPS, TINY_KEPT), ("small", SMALL_STEPS, SMALL_KEPT)):
-        jobs = [SCALES[name].make(Setting("x", "adaln-zero", steps=steps), 0, Changes()) for steps in stand_ins]
+        jobs = [SCALES[name].make(Setting("x", "adaln-zero", steps=steps), 0, Overrides()) for steps in stand_ins]
         assert len({job.run_key for job in jobs}) == 1, name
         assert {job.config.keep_at for job in jobs} == {at}
         assert [job.config.steps for job in jobs] == sorted({job.config.steps for job in jobs}), "longer stays longer"
-    jobs = [SCALES["paper"].make(Setting("x", "adaln-zero", steps=s), 0, Changes()) for s in PAPER_KEPT]
+    jobs = [SCALES["paper"].make(Setting("x", "adaln-zero", steps=s), 0, Overrides()) for s in PAPER_KEPT]
     assert len({job.run_key for job in jobs}) == 1
 
 
 def test_other_steps_have_a_run_of_their_own():
     """Else a longer run, found on disk, would lack the checkpoint that the shorter one is scored at."""
-    keys = [SCALES["tiny"].make(Setting("x", "adaln-zero"), 0, Changes(steps=s)).run_key for s in (300, 1_000, 3_000)]
+    keys = [SCALES["tiny"].make(Setting("x", "adaln-zero"), 0, Overrides(steps=s)).run_key for s in (300, 1_000, 3_000)]
     assert len(set(keys)) == 2  # 3,000 is a multiple of 250
 
 
@@ -155,20 +155,20 @@ def test_quarters_are_whole_checkpoints():
 
 
 def test_keeping_adds_nothing_to_the_scales_own_steps():
-    job = SCALES["tiny"].make(Setting("x", "adaln-zero"), 0, Changes())
+    job = SCALES["tiny"].make(Setting("x", "adaln-zero"), 0, Overrides())
     assert kept(job, (5, 1_000)).config.keep_at == (5, 250, 500, 1_000)
 
 
 def test_changes_reach_the_job():
-    job = SCALES["small"].make(Setting("x", "adaln-zero"), 3, Changes("elsewhere.zip", "ref.npz", 40, 7))
-    plain = SCALES["small"].make(Setting("x", "adaln-zero"), 3, Changes())
+    job = SCALES["small"].make(Setting("x", "adaln-zero"), 3, Overrides("elsewhere.zip", "ref.npz", 40, 7))
+    plain = SCALES["small"].make(Setting("x", "adaln-zero"), 3, Overrides())
     assert job.config.data == replace(plain.config.data, path="elsewhere.zip")
     assert (job.reference, job.config.steps, job.sample.num_images, job.sample.batch_size) == ("ref.npz", 40, 7, 7)
     assert job.config.seed == 3
 
 
 def test_two_cores_compute_in_float32_and_a_gpu_in_mixed_precision():
-    jobs = {name: SCALES[name].make(Setting("x", "adaln-zero"), 0, Changes()) for name in SCALES}
+    jobs = {name: SCALES[name].make(Setting("x", "adaln-zero"), 0, Overrides()) for name in SCALES}
     assert {name: job.config.precision for name, job in jobs.items()} == {
         "tiny": "float32",
         "small": "bfloat16",
@@ -180,7 +180,7 @@ def test_the_stand_ins_keep_family_patch_and_order_of_sizes():
     widths = {}
     for model in ("DiT-XL/2", "DiT-L/2", "DiT-L/4", "DiT-B/2", "DiT-XL/4", "SiT-XL/2", "DiT-LLaMA-XL/2"):
         for scale in ("tiny", "small"):
-            ours = SCALES[scale].make(Setting("x", "adaln-zero", model=model), 0, Changes()).config.model
+            ours = SCALES[scale].make(Setting("x", "adaln-zero", model=model), 0, Overrides()).config.model
             theirs = MODELS[model]
             assert type(ours) is type(theirs)
             assert (ours.patch_size, ours.drop_variance) == (theirs.patch_size, theirs.drop_variance)
@@ -191,7 +191,7 @@ def test_the_stand_ins_keep_family_patch_and_order_of_sizes():
 
 def test_factors_of_a_setting_multiply_the_scales_own():
     plain, other = (
-        SCALES["tiny"].make(Setting("x", "adaln-zero", lr_factor=f, width_factor=f), 0, Changes()).config
+        SCALES["tiny"].make(Setting("x", "adaln-zero", lr_factor=f, width_factor=f), 0, Overrides()).config
         for f in (1, 0.5)
     )
     assert other.optim.lr == plain.optim.lr / 2
@@ -202,8 +202,8 @@ def test_factors_of_a_setting_multiply_the_scales_own():
 
 def test_table_10s_stand_ins_differ_from_each_other():
     for scale in ("tiny", "small"):
-        found = [SCALES[scale].make(s, 0, Changes()).config for s in STUDIES["table10"].settings]
+        found = [SCALES[scale].make(s, 0, Overrides()).config for s in STUDIES["table10"].settings]
         assert len({(c.data, c.model) for c in found}) == 4
-    assert SCALES["tiny"].make(STUDIES["table10"].settings[4], 0, Changes()).config.data == DataConfig(
+    assert SCALES["tiny"].make(STUDIES["table10"].settings[4], 0, Overrides()).config.data == DataConfig(
         conditional=False
     )

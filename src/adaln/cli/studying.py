@@ -22,15 +22,14 @@ from adaln.parallel import find_device
 from adaln.progress import progress, titled
 from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run
-from adaln.studies import SCALES, STUDIES, Changes, Plan, reduce_study, run_study
-from adaln.studies.paper.distribution_figures import ELSEWHERE
-from adaln.studies.plan import Result
-from adaln.studies.running.cluster import Cluster, Jobs
-from adaln.studies.running.costs import Cost, measured_speed, networks, study_cost
-from adaln.studies.running.engine import Unfinished
-from adaln.studies.running.launch import Launcher, Workers, places
-from adaln.studies.search.page import Found, write_search
-from adaln.studies.search.trials import Search, run_search
+from adaln.studies import SCALES, STUDIES, Overrides, Plan, Result, reduce_study, run_study
+from adaln.studies.questions.distribution_figures import ELSEWHERE
+from adaln.studies.questions.search import Search, run_search
+from adaln.studies.questions.search_page import SearchResult, write_search
+from adaln.studies.run.cluster import Cluster, Jobs
+from adaln.studies.run.costs import Cost, measured_speed, networks, study_cost
+from adaln.studies.run.run_study import Unfinished
+from adaln.studies.run.workers import Launcher, Workers, workers_for
 from adaln.views.run_page import run_page
 from adaln.views.sections import with_saved
 
@@ -63,7 +62,7 @@ class StudyOptions:
     """tiny (two CPU cores), small (one GPU) or paper (the published protocol); `adaln study list` shows the cost."""
     seeds: int | None = None
     """Seeds per row; default: the scale's own."""
-    changes: Flat[Changes] = field(default_factory=Changes)
+    overrides: Flat[Overrides] = field(default_factory=Overrides)
     launch: Flat[Launching] = field(default_factory=Launching)
 
 
@@ -91,7 +90,7 @@ def study_verb(words: list[str]) -> Output:
     seeds = scale.seeds if options.seeds is None else options.seeds
     if seeds < 2:
         raise ValueError(f"seeds is {seeds}; expected at least 2 seeds")
-    plan = Plan(study, scale, tuple(range(seeds)), options.changes)
+    plan = Plan(study, scale, tuple(range(seeds)), options.overrides)
     start = time.monotonic()
     with going_on_with(command("study", words)), launched(options.launch) as launcher, titled(f"study {options.name}"):
         folder, result = run_study(plan, options.launch.root, launcher)
@@ -107,7 +106,7 @@ def search_verb(words: list[str]) -> Output:
     again = command("search", words)
     with going_on_with(again), launched(options.launch) as launcher, titled(f"search {base.name}"):
         trials = run_search(search, base, options.trials, root, launcher)
-    folder, result = write_search(Found.of(search, base, trials, root), root, again)
+    folder, result = write_search(SearchResult.of(search, base, trials, root), root, again)
     scheme_file = folder / "best.json"
     use = f"use it: adaln train {preset} --scheme {scheme_file}"
     return _finished(folder, result, start, [use], {"scheme_file": str(scheme_file)})
@@ -128,7 +127,7 @@ def launched(options: Launching) -> Iterator[Launcher]:
     if options.launcher == "submitit":
         yield Jobs(options.root / "cluster", options.cluster)
     else:
-        with Workers(places(find_device(options.device), options.jobs)) as workers:
+        with Workers(workers_for(find_device(options.device), options.jobs)) as workers:
             yield workers
 
 
@@ -215,9 +214,9 @@ def report_verb(words: list[str]) -> Output:
     if file.exists():
         with reading(file, "a study"):
             about = json.loads(file.read_text(encoding="utf-8"))
-            study, scale, changes = STUDIES[about["study"]], SCALES[about["scale"]], Changes(**about["changes"])
-            plan = Plan(study, scale, tuple(about["seeds"]), changes)
-        page = reduce_study(plan, folder.parent.parent).page
+            study, scale, overrides = STUDIES[about["study"]], SCALES[about["scale"]], Overrides(**about["changes"])
+            plan = Plan(study, scale, tuple(about["seeds"]), overrides)
+        page = reduce_study(plan, folder.parent.parent).page(plan.command())
     else:
         page = run_page(Run.open(folder))
     path = write_report(with_saved(page, folder / "analysis"), folder / "report").resolve()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from adaln.config import PRESETS, differing_fields
 from adaln.data import is_encoded, load
-from adaln.studies.plan import Changes, Job, Plan
 from adaln.studies.scales import REFERENCES
+from adaln.studies.study import Job, Overrides, Plan
 
 AUTOENCODER, SCALING_FACTOR = "sd-vae-ft-ema", 0.18215
 NUM_IMAGES_AND_CLASSES = {"imagenet-256": (1_281_167, 1_000), "imagenet-512": (1_281_167, 1_000)}
@@ -26,7 +26,7 @@ def check_is_papers(plan: Plan) -> None:
     """
     if plan.scale.name != "paper":
         return
-    published = replace(plan, changes=Changes(plan.changes.data, plan.changes.reference))
+    published = replace(plan, overrides=Overrides(plan.overrides.data, plan.overrides.reference))
     pairs = zip(plan.jobs(), published.jobs(), strict=True)
     refuse([line for ours, theirs in pairs for line in deviations(ours, theirs)])
     jobs = sorted(zip(plan.study.settings, published.jobs(), strict=False), key=lambda pair: pair[0].is_scored)

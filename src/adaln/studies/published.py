@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from adaln.studies.plan import Setting
+from adaln.studies.study import Setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,11 @@ def published_tables() -> Mapping[str, PublishedTable]:
         )
         for name, table in found["tables"].items()
     }
+
+
+def gaussian_scheme(std: float) -> str:
+    """All roles from N(0, std^2), by the name under which the paper's tables train the same run."""
+    return {0.0: "adaln-zero", 1e-3: "adaln-gaussian"}.get(std, f"adaln-gaussian:{std:g}")
 
 
 def _row(row: dict[str, object]) -> PublishedRow:

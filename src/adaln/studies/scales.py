@@ -17,7 +17,7 @@ from adaln.models import MODELS, ModelConfig
 from adaln.processes import PROCESSES, Guidance, SamplerConfig
 from adaln.registry import Registry
 from adaln.sampling import SampleConfig
-from adaln.studies.plan import Changes, Job, Scale, Setting
+from adaln.studies.study import Job, Overrides, Scale, Setting
 
 Sizes = Mapping[str, tuple[int, int, int]]
 """Width, depth and heads that stand in for a size of the paper."""
@@ -56,9 +56,9 @@ REFERENCES = {"imagenet-256": "VIRTUAL_imagenet256_labeled.npz", "imagenet-512":
 """ADM's reference batches under their published names; `adaln stats` makes those of other sets."""
 
 
-def tiny(setting: Setting, seed: int, changes: Changes) -> Job:
+def tiny(setting: Setting, seed: int, overrides: Overrides) -> Job:
     """Digits on two CPU cores: a run takes half a minute."""
-    steps = changes.steps or TINY_STEPS.get(setting.steps, setting.steps)
+    steps = overrides.steps or TINY_STEPS.get(setting.steps, setting.steps)
     model = stand_in(setting, TINY_SIZES, "U-DiT-tiny")
     config = replace(
         configured(digits(), setting, seed, model, TINY_DATA[setting.data]),
@@ -70,12 +70,12 @@ def tiny(setting: Setting, seed: int, changes: Changes) -> Job:
     solver = SamplerConfig(solver="heun", steps=10) if is_flow(setting) else SamplerConfig("ddim", 20, clip=True)
     sample = SampleConfig(num_images=1_000, batch_size=250, sampler=solver, guidance=guidance(setting, "all"))
     job = Job(setting.label, config, quarters(steps, TINY_EVERY), sample, group=setting.group)
-    return kept(changed(job, setting, changes), TINY_KEPT)
+    return kept(changed(job, setting, overrides), TINY_KEPT)
 
 
-def small(setting: Setting, seed: int, changes: Changes) -> Job:
+def small(setting: Setting, seed: int, overrides: Overrides) -> Job:
     """32-pixel colour images on one GPU: an hour or so for a table."""
-    steps = changes.steps or SMALL_STEPS.get(setting.steps, setting.steps)
+    steps = overrides.steps or SMALL_STEPS.get(setting.steps, setting.steps)
     model = stand_in(setting, SMALL_SIZES, "U-DiT-S")
     config = replace(
         configured(images_32(), setting, seed, model, SMALL_DATA[setting.data]),
@@ -86,13 +86,13 @@ def small(setting: Setting, seed: int, changes: Changes) -> Job:
     solver = SamplerConfig(solver="heun", steps=25) if is_flow(setting) else SamplerConfig("ddim", 50, clip=True)
     sample = SampleConfig(num_images=5_000, batch_size=500, sampler=solver, guidance=guidance(setting, "all"))
     job = Job(setting.label, config, quarters(steps, SMALL_EVERY), sample, group=setting.group)
-    return kept(changed(job, setting, changes), SMALL_KEPT)
+    return kept(changed(job, setting, overrides), SMALL_KEPT)
 
 
-def paper(setting: Setting, seed: int, changes: Changes) -> Job:
+def paper(setting: Setting, seed: int, overrides: Overrides) -> Job:
     """The published protocol: the paper's own model, latents, steps, samples and reference."""
     base = PRESETS[setting.data]()
-    steps = changes.steps or setting.steps
+    steps = overrides.steps or setting.steps
     model = widened(MODELS[setting.model], setting.width_factor)
     config = replace(configured(base, setting, seed, model, base.data), steps=steps, log_every=20, precision="bfloat16")
     scored = (*(step for step in PAPER_SCORED if step < steps), steps)
@@ -100,7 +100,7 @@ def paper(setting: Setting, seed: int, changes: Changes) -> Job:
     sample = SampleConfig(50_000, labels="random", sampler=sampler, guidance=guidance(setting, "3"))
     reference = REFERENCES.get(setting.data, f"{setting.data}-reference.npz")
     job = Job(setting.label, config, scored, sample, "inception", reference, setting.group)
-    return kept(changed(job, setting, changes), PAPER_KEPT)
+    return kept(changed(job, setting, overrides), PAPER_KEPT)
 
 
 SCALES: Registry[Scale] = Registry(
@@ -179,14 +179,14 @@ def kept(job: Job, steps: Sequence[int]) -> Job:
     return replace(job, config=replace(job.config, keep_at=tuple(sorted({*steps, *asked}))))
 
 
-def changed(job: Job, setting: Setting, changes: Changes) -> Job:
+def changed(job: Job, setting: Setting, overrides: Overrides) -> Job:
     """The job with what was asked to be otherwise; nothing is scored where the setting has no scores."""
-    data = replace(job.config.data, path=changes.data) if changes.data else job.config.data
-    num_images = changes.num_images or job.sample.num_images
+    data = replace(job.config.data, path=overrides.data) if overrides.data else job.config.data
+    num_images = overrides.num_images or job.sample.num_images
     return replace(
         job,
         config=replace(job.config, data=data),
         sample=replace(job.sample, num_images=num_images, batch_size=min(job.sample.batch_size, num_images)),
-        reference=changes.reference or job.reference,
+        reference=overrides.reference or job.reference,
         score_at=job.score_at if setting.is_scored else (),
     )

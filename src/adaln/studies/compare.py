@@ -1,0 +1,205 @@
+"""Runs of several schemes over the same seeds -> one table, one verdict, one page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from adaln.analysis import RoleRecord
+from adaln.evaluation.files import samples_file
+from adaln.report import Axis, Block, ImageGrid, Lines, Section, Series
+from adaln.statistics import t_interval
+from adaln.studies.provenance import data_name
+from adaln.studies.published import PublishedTable
+from adaln.studies.rows import ByLabel, Comparison, Responses, compare, responses, study_result
+from adaln.studies.study import Outcome, Result
+from adaln.studies.tables import (
+    course_table,
+    measures_table,
+    published_table,
+    result_table,
+    seeds_table,
+    verdict_text,
+)
+from adaln.studies.time_to_quality import Course, common_steps, courses
+from adaln.views.figures import role_histograms
+from adaln.views.orders import derived_and_measured, subject_of_run
+from adaln.views.scores import shown_name
+
+REFERENCE = "adaln-zero"
+SHOWN_STEPS = (0, 1, 2, 10, 100, 1_000, 10_000, 100_000)
+"""Of the recorded steps; the last step of a run is shown as well."""
+
+
+def compare_schemes(
+    title: str, outcomes: Sequence[Outcome], *, reference: str = REFERENCE, published: PublishedTable | None = None
+) -> Result:
+    """The answer to "which scheme?", with what it rests on; rows are labels, compared with the row `reference`.
+
+    Raises ValueError, naming them, where a label lacks seeds that the reference has: pairs are never made up.
+    """
+    return comparison_result(title, compare(responses(outcomes, reference), reference), published)
+
+
+def comparison_result(title: str, comparison: Comparison, published: PublishedTable | None = None) -> Result:
+    """A comparison's table, its verdict, and what it rests on."""
+    by_scheme, reference = comparison.responses.by_label, comparison.reference
+    beside = fid_courses(comparison.responses, reference)
+    fresh = {name: runs[0].run for name, runs in by_scheme.items()}
+    orders = {name: subject_of_run(run).order(run.config.scheme) for name, run in fresh.items()}
+    first = next(iter(by_scheme.values()))[0]
+    table, verdict = result_table(title, comparison), verdict_text(comparison, beside)
+    quoted = [published_table(comparison, published, data_name(first))] if published else []
+    sections = [
+        Section("Result", [table, *quoted, seeds_table(comparison), measures_table(comparison)]),
+        *evidence(comparison, beside),
+        derived_and_measured(orders, first.job.config.model),
+    ]
+    numbers = {
+        "reference": reference,
+        "seeds": [outcome.job.config.seed for outcome in by_scheme[reference]],
+        "score": comparison.responses.score,
+        "rows": [row.to_json() for row in comparison.rows],
+        "over_steps": {name: _course_to_json(course) for name, course in beside.items()},
+    }
+    result = study_result(title, verdict, table, sections, by_scheme, numbers)
+    moves = {"first_moves_at_iteration": {name: order.first for name, order in orders.items()}}
+    return replace(result, more={**moves, **result.more})
+
+
+def fid_courses(responses: Responses, reference: str) -> dict[str, Course]:
+    """Every scheme beside the reference over the scored steps; none for a single step or a single seed."""
+    fid = {
+        name: [{step: scores["fid"].value for step, scores in seed.items()} for seed in seeds]
+        for name, seeds in responses.by_step.items()
+    }
+    return courses(fid, reference) if len(common_steps(fid)) > 1 and len(fid[reference]) > 1 else {}
+
+
+def _course_to_json(course: Course) -> dict[str, Any]:
+    return {
+        "verdict": course.verdict,
+        "difference_at": {step: asdict(gap) for step, gap in course.gaps.items()},
+        "as_good_from_step": [[at.low, at.high] for at in course.reached],
+        "speed_up": asdict(course.speed_up) if course.speed_up else None,
+    }
+
+
+def evidence(comparison: Comparison, beside: Mapping[str, Course]) -> list[Section]:
+    """What happened on the way: curves, every scheme beside the reference, samples, distributions."""
+    by_scheme, reference, score = comparison.responses.by_label, comparison.reference, comparison.responses.score
+    over_steps: list[Block] = [
+        course_table(beside, reference, score),
+        *(gap_figure(name, course, reference, score) for name, course in beside.items()),
+    ]
+    return [
+        Section("Over training", curves(by_scheme)),
+        *([Section("Time to quality", over_steps)] if beside else []),
+        Section("Samples", grids(by_scheme)),
+        Section("Gate, scale and shift over training", role_blocks(by_scheme)),
+    ]
+
+
+def role_blocks(by_scheme: ByLabel) -> list[Block]:
+    """Distributions of gate, scale and shift of every scheme's first seed, and what the first updates left of them."""
+    first = next(iter(by_scheme.values()))[0]
+    config = first.job.config
+    recordings = {name: runs[0].recording() for name, runs in by_scheme.items()}
+    shown = sorted({*SHOWN_STEPS, config.steps})
+    return [*forgetting(recordings, config.optim.lr), *role_histograms(recordings, shown, config.seed)]
+
+
+def forgetting(recordings: Mapping[str, Sequence[RoleRecord]], lr: float) -> list[str]:
+    """How much of a small random start is left after two updates, in words; nothing where no scheme starts so."""
+    lines = []
+    for name, recording in recordings.items():
+        stds = {r.step: r.moments.std for r in recording if r.group.name == "gate" and r.group.depth is None}
+        start, soon = stds.get(0), stds.get(2)
+        if start and soon and start < lr:
+            lines.append(
+                f"Adam moves a weight by up to the learning rate, {lr:g}, in its first step. {name} starts its gates"
+                f" with std {start:.1e}; after two updates it is {soon:.1e}: at this learning rate such a start is all"
+                " but overwritten at once. The paper trains at 1e-4."
+            )
+    return lines
+
+
+def curves(by_scheme: ByLabel) -> list[Lines]:
+    """Training loss and scores against steps."""
+    runs = next(iter(by_scheme.values()))
+    seeds, batch, scores = len(runs), runs[0].job.config.batch_size, next(iter(runs[0].scores().values()))
+    score = shown_name("fid", scores)
+    loss = Lines(
+        "Training loss",
+        f"Mean over {seeds} seeds (n = {seeds}) of the loss on {batch} images per step, averaged between log steps.",
+        Axis("step", "optimiser updates", "log"),
+        Axis("loss", "mean squared error + bound in bits", "log"),
+        [mean_series(name, outcomes, loss_by_step) for name, outcomes in by_scheme.items()],
+    )
+    fid = Lines(
+        f"{score} against steps",
+        f"Mean over {seeds} seeds (n = {seeds}); the band is the least and the greatest of them. EMA weights;"
+        f" {scores['fid'].label}.",
+        Axis("step", "optimiser updates"),
+        Axis(score, "lower is better", "log"),
+        [mean_series(name, outcomes, partial(score_by_step, "fid"), band=True) for name, outcomes in by_scheme.items()],
+    )
+    return [loss, fid]
+
+
+def loss_by_step(outcome: Outcome) -> dict[int, float]:
+    """Mean training loss since the last log step."""
+    return {row["step"]: row["loss"] for row in outcome.losses()}
+
+
+def score_by_step(metric: str, outcome: Outcome) -> dict[int, float]:
+    """One score of every scored checkpoint."""
+    return {step: scores[metric].value for step, scores in outcome.scores().items()}
+
+
+def mean_series(
+    name: str, outcomes: Sequence[Outcome], read: Callable[[Outcome], dict[int, float]], band: bool = False
+) -> Series:
+    """Mean over seeds at the steps that all of them have; the band is the least and the greatest."""
+    curves = [read(outcome) for outcome in outcomes]
+    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    values = [[curve[step] for curve in curves] for step in steps]
+    low, high = ([min(v) for v in values], [max(v) for v in values]) if band else (None, None)
+    return Series(name, steps, [t_interval(v).value for v in values], low, high)
+
+
+def gap_figure(name: str, course: Course, reference: str, score: str) -> Lines:
+    """A scheme's paired difference from the reference against steps, with a simultaneous band."""
+    steps, gaps = list(course.gaps), list(course.gaps.values())
+    caption = (
+        f"{name}: {course.verdict}. Mean paired difference over n = {len(course.reached)} seeds; the band holds for all"
+        " steps and schemes together (Bonferroni, 95 %). Below 0 the scheme is ahead."
+    )
+    difference = Series(name, steps, [g.value for g in gaps], [g.low for g in gaps], [g.high for g in gaps])
+    return Lines(
+        f"{name} minus {reference} against steps",
+        caption,
+        Axis("step", "optimiser updates"),
+        Axis(f"difference in {score}", "points"),
+        [difference, Series(reference, steps, [0] * len(steps))],
+    )
+
+
+def grids(by_scheme: ByLabel) -> list[ImageGrid]:
+    """One row of samples per scheme: the same seeds and classes in every row."""
+    first = {name: outcomes[0] for name, outcomes in by_scheme.items()}
+    images = []
+    for outcome in first.values():
+        file = samples_file(outcome.run, outcome.job.scoring, outcome.job.score_at[-1])
+        with np.load(file) as archive:
+            images.append(archive["arr_0"][:20])
+    shown = next(iter(first.values()))
+    names, job = shown.run.manifest["data"]["class_names"], shown.job
+    caption = (
+        f"20 of {job.sample.num_images} samples per scheme after {job.config.steps} steps, training seed"
+        f" {job.config.seed}; a column has the same noise and the same class in every row, not chosen by eye."
+    )
+    labels = [names[i % len(names)] for i in range(20)] if names else []
+    return [ImageGrid("Samples of each scheme", caption, np.stack(images), list(first), labels)]

@@ -1,1 +1,0 @@
-"""Runs over the same seeds held against each other: tables, figures, verdicts in words, how they were made."""

@@ -1,0 +1,201 @@
+"""Figures 4 to 8 and 11 to 19: distributions of weights under adaLN-Zero beside adaLN-Mix, at the paper's timestamps.
+
+All of them draw the same two runs per seed, which are trained once. What the paper says of them is in its sections
+3.3, 3.4 and A.4 to A.8.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from adaln.report import Block, Section
+from adaln.statistics import Interval, t_interval
+from adaln.studies.questions.distribution_numbers import (
+    Shape,
+    as_data,
+    mean,
+    number_table,
+    shapes,
+    snapshots_by_seed,
+)
+from adaln.studies.rows import group, run_names, study_result
+from adaln.studies.study import Outcome, Result, Setting, Study
+from adaln.views.figures import PAPER_FIGURES
+
+STAMPS = (160, 10_000, 50_000, 200_000, 400_000)
+"""The paper's timestamps; a scale has its own steps for them."""
+SCHEMES_SHOWN = ("adaln-zero", "adaln-mix")
+UNIFORM = 5 / 9
+"""Sarle's coefficient of a uniform distribution; two humps have more, up to 1."""
+EARLY, LATE = "10,000 steps", "50,000 steps"
+PUBLISHED_FALL = 0.8
+"""Nats by which the entropy of adaLN-Mix's gates falls from 10K to 50K steps; that of adaLN-Zero's rises."""
+ELSEWHERE = {
+    "figure20": "figure20 is of ControlNet's zero convolutions, which no study trains; draw it from weights of yours:"
+    " adaln distributions CANNY DEPTH POSE SEG"
+}
+"""Figures that no study makes, and what does."""
+OF_OTHER_RUNS = ("figure21", "figure22")
+"""Figures whose runs are not those of `SCHEMES_SHOWN` at `STAMPS`."""
+
+
+def stamped(schemes: Sequence[str], stamps: Sequence[int]) -> tuple[Setting, ...]:
+    """Every scheme at every timestamp: the timestamps of a scheme are moments of one run."""
+    return tuple(
+        Setting(name, name, steps=stamp, group=f"{stamp:,} steps", is_scored=False)
+        for name in schemes
+        for stamp in stamps
+    )
+
+
+def draw_figure(name: str, outcomes: Sequence[Outcome]) -> Result:
+    """The figure from the first seed, its numbers over all seeds, and what they say beside the paper's words."""
+    entry, title, by_scheme = PAPER_FIGURES[name], figure_title(name), group(outcomes)
+    by_seed = snapshots_by_seed(outcomes)
+    measured = shapes(outcomes, by_seed, entry.of, entry.by_block)
+    table, seeds = number_table(f"{title}: in numbers", measured), sorted(by_seed)
+    figure = entry.draw(by_seed[seeds[0]])
+    blocks: list[Block] = [figure, f"Drawn from seed {seeds[0]}; the table is over all seeds.", table]
+    numbers = {"seeds": seeds, "numbers": as_data(measured)}
+    result = study_result(title, verdict(name, measured), table, [Section("Figure", blocks)], by_scheme, numbers)
+    runs = {label: list(dict.fromkeys(names)) for label, names in run_names(by_scheme).items()}
+    return replace(result, more={"runs": runs})
+
+
+def figure_title(name: str) -> str:
+    """Number and subject."""
+    return f"Figure {name.removeprefix('figure')}: {PAPER_FIGURES[name].shows}"
+
+
+def verdict(figure: str, found: Sequence[Shape]) -> list[str]:
+    """What a figure shows, in words, beside what the paper says of it."""
+    if not found:
+        return ["Nothing to see: these networks hold no values of that kind."]
+    if any(one.block for one in found):
+        return [over_blocks(found)]
+    lines = [course(scheme, what, found) for scheme, what in dict.fromkeys((one.scheme, one.what) for one in found)]
+    special = {"figure5": entropy_claim, "figure8": humps_claim}
+    if figure in special:
+        return [special[figure](found), *lines]
+    if figure in ("figure4", "figure7", "figure11"):
+        return [gaussian_claim(found), *lines]
+    return ["The paper shows this figure without a number to be held against.", *lines]
+
+
+def course(scheme: str, what: str, found: Sequence[Shape]) -> str:
+    """One distribution from the first timestamp to the last."""
+    stamps = [one for one in found if (one.scheme, one.what) == (scheme, what)]
+    first, last = stamps[0], stamps[-1]
+    parts = [f"std {mean(first.std):.1e} to {mean(last.std):.1e}"]
+    for word, spec, a, b in (
+        ("excess kurtosis", "+.2f", mean(first.kurtosis), mean(last.kurtosis)),
+        ("distance to its Gaussian", ".3f", mean(first.distance), mean(last.distance)),
+        ("entropy", ".2f", mean(first.entropy), mean(last.entropy)),
+    ):
+        if b is not None:
+            parts.append(f"{word} {_value(a, spec)} to {format(b, spec)}")
+    return f"{scheme}, {what}, from step {first.step:,} to {last.step:,}: {', '.join(parts)}."
+
+
+def gaussian_claim(found: Sequence[Shape]) -> str:
+    """Whether weights that adaLN-Zero starts at 0 come to look like a Gaussian, for which the paper starts from one."""
+    zero = [one for one in found if one.scheme == "adaln-zero"]
+    distances = [(one.step, mean(one.distance)) for one in zero]
+    known = [(step, distance) for step, distance in distances if distance is not None]
+    text = "The paper starts these weights from a Gaussian because trained ones resemble one."
+    if len(known) < 2:
+        return f"{text} Here they had not moved at two timestamps, so nothing can be said."
+    (first, before), (last, after) = known[0], known[-1]
+    return (
+        f"{text} Here the greatest gap between the distribution of adaln-zero and the Gaussian of its mean and std is"
+        f" {after:.3f} at step {last:,} ({before:.3f} at step {first:,}): it has come"
+        f" {'nearer to' if after < before else 'no nearer to'} a Gaussian."
+    )
+
+
+def entropy_claim(found: Sequence[Shape]) -> str:
+    """Figure 5: how much each scheme's entropy changes from 10K to 50K, or from what stands in for them."""
+    claim = f"The paper: from 10K to 50K steps the entropy of Mix falls by {PUBLISHED_FALL}, that of Zero rises."
+    changes = {scheme: entropy_change(scheme, found) for scheme in ("adaln-mix", "adaln-zero")}
+    if None in changes.values():
+        return f"{claim} These runs have no two timestamps that stand for those."
+    steps = sorted({one.step for one in found if one.stamp in (EARLY, LATE)})
+    words = {scheme: change_word(change) for scheme, change in changes.items() if change}
+    shown = "; ".join(
+        f"{scheme} {words[scheme]} ({change.value:+.2f} nats, 95 % [{change.low:+.2f}, {change.high:+.2f}])"
+        for scheme, change in changes.items()
+        if change
+    )
+    agrees = words == {"adaln-mix": "falls", "adaln-zero": "rises"}
+    outcome = "as in the paper" if agrees else "not as in the paper"
+    return f"{claim} Here, from step {steps[0]:,} to {steps[-1]:,}: {shown}: {outcome}."
+
+
+def entropy_change(scheme: str, found: Sequence[Shape]) -> Interval | None:
+    """Entropy at 50K minus that at 10K, over seeds; None where either is not known or they are one step."""
+    at = {one.stamp: one for one in found if one.scheme == scheme}
+    if EARLY not in at or LATE not in at or at[EARLY].step == at[LATE].step:
+        return None
+    pairs = list(zip(at[EARLY].entropy, at[LATE].entropy, strict=True))
+    changes = [late - early for early, late in pairs if early is not None and late is not None]
+    return t_interval(changes) if len(changes) == len(pairs) else None
+
+
+def change_word(change: Interval) -> str:
+    """Falls or rises where the interval excludes 0."""
+    if change.low <= 0 <= change.high:
+        return "does not clearly change"
+    return "falls" if change.value < 0 else "rises"
+
+
+def humps_claim(found: Sequence[Shape]) -> str:
+    """Figure 8: whether the distribution has two humps, by Sarle's coefficient (skewness^2 + 1) / kurtosis.
+
+    Source: SAS/STAT User's Guide, CLUSTER procedure, without its correction for small samples.
+    """
+    last = [one for one in found if one.step == max(each.step for each in found)]
+    parts = []
+    for scheme in dict.fromkeys(one.scheme for one in last):
+        one = next(each for each in last if each.scheme == scheme)
+        coefficients = [bimodality(*pair) for pair in zip(one.skewness, one.kurtosis, strict=True)]
+        value = mean(coefficients)
+        humps = "none: all alike" if value is None else f"{value:.2f}, {'two' if value > UNIFORM else 'one'}"
+        parts.append(f"{scheme} {humps}")
+    return (
+        f"The paper: two humps. Here, by Sarle's coefficient at the last timestamp (above {UNIFORM:.2f} speaks for"
+        f" two): {'; '.join(parts)}."
+    )
+
+
+def bimodality(skewness: float | None, kurtosis: float | None) -> float | None:
+    """(skewness^2 + 1) / kurtosis: 1/3 for a Gaussian, 5/9 for a uniform, 1 for two points.
+
+    >>> round(bimodality(0.0, 0.0), 2), bimodality(0.0, -2.0), bimodality(None, None)
+    (0.33, 1.0, None)
+    """
+    if skewness is None or kurtosis is None:
+        return None
+    return (skewness**2 + 1) / (kurtosis + 3)
+
+
+def over_blocks(found: Sequence[Shape]) -> str:
+    """How unlike the blocks are: the reason for block-wise starts (A.11)."""
+    parts = []
+    for scheme in dict.fromkeys(one.scheme for one in found):
+        stds = [(mean(one.std) or 0.0, str(one.block)) for one in found if one.scheme == scheme]
+        (low, narrow), (high, wide) = min(stds), max(stds)
+        parts.append(
+            f"{scheme}: {wide} is {high / low:.1f} times as wide as {narrow}" if low else f"{scheme}: not moved"
+        )
+    return f"The paper gives each block a start of its own (A.11). Here, at step {found[0].step:,}: {'; '.join(parts)}."
+
+
+def _value(value: float | None, spec: str) -> str:
+    return "none" if value is None else format(value, spec)
+
+
+FIGURES = {
+    name: Study(name, figure_title(name), stamped(SCHEMES_SHOWN, STAMPS), partial(draw_figure, name))
+    for name in PAPER_FIGURES
+    if name not in {*ELSEWHERE, *OF_OTHER_RUNS}
+}

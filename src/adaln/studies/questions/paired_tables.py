@@ -1,0 +1,251 @@
+"""Tables 4 and 10: adaLN-Gaussian against adaLN-Zero under many circumstances, each a comparison of its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+from adaln.metrics import METRICS, Scores
+from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Marked, Measurement, Section, Table
+from adaln.statistics import Difference, Interval, paired_each, ratio_interval, t_interval
+from adaln.studies.compare import curves, grids
+from adaln.studies.provenance import data_name, stand_in_text
+from adaln.studies.published import PublishedRow, PublishedTable, published_tables
+from adaln.studies.rows import (
+    ByLabel,
+    absolute_and_relative,
+    final,
+    group,
+    require_same_seeds,
+    run_names,
+    study_result,
+)
+from adaln.studies.study import Outcome, Result, Study
+from adaln.views.scores import shown_name
+
+BASE, OTHER = "adaln-zero", "adaln-gaussian"
+SHOWN = ("fid", "sfid", "is", "precision", "recall")
+PERCENT = ("precision", "recall")
+"""Scores that are shares, in percent in the paper and here."""
+Pairs = Mapping[str, ByLabel]
+"""Group -> scheme -> its runs, seeds in ascending order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A score under both schemes, seed by seed, and their paired difference by itself (95 %)."""
+
+    values: Mapping[str, Sequence[float]]
+    absolute: Interval
+    relative: Interval
+
+    @classmethod
+    def of(cls, values: Mapping[str, Sequence[float]]) -> "Pair":
+        """From the values of `BASE` and `OTHER`, over the same seeds."""
+        change = [a - b for a, b in zip(values[OTHER], values[BASE], strict=True)]
+        return cls(values, t_interval(change), ratio_interval(change, values[BASE]))
+
+    @property
+    def means(self) -> list[float]:
+        """Over seeds, of `BASE` and of `OTHER`."""
+        return [fmean(self.values[name]) for name in (BASE, OTHER)]
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            **{name: {"mean": fmean(self.values[name]), "per_seed": self.values[name]} for name in (BASE, OTHER)},
+            "absolute": asdict(self.absolute),
+            "relative": asdict(self.relative),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """One circumstance: every score under both schemes, and how they differ as one of all groups."""
+
+    group: str
+    scores: Mapping[str, Pair]
+    difference: Difference
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        change = {name: asdict(getattr(self.difference, name)) for name in ("absolute", "relative")}
+        verdict = {"p_value": self.difference.p_value, "distinguishable": self.difference.distinguishable}
+        scores = {metric: pair.to_json() for metric, pair in self.scores.items()}
+        return {"group": self.group, "scores": scores, "difference": {**change, **verdict}}
+
+
+def compare_groups(published: PublishedTable, outcomes: Sequence[Outcome]) -> Result:
+    """Both schemes in every group, paired over seeds; the verdicts of all groups hold together."""
+    pairs = by_group(outcomes)
+    first = pairs[outcomes[0].job.group]
+    scores = final(first[BASE][0].scores())
+    rows, score = group_rows(pairs), shown_name("fid", scores)
+    table = result_table(published.what, rows, scores)
+    sections = [
+        Section("Result", [table, change_figure(rows, published, score)]),
+        *(group_section(row, pairs[row.group], published) for row in rows),
+    ]
+    seeds = [outcome.job.config.seed for outcome in first[BASE]]
+    numbers = {"seeds": seeds, "rows": [row.to_json() for row in rows]}
+    result = study_result(published.what, verdict_lines(rows, score), table, sections, first, numbers)
+    return replace(result, more={"runs": {name: run_names(runs) for name, runs in pairs.items()}})
+
+
+def by_group(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[Outcome]]]:
+    """Runs by group and scheme. Raises ValueError where the seeds of the two schemes do not pair up."""
+    names = dict.fromkeys(outcome.job.group for outcome in outcomes)
+    pairs = {name: group([outcome for outcome in outcomes if outcome.job.group == name]) for name in names}
+    for runs in pairs.values():
+        require_same_seeds(runs, BASE)
+    return pairs
+
+
+def group_rows(pairs: Pairs) -> list[GroupRow]:
+    """Every score of every group under both schemes, and how they differ."""
+    values = {name: _per_seed(runs) for name, runs in pairs.items()}
+    changes = paired_each({name: (scores["fid"][OTHER], scores["fid"][BASE]) for name, scores in values.items()})
+    return [
+        GroupRow(name, {metric: Pair.of(both) for metric, both in scores.items()}, changes[name])
+        for name, scores in values.items()
+    ]
+
+
+def _per_seed(runs: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[str, list[float]]]:
+    """Score -> scheme -> its last value for each seed, in the paper's units."""
+    scored = {name: [final(outcome.scores()) for outcome in of_scheme] for name, of_scheme in runs.items()}
+    names = [name for name in SHOWN if name in scored[BASE][0].scores]
+    return {
+        metric: {name: [_units(metric) * seed[metric].value for seed in seeds] for name, seeds in scored.items()}
+        for metric in names
+    }
+
+
+def _units(metric: str) -> int:
+    return 100 if metric in PERCENT else 1
+
+
+def result_table(title: str, rows: Sequence[GroupRow], scores: Scores) -> Table:
+    """The answer: a row per group."""
+    score = shown_name("fid", scores)
+    columns = [
+        Column(""),
+        Column(BASE, score, ".2f"),
+        Column(OTHER, score, ".2f"),
+        Column("change", format="+.2f"),
+        Column("relative", "%", "+.1f"),
+        Column("verdict"),
+        Column("p", "Holm", ".2g"),
+    ]
+    cells: list[list[Cell]] = []
+    for row in rows:
+        base, other = row.scores["fid"].means
+        means: list[Cell] = [base, Marked(other)] if other < base else [Marked(base), other]
+        change = row.difference
+        changed = absolute_and_relative(change.absolute, change.relative)
+        cells.append([row.group, *means, *changed, change.verdict, change.p_value])
+    seeds = len(rows[0].scores["fid"].values[BASE])
+    notes = [
+        f"{score}, lower is better: in {scores['fid'].label}. Mean over {seeds} seeds. Changes are paired over the same"
+        f" seeds; their intervals hold for all {len(rows)} rows together (Bonferroni; relative ones are Fieller's)."
+        " Verdicts: paired t tests at 5 % for all together (Holm).",
+        "The names of the rows are the paper's; what stood in for them is told under each.",
+    ]
+    return Table(title, columns, cells, notes)
+
+
+def verdict_lines(rows: Sequence[GroupRow], score: str) -> list[str]:
+    """Which groups tell the schemes apart, by how much; which do not."""
+    unclear = [row.group for row in rows if not row.difference.distinguishable]
+    lines = [
+        f"{row.group}: {OTHER} is {change.verdict} than {BASE}: {score} {change.absolute.value:+.2f} points"
+        f" ({100 * change.relative.value:+.1f} % relative)."
+        for row in rows
+        if (change := row.difference).distinguishable
+    ]
+    if unclear:
+        lines.append(
+            f"Not distinguishable by {score} at this size: {'; '.join(unclear)}. A difference smaller than the"
+            " intervals in the table may exist; these runs cannot show it."
+        )
+    return lines
+
+
+def change_figure(rows: Sequence[GroupRow], published: PublishedTable, score: str) -> Intervals:
+    """Relative changes of all groups, ours with intervals beside the paper's."""
+    theirs = published.by_label()
+    ours = [Measurement.of(row.difference.relative, 100) for row in rows]
+    caption = (
+        f"Relative change of {score} from {BASE} to {OTHER}, n = {len(rows)} comparisons; ours with intervals that hold"
+        " for all together, the paper's of one run each. Below 0 the Gaussian start is better."
+    )
+    paper = [100 * _published_change(theirs, row.group, "fid")[1] for row in rows]
+    groups = [Group("ours", [m if _is_finite(m) else m.value for m in ours]), Group("published", paper)]
+    axis = Axis("relative change", "%")
+    return Intervals("Relative change under every circumstance", caption, axis, [row.group for row in rows], groups)
+
+
+def group_section(row: GroupRow, by_scheme: ByLabel, published: PublishedTable) -> Section:
+    """One group: what was trained, all scores beside the paper's, the score over steps, samples."""
+    first = by_scheme[BASE][0]
+    base = published.by_label()[f"{row.group}: {BASE}"]
+    blocks: list[Block] = [
+        f"Here: {stand_in_text(first, base.setting)}",
+        group_table(row, published, final(first.scores()), data_name(first)),
+        curves(by_scheme)[1],
+        *grids(by_scheme),
+    ]
+    return Section(row.group, blocks)
+
+
+def group_table(row: GroupRow, published: PublishedTable, scores: Scores, data: str) -> Table:
+    """Every score of a group, ours and the paper's, with absolute and relative changes of both."""
+    theirs = published.by_label()
+    columns = [Column("score"), *(Column(name, format=".2f") for name in ("zero", "gaussian"))]
+    columns += [Column("change", format="+.2f"), Column("change", "%", "+.1f")]
+    columns += [Column(f"published {name}", format=".2f") for name in ("zero", "gaussian")]
+    columns += [Column("change", format="+.2f"), Column("change", "%", "+.1f")]
+    cells: list[list[Cell]] = []
+    for metric in SHOWN:
+        arrow = "↓" if METRICS[metric].better == "lower" else "↑"
+        unit = " in %" if metric in PERCENT else ""
+        ours = _our_cells(row.scores.get(metric))
+        quoted = [Marked(value, "muted") for value in _published_cells(theirs, row.group, metric)]
+        cells.append([f"{shown_name(metric, scores)}{unit} {arrow}", *ours, *quoted])
+    notes = [
+        "Ours: mean over seeds, paired changes with 95 % intervals, each by itself (relative: Fieller). Published:"
+        f" {published.protocol}; one run. Ours: {data}, {scores['fid'].num_samples:,} samples, {scores['fid'].label}.",
+    ]
+    return Table(f"{row.group}: all scores beside the paper", columns, cells, notes)
+
+
+def _our_cells(pair: Pair | None) -> list[Cell]:
+    return [*pair.means, *absolute_and_relative(pair.absolute, pair.relative)] if pair else [None] * 4
+
+
+def _published_cells(theirs: Mapping[str, PublishedRow], name: str, metric: str) -> list[float | None]:
+    values = [theirs[f"{name}: {scheme}"].scores.get(metric) for scheme in (BASE, OTHER)]
+    if None in values:
+        return [None] * 4
+    absolute, relative = _published_change(theirs, name, metric)
+    return [*values, absolute, 100 * relative]
+
+
+def _published_change(theirs: Mapping[str, PublishedRow], name: str, metric: str) -> tuple[float, float]:
+    """The paper's change, absolute and over the base."""
+    base, other = (theirs[f"{name}: {scheme}"].scores[metric] for scheme in (BASE, OTHER))
+    return other - base, (other - base) / base
+
+
+def _is_finite(measured: Measurement) -> bool:
+    return abs(measured.low) != float("inf") != abs(measured.high)
+
+
+def table_study(published: PublishedTable) -> Study:
+    """The study that repeats a published table of pairs."""
+    settings = tuple(row.setting for row in published.rows)
+    return Study(published.name, published.what, settings, partial(compare_groups, published))
+
+
+PAIRED_TABLES = {name: table_study(published_tables()[name]) for name in ("table4", "table10")}

@@ -1,0 +1,172 @@
+"""Figures 1, 3 and 9: scores of five schemes against steps, and whether they are alike in the first iterations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from adaln.report import Axis, Block, Cell, Column, Lines, Measurement, Section, Table
+from adaln.statistics import Difference, paired_differences, t_interval
+from adaln.studies.compare import REFERENCE, comparison_result, curves, loss_by_step, mean_series, score_by_step
+from adaln.studies.published import published_tables
+from adaln.studies.rows import Responses, compare, responses, study_result
+from adaln.studies.study import Outcome, Result, Setting, Study
+from adaln.studies.time_to_quality import NO_DIFFERENCE, courses
+from adaln.views.scores import shown_name
+
+PUBLISHED = published_tables()["figure1"]
+SCHEMES_SHOWN = tuple(row.setting.label for row in PUBLISHED.rows)
+"""In the paper's order: each is better than the one before, by FID and by IS."""
+FIRST = "first iterations"
+EARLY_TITLE = "Figure 3: the first iterations of five schemes"
+Outcomes = Sequence[Outcome]
+
+
+def compare_scores(title: str, outcomes: Outcomes) -> Result:
+    """Figures 1 and 9: FID and IS against steps, and whether the schemes rank as in the paper; 9 with Figure 3."""
+    whole = [outcome for outcome in outcomes if outcome.job.group != FIRST]
+    early = [outcome for outcome in outcomes if outcome.job.group == FIRST]
+    comparison = compare(responses(whole, REFERENCE), REFERENCE)
+    means = {row.label: row.fid.value for row in comparison.rows}
+    verdict = [rank_line(means)]
+    sections = [Section("Inception Score over training", [is_curves(comparison.responses)])]
+    data: dict[str, Any] = {}
+    if early:
+        first = compare_beginnings(early)
+        verdict += first.verdict
+        sections.append(Section(EARLY_TITLE, first.sections[0].blocks))
+        data["first_iterations"] = first.data
+    return comparison_result(title, comparison, PUBLISHED).led_by(verdict, sections, data, position=1)
+
+
+def rank_line(means: Mapping[str, float]) -> str:
+    """The schemes from worst to best, the paper's order beside ours."""
+    ours = " > ".join(sorted(means, key=means.__getitem__, reverse=True))
+    theirs = " > ".join(SCHEMES_SHOWN)
+    same = "the same order" if ours == theirs else "another order"
+    return f"By FID, worst first, the paper: {theirs}. Here, by means over seeds: {ours}: {same}."
+
+
+def is_curves(found: Responses) -> Lines:
+    """Inception Score against steps."""
+    scores = found.scores
+    title = f"{shown_name('is', scores)} against steps"
+    caption = (
+        f"Mean over n = {found.num_seeds} seeds; the band is the least and the greatest. EMA weights;"
+        f" {scores['is'].label}."
+    )
+    axis = Axis(shown_name("is", scores), "higher is better")
+    read = partial(score_by_step, "is")
+    series = [mean_series(name, runs, read, band=True) for name, runs in found.by_label.items()]
+    return Lines(title, caption, Axis("step", "optimiser updates"), axis, series)
+
+
+def compare_beginnings(outcomes: Outcomes) -> Result:
+    """Figure 3: losses over the first iterations and the scores at their end, paired over seeds against adaLN-Zero."""
+    found = responses(outcomes, REFERENCE)
+    by_scheme, score, steps = found.by_label, found.score, outcomes[0].job.config.steps
+    losses = {name: [loss_by_step(outcome) for outcome in runs] for name, runs in by_scheme.items()}
+    means = {name: [sum(seed.values()) / len(seed) for seed in seeds] for name, seeds in losses.items()}
+    changes = {"loss": against_reference(means), "score": against_reference(found.fid)}
+    table = early_table(means, found.fid, changes, score, steps)
+    over_steps = {name: course.verdict for name, course in courses(losses, REFERENCE).items()}
+    verdict = early_verdict(changes, over_steps, score, steps)
+    loss_figure, score_figure = curves(by_scheme)
+    shown: list[Block] = [
+        table,
+        loss_figure,
+        *([score_figure] if len(by_scheme[REFERENCE][0].job.score_at) > 1 else []),
+    ]
+    numbers = {
+        "seeds": [outcome.job.config.seed for outcome in by_scheme[REFERENCE]],
+        "rows": [early_row(name, means[name], found.fid[name], changes) for name in by_scheme],
+        "loss_over_steps": over_steps,
+    }
+    return study_result(EARLY_TITLE, verdict, table, [Section("Result", shown)], by_scheme, numbers)
+
+
+def against_reference(values: Mapping[str, Sequence[float]]) -> dict[str, Difference]:
+    """Every scheme's paired difference from the reference; all of them one family."""
+    others = {name: seeds for name, seeds in values.items() if name != REFERENCE}
+    return paired_differences(others, values[REFERENCE])
+
+
+def early_table(
+    losses: Mapping[str, Sequence[float]],
+    scores: Mapping[str, Sequence[float]],
+    changes: Mapping[str, Mapping[str, Difference]],
+    score: str,
+    steps: int,
+) -> Table:
+    """Mean loss over the first iterations and the score at their end, and both relative changes."""
+    columns = [
+        Column("scheme"),
+        Column("loss", f"mean over {steps} iterations", ".4f"),
+        Column("relative", "%", "+.2f"),
+    ]
+    columns += [Column(score, f"after {steps}", ".1f"), Column("relative", "%", "+.2f"), Column("verdict")]
+    rows: list[list[Cell]] = []
+    for name in losses:
+        loss, value = t_interval(losses[name]).value, t_interval(scores[name]).value
+        pair = [changes[what].get(name) for what in ("loss", "score")]
+        cells = [Measurement.of(change.relative, 100) if change else None for change in pair]
+        rows.append([name, loss, cells[0], value, cells[1], alike_word(pair)])
+    notes = [
+        f"Mean over {len(losses[REFERENCE])} seeds; changes against {REFERENCE}, paired over the same seeds, with"
+        f" intervals for all {len(losses) - 1} schemes together (Fieller, Bonferroni). Verdict: paired t tests of loss"
+        " and of score, each at 5 % for all schemes together (Holm).",
+    ]
+    return Table(EARLY_TITLE, columns, rows, notes)
+
+
+def alike_word(changes: Sequence[Difference | None]) -> str | None:
+    """Whether a scheme is told apart from the reference by its loss or its score."""
+    words = [word for word, change in zip(("loss", "score"), changes, strict=True) if change and change.distinguishable]
+    if changes[0] is None:
+        return None
+    return f"unlike by {' and '.join(words)}" if words else "not told apart"
+
+
+def early_verdict(
+    changes: Mapping[str, Mapping[str, Difference]], over_steps: Mapping[str, str], score: str, steps: int
+) -> list[str]:
+    """Alike or not, and how large a difference these runs leave room for."""
+    lines = [f"The paper: over the first 160 iterations all variants are alike. Here, over the first {steps}:"]
+    for what, name in (("loss", "training loss"), ("score", score)):
+        apart = [scheme for scheme, change in changes[what].items() if change.distinguishable]
+        room = max(max(abs(change.relative.low), abs(change.relative.high)) for change in changes[what].values())
+        alike = f"unlike {REFERENCE}'s: {', '.join(apart)}" if apart else f"no scheme is told apart from {REFERENCE}"
+        size = f"up to {100 * room:.1f} %" if room < float("inf") else "any size"
+        lines.append(f"By {name}: {alike}; the intervals leave room for differences of {size}.")
+    parted = "; ".join(f"{scheme}: {course}" for scheme, course in over_steps.items() if course != NO_DIFFERENCE)
+    return [*lines, f"By loss, iteration by iteration (ahead: lower): {parted or NO_DIFFERENCE}."]
+
+
+def early_row(
+    name: str,
+    losses: Sequence[float],
+    scores: Sequence[float],
+    changes: Mapping[str, Mapping[str, Difference]],
+) -> dict[str, Any]:
+    """Plain numbers of one scheme."""
+    row: dict[str, Any] = {"scheme": name, "loss_per_seed": list(losses), "score_per_seed": list(scores)}
+    for what, differences in changes.items():
+        if change := differences.get(name):
+            relative = change.relative
+            row[f"{what}_change"] = asdict(relative)
+            row[f"{what}_p_value"] = change.p_value
+    return row
+
+
+_WHOLE = tuple(row.setting for row in PUBLISHED.rows)
+_EARLY = tuple(Setting(name, name, steps=160, group=FIRST) for name in SCHEMES_SHOWN)
+SCORE_FIGURES = {
+    "figure1": Study("figure1", PUBLISHED.what, _WHOLE, partial(compare_scores, PUBLISHED.what)),
+    "figure3": Study("figure3", EARLY_TITLE, _EARLY, compare_beginnings),
+    "figure9": Study(
+        "figure9",
+        "Figure 9: five schemes, over training and at its beginning",
+        (*_WHOLE, *_EARLY),
+        partial(compare_scores, "Figure 9: five schemes, over training and at its beginning"),
+    ),
+}

@@ -1,0 +1,232 @@
+"""Looks for the standard deviations of gate, scale and shift that serve best: Optuna proposes, runs answer.
+
+The state of a search is its runs and nothing else. Trial n is a function of the trials before it and of a seed that
+follows from n, so a search that was killed and is started again proposes the same trials, whose runs it finds done.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal
+
+from adaln.codec import short_hash
+from adaln.conditioning import Normal, Scheme, Start
+from adaln.config import RunConfig, to_dict
+from adaln.evaluation.checkpoints import check
+from adaln.progress import titled
+from adaln.rng import generator
+from adaln.runs import Run
+from adaln.sampling import SampleConfig
+from adaln.studies.rows import final_loss
+from adaln.studies.run.run_study import Unfinished, execute, failures_text
+from adaln.studies.run.workers import Launcher
+from adaln.studies.scales import run_name
+from adaln.studies.study import Job, Outcome
+
+if TYPE_CHECKING:
+    import optuna
+
+RoleName = Literal["gate", "scale", "shift"]
+Objective = Literal["score", "loss"]
+PROPOSAL_STD = 1e-3
+"""adaLN-Gaussian's own: the first trial, where the bounds hold it."""
+DIGITS = 3
+"""Significant digits of a proposed std: what is tried is what is printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked for, and how a trial is judged."""
+
+    over: tuple[RoleName, ...] = ()
+    """gate, scale, shift: a role whose std is looked for (again for another); the others start as the scheme says."""
+    low: float = 1e-4
+    """Least std; between the bounds the logarithm is what is spread evenly."""
+    high: float = 1e-2
+    """Greatest std."""
+    seeds: int = 1
+    """Runs per trial, over the same seeds in every trial; a trial is judged by their mean."""
+    objective: Objective = "score"
+    """score: FID (or FID-like) of the last checkpoint; loss: mean training loss over the last tenth of the steps."""
+    prune_at: tuple[int, ...] = ()
+    """Steps at which a trial worse than the median of the finished ones, there, is given up."""
+    at_once: int = 4
+    """Trials proposed together, none knowing of the others; part of what is searched, whatever --jobs."""
+    features: str | None = None
+    """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
+    reference: str | None = None
+    """What to score against, as in `adaln evaluate`; default: the run's own data."""
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise ValueError(f"low is {self.low} and high {self.high}; expected 0 < low < high")
+        for name in ("seeds", "at_once"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One proposal, and what its runs gave."""
+
+    number: int
+    stds: dict[str, float]
+    end: Literal["finished", "pruned", "diverged"]
+    step: int
+    """The last step that was judged."""
+    values: tuple[float, ...]
+    """The objective there, a value per seed; none where a run diverged."""
+    runs: tuple[str, ...]
+
+    @property
+    def value(self) -> float:
+        """Mean over seeds; infinite where a run diverged."""
+        return fmean(self.values) if self.values else math.inf
+
+
+def candidate(base: Scheme, stds: dict[str, float]) -> Scheme:
+    """The base scheme with normal starts of these standard deviations."""
+    name = "+".join([base.name, *(f"{role}={std:g}" for role, std in stds.items())])
+    starts: dict[str, Any] = {role: Start(Normal(std)) for role, std in stds.items()}
+    return replace(base, name=name, note="proposed by adaln search", **starts)
+
+
+def run_search(search: Search, base: RunConfig, num_trials: int, root: Path, launcher: Launcher) -> list[Trial]:
+    """Judge `num_trials` trials, doing what is missing of their runs; a run that diverges ends its trial only.
+
+    Raises `ValueError` before anything is trained for what does not fit, `Unfinished` naming runs that failed: what
+    comes after a trial depends on it.
+    """
+    check_search(search, base, num_trials)
+    study = _study()
+    trials: list[Trial] = []
+    while len(trials) < num_trials:
+        numbers = range(len(trials), min(len(trials) + search.at_once, num_trials))
+        asked = [_ask(study, search, number) for number in numbers]
+        with titled(f"trials {numbers[0]} to {numbers[-1]} of {num_trials}"):
+            judged = _Round(search, base, root, asked).judge(launcher)
+        for trial in judged:
+            _record(study, trial)
+        trials += judged
+    return trials
+
+
+def check_search(search: Search, base: RunConfig, num_trials: int) -> None:
+    """`ValueError` for what would otherwise be found out in the middle of the search."""
+    if num_trials < 1:
+        raise ValueError(f"trials is {num_trials}; expected an integer >= 1")
+    if not search.over or len(set(search.over)) < len(search.over):
+        raise ValueError(f"over is {', '.join(search.over) or 'empty'}; expected gate, scale, shift, each once at most")
+    wrong = [step for step in search.prune_at if not 0 < step < base.steps]
+    if wrong:
+        raise ValueError(f"prune_at is {wrong[0]}; expected a step before the last, {base.steps}")
+    if search.objective == "score":
+        check(base, jobs_of(search, base, 0, {}, base.steps)[0].scoring)
+
+
+def jobs_of(search: Search, base: RunConfig, number: int, stds: dict[str, float], step: int) -> list[Job]:
+    """A trial's runs up to a step, one per seed."""
+    scheme = candidate(base.scheme, stds)
+    configs = [
+        replace(
+            base,
+            name=run_name(base, scheme, base.seed + k),
+            scheme=scheme,
+            seed=base.seed + k,
+            steps=step,
+            keep_at=tuple(sorted({*base.keep_at, *search.prune_at})),
+        )
+        for k in range(search.seeds)
+    ]
+    score_at = (step,) if search.objective == "score" else ()
+    return [
+        Job(f"trial {number}", config, score_at, search.sample, search.features, search.reference) for config in configs
+    ]
+
+
+def search_folder(search: Search, base: RunConfig, root: Path) -> Path:
+    """Where the results lie; a longer search goes on in the folder of a shorter one."""
+    return root / "searches" / f"{base.name}-{short_hash({'search': asdict(search), 'base': to_dict(base)})}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """Trials that were proposed together, judged side by side."""
+
+    search: Search
+    base: RunConfig
+    root: Path
+    asked: "Sequence[tuple[optuna.Trial, dict[str, float]]]"
+
+    def judge(self, launcher: Launcher) -> list[Trial]:
+        """Run all to each step at which trials are given up, then what is left of them to the end."""
+        ended: dict[int, Trial] = {}
+        for step in (*sorted(self.search.prune_at), self.base.steps):
+            left = [(asked, stds) for asked, stds in self.asked if asked.number not in ended]
+            jobs = [jobs_of(self.search, self.base, asked.number, stds, step) for asked, stds in left]
+            diverged = self._run([job for found in jobs for job in found], launcher)
+            for (asked, stds), found in zip(left, jobs, strict=True):
+                trial = self._judged(asked.number, stds, found, diverged)
+                if step < self.base.steps and trial.end == "finished":
+                    asked.report(trial.value, step)
+                    trial = replace(trial, end="pruned" if asked.should_prune() else "finished")
+                if step == self.base.steps or trial.end != "finished":
+                    ended[trial.number] = trial
+        return [ended[asked.number] for asked, _ in self.asked]
+
+    def _run(self, jobs: Sequence[Job], launcher: Launcher) -> set[str]:
+        """Do the jobs; returns the names of the runs that diverged."""
+        failures = execute(jobs, self.root, launcher)
+        broken = {name: failure for name, failure in failures.items() if failure.kind != "NonFinite"}
+        if broken:
+            raise Unfinished(f"{len(broken)} of {len(jobs)} runs failed, the others are kept: {failures_text(broken)}")
+        return set(failures)
+
+    def _judged(self, number: int, stds: dict[str, float], jobs: Sequence[Job], diverged: set[str]) -> Trial:
+        names, step = tuple("-".join(job.run_key) for job in jobs), jobs[0].config.steps
+        if diverged & set(names):
+            return Trial(number, stds, "diverged", step, (), names)
+        values = tuple(objective(self.search, Outcome(job, Run.create(job.config, self.root))) for job in jobs)
+        return Trial(number, stds, "finished", step, values, names)
+
+
+def objective(search: Search, outcome: Outcome) -> float:
+    """What is to be made small."""
+    if search.objective == "loss":
+        return final_loss(outcome)
+    return outcome.scores()[outcome.job.config.steps].scores["fid"].value
+
+
+def _study() -> "optuna.Study":
+    """An Optuna study in memory: nothing of it needs to be kept."""
+    try:
+        import optuna
+    except ImportError:
+        raise ValueError("adaln search needs Optuna: pip install 'adaln[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(pruner=optuna.pruners.MedianPruner())
+
+
+def _ask(study: "optuna.Study", search: Search, number: int) -> "tuple[optuna.Trial, dict[str, float]]":
+    """Trial `number`; the first is the paper's own proposal."""
+    import optuna
+
+    study.sampler = optuna.samplers.TPESampler(seed=generator("search", number).initial_seed() % 2**32)
+    if number == 0 and search.low <= PROPOSAL_STD <= search.high:
+        study.enqueue_trial(dict.fromkeys(search.over, PROPOSAL_STD))
+    trial = study.ask()
+    stds = {role: trial.suggest_float(role, search.low, search.high, log=True) for role in search.over}
+    return trial, {role: float(f"{std:.{DIGITS}g}") for role, std in stds.items()}
+
+
+def _record(study: "optuna.Study", trial: Trial) -> None:
+    """Give a trial's end to the sampler and the pruner; one that diverged is the worst there is."""
+    import optuna
+
+    if trial.end == "pruned":
+        study.tell(trial.number, state=optuna.trial.TrialState.PRUNED)
+    else:
+        study.tell(trial.number, trial.value)

@@ -1,0 +1,208 @@
+"""Runs as the rows of a study: the same seeds in every row, what each gave, and what it differs by from another."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from statistics import fmean
+from typing import Any
+
+from adaln.metrics import Scores
+from adaln.report import Measurement, Section, Table
+from adaln.statistics import Difference, Interval, paired_differences, seeds_needed, t_interval
+from adaln.studies.provenance import choices
+from adaln.studies.study import Outcome, Result
+from adaln.views.scores import shown_name
+
+LOSS_TAIL = 0.1
+"""The reported loss is the mean over the last tenth of the steps."""
+ADVISED_CHANGE = 0.02
+"""Seeds are advised for seeing a change of this size, relative to the reference."""
+ByLabel = Mapping[str, Sequence[Outcome]]
+"""The runs of every row, seeds in ascending order."""
+
+
+def group(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """Outcomes by label, seeds in ascending order."""
+    by_label: dict[str, list[Outcome]] = {}
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.job.config.seed):
+        by_label.setdefault(outcome.job.label, []).append(outcome)
+    return {label: by_label[label] for label in dict.fromkeys(outcome.job.label for outcome in outcomes)}
+
+
+def require_same_seeds(by_label: ByLabel, reference: str) -> None:
+    """ValueError where seeds do not pair up, naming the rows and the seeds that one of the two lacks."""
+    seeds = {label: [outcome.job.config.seed for outcome in runs] for label, runs in by_label.items()}
+    wrong = [
+        f"{label!r} has {of_label}"
+        for label, of_label in seeds.items()
+        if of_label != seeds[reference] or len(set(of_label)) < len(of_label)
+    ]
+    if wrong:
+        raise ValueError(f"pairs need the seeds of {reference!r}, {seeds[reference]}, once each: {'; '.join(wrong)}")
+
+
+def run_names(by_label: ByLabel) -> dict[str, list[str]]:
+    """Which folders the numbers come from."""
+    return {label: [outcome.run.path.name for outcome in outcomes] for label, outcomes in by_label.items()}
+
+
+def study_result(
+    title: str,
+    verdict: Sequence[str],
+    table: Table,
+    sections: Sequence[Section],
+    by_label: ByLabel,
+    numbers: Mapping[str, Any],
+) -> Result:
+    """The result of these runs; choices are told from the first of them."""
+    first = next(iter(by_label.values()))[0]
+    return Result(title, verdict, table, sections, choices(first), numbers, {"runs": run_names(by_label)})
+
+
+def final(scores: Mapping[int, Scores]) -> Scores:
+    """Scores of the last checkpoint."""
+    return scores[max(scores)]
+
+
+def final_loss(outcome: Outcome) -> float:
+    """Mean training loss over the last tenth of the steps."""
+    steps = outcome.job.config.steps
+    return fmean(row["loss"] for row in outcome.losses() if row["step"] > (1 - LOSS_TAIL) * steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """The scores of every row, over the same seeds in the same order."""
+
+    by_label: ByLabel
+    by_step: Mapping[str, Sequence[Mapping[int, Scores]]]
+    """Row -> for each seed scores by step."""
+    fid: Mapping[str, Sequence[float]]
+    """Row -> the last FID of each seed."""
+
+    @property
+    def scores(self) -> Scores:
+        """Of one run: what all were measured in."""
+        return final(next(iter(self.by_step.values()))[0])
+
+    @property
+    def score(self) -> str:
+        """The score's short name."""
+        return shown_name("fid", self.scores)
+
+    @property
+    def num_seeds(self) -> int:
+        return len(next(iter(self.fid.values())))
+
+
+def responses(outcomes: Sequence[Outcome], reference: str | None = None) -> Responses:
+    """Of scored runs; `ValueError` naming the rows whose seeds are not those of the reference (default: the first)."""
+    by_label = group(outcomes)
+    require_same_seeds(by_label, reference or next(iter(by_label)))
+    by_step = {label: [run.scores() for run in runs] for label, runs in by_label.items()}
+    fid = {label: [final(seed)["fid"].value for seed in seeds] for label, seeds in by_step.items()}
+    return Responses(by_label, by_step, fid)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One label of a comparison: what was trained, what each seed gave, and the difference from the reference."""
+
+    label: str
+    parameters: int
+    """Those that are trained."""
+    losses: Sequence[float]
+    """For each seed the loss at the end."""
+    scores: Mapping[str, Sequence[float]]
+    """Metric -> the last score of each seed; FID first."""
+    difference: Difference | None
+    """In FID; None for the reference itself."""
+    seeds_for_2_percent: int | None = None
+    """So many would show a change of 2 % of the reference at this noise."""
+    seeds_for_this: int | None = None
+
+    @property
+    def fid(self) -> Interval:
+        """Mean over seeds."""
+        return t_interval(self.scores["fid"])
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        fid, *others = self.scores
+        return {
+            "scheme": self.label,
+            "parameters": self.parameters,
+            "loss": _over_seeds(self.losses),
+            fid: {**_over_seeds(self.scores[fid]), "per_seed": self.scores[fid]},
+            **{metric: _over_seeds(self.scores[metric]) for metric in others},
+            "difference": self._change_to_json(self.difference) if self.difference else None,
+        }
+
+    def _change_to_json(self, difference: Difference) -> dict[str, Any]:
+        return {
+            "absolute": asdict(difference.absolute),
+            "relative": asdict(difference.relative),
+            "noise": difference.noise,
+            "p_value": difference.p_value,
+            "distinguishable": difference.distinguishable,
+            "seeds_for_2_percent": self.seeds_for_2_percent,
+            "seeds_for_this": self.seeds_for_this,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Rows over the same seeds, each held against the one called `reference`; their verdicts hold together."""
+
+    responses: Responses
+    reference: str
+    rows: Sequence[Row]
+
+    @property
+    def changes(self) -> dict[str, Difference]:
+        """By the labels of all rows but the reference."""
+        return {row.label: row.difference for row in self.rows if row.difference}
+
+
+def compare(responses: Responses, reference: str) -> Comparison:
+    """Every row held against `reference`, by FID: the rows are one family of comparisons."""
+    fid, base = responses.fid, fmean(responses.fid[reference])
+    changes = paired_differences({label: values for label, values in fid.items() if label != reference}, fid[reference])
+    others = [metric for metric in final(responses.by_step[reference][0]).scores if metric != "fid"]
+    rows = []
+    for label, outcomes in responses.by_label.items():
+        scores = {m: [final(seed)[m].value for seed in responses.by_step[label]] for m in ("fid", *others)}
+        parameters = outcomes[0].run.manifest["parameters"]["trained"]
+        row = Row(label, parameters, [final_loss(outcome) for outcome in outcomes], scores, changes.get(label))
+        if change := row.difference:
+            sizes = ADVISED_CHANGE * base, change.absolute.value
+            any_change, this = (seeds_needed(size, change.noise, len(changes)) for size in sizes)
+            row = replace(row, seeds_for_2_percent=any_change, seeds_for_this=this)
+        rows.append(row)
+    return Comparison(responses, reference, rows)
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    interval = t_interval(values)
+    return {"mean": interval.value, "low": interval.low, "high": interval.high, "seeds": len(values)}
+
+
+def plain(interval: Interval) -> dict[str, float | None]:
+    """An interval for machines; an end that is not finite is None."""
+    return {name: end if isfinite(end) else None for name, end in asdict(interval).items()}
+
+
+def plain_difference(change: Difference) -> dict[str, Any]:
+    """A paired difference for machines."""
+    verdict = {"p_value": change.p_value, "distinguishable": change.distinguishable}
+    return {"absolute": plain(change.absolute), "relative": plain(change.relative), **verdict}
+
+
+def absolute_and_relative(absolute: Interval, relative: Interval) -> list[Measurement]:
+    """A change as two cells, the relative one in percent."""
+    return [Measurement.of(absolute), Measurement.of(relative, 100)]
+
+
+def room(intervals: Iterable[Interval]) -> float:
+    """The largest effect, of either sign, that one of the intervals leaves room for."""
+    return max(abs(end) for interval in intervals for end in (interval.low, interval.high))

@@ -1,0 +1,163 @@
+"""Does the jobs of a study, wherever a launcher takes them: resumable, and the same numbers whatever the launcher.
+
+A job's work is a chain of finished pieces on disk (checkpoints, score files), so a study may be killed at any moment;
+started again, it does only what is missing. One failed job never loses the others.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from adaln.analysis.recorder import Recorder
+from adaln.codec import json_text, short_hash
+from adaln.evaluation.checkpoints import is_scored, reference, score
+from adaln.files import remove_temporaries, write_atomically
+from adaln.progress import Progress, progress, showing
+from adaln.report import write_page
+from adaln.runs import Run
+from adaln.studies.protocol import check_is_papers
+from adaln.studies.run.work import image_work, is_done, pass_work, step_work, work, work_done
+from adaln.studies.run.workers import Advance, Failure, Launcher, Task, terminated_as_interrupted
+from adaln.studies.study import Job, Plan, Result, outcomes
+from adaln.training import Stopped, train
+
+MOST_NAMED = 3
+"""How many of the runs that failed are named in the one line of it."""
+Runs = Mapping[str, Sequence[Job]]
+"""The jobs of each run by the name of its folder, shortest first."""
+
+
+class Unfinished(ValueError):
+    """Some runs failed; the message names them, and the others are kept."""
+
+
+def run_study(plan: Plan, root: Path, launcher: Launcher) -> tuple[Path, Result]:
+    """Do what is missing, reduce, and write `result.json` and `index.html`; returns the plan's folder and the result.
+
+    `adaln report FOLDER` writes the pictures as files as well. Raises `Stopped` when asked to stop, `Unfinished`
+    naming the runs that failed (finished ones are kept).
+    """
+    check_is_papers(plan)
+    complete(plan.jobs(), root, launcher)
+    complete(plan.further_jobs(root), root, launcher)
+    folder, result = plan.folder(root), reduce_study(plan, root)
+    remove_temporaries(folder)
+    write_page(result.page(plan.command()), folder / "index.html")
+    write_atomically(folder / "result.json", json_text(result.data) + "\n")
+    write_atomically(folder / "study.json", json_text(plan.to_json()) + "\n")
+    return folder, result
+
+
+def reduce_study(plan: Plan, root: Path) -> Result:
+    """The result of a plan whose jobs are all done."""
+    return plan.study.reduce(outcomes([*plan.jobs(), *plan.further_jobs(root)], root))
+
+
+def complete(jobs: Sequence[Job], root: Path, launcher: Launcher) -> None:
+    """Do all jobs; raises `Unfinished` naming the runs that failed."""
+    failures = execute(jobs, root, launcher)
+    if failures:
+        raise Unfinished(
+            f"{len(failures)} of {len(by_run(jobs))} runs failed, the others are kept: {failures_text(failures)}"
+        )
+
+
+def execute(jobs: Sequence[Job], root: Path, launcher: Launcher) -> dict[str, Failure]:
+    """Do all jobs, and return what failed, by the name of its run.
+
+    Raises `ValueError` before anything is trained where a run does not fit or a reference cannot be had, `Stopped` when
+    asked to stop.
+    """
+    if not jobs:
+        return {}
+    runs = by_run(jobs)
+    for found in runs.values():
+        Run.create(found[-1].config, root)
+    missing = {name: found for name, found in runs.items() if not all(is_done(job, root) for job in found)}
+    watch = _watch(runs, root)
+    try:
+        with terminated_as_interrupted():
+            watch("references", 0.0)
+            lacking = launcher.run(references(missing.values()), partial(watch, "references"))
+            if lacking:
+                raise ValueError(f"nothing to score against: {failures_text(lacking)}")
+            watch("runs", 0.0)
+            tasks = {name: partial(perform, found, root) for name, found in missing.items()}
+            failures = launcher.run(tasks, partial(watch, "runs"))
+    except Stopped:
+        raise
+    except KeyboardInterrupt:
+        raise Stopped("stopped; what is finished is kept") from None
+    wanting = [name for name, found in missing.items() if not all(is_done(job, root) for job in found)]
+    return {name: failures.get(name, Failure("Unfinished", "not all of it is on disk")) for name in wanting}
+
+
+def by_run(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """Jobs that share a run, together and the shortest first: no two workers train one."""
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault("-".join(job.run_key), []).append(job)
+    return {name: sorted(rows, key=lambda job: job.config.steps) for name, rows in found.items()}
+
+
+def references(runs: Collection[Sequence[Job]]) -> dict[str, Task]:
+    """What makes the feature networks and statistics that jobs share: each once, before they are needed everywhere."""
+    scored = (job for found in runs for job in found if job.score_at)
+    wanted = {short_hash(asdict(job.config.data) | {"of": [job.features, job.reference]}): job for job in scored}
+    return {f"reference-{name}": partial(prepare, job) for name, job in wanted.items()}
+
+
+def prepare(job: Job, device: str, advance: Advance) -> None:
+    """Make the feature network and the reference statistics of a job."""
+    reference(job.config.data, job.features, job.reference, device)
+
+
+def perform(jobs: Sequence[Job], root: Path, device: str, advance: Advance) -> None:
+    """Train to each job's steps, then sample and score the checkpoints it asks for; skips what is on disk."""
+    for job in jobs:
+        run = Run.create(job.config, root, device=device)
+        costs = {f"train {run.path.name}": step_work(job, root), f"sample {run.path.name}": image_work(job, root)}
+        with showing(as_work(costs, advance)):
+            if max(run.steps_saved(), default=0) < job.config.steps:
+                train(run, [Recorder(run.path / "analysis" / "roles.jsonl")])
+            for step in job.score_at:
+                if not is_scored(run, job.scoring, step):
+                    score(run, job.scoring, step)
+
+
+def as_work(costs: Mapping[str, float], advance: Advance) -> Progress:
+    """A progress that tells the work of what each stage has done since it was named, by the cost of one unit of it."""
+    last: dict[str, int] = {}
+
+    def display(stage: str, done: int, total: int, unit: str) -> None:
+        if done > (before := last.get(stage, done)):
+            advance((done - before) * costs.get(stage, 0))
+        last[stage] = done
+
+    return display
+
+
+def failures_text(failures: Mapping[str, Failure]) -> str:
+    """What failed, and why, of the first few: on a full disk all do.
+
+    >>> failures_text({run: Failure("OSError", "no space") for run in "abcde"})
+    'a: no space; b: no space; c: no space; and 2 more'
+    """
+    lines = [f"{name}: {failure.message}" for name, failure in failures.items()]
+    return "; ".join(lines[:MOST_NAMED]) + (f"; and {len(lines) - MOST_NAMED} more" if len(lines) > MOST_NAMED else "")
+
+
+def _watch(runs: Runs, root: Path) -> Callable[[str, float | None], None]:
+    """Shows progress: what lay on disk before and what a launcher knows of, or else what is to be seen on disk.
+
+    The unit is one image once through the network of the first job.
+    """
+    image = pass_work(next(iter(runs.values()))[0], root)
+    total, before = (sum(amount(found, root) for found in runs.values()) for amount in (work, work_done))
+
+    def watch(what: str, done: float | None) -> None:
+        now = sum(work_done(found, root) for found in runs.values()) if done is None else before + done
+        progress(what, round(min(now, total) / image), round(total / image), "images")
+
+    return watch

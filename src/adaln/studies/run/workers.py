@@ -1,0 +1,283 @@
+"""Tasks on this machine: worker processes, each held to its own cores or its own GPU, or this process itself.
+
+A worker takes one task after another. One that fails, or takes its process with it (out of memory, say), is reported
+and loses no other. What a task computes does not depend on which worker took it, nor on how many there are.
+"""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+Advance = Callable[[float], None]
+"""Called with the work done since the last call."""
+Task = Callable[[str, Advance], None]
+"""Work that can be pickled: called with the device to compute on, and with what it calls as it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a task did not end well."""
+
+    kind: str
+    """Name of the exception's class; "Killed" where the process is gone."""
+    message: str
+
+
+@runtime_checkable
+class Launcher(Protocol):
+    """What gets tasks done, wherever that is."""
+
+    def run(self, tasks: Mapping[str, Task], watch: Callable[[float | None], None]) -> dict[str, Failure]:
+        """Do all the tasks, and return why some did not end well, by name.
+
+        Meanwhile calls `watch`, every now and then, with the work that is done; None where that is not known here.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What one worker computes on."""
+
+    device: str
+    cores: frozenset[int] | None = None
+    """CPU cores that it is held to; None: whichever the system gives."""
+    gpu: str | None = None
+    """The one GPU that it sees, in the words of CUDA_VISIBLE_DEVICES; None: as this process does."""
+
+
+def workers_for(device: torch.device, count: int | None = None) -> list[Worker]:
+    """`count` workers; default: one for each GPU, or for each core of the CPU.
+
+    Cores are shared out in disjoint runs. More workers than cores or GPUs take them in turn.
+    """
+    if device.type == "cuda":
+        gpus = _visible_gpus() if device.index is None else [_visible_gpus()[device.index]]
+        return [Worker("cuda", gpu=gpus[k % len(gpus)]) for k in range(count or len(gpus))]
+    if device.type != "cpu":
+        return [Worker(str(device))] * (count or 1)
+    cores = usable_cores()
+    count = count or len(cores)
+    if count > len(cores):
+        return [Worker("cpu", frozenset([cores[k % len(cores)]])) for k in range(count)]
+    ends = [k * len(cores) // count for k in range(count + 1)]
+    return [Worker("cpu", frozenset(cores[a:b])) for a, b in itertools.pairwise(ends)]
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _visible_gpus() -> list[str]:
+    count, chosen = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in chosen.split(",")][:count] if chosen else [str(k) for k in range(count)]
+
+
+class Workers:
+    """A process for each worker; they start when there is work, and leave when the block ends."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._free = deque(workers)
+        self._all: list[_Process] = []
+        self._idle: list[_Process] = []
+        self._busy: dict[Connection, tuple[_Process, str]] = {}
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Whoever is still at work is asked to stop, and saves first."""
+        for process in self._all:
+            if process not in self._idle:
+                process.terminate()
+        for process in self._all:
+            process.leave()
+
+    def run(self, tasks: Mapping[str, Task], watch: Callable[[float | None], None]) -> dict[str, Failure]:
+        """See `Launcher`."""
+        waiting, failures, done = deque(tasks.items()), dict[str, Failure](), 0.0
+        while waiting or self._busy:
+            while waiting and (self._idle or self._free):
+                self._give(*waiting.popleft())
+            for pipe in wait(list(self._busy), timeout=0.25):
+                assert isinstance(pipe, Connection)
+                process, name = self._busy.pop(pipe)
+                failure = process.outcome()
+                done += process.take_done()
+                if failure:
+                    failures[name] = failure
+                if process.is_alive():
+                    self._idle.append(process)
+                else:
+                    self._free.append(process.worker)
+            watch(done + sum(process.done.value for process, _ in self._busy.values()))
+        return {name: failures[name] for name in tasks if name in failures}
+
+    def _give(self, name: str, task: Task) -> None:
+        if not self._idle:
+            self._idle.append(_Process(self._free.popleft()))
+            self._all.append(self._idle[-1])
+        process = self._idle.pop()
+        self._busy[process.pipe] = process, name
+        with suppress(BrokenPipeError):  # the process is gone, which its pipe will tell
+            process.pipe.send(task)
+
+
+class InProcess:
+    """Does tasks in this process, one after the other: nothing to start, and nothing that outlives it."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+
+    def run(self, tasks: Mapping[str, Task], watch: Callable[[float | None], None]) -> dict[str, Failure]:
+        """See `Launcher`."""
+        done = 0.0
+
+        def advance(count: float) -> None:
+            nonlocal done
+            done += count
+            watch(done)
+
+        with one_thread():
+            ended = {name: attempt(task, self._device, advance) for name, task in tasks.items()}
+        return {name: failure for name, failure in ended.items() if failure}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of torch's in this block, as a worker has: results do not depend on who computes them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Process:
+    """A worker's process, the pipe to it, and what it has done of its task."""
+
+    def __init__(self, worker: Worker) -> None:
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        self.worker = worker
+        self.done: Any = context.RawValue("d", 0.0)  # written by the worker alone: no lock that it could die with
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self.done, worker.device, os.getpid()))
+        with _inherited(worker):
+            self._process.start()
+        theirs.close()
+
+    def is_alive(self) -> bool:
+        return bool(self._process.is_alive())
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        self._process.terminate()
+
+    def outcome(self) -> Failure | None:
+        """How its task ended, once the pipe can be read."""
+        try:
+            failure: Failure | None = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.leave()
+            code = self._process.exitcode or 0
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            memory = " (out of memory?)" if code == -signal.SIGKILL else ""
+            return Failure("Killed", f"its process was ended {how}{memory}")
+        return failure
+
+    def take_done(self) -> float:
+        """What it has done of its last task; the next begins at 0."""
+        done, self.done.value = float(self.done.value), 0.0
+        return done
+
+    def leave(self) -> None:
+        """Wait for it to go: it does so when its pipe is closed."""
+        self.pipe.close()
+        self._process.join()
+
+
+@contextmanager
+def _inherited(worker: Worker) -> Iterator[None]:
+    """Here and now, the cores and the GPU of a worker: a process that starts meanwhile has them from its first line on,
+    before it imports what looks for GPUs or starts threads."""
+    cores, gpus = usable_cores(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    pinned = worker.cores if hasattr(os, "sched_setaffinity") else None
+    try:
+        if pinned:
+            os.sched_setaffinity(0, pinned)
+        if worker.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = worker.gpu
+        yield
+    finally:
+        if pinned:
+            os.sched_setaffinity(0, cores)
+        if worker.gpu is not None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+            os.environ.update({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
+
+
+def _serve(pipe: Connection, done: Any, device: str, parent: int) -> None:
+    """A worker's life: one thread of torch's, so that results do not depend on how many workers there are."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+    def advance(count: float) -> None:
+        done.value += count
+
+    with terminated_as_interrupted():
+        try:
+            while True:
+                pipe.send(attempt(pipe.recv(), device, advance))
+        except (EOFError, OSError, KeyboardInterrupt):
+            pass  # no more work, or asked to stop: what is finished lies on disk
+
+
+def attempt(task: Task, device: str, advance: Advance) -> Failure | None:
+    """Do a task; what went wrong comes back as words. ADALN_TRACEBACK=1 shows where."""
+    try:
+        task(device, advance)
+    except Exception as error:
+        if os.environ.get("ADALN_TRACEBACK"):
+            traceback.print_exc()
+        kind = type(error).__name__
+        return Failure(kind, str(error) if isinstance(error, ValueError) else f"{kind}: {error}")
+    return None
+
+
+def _leave_with(parent: int) -> None:
+    """Go when the process that started the workers is gone; one that trains saves first."""
+    while True:
+        time.sleep(0.5)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM means what Ctrl-C means."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

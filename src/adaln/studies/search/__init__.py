@@ -1,1 +1,0 @@
-"""The standard deviations that serve best, looked for, and the page that says how far to trust them."""

@@ -1,0 +1,217 @@
+"""What a study is: settings in the paper's own words, made into jobs by a scale, reduced to an answer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from adaln.analysis.recorder import RoleRecord, observe, read_recording
+from adaln.codec import short_hash
+from adaln.conditioning import Scheme
+from adaln.config import RunConfig, config_hash, to_dict
+from adaln.evaluation.files import Scoring, read_scores
+from adaln.metrics import Scores
+from adaln.report import Command, Facts, Page, Section, Table
+from adaln.runs import Run, read_records
+from adaln.sampling import SampleConfig
+from adaln.tensors import load_tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What one row of a table trains and how it is scored, in the paper's own sizes; a `Scale` makes a job of it."""
+
+    label: str
+    """The row; its seeds share it."""
+    scheme: str | Scheme
+    """A scheme, or what `adaln.conditioning.scheme` reads."""
+    model: str = "DiT-XL/2"
+    data: str = "imagenet-256"
+    """A preset: the data set and its size."""
+    steps: int = 50_000
+    guidance: float = 1.0
+    group: str = ""
+    """Rows of one group are held against each other; for tables of several comparisons."""
+    keeps_depth: bool = False
+    """Whether a smaller stand-in has as many blocks as the model: published block-wise starts serve 28."""
+    lr_factor: float = 1.0
+    """Learning rate over the scale's own."""
+    width_factor: float = 1.0
+    """Width over that of the scale's stand-in for `model`."""
+    is_scored: bool = True
+    """Whether samples are drawn at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run, the steps at which it is scored, and how its samples are drawn."""
+
+    label: str
+    """The row of the study's table that the run belongs to; its seeds share it."""
+    config: RunConfig
+    score_at: tuple[int, ...]
+    sample: SampleConfig
+    features: str | None = None
+    """As in `Scoring`."""
+    reference: str | None = None
+    group: str = ""
+
+    @property
+    def scoring(self) -> Scoring:
+        """How its checkpoints are scored."""
+        return Scoring(self.sample, self.features, self.reference)
+
+    @property
+    def run_key(self) -> tuple[str, str]:
+        """Jobs of one key share one run, which is trained once."""
+        return self.config.name, config_hash(self.config)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished job, read from disk; a run that was trained further for another job shows its first steps only."""
+
+    job: Job
+    run: Run
+
+    def losses(self) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl."""
+        return [row for row in read_records(self.run.path / "metrics.jsonl") if row["step"] <= self.job.config.steps]
+
+    def scores(self) -> dict[int, Scores]:
+        """Scores by step, in ascending order."""
+        return {step: read_scores(self.run, self.job.scoring, step) for step in self.job.score_at}
+
+    def recording(self) -> list[RoleRecord]:
+        """Distributions of gate, scale and shift over the run, its end included."""
+        last = self.job.config.steps
+        weights = load_tensors(self.run.folder(last) / "model.safetensors")
+        recorded = read_recording(self.run.path / "analysis" / "roles.jsonl")
+        return [*(record for record in recorded if record.step < last), *observe(last, weights)]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a study found: plain data for machines, a page for people. Equal runs give equal bytes."""
+
+    title: str
+    verdict: Sequence[str]
+    """The answer in words."""
+    table: Table
+    """The answer, for a terminal."""
+    sections: Sequence[Section]
+    """What the answer rests on."""
+    choices: Facts
+    """Every choice behind the numbers."""
+    numbers: Mapping[str, Any]
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What `data` holds after the verdict."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """For machines."""
+        return {"title": self.title, **self.numbers, "verdict": self.verdict, **self.more}
+
+    def page(self, command: str) -> Page:
+        """For people; `command` is what they type to have the same."""
+        made = Section("How this was made", [Command(command), self.choices])
+        return Page(self.title, self.verdict, [*self.sections, made])
+
+    def led_by(
+        self, verdict: Sequence[str], sections: Sequence[Section], more: Mapping[str, Any], position: int = 0
+    ) -> "Result":
+        """The same result where a question of its own is answered first; its sections come in at `position`."""
+        return replace(
+            self,
+            verdict=[*verdict, *self.verdict],
+            sections=[*self.sections[:position], *sections, *self.sections[position:]],
+            more={**self.more, **more},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What may be asked to be otherwise than a scale has it; the scale `paper` takes places only, no sizes."""
+
+    data: str | None = None
+    """The images or latents to learn from, in place of the scale's own."""
+    reference: str | None = None
+    """What samples are scored against, as in `adaln evaluate`."""
+    steps: int | None = None
+    """Steps of every run."""
+    num_images: int | None = None
+    """Samples behind every score."""
+
+    def __post_init__(self) -> None:
+        for name, count in (("steps", self.steps), ("num_images", self.num_images)):
+            if count is not None and count < 1:
+                raise ValueError(f"{name} is {count}; expected an integer >= 1")
+
+
+MakeJob = Callable[[Setting, int, Overrides], Job]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large the paper is repeated: settings to jobs of that size."""
+
+    name: str
+    what: str
+    make: MakeJob
+    """(setting, seed, overrides) -> job."""
+    seeds: int
+    """How many by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A question, the settings that answer it, and how their outcomes are reduced to an answer."""
+
+    name: str
+    title: str
+    """The question in a few words."""
+    settings: tuple[Setting, ...]
+    reduce: Callable[[list[Outcome]], Result]
+    then: Callable[[list[Outcome]], list[Job]] | None = None
+    """Further jobs that depend on what the settings gave, e.g. a start fitted from a pilot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A study at a scale, over seeds. A seed fixes data order, times, noise and backbone, so seeds are paired."""
+
+    study: Study
+    scale: Scale
+    seeds: tuple[int, ...]
+    overrides: Overrides = field(default_factory=Overrides)
+
+    def jobs(self) -> list[Job]:
+        """The jobs of the settings; equal schemes are equal runs, whichever study asks for them."""
+        return [
+            self.scale.make(setting, seed, self.overrides) for seed in self.seeds for setting in self.study.settings
+        ]
+
+    def further_jobs(self, root: Path) -> list[Job]:
+        """The jobs that depend on the first ones, which must be done."""
+        return self.study.then(outcomes(self.jobs(), root)) if self.study.then else []
+
+    def folder(self, root: Path) -> Path:
+        """Where the results lie: the study's name and a hash over everything that it computes."""
+        rows = [{**asdict(job), "config": to_dict(job.config)} for job in self.jobs()]
+        return root / "studies" / f"{self.study.name}-{self.scale.name}-{short_hash({'jobs': rows})}"
+
+    def command(self) -> str:
+        """What a reader types to have the same."""
+        words = [f"adaln study {self.study.name} --scale {self.scale.name} --seeds {len(self.seeds)}"]
+        words += [f"--{k.replace('_', '-')} {v}" for k, v in asdict(self.overrides).items() if v is not None]
+        return " ".join(words)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `study.json` holds: enough to reduce again."""
+        names = {"study": self.study.name, "scale": self.scale.name}
+        return {**names, "seeds": list(self.seeds), "changes": asdict(self.overrides)}
+
+
+def outcomes(jobs: Sequence[Job], root: Path) -> list[Outcome]:
+    """Finished jobs, to be read."""
+    return [Outcome(job, Run.create(job.config, root)) for job in jobs]

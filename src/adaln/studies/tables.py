@@ -1,0 +1,207 @@
+"""A comparison as tables, and in plain words what its numbers say and what they do not."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from adaln.metrics import METRICS
+from adaln.report import Cell, Column, Marked, Measurement, Table
+from adaln.statistics import noise_factors, t_interval
+from adaln.studies.published import PublishedTable
+from adaln.studies.rows import Comparison, Row, absolute_and_relative
+from adaln.studies.time_to_quality import NO_DIFFERENCE, Course, Range, middle
+from adaln.views.scores import shown_name
+
+AT_THE_END_ONLY = "different at the end, though not by the stricter test of all steps together"
+
+
+def result_table(title: str, comparison: Comparison) -> Table:
+    """The table that a reader came for."""
+    score, rows = comparison.responses.score, comparison.rows
+    columns = [
+        Column("scheme"),
+        Column(score, "lower is better", ".1f"),
+        Column("change", score, "+.1f"),
+        Column("relative", "%", "+.1f"),
+        Column("verdict"),
+    ]
+    best = min(row.fid.value for row in rows)
+    notes = [
+        f"{score}: in {comparison.responses.scores['fid'].label}.",
+        f"Mean over {comparison.responses.num_seeds} seeds, 95 % t intervals in brackets. Changes are against"
+        f" {comparison.reference}, paired over the same seeds; their intervals hold for all {len(rows) - 1} comparisons"
+        " together (Bonferroni; relative ones are Fieller's). Verdicts: paired t tests at 5 % for all together (Holm).",
+    ]
+    return Table(title, columns, [_result_cells(row, best) for row in rows], notes)
+
+
+def _result_cells(row: Row, best: float) -> list[Cell]:
+    fid, change = Measurement.of(row.fid), row.difference
+    changed: list[Cell] = [None] * 3
+    if change:
+        changed = [*absolute_and_relative(change.absolute, change.relative), change.verdict]
+    return [row.label, Marked(fid) if row.fid.value == best else fid, *changed]
+
+
+def seeds_table(comparison: Comparison) -> Table:
+    """How sure a verdict is, and how many seeds it would take at the noise found here."""
+    columns = [
+        Column("scheme"),
+        Column("p", "Holm", ".2g"),
+        Column("noise", "std of the paired difference", ".2f"),
+        Column("seeds to see 2 %", align="right"),
+        Column("seeds to see the change found", align="right"),
+    ]
+    cells: list[list[Cell]] = [
+        [row.label, d.p_value, d.noise, _count(row.seeds_for_2_percent), _count(row.seeds_for_this)]
+        for row in comparison.rows
+        if (d := row.difference)
+    ]
+    seeds = comparison.responses.num_seeds
+    notes = [
+        "p: paired t test, adjusted for all comparisons together; at most 0.05 is a verdict. Seeds: with so many a test"
+        f" at 5 % / {max(1, len(cells))} sees such a true change four times in five."
+    ]
+    if seeds > 1:
+        low, high = noise_factors(seeds)
+        notes.append(
+            f"A noise estimated from {seeds} seeds is rough: the true one is {low:.2f} to {high:.1f} times it (95 %),"
+            " and seeds go with its square."
+        )
+    return Table("Noise and seeds needed", columns, cells, notes)
+
+
+def published_table(comparison: Comparison, published: PublishedTable, data: str) -> Table:
+    """Our change beside the paper's, absolute and relative, row by row."""
+    theirs, scores = published.by_label(), comparison.responses.scores
+    base = theirs[comparison.reference].fid
+    columns = [
+        Column("scheme"),
+        Column("ours", comparison.responses.score, ".1f"),
+        Column("change", format="+.1f"),
+        Column("change", "%", "+.1f"),
+        Column("published", "FID", ".2f"),
+        Column("change", format="+.2f"),
+        Column("change", "%", "+.1f"),
+        Column("published", "IS", ".2f"),
+    ]
+    cells: list[list[Cell]] = []
+    for row in comparison.rows:
+        change, paper = row.difference, theirs[row.label]
+        moved = None if paper.fid is None or base is None or not change else paper.fid - base
+        ours = [change.absolute.value, 100 * change.relative.value] if change else [None, None]
+        paper_cells = [paper.fid, moved, None if moved is None or base is None else 100 * moved / base]
+        quoted = [Marked(value, "muted") for value in (*paper_cells, paper.inception_score)]
+        cells.append([row.label, row.fid.value, *ours, *quoted])
+    notes = [
+        f"Published: {published.protocol}. Ours: {data}, {scores['fid'].num_samples:,} samples,"
+        f" {scores['fid'].label}: unless all of that is the paper's, only the signs and relative changes of the two"
+        " sides can be held against each other.",
+    ]
+    return Table("Beside the paper", columns, cells, notes)
+
+
+def measures_table(comparison: Comparison) -> Table:
+    """What else is known of each scheme: size, training loss, the other scores."""
+    _, *names = comparison.rows[0].scores
+    columns = [
+        Column(shown_name(name, comparison.responses.scores), f"{metric.better} is better", f".{metric.digits}f")
+        for name in names
+        if (metric := METRICS[name])
+    ]
+    size = [Column("scheme"), Column("parameters", "trained", ",d"), Column("loss", format=".4f")]
+    cells: list[list[Cell]] = [
+        [
+            *(row.label, row.parameters, t_interval(row.losses).value),
+            *(Measurement.of(t_interval(row.scores[name])) for name in names),
+        ]
+        for row in comparison.rows
+    ]
+    notes = [
+        "Loss: mean over the last tenth of the steps. Mean over seeds, scores with 95 % t intervals, same features."
+    ]
+    return Table("Other measures", [*size, *columns], cells, notes)
+
+
+def course_table(courses: Mapping[str, Course], reference: str, score: str) -> Table:
+    """Whether each scheme is ahead, from when to when, and how much sooner it is as good as the reference ends."""
+    columns = [
+        Column("scheme"),
+        Column("as good", "seeds", align="right"),
+        Column("from step", "median", align="right"),
+        Column("speed-up", "times", ".3g", align="right"),
+        Column("who is ahead", "against the reference"),
+    ]
+    notes = [
+        f"{score} against {reference}, seed by seed. Ahead or behind is said of steps where the paired difference's"
+        " interval excludes 0; the intervals hold for all steps and schemes together (Bonferroni).",
+        f"As good: from that step on no scored checkpoint is worse than the same seed's {reference} at its last step;"
+        " between scored steps the score is taken as linear in log step. Speed-up: the last step over that step,"
+        " geometric mean, interval for all schemes together. Where some seed is not as good by the end, or is so from"
+        " its first score on, its step is bounded on one side only: the median stands, without interval.",
+    ]
+    return Table("Time to quality", columns, [_course_cells(*item) for item in courses.items()], notes)
+
+
+def _course_cells(name: str, course: Course) -> list[Cell]:
+    seeds = len(course.reached)
+    arrived = sum(at.high < float("inf") for at in course.reached)
+    speed: Cell = _range_text(middle(course.speed_ups), ".3g")
+    if course.speed_up:
+        speed = Measurement.of(course.speed_up)
+    return [name, f"{arrived} of {seeds}", _range_text(middle(course.reached), ",.0f"), speed, course.verdict]
+
+
+def _range_text(bounds: Range, spec: str) -> str:
+    low, high = format(bounds.low, spec), format(bounds.high, spec)
+    if bounds.known:
+        return low
+    if bounds.high == float("inf"):
+        return f"> {low}"
+    return f"{low} to {high}" if bounds.low else f"≤ {high}"
+
+
+def verdict_text(comparison: Comparison, courses: Mapping[str, Course]) -> list[str]:
+    """A line for each scheme that differs, one for those that may not, then the course of training, then advice."""
+    changes, score = comparison.changes, comparison.responses.score
+    seeds, reference = comparison.responses.num_seeds, comparison.reference
+    lines = [
+        f"{label} is {change.verdict} than {reference}: {score} {change.absolute.value:+.2f} points"
+        f" ({100 * change.relative.value:+.1f} % relative) over {seeds} seeds."
+        for label, change in changes.items()
+        if change.distinguishable
+    ]
+    if unclear := [label for label, change in changes.items() if not change.distinguishable]:
+        lines.append(
+            f"Not distinguishable from {reference} by {score} at this size, over {seeds} seeds: {'; '.join(unclear)}."
+            " A difference smaller than the intervals in the table may exist; these runs cannot show it."
+        )
+    if courses:
+        different = {label for label, change in changes.items() if change.distinguishable}
+        lines.append(f"Over training, by {score} against {reference}: {_over_steps(courses, different)}.")
+    return [*lines, *_advice([row for row in comparison.rows if row.difference])]
+
+
+def _over_steps(courses: Mapping[str, Course], different: Collection[str]) -> str:
+    """The courses; a scheme that is `different` at the end may not be by the test of all steps together."""
+    alike: dict[str, list[str]] = {}
+    for name, course in courses.items():
+        quiet = name in different and course.verdict == NO_DIFFERENCE
+        alike.setdefault(AT_THE_END_ONLY if quiet else course.verdict, []).append(name)
+    return "; ".join(f"{verdict} ({'; '.join(names)})" for verdict, names in alike.items())
+
+
+def _advice(rows: Sequence[Row]) -> list[str]:
+    """How many seeds it would take; nothing where the noise is not known."""
+    small = sorted({row.seeds_for_2_percent or 0 for row in rows} - {0})
+    if not small:
+        return []
+    same = small[0] == small[-1]
+    span = f"{small[0]:,} seeds" if same else f"{small[0]:,} to {small[-1]:,} seeds, depending on the scheme"
+    unclear = [row for row in rows if row.difference and not row.difference.distinguishable]
+    these = "; ".join(f"{row.label} {_count(row.seeds_for_this)}" for row in unclear)
+    line = f"To see a change of 2 % at the noise of these runs you need about {span}"
+    return [f"{line}; to see the changes found here: {these}." if these else f"{line}."]
+
+
+def _count(seeds: int | None) -> str:
+    """A number of seeds, where there is one."""
+    return "–" if seeds is None else f"{seeds:,}"
