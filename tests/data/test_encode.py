@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from adaln.data import Batches, DataConfig, encode, load, open_autoencoder
+from adaln.data import Batches, DataConfig, encode, load, open_autoencoder, round_trip
 from adaln.data.autoencoder import weights_sha256
-from adaln.data.round_trip import round_trip
 from adaln.files import claimed
 from adaln.progress import showing
 from helpers.autoencoders import save_autoencoder
@@ -230,12 +229,21 @@ def test_the_hash_of_an_autoencoder_is_that_of_its_weights(vae, vae_folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda shard: shard.write_bytes(shard.read_bytes()[:-1]), "shard-000001.safetensors: cut short"),
-        (lambda shard: shard.write_bytes(b""), "shard-000001.safetensors: cut short"),
+        (
+            lambda shard: shard.write_bytes(shard.read_bytes()[:-1]),
+            "shard-000001.safetensors' is not a complete safetensors file",
+        ),
+        (lambda shard: shard.write_bytes(b""), "shard-000001.safetensors' is not a complete safetensors file"),
         (lambda shard: shard.unlink(), "shard-000001.safetensors: missing"),
         (lambda shard: shard.write_bytes((shard.parent.parent / "other" / shard.name).read_bytes()), "another set"),
-        (lambda shard: (shard.parent / "index.json").write_text("{"), "index.json: cut short"),
-        (lambda shard: (shard.parent / "index.json").write_text("{}"), "expected format"),
+        (
+            lambda shard: (shard.parent / "index.json").write_text("{"),
+            "index.json' is not an index of adaln-shards-1: Expecting",
+        ),
+        (
+            lambda shard: (shard.parent / "index.json").write_text("{}"),
+            "index.json' is not an index of adaln-shards-1: it is of another",
+        ),
     ],
 )
 def test_a_damaged_set_names_the_file_at_fault(tmp_path, damage, message):

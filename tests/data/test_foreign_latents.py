@@ -85,7 +85,7 @@ def test_half_of_the_latents_of_lightning_dit_are_of_the_mirror_image(tmp_path):
         (
             lightning_dit,
             lambda folder: (folder / "latents_rank00_shard001.safetensors").write_bytes(b"x" * 20),
-            r"shard001\.safetensors: cut short",
+            r"shard001\.safetensors' is not a complete safetensors file",
         ),
     ],
 )

@@ -4,7 +4,6 @@ Moments are 2 x 4 x 32 x 32 in half precision (16 KiB an image), as of ImageNet 
 All files are in the page cache, so that the layouts are compared and not the disk.
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -27,8 +26,7 @@ from adaln.data import Batches, DataConfig, LatentDataset, Prefetched, load
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.batches import Batch
 from adaln.data.permutation import shuffled
-from adaln.data.shard_files import Plan, open_shards, sha256_of, shard_name, write_index
-from adaln.data.tensorfile import write_json, write_tensors
+from adaln.data.shard_files import Plan, open_shards, sha256_of, shard_name, write_index, write_json, write_shard
 from adaln.runs import Run
 
 BATCH = 256
@@ -79,8 +77,8 @@ def made_up_set(folder: Path, num_images: int, shard_rows: int, shape: tuple[int
             "labels": np.zeros(n, np.int64),
             "digests": np.zeros((n, 32), np.uint8),
         }
-        about = {"plan": plan.sha256, "skipped": [], "sha256": sha256_of(tensors), "sums": [[1.0, 0.0, 1.0]] * shape[2]}
-        write_tensors(folder / shard_name(shard), tensors, {"adaln": json.dumps(about)}, at_page=plan.tensor)
+        about = {"skipped": [], "sha256": sha256_of(tensors), "sums": [[1.0, 0.0, 1.0]] * shape[2]}
+        write_shard(folder / shard_name(shard), plan, tensors, about)
     write_json(folder / "plan.json", {})
     write_index(folder, plan, {0}, "")
 

@@ -5,11 +5,10 @@ from adaln.data.batches import Batches, Prefetched
 from adaln.data.cache import default_cache
 from adaln.data.dataset import DataConfig, Dataset, to_model_range, to_uint8
 from adaln.data.encode import encode
-from adaln.data.inspection import Inspection, inspect
+from adaln.data.inspection import Inspection, RoundTrip, inspect, round_trip
 from adaln.data.latents import LatentDataset
 from adaln.data.open import FORMATS, Format, is_encoded, load, open_source
 from adaln.data.published_sets import PUBLISHED_SETS, check_published, published_config
-from adaln.data.round_trip import RoundTrip, round_trip
 from adaln.data.shard_files import Index
 
 __all__ = [

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ class Autoencoder:
         """Images of scaled latents. Raises ValueError if `space`, where they come from, is not this one's."""
         check_same(space, self.space)
         latents = z.to(self.device) / self.space.scaling_factor + self.space.shift_factor
-        return to_uint8(self.network.decode(latents).sample.float()).cpu()
+        parts = torch.split(latents, DECODED_AT_ONCE)
+        return torch.cat([to_uint8(self.network.decode(part).sample.float()).cpu() for part in parts])
 
 
 def check_same(space: LatentSpace, expected: LatentSpace) -> None:
@@ -132,11 +134,4 @@ def renderer(latents: Mapping[str, Any] | None, channels: int, path: str | None,
     check_same(space, autoencoder.space)
     if channels != autoencoder.latent_channels:
         raise ValueError(f"samples have {channels} channels; {path!r} decodes {autoencoder.latent_channels}")
-    return Renderer(lambda z: decode_in_parts(autoencoder, z, space), space)
-
-
-def decode_in_parts(
-    autoencoder: Autoencoder, z: Float[Tensor, "B C h w"], space: LatentSpace
-) -> UInt8[Tensor, "B K H W"]:
-    """The images of scaled latents, some at a time."""
-    return torch.cat([autoencoder.decode(part, space) for part in torch.split(z, DECODED_AT_ONCE)])
+    return Renderer(partial(autoencoder.decode, space=space), space)

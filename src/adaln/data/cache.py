@@ -13,7 +13,7 @@ import numpy as np
 import PIL
 
 from adaln.data.dataset import DataConfig, Dataset, fingerprint, spec_of
-from adaln.data.pictures import Source, check_shape, decode_all, stop_at, stored_mode
+from adaln.data.pictures import Decoding, Source, stop_at, stored_mode
 from adaln.files import atomic_folder, locked, remove_temporaries, temporaries
 from adaln.progress import progress
 
@@ -41,12 +41,12 @@ def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
             shutil.rmtree(folder, ignore_errors=True)
             remove_temporaries(folder.parent, folder.name)
             with atomic_folder(folder) as unfinished:
-                write(source, config.size, skip_bad, unfinished)
+                write(Decoding(source, config.size, stored_mode(source), skip_bad), unfinished)
         about = json.loads((folder / "about.json").read_text())
         images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=tuple(about["shape"]))
         labels = np.load(folder / "labels.npy")
     stop_at(source.path, about["skipped"], skip_bad)
-    spec = spec_of(config, images.shape[1:], source.class_names)
+    spec = spec_of(images.shape[1:], source.class_names, config.conditional)
     known = (source.class_names, spec, about["fingerprint"], config.flip, tuple(about["skipped"]))
     return Dataset(source.path.resolve().stem, np.asarray(images), labels, *known)
 
@@ -67,38 +67,23 @@ def show_other(source: Source, folder: Path) -> None:
         progress(f"decode {source.path.name} in another process", num_bytes // 10**6, 0, "MB")
 
 
-def write(source: Source, size: int | None, skip_bad: bool, folder: Path) -> None:
-    """Decode every picture into `pixels.bin`, in order, and describe it in `labels.npy` and `about.json`."""
-    kept: list[int] = []
-    skipped: list[str] = []
-    shape: tuple[int, ...] = ()
+def write(decoding: Decoding, folder: Path) -> None:
+    """Decode every picture into `pixels.bin`, in order, then describe them in `labels.npy` and `about.json`."""
+    source, skipped = decoding.source, decoding.skipped
     with (folder / "pixels.bin").open("wb") as file:
-        for index, row in enumerate(decode_all(source, size, stored_mode(source))):
-            if isinstance(row, ValueError):
-                skipped.append(f"{source.names[index]}: {row}")
-                stop_at(source.path, skipped, skip_bad)
-            else:
-                shape = shape or row.shape
-                check_shape(source, index, row.shape, kept[0] if kept else index, shape)
-                file.write(row.data)
-                kept.append(index)
-            progress(f"decode {source.path.name}", index + 1, len(source.names), "images")
-    if not kept:
-        raise ValueError(f"{source.path}: none of its {len(skipped)} images can be decoded; first: {skipped[0]}")
-    describe(source, kept, skipped, shape, folder)
-
-
-def describe(source: Source, kept: list[int], skipped: list[str], shape: tuple[int, ...], folder: Path) -> None:
-    """Write `labels.npy`, then `about.json`: what `pixels.bin` holds."""
-    labels = source.labels[kept]
+        for image in decoding.images():
+            file.write(image.data)
+            num_seen = len(decoding.kept) + len(skipped)
+            progress(f"decode {source.path.name}", num_seen, len(source.names), "images")
+    _, shape = decoding.first_kept()
+    labels = source.labels[decoding.kept]
     missing = set(source.labels.tolist()) - set(labels.tolist())
     if missing and source.class_names:
         raise ValueError(f"{source.path}: no image of class {source.class_names[min(missing)]!r} can be decoded")
-    images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=(len(kept), *shape))
-    print_of = fingerprint(images, labels, source.class_names)
+    images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=(len(labels), *shape))
     np.save(folder / "labels.npy", labels)
-    about = {"shape": images.shape, "skipped": skipped, "fingerprint": print_of}
-    (folder / "about.json").write_text(json.dumps(about))
+    print_of = fingerprint(images, labels, source.class_names)
+    (folder / "about.json").write_text(json.dumps({"shape": images.shape, "skipped": skipped, "fingerprint": print_of}))
 
 
 def is_complete(folder: Path) -> bool:

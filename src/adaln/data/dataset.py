@@ -127,10 +127,10 @@ class Dataset:
         return None
 
 
-def spec_of(config: DataConfig, shape: tuple[int, ...], class_names: tuple[str, ...]) -> DataSpec:
+def spec_of(shape: tuple[int, ...], class_names: tuple[str, ...], conditional: bool) -> DataSpec:
     """What a network must know of items of `shape` (C, H, W)."""
     channels, height, width = shape
-    return DataSpec(channels, height, width, num_classes=len(class_names) if config.conditional else 0)
+    return DataSpec(channels, height, width, num_classes=len(class_names) if conditional else 0)
 
 
 def coin_flips(rngs: Iterable[torch.Generator]) -> Bool[np.ndarray, "B"]:

@@ -16,14 +16,24 @@ from pathlib import Path
 import numpy as np
 import PIL
 import torch
-from jaxtyping import Float16, Int64, UInt8
+from jaxtyping import Float16, UInt8
 
 from adaln.data.autoencoder import Autoencoder
 from adaln.data.dataset import DataConfig, row_digests, to_model_range
 from adaln.data.open import open_source
-from adaln.data.pictures import Mode, Source, check_shape, decode_all, stop_at, stored_mode
-from adaln.data.shard_files import PLAN, Index, Plan, read_plan, read_shard, sha256_of, shard_name, write_index
-from adaln.data.tensorfile import write_json, write_tensors
+from adaln.data.pictures import Decoding, Mode, Source, stored_mode
+from adaln.data.shard_files import (
+    PLAN,
+    Index,
+    Plan,
+    read_plan,
+    read_shard,
+    sha256_of,
+    shard_name,
+    write_index,
+    write_json,
+    write_shard,
+)
 from adaln.files import claimed, locked
 from adaln.progress import progress
 
@@ -41,17 +51,12 @@ class Encoding:
     out: Path
     autoencoder: Autoencoder | None
     batch_size: int
-    first: int
-    """The first picture that can be decoded; all others must have its shape."""
+    first: tuple[int, tuple[int, ...]]
+    """Number and shape of the first picture that can be decoded; all others must have its shape."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pictures:
-    """The decoded part of a source that goes into one shard."""
-
-    images: UInt8[np.ndarray, "n C H W"]
-    labels: Int64[np.ndarray, "n"]
-    skipped: list[str]
+Pictures = tuple[UInt8[np.ndarray, "n C H W"], Decoding]
+"""The decoded part of a source that goes into one shard, and which pictures these are."""
 
 
 def encode(
@@ -99,16 +104,18 @@ def prepare(
     """Look at the source and write down what its encoding will hold."""
     source = open_source(config.path)
     mode = "RGB" if autoencoder else stored_mode(source)
-    first, shape = first_picture(source, config, mode)
+    decoding = Decoding(source, config.size, mode, config.on_bad_image == "skip")
+    next(decoding.images(), None)
+    first = decoding.first_kept()
     num_flips = 2 if autoencoder and flips else 1
-    num_bytes = math.prod(row_shape(shape, autoencoder, num_flips)) * (2 if autoencoder else 1)
+    num_bytes = math.prod(row_shape(first[1], autoencoder, num_flips)) * (2 if autoencoder else 1)
     plan = Plan(
         source=source.path.name,
         source_sha256=listing_sha256(source),
         num_images=len(source.names),
         class_names=source.class_names,
         size=config.size,
-        image_shape=shape,
+        image_shape=first[1],
         on_bad_image=config.on_bad_image,
         decoder=f"Pillow {PIL.__version__}",
         shard_rows=shard_rows or max(1, SHARD_BYTES // num_bytes),
@@ -116,17 +123,6 @@ def prepare(
         space=autoencoder.space if autoencoder else None,
     )
     return Encoding(source, plan, mode, out, autoencoder, batch_size, first)
-
-
-def first_picture(source: Source, config: DataConfig, mode: Mode) -> tuple[int, tuple[int, ...]]:
-    """Place and shape of the first picture that can be decoded."""
-    bad: list[str] = []
-    for index, picture in enumerate(decode_all(source, config.size, mode)):
-        if not isinstance(picture, ValueError):
-            return index, picture.shape
-        bad.append(f"{source.names[index]}: {picture}")
-        stop_at(source.path, bad, config.on_bad_image == "skip")
-    raise ValueError(f"{source.path}: none of its {len(bad)} images can be decoded; first: {bad[0]}")
 
 
 def row_shape(shape: tuple[int, ...], autoencoder: Autoencoder | None, flips: int) -> tuple[int, ...]:
@@ -185,33 +181,24 @@ def decoded_ahead(encoding: Encoding, shards: list[int]) -> Iterator[tuple[int, 
 
 
 def decode_shard(encoding: Encoding, shard: int) -> Pictures:
-    """The pictures of a shard that can be decoded, and why the others cannot."""
-    source, plan = encoding.source, encoding.plan
-    part = pictures_of(plan, shard)
+    """The pictures of a shard that can be decoded."""
+    plan, part = encoding.plan, pictures_of(encoding.plan, shard)
+    decoding = Decoding(encoding.source, plan.size, encoding.mode, plan.on_bad_image == "skip", encoding.first)
     images = np.empty((len(part), *plan.image_shape), np.uint8)
-    kept: list[int] = []
-    skipped: list[str] = []
-    for index, picture in zip(part, decode_all(source, plan.size, encoding.mode, part), strict=True):
-        if isinstance(picture, ValueError):
-            skipped.append(f"{source.names[index]}: {picture}")
-            stop_at(source.path, skipped, plan.on_bad_image == "skip")
-        else:
-            check_shape(source, index, picture.shape, encoding.first, plan.image_shape)
-            images[len(kept)] = picture
-            kept.append(index)
-    return Pictures(images[: len(kept)], source.labels[kept], skipped)
+    for row, image in enumerate(decoding.images(part)):
+        images[row] = image
+    return images[: len(decoding.kept)], decoding
 
 
 def make_shard(encoding: Encoding, shard: int, pictures: Pictures, tell: Callable[[int], None]) -> None:
     """Encode and write one shard; `tell` hears how many of its pictures are encoded."""
-    plan, images, labels = encoding.plan, pictures.images, pictures.labels
-    rows = images
+    plan, (images, decoding) = encoding.plan, pictures
+    rows, labels = images, encoding.source.labels[decoding.kept]
     if encoding.autoencoder:
         rows = moments(images, encoding.autoencoder, plan.flips, encoding.batch_size, tell)
     tensors = {plan.tensor: rows, "labels": labels, "digests": row_digests(images, labels)}
-    hashed = sha256_of(tensors)
-    about = {"plan": plan.sha256, "skipped": pictures.skipped, "sha256": hashed, "sums": channel_sums(rows)}
-    write_tensors(encoding.out / shard_name(shard), tensors, {"adaln": json.dumps(about)}, at_page=plan.tensor)
+    about = {"skipped": decoding.skipped, "sha256": sha256_of(tensors), "sums": channel_sums(rows)}
+    write_shard(encoding.out / shard_name(shard), plan, tensors, about)
 
 
 def moments(

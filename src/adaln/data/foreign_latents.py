@@ -19,10 +19,10 @@ from torch import Tensor
 from adaln.data.cache import default_cache
 from adaln.data.dataset import DataConfig, Dataset, Rows, spec_of
 from adaln.data.latents import NoImages
-from adaln.data.tensorfile import map_tensors
+from adaln.data.shard_files import map_tensors
 from adaln.files import write_atomically
 
-STATISTICS = "latents_stats.pt"
+LIGHTNING_SHARDS, STATISTICS = "latents_rank*_shard*.safetensors", "latents_stats.pt"
 
 
 class NpyFiles(Rows):
@@ -73,14 +73,6 @@ class FixedLatents(Dataset):
         return {"autoencoder": None, "space": None, "is_normalised": is_normalised}
 
 
-def is_fast_dit(path: Path) -> bool:
-    return len(list(path.glob("*_features"))) == 1 and len(list(path.glob("*_labels"))) == 1
-
-
-def is_lightning_dit(path: Path) -> bool:
-    return any(path.glob("latents_rank*_shard*.safetensors"))
-
-
 def open_fast_dit(config: DataConfig) -> Dataset:
     """`X_features/0.npy` (1, C, h, w), already scaled, beside `X_labels/0.npy` (1,)."""
     folder = Path(config.path).expanduser()
@@ -109,7 +101,7 @@ def cached_labels(folder: Path, num_labels: int) -> Int64[np.ndarray, "N"]:
 def open_lightning_dit(config: DataConfig) -> Dataset:
     """`latents`, `latents_flip` and `labels` per shard, normalised by the channel statistics in `latents_stats.pt`."""
     folder = Path(config.path).expanduser()
-    shards = [map_tensors(path)[0] for path in sorted(folder.glob("latents_rank*_shard*.safetensors"))]
+    shards = [map_tensors(path)[0] for path in sorted(folder.glob(LIGHTNING_SHARDS))]
     latents, mirrored = (Rows([shard[name] for shard in shards]) for name in ("latents", "latents_flip"))
     labels = np.concatenate([shard["labels"] for shard in shards]).astype(np.int64)
     mean, std = read_statistics(folder / STATISTICS, latents.shape[1])
@@ -147,7 +139,7 @@ def assemble(
         NoImages(str(folder), latents.parts),
         labels,
         class_names,
-        spec_of(config, latents.shape[1:], class_names),
+        spec_of(latents.shape[1:], class_names, config.conditional),
         hashlib.sha256(repr(known).encode()).hexdigest(),
         config.flip,
         latents=latents,

@@ -10,13 +10,8 @@ import numpy as np
 from adaln.data.labels import Labelled
 from adaln.data.pictures import Source, one_at_a_time
 
-PREFIX = "hf:"
+HUB = "hf:"
 """`hf:uoft-cs/cifar10` is the training split of a dataset of the hub."""
-
-
-def is_hub_dataset(path: str) -> bool:
-    """Whether that is `hf:NAME`, or a folder that `save_to_disk` wrote."""
-    return path.startswith(PREFIX) or any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
 def hub_dataset(path: str) -> Source:
@@ -41,8 +36,8 @@ def open_table(path: str) -> Any:
     """The rows of a dataset; of one with several splits, those for training."""
     datasets = library()
     try:
-        if path.startswith(PREFIX):
-            return datasets.load_dataset(path.removeprefix(PREFIX), split="train")
+        if path.startswith(HUB):
+            return datasets.load_dataset(path.removeprefix(HUB), split="train")
         table = datasets.load_from_disk(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: no Hugging Face dataset ({' '.join(str(error).split())[:200]})") from error

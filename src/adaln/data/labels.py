@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 import numpy as np
@@ -25,27 +25,30 @@ def labelled(listing: Listing) -> Source:
 
     Raises ValueError where there is nothing to learn from.
     """
-    path, names = listing.path, listing.pictures
-    if not names:
-        raise ValueError(f"{path}: no images among its {len(listing.stamps)} files; expected {', '.join(SUFFIXES)}")
-    labels, class_names = label(listing, names)
-    return Source(path, names, labels, class_names, [listing.stamps[name] for name in names], listing.read)
+    names = listing.pictures
+    try:
+        if not names:
+            raise ValueError(f"no images among its {len(listing.stamps)} files; expected {', '.join(SUFFIXES)}")
+        labels, class_names = label(names, listing)
+    except ValueError as error:
+        raise ValueError(f"{listing.path}: {error}") from error
+    stamps = [listing.stamps[name] for name in names]
+    return Source(listing.path, names, labels, class_names, stamps, listing.read)
 
 
-def label(listing: Listing, names: list[str]) -> Labelled:
+def label(names: list[str], listing: Listing) -> Labelled:
     """Labels of the pictures `names` by the first rule that the layout fits."""
-    path = listing.path
     for file, rule in (("dataset.json", by_dataset_json), ("val_annotations.txt", by_annotations)):
         if file in listing.stamps:
-            return rule(f"{path}: {file}", names, listing.read(file))
+            return rule(file, names, listing.read(file))
     if not listing.in_tars:
-        return by_folder(path, names, listing.folders)
+        return by_folder(names, listing.folders)
     if class_file(names[0]) in listing.stamps:
-        return by_class_files(listing, names)
-    return by_folder(path, [inside(name) for name in names], {inside(folder) for folder in listing.folders} - {""})
+        return by_class_files(names, listing)
+    return by_folder([inside(name) for name in names], {inside(folder) for folder in listing.folders} - {""})
 
 
-def by_dataset_json(where: str, names: list[str], content: bytes) -> Labelled:
+def by_dataset_json(file: str, names: list[str], content: bytes) -> Labelled:
     """`{"labels": [["00000/img00000000.png", 6], ...]}`, or null for a set without classes.
 
     Source: the data set format of StyleGAN2-ADA and EDM (`dataset_tool.py`).
@@ -54,20 +57,20 @@ def by_dataset_json(where: str, names: list[str], content: bytes) -> Labelled:
         pairs = json.loads(content)["labels"]
         labels_of = {str(name): int(number) for name, number in pairs or ()}
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{where}: {error!r}; expected {{'labels': [[name, class], ...]}} or null") from error
+        raise ValueError(f"{file}: {error!r}; expected {{'labels': [[name, class], ...]}} or null") from error
     if not pairs:
         return np.zeros(len(names), np.int64), ()
-    labels = np.array([look_up(where, labels_of, name) for name in names], np.int64)
+    labels = np.array([look_up(file, labels_of, name) for name in names], np.int64)
     if labels.min() < 0:
-        raise ValueError(f"{where}: class {labels.min()} of {names[labels.argmin()]!r}; expected 0 or more")
+        raise ValueError(f"{file}: class {labels.min()} of {names[labels.argmin()]!r}; expected 0 or more")
     return labels, tuple(str(number) for number in range(labels.max() + 1))
 
 
-def by_annotations(where: str, names: list[str], content: bytes) -> Labelled:
+def by_annotations(file: str, names: list[str], content: bytes) -> Labelled:
     """Lines of `val_0.JPEG<tab>n03444034<tab>box`: Tiny ImageNet's validation part; classes sorted by name."""
     rows = [line.split("\t") for line in content.decode().splitlines() if line.strip()]
     class_of = {row[0]: row[1] for row in rows if len(row) > 1}
-    of_names = [look_up(where, class_of, PurePosixPath(name).name) for name in names]
+    of_names = [look_up(file, class_of, PurePosixPath(name).name) for name in names]
     class_names = tuple(sorted(set(of_names)))
     index = {name: number for number, name in enumerate(class_names)}
     return np.array([index[name] for name in of_names], np.int64), class_names
@@ -83,7 +86,7 @@ def inside(name: str) -> str:
     return name.partition("/")[2]
 
 
-def by_class_files(listing: Listing, names: list[str]) -> Labelled:
+def by_class_files(names: list[str], listing: Listing) -> Labelled:
     """`000123.jpg` beside `000123.cls`, which holds the class number in digits.
 
     Source: https://github.com/webdataset/webdataset, "The WebDataset Format".
@@ -93,26 +96,26 @@ def by_class_files(listing: Listing, names: list[str]) -> Labelled:
         file = class_file(name)
         content = listing.read(file).decode(errors="replace").strip() if file in listing.stamps else "nothing"
         if not (content.isascii() and content.isdigit()):
-            raise ValueError(f"{listing.path}: {file} holds {content[:20]!r}; expected the class number of {name!r}")
+            raise ValueError(f"{file} holds {content[:20]!r}; expected the class number of {name!r}")
         numbers.append(int(content))
     return np.array(numbers, np.int64), tuple(str(number) for number in range(max(numbers) + 1))
 
 
-def look_up(where: str, labels: dict[str, T], name: str) -> T:
+def look_up(file: str, labels: dict[str, T], name: str) -> T:
     if name not in labels:
-        raise ValueError(f"{where}: no label for image {name!r}; expected one for every image")
+        raise ValueError(f"{file}: no label for image {name!r}; expected one for every image")
     return labels[name]
 
 
-def by_folder(path: Path, names: list[str], folders: set[str]) -> Labelled:
+def by_folder(names: list[str], folders: set[str]) -> Labelled:
     """One folder per class, however deep the pictures lie in it; no labels if all lie at the top."""
     root = top_folder(names, folders)
     flat = [name for name in names if "/" not in name.removeprefix(root)]
     if len(flat) == len(names):
         return np.zeros(len(names), np.int64), ()
     if flat:
-        raise ValueError(f"{path}: image {flat[0]!r} lies beside class folders; expected all images in class folders")
-    class_names = class_folders(path, root, names, folders)
+        raise ValueError(f"image {flat[0]!r} lies beside class folders; expected all images in class folders")
+    class_names = class_folders(root, names, folders)
     index = {name: number for number, name in enumerate(class_names)}
     return np.array([index[name.removeprefix(root).split("/")[0]] for name in names], np.int64), class_names
 
@@ -125,25 +128,17 @@ def top_folder(names: list[str], folders: set[str]) -> str:
     return ""
 
 
-def class_folders(path: Path, root: str, names: list[str], folders: set[str]) -> tuple[str, ...]:
+def class_folders(root: str, names: list[str], folders: set[str]) -> tuple[str, ...]:
     """Sorted names of the folders directly beneath `root`; each must hold a picture."""
     inside = {folder.removeprefix(root) for folder in folders if folder.startswith(root)}
     classes = sorted(folder for folder in inside if folder and "/" not in folder)
     filled = {name.removeprefix(root).split("/")[0] for name in names}
     empty = [folder for folder in classes if folder not in filled]
     if {folder.lower() for folder in classes} <= SPLITS:
-        raise ValueError(f"{path}: {', '.join(classes)} are splits, not classes; expected one of them alone")
+        raise ValueError(f"{', '.join(classes)} are splits, not classes; expected one of them alone")
     if empty:
-        raise ValueError(f"{path}: class folder {empty[0]!r} holds no image; fill or remove it ({len(empty)} empty)")
+        raise ValueError(f"class folder {empty[0]!r} holds no image; fill or remove it ({len(empty)} empty)")
     return tuple(classes)
-
-
-def split_attribute(path: str) -> tuple[str, str]:
-    """`("set", "Smiling")` of `"set#Smiling"`; no attribute if a file or folder bears the whole name."""
-    before, mark, attribute = path.rpartition("#")
-    if not mark or Path(path).expanduser().exists():
-        return path, ""
-    return before, attribute
 
 
 def by_attribute(source: Source, attribute: str) -> Source:

@@ -67,7 +67,7 @@ def open_encoded(config: DataConfig) -> Dataset:
         raise ValueError(f"{folder}: encoded at {got}, but size is {config.size}; encode again or leave size out")
     if config.flip and plan.space and plan.flips == 1:
         raise ValueError(f"{folder}: encoded without mirror images; encode with flips or set flip to False")
-    spec = spec_of(config, shards.rows.shape[-3:], plan.class_names)
+    spec = spec_of(shards.rows.shape[-3:], plan.class_names, config.conditional)
     common = (shards.labels, plan.class_names, spec, index.fingerprint, config.flip, index.skipped)
     name = folder.resolve().name
     if plan.space is None:

@@ -5,7 +5,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from adaln.data.pictures import SUFFIXES, one_at_a_time
 
@@ -76,7 +76,7 @@ def list_zip(path: Path) -> Listing:
         name = entry.filename.rstrip("/")
         if is_hidden(name):
             continue
-        folders.update(str(parent) for parent in PurePosixPath(name).parents if str(parent) != ".")
+        folders.update(parents(name))
         if entry.is_dir():
             folders.add(name)
         elif name in stamps:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from adaln.data.cache import decoded, default_cache
 from adaln.data.dataset import DataConfig, Dataset
-from adaln.data.foreign_latents import is_fast_dit, is_lightning_dit, open_fast_dit, open_lightning_dit
-from adaln.data.hub import hub_dataset, is_hub_dataset
-from adaln.data.labels import by_attribute, labelled, split_attribute
+from adaln.data.foreign_latents import LIGHTNING_SHARDS, open_fast_dit, open_lightning_dit
+from adaln.data.hub import HUB, hub_dataset
+from adaln.data.labels import by_attribute, labelled
 from adaln.data.latents import open_encoded
 from adaln.data.listing import is_tar, list_folder, list_tars, list_zip, tars_in
 from adaln.data.pictures import Source
 from adaln.data.published_sets import digits, digits_source
-from adaln.data.shard_files import is_shards
+from adaln.data.shard_files import PLAN
 from adaln.registry import Registry, nearest
 
 
@@ -35,19 +35,28 @@ FORMATS: Registry[Format] = Registry(
         "images in a zip": Format(lambda path: Path(path).is_file(), lambda path: labelled(list_zip(Path(path)))),
         "images in a folder": Format(lambda path: Path(path).is_dir(), lambda path: labelled(list_folder(Path(path)))),
         "images in a folder of tars": Format(
-            lambda path: bool(tars_in(Path(path))), lambda path: labelled(list_tars(Path(path)))
+            lambda path: len(tars_in(Path(path))) > 0, lambda path: labelled(list_tars(Path(path)))
         ),
         "images in a tar": Format(lambda path: is_tar(Path(path)), lambda path: labelled(list_tars(Path(path)))),
-        "images in a Hugging Face dataset": Format(is_hub_dataset, hub_dataset),
-        "latents of LightningDiT": Format(lambda path: is_lightning_dit(Path(path)), loads=open_lightning_dit),
-        "latents of fast-DiT": Format(lambda path: is_fast_dit(Path(path)), loads=open_fast_dit),
-        "shards of adaln": Format(lambda path: is_shards(Path(path)), loads=open_encoded),
+        "images in a Hugging Face dataset": Format(
+            lambda path: path.startswith(HUB) or count(path, "state.json", "dataset_dict.json") > 0, hub_dataset
+        ),
+        "latents of LightningDiT": Format(lambda path: count(path, LIGHTNING_SHARDS) > 0, loads=open_lightning_dit),
+        "latents of fast-DiT": Format(
+            lambda path: count(path, "*_features") == count(path, "*_labels") == 1, loads=open_fast_dit
+        ),
+        "shards of adaln": Format(lambda path: count(path, PLAN, "shard-*.safetensors") > 0, loads=open_encoded),
         "images (embedded)": Format(lambda path: path == "digits", digits_source, digits),
     },
     accepts=Format,
 )
 """What data can be, asked from the last to the first: what is added is asked before what is here, and here the
 particular before the general."""
+
+
+def count(path: str, *patterns: str) -> int:
+    """How many things in a folder match one of the patterns."""
+    return sum(1 for pattern in patterns for _ in Path(path).glob(pattern))
 
 
 def load(config: DataConfig, *, cache: Path | None = None) -> Dataset:
@@ -70,9 +79,14 @@ def open_source(path: str | Path) -> Source:
 
 
 def recognise(path: str) -> tuple[str, str, str]:
-    """What a user names: its kind, the path alone, and the attribute that makes its classes ("": none)."""
-    path, attribute = split_attribute(path)
-    path = str(Path(path).expanduser()) if path.startswith("~") else path
+    """What a user names: its kind, the path alone, and the attribute that makes its classes ("": none).
+
+    `set#Smiling` is the set at `set` by an attribute, unless a file or folder bears the whole name.
+    """
+    before, mark, attribute = path.rpartition("#")
+    if not mark or Path(path).expanduser().exists():
+        before, attribute = path, ""
+    path = str(Path(before).expanduser()) if before.startswith("~") else before
     for kind in reversed(list(FORMATS)):
         if FORMATS[kind].recognises(path):
             return kind, path, attribute

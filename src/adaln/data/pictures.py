@@ -8,9 +8,9 @@ import os
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -125,42 +125,77 @@ def centre_crop(picture: Image.Image, size: int) -> Image.Image:
 
 def stored_mode(source: Source) -> Mode:
     """L if all pictures are stored as grey, else RGB."""
-    return "RGB" if any(is_colour(read_or_nothing(source, name)) for name in source.names) else "L"
 
+    def is_stored_in_colour(name: str) -> bool:
+        try:
+            return is_colour(source.read(name))
+        except UNREADABLE:  # decoding it says so
+            return False
 
-def read_or_nothing(source: Source, name: str) -> bytes:
-    """The encoded picture; nothing if it cannot be read, which decoding it then says."""
-    try:
-        return source.read(name)
-    except UNREADABLE:
-        return b""
+    return "RGB" if any(map(is_stored_in_colour, source.names)) else "L"
 
 
 def decode_all(
-    source: Source, size: int | None, mode: Mode, among: range | None = None
+    read: Callable[[str], bytes], names: list[str], size: int | None, mode: Mode
 ) -> Iterator[UInt8[np.ndarray, "C H W"] | ValueError]:
-    """Every picture (or those `among`) in order, or why it cannot be decoded."""
+    """The pictures of these names in order, each or why it cannot be decoded."""
 
     def decode_named(name: str) -> UInt8[np.ndarray, "C H W"] | ValueError:
         try:
-            return decode(source.read(name), size, mode)
+            return decode(read(name), size, mode)
         except (ValueError, *UNREADABLE) as error:
             return ValueError(str(error))
 
-    names = source.names if among is None else source.names[among.start : among.stop]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter lock
         for start in range(0, len(names), AT_ONCE):
             yield from pool.map(decode_named, names[start : start + AT_ONCE])
 
 
-def stop_at(path: Path, bad: list[str], skip_bad: bool) -> None:
+def stop_at(path: Path, bad: Sequence[str], skip_bad: bool) -> None:
     """Raise at the first bad image unless bad images are to be skipped."""
     if bad and not skip_bad:
         raise ValueError(f"{path}: cannot decode image {bad[0]}; repair it or set on_bad_image to 'skip'")
 
 
-def check_shape(source: Source, index: int, shape: tuple[int, ...], first: int, expected: tuple[int, ...]) -> None:
-    """Raise unless picture `index` has the shape that picture `first` has."""
-    if shape != expected:
-        sizes = [f"{source.names[i]} {h}x{w}" for i, (_, h, w) in ((first, expected), (index, shape))]
-        raise ValueError(f"{source.path}: images differ in size ({', '.join(sizes)}); set one size to crop them to")
+@dataclass(slots=True)
+class Decoding:
+    """Pictures of a source decoded in order, all of one shape: which were kept, and why others were not."""
+
+    source: Source
+    size: int | None
+    mode: Mode
+    skip_bad: bool
+    first: tuple[int, tuple[int, ...]] | None = None
+    """Number and shape of the picture whose shape all must have; None: the first one that can be decoded."""
+    kept: list[int] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def images(self, among: range | None = None) -> Iterator[UInt8[np.ndarray, "C H W"]]:
+        """All pictures (or those `among`) that can be decoded.
+
+        Raises ValueError at one that cannot, unless bad ones are to be skipped, and at one of another shape.
+        """
+        numbers = range(len(self.source.names)) if among is None else among
+        names = self.source.names[numbers.start : numbers.stop]
+        pictures = decode_all(self.source.read, names, self.size, self.mode)
+        for number, name, picture in zip(numbers, names, pictures, strict=True):
+            if isinstance(picture, ValueError):
+                self.skipped.append(f"{name}: {picture}")
+                stop_at(self.source.path, self.skipped, self.skip_bad)
+            else:
+                self.first = self.first or (number, picture.shape)
+                if picture.shape != self.first[1]:
+                    raise ValueError(f"{self.source.path}: {self._differ(self.first, (number, picture.shape))}")
+                self.kept.append(number)
+                yield picture
+
+    def _differ(self, *pictures: tuple[int, tuple[int, ...]]) -> str:
+        sizes = [f"{self.source.names[number]} {height}x{width}" for number, (_, height, width) in pictures]
+        return f"images differ in size ({', '.join(sizes)}); set one size to crop them to"
+
+    def first_kept(self) -> tuple[int, tuple[int, ...]]:
+        """Number and shape of the first picture; ValueError if none could be decoded."""
+        if self.first is None:
+            none = f"none of its {len(self.skipped)} images can be decoded"
+            raise ValueError(f"{self.source.path}: {none}; first: {self.skipped[0]}")
+        return self.first

@@ -80,7 +80,7 @@ def digits(config: DataConfig) -> Dataset:
     if config.size is not None:
         images = np.stack([np.asarray(centre_crop(Image.fromarray(image), config.size)) for image in images])
     images = images[:, None]
-    spec = spec_of(config, images.shape[1:], DIGITS)
+    spec = spec_of(images.shape[1:], DIGITS, config.conditional)
     return Dataset("digits", images, labels, DIGITS, spec, fingerprint(images, labels, DIGITS), config.flip)
 
 

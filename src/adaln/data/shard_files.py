@@ -9,20 +9,26 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
+from safetensors.numpy import save
 
+from adaln.codec import decode
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.dataset import Rows, fingerprint_of
-from adaln.data.tensorfile import map_tensors, write_json
-from adaln.files import locked, remove_temporaries
+from adaln.files import locked, reading, remove_temporaries, write_atomically
+from adaln.tensors import read_header
 
 FORMAT = "adaln-shards-1"
 INDEX, PLAN = "index.json", "plan.json"
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
+"""Types of numpy by their names in a safetensors header."""
+PAGE_BYTES = 65536
+"""Of the largest pages of memory that machines use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +109,10 @@ def sha256_of(tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def is_shards(path: Path) -> bool:
-    """Whether `encode` has begun or ended here."""
-    return (path / PLAN).is_file() or any(path.glob("shard-*.safetensors"))
-
-
 def read_plan(path: Path) -> Plan:
-    return as_plan(path, read_json(path))
-
-
-def as_plan(path: Path, content: dict[str, Any]) -> Plan:
-    check_fields(path, content, Plan)
-    space = content["space"]
-    listed = {name: tuple(content[name]) for name in ("class_names", "image_shape")}
-    return Plan(**{**content, **listed, "space": LatentSpace(**space) if space else None})
+    """Raises ValueError where the file is none."""
+    with reading(path, "the plan of an encoding"):
+        return decode(Plan, json.loads(path.read_text()))
 
 
 def read_index(folder: Path) -> Index:
@@ -124,29 +120,11 @@ def read_index(folder: Path) -> Index:
     path = folder / INDEX
     if not path.exists():
         raise ValueError(f"{folder}: the encoding has not ended; run the same `encode` again to go on with it")
-    content = read_json(path)
-    if content.pop("format", None) != FORMAT:
-        raise ValueError(f"{path}: expected format {FORMAT!r}")
-    check_fields(path, content, Index)
-    listed = {name: tuple(content[name]) for name in ("skipped", "channel_mean", "channel_std")}
-    shards = tuple(ShardEntry(**shard) for shard in content["shards"])
-    return Index(**{**content, **listed, "plan": as_plan(path, content["plan"]), "shards": shards})
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, f"an index of {FORMAT}"):
         content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: cut short or damaged ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object")
-    return content
-
-
-def check_fields(path: Path, content: dict[str, Any], kind: type[Plan] | type[Index]) -> None:
-    expected = {field.name for field in fields(kind)}
-    if expected != set(content):
-        raise ValueError(f"{path}: expected the fields {', '.join(sorted(expected))}; got {', '.join(sorted(content))}")
+        if content.pop("format", None) != FORMAT:
+            raise ValueError("it is of another format")
+        return decode(Index, content)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,6 +172,39 @@ def read_shard(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ValueError(f"{path}: a safetensors file, but no shard of {FORMAT}")
     about: dict[str, Any] = json.loads(metadata["adaln"])
     return tensors, about
+
+
+def map_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a safetensors file, memory-mapped, and its metadata.
+
+    Raises ValueError naming the file if it is not whole or has a type that numpy lacks.
+    """
+    entries, metadata, start = read_header(path)
+    content = np.asarray(np.memmap(path, np.uint8, "r"))[start:]
+    tensors = {}
+    for name, entry in entries.items():
+        if entry["dtype"] not in DTYPES:
+            raise ValueError(f"{path}: tensor {name!r} is {entry['dtype']}; expected one of {', '.join(DTYPES)}")
+        tensors[name] = content[slice(*entry["data_offsets"])].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return tensors, metadata
+
+
+def write_shard(path: Path, plan: Plan, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Write a shard that is there completely or not at all, whenever the process is killed.
+
+    Its rows begin at a page of memory: blanks after the header, as the format allows, so that they can be mapped alone.
+    """
+    noted = {"adaln": json.dumps({"plan": plan.sha256, **about})}
+    content = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, noted)
+    num_bytes = int.from_bytes(content[:8], "little")
+    header, data = content[8 : 8 + num_bytes], content[8 + num_bytes :]
+    blanks = -(8 + num_bytes + json.loads(header)[plan.tensor]["data_offsets"][0]) % PAGE_BYTES
+    write_atomically(path, b"".join(((num_bytes + blanks).to_bytes(8, "little"), header, b" " * blanks, data)))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that is there completely or not at all."""
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_index(out: Path, plan: Plan, classes: set[int], autoencoder: str) -> Index | None:
