@@ -4,16 +4,18 @@ import pytest
 
 from adaln.benchmarks import clock
 from adaln.benchmarks.clock import Taken, Turns, in_turns, seconds_of
+from adaln.progress import showing
 
 
 def test_contenders_take_turns_and_the_first_turn_is_not_counted(monkeypatch: pytest.MonkeyPatch):
     called: list[str] = []
-    told: list[str] = []
+    seen: list[tuple[str, int, int, str]] = []
     monkeypatch.setattr(clock, "seconds_of", lambda work: work() or Taken(len(called), 10.0 * len(called)))
-    turns = in_turns({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 2, told.append)
+    with showing(lambda *call: seen.append(call)):
+        turns = in_turns({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 2)
     assert called == ["a", "b"] * 3
     assert turns.taken == {"a": [Taken(3, 30.0), Taken(5, 50.0)], "b": [Taken(4, 40.0), Taken(6, 60.0)]}
-    assert told[0].startswith("warm-up: a") and told[-1].startswith("turn 2 of 2: b")
+    assert seen == [("time a, b", turn, 3, "turns") for turn in range(3)]
 
 
 def test_medians_and_least_times_are_by_contender_and_clock():

@@ -61,7 +61,7 @@ def test_training_steps_of_both_sides_begin_at_the_same_loss(checkpoint: bool):
 def test_both_sides_train(monkeypatch: pytest.MonkeyPatch):
     losses: dict[str, list[float]] = {"ours": [], "diffusers": []}
 
-    def watched(works, repeats, tell):
+    def watched(works, repeats):
         for _ in range(8):
             for side, seen in losses.items():
                 seen.append(float(works[side]()))
@@ -77,7 +77,7 @@ def test_both_sides_train(monkeypatch: pytest.MonkeyPatch):
 def test_sampling_counts_both_guided_halves_and_stays_finite(monkeypatch: pytest.MonkeyPatch):
     states: list[torch.Tensor] = []
 
-    def watched(works, repeats, tell):
+    def watched(works, repeats):
         for name in ("ours", "diffusers"):
             states.extend(works[name]() for _ in range(repeats))
         return Turns({name: [Taken(2.0, 1.0)] for name in works})

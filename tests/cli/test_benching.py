@@ -18,7 +18,6 @@ def test_both_sides_are_told_written_and_drawn(tmp_path: Path, capsys, monkeypat
     main([*words.split(), str(file)])
     shown = capsys.readouterr()
     assert "diffusers" in shown.out and "tiny, batch 1, compiled: none" in shown.out
-    assert "turn 1 of 1: ours" in shown.err
     found = json.loads(file.read_text(encoding="utf-8"))
     assert found["command"].startswith("adaln bench train --model tiny")
     assert found["machine"]["cores"] and found["machine"]["torch"]

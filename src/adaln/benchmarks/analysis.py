@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from adaln.analysis import LOG_SPACED_STEPS, Recorder, describe
-from adaln.benchmarks.clock import Tell, in_turns, quiet
+from adaln.benchmarks.clock import in_turns
 from adaln.benchmarks.machine import machine, num_threads, plain_read, resident_bytes, torch_device
 from adaln.benchmarks.sides import LATENTS, busy_model
 from adaln.benchmarks.training import drawn_batch, loss_of
@@ -48,18 +48,18 @@ class AnalysisOptions:
     """Where the training step runs: cpu, cuda, or auto."""
 
 
-def analysis(options: AnalysisOptions, tell: Tell = quiet) -> dict[str, Any]:
+def analysis(options: AnalysisOptions) -> dict[str, Any]:
     """A recorded step, and the analysis of a whole file."""
     device = torch_device(options.device)
     return {
         "machine": machine(device),
         "options": asdict(options),
-        "recording": recording(options, device, tell),
-        "reading": reading(options, tell),
+        "recording": recording(options, device),
+        "reading": reading(options),
     }
 
 
-def recording(options: AnalysisOptions, device: torch.device, tell: Tell) -> dict[str, Any]:
+def recording(options: AnalysisOptions, device: torch.device) -> dict[str, Any]:
     """A training step (forward, backward, AdamW, average), and what recording adds to it."""
     model = busy_model(MODELS[options.trained], device)
     state, batch = TrainState(model, OptimConfig()), drawn_batch(options.batch_size, device)
@@ -74,7 +74,7 @@ def recording(options: AnalysisOptions, device: torch.device, tell: Tell) -> dic
             "record": lambda: recorder(next(steps), model),
             "update": lambda: state.update(torch.zeros((), device=device)),
         }
-        taken = in_turns(parts, options.repeats, tell).median()
+        taken = in_turns(parts, options.repeats).median()
     one, other = taken["backward"] + taken["update"], taken["record"]
     shares = {
         str(steps): other * sum(at < steps for at in LOG_SPACED_STEPS) / (one * steps) for steps in SHARE_OVER_STEPS
@@ -109,20 +109,20 @@ def peak_bytes(file: Path, threads: int) -> tuple[int, int]:
     return before, resident_bytes("VmHWM")
 
 
-def reading(options: AnalysisOptions, tell: Tell) -> dict[str, Any]:
+def reading(options: AnalysisOptions) -> dict[str, Any]:
     """The analysis of a whole file beside the plain read of it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.safetensors"
         write_checkpoint(options.model, file)
         found: dict[str, Any] = {"bytes": file.stat().st_size}
         for cache in ("warm", "cold"):
-            found[cache] = read_in_turns(file, options, tell, cold=cache == "cold")
+            found[cache] = read_in_turns(file, options, cold=cache == "cold")
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             before, after = pool.apply(peak_bytes, (file, max(options.threads)))
     return {**found, "peak_bytes": after, "peak_bytes_before_reading": before}
 
 
-def read_in_turns(file: Path, options: AnalysisOptions, tell: Tell, cold: bool) -> dict[str, Any]:
+def read_in_turns(file: Path, options: AnalysisOptions, cold: bool) -> dict[str, Any]:
     """Median seconds, rates and the ratio of the analysis to the plain read."""
 
     def analysed(threads: int) -> None:
@@ -137,7 +137,7 @@ def read_in_turns(file: Path, options: AnalysisOptions, tell: Tell, cold: bool) 
             for key, each in contenders.items()
             for name, work in ((f"drop before {key}", partial(drop_from_cache, file)), (key, each))
         }
-    turns = in_turns(contenders, options.repeats, tell)
+    turns = in_turns(contenders, options.repeats)
     wall, processor = (
         {key: value for key, value in turns.median(clock).items() if not key.startswith("drop")}
         for clock in ("wall", "processor")

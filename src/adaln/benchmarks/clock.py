@@ -8,13 +8,9 @@ from typing import Literal
 
 import torch
 
-Tell = Callable[[str], None]
-"""Says what was just timed."""
+from adaln.progress import progress
+
 Clock = Literal["wall", "processor"]
-
-
-def quiet(line: str) -> None:
-    """A `Tell` that says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +46,15 @@ def seconds_of(work: Callable[[], object]) -> Taken:
     return Taken(time.perf_counter() - wall, time.process_time() - processor)
 
 
-def in_turns(contenders: Mapping[str, Callable[[], object]], repeats: int, tell: Tell = quiet) -> Turns:
+def in_turns(contenders: Mapping[str, Callable[[], object]], repeats: int) -> Turns:
     """Each contender once in every turn; a first turn, in which caches fill and kernels are chosen, is not counted."""
     taken: dict[str, list[Taken]] = {name: [] for name in contenders}
     for turn in range(repeats + 1):
+        progress(f"time {', '.join(contenders)}", turn, repeats + 1, "turns")
         for name, work in contenders.items():
-            found = seconds_of(work)
-            tell(f"{f'turn {turn} of {repeats}' if turn else 'warm-up'}: {name} {found.wall:.3g} s")
+            seconds = seconds_of(work)
             if turn:
-                taken[name].append(found)
+                taken[name].append(seconds)
     return Turns(taken)
 
 

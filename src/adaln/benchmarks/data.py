@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import adaln.training.loop
-from adaln.benchmarks.clock import Tell, in_turns, quiet
+from adaln.benchmarks.clock import in_turns
 from adaln.benchmarks.machine import machine, num_threads, resident_bytes
 from adaln.config import digits
 from adaln.data import Batches, DataConfig, LatentDataset, Prefetched, load
@@ -48,14 +48,14 @@ class DataOptions:
     """Threads on the CPU; default: as many as torch takes."""
 
 
-def data(options: DataOptions, tell: Tell = quiet) -> dict[str, Any]:
+def data(options: DataOptions) -> dict[str, Any]:
     """Batches from every layout, the opening of a large set, and what a training step waits for its batch."""
     with num_threads(options.threads), tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         return {
             "machine": machine(torch.device("cpu")),
             "options": asdict(options),
-            "reading": reading(root, options.images, options.repeats, tell),
+            "reading": reading(root, options.images, options.repeats),
             "opening": opening(root),
             "waiting": waiting(root, options.steps),
         }
@@ -83,7 +83,7 @@ def made_up_set(folder: Path, num_images: int, shard_rows: int, shape: tuple[int
     write_index(folder, plan, {0}, "")
 
 
-def reading(root: Path, num_images: int, repeats: int, tell: Tell) -> dict[str, Any]:
+def reading(root: Path, num_images: int, repeats: int) -> dict[str, Any]:
     """Batches from shards, from one npy per image, and plain copies out of a mapped file."""
     made_up_set(root / "shards", num_images, 1024, SHAPE)
     latents = load(DataConfig(str(root / "shards"), flip=True))
@@ -105,7 +105,7 @@ def reading(root: Path, num_images: int, repeats: int, tell: Tell) -> dict[str, 
         "one npy per image, shuffled": lambda i: np.stack([np.load(root / "npy" / f"{j}.npy") for j in orders[i]]),
         "shards, with order, flips and noise: a batch": lambda i: batches.at(i + 1),
     }
-    turns = in_turns({name: partial(called, work, count()) for name, work in works.items()}, repeats, tell)
+    turns = in_turns({name: partial(called, work, count()) for name, work in works.items()}, repeats)
     return {"images": num_images, "turns": repeats, "median": rates(turns.median()), "least": rates(turns.least())}
 
 

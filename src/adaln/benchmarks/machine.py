@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from adaln.benchmarks.clock import Tell, in_turns, quiet
+from adaln.benchmarks.clock import in_turns
 from adaln.execution import Precision
 from adaln.products import HAS_WIDE_PRODUCT, wide_product
 from adaln.rng import generator
@@ -44,7 +44,7 @@ class MachineOptions:
     """cpu, cuda, or auto."""
 
 
-def limits(options: MachineOptions, tell: Tell = quiet) -> dict[str, Any]:
+def limits(options: MachineOptions) -> dict[str, Any]:
     """Rates of products by kind of number and library, of copying memory and of reading a cached file."""
     device = torch_device(options.device)
     with num_threads(options.threads), tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def limits(options: MachineOptions, tell: Tell = quiet) -> dict[str, Any]:
         works = {product.name: product.work for product in multiplied}
         works |= {"copy": partial(target.copy_, source), "read": partial(plain_read, file)}
         row = {"machine": machine(device), "repeats": options.repeats}
-        turns = in_turns(works, options.repeats, tell)
+        turns = in_turns(works, options.repeats)
         least = turns.least()
         return row | {
             "matmul_gigaflops": product_rates(multiplied, turns.median()),

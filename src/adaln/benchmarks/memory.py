@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adaln.benchmarks.clock import Tell, quiet
 from adaln.benchmarks.machine import machine
 from adaln.benchmarks.peer import called_like_ours, peer_of
 from adaln.benchmarks.sides import LATENTS, SIDES, busy_model
@@ -36,19 +35,16 @@ class Kept(NamedTuple):
     """Copies of the weights, whatever the batch."""
 
 
-def kept_for_backward(options: MemoryOptions, tell: Tell = quiet) -> dict[str, Any]:
+def kept_for_backward(options: MemoryOptions) -> dict[str, Any]:
     """What a block of both sides keeps under bfloat16 autocast, as it comes and compiled."""
     config = MODELS[options.model]
     if not isinstance(config, DiTConfig):
         raise ValueError(f"model is {options.model!r}; expected a DiT: diffusers has no other network like ours")
     row: dict[str, Any] = {"machine": machine(CPU), "options": asdict(options)}
     for how in ("as it comes", "compiled"):
-        found = {}
-        for side in SIDES:
-            found[side] = of_one_block(side, config, how == "compiled")
-            tell(f"{how}: {side} {found[side].per_token_and_channel:.1f} bytes per token and channel")
-        ratio = found["ours"].per_token_and_channel / found["diffusers"].per_token_and_channel
-        row[how] = {**{side: kept._asdict() for side, kept in found.items()}, "ours of diffusers": ratio}
+        kept = {side: of_one_block(side, config, how == "compiled") for side in SIDES}
+        ratio = kept["ours"].per_token_and_channel / kept["diffusers"].per_token_and_channel
+        row[how] = {**{side: bytes_kept._asdict() for side, bytes_kept in kept.items()}, "ours of diffusers": ratio}
     return row
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adaln.benchmarks.clock import Tell, in_turns, quiet
+from adaln.benchmarks.clock import in_turns
 from adaln.benchmarks.machine import machine, num_threads, products, torch_device
 from adaln.benchmarks.peer import called_like_ours, peer_of
 from adaln.benchmarks.sides import LATENTS, Compiled, Step, busy_model, compared
@@ -52,16 +52,16 @@ class SampleOptions:
             raise ValueError(f"repeats is {self.repeats}; expected 1 to {STEPS - 1} of the {STEPS} steps")
 
 
-def sample_step(options: SampleOptions, tell: Tell = quiet) -> dict[str, Any]:
+def sample_step(options: SampleOptions) -> dict[str, Any]:
     """Seconds of a solver step with guidance of both sides, their shares of the product rates, images per second."""
     device = torch_device(options.device)
     with num_threads(options.threads):
         row = {"machine": machine(device), "options": asdict(options), "steps": STEPS}
-        return row | {precision: in_precision(options, precision, device, tell) for precision in options.precision}
+        return row | {precision: in_precision(options, precision, device) for precision in options.precision}
 
 
 @torch.no_grad()
-def in_precision(options: SampleOptions, precision: Precision, device: torch.device, tell: Tell) -> dict[str, Any]:
+def in_precision(options: SampleOptions, precision: Precision, device: torch.device) -> dict[str, Any]:
     """Both sides from the same noise and weights, and bare products, all in turns."""
     check_precision(precision, device)
     config, start = MODELS[options.model], noise_and_labels(options.batch_size, device)
@@ -74,7 +74,7 @@ def in_precision(options: SampleOptions, precision: Precision, device: torch.dev
             "diffusers": peer_steps(peer, start, precision, options.compile == "both"),
             **{product.name: product.work for product in multiplied},
         }
-        turns = in_turns(works, options.repeats, tell)
+        turns = in_turns(works, options.repeats)
     found = compared(2 * flops(config, LATENTS) * options.batch_size, turns, multiplied)
     seconds = found["median"]["seconds"]
     return found | {"images_per_second": {side: options.batch_size / STEPS / seconds[side] for side in seconds}}

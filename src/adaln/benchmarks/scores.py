@@ -15,7 +15,7 @@ import scipy
 import torch
 from threadpoolctl import threadpool_limits
 
-from adaln.benchmarks.clock import Clock, Tell, Turns, in_turns, quiet
+from adaln.benchmarks.clock import Clock, Turns, in_turns
 from adaln.benchmarks.machine import machine, num_threads, resident_bytes
 from adaln.metrics.frechet import Gaussian, Moments, frechet_distance
 from adaln.metrics.precision_recall import PrecisionRecall, precision_recall
@@ -39,14 +39,14 @@ class ScoreOptions:
     """Threads on the CPU."""
 
 
-def scores(options: ScoreOptions, tell: Tell = quiet) -> dict[str, Any]:
+def scores(options: ScoreOptions) -> dict[str, Any]:
     """Seconds, ratios and values of both scores, ours and plain."""
     with num_threads(options.threads):
         return {
             "machine": machine(torch.device("cpu")) | {"scipy": scipy.__version__},
             "options": asdict(options),
-            "frechet_distance": benchmark_frechet(options.dim, options.repeats, tell),
-            "precision_recall": benchmark_precision_recall(options.points, options.dim, options.repeats, tell),
+            "frechet_distance": benchmark_frechet(options.dim, options.repeats),
+            "precision_recall": benchmark_precision_recall(options.points, options.dim, options.repeats),
         }
 
 
@@ -100,14 +100,14 @@ def working_bytes(points: int, dim: int) -> int:
     return resident_bytes("VmHWM") - before
 
 
-def benchmark_frechet(dim: int, repeats: int, tell: Tell) -> dict[str, object]:
+def benchmark_frechet(dim: int, repeats: int) -> dict[str, object]:
     """Both forms on full-rank covariances."""
     a, b = (Moments.of(features(4 * dim, dim, key)).gaussian() for key in ("reference", "samples"))
     contenders: dict[str, Callable[[], float]] = {
         "ours": lambda: frechet_distance(a, b).value,
         "scipy sqrtm": lambda: plain_frechet(a, b),
     }
-    taken = seconds(in_turns(contenders, repeats, tell))
+    taken = seconds(in_turns(contenders, repeats))
     return {
         "dim": dim,
         "seconds": taken,
@@ -116,7 +116,7 @@ def benchmark_frechet(dim: int, repeats: int, tell: Tell) -> dict[str, object]:
     }
 
 
-def benchmark_precision_recall(points: int, dim: int, repeats: int, tell: Tell) -> dict[str, object]:
+def benchmark_precision_recall(points: int, dim: int, repeats: int) -> dict[str, object]:
     """Both forms, and the bare products."""
     reference, samples = features(points, dim, "reference"), features(points, dim, "samples")
     contenders: dict[str, Callable[[], object]] = {
@@ -124,7 +124,7 @@ def benchmark_precision_recall(points: int, dim: int, repeats: int, tell: Tell) 
         "dense": lambda: plain_precision_recall(reference, samples),
         "products": lambda: three_products(reference, samples),
     }
-    taken = seconds(in_turns(contenders, repeats, tell))
+    taken = seconds(in_turns(contenders, repeats))
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         peak = pool.apply(working_bytes, (points, dim))
     return {

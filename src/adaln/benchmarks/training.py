@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adaln.benchmarks.clock import Tell, in_turns, quiet
+from adaln.benchmarks.clock import in_turns
 from adaln.benchmarks.machine import machine, num_threads, products, torch_device
 from adaln.benchmarks.peer import called_like_ours, peer_of
 from adaln.benchmarks.sides import LATENTS, Compiled, Step, busy_model, compared
@@ -45,15 +45,15 @@ class TrainOptions:
     """cpu, cuda, or auto."""
 
 
-def train_step(options: TrainOptions, tell: Tell = quiet) -> dict[str, Any]:
+def train_step(options: TrainOptions) -> dict[str, Any]:
     """Seconds of a step (forward, backward, AdamW, average) of both sides, and their shares of the product rates."""
     device = torch_device(options.device)
     with num_threads(options.threads):
         row: dict[str, Any] = {"machine": machine(device), "options": asdict(options)}
-        return row | {precision: in_precision(options, precision, device, tell) for precision in options.precision}
+        return row | {precision: in_precision(options, precision, device) for precision in options.precision}
 
 
-def in_precision(options: TrainOptions, precision: Precision, device: torch.device, tell: Tell) -> dict[str, Any]:
+def in_precision(options: TrainOptions, precision: Precision, device: torch.device) -> dict[str, Any]:
     """Both sides on the same batch from the same weights, and bare products, all in turns."""
     check_precision(precision, device)
     config = MODELS[options.model]
@@ -68,7 +68,7 @@ def in_precision(options: TrainOptions, precision: Precision, device: torch.devi
         measured = {name: measure(make, device) for name, make in sides.items()}
         works: dict[str, Step] = {name: found.step for name, found in measured.items()}
         works |= {product.name: product.work for product in multiplied}
-        turns = in_turns(works, options.repeats, tell)
+        turns = in_turns(works, options.repeats)
     return {
         "loss_of_first_step": {name: found.loss for name, found in measured.items()},
         "peak_bytes": {name: found.peak_bytes for name, found in measured.items()},

@@ -1,14 +1,12 @@
 """`adaln bench`."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adaln.benchmarks.analysis import AnalysisOptions, analysis
-from adaln.benchmarks.clock import Tell
 from adaln.benchmarks.data import DataOptions, data
 from adaln.benchmarks.machine import MachineOptions, limits
 from adaln.benchmarks.memory import MemoryOptions, kept_for_backward
@@ -31,7 +29,7 @@ class Benchmark:
     """What one word of `adaln bench` measures."""
 
     options: type
-    run: Callable[[Any, Tell], Row]
+    run: Callable[[Any], Row]
     title: str
 
 
@@ -57,7 +55,7 @@ def bench_verb(words: list[str]) -> Output:
     file, words = take_option(words, "--out")
     options: Any = parse(benchmark.options, f"bench {name}", words[1:])
     command = " ".join(["adaln bench", *words])
-    found = {"command": command, **benchmark.run(options, lambda line: print(line, file=sys.stderr))}
+    found = {"command": command, **benchmark.run(options)}
     if not precisions(found):
         return Output(found, [plain_table(benchmark.title, found), *written(file, found, None)])
     table, figure = sides_table(benchmark.title, found), shares(benchmark.title, found)

@@ -15,7 +15,7 @@ from adaln.report import Table, show
 
 PIPED_WIDTH = 160
 """Columns of a table that no terminal folds."""
-LINE_EVERY_SECONDS = 15.0
+LINE_EVERY_SECONDS, DRAWN_EVERY_SECONDS = 15.0, 0.1
 Update = Callable[[int, int], None]
 """Called with how much is done, and how much there is (0: not known)."""
 
@@ -74,11 +74,21 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def bar(stage: str, before: int, unit: str) -> Iterator[Update]:
-    """For a terminal. What was done before makes neither rate nor time left rosier."""
+    """For a terminal. What was done before makes neither rate nor time left rosier.
+
+    Drawn when work says how far it is, not by a thread, which would take turns with what is timed.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(stage, total=None, completed=before, unit=unit)
-        yield lambda done, total: bars.update(task, completed=done, total=total or None)
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bars:
+        task, last = bars.add_task(stage, total=None, completed=before, unit=unit), 0.0
+
+        def update(done: int, total: int) -> None:
+            nonlocal last
+            is_due = (now := time.monotonic()) - last >= DRAWN_EVERY_SECONDS
+            last = now if is_due else last
+            bars.update(task, completed=done, total=total or None, refresh=is_due)
+
+        yield update
 
 
 @contextmanager
