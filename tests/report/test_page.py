@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from adaln.report import Axis, Histograms, Page, Panel, Section, html, page_markdown, write_page, write_report
+from adaln.report import Axis, Facts, Histograms, Page, Panel, Section, html, page_markdown, write_page, write_report
 from adaln.report.html import MAX_DATA_BYTES
 from helpers.report_samples import FIGURES, PAGE, TABLE, bell
 
@@ -142,3 +142,20 @@ def test_markdown_of_a_page_has_its_parts_in_order():
     places = [text.index(part) for part in [*parts, "## Inside", "- std: 0.001"]]
     assert places == sorted(places)
     assert TABLE.title in text
+
+
+@pytest.mark.parametrize("block", [TABLE, Facts("f", {"a <b>": 1}), *FIGURES.values()], ids=lambda b: type(b).__name__)
+def test_a_notebook_shows_a_block_by_itself_in_colours_of_its_own(block):
+    shown = block._repr_html_()
+    structure = Structure(shown)
+    assert block.title in structure.text
+    used = set(re.findall(r"var\((--[\w-]+)\)", shown))
+    assert used <= set(re.findall(r"(--[\w-]+):", shown))
+
+
+def test_two_figures_of_a_notebook_share_no_ids():
+    ids = [
+        {attributes["id"] for _, attributes in Structure(FIGURES[name]._repr_html_()).tags if "id" in attributes}
+        for name in ("lines", "histograms")
+    ]
+    assert ids[0] and ids[1] and not ids[0] & ids[1]

@@ -26,9 +26,8 @@ from adaln.report import (
     write_figure,
 )
 from adaln.report.axes import scale_axis, tick_text
-from adaln.report.draw import draw
+from adaln.report.draw import RIDGE_HEIGHT, draw
 from adaln.report.palette import LIGHT
-from adaln.report.ridges import RIDGE_HEIGHT
 from helpers.report_samples import FIGURES, bell
 
 NAN = float("nan")

@@ -13,13 +13,11 @@ from adaln.report.figures import (
     Ridge,
     Series,
 )
-from adaln.report.folder import page_markdown, write_report, write_table
-from adaln.report.html import fragment, html, write_page
+from adaln.report.html import Shown, fragment, html, write_page, write_report, write_table
 from adaln.report.page import Block, Command, Facts, Page, Section
 from adaln.report.pictures import picture, write_figure
-from adaln.report.shown import Shown
 from adaln.report.tables import Cell, Column, Marked, Measurement, Table
-from adaln.report.text import csv_text, markdown, show, terminal
+from adaln.report.text import csv_text, markdown, page_markdown, show, terminal
 
 __all__ = [
     "Axis",

@@ -1,7 +1,7 @@
 """Scales, ticks and the look of axes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from adaln.report.figures import Axis, Numbers
+from adaln.report.figures import Axis, Numbers, Ridge
 from adaln.report.palette import Theme
 from adaln.report.tables import Number
 
@@ -76,6 +76,21 @@ def smallest_magnitude(values: Iterable[Number]) -> float:
     """The smallest |value| that is not 0, but at most `MAX_DECADES` below the largest; 1 where all are 0."""
     magnitudes = [abs(v) for v in values if v != 0 and math.isfinite(v)]
     return max(min(magnitudes), max(magnitudes) / 10**MAX_DECADES) if magnitudes else 1.0
+
+
+def typical_magnitude(ridges: Sequence[Ridge]) -> float:
+    """The median over ridges of their median |value|, to one digit. Inside it a symlog axis is linear: a usual
+    ridge keeps its shape, a narrow one is a needle, a wide one shows its tails."""
+    medians = [m for m in map(_median_magnitude, ridges) if m > 0]
+    return float(f"{np.median(medians):.1g}") if medians else 1.0
+
+
+def _median_magnitude(ridge: Ridge) -> float:
+    counts, edges = array(ridge.counts), array(ridge.edges)
+    centres = np.abs(edges[1:] + edges[:-1]) / 2
+    order = np.argsort(centres)
+    below = counts[order].cumsum()
+    return float(centres[order][np.searchsorted(below, below[-1] / 2)]) if counts.any() else 0.0
 
 
 def symlog_ticks(values: Float[np.ndarray, "n"], linear_below: Number) -> list[float]:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from adaln.report.tables import Measurement, Number
+from adaln.report.tables import Measurement, NotebookDisplay, Number
 
 Scale = Literal["linear", "log", "symlog"]
 Numbers = Sequence[Number | None]
@@ -58,7 +58,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(NotebookDisplay):
     """Curves over a common x. Raises ValueError for a value <= 0 on a log axis, which could not be seen."""
 
     title: str
@@ -83,7 +83,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Intervals:
+class Intervals(NotebookDisplay):
     """Points with intervals, one line per category, groups side by side; `bars` draws them from zero."""
 
     title: str
@@ -135,7 +135,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Histograms:
+class Histograms(NotebookDisplay):
     """Ridgelines: panels with a common value axis. Height is the density of values (per unit of value, on a symlog axis
     too: a bell stays a bell), scaled to each ridge's peak: widths compare across ridges, heights do not.
     A spike, for values that are all alike, is as high as their share."""
@@ -155,7 +155,7 @@ class Histograms:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageGrid:
+class ImageGrid(NotebookDisplay):
     """Images in rows and columns; one channel is grey, three are RGB. Pixels are enlarged, never smoothed."""
 
     title: str
@@ -175,7 +175,7 @@ class ImageGrid:
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class Matrix(NotebookDisplay):
     """A heat map with a text in every cell. Values of one sign run from faint (least) to strong (greatest);
     of both signs, from faint (zero) to strong, in one hue per sign."""
 

@@ -1,21 +1,25 @@
-"""A page as ONE HTML file: no request leaves it, no script is needed to read it, the same bytes for the same data."""
+"""A page as ONE HTML file: no request leaves it, no script is needed to read it, the same bytes for the same data;
+or as a folder, with its Markdown for a repository and every table and picture as files."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from adaln.codec import json_text
+from adaln.codec import encode, json_text, short_hash
 from adaln.files import write_atomically
-from adaln.report.figures import Figure
+from adaln.report.figures import Figure, Histograms, ImageGrid, Intervals, Lines, Matrix
 from adaln.report.page import Block, Command, Facts, Page, Section
 from adaln.report.palette import DARK, LIGHT, css_variables
-from adaln.report.pictures import inline_svg
+from adaln.report.pictures import inline_svg, write_figure
 from adaln.report.tables import Cell, Measurement, Number, Table, cell_text, mark_of, unmarked
-from adaln.report.text import marked_text, pairs
+from adaln.report.text import csv_text, file_name, markdown, marked_text, page_markdown, pairs, show
 
 MAX_DATA_BYTES = 200_000
 """Plotted data beyond this stay out of the page; they are in the JSON beside the picture."""
+PRINTED_WIDTH = 160
+"""Characters of a line that nothing folds."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 """The browser itself refuses every request of the page."""
 
@@ -54,14 +58,57 @@ def html(page: Page) -> str:
 """
 
 
+class Shown(ABC):
+    """What can be shown as paragraphs and tables: as text where it is printed, as HTML in a notebook."""
+
+    @abstractmethod
+    def blocks(self) -> Sequence[str | Table]:
+        """What a reader is shown, in order."""
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(highlight=False, soft_wrap=True, width=PRINTED_WIDTH, color_system=None)
+        with console.capture() as text:
+            show(self.blocks(), console)
+        return "
+".join(line.rstrip() for line in text.get().splitlines())
+
+    def _repr_html_(self) -> str:
+        return fragment(self.blocks())
+
+
 def fragment(blocks: Sequence[Block]) -> str:
-    """What stands in a section, without a page around it: for a notebook, which has styles of its own."""
-    return "\n".join(_block(block, f"b{i}") for i, block in enumerate(blocks, 1))
+    """What stands in a section, without a page around it: for a notebook, in the colours of a light page."""
+    name = f"b{short_hash({'blocks': encode(blocks, finite=True)})}"  # two figures of a notebook share no ids
+    style = f".adaln {{ {css_variables(LIGHT)} background: var(--surface); color: var(--ink); padding: 0.5em; }}"
+    body = "
+".join(_block(block, f"{name}-{i}") for i, block in enumerate(blocks, 1))
+    return f'<style>{style}</style><div class="adaln">{body}</div>'
 
 
 def write_page(page: Page, path: Path) -> Path:
     """Writes the page to `path`, all of it or nothing."""
     return write_atomically(path, html(page))
+
+
+def write_table(table: Table, stem: Path) -> list[Path]:
+    """Writes `stem`.md, .csv and .json; returns their paths."""
+    texts = {"md": markdown(table), "csv": csv_text(table), "json": json_text(table) + "\n"}
+    return [write_atomically(stem.with_name(f"{stem.name}.{suffix}"), text) for suffix, text in texts.items()]
+
+
+def write_report(page: Page, folder: Path) -> Path:
+    """Writes index.html, index.md and every table and figure, named by their places; returns the path of the page."""
+    for i, section in enumerate(page.sections, 1):
+        for j, block in enumerate(section.blocks, 1):
+            match block:
+                case Table():
+                    write_table(block, folder / file_name(block, i, j))
+                case Lines() | Intervals() | Histograms() | ImageGrid() | Matrix():
+                    write_figure(block, folder / file_name(block, i, j))
+    write_atomically(folder / "index.md", page_markdown(page))
+    return write_page(page, folder / "index.html")
 
 
 def _section(section: Section, number: int) -> str:

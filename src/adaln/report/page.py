@@ -17,7 +17,7 @@ from adaln.report.figures import (
     Ridge,
     Series,
 )
-from adaln.report.tables import Column, Marked, Measurement, Number, Table
+from adaln.report.tables import Column, Marked, Measurement, NotebookDisplay, Number, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NotebookDisplay):
     """Names with values: provenance, settings, costs."""
 
     title: str

@@ -64,8 +64,19 @@ class Column:
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
+class NotebookDisplay:
+    """What a notebook shows by itself."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        from adaln.report.html import fragment
+
+        return fragment([self])  # type: ignore[list-item]  # tables, figures and facts are blocks
+
+
 @dataclass(frozen=True, slots=True)
-class Table:
+class Table(NotebookDisplay):
     """Rows under named columns. Raises ValueError for a row of another length than `columns`."""
 
     title: str

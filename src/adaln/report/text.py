@@ -1,4 +1,4 @@
-"""Tables as text: terminal, Markdown, CSV. JSON is `codec.json_text(table)`."""
+"""Tables as text: terminal, Markdown, CSV; pages as Markdown. JSON is `codec.json_text(table)`."""
 
 import csv
 import io
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from adaln.report.figures import Figure, alt_text
+from adaln.report.page import Block, Command, Facts, Page
 from adaln.report.tables import Cell, Column, Mark, Measurement, Number, Table, Value, cell_text, mark_of, unmarked
 
 if TYPE_CHECKING:
@@ -76,6 +78,22 @@ def csv_text(table: Table) -> str:
     return out.getvalue()
 
 
+def page_markdown(page: Page) -> str:
+    """The page in GitHub's Markdown; its pictures are the SVG files that `write_report` puts beside it."""
+    summary = [page.summary] if isinstance(page.summary, str) else page.summary
+    parts = [f"# {escaped(page.title)}", *map(_prose, summary)]
+    for i, section in enumerate(page.sections, 1):
+        parts.append(f"## {escaped(section.heading)}")
+        parts += [_markdown_block(block, i, j) for j, block in enumerate(section.blocks, 1)]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def file_name(block: Table | Figure, section: int, place: int) -> str:
+    """What a block of a page is called in the folder of the page, without a suffix."""
+    slug = "-".join(re.findall(r"[a-z0-9]+", block.title.lower()))[:48].strip("-")
+    return f"{section}-{place}-{slug or 'untitled'}"
+
+
 def _csv_cells(value: Value, wide: bool) -> tuple[str | Number | None, ...]:
     if isinstance(value, Measurement):
         return value.value, value.low, value.high
@@ -90,3 +108,28 @@ def _markdown_cell(cell: Cell, column: Column) -> str:
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is: its signs escaped, its line breaks spaces."""
     return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", re.sub(r"\s+", " ", text))
+
+
+def _markdown_block(block: Block, section: int, place: int) -> str:
+    match block:
+        case str():
+            return _prose(block)
+        case Command():
+            return f"```\n{block.text}\n```"
+        case Facts():
+            lines = [f"- {escaped(k)}: {escaped(cell_text(v))}" for k, v in block.pairs.items()]
+            return "\n".join([f"**{escaped(block.title)}**", "", *lines])
+        case Table():
+            return markdown(block)
+        case _:
+            return _markdown_figure(block, file_name(block, section, place))
+
+
+def _markdown_figure(figure: Figure, name: str) -> str:
+    return f"**{escaped(figure.title)}**\n\n![{escaped(alt_text(figure))}]({name}.svg)\n\n{escaped(figure.caption)}"
+
+
+def _prose(text: str) -> str:
+    """A paragraph: code between its backticks stays as it is, the rest is escaped."""
+    parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
+    return "".join(part if part.startswith("`") and len(part) > 1 else escaped(part) for part in parts)
