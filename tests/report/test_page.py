@@ -1,11 +1,26 @@
 import re
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from adaln.report import Axis, Facts, Histograms, Page, Panel, Section, html, page_markdown, write_page, write_report
+from adaln.report import (
+    Axis,
+    Column,
+    Facts,
+    Histograms,
+    Page,
+    Panel,
+    Section,
+    Shown,
+    Table,
+    html,
+    page_markdown,
+    write_page,
+    write_report,
+)
 from adaln.report.html import MAX_DATA_BYTES
 from helpers.report_samples import FIGURES, PAGE, TABLE, bell
 
@@ -159,3 +174,20 @@ def test_two_figures_of_a_notebook_share_no_ids():
         for name in ("lines", "histograms")
     ]
     assert ids[0] and ids[1] and not ids[0] & ids[1]
+
+
+class Answer(Shown):
+    def blocks(self) -> Sequence[str | Table]:
+        return ["A sentence with [brackets] & a sign.", Table("Numbers", [Column("a", "kg")], [[1.5]], ["a note"])]
+
+
+def test_a_result_prints_its_paragraphs_and_tables():
+    lines = str(Answer()).splitlines()
+    assert lines[0] == "A sentence with [brackets] & a sign."
+    assert [line.strip() for line in lines if line.strip()][1:] == ["Numbers", "a (kg)", "──────", "1.5", "a note"]
+
+
+def test_a_notebook_shows_a_result_as_html():
+    shown = Answer()._repr_html_()
+    assert "<p>A sentence with [brackets] &amp; a sign.</p>" in shown
+    assert '<td class="right " data-number="1.5">1.5</td>' in shown

@@ -71,8 +71,7 @@ class Shown(ABC):
         console = Console(highlight=False, soft_wrap=True, width=PRINTED_WIDTH, color_system=None)
         with console.capture() as text:
             show(self.blocks(), console)
-        return "
-".join(line.rstrip() for line in text.get().splitlines())
+        return "\n".join(line.rstrip() for line in text.get().splitlines())
 
     def _repr_html_(self) -> str:
         return fragment(self.blocks())
@@ -82,8 +81,7 @@ def fragment(blocks: Sequence[Block]) -> str:
     """What stands in a section, without a page around it: for a notebook, in the colours of a light page."""
     name = f"b{short_hash({'blocks': encode(blocks, finite=True)})}"  # two figures of a notebook share no ids
     style = f".adaln {{ {css_variables(LIGHT)} background: var(--surface); color: var(--ink); padding: 0.5em; }}"
-    body = "
-".join(_block(block, f"{name}-{i}") for i, block in enumerate(blocks, 1))
+    body = "\n".join(_block(block, f"{name}-{i}") for i, block in enumerate(blocks, 1))
     return f'<style>{style}</style><div class="adaln">{body}</div>'
 
 
