@@ -90,8 +90,8 @@ def test_channel_statistics_are_those_of_the_draws(tmp_path, vae):
     encode(pictures(tmp_path), tmp_path / "out", vae, shard_rows=4)
     latents = load(DataConfig(path=str(tmp_path / "out"), flip=True))
     draws = torch.cat([Batches(latents, 100, 0).at(step)[0] for step in range(60)])
-    np.testing.assert_allclose(draws.mean((0, 2, 3)), latents.channel_mean, atol=0.01)
-    np.testing.assert_allclose(draws.std((0, 2, 3)), latents.channel_std, rtol=0.02)
+    np.testing.assert_allclose(draws.mean((0, 2, 3)), latents.index.channel_mean, atol=0.01)
+    np.testing.assert_allclose(draws.std((0, 2, 3)), latents.index.channel_std, rtol=0.02)
 
 
 def test_latent_batches_are_a_function_of_the_step(tmp_path, vae):

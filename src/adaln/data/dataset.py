@@ -55,10 +55,6 @@ class Rows:
         return (len(self), *self.parts[0].shape[1:])
 
     @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         return self.parts[0].dtype
 

@@ -18,6 +18,7 @@ import PIL
 import torch
 from jaxtyping import Float16, UInt8
 
+from adaln.codec import decode
 from adaln.data.autoencoder import Autoencoder
 from adaln.data.dataset import DataConfig, row_digests, to_model_range
 from adaln.data.open import open_source
@@ -26,7 +27,6 @@ from adaln.data.shard_files import (
     PLAN,
     Index,
     Plan,
-    read_plan,
     read_shard,
     sha256_of,
     shard_name,
@@ -34,7 +34,7 @@ from adaln.data.shard_files import (
     write_json,
     write_shard,
 )
-from adaln.files import claimed, locked
+from adaln.files import claimed, locked, reading
 from adaln.progress import progress
 
 SHARD_BYTES = 2**25
@@ -81,19 +81,19 @@ def encode(
     with claimed(out / f".rank-{rank}.lock", f"{out}: another encoder is writing here"):
         encoding = prepare(config, out, autoencoder, flips, batch_size, shard_rows)
         settle(out, encoding.plan)
-        mine = range(rank, encoding.plan.num_shards, world)
-        missing = [shard for shard in mine if not is_made(out / shard_name(shard), encoding.plan)]
-        total = sum(len(pictures_of(encoding.plan, shard)) for shard in mine)
+        shards = range(rank, encoding.plan.num_shards, world)
+        missing = [shard for shard in shards if not is_made(out / shard_name(shard), encoding.plan)]
+        total = sum(len(pictures_of(encoding.plan, shard)) for shard in shards)
         done = total - sum(len(pictures_of(encoding.plan, shard)) for shard in missing)
 
-        def tell(more: int) -> None:
+        def show(more: int) -> None:
             progress(f"encode {out}", done + more, total, "images")
 
-        tell(0)
+        show(0)
         for shard, pictures in decoded_ahead(encoding, missing):
-            make_shard(encoding, shard, pictures, tell)
+            make_shard(encoding, shard, pictures, show)
             done += len(pictures_of(encoding.plan, shard))
-            tell(0)
+            show(0)
         origin = autoencoder.origin if autoencoder else ""
         return write_index(out, encoding.plan, set(encoding.source.labels.tolist()), origin)
 
@@ -147,8 +147,9 @@ def settle(out: Path, plan: Plan) -> None:
     path = out / PLAN
     with locked(out / ".plan.lock"):
         if path.exists():
-            found, want = asdict(read_plan(path)), asdict(plan)
-            differing = [f"{name} {found[name]!r}, now {want[name]!r}" for name in want if found[name] != want[name]]
+            with reading(path, "the plan of an encoding"):
+                begun = asdict(decode(Plan, json.loads(path.read_text())))
+            differing = [f"{name} {begun[name]!r}, now {v!r}" for name, v in asdict(plan).items() if begun[name] != v]
             if differing:
                 raise ValueError(f"{out}: begun with other settings ({'; '.join(differing)}); choose another folder")
         elif any(not entry.name.startswith(".") for entry in out.iterdir()):
@@ -190,12 +191,12 @@ def decode_shard(encoding: Encoding, shard: int) -> Pictures:
     return images[: len(decoding.kept)], decoding
 
 
-def make_shard(encoding: Encoding, shard: int, pictures: Pictures, tell: Callable[[int], None]) -> None:
-    """Encode and write one shard; `tell` hears how many of its pictures are encoded."""
+def make_shard(encoding: Encoding, shard: int, pictures: Pictures, show: Callable[[int], None]) -> None:
+    """Encode and write one shard; `show` is called with how many of its pictures are encoded."""
     plan, (images, decoding) = encoding.plan, pictures
     rows, labels = images, encoding.source.labels[decoding.kept]
     if encoding.autoencoder:
-        rows = moments(images, encoding.autoencoder, plan.flips, encoding.batch_size, tell)
+        rows = moments(images, encoding.autoencoder, plan.flips, encoding.batch_size, show)
     tensors = {plan.tensor: rows, "labels": labels, "digests": row_digests(images, labels)}
     about = {"skipped": decoding.skipped, "sha256": sha256_of(tensors), "sums": channel_sums(rows)}
     write_shard(encoding.out / shard_name(shard), plan, tensors, about)
@@ -206,7 +207,7 @@ def moments(
     autoencoder: Autoencoder,
     flips: int,
     batch_size: int,
-    tell: Callable[[int], None],
+    show: Callable[[int], None],
 ) -> Float16[np.ndarray, "n F 2 c h w"]:
     """Mean and standard deviation of the posterior of each image and, with two flips, of its mirror image."""
     rows = np.empty((len(images), *row_shape(images.shape[1:], autoencoder, flips)), np.float16)
@@ -215,7 +216,7 @@ def moments(
         for flip in range(flips):
             mean, std = autoencoder.moments(x.flip(-1) if flip else x)
             rows[start : start + batch_size, flip] = torch.stack((mean, std), dim=1).numpy()
-        tell(min(start + batch_size, len(images)))
+        show(min(start + batch_size, len(images)))
     if not np.isfinite(rows).all():
         raise ValueError(f"moments of {autoencoder.space.autoencoder!r} are not finite in half precision")
     return rows

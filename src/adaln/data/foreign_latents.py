@@ -75,7 +75,7 @@ class FixedLatents(Dataset):
 
 def open_fast_dit(config: DataConfig) -> Dataset:
     """`X_features/0.npy` (1, C, h, w), already scaled, beside `X_labels/0.npy` (1,)."""
-    folder = Path(config.path).expanduser()
+    folder = Path(config.path)
     (features,), (labels,) = folder.glob("*_features"), folder.glob("*_labels")
     counts = [sum(1 for _ in part.glob("*.npy")) for part in (features, labels)]
     if counts[0] != counts[1] or not counts[0]:
@@ -100,7 +100,7 @@ def cached_labels(folder: Path, num_labels: int) -> Int64[np.ndarray, "N"]:
 
 def open_lightning_dit(config: DataConfig) -> Dataset:
     """`latents`, `latents_flip` and `labels` per shard, normalised by the channel statistics in `latents_stats.pt`."""
-    folder = Path(config.path).expanduser()
+    folder = Path(config.path)
     shards = [map_tensors(path)[0] for path in sorted(folder.glob(LIGHTNING_SHARDS))]
     latents, mirrored = (Rows([shard[name] for shard in shards]) for name in ("latents", "latents_flip"))
     labels = np.concatenate([shard["labels"] for shard in shards]).astype(np.int64)
@@ -128,7 +128,7 @@ def assemble(
     scale: Float32[np.ndarray, "C 1 1"],
 ) -> Dataset:
     """The set; its fingerprint is over labels, statistics and the first latents, for reading all would take hours."""
-    folder = Path(config.path).expanduser()
+    folder = Path(config.path)
     if config.size is not None:
         shape = "x".join(map(str, latents.shape[2:]))
         raise ValueError(f"{folder}: holds latents of {shape}, whose images had a size of their own; leave size out")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.dataset import DataConfig, Dataset, Rows, spec_of
-from adaln.data.shard_files import open_shards
+from adaln.data.shard_files import Index, open_shards
 
 
 class NoImages(Rows):
@@ -35,31 +35,26 @@ class LatentDataset(Dataset):
 
     moments: Rows
     """(N * flips, 2, C, h, w): mean and standard deviation; the mirror image of row i is row flips * i + 1."""
-    flips: int
     space: LatentSpace
-    autoencoder: str
-    """Where the autoencoder was opened: a path or an id at the hub."""
-    channel_mean: tuple[float, ...]
-    channel_std: tuple[float, ...]
-    """Of what `take` gives."""
+    index: Index
 
     def read(
         self, indices: Int64[np.ndarray, "B"], mirrored: Bool[np.ndarray, "B"], rngs: Iterable[torch.Generator]
     ) -> Float[Tensor, "B C h w"]:
         """Scaled draws from the posteriors at `indices`, a generator each: (mean + std * noise - shift) * scale."""
-        mean, std = torch.from_numpy(self.moments[self.flips * indices + mirrored]).float().unbind(1)
+        mean, std = torch.from_numpy(self.moments[self.index.plan.flips * indices + mirrored]).float().unbind(1)
         noise = torch.stack([torch.randn(mean.shape[1:], generator=rng) for rng in rngs])
         return mean.addcmul_(std, noise).sub_(self.space.shift_factor).mul_(self.space.scaling_factor)
 
     def describe_latents(self) -> dict[str, Any]:
         """See `Dataset`."""
-        statistics = {"channel_mean": list(self.channel_mean), "channel_std": list(self.channel_std)}
-        return {"autoencoder": self.autoencoder, "space": asdict(self.space), **statistics}
+        statistics = {"channel_mean": list(self.index.channel_mean), "channel_std": list(self.index.channel_std)}
+        return {"autoencoder": self.index.autoencoder, "space": asdict(self.space), **statistics}
 
 
 def open_encoded(config: DataConfig) -> Dataset:
     """The set in a folder that `encode` made. Raises ValueError where it is not what the config asks for."""
-    folder = Path(config.path).expanduser()
+    folder = Path(config.path)
     shards = open_shards(folder)
     index, plan = shards.index, shards.index.plan
     if config.size is not None and plan.image_shape[1:] != (config.size, config.size):
@@ -72,14 +67,5 @@ def open_encoded(config: DataConfig) -> Dataset:
     name = folder.resolve().name
     if plan.space is None:
         return Dataset(name, shards.rows, *common)
-    return LatentDataset(
-        name,
-        NoImages(name, shards.rows.parts),
-        *common,
-        moments=shards.rows,
-        flips=plan.flips,
-        space=plan.space,
-        autoencoder=index.autoencoder,
-        channel_mean=index.channel_mean,
-        channel_std=index.channel_std,
-    )
+    images = NoImages(name, shards.rows.parts)
+    return LatentDataset(name, images, *common, moments=shards.rows, space=plan.space, index=index)

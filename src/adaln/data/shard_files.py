@@ -109,12 +109,6 @@ def sha256_of(tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def read_plan(path: Path) -> Plan:
-    """Raises ValueError where the file is none."""
-    with reading(path, "the plan of an encoding"):
-        return decode(Plan, json.loads(path.read_text()))
-
-
 def read_index(folder: Path) -> Index:
     """Raises ValueError if the encoding has not ended or the index is not one."""
     path = folder / INDEX
@@ -239,13 +233,9 @@ def describe(out: Path, plan: Plan, paths: list[Path], classes: set[int], autoen
     source = fingerprint_of(digests, (len(labels), *plan.image_shape), plan.class_names)
     mean, std = channel_statistics(plan, [about["sums"] for _, about in shards])
     skipped = tuple(name for _, about in shards for name in about["skipped"])
-    print_of = latents_fingerprint(plan, entries) if plan.space else source
-    return Index(plan, tuple(entries), skipped, print_of, source, mean, std, autoencoder)
-
-
-def latents_fingerprint(plan: Plan, shards: list[ShardEntry]) -> str:
-    """Over the latent space and all that the shards hold."""
-    return hashlib.sha256(repr((plan.space, [shard.sha256 for shard in shards])).encode()).hexdigest()
+    made = repr((plan.space, [shard.sha256 for shard in entries]))
+    fingerprint = hashlib.sha256(made.encode()).hexdigest() if plan.space else source
+    return Index(plan, tuple(entries), skipped, fingerprint, source, mean, std, autoencoder)
 
 
 def channel_statistics(plan: Plan, sums: list[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
