@@ -29,7 +29,7 @@ from adaln.processes import (
     solve,
 )
 from adaln.runs import Run
-from adaln.sampling import SampleConfig, prepare, seeded_draw
+from adaln.sampling import SampleConfig, load_sampler, seeded_draw
 from adaln.training import TrainState, accumulate, inputs, loss, run_order
 
 META = torch.device("meta")
@@ -146,13 +146,13 @@ def test_a_training_step_on_a_gpu_waits_for_nothing(small_config, tmp_path, requ
 
 @pytest.mark.gpu
 def test_a_sampling_step_on_a_gpu_waits_for_nothing(trained, request):
-    drawing = prepare(Run.open(trained.path, "cuda"), SampleConfig(4, guidance=Guidance(2.0)))
+    sampler = load_sampler(Run.open(trained.path, "cuda"), SampleConfig(4, guidance=Guidance(2.0)))
     labels, draw = (
         torch.zeros(4, dtype=torch.long, device="cuda"),
-        seeded_draw(0, range(4), (1, 8, 8), drawing.run.device),
+        seeded_draw(0, range(4), (1, 8, 8), sampler.run.device),
     )
-    denoiser = guided(drawing.model, labels, 10, Guidance(2.0))
-    states = solve(drawing.run.process, denoiser, draw(), draw, SamplerConfig(steps=4))
+    denoiser = guided(sampler.model, labels, 10, Guidance(2.0))
+    states = solve(sampler.run.process, denoiser, draw(), draw, SamplerConfig(steps=4))
     next(states)  # the first one copies tables
     request.getfixturevalue("waiting_is_an_error")
     assert len(list(states)) == 3

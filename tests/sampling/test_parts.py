@@ -15,8 +15,8 @@ from adaln.files import claimed
 from adaln.processes import Guidance, SamplerConfig
 from adaln.progress import showing
 from adaln.runs import Run
-from adaln.sampling import Drawing, SampleConfig, Weak, parts, prepare, sample, save_samples
-from adaln.sampling.parts import assemble, is_drawn, key_of
+from adaln.sampling import SampleConfig, Sampler, Weak, load_sampler, parts, sample, save_samples
+from adaln.sampling.parts import assemble, holds_sample, sample_key
 from helpers.in_threads import in_processes
 
 CONFIG = SampleConfig(num_images=10, batch_size=4, sampler=SamplerConfig(solver="ddpm", steps=3))
@@ -37,7 +37,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def at_once(run: Run) -> bytes:
     """The file of all images drawn in memory."""
-    return savez(sample(run, CONFIG).images, prepare(run, CONFIG).labels, key_of(prepare(run, CONFIG)))
+    return savez(sample(run, CONFIG).images, load_sampler(run, CONFIG).labels, sample_key(load_sampler(run, CONFIG)))
 
 
 def never(x, t, y):
@@ -56,42 +56,42 @@ def stopped_at(images: int):
         yield
 
 
-def save(drawing: Drawing, path: Path) -> list[int]:
+def save(sampler: Sampler, path: Path) -> list[int]:
     """How many images were said to be drawn, one call after the other."""
     seen: list[int] = []
     with showing(lambda stage, done, total, unit: seen.append(done)):
-        save_samples(drawing, path)
+        save_samples(sampler, path)
     return seen
 
 
 @pytest.fixture
-def drawing(trained):
-    return prepare(trained, CONFIG)
+def sampler(trained):
+    return load_sampler(trained, CONFIG)
 
 
-def test_the_file_is_what_numpy_writes_of_all_images_at_once(trained, drawing, tmp_path: Path):
-    save_samples(drawing, tmp_path / "x.npz")
+def test_the_file_is_what_numpy_writes_of_all_images_at_once(trained, sampler, tmp_path: Path):
+    save_samples(sampler, tmp_path / "x.npz")
     assert (tmp_path / "x.npz").read_bytes() == at_once(trained)
-    assert json.loads((tmp_path / "x.json").read_text()) == json.loads(json.dumps(drawing.provenance))
+    assert json.loads((tmp_path / "x.json").read_text()) == json.loads(json.dumps(sampler.provenance))
     assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["x.json", "x.npz"]
 
 
 @pytest.mark.parametrize("images", [1, 4, 5, 8, 9, 10])
-def test_stopped_anywhere_it_goes_on_and_loses_one_batch_at_most(trained, drawing, tmp_path: Path, images: int):
+def test_stopped_anywhere_it_goes_on_and_loses_one_batch_at_most(trained, sampler, tmp_path: Path, images: int):
     out = tmp_path / "x.npz"
     with stopped_at(images):
-        save_samples(drawing, out)
+        save_samples(sampler, out)
     assert not out.exists()
-    before, *_, last = save(prepare(trained, CONFIG), out)
+    before, *_, last = save(load_sampler(trained, CONFIG), out)
     assert before % 4 == 0 and images - 4 <= before < images
     assert last == 10
     assert out.read_bytes() == at_once(trained)
     assert not (tmp_path / "x.npz.parts").exists()
 
 
-def test_what_is_finished_is_not_drawn_again_and_what_a_kill_left_undone_is_done(trained, drawing, tmp_path: Path):
+def test_what_is_finished_is_not_drawn_again_and_what_a_kill_left_undone_is_done(trained, sampler, tmp_path: Path):
     out = tmp_path / "x.npz"
-    assert save_samples(drawing, out)
+    assert save_samples(sampler, out)
     whole = contents(tmp_path)
     (tmp_path / "x.json").unlink()
     (tmp_path / "x.npz.parts").mkdir()
@@ -100,50 +100,50 @@ def test_what_is_finished_is_not_drawn_again_and_what_a_kill_left_undone_is_done
     (tmp_path / ".tmp-x.png-1").touch()
     others = tmp_path / ".tmp-x.y.npz-1"  # which another process is writing
     others.touch()
-    assert save(replace(prepare(trained, CONFIG), model=never), out) == [10]
+    assert save(replace(load_sampler(trained, CONFIG), model=never), out) == [10]
     others.unlink()
     assert contents(tmp_path) == whole
 
 
-def test_other_images_take_the_place_of_finished_ones(trained, drawing, tmp_path: Path):
+def test_other_images_take_the_place_of_finished_ones(trained, sampler, tmp_path: Path):
     out = tmp_path / "x.npz"
-    save_samples(drawing, out)
+    save_samples(sampler, out)
     for change in ({"seed": 1}, {"num_images": 9}, {"guidance": Guidance(2.0)}, {"labels": 3}, {"dtype": "bfloat16"}):
-        other = prepare(trained, replace(CONFIG, **change))
+        other = load_sampler(trained, replace(CONFIG, **change))
         assert save_samples(other, out) and not save_samples(other, out)
         assert json.loads((tmp_path / "x.json").read_text()) == json.loads(json.dumps(other.provenance))
-    assert save_samples(prepare(trained, CONFIG, step=5), out)
-    assert save_samples(drawing, out)
+    assert save_samples(load_sampler(trained, CONFIG, step=5), out)
+    assert save_samples(sampler, out)
     assert out.read_bytes() == at_once(trained)
 
 
-def test_a_damaged_file_is_not_taken_for_finished(trained, drawing, tmp_path: Path):
-    out, key = tmp_path / "x.npz", key_of(drawing)
-    save_samples(drawing, out)
+def test_a_damaged_file_is_not_taken_for_finished(trained, sampler, tmp_path: Path):
+    out, key = tmp_path / "x.npz", sample_key(sampler)
+    save_samples(sampler, out)
     whole = out.read_bytes()
     flipped = whole[:500] + bytes([whole[500] ^ 1]) + whole[501:]
     for damaged in (b"", whole[:-1], whole[200:], whole[:400] + whole[500:], flipped):
-        assert is_drawn(out, key)
+        assert holds_sample(out, key)
         out.write_bytes(damaged)
-        assert not is_drawn(out, key)
+        assert not holds_sample(out, key)
         out.write_bytes(whole)
     out.write_bytes(flipped)
-    assert save_samples(drawing, out)
+    assert save_samples(sampler, out)
     assert out.read_bytes() == whole
 
 
-def test_the_record_of_other_images_never_lies_beside_new_ones(trained, drawing, tmp_path: Path, monkeypatch):
+def test_the_record_of_other_images_never_lies_beside_new_ones(trained, sampler, tmp_path: Path, monkeypatch):
     out = tmp_path / "x.npz"
-    save_samples(prepare(trained, replace(CONFIG, seed=1)), out)
+    save_samples(load_sampler(trained, replace(CONFIG, seed=1)), out)
 
     def die(path: Path, content: str) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(parts, "write_atomically", die)
-        save_samples(drawing, out)
+        save_samples(sampler, out)
     assert out.read_bytes() == at_once(trained) and not (tmp_path / "x.json").exists()
-    assert not save_samples(drawing, out)
+    assert not save_samples(sampler, out)
     assert json.loads((tmp_path / "x.json").read_text())["seed"] == 0
 
 
@@ -151,14 +151,14 @@ def test_only_whole_parts_of_the_very_same_images_are_taken(trained, tmp_path: P
     out = tmp_path / "x.npz"
     for other in (replace(CONFIG, seed=1), replace(CONFIG, guidance=Guidance(2.0)), replace(CONFIG, dtype="bfloat16")):
         with stopped_at(10):
-            save_samples(prepare(trained, other), out)
+            save_samples(load_sampler(trained, other), out)
         assert len(list((tmp_path / "x.npz.parts").glob("*.npy"))) == 2
     with stopped_at(10):
-        save_samples(prepare(trained, CONFIG), out)
+        save_samples(load_sampler(trained, CONFIG), out)
     first, second = sorted((tmp_path / "x.npz.parts").glob("*.npy"))
     first.write_bytes(first.read_bytes()[:-1])
     second.write_bytes(b"")
-    assert save(prepare(trained, CONFIG), out)[0] == 0
+    assert save(load_sampler(trained, CONFIG), out)[0] == 0
     assert out.read_bytes() == at_once(trained)
 
 
@@ -166,25 +166,25 @@ def test_parts_drawn_with_other_weights_are_drawn_again(trained, tmp_path: Path)
     """The same run made anew on another machine has the same name and step, but not the same bytes."""
     out = tmp_path / "x.npz"
     with stopped_at(6):
-        save_samples(prepare(trained, CONFIG), out)
+        save_samples(load_sampler(trained, CONFIG), out)
     later, earlier = (trained.folder(step) / "ema.safetensors" for step in (10, 5))
     later.write_bytes(earlier.read_bytes())
-    assert save(prepare(trained, CONFIG), out)[0] == 0
+    assert save(load_sampler(trained, CONFIG), out)[0] == 0
 
 
 def test_the_weights_that_guide_are_part_of_what_decides(trained):
     guided = replace(CONFIG, guidance=Guidance(2.0))
-    by_last, by_first = (prepare(trained, guided, weak=Weak(trained, step)) for step in (10, 5))
+    by_last, by_first = (load_sampler(trained, guided, weak=Weak(trained, step)) for step in (10, 5))
     assert by_last.weights[0] == by_first.weights[0] != by_first.weights[1]
 
 
-def test_a_second_process_with_the_same_file_is_refused(drawing, tmp_path: Path, monkeypatch):
+def test_a_second_process_with_the_same_file_is_refused(sampler, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("adaln.files.PATIENCE_SECONDS", 0)
     (tmp_path / "x.npz.parts").mkdir()
     held = claimed(tmp_path / "x.npz.parts" / ".rank-0.lock", "")
     with held, pytest.raises(ValueError, match=r"x.npz: another process is drawing these samples"):
-        save_samples(drawing, tmp_path / "x.npz")
-    save_samples(drawing, tmp_path / "x.npz")
+        save_samples(sampler, tmp_path / "x.npz")
+    save_samples(sampler, tmp_path / "x.npz")
 
 
 def test_the_file_is_put_together_with_one_part_in_memory(tmp_path: Path):
@@ -204,11 +204,11 @@ def test_the_file_is_put_together_with_one_part_in_memory(tmp_path: Path):
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
-def test_processes_share_the_batches_and_write_the_file_of_one(trained, drawing, tmp_path: Path, monkeypatch, world):
-    save_samples(drawing, tmp_path / "one.npz")
+def test_processes_share_the_batches_and_write_the_file_of_one(trained, sampler, tmp_path: Path, monkeypatch, world):
+    save_samples(sampler, tmp_path / "one.npz")
 
     def draw() -> list[int]:
-        seen = save(prepare(trained, CONFIG), tmp_path / "many.npz")
+        seen = save(load_sampler(trained, CONFIG), tmp_path / "many.npz")
         assert (tmp_path / "many.npz").exists()  # whoever returns finds it
         return seen
 
@@ -217,9 +217,9 @@ def test_processes_share_the_batches_and_write_the_file_of_one(trained, drawing,
     assert (first[0], first[-1]) == (0, 10)  # the first one's share stands for all
 
 
-def test_what_one_process_began_several_finish(trained, drawing, tmp_path: Path, monkeypatch):
+def test_what_one_process_began_several_finish(trained, sampler, tmp_path: Path, monkeypatch):
     with stopped_at(5):
-        save_samples(drawing, tmp_path / "x.npz")
-    first, _ = in_processes(monkeypatch, 2, lambda: save(prepare(trained, CONFIG), tmp_path / "x.npz"))
+        save_samples(sampler, tmp_path / "x.npz")
+    first, _ = in_processes(monkeypatch, 2, lambda: save(load_sampler(trained, CONFIG), tmp_path / "x.npz"))
     assert (first[0], first[-1]) == (4, 10)
     assert (tmp_path / "x.npz").read_bytes() == at_once(trained)

@@ -17,8 +17,8 @@ from adaln.execution import Precision, check_precision, matrix_products
 from adaln.models import MODELS, flops
 from adaln.processes import PROCESSES, Guidance, SamplerConfig, guided, solve
 from adaln.rng import generator
-from adaln.sampling.drawing import seeded_draw
 from adaln.sampling.networks import SampleExecution, computing
+from adaln.sampling.sampler import seeded_draw
 from adaln.types import Model
 
 STEPS = 250

@@ -15,7 +15,7 @@ from adaln.metrics import open_images
 from adaln.parallel import find_device, group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
 from adaln.runs import Run
-from adaln.sampling import Drawing, SampleConfig, SampleExecution, Weak, prepare, save_samples
+from adaln.sampling import SampleConfig, SampleExecution, Sampler, Weak, load_sampler, save_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +43,25 @@ def sample_verb(words: list[str]) -> Output:
         check_suffix(options.out, ".npz")
     run = Run.open(options.run, find_device(options.device))
     with group_of_torchrun():
-        drawing = prepare(run, options.config, options.step, weak_run(options.weak, run.device), options.execution)
-        out, are_new = keep_samples(drawing, options.out)
+        sampler = load_sampler(run, options.config, options.step, weak_run(options.weak, run.device), options.execution)
+        out, are_new = keep_samples(sampler, options.out)
         if rank():
             return SILENT
     grid = out.with_suffix(".png")
     count = f"{options.config.num_images:,} images"
     done = f"wrote {count} to {out}" if are_new else f"nothing to draw: {out} holds these {count}"
-    data = {"samples": str(out), "grid": str(grid), **drawing.provenance}
+    data = {"samples": str(out), "grid": str(grid), **sampler.provenance}
     return Output(data, [f"{done}, the first of them as a grid in {grid}"])
 
 
-def keep_samples(drawing: Drawing, out: Path | None) -> tuple[Path, bool]:
+def keep_samples(sampler: Sampler, out: Path | None) -> tuple[Path, bool]:
     """Draw and write samples with their record and a grid of some of them, by default into the run.
 
     Returns the npz, and whether it had to be drawn.
     """
-    run, record = drawing.run, drawing.provenance
+    run, record = sampler.run, sampler.provenance
     out = out or run.path / "samples" / f"{record['step']:09d}-{short_hash(record)}.npz"
-    are_new = save_samples(drawing, out)
+    are_new = save_samples(sampler, out)
     if rank() == 0:
         write_atomically(out.with_suffix(".png"), picture(sample_grid(out, record, run.path.name), "png"))
     return out, are_new

@@ -26,7 +26,7 @@ from adaln.metrics import (
 )
 from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 from adaln.runs import Run, is_run
-from adaln.sampling import SampleConfig, prepare
+from adaln.sampling import SampleConfig, load_sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def samples_of(options: EvaluateOptions, device: torch.device) -> Path:
         raise ValueError(
             f"run {options.samples!r} has no samples yet; say --num-images N to draw some, or use: adaln sample"
         )
-    return keep_samples(prepare(Run.open(options.samples, device), SampleConfig(options.num_images)), None)[0]
+    return keep_samples(load_sampler(Run.open(options.samples, device), SampleConfig(options.num_images)), None)[0]
 
 
 def record_beside(source: Path | Dataset) -> dict[str, Any]:

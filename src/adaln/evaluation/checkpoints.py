@@ -15,7 +15,7 @@ from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
 from adaln.parallel import first_goes_first, from_first, rank
 from adaln.processes import count_updates, guided
 from adaln.runs import Run
-from adaln.sampling import choose_labels, prepare, save_samples
+from adaln.sampling import choose_labels, load_sampler, save_samples
 from adaln.types import Hook
 
 
@@ -25,9 +25,9 @@ def score(run: Run, scoring: Scoring, step: int) -> Scores:
     The processes of torchrun share sampling and features.
     """
     extractor, theirs = reference(run.config.data, scoring.features, scoring.reference, str(run.device))
-    drawing, file = prepare(run, scoring.sample, step), samples_file(run, scoring, step)
-    save_samples(drawing, file)
-    found = evaluate(file, theirs, extractor, choices=drawing.provenance)
+    sampler, file = load_sampler(run, scoring.sample, step), samples_file(run, scoring, step)
+    save_samples(sampler, file)
+    found = evaluate(file, theirs, extractor, choices=sampler.provenance)
     if rank() == 0:
         write_scores(run, scoring, step, found)
     return found

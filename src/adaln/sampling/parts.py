@@ -20,11 +20,11 @@ from adaln.codec import short_hash
 from adaln.data.autoencoder import weights_sha256
 from adaln.files import atomic_file, claimed, remove_folder, remove_temporaries, write_atomically
 from adaln.parallel import barrier, from_first, rank, world
-from adaln.sampling.drawing import Drawing, counted
+from adaln.sampling.sampler import Sampler, updates_as_progress
 from adaln.tensors import load_tensors
 
 
-def save_samples(drawing: Drawing, path: Path) -> bool:
+def save_samples(sampler: Sampler, path: Path) -> bool:
     """Draw all images into ADM's npz (`arr_0` uint8 NHWC, `arr_1` labels), with their provenance beside it as .json.
 
     Returns whether that was to be done: False where the npz holds these images already. Goes on where a killed call for
@@ -38,26 +38,26 @@ def save_samples(drawing: Drawing, path: Path) -> bool:
         if rank() == 0:
             for suffix in (".npz", ".json", ".png"):
                 remove_temporaries(path.parent, path.with_suffix(suffix).name)
-        key = from_first(lambda: key_of(drawing))
-        is_missing = from_first(lambda: not is_drawn(path, key))
+        key = from_first(lambda: sample_key(sampler))
+        is_missing = from_first(lambda: not holds_sample(path, key))
         if is_missing:
-            draw_into(path, folder, drawing, key)
+            write_sample(path, folder, sampler, key)
         else:
-            counted(drawing, before=drawing.config.num_images)
+            updates_as_progress(sampler, before=sampler.config.num_images)
         if rank() == 0:
-            write_atomically(path.with_suffix(".json"), json.dumps(drawing.provenance, indent=1, sort_keys=True) + "\n")
+            write_atomically(path.with_suffix(".json"), json.dumps(sampler.provenance, indent=1, sort_keys=True) + "\n")
             remove_folder(folder)
         barrier()
     return is_missing
 
 
-def key_of(drawing: Drawing) -> str:
+def sample_key(sampler: Sampler) -> str:
     """A hash over all that decides the images."""
-    weights = [weights_sha256(load_tensors(file)) for file in drawing.weights]
-    return short_hash({**drawing.provenance, "weights": weights})
+    weights = [weights_sha256(load_tensors(file)) for file in sampler.weights]
+    return short_hash({**sampler.provenance, "weights": weights})
 
 
-def is_drawn(path: Path, key: str) -> bool:
+def holds_sample(path: Path, key: str) -> bool:
     """Whether the npz holds the images of that key, every byte of which is read."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -66,23 +66,23 @@ def is_drawn(path: Path, key: str) -> bool:
         return False
 
 
-def draw_into(path: Path, folder: Path, drawing: Drawing, key: str) -> None:
+def write_sample(path: Path, folder: Path, sampler: Sampler, key: str) -> None:
     """Draw the parts that `folder` lacks, then put all of them together."""
-    parts = {indices: folder / f"{indices.start:08d}-{indices.stop:08d}-{key}.npy" for indices in drawing.batches()}
-    missing = from_first(lambda: begin(folder, parts))
+    parts = {indices: folder / f"{indices.start:08d}-{indices.stop:08d}-{key}.npy" for indices in sampler.batches()}
+    missing = from_first(lambda: batches_to_draw(folder, parts))
     mine = missing[rank() :: world()]
     num_missing, num_mine = (sum(len(indices) for indices in batches) for batches in (missing, mine))
-    after_update = counted(drawing, drawing.config.num_images - num_missing, (num_mine, num_missing))
+    after_update = updates_as_progress(sampler, sampler.config.num_images - num_missing, (num_mine, num_missing))
     for indices in mine:
-        images = drawing.images(indices, after_update)
+        images = sampler.images(indices, after_update)
         with atomic_file(parts[indices]) as temporary, temporary.open("wb") as file:
             np.save(file, images)
     barrier()
     if rank() == 0:
-        assemble(list(parts.values()), drawing.labels, path, key)
+        assemble(list(parts.values()), sampler.labels, path, key)
 
 
-def begin(folder: Path, parts: dict[range, Path]) -> list[range]:
+def batches_to_draw(folder: Path, parts: dict[range, Path]) -> list[range]:
     """The batches still to be drawn; what else lies in the folder is removed."""
     remove_temporaries(folder)
     for file in set(folder.glob("*.npy")) - set(parts.values()):

@@ -229,19 +229,19 @@ def seeded(run, seed):
 def test_a_shuffle_changes_the_loss_but_not_the_weights_on_disk(trained, monkeypatch):
     scores = made_up(trained, "", 0, {10: 1.0}).scores()[10]
     monkeypatch.setattr(permuted, "reference", lambda *a: (None, None))
-    monkeypatch.setattr(permuted, "save_samples", lambda drawing, file: seen.append(drawing))
+    monkeypatch.setattr(permuted, "save_samples", lambda sampler, file: seen.append(sampler))
     monkeypatch.setattr(permuted, "evaluate", lambda *a, **k: scores)
     seen = []
     outcome = made_up(trained, "adaln-zero", 0, {10: 1.0})
     found = {what: permuted.measured(outcome, what).loss for what in ("as trained", "all three shuffled")}
     assert found["as trained"] != found["all three shuffled"]
-    (drawing,) = seen
+    (sampler,) = seen
     kept, _ = trained.averaged_model()
     name = "blocks.0.adaLN_modulation.1.weight"
-    moved, still = drawing.model.get_parameter(name), kept.get_parameter(name)
+    moved, still = sampler.model.get_parameter(name), kept.get_parameter(name)
     assert not torch.equal(moved, still)
     assert torch.equal(moved.flatten().sort().values, still.flatten().sort().values)
-    assert drawing.provenance["shuffled"] == "all three shuffled"
+    assert sampler.provenance["shuffled"] == "all three shuffled"
 
 
 # Width

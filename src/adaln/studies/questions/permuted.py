@@ -18,7 +18,7 @@ from adaln.files import write_atomically
 from adaln.metrics import Scores, evaluate
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Measurement, Section, Table
 from adaln.runs import Run
-from adaln.sampling import prepare, save_samples
+from adaln.sampling import load_sampler, save_samples
 from adaln.statistics import Difference, paired_each, t_interval
 from adaln.studies.rows import final, group, plain_difference, require_same_seeds, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
@@ -76,10 +76,10 @@ def _measure(outcome: Outcome, run: Run, what: str, samples: Path) -> dict[str, 
     if what == TRAINED:
         return {"loss": loss, "scores": encode(final(outcome.scores()))}
     extractor, theirs = reference(job.config.data, job.features, job.reference, str(run.device))
-    drawing = prepare(run, job.sample, probe.step)
-    drawing = replace(drawing, model=probe.model, provenance={**drawing.provenance, "shuffled": what})
-    save_samples(drawing, samples)
-    return {"loss": loss, "scores": encode(evaluate(samples, theirs, extractor, choices=drawing.provenance))}
+    sampler = load_sampler(run, job.sample, probe.step)
+    sampler = replace(sampler, model=probe.model, provenance={**sampler.provenance, "shuffled": what})
+    save_samples(sampler, samples)
+    return {"loss": loss, "scores": encode(evaluate(samples, theirs, extractor, choices=sampler.provenance))}
 
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:

@@ -24,7 +24,7 @@ Images = UInt8[np.ndarray, "N H W C"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawing:
+class Sampler:
     """All that is needed to draw any image of a sample."""
 
     run: Run
@@ -68,20 +68,20 @@ class Drawing:
         return self.rendering.render(x).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def counted(drawing: Drawing, before: int = 0, share: tuple[int, int] = (1, 1)) -> Callable[[int], None]:
+def updates_as_progress(sampler: Sampler, before: int = 0, share: tuple[int, int] = (1, 1)) -> Callable[[int], None]:
     """What turns updates of so many images into progress, `before` of them drawn already.
 
     `share`: how many of the others this process draws, and how many all do; what one does stands for all. Updates are
     shown as the images that they make; as themselves for an adaptive solver.
     """
-    updates, own = drawing.updates or 1, 0
-    total, unit = (drawing.config.num_images, "images") if drawing.updates else (0, "image updates")
+    updates, own = sampler.updates or 1, 0
+    total, unit = (sampler.config.num_images, "images") if sampler.updates else (0, "image updates")
 
     def after_update(num_images: int) -> None:
         nonlocal own
         own += num_images
         all_new = own * share[1] // max(share[0], 1)
-        progress(f"sample {drawing.run.path.name}", before + all_new // updates, total, unit)
+        progress(f"sample {sampler.run.path.name}", before + all_new // updates, total, unit)
 
     after_update(0)
     return after_update
@@ -108,19 +108,19 @@ def sample(
 
     All of them in memory: `save_samples` is for as many as the disk holds.
     """
-    drawing = prepare(run, config, step, weak, execution)
-    after_update = counted(drawing)
-    images = np.concatenate([drawing.images(indices, after_update) for indices in drawing.batches()])
-    return Samples(images, drawing.labels, drawing.provenance)
+    sampler = load_sampler(run, config, step, weak, execution)
+    after_update = updates_as_progress(sampler)
+    images = np.concatenate([sampler.images(indices, after_update) for indices in sampler.batches()])
+    return Samples(images, sampler.labels, sampler.provenance)
 
 
-def prepare(
+def load_sampler(
     run: Run,
     config: SampleConfig,
     step: int | None = None,
     weak: Weak | None = None,
     execution: SampleExecution = EAGER,
-) -> Drawing:
+) -> Sampler:
     """Load what draws `config` from a checkpoint; `ValueError` for what the run or the guidance cannot do."""
     model, step = network(run, step, config.dtype, execution)
     weights, worse, guide = [weights_file(run, step)], None, None
@@ -132,7 +132,7 @@ def prepare(
     labels = choose_labels(config, run.spec.num_classes)
     decoder = {"decoder": asdict(rendering.space)} if rendering.space else {}
     record = {**provenance(run, config, step), "weak": guide, **decoder}
-    return Drawing(run, config, model, worse, rendering, labels, record, tuple(weights))
+    return Sampler(run, config, model, worse, rendering, labels, record, tuple(weights))
 
 
 def seeded_draw(seed: int, indices: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Draw:

@@ -9,8 +9,8 @@ from adaln.data import DataConfig
 from adaln.processes import PROCESSES, Guidance, SamplerConfig
 from adaln.progress import showing
 from adaln.runs import Run
-from adaln.sampling import SampleConfig, choose_labels, prepare, sample, save_samples, seeded_draw
-from adaln.sampling.drawing import counted
+from adaln.sampling import SampleConfig, choose_labels, load_sampler, sample, save_samples, seeded_draw
+from adaln.sampling.sampler import updates_as_progress
 from adaln.training import train
 from adaln.types import NonFinite
 
@@ -71,7 +71,7 @@ def test_an_unconditional_run_trains_samples_and_refuses_guidance(small_config, 
 
 
 def test_files_have_adms_layout_and_a_record(trained, tmp_path):
-    save_samples(prepare(trained, FEW), tmp_path / "x.npz")
+    save_samples(load_sampler(trained, FEW), tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz") as archive:
         assert archive["arr_0"].dtype == np.uint8 and archive["arr_0"].shape == (6, 8, 8, 1)
         assert archive["arr_1"].tolist() == [0, 1, 2, 3, 4, 5]
@@ -90,22 +90,22 @@ def test_progress_counts_images_as_their_updates_are_made(trained):
 
 def test_progress_of_an_adaptive_solver_counts_its_updates(trained):
     run = Run(trained.path, replace(trained.config, process=PROCESSES["linear-velocity"]))
-    drawing = replace(prepare(trained, FEW), run=run, config=replace(FEW, sampler=SamplerConfig(solver="dopri5")))
+    sampler = replace(load_sampler(trained, FEW), run=run, config=replace(FEW, sampler=SamplerConfig(solver="dopri5")))
     seen = []
     with showing(lambda *call: seen.append(call[1:])):
-        counted(drawing)(5)
+        updates_as_progress(sampler)(5)
     assert seen == [(0, 0, "image updates"), (5, 0, "image updates")]
 
 
 def test_the_first_image_beyond_all_numbers_is_named_and_no_file_written(trained, tmp_path):
     """Bytes have no NaN: it would become black, and be scored."""
-    drawing = prepare(trained, replace(FEW, batch_size=2))
+    sampler = load_sampler(trained, replace(FEW, batch_size=2))
 
     def overflow(x, t, y):
-        return drawing.model(x, t, y).masked_fill((y == 3).reshape(-1, 1, 1, 1), np.inf)
+        return sampler.model(x, t, y).masked_fill((y == 3).reshape(-1, 1, 1, 1), np.inf)
 
     with pytest.raises(NonFinite, match="image 3 is not finite"):
-        save_samples(replace(drawing, model=overflow), tmp_path / "x.npz")
+        save_samples(replace(sampler, model=overflow), tmp_path / "x.npz")
     assert not (tmp_path / "x.npz").exists()
 
 
