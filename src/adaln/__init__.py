@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from adaln.conditioning import Scheme as Scheme
     from adaln.conditioning import Start as Start
     from adaln.conditioning import Xavier as Xavier
+    from adaln.conditioning import initialise as initialise
     from adaln.conditioning import scheme as scheme
-    from adaln.conditioning.by_name import initialise as initialise
     from adaln.registry import register as register
 
 __version__ = "0.1.0"
@@ -22,8 +22,7 @@ __version__ = "0.1.0"
 _MODULE_OF = {
     name: module
     for module, names in {
-        "adaln.conditioning": "SCHEMES Constant Normal Scheme Start Xavier scheme",
-        "adaln.conditioning.by_name": "initialise",
+        "adaln.conditioning": "SCHEMES Constant Normal Scheme Start Xavier initialise scheme",
         "adaln.registry": "register",
     }.items()
     for name in names.split()

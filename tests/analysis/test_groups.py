@@ -3,8 +3,9 @@ from collections import Counter
 import pytest
 import torch
 
-from adaln.analysis.groups import MODULES, Group, pieces
+from adaln.analysis.groups import Group, grouped_rows
 from adaln.conditioning import Role, find_sites
+from adaln.conditioning.family import GROUPS
 from adaln.models import MODELS, build
 from adaln.types import DataSpec
 
@@ -28,7 +29,7 @@ def test_role_groups_hold_every_row_of_every_site_once_for_all_blocks_and_once_p
         for kind in ("", " bias", " table")
     }
     rows: Counter[str] = Counter()
-    for piece in pieces(tensors):
+    for piece in grouped_rows(tensors):
         for group in piece.groups:
             if group.name in roles:
                 span = "all" if group.block is None else "block" if group.branch is None else "branch"
@@ -40,14 +41,14 @@ def test_role_groups_hold_every_row_of_every_site_once_for_all_blocks_and_once_p
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_module_that_the_paper_shows_is_found_in_every_family(name):
-    found = {group.name for piece in pieces(parameters_of(name)) for group in piece.groups}
-    assert set(MODULES) - {"ControlNet zero convolution"} <= found
+    found = {group.name for piece in grouped_rows(parameters_of(name)) for group in piece.groups}
+    assert set(GROUPS) - {"ControlNet zero convolution"} <= found
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_no_matrix_of_attention_or_mlp_is_forgotten_or_counted_twice(name):
     tensors = parameters_of(name)
-    counted = Counter(piece.tensor for piece in pieces(tensors) if piece.groups[0].name in MODULES)
+    counted = Counter(piece.tensor for piece in grouped_rows(tensors) if piece.groups[0].name in GROUPS)
     assert set(counted.values()) == {1}
     matrices = {n for n, t in tensors.items() if t.ndim >= 2 and n.endswith("weight") and (".attn" in n or ".mlp" in n)}
     assert {n for n in matrices - counted.keys() if "dwconv" not in n and "downsampler" not in n} == set()
@@ -56,8 +57,8 @@ def test_no_matrix_of_attention_or_mlp_is_forgotten_or_counted_twice(name):
 def test_zero_convolutions_of_both_controlnet_layouts_are_found():
     names = ["controlnet_down_blocks.3.weight", "controlnet_mid_block.weight", "control_model.zero_convs.2.0.weight"]
     tensors = {name: torch.zeros(4, 4, 1, 1) for name in names}
-    assert sorted(p.tensor for p in pieces(tensors)) == sorted(names)
-    assert {p.groups for p in pieces(tensors)} == {(Group("ControlNet zero convolution"),)}
+    assert sorted(p.tensor for p in grouped_rows(tensors)) == sorted(names)
+    assert {p.groups for p in grouped_rows(tensors)} == {(Group("ControlNet zero convolution"),)}
 
 
 def test_modules_are_found_under_the_names_of_diffusers():
@@ -73,10 +74,10 @@ def test_modules_are_found_under_the_names_of_diffusers():
         "pos_embed.proj.weight": "patch embedder",
         "proj_out_2.weight": "final head",
     }
-    found = {piece.tensor: piece.groups[0].name for piece in pieces({name: torch.zeros(2, 2) for name in names})}
+    found = {piece.tensor: piece.groups[0].name for piece in grouped_rows({name: torch.zeros(2, 2) for name in names})}
     assert found == names
 
 
 def test_tables_of_a_shared_modulation_are_kept_apart_from_matrices():
-    names = {group.name for piece in pieces(parameters_of("tiny-shared")) for group in piece.groups}
+    names = {group.name for piece in grouped_rows(parameters_of("tiny-shared")) for group in piece.groups}
     assert {"gate", "gate bias", "gate table"} <= names

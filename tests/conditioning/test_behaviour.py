@@ -7,11 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from adaln.analysis.branches import trace
-from adaln.analysis.residual_energy import passages
+from adaln.analysis.branches import passages, trace
 from adaln.analysis.role_check import observe_roles
-from adaln.analysis.standard_inputs import standard_inputs
-from adaln.conditioning import SCHEMES, Role, find_sites, initialise
+from adaln.conditioning import SCHEMES, Role, find_sites, initialise, standard_inputs
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from helpers.foreign import CONFIGS, foreign

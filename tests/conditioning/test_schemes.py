@@ -6,8 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adaln.analysis.residual_energy import branch_energies
-from adaln.analysis.standard_inputs import standard_inputs
+from adaln.analysis.branches import branch_energies
 from adaln.codec import decode, encode
 from adaln.conditioning import (
     PARAMETRIC,
@@ -25,6 +24,7 @@ from adaln.conditioning import (
     num_held,
     save_scheme,
     scheme,
+    standard_inputs,
 )
 from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator

@@ -3,8 +3,12 @@ import re
 import pytest
 import torch
 
+import adaln
 from adaln.conditioning import (
     FAMILIES,
+    Branch,
+    Family,
+    Layer,
     Role,
     UnknownLayout,
     find_backbone,
@@ -13,7 +17,7 @@ from adaln.conditioning import (
     find_sites,
     wrapper_prefix,
 )
-from adaln.conditioning.layouts import STAGES
+from adaln.conditioning.family import chunks, name_pattern
 from helpers.foreign import CONFIGS, foreign
 
 
@@ -96,11 +100,41 @@ def test_head_and_backbone_leave_conditioning_and_embedders_out(any_model):
     assert not any("embed" in name for name in backbone)
 
 
-def test_every_layout_names_and_places_its_block():
-    layouts = [layout for family in FAMILIES.values() for layout in family]
-    assert all("(?P<block>" in layout.pattern and "(?P<stage>" in layout.pattern for layout in layouts)
-    named = {stage for stage in STAGES if any(stage in layout.pattern for layout in layouts)}
-    assert named == {stage for stage in STAGES if "coder" not in stage}  # U-DiT's pattern spells them as one
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_a_family_says_all_that_is_asked_of_it(name):
+    """A branch for whatever its rows modulate, stages that its lines name, a head, patterns that compile."""
+    family = FAMILIES[name]
+    named = {chunk.branch for layer in family.layers for chunk in chunks(layer.rows)} - {"final"}
+    assert {branch.replace("#", unit) for branch in named for unit in "12"} == set(family.branches)
+    assert set(family.stages) == {stage for layer in family.layers for stage in layer.stages} and family.head
+    for layer in family.layers:
+        numbered = {"index"} if ".N." in layer.name else set()
+        assert {"block", "stage"} | numbered <= set(name_pattern(layer).groupindex)
+    for pattern in (*family.groups.values(), *family.paper_names.values()):
+        re.compile(pattern)
+
+
+def test_a_family_from_outside_is_a_row_of_words(monkeypatch):
+    monkeypatch.setattr(FAMILIES, "_entries", dict(FAMILIES._entries))
+    layers = (
+        Layer("time_modulation.*", "audio: scale shift gate(tanh)"),
+        Layer("(early|late).N.scale_shift_table", "audio: scale shift gate(tanh)", "table"),
+    )
+    branches = {"audio": Branch("attn1", "norm_after")}
+    row = Family(layers, branches, head="to_noise", inputs={"Sounds": lambda config, draw: {"x": draw.normal(config)}})
+    adaln.register("family", "sounds", row)
+    names = ("late.0.scale_shift_table", "early.1.scale_shift_table", "early.0.scale_shift_table")
+    tensors = {name: torch.zeros(3, 8) for name in names}
+    tensors |= {"to_noise.weight": torch.zeros(4, 8), "early.0.attn1.to_q.weight": torch.zeros(8, 8)}
+    tensors |= {"time_modulation.1.weight": torch.zeros(24, 8)}
+    for prefix in ("", "module."):
+        sites = find_sites({prefix + name: tensor for name, tensor in tensors.items()})
+        in_order = ["time_modulation", "early.0", "early.1", "late.0"]
+        assert list(dict.fromkeys(site.block for site in sites)) == in_order
+        assert [site.depth for site in sites] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+        assert [(site.role, site.function) for site in sites[-2:]] == [(Role.SHIFT, ""), (Role.GATE, "tanh")]
+    assert find_family(tensors) == "sounds"
+    assert find_head(tensors) == ["to_noise.weight"] and find_backbone(tensors) == ["early.0.attn1.to_q.weight"]
 
 
 # The networks of diffusers

@@ -24,15 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adaln.analysis.branches import BranchEnergy, branch_energies
 from adaln.analysis.distributions import sketches
 from adaln.analysis.findings import Facts, Finding, findings
-from adaln.analysis.groups import Group, Piece
-from adaln.analysis.residual_energy import BranchEnergy, branch_energies
+from adaln.analysis.groups import Group, GroupedRows
 from adaln.analysis.role_check import observe_roles
 from adaln.analysis.sketch import Moments, Sketch, moments
-from adaln.analysis.standard_inputs import standard_inputs
 from adaln.analysis.starts import Distances, Key, NearestStart, distances, known_starts, nearest_start
-from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites
+from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
 from adaln.runs import Run, is_run, load_into
 from adaln.tensors import WeightSet, load_tensors, open_weights, shapes
@@ -142,16 +141,16 @@ def _facts(tensors: Mapping[str, Tensor], family: str | None) -> Facts:
         raise UnknownLayout(
             "no modulation layer of a known layout among these tensors; expected a diffusion transformer"
         )
-    head = find_head(known)
+    head = find_head(known, family)
 
-    def pieces(_: Mapping[str, Tensor]) -> Iterator[Piece]:
+    def rows(_: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
         for site in sites:
             for name in site.tensors():
-                yield Piece(name, site.rows, (Group(name, depth=site.rows.start),))
+                yield GroupedRows(name, site.rows, (Group(name, depth=site.rows.start),))
         for name in head:
-            yield Piece(name, slice(0, known[name].shape[0]), (Group("head"),))
+            yield GroupedRows(name, slice(0, known[name].shape[0]), (Group("head"),))
 
-    values = sketches(tensors, pieces)
+    values = sketches(tensors, rows)
     groups = {(group.name, group.depth): sketch for group, sketch in values.items() if group.depth is not None}
     to_starts = distances(groups, known_starts(sites, known))
     return Facts(

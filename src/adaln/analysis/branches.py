@@ -1,74 +1,31 @@
-"""Where the branches of each family run, seen from outside: the modules that a modulated stream enters and leaves.
+"""The branches of a live network, seen from outside: the modules that a modulated stream enters and leaves.
 
-The layouts (`adaln.conditioning.layouts`) say what rows are; these rows say where their effect shows. `trace` watches
-the modules of one forward pass by hooks that are gone afterwards; no network is changed.
+A family's `branches` say which; `trace` watches them in one forward pass by hooks that are gone afterwards, and no
+network is changed. With what its gate lets through, each branch has an energy.
 """
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from adaln.conditioning import Site, UnknownLayout, find_family, find_sites, wrapper_prefix
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One branch of a block; module names are relative to the block."""
-
-    enters: str
-    """Module whose input is norm(x) * (1 + scale) + shift."""
-    leaves: str
-    """Module whose output the gate multiplies."""
-    context: bool = False
-    """Of the context's stream, not the image's."""
-    joined: bool = False
-    """The modules see both streams in one sequence, context first."""
-    squashed: bool = False
-    """The gate is tanh of the modulation."""
-    channels_first: bool = False
-    residual: str | None = None
-    """Module whose input is the stream x; None: the block itself."""
-
-
-def _both(attn: str) -> dict[str, Branch]:
-    """Image and context attend together, then each goes through its own MLP."""
-    return {
-        "attn": Branch(attn, attn),
-        "context_attn": Branch(attn, attn, context=True),
-        "mlp": Branch("ff", "ff"),
-        "context_mlp": Branch("ff_context", "ff_context", context=True),
-    }
-
-
-_OWN = {"attn": Branch("attn", "attn"), "mlp": Branch("mlp", "mlp")}
-_LUMINA = {
-    "attn": Branch("attn", "norm2", squashed=True),
-    "mlp": Branch("feed_forward", "ffn_norm2", squashed=True),
-}
-BRANCHES: Mapping[str, Mapping[str, Branch]] = {
-    **dict.fromkeys(("DiT", "LightningDiT-no-shift", "adaLN-no-gate", "DiT-shared"), _OWN),
-    "U-DiT": {name: Branch(name, name) for name in ("attn1", "mlp1", "attn2", "mlp2")},
-    "diffusers-DiT": {"attn": Branch("attn1", "attn1"), "mlp": Branch("ff", "ff")},
-    "SD3": {**_both("attn"), "attn2": Branch("attn2", "attn2")},
-    "Flux": {**_both("attn"), "attn_and_mlp": Branch("attn", "proj_out", residual="norm")},
-    "AuraFlow": _both("attn"),
-    "CogVideoX": {
-        "attn": Branch("attn1", "attn1"),
-        "context_attn": Branch("attn1", "attn1", context=True),
-        "mlp": Branch("ff", "ff", joined=True),
-        "context_mlp": Branch("ff", "ff", context=True, joined=True),
-    },
-    "HunyuanDiT": {"attn": Branch("attn1", "attn1")},
-    "Lumina2": _LUMINA,
-    "PixArt": {"attn": Branch("attn1", "attn1"), "mlp": Branch("ff", "ff")},
-    "Sana": {"attn": Branch("attn1", "attn1"), "mlp": Branch("ff", "ff", channels_first=True)},
-}
-"""Branch by family and name; the branch "final" of every family enters the head."""
+from adaln.conditioning import (
+    VALUE_FUNCTIONS,
+    Branch,
+    Role,
+    Site,
+    Stream,
+    UnknownLayout,
+    family_of,
+    find_head,
+    find_sites,
+    wrapper_prefix,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +36,9 @@ class Call:
     kwargs: Mapping[str, Any]
     output: Any
 
-    def stream(self, context: bool) -> Tensor:
+    def stream(self, stream: Stream) -> Tensor:
         """The tokens of one stream that went in."""
-        of_context = context and "encoder_hidden_states" in self.kwargs
+        of_context = stream == "context" and "encoder_hidden_states" in self.kwargs
         named = "encoder_hidden_states" if of_context else "hidden_states"
         tokens: Tensor = self.kwargs[named] if of_context or not self.args else self.args[0]
         return tokens
@@ -114,7 +71,7 @@ def _keep(
 
 
 class Live:
-    """A network with its sites, the places where their branches run, and a batch.
+    """A network with its sites, the modules in which their branches run, and a batch.
 
     Raises `UnknownLayout` for a network without known sites.
     """
@@ -123,25 +80,25 @@ class Live:
         self.model, self.inputs = model, inputs
         self.tensors = dict(model.named_parameters())
         self.sites = find_sites(self.tensors, family)
-        found = find_family(self.tensors, family)
-        if found is None:
+        if not self.sites:
             raise UnknownLayout(f"no modulation layer of a known layout in {type(model).__name__}")
-        self.branches = BRANCHES[found]
+        self.branches = family_of(self.tensors, family).branches
+        self.head = next((name.rpartition(".")[0] for name in find_head(self.tensors, family)), None)
         self.prefix = wrapper_prefix(self.tensors)
         of_blocks = [site for site in self.sites if site.branch != "final"]
         self.tables = [site for site in of_blocks if site.weight is None]
         self.shared = {(s.branch, s.role): s for s in of_blocks if self.tables and s.weight}
 
-    def place(self, site: Site) -> tuple[str, Branch]:
+    def block_and_branch(self, site: Site) -> tuple[str, Branch]:
         """The block and the branch in which a site shows; a shared modulation shows in the first block."""
         block = self.tables[0].block if site in self.shared.values() else site.block
         return self.prefix + block, self.branches[site.branch]
 
     def modules(self, sites: Iterable[Site]) -> list[str]:
         """All modules where these sites show."""
-        places = [self.place(site) for site in sites]
-        inner = [f"{block}.{name}" for block, b in places for name in (b.enters, b.leaves, b.residual) if name]
-        return [block for block, _ in places] + inner
+        branches = [self.block_and_branch(site) for site in sites]
+        inner = [f"{block}.{name}" for block, b in branches for name in (b.enters, b.leaves, b.residual) if name]
+        return [block for block, _ in branches] + inner
 
     def modulation(self, site: Site, calls: Mapping[str, Call]) -> Tensor:
         """What the rows of a site give for each sample: (samples, D), a table's sum with the shared modulation's."""
@@ -160,23 +117,79 @@ def module_of(site: Site) -> str:
 
 def entered(branch: Branch, block: str, calls: Mapping[str, Call]) -> Tensor:
     """The modulated stream that enters a branch."""
-    return _half(branch, calls[f"{block}.{branch.enters}"].stream(branch.context), calls[block])
+    return _of_stream(branch, calls[f"{block}.{branch.enters}"].stream(branch.stream), calls[block])
 
 
 def left(branch: Branch, block: str, calls: Mapping[str, Call]) -> Tensor:
     """What leaves a branch, before its gate, channels last."""
-    outputs = calls[f"{block}.{branch.leaves}"].outputs()
-    tokens = _half(branch, outputs[branch.context] if len(outputs) > 1 else outputs[0], calls[block])
+    outputs = calls[f"{block}.{branch.leaves or branch.enters}"].outputs()
+    tokens = _of_stream(branch, outputs[branch.stream == "context"] if len(outputs) > 1 else outputs[0], calls[block])
     return tokens.flatten(2).mT if branch.channels_first else tokens
 
 
 def residual(branch: Branch, block: str, calls: Mapping[str, Call]) -> Tensor:
     """The stream that enters the block."""
-    return calls[f"{block}.{branch.residual}" if branch.residual else block].stream(branch.context)
+    return calls[f"{block}.{branch.residual}" if branch.residual else block].stream(branch.stream)
 
 
-def _half(branch: Branch, tokens: Tensor, block: Call) -> Tensor:
-    if not branch.joined:
+def _of_stream(branch: Branch, tokens: Tensor, block: Call) -> Tensor:
+    if not branch.both_streams:
         return tokens
-    num_context = block.stream(context=True).shape[1]
-    return tokens[:, :num_context] if branch.context else tokens[:, num_context:]
+    num_context = block.stream("context").shape[1]
+    return tokens[:, :num_context] if branch.stream == "context" else tokens[:, num_context:]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchEnergy:
+    """How much of a branch reaches the residual stream."""
+
+    block: str
+    depth: int
+    branch: str
+    ratio: float | None
+    """|gate * F(...)| / |x|, Euclidean over a batch, x the stream that enters the block; None if not finite."""
+    open_ratio: float | None
+    """|F(...)| / |x|: what a gate of 1 would let through."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Passage:
+    """One branch at its gate, in one forward pass: x <- x + gate * F."""
+
+    site: Site
+    x: Tensor
+    """The stream that enters the block."""
+    branch: Tensor
+    """F(...), channels last."""
+    gate: Tensor
+    """(samples, 1, ..., D)."""
+
+    def energy(self) -> BranchEnergy:
+        """The ratios of norms."""
+        norms = (self.gate * self.branch).norm(), self.branch.norm()
+        ratios = (float(norm / self.x.norm()) for norm in norms)
+        finite = (ratio if isfinite(ratio) else None for ratio in ratios)
+        return BranchEnergy(self.site.block, self.site.depth, self.site.branch, *finite)
+
+
+def branch_energies(model: nn.Module, inputs: Mapping[str, Any], family: str | None = None) -> list[BranchEnergy]:
+    """The energy of every gated branch in forward order, from one forward pass on `inputs`.
+
+    Exactly 0 wherever a gate starts at zero. Empty for a network without gates (HunyuanDiT).
+    """
+    return [passage.energy() for passage in passages(model, inputs, family)]
+
+
+def passages(model: nn.Module, inputs: Mapping[str, Any], family: str | None = None) -> list[Passage]:
+    """Every gated branch at its gate, in forward order. The branches of a block add up to what the block adds to x."""
+    live = Live(model, inputs, family)
+    gated = [site for site in live.sites if site.role is Role.GATE and site not in live.shared.values()]
+    modulations = [module_of(site) for site in (*gated, *live.shared.values()) if site.weight]
+    calls = trace(model, [*modulations, *live.modules(gated)], inputs)
+    found = []
+    for site in gated:
+        block, branch = live.block_and_branch(site)
+        output, gate = left(branch, block, calls), live.modulation(site, calls)
+        gate = gate.reshape(gate.shape[0], *[1] * (output.ndim - 2), gate.shape[1])
+        found.append(Passage(site, residual(branch, block, calls), output, VALUE_FUNCTIONS[site.function](gate)))
+    return found

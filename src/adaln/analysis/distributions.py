@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adaln.analysis.groups import Group, Piece, pieces
+from adaln.analysis.groups import Group, GroupedRows, grouped_rows
 from adaln.analysis.sketch import (
     CHUNK_ELEMENTS,
     LAST_EDGE,
@@ -134,23 +134,23 @@ def describe(tensors: Mapping[str, Tensor]) -> list[Description]:
 
 
 def sketches(
-    tensors: Mapping[str, Tensor], find_pieces: Callable[[Mapping[str, Tensor]], Iterable[Piece]] = pieces
+    tensors: Mapping[str, Tensor], find_rows: Callable[[Mapping[str, Tensor]], Iterable[GroupedRows]] = grouped_rows
 ) -> dict[Group, Sketch]:
     """The sketch of every group; tensors are read side by side, as many as torch has threads, with equal results."""
-    by_tensor: dict[str, list[Piece]] = defaultdict(list)
-    for piece in find_pieces(shapes(tensors)):
-        by_tensor[piece.tensor].append(piece)
+    by_tensor: dict[str, list[GroupedRows]] = defaultdict(list)
+    for grouped in find_rows(shapes(tensors)):
+        by_tensor[grouped.tensor].append(grouped)
 
     def read(name: str) -> list[Sketch]:
         if isinstance(tensors, TensorFile):
-            return [sketch_chunks(tensors.chunks(name, piece.rows, CHUNK_ELEMENTS)) for piece in by_tensor[name]]
-        return [sketch(tensors[name][piece.rows]) for piece in by_tensor[name]]
+            return [sketch_chunks(tensors.chunks(name, grouped.rows, CHUNK_ELEMENTS)) for grouped in by_tensor[name]]
+        return [sketch(tensors[name][grouped.rows]) for grouped in by_tensor[name]]
 
     merged: dict[Group, Sketch] = defaultdict(Sketch)
     with _readers() as pool:
         for found, name in zip(pool.map(read, by_tensor), by_tensor, strict=True):
-            for values, piece in zip(found, by_tensor[name], strict=True):
-                for group in piece.groups:
+            for values, grouped in zip(found, by_tensor[name], strict=True):
+                for group in grouped.groups:
                     merged[group] += values
     return dict(merged)
 

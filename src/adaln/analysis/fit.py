@@ -22,7 +22,7 @@ import numpy as np
 from torch import Tensor
 
 from adaln.analysis.distributions import sketches
-from adaln.analysis.groups import Group, role_pieces
+from adaln.analysis.groups import Group, role_rows
 from adaln.analysis.sketch import Sketch, nearest_cells
 from adaln.conditioning import Normal, Scheme, Start
 from adaln.registry import Registry
@@ -86,7 +86,7 @@ def fit_start(
     Raises `ValueError` for an unknown method, for weights that are exactly zero, and by block for a shared modulation.
     """
     estimate = METHODS[method]
-    all_sketches = sketches(tensors, role_pieces)
+    all_sketches = sketches(tensors, role_rows)
     if not any(group.name == "gate" for group in all_sketches):
         raise ValueError("no gate to fit: these weights have no modulation layer of a known layout")
     if by_block and any("table" in group.name for group in all_sketches):

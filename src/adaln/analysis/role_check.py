@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.analysis.branches import Call, Live, entered, module_of, trace
-from adaln.conditioning import Role, Site, find_head
+from adaln.conditioning import Role, Site
 
 _NUDGE = 0.5
 """Added to all rows of a site: far above rounding, of the size of a trained modulation."""
@@ -33,23 +33,23 @@ def observe_roles(
     A final layer is left out where no last projection is known by its name.
     """
     live = Live(model, inputs, family)
-    head = next((name.rpartition(".")[0] for name in find_head(live.tensors)), None)
-    chosen = [site for site in (live.sites if sites is None else sites) if head or site.branch != "final"]
-    watched = [*([head] if head else []), *live.modules(site for site in chosen if site.branch != "final")]
+    chosen = [site for site in (live.sites if sites is None else sites) if live.head or site.branch != "final"]
+    watched = [*([live.head] if live.head else []), *live.modules(site for site in chosen if site.branch != "final")]
     before = trace(model, watched, inputs)
     found = []
     for site in chosen:
         with _nudged(live, site):
             after = trace(model, watched, inputs)
-        found.append(ObservedRole(site, _effect(live, site, head or "", before, after)))
+        found.append(ObservedRole(site, _effect(live, site, before, after)))
     return found
 
 
-def _effect(live: Live, site: Site, head: str, before: Mapping[str, Call], after: Mapping[str, Call]) -> Role | None:
+def _effect(live: Live, site: Site, before: Mapping[str, Call], after: Mapping[str, Call]) -> Role | None:
     if site.branch == "final":
-        moved, block_moved = after[head].stream(False) - before[head].stream(False), False
+        head = live.head or ""
+        moved, block_moved = after[head].stream("image") - before[head].stream("image"), False
     else:
-        block, branch = live.place(site)
+        block, branch = live.block_and_branch(site)
         moved = entered(branch, block, after) - entered(branch, block, before)
         outputs = zip(before[block].outputs(), after[block].outputs(), strict=True)
         block_moved = any(not torch.equal(a, b) for a, b in outputs)

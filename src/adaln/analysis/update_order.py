@@ -15,6 +15,7 @@ from adaln.conditioning import (
     Scheme,
     Site,
     adamw,
+    family_of,
     find_head,
     find_sites,
     measure_order,
@@ -23,13 +24,6 @@ from adaln.conditioning import (
 TWELVE = tuple(f"W_{name}" for name in ["f", "ffm", "att", "pat", "gf", "bf", "a2", "g2", "b2", "a1", "g1", "b1"])
 """The paper's weights, in the order of Table 1."""
 _ROLE_LETTERS = {Role.GATE: "a", Role.SCALE: "g", Role.SHIFT: "b"}
-_MODULES = {
-    "W_att": re.compile(r".*\.\d+\.attn\d?\..*"),
-    "W_ffm": re.compile(r".*\.\d+\.(mlp\d?|ff(_context)?)\..*"),
-    "W_pat": re.compile(r"(x_embedder|pos_embed)\..*"),
-    "timestep embedder": re.compile(r".*(t_embedder|timestep_embedder).*"),
-    "label embedder": re.compile(r".*(y_embedder|class_embedder).*"),
-}
 _REST = "other"
 
 
@@ -78,11 +72,12 @@ def update_order(
     is left out.
     """
     order = measure_order(model, scheme, loss, num_iterations=iterations, optimizer=optimizer)
-    names = paper_names(dict(model.named_parameters()))
+    tensors = dict(model.named_parameters())
+    names = paper_names(tensors)
     opened: dict[str, list[int]] = defaultdict(list)
     for part, opens in order.items():
         opened[names[part]] += [] if opens is None else [opens]
-    present = tuple(name for name in dict.fromkeys([*TWELVE, *_MODULES, _REST]) if name in opened)
+    present = tuple(name for name in dict.fromkeys([*TWELVE, *family_of(tensors).paper_names, _REST]) if name in opened)
     moves = tuple(tuple(any(at <= i for at in opened[name]) for name in present) for i in range(iterations))
     return UpdateOrder(present, moves)
 
@@ -95,9 +90,10 @@ def paper_names(tensors: Mapping[str, Tensor]) -> dict[OrderPart, str]:
         for tensor in site.tensors()
     }
     hosts, heads = {part.tensor for part in named}, find_head(tensors)
+    patterns = family_of(tensors).paper_names
     for name, tensor in tensors.items():
         if name not in hosts:
-            module = next((module for module, pattern in _MODULES.items() if pattern.fullmatch(name)), _REST)
+            module = next((module for module, pattern in patterns.items() if re.fullmatch(pattern, name)), _REST)
             named[OrderPart(name, 0, tensor.shape[0] if tensor.ndim else 1)] = "W_f" if name in heads else module
     return named
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.analysis.groups import Group, pieces
+from adaln.analysis.groups import Group, grouped_rows
 from adaln.analysis.sketch import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_sites
 from adaln.rng import generator
@@ -56,9 +56,9 @@ def distances(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[Distance
     """
     _check_alike(shapes(a), shapes(b))
     sums: dict[Group, Tensor] = defaultdict(lambda: torch.zeros(6, dtype=torch.float64))
-    for piece in pieces(shapes(a)):
-        found = _pair_sums(a[piece.tensor][piece.rows], b[piece.tensor][piece.rows])
-        for group in piece.groups:
+    for grouped in grouped_rows(shapes(a)):
+        found = _pair_sums(a[grouped.tensor][grouped.rows], b[grouped.tensor][grouped.rows])
+        for group in grouped.groups:
             sums[group] += found
     return [_distance(group, found) for group, found in sums.items()]
 

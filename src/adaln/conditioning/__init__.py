@@ -1,7 +1,9 @@
 """Where gate, scale and shift live, how they start, and when they may move."""
 
 from adaln.conditioning.distributions import DISTRIBUTIONS, Constant, Distribution, Normal, Xavier, std_of
-from adaln.conditioning.layouts import FAMILIES, Role
+from adaln.conditioning.families import FAMILIES, standard_inputs
+from adaln.conditioning.family import VALUE_FUNCTIONS, Branch, Family, Layer, Role, Stream
+from adaln.conditioning.initialisation import initialise, num_held, starts_of
 from adaln.conditioning.order import (
     Loss,
     MakeOptimizer,
@@ -15,11 +17,11 @@ from adaln.conditioning.order import (
     refuse_weight_decay,
     sgd,
 )
-from adaln.conditioning.scheme_files import load_scheme, save_scheme, scheme
-from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, initialise, num_held, starts_of
+from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, load_scheme, save_scheme, scheme
 from adaln.conditioning.sites import (
     Site,
     UnknownLayout,
+    family_of,
     find_backbone,
     find_branch_ends,
     find_family,
@@ -33,8 +35,12 @@ __all__ = [
     "FAMILIES",
     "PARAMETRIC",
     "SCHEMES",
+    "VALUE_FUNCTIONS",
+    "Branch",
     "Constant",
     "Distribution",
+    "Family",
+    "Layer",
     "Loss",
     "MakeOptimizer",
     "Normal",
@@ -44,9 +50,11 @@ __all__ = [
     "Scheme",
     "Site",
     "Start",
+    "Stream",
     "UnknownLayout",
     "Xavier",
     "adamw",
+    "family_of",
     "find_backbone",
     "find_branch_ends",
     "find_family",
@@ -63,6 +71,7 @@ __all__ = [
     "save_scheme",
     "scheme",
     "sgd",
+    "standard_inputs",
     "starts_of",
     "std_of",
     "wrapper_prefix",

@@ -15,7 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from adaln.conditioning.schemes import SCHEMES, Scheme, initialise
+from adaln.conditioning.initialisation import initialise
+from adaln.conditioning.schemes import SCHEMES, Scheme
 from adaln.conditioning.sites import find_sites
 from adaln.dtensor import own_part
 from adaln.rng import generator

@@ -1,17 +1,24 @@
-"""How each role starts and when it may move: a scheme is a row of a table, never a subclass.
+"""How each role starts and when it may move: a scheme is a row of a table, never a subclass; a name, or a file.
+
+name = "mine"
+[gate]
+weight = {kind = "normal", std = 8e-4}
+[[scale]]                                   # a list: one start per block, in forward order
+weight = {kind = "laplace", std = 1e-3}
 
 Source: PAPER section 2 (adaLN, Step1, Zero, Mix, Gaussian), A.10 (v2), A.11 (block-wise), Tables 3, 5 and 6.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
-from adaln.codec import LEFT_OUT_AT_DEFAULT
+from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
 from adaln.conditioning.distributions import Constant, Distribution, Normal, Xavier
-from adaln.conditioning.sites import Role, Site, UnknownLayout, find_backbone, find_branch_ends, find_head, find_sites
+from adaln.conditioning.family import Role
+from adaln.conditioning.sites import Site
 from adaln.registry import Registry
 
 ZERO = Constant(0.0)
@@ -170,80 +177,44 @@ _ROWS = (
 SCHEMES: Registry[Scheme] = Registry("scheme", {row.name: row for row in _ROWS}, accepts=Scheme)
 
 
-def initialise(model: nn.Module, scheme: Scheme, rng: torch.Generator, family: str | None = None) -> list[Site]:
-    """Start the model as the scheme says, in place, and return its sites; touches only what the scheme names.
+def scheme(spec: str) -> Scheme:
+    """The scheme that a name, `name:std[,std,...]` or a .json/.toml file means.
 
-    Raises `UnknownLayout` for a model without known sites, `ValueError` where a block-wise scheme does not fit.
+    Raises `ValueError` naming the nearest known scheme, or what is wrong with the parameters or the file.
     """
-    tensors = dict(model.named_parameters())
-    sites = find_sites(tensors, family)
-    if not sites:
-        raise UnknownLayout(f"no modulation layer of a known layout in {type(model).__name__}; expected one of a DiT")
-    with torch.no_grad():
-        for name, rows, distribution in starts_of(scheme, sites):
-            distribution.fill_(tensors[name][rows], rng, tensors[name].shape)
-        for name in find_head(tensors):
-            distribution = scheme.head.weight if name.endswith("weight") else scheme.head.bias
-            distribution.fill_(tensors[name], rng, tensors[name].shape)
-        if scheme.backbone:
-            for name in find_backbone(tensors):
-                scheme.backbone.fill_(tensors[name], rng, tensors[name].shape)
-        if scheme.branch_ends:
-            for name in _require_branch_ends(tensors, scheme):
-                scheme.branch_ends.fill_(tensors[name], rng, tensors[name].shape)
-    return sites
+    name, has_parameters, parameters = spec.partition(":")
+    if spec.endswith((".json", ".toml")):
+        return load_scheme(Path(spec))
+    if not has_parameters:
+        return SCHEMES[spec]
+    family = PARAMETRIC[name]
+    try:
+        stds = [float(value) for value in parameters.split(",")]
+        if not all(0 <= std < float("inf") for std in stds):
+            raise ValueError
+        return family(*stds)
+    except (ValueError, TypeError):
+        count = "1 to 3 standard deviations" if name == "adaln-gaussian" else "1 standard deviation"
+        raise ValueError(f"scheme {spec!r}: {name} takes {count} >= 0, e.g. '{name}:1e-3'") from None
 
 
-def _require_branch_ends(tensors: Mapping[str, Tensor], scheme: Scheme) -> list[str]:
-    found = find_branch_ends(tensors)
-    if not found:
-        raise ValueError(f"scheme {scheme.name!r} starts the branches' last matrices; expected a network of our own")
-    return found
+def load_scheme(path: Path) -> Scheme:
+    """Read a scheme file; `ValueError` names the file and what is wrong with it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        row = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        if not isinstance(row, dict):
+            raise ValueError("expected a table of roles")
+        found = decode(Scheme, {"name": path.stem, **row})
+        if found.order_of is not None:
+            SCHEMES[found.order_of]  # an unknown name is an error here, not in the middle of a run
+        return found
+    except FileNotFoundError:
+        raise ValueError(f"scheme file {str(path)!r} does not exist") from None
+    except ValueError as error:  # JSON, TOML and UTF-8 errors are ValueErrors too
+        raise ValueError(f"scheme file {str(path)!r}: {error}") from None
 
 
-def starts_of(scheme: Scheme, sites: Sequence[Site]) -> Iterator[tuple[str, slice, Distribution]]:
-    """Tensor, rows and start of all that a scheme says of these sites, in the order of the draws.
-
-    Raises `ValueError` where a block-wise scheme does not fit.
-    """
-    check_fits(scheme, sites)
-    tabled = any(site.weight is None for site in sites)  # then the tables carry the bias of every block
-    for site in sites:
-        start = scheme.at(site)
-        if site.weight:
-            yield site.weight, site.rows, start.weight
-        if site.bias:
-            yield site.bias, site.rows, ZERO if tabled and site.weight and site.branch != "final" else start.bias
-
-
-def check_fits(scheme: Scheme, sites: Sequence[Site]) -> None:
-    """`ValueError` where a network has no place for what the scheme says.
-
-    Starts block by block for another depth, a bias other than zero for layers without, a final shift where none is.
-    """
-    num_blocks = len({site.depth for site in sites if site.branch != "final"})
-    for role in ("gate", "scale", "shift"):
-        starts = getattr(scheme, role)
-        if isinstance(starts, tuple) and len(starts) != num_blocks:
-            raise ValueError(
-                f"scheme {scheme.name!r} starts the {role} of {len(starts)} blocks one by one, the model has"
-                f" {num_blocks} (a polynomial explodes outside its range: fit a start from a pilot run of this model)"
-            )
-    for site in sites:
-        if site.bias is None and scheme.at(site).bias != ZERO:
-            raise ValueError(
-                f"scheme {scheme.name!r} starts the {site.role.name.lower()} by its bias, {site.weight!r} has none"
-            )
-    shifted = any(site.branch == "final" and site.role is Role.SHIFT and site.weight for site in sites)
-    if scheme.final_shift.weight != ZERO and not shifted:
-        raise ValueError(f"scheme {scheme.name!r} starts the final shift, the model has no matrix for it")
-
-
-def num_held(tensors: Mapping[str, Tensor], scheme: Scheme) -> int:
-    """Number of parameters that the scheme holds for ever: what it takes from a parameter count (adaLN's gates)."""
-    return sum(
-        tensors[name][site.rows].numel()
-        for site in find_sites(tensors)
-        if scheme.at(site).opens is None
-        for name in site.tensors()
-    )
+def save_scheme(scheme: Scheme, path: Path) -> None:
+    """Write a scheme as JSON, to be used as `--scheme FILE`."""
+    path.write_text(json.dumps(encode(scheme), indent=2) + "\n", encoding="utf-8")

@@ -10,19 +10,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from adaln.conditioning.layouts import FAMILIES, STAGES, Layout, Role
-
-__all__ = [
-    "Role",
-    "Site",
-    "UnknownLayout",
-    "find_backbone",
-    "find_branch_ends",
-    "find_family",
-    "find_head",
-    "find_sites",
-    "wrapper_prefix",
-]
+from adaln.conditioning.families import FAMILIES
+from adaln.conditioning.family import Family, Layer, Role, chunks, name_pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +29,8 @@ class Site:
     """Tensor name of the matrix; None for a table (PixArt), which is a bias that no condition multiplies."""
     bias: str | None
     rows: slice
+    function: str = ""
+    """What its value goes through first, one of `VALUE_FUNCTIONS`."""
 
     def tensors(self) -> tuple[str, ...]:
         """The names of the tensors that hold the rows."""
@@ -50,24 +41,14 @@ class UnknownLayout(ValueError):
     """The modulation layers of a mapping do not fit any known family, or fit two."""
 
 
-HEAD = re.compile(r"(final_layer\.(linear|out_proj)|proj_out(_2)?|norm_out\.linear_2)\.(weight|bias)")
-"""The last projection, which every scheme of the paper starts at zero."""
-BACKBONE = re.compile(
-    rf"({'|'.join(STAGES)}|context_refiner)\.\d+\."
-    r"((attn|mlp)\d?\..*|(ff|ff_context|feed_forward)\..*|proj_mlp\.|proj_out\.)weight"
-)
-"""Attention and MLP matrices (Table 6)."""
-
-BRANCH_END = re.compile(r"\.(attn\d?\.(proj|to_out)|mlp\d?\.(fc2|c_proj|project_out\.1))\.weight$")
 _SEQUENTIAL = re.compile(r"(.*adaLN_modulation\d?|(?:.*\.)?t_block)\.(\d+)\.weight")
 _SINGLE = re.compile(
     r"(?:.*\.)?(?:(?:norm\w*\.linear(?:_1)?|(?:adaln_single|time_embed)\.linear|proj_out_1)\.weight|scale_shift_table)"
     r"|(?i:.*(?:modulation|(?<!_orig)[._]mod)(?:[._].*)?\.weight)"
 )
 """What any family calls a modulation layer, known to us or not: none is passed over in silence."""
-_STAGE = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(STAGES)})(?:\.|$)")
 
-Path = tuple[str, ...]
+ModulationPath = tuple[str, ...]
 """The matrices of one modulation path, first to last; only the last holds sites, the others squeeze (SE-adaLN)."""
 
 
@@ -85,19 +66,36 @@ def find_family(tensors: Mapping[str, Tensor], family: str | None = None) -> str
     return _fit(tensors, family)[0]
 
 
-def find_head(tensors: Mapping[str, Tensor]) -> list[str]:
+def family_of(tensors: Mapping[str, Tensor], family: str | None = None) -> Family:
+    """The row of the family that `find_family` finds; a bare `Family` where there is no modulation layer."""
+    name = find_family(tensors, family)
+    return FAMILIES[name] if name else Family()
+
+
+def find_head(tensors: Mapping[str, Tensor], family: str | None = None) -> list[str]:
     """Names of the last projection's tensors."""
-    return _named_as(HEAD, tensors)
+    return _named(rf"({_any_of(family_of(tensors, family).head)})\.(weight|bias)", tensors)
 
 
-def find_backbone(tensors: Mapping[str, Tensor]) -> list[str]:
+def find_backbone(tensors: Mapping[str, Tensor], family: str | None = None) -> list[str]:
     """Names of the attention and MLP matrices."""
-    return [name for name in _named_as(BACKBONE, tensors) if tensors[name].ndim >= 2]
+    names = _named(rf"\w+\.\d+\.({_any_of(family_of(tensors, family).backbone)})\.(.*\.)?weight", tensors)
+    return [name for name in names if tensors[name].ndim >= 2]
 
 
-def find_branch_ends(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of the last matrix of every attention and MLP of our own families: at zero, its branch adds nothing."""
-    return [name for name in find_backbone(tensors) if BRANCH_END.search(name)]
+def find_branch_ends(tensors: Mapping[str, Tensor], family: str | None = None) -> list[str]:
+    """Names of the last matrix of every attention and MLP, where the family says them: at zero, it adds nothing."""
+    return _named(rf"\w+\.\d+\.({_any_of(family_of(tensors, family).branch_ends)})\.weight", tensors)
+
+
+def _any_of(words: str) -> str:
+    """Pattern of any of these names; of none where there are none."""
+    return words.replace(".", r"\.").replace(" ", "|") or "(?!)"
+
+
+def _named(pattern: str, names: Iterable[str]) -> list[str]:
+    prefix, compiled = wrapper_prefix(names), re.compile(pattern)
+    return [name for name in names if name.startswith(prefix) and compiled.fullmatch(name, len(prefix))]
 
 
 def wrapper_prefix(names: Iterable[str]) -> str:
@@ -105,30 +103,28 @@ def wrapper_prefix(names: Iterable[str]) -> str:
 
     Raises `UnknownLayout` where modulation layers stand under two prefixes: then there are two models.
     """
+    stages = "|".join(dict.fromkeys(stage for family in FAMILIES.values() for stage in family.stages))
+    stage = re.compile(rf"(?:^|(?<=\.))(?:{stages})(?:\.|$)")
     modulations = (name for name in names if _SEQUENTIAL.fullmatch(name) or _SINGLE.fullmatch(name))
-    starts = ((name, _STAGE.search(name)) for name in modulations)
-    shortest, *others = sorted({name[: start.start()] for name, start in starts if start}, key=len) or [""]
+    starts = ((name, stage.search(name)) for name in modulations)
+    prefixes = {name[: start.start()] for name, start in starts if start}
+    shortest, *others = sorted(prefixes, key=lambda prefix: (len(prefix), prefix)) or [""]
     for other in others:
         if not other.startswith(shortest):  # what does stands inside the same model
             raise UnknownLayout(f"modulation layers stand under {shortest!r} and {other!r}; expected one model")
     return shortest
 
 
-def _named_as(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]:
-    prefix = wrapper_prefix(names)
-    return [name for name in names if name.startswith(prefix) and pattern.fullmatch(name, len(prefix))]
-
-
 def _fit(tensors: Mapping[str, Tensor], family: str | None) -> tuple[str | None, list[Site]]:
     paths, prefix = _modulation_paths(tensors), wrapper_prefix(tensors)
     if not paths:
         return None, []
-    names = list(FAMILIES) if family is None else [family]
-    claims = {name: [_claim(FAMILIES[name], path, tensors, prefix) for path in paths] for name in names}
+    families = dict(FAMILIES) if family is None else {family: FAMILIES[family]}
+    claims = {name: [_claim(row, path, tensors, prefix) for path in paths] for name, row in families.items()}
     fits = {name: _in_forward_order(found) for name, found in claims.items() if None not in found}
     if not fits:
         nearest = max(claims, key=lambda name: len(paths) - claims[name].count(None))
-        raise _misfit(paths[claims[nearest].index(None)], names, tensors, prefix)
+        raise _misfit(paths[claims[nearest].index(None)], families, tensors, prefix)
     chosen = next(iter(fits))
     for other in fits:
         if fits[other] != fits[chosen]:
@@ -138,7 +134,7 @@ def _fit(tensors: Mapping[str, Tensor], family: str | None) -> tuple[str | None,
     return chosen, fits[chosen]
 
 
-def _modulation_paths(tensors: Mapping[str, Tensor]) -> list[Path]:
+def _modulation_paths(tensors: Mapping[str, Tensor]) -> list[ModulationPath]:
     paths: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for name in tensors:
         found = _SEQUENTIAL.fullmatch(name)
@@ -149,64 +145,76 @@ def _modulation_paths(tensors: Mapping[str, Tensor]) -> list[Path]:
     return [tuple(name for _, name in sorted(path)) for path in paths.values()]
 
 
-Claim = tuple[tuple[int, int, int], list[Site]]
-"""A modulation layer's place in the forward pass (stage, index in the stage, unit in the block) and its sites."""
+Claim = tuple[tuple[int, int, int], int, list[Site]]
+"""Of a modulation layer: place in the forward pass (stage, index in it, unit in the block), line, and sites."""
 
 
-def _claim(layouts: Sequence[Layout], path: Path, tensors: Mapping[str, Tensor], prefix: str) -> Claim | None:
-    """The sites of a modulation layer under the first of the layouts that fits its name and its rows."""
-    for layout in layouts:
-        match = re.compile(layout.pattern).fullmatch(path[-1], len(prefix))
-        width = match and _width(layout, match, path, tensors, prefix)
-        if match and width and tensors[path[-1]].shape[0] == len(layout.chunks) * width:
+def _claim(family: Family, path: ModulationPath, tensors: Mapping[str, Tensor], prefix: str) -> Claim | None:
+    """The sites of a modulation layer by the first line of the family that fits its name and its rows."""
+    for line, layer in enumerate(family.layers):
+        match = name_pattern(layer).fullmatch(path[-1], len(prefix))
+        width = match and _width(layer, match["block"], path, tensors, prefix)
+        if match and width and tensors[path[-1]].shape[0] == len(chunks(layer.rows)) * width:
             groups = match.groupdict()
-            rank = STAGES.index(groups["stage"]), int(groups.get("index") or 0), int(groups.get("unit") or 0)
-            return rank, _sites_of(layout, match["block"], path[-1], width, tensors)
+            place = family.stages.index(groups["stage"]), int(groups.get("index") or 0), int(groups.get("unit") or 0)
+            return place, line, _sites_of(layer, match, path[-1], width, tensors)
     return None
 
 
-def _width(layout: Layout, match: re.Match[str], path: Path, tensors: Mapping[str, Tensor], prefix: str) -> int | None:
+def _width(layer: Layer, block: str, path: ModulationPath, tensors: Mapping[str, Tensor], prefix: str) -> int | None:
     """Rows per chunk; None where the tensor that would tell is not in the mapping."""
-    if layout.table:
+    if layer.path == "table":
         return 1
-    if layout.width_from is None:
+    witness = _witness(layer, block, prefix)
+    if witness is None:
         return tensors[path[0]].shape[-1]  # the path's input is the condition, D wide
-    witness = prefix + layout.width_from.format(block=match["block"])
     return tensors[witness].shape[-1] if witness in tensors else None
 
 
-def _sites_of(layout: Layout, block: str, name: str, width: int, tensors: Mapping[str, Tensor]) -> list[Site]:
-    bias = name.removesuffix("weight") + "bias"
+def _witness(layer: Layer, block: str, prefix: str) -> str | None:
+    """The tensor whose last dimension is D, where a layer's line names one."""
+    if layer.width_of is None:
+        return None
+    inside = block if layer.width_of.startswith(".") else ""
+    return f"{prefix}{inside}{layer.width_of}.weight"
+
+
+def _sites_of(layer: Layer, match: re.Match[str], name: str, width: int, tensors: Mapping[str, Tensor]) -> list[Site]:
+    bias, unit = name.removesuffix("weight") + "bias", match.groupdict().get("unit") or ""
+    is_table = layer.path == "table"
     return [
         Site(
-            block=block,
+            block=match["block"],
             depth=-1,
-            branch=branch,
-            role=role,
-            weight=None if layout.table else name,
-            bias=name if layout.table else (bias if bias in tensors else None),
+            branch=chunk.branch.replace("#", unit),
+            role=chunk.role,
+            weight=None if is_table else name,
+            bias=name if is_table else (bias if bias in tensors else None),
             rows=slice(i * width, (i + 1) * width),
+            function=chunk.function,
         )
-        for i, (branch, role) in enumerate(layout.chunks)
+        for i, chunk in enumerate(chunks(layer.rows))
     ]
 
 
 def _in_forward_order(claims: Sequence[Claim | None]) -> list[Site]:
-    found = sorted((claim for claim in claims if claim), key=lambda claim: (claim[0], claim[1][0].branch))
-    ranks = sorted({rank for rank, _ in found})
-    return [replace(site, depth=ranks.index(rank)) for rank, sites in found for site in sites]
+    found = sorted((claim for claim in claims if claim), key=lambda claim: claim[:2])
+    places = sorted({place for place, _, _ in found})
+    return [replace(site, depth=places.index(place)) for place, _, sites in found for site in sites]
 
 
-def _misfit(path: Path, families: Sequence[str], tensors: Mapping[str, Tensor], prefix: str) -> UnknownLayout:
-    """Why no layout takes this modulation layer: its name, or its number of rows."""
+def _misfit(
+    path: ModulationPath, families: Mapping[str, Family], tensors: Mapping[str, Tensor], prefix: str
+) -> UnknownLayout:
+    """Why no family takes this modulation layer: its name, or its number of rows."""
     name, expected = path[-1], []
-    for family in families:
-        for layout in FAMILIES[family]:
-            match = re.compile(layout.pattern).fullmatch(name, len(prefix))
+    for family, row in families.items():
+        for layer in row.layers:
+            match = name_pattern(layer).fullmatch(name, len(prefix))
             if match:
-                width = _width(layout, match, path, tensors, prefix)
-                witness = prefix + (layout.width_from or "").format(block=match["block"])
-                expected.append(f"{len(layout.chunks)} x {width or f'the width of {witness!r}'} ({family})")
+                width = _width(layer, match["block"], path, tensors, prefix)
+                each = width or f"the width of {_witness(layer, match['block'], prefix)!r}"
+                expected.append(f"{len(chunks(layer.rows))} x {each} ({family})")
     if not expected:
         return UnknownLayout(f"no layout takes the modulation layer {name!r}; tried: {', '.join(families)}")
     return UnknownLayout(f"{name!r} has {tensors[name].shape[0]} rows, expected {' or '.join(expected)}")

@@ -8,10 +8,20 @@ import pytest
 import torch
 
 from adaln.analysis import Recorder
-from adaln.analysis.residual_energy import branch_energies
-from adaln.analysis.standard_inputs import standard_inputs
+from adaln.analysis.branches import branch_energies
 from adaln.codec import encode
-from adaln.conditioning import SCHEMES, Constant, Normal, Role, Start, find_sites, initialise, measure_order, std_of
+from adaln.conditioning import (
+    SCHEMES,
+    Constant,
+    Normal,
+    Role,
+    Start,
+    find_sites,
+    initialise,
+    measure_order,
+    standard_inputs,
+    std_of,
+)
 from adaln.conditioning.distributions import Quantiles
 from adaln.metrics import Score, Scores
 from adaln.models import MODELS, DiTConfig, build

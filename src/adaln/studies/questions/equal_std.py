@@ -9,7 +9,7 @@ from torch import Tensor
 from adaln.analysis import Group, Sketch
 from adaln.analysis.distributions import sketches
 from adaln.analysis.fit import ROLES
-from adaln.analysis.groups import role_pieces
+from adaln.analysis.groups import role_rows
 from adaln.conditioning import Distribution, Scheme, Start
 from adaln.conditioning.distributions import Laplace, Quantiles, Sign, TruncatedNormal, Uniform, quantile_levels
 from adaln.report import Axis, Histograms, Intervals, Measurement, Panel, Ridge, Section
@@ -57,7 +57,7 @@ def shuffled(weights: Mapping[str, Tensor]) -> Scheme:
 
     A role that training has not moved is the constant that it was: shuffled, it starts at zero.
     """
-    of_roles = sketches(weights, role_pieces)
+    of_roles = sketches(weights, role_rows)
     gate, scale, shift = (_start_like(of_roles[Group(role)]) for role in ROLES)
     return Scheme("adaln-equal-std-trained", gate, scale, shift, note=f"shape of trained weights, std {STD:g}")
 

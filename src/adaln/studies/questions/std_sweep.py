@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adaln.analysis.residual_energy import BranchEnergy, branch_energies
+from adaln.analysis.branches import BranchEnergy, branch_energies
 from adaln.report import Axis, Block, Cell, Column, Lines, Section, Series, Table
 from adaln.runs import Run
 from adaln.statistics import t_interval

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 import adaln
-from adaln.analysis.standard_inputs import standard_inputs
-from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_head, find_sites, scheme
+from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_head, find_sites, scheme, standard_inputs
 from adaln.rng import generator
 from helpers.foreign import CONFIGS, foreign
 
@@ -112,7 +111,7 @@ def test_an_unknown_scheme_is_one_line():
 def test_the_library_start_is_the_start_of_a_run():
     model, twin = foreign("DiT"), foreign("DiT")
     adaln.initialise(model, "adaln-step1", seed=5)
-    adaln.conditioning.initialise(twin, scheme("adaln-step1"), generator("scheme", 5))
+    adaln.initialise(twin, scheme("adaln-step1"), generator("scheme", 5))
     assert all(torch.equal(p, twin.get_parameter(name)) for name, p in model.named_parameters())
 
 
