@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaln.metrics.frechet import Gaussian, Moments, frechet_distance, frechet_influence, pivoted_cholesky
+from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance, frechet_influence, pivoted_cholesky
 from adaln.rng import generator
 
 DIMS = st.integers(1, 12)
@@ -21,7 +21,7 @@ def draw(count: int, dim: int, key: object, shift: float = 0.0) -> torch.Tensor:
 
 
 def gaussian(count: int, dim: int, key: object, shift: float = 0.0) -> Gaussian:
-    return Moments.of(draw(count, dim, key, shift)).gaussian()
+    return FeatureMoments.of(draw(count, dim, key, shift)).gaussian()
 
 
 def scale(*gaussians: Gaussian) -> float:
@@ -50,7 +50,7 @@ def test_distance_does_not_change_under_a_rotation_of_both(dim, m, n):
     x, y = draw(m, dim, "x"), draw(n, dim, "y", shift=0.5)
     rotation, _ = torch.linalg.qr(draw(dim, dim, "q"))
     plain, rotated = (
-        frechet_distance(Moments.of(x @ r).gaussian(), Moments.of(y @ r).gaussian()).value
+        frechet_distance(FeatureMoments.of(x @ r).gaussian(), FeatureMoments.of(y @ r).gaussian()).value
         for r in (torch.eye(dim, dtype=torch.float64), rotation)
     )
     assert rotated == pytest.approx(plain, rel=1e-6, abs=1e-6)
@@ -81,7 +81,7 @@ def test_the_factor_has_the_rank_of_the_data_and_rebuilds_the_covariance(count, 
 
 
 def test_covariance_of_identical_images_is_zero_and_the_distance_still_exact():
-    a, b = Moments.of(torch.full((10, 4), 3.0)).gaussian(), gaussian(50, 4, "b")
+    a, b = FeatureMoments.of(torch.full((10, 4), 3.0)).gaussian(), gaussian(50, 4, "b")
     expected = float((a.mean - b.mean).square().sum() + b.covariance.trace())
     found = frechet_distance(a, b)
     assert found.value == pytest.approx(expected, rel=1e-14)
@@ -114,7 +114,7 @@ def test_nan_and_unequal_dimensions_are_refused_in_one_line():
 
 def test_influence_is_the_derivative_by_the_weight_of_a_row():
     rows, reference = draw(40, 5, "rows", shift=1.0), gaussian(60, 5, "ref")
-    influence, step = frechet_influence(rows, Moments.of(rows).gaussian(), reference), 1e-5
+    influence, step = frechet_influence(rows, FeatureMoments.of(rows).gaussian(), reference), 1e-5
     assert float(influence.sum()) == pytest.approx(0, abs=1e-9)
 
     def distance(weights: torch.Tensor) -> float:

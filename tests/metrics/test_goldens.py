@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adaln.metrics.frechet import Gaussian, Moments, frechet_distance
+from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance
 from adaln.metrics.inception_score import inception_score
 from adaln.metrics.precision_recall import exact_blocks, precision_recall, published_blocks, radii
 from helpers.golden_files import golden_folders
@@ -19,7 +19,7 @@ def probabilities(rows: Tensor, weight: Tensor) -> Tensor:
 
 
 def gaussian(pair, part: str, side: str) -> Gaussian:
-    return Moments.of(pair.rows[part, side]).gaussian()
+    return FeatureMoments.of(pair.rows[part, side]).gaussian()
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -107,7 +107,7 @@ def test_scores_of_5000_against_5000_are_adms(folder, results, activations, soft
     golden = results(folder)["n5000"]
     recorded = golden["results"]
     reference, samples = (activations(golden["recipe"]["pool"], side) for side in SIDES)
-    fid = frechet_distance(*(Moments.of(rows).gaussian() for rows in (reference, samples))).value
+    fid = frechet_distance(*(FeatureMoments.of(rows).gaussian() for rows in (reference, samples))).value
     assert fid == pytest.approx(recorded["FID_exact_symmetric_eigh"], rel=1e-6)
     assert fid == pytest.approx(recorded["FID"], abs=1e-4)
     exact, published = (precision_recall(reference, samples, blocks=b) for b in (exact_blocks, published_blocks))

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaln.metrics.frechet import Gaussian, Moments, frechet_distance, frechet_interval, weighted_gaussian
+from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance, frechet_interval, weighted_gaussian
 from adaln.metrics.inception_score import inception_score, inception_score_interval
 from adaln.metrics.intervals import around, resampling_weights, wilson
 from adaln.metrics.kid import kernel_distance, squared_mmd
@@ -79,7 +79,7 @@ def test_resampling_weights_are_counts_of_a_multinomial():
 def test_a_weighted_gaussian_is_that_of_the_repeated_rows():
     rows, counts = draw(4, 3, "rows").double(), torch.tensor([2, 0, 1, 1])
     found = weighted_gaussian(rows, counts.double() / 4)
-    expected = Moments.of(rows.repeat_interleave(counts, dim=0)).gaussian()
+    expected = FeatureMoments.of(rows.repeat_interleave(counts, dim=0)).gaussian()
     torch.testing.assert_close(found.mean, expected.mean)
     torch.testing.assert_close(found.covariance, expected.covariance)
 
@@ -91,7 +91,8 @@ SHIFT = 0.6
 def spread_over_draws(count: int) -> float:
     """Standard deviation of the distance over 300 fresh draws: what an interval should know from one draw."""
     values = [
-        frechet_distance(Moments.of(draw(count, 4, i, shift=SHIFT)).gaussian(), REFERENCE).value for i in range(300)
+        frechet_distance(FeatureMoments.of(draw(count, 4, i, shift=SHIFT)).gaussian(), REFERENCE).value
+        for i in range(300)
     ]
     return float(torch.tensor(values).std())
 
@@ -102,7 +103,7 @@ def test_both_frechet_intervals_are_as_wide_as_the_spread_over_fresh_draws(monke
     widths = []
     for i in range(10):
         rows = draw(200, 4, i, shift=SHIFT)
-        found = frechet_interval(1.0, rows, Moments.of(rows).gaussian(), REFERENCE, 100, generator("b", i))
+        found = frechet_interval(1.0, rows, FeatureMoments.of(rows).gaussian(), REFERENCE, 100, generator("b", i))
         widths.append((found.high - 1.0) / 1.959964)
     assert found.method.startswith("bootstrap of 100" if bootstrap_dim else "infinitesimal jackknife")
     assert sum(widths) / 10 == pytest.approx(spread_over_draws(200), rel=0.15)

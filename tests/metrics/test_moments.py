@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaln.metrics.frechet import Moments
+from adaln.metrics.frechet import FeatureMoments
 from adaln.rng import generator
 
 DIM = 6
@@ -16,14 +16,14 @@ def rows(count: int, offset: float = 0.0, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, DIM, generator=generator("rows", count, seed), dtype=torch.float64) + offset
 
 
-def moments_of(batches) -> Moments:
-    moments = Moments.empty(DIM)
+def moments_of(batches) -> FeatureMoments:
+    moments = FeatureMoments.empty(DIM)
     for batch in batches:
         moments.update(batch)
     return moments
 
 
-def assert_same(a: Moments, b: Moments) -> None:
+def assert_same(a: FeatureMoments, b: FeatureMoments) -> None:
     assert a.count == b.count
     torch.testing.assert_close(a.mean, b.mean, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(a.scatter, b.scatter, rtol=1e-10, atol=1e-10 * float(b.scatter.abs().max()))
@@ -33,15 +33,15 @@ def assert_same(a: Moments, b: Moments) -> None:
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.sampled_from([0.0, 1.0, 1e4]))
 def test_any_split_into_batches_gives_the_statistics_of_the_whole(sizes, offset):
     whole = rows(sum(sizes), offset)
-    assert_same(moments_of(whole.split(sizes)), Moments.of(whole))
+    assert_same(moments_of(whole.split(sizes)), FeatureMoments.of(whole))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.permutations(range(5)), st.lists(st.integers(0, 7), min_size=5, max_size=5))
 def test_merging_in_any_order_and_any_tree_gives_the_statistics_of_the_whole(order, sizes):
     parts = list(rows(sum(sizes), offset=100.0).split(sizes))
-    a, b, c, d, e = (Moments.of(parts[i]) for i in order)
-    whole = Moments.of(torch.cat(parts))
+    a, b, c, d, e = (FeatureMoments.of(parts[i]) for i in order)
+    whole = FeatureMoments.of(torch.cat(parts))
     assert_same(a.merge(b).merge(c).merge(d).merge(e), whole)
     assert_same(a.merge(b.merge(c)).merge(d.merge(e)), whole)
 
@@ -61,4 +61,4 @@ def test_float32_rows_are_accumulated_in_float64():
 
 def test_one_image_has_no_covariance():
     with pytest.raises(ValueError, match="at least 2 images, got 1"):
-        Moments.of(rows(1)).gaussian()
+        FeatureMoments.of(rows(1)).gaussian()

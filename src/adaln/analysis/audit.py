@@ -7,10 +7,10 @@ through, and whether rows do what the layout says. Nothing is changed. All resul
 >>> from adaln.models import MODELS, build
 >>> from adaln.rng import generator
 >>> from adaln.types import DataSpec
->>> found = audit(build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example")))
->>> found.family, found.start.name, found.start.is_start
+>>> result = audit(build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example")))
+>>> result.family, result.start.name, result.start.is_start
 ('DiT', 'adaln-zero', True)
->>> [energy.ratio for energy in found.energies[:2]]
+>>> [energy.ratio for energy in result.energies[:2]]
 [0.0, 0.0]
 """
 
@@ -136,8 +136,8 @@ def _one_of_each(sites: Sequence[Site]) -> list[Site]:
 
 def _facts(tensors: Mapping[str, Tensor], family: str | None) -> Facts:
     known = shapes(tensors)
-    sites, found = find_sites(known, family), find_family(known, family)
-    if found is None:
+    sites, known_family = find_sites(known, family), find_family(known, family)
+    if known_family is None:
         raise UnknownLayout(
             "no modulation layer of a known layout among these tensors; expected a diffusion transformer"
         )
@@ -154,7 +154,7 @@ def _facts(tensors: Mapping[str, Tensor], family: str | None) -> Facts:
     groups = {(group.name, group.depth): sketch for group, sketch in values.items() if group.depth is not None}
     to_starts = distances(groups, known_starts(sites, known))
     return Facts(
-        family=found,
+        family=known_family,
         sites=tuple(sites),
         shapes=known,
         groups=groups,

@@ -148,8 +148,8 @@ def sketches(
 
     merged: dict[Group, Sketch] = defaultdict(Sketch)
     with _readers() as pool:
-        for found, name in zip(pool.map(read, by_tensor), by_tensor, strict=True):
-            for values, grouped in zip(found, by_tensor[name], strict=True):
+        for read_sketches, name in zip(pool.map(read, by_tensor), by_tensor, strict=True):
+            for values, grouped in zip(read_sketches, by_tensor[name], strict=True):
                 for group in grouped.groups:
                     merged[group] += values
     return dict(merged)

@@ -53,8 +53,8 @@ class Facts:
 
 def findings(facts: Facts) -> Iterator[Finding]:
     """Warnings first."""
-    found = [finding for finder in FINDERS for finding in finder(facts)]
-    return iter(sorted(found, key=lambda finding: finding.level != "warning"))
+    results = [finding for finder in FINDERS for finding in finder(facts)]
+    return iter(sorted(results, key=lambda finding: finding.level != "warning"))
 
 
 def not_finite(facts: Facts) -> Iterator[Finding]:
@@ -65,12 +65,12 @@ def not_finite(facts: Facts) -> Iterator[Finding]:
 
 def exchanged_rows(facts: Facts) -> Iterator[Finding]:
     """Rows that do something else than the layout says: scale and shift exchanged, or another chunk order."""
-    for found in facts.observed:
-        if found.observed is not found.site.role:
-            does = f"act as {found.observed.name.lower()}" if found.observed else "change nothing that could be seen"
-            rows = f"rows {found.site.rows.start} to {found.site.rows.stop - 1} of {found.site.tensors()[0]}"
+    for role in facts.observed:
+        if role.observed is not role.site.role:
+            does = f"act as {role.observed.name.lower()}" if role.observed else "change nothing that could be seen"
+            rows = f"rows {role.site.rows.start} to {role.site.rows.stop - 1} of {role.site.tensors()[0]}"
             yield Finding(
-                "warning", "exchanged rows", f"{rows} {does}; in the {facts.family} layout they are {_role(found.site)}"
+                "warning", "exchanged rows", f"{rows} {does}; in the {facts.family} layout they are {_role(role.site)}"
             )
 
 
@@ -97,13 +97,13 @@ def closed_gates(facts: Facts) -> Iterator[Finding]:
     if facts.start.is_start:
         yield Finding("note", "closed gate", "all gates start at exactly zero: every block begins as the identity")
         return
-    places = [f"{site.block} {site.branch}" for site in closed]
+    names = [f"{site.block} {site.branch}" for site in closed]
     many = f"{len(closed)} of {len(tabled or facts.gates())} gates are"
     yield Finding(
         "warning",
         "closed gate",
         f"{many} exactly zero though other modulation rows are not at their start: these branches never opened"
-        f" ({_some(places)})",
+        f" ({_some(names)})",
     )
 
 

@@ -9,8 +9,8 @@ measured from any weights, of any depth: one std per role, or one per role and b
 >>> from adaln.types import DataSpec
 >>> pilot = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("pilot"))
 >>> sites = initialise(pilot, SCHEMES["adaln-gaussian-v2"], generator("pilot", "start"))
->>> found = fit_start(dict(pilot.named_parameters()))
->>> [f"{name} {role.stds[0]:.4f}" for name, role in found.roles.items()]
+>>> fitted = fit_start(dict(pilot.named_parameters()))
+>>> [f"{name} {role.stds[0]:.4f}" for name, role in fitted.roles.items()]
 ['gate 0.0008', 'scale 0.0012', 'shift 0.0008']
 """
 
@@ -64,8 +64,8 @@ class Fit:
         """The start as a scheme; the final layer starts at zero as in every scheme of the paper."""
 
         def starts(role: str) -> Start | tuple[Start, ...]:
-            found = tuple(Start(Normal(std)) for std in self.roles[role].stds)
-            return found if len(found) > 1 else found[0]
+            all_starts = tuple(Start(Normal(std)) for std in self.roles[role].stds)
+            return all_starts if len(all_starts) > 1 else all_starts[0]
 
         note = f"fitted by {self.method} from a pilot run"
         return Scheme(name, gate=starts("gate"), scale=starts("scale"), shift=starts("shift"), note=note)
@@ -154,8 +154,8 @@ METHODS: Registry[Callable[[Sketch], Estimate]] = Registry(
 
 
 def _of_role(all_sketches: Mapping[Group, Sketch], role: str, by_block: bool) -> list[tuple[Group, Sketch]]:
-    found = [(g, s) for g, s in all_sketches.items() if g.name == role and g.branch is None]
-    wanted = [(group, values) for group, values in found if (group.depth is not None) == by_block]
+    of_role = [(g, s) for g, s in all_sketches.items() if g.name == role and g.branch is None]
+    wanted = [(group, values) for group, values in of_role if (group.depth is not None) == by_block]
     return sorted(wanted, key=lambda pair: pair[0].depth or 0)
 
 

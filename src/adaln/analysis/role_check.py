@@ -36,12 +36,12 @@ def observe_roles(
     chosen = [site for site in (live.sites if sites is None else sites) if live.head or site.branch != "final"]
     watched = [*([live.head] if live.head else []), *live.modules(site for site in chosen if site.branch != "final")]
     before = trace(model, watched, inputs)
-    found = []
+    roles = []
     for site in chosen:
         with _nudged(live, site):
             after = trace(model, watched, inputs)
-        found.append(ObservedRole(site, _effect(live, site, before, after)))
-    return found
+        roles.append(ObservedRole(site, _effect(live, site, before, after)))
+    return roles
 
 
 def _effect(live: Live, site: Site, before: Mapping[str, Call], after: Mapping[str, Call]) -> Role | None:

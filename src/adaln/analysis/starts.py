@@ -66,9 +66,9 @@ def known_starts(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Starts:
             continue
         starts[name] = {
             (tensor, rows.start): Spread(
-                std_of(drawn, rows.stop - rows.start, shapes[tensor].shape), float(drawn == Constant(0.0))
+                std_of(distribution, rows.stop - rows.start, shapes[tensor].shape), float(distribution == Constant(0.0))
             )
-            for tensor, rows, drawn in rows
+            for tensor, rows, distribution in rows
         }
     return starts | {LIBRARY_DEFAULT: dict(_default(sites, shapes)), PIXART: dict(_pixart(sites, shapes))}
 

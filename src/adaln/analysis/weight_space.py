@@ -57,10 +57,10 @@ def distances(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[Distance
     _check_alike(shapes(a), shapes(b))
     sums: dict[Group, Tensor] = defaultdict(lambda: torch.zeros(6, dtype=torch.float64))
     for grouped in grouped_rows(shapes(a)):
-        found = _pair_sums(a[grouped.tensor][grouped.rows], b[grouped.tensor][grouped.rows])
+        total = _pair_sums(a[grouped.tensor][grouped.rows], b[grouped.tensor][grouped.rows])
         for group in grouped.groups:
-            sums[group] += found
-    return [_distance(group, found) for group, found in sums.items()]
+            sums[group] += total
+    return [_distance(group, total) for group, total in sums.items()]
 
 
 def interpolate(a: Mapping[str, Tensor], b: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
@@ -97,7 +97,7 @@ def gate_sizes(model: nn.Module, x: Latents, times: Sequence[float | int], y: La
     tables = [site for site in sites if site.weight is None]  # added to the one shared modulation (PixArt)
     matrices = [site for site in sites if site.weight]
     shared = {site.branch: site for site in matrices}
-    found = []
+    gates = []
     for t in torch.as_tensor(times):
         outputs = _outputs(model, {site.weight.removesuffix(".weight") for site in matrices if site.weight}, x, t, y)
         for site in tables or matrices:
@@ -106,8 +106,8 @@ def gate_sizes(model: nn.Module, x: Latents, times: Sequence[float | int], y: La
             if site.weight is None:
                 gate = gate + parameters[str(site.bias)][site.rows]
             sizes = float(gate.abs().mean()), float(gate.square().mean().sqrt())
-            found.append(GateSize(site.block, site.depth, site.branch, float(t), *sizes))
-    return found
+            gates.append(GateSize(site.block, site.depth, site.branch, float(t), *sizes))
+    return gates
 
 
 def _check_alike(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from adaln.benchmarks.clock import Clock, Turns, in_turns
 from adaln.benchmarks.machine import machine, num_threads, resident_bytes
-from adaln.metrics.frechet import Gaussian, Moments, frechet_distance
+from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance
 from adaln.metrics.precision_recall import PrecisionRecall, precision_recall
 from adaln.rng import generator
 
@@ -102,7 +102,7 @@ def working_bytes(points: int, dim: int) -> int:
 
 def benchmark_frechet(dim: int, repeats: int) -> dict[str, object]:
     """Both forms on full-rank covariances."""
-    a, b = (Moments.of(features(4 * dim, dim, key)).gaussian() for key in ("reference", "samples"))
+    a, b = (FeatureMoments.of(features(4 * dim, dim, key)).gaussian() for key in ("reference", "samples"))
     contenders: dict[str, Callable[[], float]] = {
         "ours": lambda: frechet_distance(a, b).value,
         "scipy sqrtm": lambda: plain_frechet(a, b),

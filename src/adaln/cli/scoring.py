@@ -17,7 +17,7 @@ from adaln.files import write_atomically
 from adaln.metrics import (
     METRICS,
     Scores,
-    check_side,
+    check_source,
     evaluate,
     is_statistics,
     save_statistics,
@@ -65,8 +65,8 @@ def evaluate_verb(words: list[str]) -> Output:
     reference = named_reference(options.reference, options.features)
     with group_of_torchrun():
         source = samples_of(options, device) if is_run(options.samples) else named_images(options.samples)
-        check_side(source, options.num_images)
-        check_side(reference)
+        check_source(source, options.num_images)
+        check_source(reference)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
             extractor = extractor_for(reference, options.features, options.weights, str(device))
         scores = evaluate(
@@ -152,7 +152,7 @@ def stats_verb(words: list[str]) -> Output:
     source = named_reference(options.source, options.features)
     if is_statistics(source):
         raise ValueError(f"{options.source}: holds statistics already; expected images")
-    check_side(source, options.num_images)
+    check_source(source, options.num_images)
     device = str(find_device(options.device))
     with group_of_torchrun():
         with first_goes_first():

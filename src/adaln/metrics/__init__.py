@@ -4,7 +4,7 @@ from adaln.metrics.classifier import LabelledImages, classifier_extractor
 from adaln.metrics.features import EXTRACTORS, Extractor, Features, function_extractor, load_extractor
 from adaln.metrics.images import ImagesLike, open_images
 from adaln.metrics.registry import METRICS, Metric, Score
-from adaln.metrics.scores import Scores, check_side, compare, differences, evaluate, statistics, unlike_published
+from adaln.metrics.scores import Scores, check_source, compare, differences, evaluate, statistics, unlike_published
 from adaln.metrics.statistics import (
     Origin,
     Statistics,
@@ -27,7 +27,7 @@ __all__ = [
     "Score",
     "Scores",
     "Statistics",
-    "check_side",
+    "check_source",
     "classifier_extractor",
     "collect",
     "compare",

@@ -27,7 +27,7 @@ class Gaussian:
 
 
 @dataclass(slots=True, eq=False)
-class Moments:
+class FeatureMoments:
     """Count, mean and scatter `sum (x - mean)(x - mean)^T` of the rows seen so far.
 
     Any split into batches and any order of merging give the same numbers to rounding: the scatter is always centred
@@ -41,7 +41,7 @@ class Moments:
     scatter: Float64[Tensor, "F F"]
 
     @classmethod
-    def empty(cls, dim: int, device: torch.device | str = "cpu") -> "Moments":
+    def empty(cls, dim: int, device: torch.device | str = "cpu") -> "FeatureMoments":
         """The moments of no rows; the neutral element of `merge`."""
         return cls(
             0,
@@ -50,7 +50,7 @@ class Moments:
         )
 
     @classmethod
-    def of(cls, rows: Float[Tensor, "N F"]) -> "Moments":
+    def of(cls, rows: Float[Tensor, "N F"]) -> "FeatureMoments":
         """The moments of `rows`."""
         moments = cls.empty(rows.shape[1], rows.device)
         moments.update(rows)
@@ -71,7 +71,7 @@ class Moments:
         self.mean = self.mean + shift * (count / total)
         self.count = total
 
-    def merge(self, other: "Moments") -> "Moments":
+    def merge(self, other: "FeatureMoments") -> "FeatureMoments":
         """The moments of both sets of rows."""
         total = self.count + other.count
         if not total:
@@ -79,7 +79,7 @@ class Moments:
         shift = other.mean - self.mean
         between = torch.outer(shift, shift) * (self.count * other.count / total)
         mean = self.mean + shift * (other.count / total)
-        return Moments(total, mean, self.scatter + other.scatter + between)
+        return FeatureMoments(total, mean, self.scatter + other.scatter + between)
 
     def gaussian(self) -> Gaussian:
         """Mean and unbiased covariance; raises below two rows, where the covariance does not exist."""

@@ -42,8 +42,8 @@ def kernel_distance(
         x = reference[torch.randperm(len(reference), generator=rng)[:size]].to(torch.float64)
         y = samples[torch.randperm(len(samples), generator=rng)[:size]].to(torch.float64)
         values.append(squared_mmd(x, y))
-    found = torch.stack(values)
-    return KernelDistance(float(found.mean()), float(found.std() * (size / smaller) ** 0.5), size)
+    distances = torch.stack(values)
+    return KernelDistance(float(distances.mean()), float(distances.std() * (size / smaller) ** 0.5), size)
 
 
 def squared_mmd(x: Float64[Tensor, "M F"], y: Float64[Tensor, "N F"]) -> Float64[Tensor, ""]:

@@ -152,6 +152,6 @@ def radii(points: Float32[Tensor, "N F"], k: int, blocks: Blocks = exact_blocks)
         for j in range(0, len(points), TILE):
             for start, block in blocks(points[i : i + TILE], points[j : j + TILE]):
                 rows = slice(i + start, i + start + len(block))
-                found = block.topk(min(k + 1, block.shape[1]), dim=1, largest=False).values
-                nearest[rows] = torch.cat([nearest[rows], found], dim=1).topk(k + 1, dim=1, largest=False).values
+                closest = block.topk(min(k + 1, block.shape[1]), dim=1, largest=False).values
+                nearest[rows] = torch.cat([nearest[rows], closest], dim=1).topk(k + 1, dim=1, largest=False).values
     return nearest.amax(dim=1)

@@ -101,11 +101,13 @@ def evaluate(
     """
     needs = {METRICS[name].needs for name in metrics or ()}  # an unknown name fails here, before images are read
     for side, count in ((samples, num_images), (reference, None)):
-        check_side(side, count)  # so does what is wrong with either side
-    theirs = statistics(reference, extractor, batch_size=batch_size)
-    check_one_extractor(extractor.describe(), theirs.extractor)
-    ours = statistics(samples, extractor, num_images=num_images, needs=needs, batch_size=batch_size)
-    return from_first(lambda: compare(ours, theirs, metrics, replicates=replicates, seed=seed, choices=choices))
+        check_source(side, count)  # so does what is wrong with either side
+    of_reference = statistics(reference, extractor, batch_size=batch_size)
+    check_one_extractor(extractor.describe(), of_reference.extractor)
+    of_samples = statistics(samples, extractor, num_images=num_images, needs=needs, batch_size=batch_size)
+    return from_first(
+        lambda: compare(of_samples, of_reference, metrics, replicates=replicates, seed=seed, choices=choices)
+    )
 
 
 def statistics(
@@ -118,7 +120,7 @@ def statistics(
 ) -> Statistics:
     """What is known of `source` in the feature space of `extractor`: collected, or read from a statistics file."""
     if isinstance(source, Statistics) or is_statistics(source):
-        check_side(source, num_images)
+        check_source(source, num_images)
         if isinstance(source, Statistics):
             return source
         return load_statistics(source, extractor, batch_size=batch_size)
@@ -126,7 +128,7 @@ def statistics(
     return collect(images, extractor, needs=needs, batch_size=batch_size)
 
 
-def check_side(source: ImagesLike | Statistics, num_images: int | None = None) -> None:
+def check_source(source: ImagesLike | Statistics, num_images: int | None = None) -> None:
     """ValueError where that is no side of a comparison, as far as can be told without reading it whole."""
     if not isinstance(source, Statistics) and not is_statistics(source):
         open_images(source, num_images)
@@ -180,14 +182,14 @@ def provenance(
 
 def notes(samples: Statistics, reference: Statistics) -> tuple[str, ...]:
     """What a reader must be told, e.g. that a covariance of fewer images than features is singular."""
-    found = []
+    sentences = []
     for side, of in (("samples", samples), ("reference images", reference)):
         if 0 < of.origin.num_images <= of.dim:
-            found.append(
+            sentences.append(
                 f"{of.origin.num_images} {side} for {of.dim} features: the covariance is singular and FID is biased "
                 f"upwards, by more the fewer images there are; compare only scores of equal N"
             )
-    return tuple(found)
+    return tuple(sentences)
 
 
 def differences(a: Scores, b: Scores) -> list[str]:
@@ -197,12 +199,12 @@ def differences(a: Scores, b: Scores) -> list[str]:
     """
     known = [bool(scores.provenance.get("choices")) for scores in (a, b)]
     if known[0] != known[1]:
-        told = ", ".join("recorded" if there else "not recorded" for there in known)
-        return [f"how the samples were drawn: {told}", *differences(_unchosen(a), _unchosen(b))]
-    ours, theirs = dict(_decisive(a, b)), dict(_decisive(b, a))
-    keys = [*ours, *(key for key in theirs if key not in ours)]
+        states = ", ".join("recorded" if there else "not recorded" for there in known)
+        return [f"how the samples were drawn: {states}", *differences(_unchosen(a), _unchosen(b))]
+    of_a, of_b = dict(_decisive(a, b)), dict(_decisive(b, a))
+    keys = [*of_a, *(key for key in of_b if key not in of_a)]
     return [
-        f"{key}: {_short(ours.get(key))}, {_short(theirs.get(key))}" for key in keys if ours.get(key) != theirs.get(key)
+        f"{key}: {_short(of_a.get(key))}, {_short(of_b.get(key))}" for key in keys if of_a.get(key) != of_b.get(key)
     ]
 
 
@@ -216,8 +218,8 @@ def unlike_published(scores: Scores) -> list[str]:
     Whether the reference is ADM's file for this very data set and size, nobody but the reader can tell: its SHA-256 is
     in the record.
     """
-    found = [(what, _at(scores.provenance, path), theirs) for what, (path, theirs) in PUBLISHED.items()]
-    return [f"{what}: {_short(ours)}, {theirs}" for what, ours, theirs in found if ours != theirs]
+    compared = [(what, _at(scores.provenance, path), published) for what, (path, published) in PUBLISHED.items()]
+    return [f"{what}: {_short(value)}, {published}" for what, value, published in compared if value != published]
 
 
 def _at(record: Mapping[str, Any], path: str) -> Any:

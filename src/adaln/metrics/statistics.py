@@ -19,7 +19,7 @@ from adaln.codec import decode, encode
 from adaln.data.pictures import UNREADABLE
 from adaln.files import atomic_file, file_sha256
 from adaln.metrics.features import Extractor, Features, Images
-from adaln.metrics.frechet import Gaussian, Moments
+from adaln.metrics.frechet import FeatureMoments, Gaussian
 from adaln.metrics.images import ARRAY, ImagesLike, ImageStream, open_images
 from adaln.parallel import all_gather, rank, world
 from adaln.progress import progress
@@ -76,14 +76,14 @@ def collect(
     for precision, recall, KID, the Inception Score and the intervals. An extractor without a part that is in `needs`
     is refused at the first batch, not after the last.
     """
-    found = _Pass()
+    totals = _Pass()
     for batch, features in with_features(images.batches(batch_size), extractor):
-        if not found.num_images:
+        if not totals.num_images:
             _check_parts(features, needs, extractor)
-        _check_finite(features, images, found.num_images)
-        found.add(batch, features)
-        progress(f"features of {images.name}", found.num_images, images.num_images, "images")
-    return found.statistics(images.name, extractor)
+        _check_finite(features, images, totals.num_images)
+        totals.add(batch, features)
+        progress(f"features of {images.name}", totals.num_images, images.num_images, "images")
+    return totals.statistics(images.name, extractor)
 
 
 def with_features(batches: Iterable[Images], extractor: Extractor) -> Iterator[tuple[Images, Features]]:
@@ -106,7 +106,7 @@ class _Pass:
 
     num_images: int = 0
     digest: Any = field(default_factory=hashlib.sha256)
-    moments: dict[str, Moments] = field(default_factory=dict)
+    moments: dict[str, FeatureMoments] = field(default_factory=dict)
     rows: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def add(self, batch: Images, features: Features) -> None:
@@ -120,7 +120,7 @@ class _Pass:
                 continue
             self.rows.setdefault(part, []).append(rows)
             if part != "probs":
-                self.moments.setdefault(part, Moments.empty(rows.shape[1])).update(rows)
+                self.moments.setdefault(part, FeatureMoments.empty(rows.shape[1])).update(rows)
 
     def statistics(self, name: str, extractor: Extractor) -> Statistics:
         """All of it, once the images are through."""
@@ -138,10 +138,10 @@ class _Pass:
         )
 
 
-def check_one_extractor(ours: dict[str, object], theirs: dict[str, object]) -> None:
+def check_one_extractor(samples: dict[str, object], reference: dict[str, object]) -> None:
     """ValueError unless both descriptions are of one extractor with one set of weights."""
-    if ours["fingerprint"] != theirs["fingerprint"]:
-        got = " and ".join(f"{side['name']} ({str(side['fingerprint'])[:12]})" for side in (ours, theirs))
+    if samples["fingerprint"] != reference["fingerprint"]:
+        got = " and ".join(f"{side['name']} ({str(side['fingerprint'])[:12]})" for side in (samples, reference))
         raise ValueError(f"samples and reference have features of different extractors: {got}; expected one")
 
 
@@ -172,10 +172,10 @@ def recorded_extractor(path: Path) -> dict[str, Any]:
     """What a statistics file says of the extractor it was made with; of ADM's files only the name is known."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            found: dict[str, Any] = json.loads(str(file[METADATA]))["extractor"] if METADATA in file.files else {}
+            extractor: dict[str, Any] = json.loads(str(file[METADATA]))["extractor"] if METADATA in file.files else {}
     except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged statistics ({error!r}); make them anew") from error
-    return found or {"name": "inception"}
+    return extractor or {"name": "inception"}
 
 
 def save_statistics(statistics: Statistics, path: Path, *, rows: bool = True) -> None:

@@ -192,7 +192,7 @@ class GaussianDiffusion:
     def terms(self, output: Output, x: Latents, t: Steps, noise: Latents) -> dict[str, Float[Tensor, "B"]]:
         """Loss per sample and what it is made of: `loss`; `mse` unless the objective is a bound; `vb` if in the sum.
 
-        `output` is the network's answer at (noised(x, t, noise), model_steps(t)).
+        `output` is what the network gives at (noised(x, t, noise), model_steps(t)).
         """
         x_t = self.noised(x, t, noise)
         if self.config.objective in ("kl", "rescaled-kl"):

@@ -191,7 +191,7 @@ class Interpolant:
     def terms(self, output: Output, x: Latents, t: RealTimes, noise: Latents) -> dict[str, Float[Tensor, "B"]]:
         """Loss per sample: |v - velocity|^2, w |n - noise|^2 or w |sigma s + noise|^2, averaged over all but the batch.
 
-        `output` is the network's answer at (noised(x, t, noise), t).
+        `output` is what the network gives at (noised(x, t, noise), t).
         """
         _check_width(output, x)
         if self.config.prediction == "velocity":

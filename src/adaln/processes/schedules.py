@@ -61,11 +61,11 @@ def kept_steps(spec: str, num_steps: int) -> list[int]:
 
 
 def _strided(wanted: int, num_steps: int) -> list[int]:
-    found = {math.ceil(num_steps / stride): stride for stride in range(num_steps - 1, 0, -1)}
-    if wanted not in found:
-        near = min(found, key=lambda count: (abs(count - wanted), count), default=1)
+    stride_of = {math.ceil(num_steps / stride): stride for stride in range(num_steps - 1, 0, -1)}
+    if wanted not in stride_of:
+        near = min(stride_of, key=lambda count: (abs(count - wanted), count), default=1)
         raise ValueError(f"respacing 'ddim{wanted}' fits no whole stride of {num_steps} steps (nearest: 'ddim{near}')")
-    return list(range(0, num_steps, found[wanted]))
+    return list(range(0, num_steps, stride_of[wanted]))
 
 
 def _sections(counts: list[int], num_steps: int) -> list[int]:

@@ -108,13 +108,13 @@ def _powers(low: float, high: float) -> list[float]:
     return [10.0**k for k in range(first, last + 1)] or [high]
 
 
-def _thinned(ticks: list[float], places: Float[np.ndarray, "n"], gap: float) -> list[float]:
+def _thinned(ticks: list[float], positions: Float[np.ndarray, "n"], gap: float) -> list[float]:
     """Of sorted ticks 0 and, from the ends inwards, those that keep `gap` (share of the axis) between their labels."""
-    gap *= float(places[-1] - places[0])
+    gap *= float(positions[-1] - positions[0])
     kept = [(0.0, 0.0)]
-    for tick, place in sorted(zip(ticks, places.tolist(), strict=True), key=lambda pair: -abs(pair[1])):
-        if all(abs(place - other) >= gap for _, other in kept):
-            kept.append((tick, place))
+    for tick, position in sorted(zip(ticks, positions.tolist(), strict=True), key=lambda pair: -abs(pair[1])):
+        if all(abs(position - other) >= gap for _, other in kept):
+            kept.append((tick, position))
     return sorted(tick for tick, _ in kept)
 
 

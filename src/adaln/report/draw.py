@@ -209,8 +209,8 @@ def _visible_bins(
     edges, counts = np.append(edges[:1], edges[1:][wide]), counts[wide]
     if not len(counts):
         return edges, counts
-    places = ax.xaxis.get_transform().transform(np.append(edges, ax.get_xlim()))
-    cells = np.round(places[:-2] / (places[-1] - places[-2]) * BINS_ACROSS)
+    positions = ax.xaxis.get_transform().transform(np.append(edges, ax.get_xlim()))
+    cells = np.round(positions[:-2] / (positions[-1] - positions[-2]) * BINS_ACROSS)
     starts = np.flatnonzero(np.append(True, np.diff(cells[:-1]) > 0))
     return edges[np.append(starts, len(counts))], np.add.reduceat(counts, starts)
 
