@@ -106,6 +106,7 @@ def test_what_is_neither_plain_nor_a_dataclass_is_refused():
         ({"main": {"kind": "box", "colour": "bleu"}}, "expected 'red' or 'blue' (nearest: 'blue')"),
         ({"main": {"kind": "box", "sides": [1]}}, "drawing.main.sides is [1]; expected a list of 2, each a number"),
         ({"rest": {"kind": "box"}}, "drawing.rest is {'kind': 'box'}; expected a list, each a table"),
+        ({"only": {"kind": ["disc"]}}, "expected a table with a kind: disc or a table with a kind: box or null"),
         ({"only": {"kind": "ball"}}, "expected a table with a kind: disc or a table with a kind: box or null"),
         ({"by_name": {"a": "x"}}, "drawing.by_name.a is 'x'; expected an integer"),
         ({"widths": "x"}, "drawing.widths is 'x'; expected a table with a kind: disc or a list, each an integer"),

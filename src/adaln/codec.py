@@ -189,7 +189,7 @@ def _fits(hint: Any, value: Any) -> bool:
     if origin is Literal:
         return value in args
     if kinds := kinds_of(hint):
-        return isinstance(value, Mapping) and value.get("kind") in kinds
+        return isinstance(value, Mapping) and str(value.get("kind")) in kinds
     if is_dataclass(hint) or _is_a(origin, Mapping):
         return isinstance(value, Mapping)
     if _is_a(origin, Sequence):

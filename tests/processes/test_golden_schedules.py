@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adaln.processes import GaussianConfig
-from adaln.processes.schedules import betas, kept_steps, tables
+from adaln.processes.schedules import Tables, betas, kept_steps
 from helpers.diffusion_goldens import gaussian, sections, tensors
 
 SCHEDULES = sections("dit", "schedules")
@@ -23,7 +23,7 @@ def test_a_stored_array_is_reproduced(file, key):
         case ["betas", schedule, steps]:
             same(betas(schedule, int(steps[1:])), expected)
         case ["base", schedule, steps, array]:
-            same(getattr(tables(betas(schedule, int(steps[1:]))), array), expected)
+            same(getattr(Tables(betas(schedule, int(steps[1:]))), array), expected)
         case ["space_timesteps", steps, spec]:
             assert kept_steps("" if spec == "full" else spec, int(steps[1:])) == expected.tolist()
         case ["respaced", schedule, spec, array]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adaln.processes.schedules import Schedule, Tables, betas, kept_steps, respaced_betas, tables
+from adaln.processes.schedules import Schedule, Tables, betas, kept_steps, respaced_betas
 from adaln.types import Labels, Latents, Model, ProcessConfig
 
 Steps = Int[Tensor, "B"]
@@ -78,7 +78,7 @@ class GaussianDiffusion:
         full = betas(config.schedule, config.num_steps)
         self.config = config
         self.kept = list(range(config.num_steps)) if kept is None else kept
-        self.tables: Tables = tables(full if kept is None else respaced_betas(full, kept))
+        self.tables = Tables(full if kept is None else respaced_betas(full, kept))
         self._device_copies: dict[tuple[str, torch.device], Tensor] = {}
 
     @property

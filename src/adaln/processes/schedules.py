@@ -4,7 +4,6 @@ Everything is float64; a step t runs over 0..T-1, and t = 0 is the one closest t
 """
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -94,59 +93,27 @@ def respaced_betas(betas: Float[Tensor, "T"], kept: list[int]) -> Float[Tensor, 
     return 1 - alphas_cumprod / previous
 
 
-@dataclass(frozen=True)
 class Tables:
-    """What a Gaussian process looks up per step, abar = cumprod(1 - beta); float64 on the CPU.
-
-    Source: Ho et al. 2020 eq. 4, 6, 7 and 15.
-    """
-
-    betas: Float[Tensor, "T"]
-    alphas_cumprod: Float[Tensor, "T"]
-    alphas_cumprod_prev: Float[Tensor, "T"]
-    alphas_cumprod_next: Float[Tensor, "T"]
-    sqrt_alphas_cumprod: Float[Tensor, "T"]
-    sqrt_one_minus_alphas_cumprod: Float[Tensor, "T"]
-    one_minus_alphas_cumprod: Float[Tensor, "T"]
-    log_one_minus_alphas_cumprod: Float[Tensor, "T"]
-    sqrt_recip_alphas_cumprod: Float[Tensor, "T"]
-    sqrt_recipm1_alphas_cumprod: Float[Tensor, "T"]
-    posterior_variance: Float[Tensor, "T"]
-    posterior_log_variance_clipped: Float[Tensor, "T"]
-    posterior_mean_coef1: Float[Tensor, "T"]
-    posterior_mean_coef2: Float[Tensor, "T"]
-    large_variance: Float[Tensor, "T"]
-    log_large_variance: Float[Tensor, "T"]
-    log_betas: Float[Tensor, "T"]
-
-
-def tables(betas: Float[Tensor, "T"]) -> Tables:
-    """All per-step quantities of the chain with these betas.
+    """What a Gaussian process looks up per step, from the betas of its chain; float64 (T,) on the CPU.
 
     The posterior variance is 0 at t = 0, so its logarithm takes the entry of t = 1 there; a chain of one step has no
-    such entry and takes beta.
+    such entry and takes beta. Source: Ho et al. 2020 eq. 4, 6, 7 and 15.
     """
-    abar = torch.cumprod(1 - betas, 0)
-    prev = torch.cat([abar.new_ones(1), abar[:-1]])
-    posterior = betas * (1 - prev) / (1 - abar)
-    first = posterior[1:2] if len(betas) > 1 else betas
-    large = torch.cat([first, betas[1:]])
-    return Tables(
-        betas=betas,
-        alphas_cumprod=abar,
-        alphas_cumprod_prev=prev,
-        alphas_cumprod_next=torch.cat([abar[1:], abar.new_zeros(1)]),
-        sqrt_alphas_cumprod=abar.sqrt(),
-        sqrt_one_minus_alphas_cumprod=(1 - abar).sqrt(),
-        one_minus_alphas_cumprod=1 - abar,
-        log_one_minus_alphas_cumprod=(1 - abar).log(),
-        sqrt_recip_alphas_cumprod=(1 / abar).sqrt(),
-        sqrt_recipm1_alphas_cumprod=(1 / abar - 1).sqrt(),
-        posterior_variance=posterior,
-        posterior_log_variance_clipped=torch.cat([first, posterior[1:]]).log(),
-        posterior_mean_coef1=betas * prev.sqrt() / (1 - abar),
-        posterior_mean_coef2=(1 - prev) * (1 - betas).sqrt() / (1 - abar),
-        large_variance=large,
-        log_large_variance=large.log(),
-        log_betas=betas.log(),
-    )
+
+    def __init__(self, betas: Float[Tensor, "T"]) -> None:
+        abar = torch.cumprod(1 - betas, 0)
+        prev = torch.cat([abar.new_ones(1), abar[:-1]])
+        posterior = betas * (1 - prev) / (1 - abar)
+        first = posterior[1:2] if len(betas) > 1 else betas
+        self.betas, self.log_betas = betas, betas.log()
+        self.alphas_cumprod, self.alphas_cumprod_prev = abar, prev
+        self.alphas_cumprod_next = torch.cat([abar[1:], abar.new_zeros(1)])
+        self.sqrt_alphas_cumprod, self.sqrt_one_minus_alphas_cumprod = abar.sqrt(), (1 - abar).sqrt()
+        self.one_minus_alphas_cumprod, self.log_one_minus_alphas_cumprod = 1 - abar, (1 - abar).log()
+        self.sqrt_recip_alphas_cumprod, self.sqrt_recipm1_alphas_cumprod = (1 / abar).sqrt(), (1 / abar - 1).sqrt()
+        self.posterior_variance = posterior
+        self.posterior_log_variance_clipped = torch.cat([first, posterior[1:]]).log()
+        self.posterior_mean_coef1 = betas * prev.sqrt() / (1 - abar)
+        self.posterior_mean_coef2 = (1 - prev) * (1 - betas).sqrt() / (1 - abar)
+        self.large_variance = torch.cat([first, betas[1:]])
+        self.log_large_variance = self.large_variance.log()
