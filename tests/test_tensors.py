@@ -150,7 +150,7 @@ def test_rows_of_a_file_are_read_exactly_across_chunk_borders(tmp_path):
     assert torch.equal(torch.cat([chunk.clone() for chunk in file.chunks("w", rows, CHUNK)]), whole[rows].reshape(-1))
     assert torch.equal(file["w"], whole)
     assert file["empty"].shape == (0, 4)
-    assert file.shapes()["w"].shape == whole.shape
+    assert shapes(file)["w"].shape == whole.shape
     assert sorted(file) == ["empty", "other", "w"]
 
 

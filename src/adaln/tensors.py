@@ -98,16 +98,16 @@ class TensorFile(Mapping[str, Tensor]):
 
     def __init__(self, *paths: Path) -> None:
         self._places: dict[str, tuple[Path, int]] = {}
-        self._meta: dict[str, Tensor] = {}
+        self.meta: dict[str, Tensor] = {}
         for path in paths:
             entries, _, start = read_header(path)
             for name, entry in entries.items():
                 if entry["dtype"] in DTYPES:
                     self._places[name] = path, start + entry["data_offsets"][0]
-                    self._meta[name] = torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]], device="meta")
+                    self.meta[name] = torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]], device="meta")
 
     def __getitem__(self, name: str) -> Tensor:
-        (path, begin), meta = self._places[name], self._meta[name]
+        (path, begin), meta = self._places[name], self.meta[name]
         if not meta.nbytes:
             return torch.zeros_like(meta, device="cpu")
         values = np.memmap(path, np.uint8, mode="c", offset=begin, shape=meta.nbytes)  # "c": torch wants writable
@@ -115,7 +115,7 @@ class TensorFile(Mapping[str, Tensor]):
 
     def chunks(self, name: str, rows: slice, num_elements: int) -> Iterator[Tensor]:
         """Rows of a tensor as flat chunks, all in one buffer: each is gone when the next is asked for."""
-        (path, begin), meta = self._places[name], self._meta[name]
+        (path, begin), meta = self._places[name], self.meta[name]
         start, stop, _ = rows.indices(meta.shape[0])
         row_elements = prod(meta.shape[1:])
         buffer = torch.empty(min((stop - start) * row_elements, num_elements), dtype=meta.dtype)
@@ -129,19 +129,15 @@ class TensorFile(Mapping[str, Tensor]):
                 bytes_left -= len(view)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._meta)
+        return iter(self.meta)
 
     def __len__(self) -> int:
-        return len(self._meta)
-
-    def shapes(self) -> dict[str, Tensor]:
-        """All tensors without their values, on the meta device."""
-        return self._meta
+        return len(self.meta)
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A mapping that answers questions about names and shapes without reading values."""
-    return tensors.shapes() if isinstance(tensors, TensorFile) else tensors
+    """A mapping that answers questions about names, shapes and types without reading values (of a file: on meta)."""
+    return tensors.meta if isinstance(tensors, TensorFile) else tensors
 
 
 @dataclass(frozen=True, slots=True, eq=False)

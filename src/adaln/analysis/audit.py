@@ -33,8 +33,8 @@ from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.starts import Distances, Key, NearestStart, distances, known_starts, nearest_start
 from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
-from adaln.runs import Run, is_run, load_into
-from adaln.tensors import WeightSet, load_tensors, open_weights, shapes
+from adaln.runs import Run, is_run
+from adaln.tensors import WeightSet, open_weights, shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,7 @@ def _network_of(run: Run, step: int | None, weights: WeightSet | None) -> nn.Mod
     """The network of a checkpoint; before the first one as the scheme starts it."""
     if step == 0 or (step is None and not run.steps_saved()):
         return run.new_model()
-    network, step = run.averaged_model(step)
-    if weights == "model":
-        file = run.folder(step) / "model.safetensors"
-        load_into(network, load_tensors(file), str(file))
-    return network
+    return run.load_model(step, weights or "ema")[0]
 
 
 def _audit_network(model: nn.Module, inputs: Mapping[str, Any] | None, family: str | None) -> Audit:

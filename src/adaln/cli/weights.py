@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -15,7 +14,7 @@ from adaln.codec import canonical_json
 from adaln.conditioning import SCHEMES, Scheme
 from adaln.config import RunConfig, model_name, to_dict
 from adaln.data import DataConfig
-from adaln.files import atomic_folder, write_atomically
+from adaln.files import atomic_file, atomic_folder, write_atomically
 from adaln.models import MODELS, ModelConfig
 from adaln.models.diffusers_names import diffusers_config, to_diffusers
 from adaln.models.weights import Weights, load_weights, read_weights, spec_of
@@ -140,7 +139,7 @@ def export_verb(words: list[str]) -> Output:
     """RUN --out FILE [--layout official|diffusers]: the averaged weights of a run as safetensors for other programs."""
     options = parse(ExportOptions, "export", words)
     run = Run.open(options.run)
-    model, step = run.averaged_model(options.step)
+    model, step = run.load_model(options.step)
     write = export_official if options.layout == "official" else export_diffusers
     write(run, model, step, options.out)
     data = {"run": str(run.path), "step": step, "layout": options.layout, "out": str(options.out)}
@@ -158,8 +157,8 @@ def export_official(run: Run, model: nn.Module, step: int, out: Path) -> None:
     """One safetensors file with the published names."""
     check_suffix(out, ".safetensors")
     metadata = {"format": "pt", "model": model_name(run.config.model), "run": run.path.name, "step": str(step)}
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(out, safetensors.torch.save(tensors, metadata))
+    with atomic_file(out) as temporary:
+        save_tensors(temporary, model.state_dict(), metadata)
 
 
 def export_diffusers(run: Run, model: nn.Module, step: int, out: Path) -> None:

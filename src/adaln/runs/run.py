@@ -26,7 +26,7 @@ from adaln.parallel import rank, world
 from adaln.registry import nearest
 from adaln.rng import generator
 from adaln.runs.checkpoints import Checkpoints, load_into
-from adaln.tensors import load_tensors
+from adaln.tensors import WeightSet, load_tensors
 from adaln.types import DataSpec, NonFinite, Process
 
 
@@ -74,7 +74,7 @@ class Run:
             with reading(path / "config.json", "the config of a run"):
                 return cls(path, from_dict(json.loads((path / "config.json").read_text(encoding="utf-8"))), device)
         except (FileNotFoundError, NotADirectoryError):
-            runs = [str(file.parent) for file in sorted(path.parent.glob("*/config.json"))]
+            runs = [str(folder) for folder in sorted(path.parent.glob("*")) if is_run(folder)]
             raise ValueError(f"{str(path)!r} is not a run (no config.json){nearest(str(path), runs)}") from None
 
     def check_fits(self) -> None:
@@ -147,8 +147,8 @@ class Run:
         """Where the checkpoint of a step lies."""
         return self.checkpoints.folder(step)
 
-    def averaged_model(self, step: int | None = None) -> tuple[nn.Module, int]:
-        """The averaged (EMA) network of a checkpoint, the newest by default, and its step.
+    def load_model(self, step: int | None = None, weights: WeightSet = "ema") -> tuple[nn.Module, int]:
+        """The network of a checkpoint, the newest by default, with its averaged or raw weights; and its step.
 
         Raises `ValueError` where there is none, or where it is not finite.
         """
@@ -160,7 +160,7 @@ class Run:
             )
         step = saved[-1] if step is None else step
         model = build(self.config.model, self.spec, generator("init", self.config.seed))
-        file = self.folder(step) / "ema.safetensors"
+        file = self.folder(step) / f"{weights}.safetensors"
         load_into(model, load_tensors(file), str(file))
         for name, tensor in model.state_dict().items():
             if not bool(tensor.isfinite().all()):

@@ -9,6 +9,7 @@ from types import FrameType
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from adaln.conditioning import hold
 from adaln.data import Batches, Prefetched
@@ -113,23 +114,16 @@ def first_bad(run: Run, state: TrainState, batches: Batches | Prefetched) -> str
     batch = inputs(run, batches, state.step)
     if not bool(torch.isfinite(batch.x).all()):
         return "the images or latents of the batch are not finite"
+    names = {module: name for name, module in state.model.named_modules() if not any(module.children())}
     found: list[str] = []
 
-    def watch(name: str) -> None:
-        def look(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and not found and not bool(torch.isfinite(output).all()):
-                found.append(f"the output of {name!r} is not finite")
+    def look(module: nn.Module, inputs: object, output: object) -> None:
+        is_bad = module in names and isinstance(output, Tensor) and not bool(torch.isfinite(output).all())
+        if is_bad and not found:
+            found.append(f"the output of {names[module]!r} is not finite")
 
-        handles.append(state.model.get_submodule(name).register_forward_hook(look))
-
-    handles: list[torch.utils.hooks.RemovableHandle] = []
-    for name, module in state.model.named_modules():
-        if not any(module.children()):
-            watch(name)
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with register_module_forward_hook(look), torch.no_grad(), torch.compiler.set_stance("force_eager"):
         loss_of(run, state.model, batch)
-    for handle in handles:
-        handle.remove()
     return found[0] if found else None
 
 
