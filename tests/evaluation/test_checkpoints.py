@@ -7,8 +7,17 @@ import pytest
 import torch
 
 from adaln.evaluation import checkpoints as room
-from adaln.evaluation.checkpoints import is_scored, score, score_saved, scored_steps, scoring_hook
-from adaln.evaluation.files import Scoring, read_scores, samples_file, scores_file
+from adaln.evaluation.checkpoints import (
+    Scoring,
+    is_scored,
+    read_scores,
+    samples_file,
+    score,
+    score_saved,
+    scored_steps,
+    scores_file,
+    scoring_hook,
+)
 from adaln.parallel import rank
 from adaln.processes import SamplerConfig
 from adaln.runs import Run

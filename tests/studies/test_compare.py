@@ -9,7 +9,7 @@ import pytest
 from adaln.codec import json_text
 from adaln.conditioning import scheme
 from adaln.config import digits
-from adaln.evaluation.files import samples_file
+from adaln.evaluation.checkpoints import samples_file
 from adaln.metrics import Score, Scores
 from adaln.models import DiTConfig
 from adaln.report import Lines, Measurement, Table

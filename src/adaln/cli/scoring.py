@@ -12,14 +12,14 @@ from adaln.cli.output import SILENT, Output
 from adaln.cli.sampling import keep_samples
 from adaln.codec import encode, short_hash
 from adaln.data import Dataset
-from adaln.evaluation.images import extractor_for, named_images, named_reference
+from adaln.evaluation.images import named_images, named_reference
 from adaln.files import write_atomically
 from adaln.metrics import (
     METRICS,
     Scores,
-    check_source,
+    StatisticsFile,
     evaluate,
-    is_statistics,
+    parse_source,
     save_statistics,
     statistics,
     unlike_published,
@@ -65,16 +65,14 @@ def evaluate_verb(words: list[str]) -> Output:
     reference = named_reference(options.reference, options.features)
     with group_of_torchrun():
         source = samples_of(options, device) if is_run(options.samples) else named_images(options.samples)
-        check_source(source, options.num_images)
-        check_source(reference)
+        samples = parse_source(source, options.num_images)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
-            extractor = extractor_for(reference, options.features, options.weights, str(device))
+            extractor = reference.extractor(options.features, options.weights, str(device))
         scores = evaluate(
-            source,
-            reference,
+            samples,
+            reference.source,
             extractor,
             options.metrics or None,
-            num_images=options.num_images,
             batch_size=options.batch_size,
             replicates=options.replicates,
             choices=record_beside(source),
@@ -149,15 +147,15 @@ def stats_verb(words: list[str]) -> Output:
     """SOURCE OUT.npz [--features F]: statistics of a reference, to be used as --reference again and again."""
     options = parse(StatsOptions, "stats", words)
     check_suffix(options.out, ".npz")
-    source = named_reference(options.source, options.features)
-    if is_statistics(source):
+    reference = named_reference(options.source, options.features)
+    if isinstance(reference.source, StatisticsFile):
         raise ValueError(f"{options.source}: holds statistics already; expected images")
-    check_source(source, options.num_images)
+    images = parse_source(reference.source, options.num_images)
     device = str(find_device(options.device))
     with group_of_torchrun():
         with first_goes_first():
-            extractor = extractor_for(source, options.features, options.weights, device)
-        made = statistics(source, extractor, num_images=options.num_images, batch_size=options.batch_size)
+            extractor = reference.extractor(options.features, options.weights, device)
+        made = statistics(images, extractor, batch_size=options.batch_size)
         if rank():
             return SILENT
     save_statistics(made, options.out, rows=options.rows)

@@ -9,8 +9,7 @@ from adaln.analysis.recorder import Recorder
 from adaln.cli.options import Flat, Positional, named, parse, take_preset
 from adaln.cli.output import SILENT, Output
 from adaln.config import RunConfig
-from adaln.evaluation.checkpoints import check, score_saved, scored_steps, scoring_hook
-from adaln.evaluation.files import Scoring, read_scores
+from adaln.evaluation.checkpoints import Scoring, check_scoring, read_scores, score_saved, scored_steps, scoring_hook
 from adaln.execution import DEFAULT_EXECUTION, Execution
 from adaln.parallel import find_device, group_of_torchrun, rank
 from adaln.report import Table
@@ -61,7 +60,7 @@ def train_verb(words: list[str]) -> Output:
     steps = scored_steps(options.config, wanted.at, wanted.every)
     with group_of_torchrun():
         if steps:  # what cannot be scored against is said before anything is written
-            check(options.config, scoring, str(device))
+            check_scoring(options.config, scoring, str(device))
         run = Run.create(options.config, options.root, options.out, device)
         score_saved(run, scoring, steps)  # first, since training drops old checkpoints
         hooks = [Recorder(run.path / "analysis" / "roles.jsonl"), scoring_hook(run, scoring, steps)]

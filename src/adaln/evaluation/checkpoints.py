@@ -1,22 +1,61 @@
-"""A run's checkpoints scored against the run's own data: while it trains or afterwards, and never twice."""
+"""A run's checkpoints scored while it trains or afterwards, and never twice: a file per (run, step, way of scoring)."""
 
+import json
 from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from adaln.codec import decode, encode, short_hash
 from adaln.config import RunConfig
 from adaln.data import DataConfig, load
-from adaln.evaluation.files import Scoring, samples_file, scores_file, write_scores
-from adaln.evaluation.images import extractor_for, named_reference
+from adaln.evaluation.images import Reference, named_reference
+from adaln.files import reading, write_atomically
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
 from adaln.parallel import first_goes_first, from_first, rank
 from adaln.processes import count_updates, guided
 from adaln.runs import Run
-from adaln.sampling import choose_labels, load_sampler, save_samples
+from adaln.sampling import SampleConfig, choose_labels, load_sampler, save_samples
 from adaln.types import Hook
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a checkpoint is scored: how its samples are drawn, in which features they are seen, and beside what."""
+
+    sample: SampleConfig
+    features: str | None = None
+    """None: those that the reference suggests, a classifier of its classes for labelled data."""
+    reference: str | None = None
+    """None: the data that the run learns from."""
+
+
+def scores_file(run: Run, scoring: Scoring, step: int) -> Path:
+    """Where the scores of a checkpoint lie."""
+    row = asdict(scoring)
+    del row["sample"]["batch_size"]  # no influence on the images
+    return run.path / "scores" / f"{step:09d}-{short_hash(row)}.scores.json"
+
+
+def samples_file(run: Run, scoring: Scoring, step: int) -> Path:
+    """Where the samples behind these scores lie."""
+    scores = scores_file(run, scoring, step)
+    return scores.with_name(scores.name.replace(".scores.json", ".npz"))
+
+
+def write_scores(run: Run, scoring: Scoring, step: int, scores: Scores) -> None:
+    """Keep the scores of a checkpoint."""
+    write_atomically(scores_file(run, scoring, step), json.dumps(encode(scores), indent=1) + "\n")
+
+
+def read_scores(run: Run, scoring: Scoring, step: int) -> Scores:
+    """The scores kept by `write_scores`."""
+    path = scores_file(run, scoring, step)
+    with reading(path, "a file of scores"):
+        return decode(Scores, json.loads(path.read_text(encoding="utf-8")))
 
 
 def score(run: Run, scoring: Scoring, step: int) -> Scores:
@@ -27,10 +66,10 @@ def score(run: Run, scoring: Scoring, step: int) -> Scores:
     extractor, theirs = reference(run.config.data, scoring.features, scoring.reference, str(run.device))
     sampler, file = load_sampler(run, scoring.sample, step), samples_file(run, scoring, step)
     save_samples(sampler, file)
-    found = evaluate(file, theirs, extractor, choices=sampler.provenance)
+    scores = evaluate(file, theirs, extractor, choices=sampler.provenance)
     if rank() == 0:
-        write_scores(run, scoring, step, found)
-    return found
+        write_scores(run, scoring, step, scores)
+    return scores
 
 
 @lru_cache(maxsize=4)
@@ -42,13 +81,13 @@ def reference(
     That is the data a run learns from, or what `name` stands for. Raises ValueError where it cannot be scored against:
     latents, no labels for a classifier, no Inception weights.
     """
-    source = load(data) if name is None else named_reference(name, features)
+    held_against = Reference.of(load(data)) if name is None else named_reference(name, features)
     with first_goes_first():  # a classifier is trained by one process
-        extractor = extractor_for(source, features, device=device)
-    return extractor, statistics(source, extractor)
+        extractor = held_against.extractor(features, device=device)
+    return extractor, statistics(held_against.source, extractor)
 
 
-def check(config: RunConfig, scoring: Scoring, device: str = "cpu") -> None:
+def check_scoring(config: RunConfig, scoring: Scoring, device: str = "cpu") -> None:
     """ValueError for what would otherwise be found out at the first score: solver, guidance, labels, features."""
     run = Run(Path(), config, device)
     num_classes = run.dataset.spec.num_classes
@@ -75,10 +114,10 @@ def score_saved(run: Run, scoring: Scoring, steps: Collection[int]) -> list[int]
         missing = [step for step in steps if not is_scored(run, scoring, step)]
         return sorted(set(missing) & set(saved)), [step for step in missing if step not in saved]
 
-    to_score, lost = from_first(unscored)
+    to_score, missing = from_first(unscored)
     for step in to_score:
         score(run, scoring, step)
-    return lost
+    return missing
 
 
 def scoring_hook(run: Run, scoring: Scoring, steps: Collection[int]) -> Hook:

@@ -4,14 +4,22 @@ from adaln.metrics.classifier import LabelledImages, classifier_extractor
 from adaln.metrics.features import EXTRACTORS, Extractor, Features, function_extractor, load_extractor
 from adaln.metrics.images import ImagesLike, open_images
 from adaln.metrics.registry import METRICS, Metric, Score
-from adaln.metrics.scores import Scores, check_source, compare, differences, evaluate, statistics, unlike_published
+from adaln.metrics.scores import (
+    Scores,
+    Source,
+    compare,
+    differences,
+    evaluate,
+    parse_source,
+    statistics,
+    unlike_published,
+)
 from adaln.metrics.statistics import (
     Origin,
     Statistics,
+    StatisticsFile,
     collect,
-    is_statistics,
     load_statistics,
-    recorded_extractor,
     save_statistics,
 )
 
@@ -26,19 +34,19 @@ __all__ = [
     "Origin",
     "Score",
     "Scores",
+    "Source",
     "Statistics",
-    "check_source",
+    "StatisticsFile",
     "classifier_extractor",
     "collect",
     "compare",
     "differences",
     "evaluate",
     "function_extractor",
-    "is_statistics",
     "load_extractor",
     "load_statistics",
     "open_images",
-    "recorded_extractor",
+    "parse_source",
     "save_statistics",
     "statistics",
     "unlike_published",

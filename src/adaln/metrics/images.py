@@ -19,7 +19,6 @@ from adaln.data.listing import Listing, list_folder, list_zip
 from adaln.data.pictures import UNREADABLE, decode, is_colour
 
 Batch = UInt8[Tensor, "B C H W"]
-ImagesLike: TypeAlias = np.ndarray | Tensor | Dataset | str | Path
 ARRAY = "arr_0"
 """The key under which ADM's npz files hold their images."""
 
@@ -32,6 +31,9 @@ class ImageStream:
     num_images: int
     batches: Callable[[int], Iterable[Batch]]
     """Batch size -> uint8 (B, C, H, W) batches, in order; the last one may be shorter."""
+
+
+ImagesLike: TypeAlias = np.ndarray | Tensor | Dataset | ImageStream | str | Path
 
 
 def open_images(source: ImagesLike, num_images: int | None = None) -> ImageStream:
@@ -50,6 +52,8 @@ def open_images(source: ImagesLike, num_images: int | None = None) -> ImageStrea
 
 
 def _open(source: ImagesLike) -> ImageStream:
+    if isinstance(source, ImageStream):
+        return source
     if isinstance(source, Tensor):
         source = source.cpu().numpy()
     if isinstance(source, np.ndarray):

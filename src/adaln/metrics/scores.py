@@ -4,6 +4,7 @@ which two tables are found comparable or not."""
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ import torch
 import adaln
 from adaln.codec import encode, leaves
 from adaln.metrics.features import Extractor
-from adaln.metrics.images import ImagesLike, open_images
+from adaln.metrics.images import ImagesLike, ImageStream, open_images
 from adaln.metrics.registry import METRICS, Comparison, Score, score
 from adaln.metrics.statistics import (
     Part,
     Statistics,
+    StatisticsFile,
     check_one_extractor,
     collect,
     is_statistics,
@@ -26,6 +28,8 @@ from adaln.metrics.statistics import (
 from adaln.parallel import from_first
 from adaln.report import Column, Shown, Table
 
+Source = ImageStream | StatisticsFile | Statistics
+"""What is compared, once it is known what it is."""
 REPLICATES = 200
 """Bootstrap replicates behind an interval: its width is then known to about 5 %."""
 DECISIVE = ("reference.sha256", "samples.num_images", "extractor.name", "extractor.fingerprint", "dtypes", "choices")
@@ -80,8 +84,8 @@ class Scores(Shown):
 
 
 def evaluate(
-    samples: ImagesLike | Statistics,
-    reference: ImagesLike | Statistics,
+    samples: ImagesLike | Source,
+    reference: ImagesLike | Source,
     extractor: Extractor,
     metrics: Sequence[str] | None = None,
     *,
@@ -100,18 +104,17 @@ def evaluate(
     recorded as given, for `differences` to compare. Processes of torchrun share the features; all get the scores.
     """
     needs = {METRICS[name].needs for name in metrics or ()}  # an unknown name fails here, before images are read
-    for side, count in ((samples, num_images), (reference, None)):
-        check_source(side, count)  # so does what is wrong with either side
+    samples, reference = parse_source(samples, num_images), parse_source(reference)  # so does what is wrong with either
     of_reference = statistics(reference, extractor, batch_size=batch_size)
     check_one_extractor(extractor.describe(), of_reference.extractor)
-    of_samples = statistics(samples, extractor, num_images=num_images, needs=needs, batch_size=batch_size)
+    of_samples = statistics(samples, extractor, needs=needs, batch_size=batch_size)
     return from_first(
         lambda: compare(of_samples, of_reference, metrics, replicates=replicates, seed=seed, choices=choices)
     )
 
 
 def statistics(
-    source: ImagesLike | Statistics,
+    source: ImagesLike | Source,
     extractor: Extractor,
     *,
     num_images: int | None = None,
@@ -119,21 +122,27 @@ def statistics(
     batch_size: int = 64,
 ) -> Statistics:
     """What is known of `source` in the feature space of `extractor`: collected, or read from a statistics file."""
-    if isinstance(source, Statistics) or is_statistics(source):
-        check_source(source, num_images)
-        if isinstance(source, Statistics):
-            return source
-        return load_statistics(source, extractor, batch_size=batch_size)
-    images = open_images(source, num_images)
-    return collect(images, extractor, needs=needs, batch_size=batch_size)
+    match parse_source(source, num_images):
+        case Statistics() as known:
+            return known
+        case StatisticsFile() as file:
+            return load_statistics(file.path, extractor, batch_size=batch_size)
+        case images:
+            return collect(images, extractor, needs=needs, batch_size=batch_size)
 
 
-def check_source(source: ImagesLike | Statistics, num_images: int | None = None) -> None:
-    """ValueError where that is no side of a comparison, as far as can be told without reading it whole."""
-    if not isinstance(source, Statistics) and not is_statistics(source):
-        open_images(source, num_images)
-    elif num_images is not None:
+def parse_source(source: ImagesLike | Source, num_images: int | None = None) -> Source:
+    """What is to be compared, told once for all who use it: a stream of images (the first so many), or statistics.
+
+    ValueError where it is neither, as far as can be told without reading it whole.
+    """
+    if not isinstance(source, Statistics | StatisticsFile):
+        if not is_statistics(source):
+            return open_images(source, num_images)
+        source = StatisticsFile(Path(source))
+    if num_images is not None:
         raise ValueError(f"{num_images} images asked for of statistics, which cannot be cut; expected images")
+    return source
 
 
 def compare(

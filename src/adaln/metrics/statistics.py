@@ -168,14 +168,21 @@ def is_statistics(source: ImagesLike) -> TypeGuard[str | Path]:
         return "mu.npy" in archive.namelist()
 
 
-def recorded_extractor(path: Path) -> dict[str, Any]:
-    """What a statistics file says of the extractor it was made with; of ADM's files only the name is known."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            extractor: dict[str, Any] = json.loads(str(file[METADATA]))["extractor"] if METADATA in file.files else {}
-    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged statistics ({error!r}); make them anew") from error
-    return extractor or {"name": "inception"}
+@dataclass(frozen=True, slots=True)
+class StatisticsFile:
+    """A file of statistics, ours or ADM's, still to be read."""
+
+    path: Path
+
+    @property
+    def extractor(self) -> dict[str, Any]:
+        """What it says of the extractor it was made with; of ADM's files only the name is known."""
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                kept: dict[str, Any] = json.loads(str(file[METADATA]))["extractor"] if METADATA in file.files else {}
+        except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path}: damaged statistics ({error!r}); make them anew") from error
+        return kept or {"name": "inception"}
 
 
 def save_statistics(statistics: Statistics, path: Path, *, rows: bool = True) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from adaln.analysis import RoleRecord
-from adaln.evaluation.files import samples_file
+from adaln.evaluation.checkpoints import samples_file
 from adaln.report import Axis, Block, ImageGrid, Lines, Section, Series
 from adaln.statistics import t_interval
 from adaln.studies.provenance import data_name

@@ -9,7 +9,7 @@ from adaln.analysis.recorder import RoleRecord, observe, read_recording
 from adaln.codec import short_hash
 from adaln.conditioning import Scheme
 from adaln.config import RunConfig, config_hash, to_dict
-from adaln.evaluation.files import Scoring, read_scores
+from adaln.evaluation.checkpoints import Scoring, read_scores
 from adaln.metrics import Scores
 from adaln.report import Command, Facts, Page, Section, Table
 from adaln.runs import Run, read_records

@@ -8,7 +8,7 @@ import torch
 
 from adaln.analysis.fit import fit_start
 from adaln.conditioning import Normal, Start
-from adaln.evaluation.files import read_scores
+from adaln.evaluation.checkpoints import read_scores
 from adaln.models import DiTConfig
 from adaln.processes import SamplerConfig
 from adaln.report import Lines, Table

@@ -12,8 +12,7 @@ import torch
 from adaln.analysis import permute_role
 from adaln.codec import decode, encode, short_hash
 from adaln.conditioning import Role
-from adaln.evaluation.checkpoints import reference
-from adaln.evaluation.files import scores_file
+from adaln.evaluation.checkpoints import reference, scores_file
 from adaln.files import write_atomically
 from adaln.metrics import Scores, evaluate
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Measurement, Section, Table

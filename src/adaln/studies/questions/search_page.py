@@ -7,7 +7,7 @@ from statistics import fmean, variance
 
 from adaln.codec import canonical_json, encode, json_text
 from adaln.config import RunConfig, model_name
-from adaln.evaluation.files import read_scores
+from adaln.evaluation.checkpoints import read_scores
 from adaln.files import write_atomically
 from adaln.report import (
     Axis,
