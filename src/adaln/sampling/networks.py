@@ -98,21 +98,21 @@ class Graphed:
 
 def captured(model: Model, x: Latents, t: Times, y: Labels | None) -> Model:
     """A forward recorded once, then replayed: the graph reads and writes where tensors lay when it was recorded."""
-    own = x.clone(), t.clone(), None if y is None else y.clone()
+    inputs = x.clone(), t.clone(), None if y is None else y.clone()
     aside = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream(x.device))
     with torch.cuda.stream(aside):
         for _ in range(WARM_UP_CALLS):
-            model(*own)
+            model(*inputs)
     torch.cuda.current_stream(x.device).wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=aside):  # its own stream would be one of the current device
-        output = model(*own)
+        output = model(*inputs)
 
     def replay(x: Latents, t: Times, y: Labels | None) -> Tensor:
-        for mine, given in zip(own, (x, t, y), strict=True):
-            if mine is not None and given is not None:
-                mine.copy_(given)
+        for kept, given in zip(inputs, (x, t, y), strict=True):
+            if kept is not None and given is not None:
+                kept.copy_(given)
         graph.replay()
         return output.clone()
 

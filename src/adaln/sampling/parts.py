@@ -70,10 +70,10 @@ def write_sample(path: Path, folder: Path, sampler: Sampler, key: str) -> None:
     """Draw the parts that `folder` lacks, then put all of them together."""
     parts = {indices: folder / f"{indices.start:08d}-{indices.stop:08d}-{key}.npy" for indices in sampler.batches()}
     missing = from_first(lambda: batches_to_draw(folder, parts))
-    mine = missing[rank() :: world()]
-    num_missing, num_mine = (sum(len(indices) for indices in batches) for batches in (missing, mine))
-    after_update = updates_as_progress(sampler, sampler.config.num_images - num_missing, (num_mine, num_missing))
-    for indices in mine:
+    share = missing[rank() :: world()]
+    num_missing, num_here = (sum(len(indices) for indices in batches) for batches in (missing, share))
+    after_update = updates_as_progress(sampler, sampler.config.num_images - num_missing, (num_here, num_missing))
+    for indices in share:
         images = sampler.images(indices, after_update)
         with atomic_file(parts[indices]) as temporary, temporary.open("wb") as file:
             np.save(file, images)

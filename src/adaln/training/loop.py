@@ -60,14 +60,14 @@ def train(
     """
     execution = usable(execution, run.device)
     check_precision(run.config.precision, run.device)
-    mine = run.batches()
-    check_parts(execution, mine.batch_size)
+    share = run.batches()
+    check_parts(execution, share.batch_size)
     run.path.mkdir(parents=True, exist_ok=True)
     with (
         exclusive(run),
         deterministic_kernels() if execution.deterministic else nullcontext(),
         stop_requests() as stop,
-        Prefetched(mine, pin=run.device.type == "cuda") as batches,
+        Prefetched(share, pin=run.device.type == "cuda") as batches,
     ):
         state = resume_or_start(run, execution)
         hooks = (hold(run_order(run, execution)), *hooks)

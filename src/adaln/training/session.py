@@ -80,8 +80,8 @@ def log_if_due(run: Run, state: TrainState, on_log: Sequence[OnLog] = ()) -> Non
         metrics["lr"] = state.learning_rate(state.step - 1)
     if rank() == 0:
         append_record(run.path / "metrics.jsonl", {"step": state.step, **metrics})
-        for tell in on_log:
-            tell(state.step, metrics)
+        for log in on_log:
+            log(state.step, metrics)
     if since == run.config.log_every:
         state.loss_sum.zero_()
 
