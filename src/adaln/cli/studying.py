@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +18,7 @@ from adaln.cli.output import Output, duration
 from adaln.config import RunConfig
 from adaln.files import reading
 from adaln.parallel import find_device
-from adaln.progress import progress, titled
+from adaln.progress import titled
 from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import SCALES, STUDIES, Overrides, Plan, Result, reduce_study, run_study
@@ -27,7 +26,7 @@ from adaln.studies.questions.distribution_figures import ELSEWHERE
 from adaln.studies.questions.search import Search, run_search
 from adaln.studies.questions.search_page import SearchResult, write_search
 from adaln.studies.run.cluster import Cluster, Jobs
-from adaln.studies.run.costs import Cost, measured_speed, networks, study_cost
+from adaln.studies.run.costs import Cost, product_rate, study_cost
 from adaln.studies.run.run_study import Unfinished
 from adaln.studies.run.workers import Launcher, Workers, workers_for
 from adaln.views.run_page import run_page
@@ -150,12 +149,11 @@ def _listing() -> Output:
     device = find_device("auto")
     workers = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
     plans = [Plan(study, scale, tuple(range(scale.seeds))) for scale in SCALES.values() for study in STUDIES.values()]
-    speed = partial(measured_speed, device=device)
-    to_time = networks(plans)
-    for number, (config, spec) in enumerate(to_time):
-        progress("timing networks", number, len(to_time), "networks")
-        speed(config, spec)
-    rows = [(plan, study_cost(plan, speed, workers)) for plan in plans]
+
+    def rate(config: RunConfig) -> float:
+        return product_rate(config.model.hidden_size, config.precision, device)
+
+    rows = [(plan, study_cost(plan, rate, workers)) for plan in plans]
     where = f"{workers} x {torch.cuda.get_device_name()}" if device.type == "cuda" else f"{workers} CPU cores"
     return Output([_cost_row(*row) for row in rows], [_cost_table(name, rows, where) for name in SCALES])
 
@@ -183,8 +181,9 @@ def _cost_table(scale: str, rows: list[tuple[Plan, Cost]], where: str) -> Table:
         if plan.scale.name == scale
     ]
     notes = [
-        f"{SCALES[scale].seeds} seeds. Time: estimated for {where}, from steps timed just now. Each study by itself:"
-        " runs that two studies share are trained once. +: and further runs that depend on these.",
+        f"{SCALES[scale].seeds} seeds. Time: the least that it takes on {where}, at the rate of products of matrices"
+        " timed just now; small networks take several times as long, and a study that runs says what is left. Each"
+        " study by itself: runs that two studies share are trained once. +: and further runs that depend on these.",
     ]
     return Table(f"Scale {scale}: {SCALES[scale].what}", columns, cells, notes)
 

@@ -66,6 +66,10 @@ class Job:
         """Jobs of one key share one run, which is trained once."""
         return self.config.name, config_hash(self.config)
 
+    def run_in(self, root: Path) -> Run:
+        """The run as it lies on disk, without making it."""
+        return Run(root / "-".join(self.run_key), self.config)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -210,6 +214,14 @@ class Plan:
         """What `study.json` holds: enough to reduce again."""
         names = {"study": self.study.name, "scale": self.scale.name}
         return {**names, "seeds": list(self.seeds), "changes": asdict(self.overrides)}
+
+
+def by_run(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """Jobs that share a run, by the name of its folder and the shortest first: no two workers train one."""
+    runs: dict[str, list[Job]] = {}
+    for job in jobs:
+        runs.setdefault("-".join(job.run_key), []).append(job)
+    return {name: sorted(rows, key=lambda job: job.config.steps) for name, rows in runs.items()}
 
 
 def outcomes(jobs: Sequence[Job], root: Path) -> list[Outcome]:

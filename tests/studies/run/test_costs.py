@@ -1,4 +1,4 @@
-"""What a study is said to cost: the arithmetic by hand, the estimate against a run that was really trained."""
+"""What a study is said to cost, and how progress counts it: the arithmetic by hand, the work of a run by a counter."""
 
 from dataclasses import replace
 
@@ -7,57 +7,76 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from adaln.data import load
-from adaln.models import MODELS, DiTConfig, flops, num_parameters
+from adaln.models import MODELS, flops, num_parameters
+from adaln.processes import Guidance, SamplerConfig
 from adaln.runs import Run
-from adaln.studies import SCALES, STUDIES, Overrides, Plan, Setting, Study
-from adaln.studies.run import costs
+from adaln.sampling import SampleConfig
+from adaln.studies import SCALES, STUDIES, Job, Overrides, Plan, Setting, Study
 from adaln.studies.run.costs import (
-    Speed,
-    cut,
     image_shape,
     kept_steps,
-    measured_speed,
-    run_seconds,
+    product_rate,
     spec_of,
+    step_work,
     study_cost,
+    work,
 )
 from adaln.training import train
 from adaln.types import DataSpec
 from helpers.networks import DIGITS
 
-SPEED = Speed(per_trained_flop=2e-12, per_sampled_flop=1e-12, per_parameter=1e-9)
+SAMPLE = SampleConfig(num_images=30, sampler=SamplerConfig(solver="ddim", steps=7))
+
+
+@pytest.fixture
+def job(small_config):
+    return Job("row", small_config(steps=10), (5, 10), SAMPLE)
 
 
 def plan_of(*settings, scale="tiny", seeds=(0, 1)):
-    return Plan(Study("x", "x", settings, lambda command, outcomes: None), SCALES[scale], seeds)
+    return Plan(Study("x", "x", settings, lambda outcomes: None), SCALES[scale], seeds)
+
+
+def test_a_run_costs_three_passes_per_image_trained_on_and_one_per_update_of_a_sample(job):
+    one = flops(job.config.model, DIGITS)
+    assert work([job], DIGITS) == one * (3 * 10 * 8 + 2 * 30 * 7)
+
+
+def test_guidance_asks_the_network_twice(job):
+    guided = replace(job, sample=replace(SAMPLE, guidance=Guidance(1.5, "all")))
+    plain, scores = work([replace(job, score_at=())], DIGITS), work([job], DIGITS)
+    assert work([guided], DIGITS) - plain == 2 * (scores - plain)
+    assert work([job, guided], DIGITS) == plain + 3 * (scores - plain), "trained once, scored both ways"
+
+
+def test_a_wider_network_weighs_more(job):
+    wide = replace(job, config=replace(job.config, model=replace(job.config.model, hidden_size=64)))
+    assert work([wide], DIGITS) > 8 * work([job], DIGITS)
+
+
+def test_jobs_of_one_run_share_its_steps_and_the_scores_that_both_ask_for(job):
+    short = replace(job, config=replace(job.config, steps=5), score_at=(5,))
+    assert work([short, job], DIGITS) == work([job], DIGITS)
+    longer = replace(job, config=replace(job.config, steps=20), score_at=(5, 20))
+    scored = (work([job], DIGITS) - work([replace(job, score_at=())], DIGITS)) / 2
+    assert work([job, longer], DIGITS) == pytest.approx(work([longer], DIGITS) + scored)
 
 
 def test_a_study_costs_its_steps_updates_and_samples():
     plan = plan_of(Setting("a", "adaln-zero"), Setting("the same", "adaln-zero"), Setting("b", "adaln-gaussian"))
     one_pass, parameters = flops(MODELS["tiny"], DIGITS), num_parameters(MODELS["tiny"], DIGITS)
-    training = 1_000 * (32 * one_pass * 2e-12 + parameters * 1e-9)
-    drawing = 3 * 1_000 * 20 * one_pass * 1e-12  # three scores of 1,000 samples in 20 steps
-    cost = study_cost(plan, lambda config, spec: SPEED, workers=2)
+    training, drawing = 3 * 1_000 * 32, 3 * 1_000 * 20  # three scores of 1,000 samples in 20 steps
+    cost = study_cost(plan, lambda config: 1e9, workers=2)
     assert (cost.runs, cost.steps) == (4, 4_000)
-    assert cost.seconds == pytest.approx(2 * (training + drawing))
+    assert cost.seconds == pytest.approx(2 * (training + drawing) * one_pass / 1e9)
     # checkpoints at 20, 250, 500, 750 and 1,000; samples of 64 bytes
     assert cost.bytes == 4 * (5 * parameters * 16 + 3 * 1_000 * 64)
 
 
 def test_one_run_is_not_shared_among_workers():
     plan = plan_of(Setting("a", "adaln-zero"), seeds=(0,))
-    one, eight = (study_cost(plan, lambda config, spec: SPEED, workers=n).seconds for n in (1, 8))
+    one, eight = (study_cost(plan, lambda config: 1e9, workers=n).seconds for n in (1, 8))
     assert one == eight
-
-
-def test_guidance_asks_the_network_twice_and_what_is_not_scored_is_not_drawn():
-    (plain,), (guided,), (unscored,) = (
-        plan_of(Setting("a", "adaln-zero", **more), seeds=(0,)).jobs()
-        for more in ({}, {"guidance": 1.5}, {"is_scored": False})
-    )
-    once, twice, never = (run_seconds([job], SPEED) for job in (plain, guided, unscored))
-    assert twice - never == pytest.approx(2 * (once - never))
-    assert run_seconds([plain, guided], SPEED) == pytest.approx(once + twice - never), "trained once, scored both ways"
 
 
 def test_steps_that_are_kept_are_those_that_the_run_keeps():
@@ -76,21 +95,15 @@ def test_the_papers_specs_are_known_without_its_data():
         assert spec_of(config.data) == load(config.data).spec
 
 
-def test_what_is_large_is_cut_and_what_is_small_is_timed_as_it_is():
-    assert cut(MODELS["tiny"], DIGITS, 32) == (MODELS["tiny"], DIGITS, 32)
-    model, spec, batch = cut(MODELS["DiT-XL/2"], DataSpec(4, 32, 32, 1000), 256)
-    assert isinstance(model, DiTConfig) and (model.depth, model.hidden_size, batch) == (1, 1152, 1)
-    assert (spec.channels, spec.num_classes, spec.height) == (4, 1000, 16)
+def test_a_rate_is_that_of_one_thread_and_leaves_the_others_alone():
+    threads = torch.get_num_threads()
+    assert 1e7 < product_rate(64, "float32", torch.device("cpu")) < 1e13
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.slow
-def test_the_estimate_of_a_run_is_what_its_training_takes(tmp_path, monkeypatch):
-    """By a clock that goes on with floating-point operations, whatever else the machine does."""
-    monkeypatch.setattr(costs, "_timed", costs._timed.__wrapped__)  # what this clock says is not to be kept
+def test_the_work_of_a_run_is_what_its_training_takes_by_a_counter_of_operations(tmp_path):
     (job,) = Plan(STUDIES["figure22"], SCALES["tiny"], (0,), Overrides(steps=12)).jobs()
-    with FlopCounterMode(display=False) as clock:
-        monkeypatch.setattr(costs, "_now", lambda device: clock.get_total_flops())
-        estimate = run_seconds([job], measured_speed(job.config, spec_of(job.config.data), torch.device("cpu")))
-        before = clock.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
         train(Run.create(job.config, tmp_path))
-    assert estimate == pytest.approx(clock.get_total_flops() - before, rel=0.02)
+    assert 12 * step_work(job, spec_of(job.config.data)) == pytest.approx(counter.get_total_flops(), rel=0.05)

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from adaln.studies import STUDIES, Overrides, Setting
-from adaln.studies.run.run_study import Unfinished, by_run, complete
+from adaln.studies.run.run_study import Unfinished, complete
 from adaln.studies.run.workers import Workers, workers_for
+from adaln.studies.study import by_run
 from helpers.smallest import PLAN, STUDY, make_small, recorded, run
 
 

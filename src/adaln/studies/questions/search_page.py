@@ -25,7 +25,6 @@ from adaln.report import (
 )
 from adaln.statistics import t_interval
 from adaln.studies.questions.search import Search, Trial, candidate, jobs_of, search_folder
-from adaln.studies.run.work import run_of
 from adaln.studies.study import Result
 from adaln.views.figures import LETTERS
 from adaln.views.scores import shown_name
@@ -54,7 +53,7 @@ class SearchResult:
             return cls(search, base, trials, "loss", "Loss: mean over the last tenth of the steps.")
         best = min((trial for trial in trials if trial.end == "finished"), key=lambda trial: trial.value)
         job = jobs_of(search, base, best.number, best.stds, best.step)[0]
-        scores = read_scores(run_of(job, root), job.scoring, best.step)
+        scores = read_scores(job.run_in(root), job.scoring, best.step)
         name = shown_name("fid", scores)
         return cls(search, base, trials, name, f"{name}: in {scores['fid'].label}.")
 

@@ -13,13 +13,14 @@ from adaln.analysis.recorder import Recorder
 from adaln.codec import json_text, short_hash
 from adaln.evaluation.checkpoints import is_scored, reference, score
 from adaln.files import remove_temporaries, write_atomically
+from adaln.models import flops
 from adaln.progress import Progress, progress, showing
 from adaln.report import write_page
 from adaln.runs import Run
 from adaln.studies.protocol import check_is_papers
-from adaln.studies.run.work import image_work, is_done, pass_work, step_work, work, work_done
+from adaln.studies.run.costs import image_work, is_done, step_work, work, work_done
 from adaln.studies.run.workers import Advance, Failure, Launcher, Task, terminated_as_interrupted
-from adaln.studies.study import Job, Plan, Result, outcomes
+from adaln.studies.study import Job, Plan, Result, by_run, outcomes
 from adaln.training import Stopped, train
 
 MOST_NAMED = 3
@@ -72,9 +73,9 @@ def execute(jobs: Sequence[Job], root: Path, launcher: Launcher) -> dict[str, Fa
     if not jobs:
         return {}
     runs = by_run(jobs)
-    for found in runs.values():
-        Run.create(found[-1].config, root)
-    missing = {name: found for name, found in runs.items() if not all(is_done(job, root) for job in found)}
+    for of_run in runs.values():
+        Run.create(of_run[-1].config, root)
+    missing = {name: of_run for name, of_run in runs.items() if not all(is_done(job, root) for job in of_run)}
     watch = _watch(runs, root)
     try:
         with terminated_as_interrupted():
@@ -83,27 +84,19 @@ def execute(jobs: Sequence[Job], root: Path, launcher: Launcher) -> dict[str, Fa
             if lacking:
                 raise ValueError(f"nothing to score against: {failures_text(lacking)}")
             watch("runs", 0.0)
-            tasks = {name: partial(perform, found, root) for name, found in missing.items()}
+            tasks = {name: partial(perform, of_run, root) for name, of_run in missing.items()}
             failures = launcher.run(tasks, partial(watch, "runs"))
     except Stopped:
         raise
     except KeyboardInterrupt:
         raise Stopped("stopped; what is finished is kept") from None
-    wanting = [name for name, found in missing.items() if not all(is_done(job, root) for job in found)]
+    wanting = [name for name, of_run in missing.items() if not all(is_done(job, root) for job in of_run)]
     return {name: failures.get(name, Failure("Unfinished", "not all of it is on disk")) for name in wanting}
-
-
-def by_run(jobs: Sequence[Job]) -> dict[str, list[Job]]:
-    """Jobs that share a run, together and the shortest first: no two workers train one."""
-    found: dict[str, list[Job]] = {}
-    for job in jobs:
-        found.setdefault("-".join(job.run_key), []).append(job)
-    return {name: sorted(rows, key=lambda job: job.config.steps) for name, rows in found.items()}
 
 
 def references(runs: Collection[Sequence[Job]]) -> dict[str, Task]:
     """What makes the feature networks and statistics that jobs share: each once, before they are needed everywhere."""
-    scored = (job for found in runs for job in found if job.score_at)
+    scored = (job for of_run in runs for job in of_run if job.score_at)
     wanted = {short_hash(asdict(job.config.data) | {"of": [job.features, job.reference]}): job for job in scored}
     return {f"reference-{name}": partial(prepare, job) for name, job in wanted.items()}
 
@@ -117,7 +110,8 @@ def perform(jobs: Sequence[Job], root: Path, device: str, advance: Advance) -> N
     """Train to each job's steps, then sample and score the checkpoints it asks for; skips what is on disk."""
     for job in jobs:
         run = Run.create(job.config, root, device=device)
-        costs = {f"train {run.path.name}": step_work(job, root), f"sample {run.path.name}": image_work(job, root)}
+        name, spec = run.path.name, run.spec
+        costs = {f"train {name}": step_work(job, spec), f"sample {name}": image_work(job, spec)}
         with showing(as_work(costs, advance)):
             if max(run.steps_saved(), default=0) < job.config.steps:
                 train(run, [Recorder(run.path / "analysis" / "roles.jsonl")])
@@ -153,11 +147,14 @@ def _watch(runs: Runs, root: Path) -> Callable[[str, float | None], None]:
 
     The unit is one image once through the network of the first job.
     """
-    image = pass_work(next(iter(runs.values()))[0], root)
-    total, before = (sum(amount(found, root) for found in runs.values()) for amount in (work, work_done))
+    specs = {name: jobs[0].run_in(root).spec for name, jobs in runs.items()}
+    name, (job, *_) = next(iter(runs.items()))
+    image = flops(job.config.model, specs[name])
+    total = sum(work(jobs, specs[name]) for name, jobs in runs.items())
+    before = sum(work_done(jobs, root) for jobs in runs.values())
 
     def watch(what: str, done: float | None) -> None:
-        now = sum(work_done(found, root) for found in runs.values()) if done is None else before + done
+        now = sum(work_done(jobs, root) for jobs in runs.values()) if done is None else before + done
         progress(what, round(min(now, total) / image), round(total / image), "images")
 
     return watch
