@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from adaln.analysis import fit_start
-from adaln.cli.options import Positional, check_suffix, named, parse
+from adaln.cli.options import Device, Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, sgd
@@ -126,8 +126,7 @@ class OrderOptions:
     """For a network by name: classes; 0: unconditional."""
     batch_size: int = 4
     """For a network by name: inputs per iteration."""
-    device: str = "auto"
-    """cpu, cuda, mps, or auto: the fastest there is."""
+    device: Device = "auto"
     out: Path | None = None
     """Folder of tables, pictures and page; default: RUN/analysis/order, or analysis/order-MODEL here."""
 
@@ -187,8 +186,7 @@ class ExplainOptions:
     """Checkpoint of the second run; default: the newest."""
     num_batches: int = 8
     """Batches of the first run's data on which losses are taken."""
-    device: str = "auto"
-    """cpu, cuda, mps, or auto: the fastest there is."""
+    device: Device = "auto"
     out: Path | None = None
     """Folder of tables, pictures and page; default: RUN/analysis/explain."""
 

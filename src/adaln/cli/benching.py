@@ -53,7 +53,8 @@ def bench_verb(words: list[str]) -> Output:
         return listing()
     benchmark = BENCHMARKS[name := first_word(words, "what to measure", BENCHMARKS)]
     file, words = take_option(words, "--out")
-    options: Any = parse(benchmark.options, f"bench {name}", words[1:])
+    verb = f"bench {name} [--out FILE.json]" if "--help" in words else f"bench {name}"
+    options: Any = parse(benchmark.options, verb, words[1:])
     command = " ".join(["adaln bench", *words])
     found = {"command": command, **benchmark.run(options)}
     if not precisions(found):

@@ -32,10 +32,7 @@ def schemes_verb(words: list[str]) -> Output:
     table = Table(
         "Conditioning schemes",
         [
-            Column("scheme"),
-            Column("gate"),
-            Column("scale"),
-            Column("shift"),
+            *map(Column, ("scheme", "gate", "scale", "shift")),
             Column("trained", f"M, {options.model}", ".1f"),
             Column("note"),
         ],
@@ -107,24 +104,10 @@ def presets_verb(words: list[str]) -> Output:
     configs = {name: make() for name, make in PRESETS.items()}
     table = Table(
         "Presets",
+        [*map(Column, ("preset", "model", "data")), Column("steps", format=",d"), Column("batch"), Column("what")],
         [
-            Column("preset"),
-            Column("model"),
-            Column("data"),
-            Column("steps", format=",d"),
-            Column("batch"),
-            Column("what"),
-        ],
-        [
-            [
-                name,
-                model_name(config.model),
-                config.data.path,
-                config.steps,
-                config.batch_size,
-                _first_line(PRESETS[name]),
-            ]
-            for name, config in configs.items()
+            [name, model_name(run.model), run.data.path, run.steps, run.batch_size, _first_line(PRESETS[name])]
+            for name, run in configs.items()
         ],
         notes=[f"Processes: {', '.join(PROCESSES)}."],
     )

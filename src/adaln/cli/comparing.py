@@ -55,7 +55,9 @@ def compare_verb(words: list[str]) -> Output:
         "score_conflicts": conflicts,
         "unlike_published": apart,
     }
-    lines = [f"{name} differs from {first.name} in: {'; '.join(found) or 'nothing'}" for name, found in configs.items()]
+    lines = [
+        f"{name} differs from {first.name} in: {'; '.join(fields) or 'nothing'}" for name, fields in configs.items()
+    ]
     lines += [verdict(first, side, conflicts[side.name]) for side in others if first.scores or side.scores]
     return Output(data, [_table(sides, metrics, conflicts), *lines])
 
@@ -76,20 +78,20 @@ def open_sides(names: Sequence[str]) -> list[Side]:
     return sides
 
 
-def chosen(found: list[Scores], wanted: Scores | None) -> Scores | None:
-    """Those most like `wanted`, of these the last step's, of these the newest; None where there are none."""
+def chosen(kept: list[Scores], wanted: Scores | None) -> Scores | None:
+    """Of the scores kept those most like `wanted`, of these the last step's, of these the newest; None of none."""
 
     def key(item: tuple[int, Scores]) -> tuple[int, int, int]:
         age, scores = item
         step = step_of(scores)
         return len(differences(wanted, scores)) if wanted else 0, -(-1 if step is None else step), -age
 
-    return min(enumerate(found), key=key)[1] if found else None
+    return min(enumerate(kept), key=key)[1] if kept else None
 
 
 def score_conflicts(first: Side, side: Side) -> list[str]:
     """What keeps the scores of two sides from being compared; nothing: they may be."""
-    without = [one.name for one in (first, side) if one.scores is None]
+    without = [s.name for s in (first, side) if s.scores is None]
     if without or first.scores is None or side.scores is None:
         return [f"{name} has no scores" for name in without]
     return differences(first.scores, side.scores)
@@ -100,20 +102,13 @@ def verdict(first: Side, side: Side, conflicts: list[str]) -> str:
     pair = f"scores of {side.name} are {'NOT ' if conflicts else ''}comparable with those of {first.name}"
     if conflicts:
         return f"{pair}: {'; '.join(conflicts)}"
-    steps = [step_of(one.scores) for one in (first, side) if one.scores]
+    steps = [step_of(s.scores) for s in (first, side) if s.scores]
     return pair if steps[0] == steps[1] else f"{pair}, but of different steps: {steps[0]}, {steps[1]}"
 
 
 def _table(sides: list[Side], metrics: list[str], conflicts: dict[str, list[str]]) -> Table:
-    columns = [
-        Column("run"),
-        Column("scheme"),
-        Column("parameters", format=",d"),
-        Column("step", format=",d"),
-        Column("loss", format=".4f"),
-        Column("scored at", "step", ",d"),
-        *(score_column(name) for name in metrics),
-    ]
+    columns = [Column("run"), Column("scheme"), Column("parameters", format=",d"), Column("step", format=",d")]
+    columns += [Column("loss", format=".4f"), Column("scored at", "step", ",d"), *map(score_column, metrics)]
     rows = []
     for side in sides:
         cells: list[Cell] = [score_cell(side.scores.scores.get(name)) if side.scores else None for name in metrics]

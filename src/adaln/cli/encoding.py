@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from adaln.cli.options import Positional, named, parse
+from adaln.cli.options import Device, Positional, named, parse
 from adaln.cli.output import Output
 from adaln.data import (
     Autoencoder,
@@ -23,7 +23,7 @@ from adaln.data import (
     round_trip,
 )
 from adaln.files import write_atomically
-from adaln.parallel import find_device, group_of_torchrun, local_rank, rank, world
+from adaln.parallel import find_device, group_of_torchrun, rank, world
 from adaln.report import Column, ImageGrid, Table, picture
 
 MOST_CLASSES, MOST_PROBLEMS = 50, 20
@@ -57,8 +57,7 @@ class EncodeOptions:
     """Images per shard, which is what a kill can cost; default: 32 MiB."""
     verify: bool = False
     """Decode some of the latents, write them beside their pictures (round-trip.png) and report the error."""
-    device: str = "auto"
-    """cpu, cuda, mps, or auto: the fastest there is; under torchrun each process takes its own."""
+    device: Device = "auto"
 
 
 def encode_verb(words: list[str]) -> Output:
@@ -100,9 +99,7 @@ def find_autoencoder(options: EncodeOptions) -> Autoencoder | None:
         if options.verify:
             raise ValueError("verify decodes latents; with --autoencoder none the pictures themselves are kept")
         return None
-    device = find_device(options.device)
-    own = f"cuda:{local_rank()}" if device.type == "cuda" and device.index is None else device
-    return open_autoencoder(options.autoencoder, own)
+    return open_autoencoder(options.autoencoder, find_device(options.device))
 
 
 def encoded(out: Path, index: Index, checked: RoundTrip | None) -> Output:
@@ -159,19 +156,21 @@ def data_verb(words: list[str]) -> Output:
     return Output({**asdict(inspection), "is_intact": inspection.is_intact}, inspected(inspection))
 
 
-def inspected(found: Inspection) -> list[str | Table]:
+def inspected(inspection: Inspection) -> list[str | Table]:
     """An inspection as people read it."""
-    shapes = ", ".join(f"{count:,} of {shape}" for shape, count in found.shapes.items())
-    shown: list[str | Table] = [f"{found.path}: {found.kind}; {found.num_items:,} items ({shapes or 'none readable'})"]
-    shown += [f"{name}: {note}" for name, note in found.notes.items()]
-    counts = sorted(found.class_counts.items(), key=lambda item: item[1])
+    shapes = ", ".join(f"{count:,} of {shape}" for shape, count in inspection.shapes.items())
+    shown: list[str | Table] = [
+        f"{inspection.path}: {inspection.kind}; {inspection.num_items:,} items ({shapes or 'none readable'})"
+    ]
+    shown += [f"{name}: {note}" for name, note in inspection.notes.items()]
+    counts = sorted(inspection.class_counts.items(), key=lambda item: item[1])
     if len(counts) > MOST_CLASSES:
         (fewest, low), (most, high) = counts[0], counts[-1]
         shown.append(f"{len(counts):,} classes, from {low:,} items ({fewest!r}) to {high:,} ({most!r})")
     elif counts:
         columns = [Column("class"), Column("items", format=",d")]
-        shown.append(Table("Classes", columns, [list(item) for item in found.class_counts.items()]))
-    shown += [f"PROBLEM {line}" for line in found.problems[:MOST_PROBLEMS]]
-    if len(found.problems) > MOST_PROBLEMS:
-        shown.append(f"and {len(found.problems) - MOST_PROBLEMS:,} more problems (--json lists all)")
-    return [*shown, "intact" if found.is_intact else f"NOT intact: {len(found.problems):,} problem(s)"]
+        shown.append(Table("Classes", columns, [list(item) for item in inspection.class_counts.items()]))
+    shown += [f"PROBLEM {line}" for line in inspection.problems[:MOST_PROBLEMS]]
+    if len(inspection.problems) > MOST_PROBLEMS:
+        shown.append(f"and {len(inspection.problems) - MOST_PROBLEMS:,} more problems (--json lists all)")
+    return [*shown, "intact" if inspection.is_intact else f"NOT intact: {len(inspection.problems):,} problem(s)"]

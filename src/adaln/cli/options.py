@@ -21,6 +21,10 @@ Flat = Annotated[T, tyro.conf.arg(name="")]
 """A field whose own fields become flags without its name in front."""
 Positional = Annotated[T, tyro.conf.Positional]
 """A field that is a word in its place, or several, before or behind the flags."""
+Device = Annotated[
+    str, tyro.conf.arg(help="cpu, cuda, mps, or auto: the fastest there is. Under torchrun each process has its own.")
+]
+"""Where a verb computes."""
 _RULES = tyro.constructors.ConstructorRegistry()
 
 

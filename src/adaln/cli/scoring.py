@@ -3,20 +3,16 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import torch
+from typing import Annotated
 
 from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import SILENT, Output
-from adaln.cli.sampling import keep_samples
-from adaln.codec import encode, short_hash
-from adaln.data import Dataset
-from adaln.evaluation.images import named_images, named_reference
+from adaln.codec import encode
+from adaln.evaluation.images import named_reference
+from adaln.evaluation.samples import named_samples, record_beside, scores_beside
 from adaln.files import write_atomically
 from adaln.metrics import (
     METRICS,
-    Scores,
     StatisticsFile,
     evaluate,
     parse_source,
@@ -25,8 +21,6 @@ from adaln.metrics import (
     unlike_published,
 )
 from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
-from adaln.runs import Run, is_run
-from adaln.sampling import SampleConfig, load_sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +58,7 @@ def evaluate_verb(words: list[str]) -> Output:
     device = find_device(options.device)
     reference = named_reference(options.reference, options.features)
     with group_of_torchrun():
-        source = samples_of(options, device) if is_run(options.samples) else named_images(options.samples)
+        source = named_samples(options.samples, options.num_images, device)
         samples = parse_source(source, options.num_images)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
             extractor = reference.extractor(options.features, options.weights, str(device))
@@ -79,46 +73,10 @@ def evaluate_verb(words: list[str]) -> Output:
         )
         if rank():
             return SILENT
-    out = options.out or default_out(source, scores)
+    out = options.out or scores_beside(source, scores)
     write_atomically(out, json.dumps(encode(scores), indent=1) + "\n")
     data = {"scores_file": str(out), **encode(scores), "unlike_published": unlike_published(scores)}
     return Output(data, [*scores.blocks(), f"wrote {out}"])
-
-
-def samples_of(options: EvaluateOptions, device: torch.device) -> Path:
-    """The samples of a run that were written last; where there are none, as many as asked for are drawn and kept.
-
-    Raises `ValueError` where there are none and nothing says how many.
-    """
-    files = sorted(Path(options.samples, "samples").glob("*.npz"), key=lambda file: file.stat().st_mtime_ns)
-    if files:
-        return files[-1]
-    if options.num_images is None:
-        raise ValueError(
-            f"run {options.samples!r} has no samples yet; say --num-images N to draw some, or use: adaln sample"
-        )
-    return keep_samples(load_sampler(Run.open(options.samples, device), SampleConfig(options.num_images)), None)[0]
-
-
-def record_beside(source: Path | Dataset) -> dict[str, Any]:
-    """How samples were drawn, where the record that `adaln sample` writes lies beside them; else nothing."""
-    if isinstance(source, Dataset) or not (record := source.with_suffix(".json")).is_file():
-        return {}
-    try:
-        row = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{record}: not the record of samples ({error})") from None
-    return row if isinstance(row, dict) and "sampler" in row else {}
-
-
-def default_out(source: Path | Dataset, scores: Scores) -> Path:
-    """Beside the samples, in the working directory for a data set; another way of scoring has another name."""
-    record = scores.provenance
-    row = {side: record[side]["sha256"] for side in ("samples", "reference")}
-    key = short_hash(row | {"extractor": record["extractor"]["fingerprint"], "settings": record["settings"]})
-    if isinstance(source, Dataset):
-        return Path(f"{source.name}-{key}.scores.json")
-    return source.with_name(f"{source.name if source.is_dir() else source.stem}-{key}.scores.json")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from adaln.cli.options import Flat, Positional, named, parse, take_preset
+from adaln.cli.options import Device, Flat, Positional, named, parse, take_preset
 from adaln.cli.output import Output, duration
 from adaln.config import RunConfig
 from adaln.files import reading
@@ -39,8 +39,7 @@ class Launching:
 
     jobs: int | None = None
     """Runs at the same time, each held to its own cores or GPU; default: one per GPU, else one per core."""
-    device: str = "auto"
-    """cpu, cuda, mps, or auto: the fastest there is."""
+    device: Device = "auto"
     launcher: Literal["local", "submitit"] = "local"
     """submitit: Slurm array jobs, one for each run (pip install 'adaln[cluster]')."""
     cluster: Cluster = field(default_factory=Cluster)
@@ -165,13 +164,8 @@ def _cost_row(plan: Plan, cost: Cost) -> dict[str, Any]:
 
 
 def _cost_table(scale: str, rows: list[tuple[Plan, Cost]], where: str) -> Table:
-    columns = [
-        Column("study"),
-        Column("runs", format=",d"),
-        Column("steps", format=",d"),
-        Column("time", align="right"),
-    ]
-    columns += [Column("disk", "GB", ".1f"), Column("question")]
+    columns = [Column("study"), Column("runs", format=",d"), Column("steps", format=",d")]
+    columns += [Column("time", align="right"), Column("disk", "GB", ".1f"), Column("question")]
     cells: list[list[Cell]] = [
         [
             plan.study.name + "+" * (plan.study.then is not None),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from adaln.analysis.recorder import Recorder
-from adaln.cli.options import Flat, Positional, named, parse, take_preset
+from adaln.cli.options import Device, Flat, Positional, named, parse, take_preset
 from adaln.cli.output import SILENT, Output
 from adaln.config import RunConfig
 from adaln.evaluation.checkpoints import Scoring, check_scoring, read_scores, score_saved, scored_steps, scoring_hook
@@ -45,8 +45,7 @@ class TrainOptions:
     """Folder that holds the runs."""
     out: Path | None = None
     """This very folder instead of ROOT/NAME-HASH; a run in it is continued."""
-    device: str = "auto"
-    """cpu, cuda, mps, or auto: the fastest there is."""
+    device: Device = "auto"
     execution: Flat[Execution] = DEFAULT_EXECUTION
     evaluate: WhileTraining = field(default_factory=WhileTraining)
 
