@@ -19,8 +19,8 @@ import torch
 from adaln.analysis import LOG_SPACED_STEPS, Recorder, describe
 from adaln.benchmarks.clock import in_turns
 from adaln.benchmarks.machine import machine, num_threads, plain_read, resident_bytes, torch_device
-from adaln.benchmarks.sides import LATENTS, busy_model
-from adaln.benchmarks.training import drawn_batch, loss_of
+from adaln.benchmarks.peer import LATENTS, busy_model
+from adaln.benchmarks.training import batch_of, loss_of
 from adaln.config import OptimConfig
 from adaln.models import MODELS, skeleton
 from adaln.rng import generator
@@ -62,7 +62,7 @@ def analysis(options: AnalysisOptions) -> dict[str, Any]:
 def recording(options: AnalysisOptions, device: torch.device) -> dict[str, Any]:
     """A training step (forward, backward, AdamW, average), and what recording adds to it."""
     model = busy_model(MODELS[options.trained], device)
-    state, batch = TrainState(model, OptimConfig()), drawn_batch(options.batch_size, device)
+    state, batch = TrainState(model, OptimConfig()), batch_of(options.batch_size, device)
 
     def backward() -> None:
         loss_of(batch, "float32", model).backward()  # type: ignore[no-untyped-call]

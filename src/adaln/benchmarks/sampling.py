@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from adaln.benchmarks.clock import in_turns
 from adaln.benchmarks.machine import machine, num_threads, products, torch_device
-from adaln.benchmarks.peer import called_like_ours, peer_of
-from adaln.benchmarks.sides import LATENTS, Compiled, Step, busy_model, compared
+from adaln.benchmarks.peer import LATENTS, Compiled, Step, busy_model, called_like_ours, compared, peer_of
 from adaln.execution import Precision, check_precision, matrix_products
 from adaln.models import MODELS, flops
 from adaln.processes import PROCESSES, Guidance, SamplerConfig, guided, solve

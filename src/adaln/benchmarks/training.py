@@ -1,7 +1,10 @@
-"""A training step of ours and of the peer, beside the products that the machine could have done in the time."""
+"""A training step of ours and of the peer: its time beside products of matrices, and the memory that it keeps.
+
+What the forward pass keeps for the backward one is counted, so no GPU is needed for it.
+"""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,17 +13,28 @@ from torch import Tensor, nn
 
 from adaln.benchmarks.clock import in_turns
 from adaln.benchmarks.machine import machine, num_threads, products, torch_device
-from adaln.benchmarks.peer import called_like_ours, peer_of
-from adaln.benchmarks.sides import LATENTS, Compiled, Step, busy_model, compared
+from adaln.benchmarks.peer import (
+    CONTENDERS,
+    LATENTS,
+    Compiled,
+    Step,
+    busy_model,
+    called_like_ours,
+    compared,
+    peer_of,
+)
 from adaln.config import OptimConfig
-from adaln.execution import Execution, Precision, autocast, check_precision, matrix_products, prepare_blocks
-from adaln.models import MODELS, flops
+from adaln.execution import Execution, Precision, autocast, check_precision, matrix_products, prepare_blocks, recompute
+from adaln.models import MODELS, DiTConfig, flops, num_parameters
 from adaln.processes import PROCESSES
 from adaln.rng import generator
 from adaln.training import TrainState
 from adaln.types import Labels, Latents, Model, Times
 
 PROCESS = PROCESSES["ddpm"].build()
+CPU = torch.device("cpu")
+HEADS = 4
+"""Times as many as the model has: of narrow heads our attention is torch's fused kernel on a CPU, too, as on a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,7 @@ def in_precision(options: TrainOptions, precision: Precision, device: torch.devi
     """Both sides on the same batch from the same weights, and bare products, all in turns."""
     check_precision(precision, device)
     config = MODELS[options.model]
-    batch = drawn_batch(options.batch_size, device)
+    batch = batch_of(options.batch_size, device)
     multiplied = list(products(device, precision))
     loss = partial(loss_of, batch, precision)
     sides = {
@@ -107,7 +121,7 @@ class Batch(NamedTuple):
     noise: Latents
 
 
-def drawn_batch(size: int, device: torch.device) -> Batch:
+def batch_of(size: int, device: torch.device) -> Batch:
     """Made-up latents with labels, steps and noise."""
     shape = (size, LATENTS.channels, LATENTS.height, LATENTS.width)
     rng = generator("benchmark", size)
@@ -163,3 +177,77 @@ def peer_step(peer: nn.Module, loss: Callable[[Model], Tensor], options: TrainOp
         return value.detach()
 
     return step
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOptions:
+    """Whose blocks to count."""
+
+    model: str = "DiT-S/2"
+    """A DiT of `adaln models`; only its width and patch size count."""
+
+
+class Kept(NamedTuple):
+    """What one more block keeps, in bytes."""
+
+    per_token_and_channel: float
+    per_weight: float
+    """Copies of the weights, whatever the batch."""
+
+
+def kept_for_backward(options: MemoryOptions) -> dict[str, Any]:
+    """What a block of both sides keeps under bfloat16 autocast, as it comes and compiled."""
+    config = MODELS[options.model]
+    if not isinstance(config, DiTConfig):
+        raise ValueError(f"model is {options.model!r}; expected a DiT: diffusers has no other network like ours")
+    row: dict[str, Any] = {"machine": machine(CPU), "options": asdict(options)}
+    for how in ("as it comes", "compiled"):
+        kept = {side: of_one_block(side, config, how == "compiled") for side in CONTENDERS}
+        ratio = kept["ours"].per_token_and_channel / kept["diffusers"].per_token_and_channel
+        row[how] = {**{side: bytes_kept._asdict() for side, bytes_kept in kept.items()}, "ours of diffusers": ratio}
+    return row
+
+
+def of_one_block(side: str, config: DiTConfig, is_compiled: bool) -> Kept:
+    """From what one more block and one more sample add, and what they add to each other."""
+    kept = {
+        (depth, batch): kept_bytes(*network(side, replace(config, depth=depth), is_compiled), batch)
+        for depth in (1, 2)
+        for batch in (1, 2)
+    }
+    tokens = LATENTS.height * LATENTS.width // config.patch_size**2
+    of_block = kept[2, 1] - kept[1, 1]
+    of_sample = kept[2, 2] - kept[1, 2] - of_block
+    weights = num_parameters(replace(config, depth=2), LATENTS) - num_parameters(replace(config, depth=1), LATENTS)
+    return Kept(of_sample / (tokens * config.hidden_size), (of_block - of_sample) / weights)
+
+
+def network(side: str, config: DiTConfig, is_compiled: bool) -> tuple[nn.Module, Model]:
+    """One side's network, and how it is called."""
+    torch.compiler.reset()
+    config = replace(config, num_heads=HEADS * config.num_heads)
+    model = busy_model(config, CPU)
+    if side == "ours":
+        prepare_blocks(model, Execution(compile=is_compiled), recompute)  # as on a GPU
+        return model, model
+    peer = peer_of(model, config, LATENTS)
+    if is_compiled:
+        peer.compile()
+    return peer, called_like_ours(peer)
+
+
+def kept_bytes(network: nn.Module, model: Model, batch: int) -> int:
+    """Memory that a forward pass leaves to the backward one, the network's own weights apart; shared memory once."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() not in weights:
+            kept[memory.data_ptr()] = memory
+        return tensor
+
+    x, y, t, _ = batch_of(batch, CPU)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast("bfloat16", CPU):
+        model(x, t, y)
+    return sum(memory.nbytes() for memory in kept.values())

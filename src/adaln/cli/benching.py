@@ -9,11 +9,10 @@ from typing import Any
 from adaln.benchmarks.analysis import AnalysisOptions, analysis
 from adaln.benchmarks.data import DataOptions, data
 from adaln.benchmarks.machine import MachineOptions, limits
-from adaln.benchmarks.memory import MemoryOptions, kept_for_backward
+from adaln.benchmarks.peer import CONTENDERS
 from adaln.benchmarks.sampling import SampleOptions, sample_step
 from adaln.benchmarks.scores import ScoreOptions, scores
-from adaln.benchmarks.sides import SIDES
-from adaln.benchmarks.training import TrainOptions, train_step
+from adaln.benchmarks.training import MemoryOptions, TrainOptions, kept_for_backward, train_step
 from adaln.cli.options import first_word, parse, take_option
 from adaln.cli.output import Output
 from adaln.codec import leaves
@@ -90,7 +89,7 @@ def precisions(found: Row) -> Row:
 
 def sides_table(title: str, found: Row) -> Table:
     """One line per precision and side."""
-    rows = [side_cells(precision, side, row) for precision, row in precisions(found).items() for side in SIDES]
+    rows = [side_cells(precision, side, row) for precision, row in precisions(found).items() for side in CONTENDERS]
     columns = [
         Column("precision"),
         Column("side"),
@@ -149,7 +148,7 @@ def shares(title: str, found: Row) -> Intervals:
     parts = precisions(found)
     groups = [
         Group(side, [100 * row["median"]["share_of_matmul_rate"][fastest(row)][side] for row in parts.values()])
-        for side in SIDES
+        for side in CONTENDERS
     ]
     axis = Axis("share of the rate of the fastest matrix product", "%")
     return Intervals(title, " ".join(notes(found)), axis, list(parts), groups, bars=True)

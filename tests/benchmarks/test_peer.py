@@ -6,10 +6,9 @@ import torch
 from adaln.benchmarks import machine, sampling, training
 from adaln.benchmarks.clock import Taken, Turns
 from adaln.benchmarks.machine import Product
-from adaln.benchmarks.peer import called_like_ours, peer_of
+from adaln.benchmarks.peer import LATENTS, busy_model, called_like_ours, compared, peer_of
 from adaln.benchmarks.sampling import SampleOptions, sample_step
-from adaln.benchmarks.sides import LATENTS, busy_model, compared
-from adaln.benchmarks.training import TrainOptions, drawn_batch, train_step
+from adaln.benchmarks.training import TrainOptions, batch_of, train_step
 from adaln.models import MODELS, flops
 
 CPU = torch.device("cpu")
@@ -23,7 +22,7 @@ def small_products(monkeypatch: pytest.MonkeyPatch):
 def test_the_peer_computes_what_we_do_from_the_same_weights():
     model = busy_model(MODELS["tiny"], CPU)
     assert all(parameter.any() for parameter in model.parameters())
-    x, y, t, _ = drawn_batch(3, CPU)
+    x, y, t, _ = batch_of(3, CPU)
     ours, theirs = model(x, t, y), called_like_ours(peer_of(model, MODELS["tiny"], LATENTS))(x, t, y)
     assert ours.abs().max() > 0.1
     torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
