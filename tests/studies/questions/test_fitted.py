@@ -35,7 +35,7 @@ PLAN = Plan(FITTED, Scale("smallest", "a few steps", make_small, 2), (0,))
 
 
 def run(plan, root):
-    return run_study(plan, root, InProcess(), lambda *state: None)
+    return run_study(plan, root, InProcess())
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
-import torch
 
 from adaln.studies import STUDIES, Overrides, Setting
 from adaln.studies.run.run_study import Unfinished, complete
-from adaln.studies.run.workers import Workers, workers_for
 from adaln.studies.study import by_run
 from helpers.smallest import PLAN, STUDY, make_small, recorded, run
+
+pytestmark = pytest.mark.xdist_group("run_study")  # one `on_two` for all
 
 
 def unscorable(label):
@@ -31,10 +32,18 @@ def files(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-@pytest.mark.slow
-def test_a_study_gives_a_table_and_a_page(tmp_path):
+@pytest.fixture(scope="module")
+def on_two(tmp_path_factory):
+    """The study done by two workers: its root and its folder, and the progress that was shown."""
+    root = tmp_path_factory.mktemp("on-two")
     with recorded() as calls:
-        folder, _ = run(PLAN, tmp_path / "a", 2)
+        folder, _ = run(PLAN, root, 2)
+    return SimpleNamespace(root=root, folder=folder, calls=calls)
+
+
+@pytest.mark.slow
+def test_a_study_gives_a_table_and_a_page(on_two):
+    folder, calls = on_two.folder, on_two.calls
     _, done, total, unit = calls[-1]
     assert (done, unit) == (total, "images") and total > 0
     assert len({done for _, done, *_ in calls}) > 4  # the workers say what they do meanwhile
@@ -49,13 +58,13 @@ def test_a_study_gives_a_table_and_a_page(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_gives_the_same_bytes_again_whatever_the_number_of_processes(tmp_path):
-    folder, _ = run(PLAN, tmp_path / "a", 2)
-    before = files(folder)
-    again, _ = run(PLAN, tmp_path / "a", 1)
+def test_a_study_gives_the_same_bytes_again_whatever_the_number_of_processes(tmp_path, on_two):
+    before = files(on_two.folder)
+    again, _ = run(PLAN, on_two.root, 1)
     assert files(again) == before
-    other, _ = run(PLAN, tmp_path / "b", 1)
-    assert (other / "result.json").read_bytes() == before["result.json"]
+    by_one, _ = run(PLAN, tmp_path / "one", 1)
+    here, _ = run_study(PLAN, tmp_path / "here", InProcess())
+    assert [(other / "result.json").read_bytes() for other in (by_one, here)] == [before["result.json"]] * 2
 
 
 @pytest.mark.slow
@@ -63,28 +72,24 @@ def test_a_failed_run_is_named_and_what_the_others_and_itself_have_done_is_kept(
     plan = replace(PLAN, seeds=(0,))
     failing = replace(plan, scale=replace(PLAN.scale, make=unscorable("adaln-zero")))
     said = r"1 of 2 runs failed, the others are kept: digits-adaln-zero-s0-\w{10}: .*no complete checkpoint at step 5"
-    with Workers(workers_for(torch.device("cpu"), 1)) as workers:
-        with pytest.raises(Unfinished, match=said):
-            complete(failing.jobs(), tmp_path, workers)
-        assert len(list(tmp_path.glob("digits-adaln-mix*/scores/*.scores.json"))) == 2
-        with recorded() as calls:
-            complete(plan.jobs(), tmp_path, workers)
-        _, before, total, _ = calls[0]
-        assert 0.5 * total < before < total  # all is trained, one of two is scored: no progress of this session
-        assert calls[-1] == ("runs", total, total, "images")
-        with recorded() as calls:
-            complete(plan.jobs(), tmp_path, workers)
-        assert {call[1:3] for call in calls} == {(total, total)}
+    with pytest.raises(Unfinished, match=said):
+        complete(failing.jobs(), tmp_path, InProcess())
+    assert len(list(tmp_path.glob("digits-adaln-mix*/scores/*.scores.json"))) == 2
+    with recorded() as calls:
+        complete(plan.jobs(), tmp_path, InProcess())
+    _, before, total, _ = calls[0]
+    assert 0.5 * total < before < total  # all is trained, one of two is scored: no progress of this session
+    assert calls[-1] == ("runs", total, total, "images")
+    with recorded() as calls:
+        complete(plan.jobs(), tmp_path, InProcess())
+    assert {call[1:3] for call in calls} == {(total, total)}
 
 
 @pytest.mark.slow
 def test_a_reference_that_cannot_be_had_is_said_before_anything_is_trained(tmp_path):
     plan = replace(PLAN, overrides=Overrides(reference="nowhere"))
-    with (
-        Workers(workers_for(torch.device("cpu"), 1)) as workers,
-        pytest.raises(ValueError, match=r"nothing to score against: .*nowhere"),
-    ):
-        complete(plan.jobs(), tmp_path, workers)
+    with pytest.raises(ValueError, match=r"nothing to score against: .*nowhere"):
+        complete(plan.jobs(), tmp_path, InProcess())
     assert not list(tmp_path.glob("*/metrics.jsonl"))
 
 
@@ -108,7 +113,7 @@ def test_rows_of_one_run_train_it_once_to_the_longest_of_them(tmp_path):
     plan = replace(PLAN, study=replace(STUDY, settings=settings), scale=replace(PLAN.scale, make=make), seeds=(0,))
     assert [len(jobs) for jobs in by_run(plan.jobs()).values()] == [1, 2]
     with recorded() as calls:
-        _, result = run(replace(plan, seeds=(0, 1)), tmp_path, 1)
+        _, result = run_study(replace(plan, seeds=(0, 1)), tmp_path, InProcess())
     assert calls[-1][1] == calls[-1][2]
     assert len(list(tmp_path.glob("digits-adaln-zero-s0-*/metrics.jsonl"))) == 1
     rows = {row["scheme"]: row for row in result.data["rows"]}
@@ -140,21 +145,23 @@ def killed_after(changes, number, command):
     return process.returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "longer", [pytest.param(8, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, number):
+def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, on_two, number, longer):
+    """Each time it is let live for so many changes more: surely it ends once."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(tmp_path / "killed")]
     rng = random.Random(int(number))
-    ends = (killed_after(rng.randrange(1, 4) + attempt, number, command) for attempt in range(40))
-    kills = next(count for count, ended in enumerate(ends) if ended)  # longer each time: surely one ends
+    ends = (killed_after(rng.randrange(1, 4) + longer * attempt, number, command) for attempt in range(40))
+    kills = next(count for count, ended in enumerate(ends) if ended)
     assert kills
     with recorded() as calls:
         killed, _ = run(PLAN, tmp_path / "killed", 2)
     assert calls[0][1] == calls[0][2]  # nothing was left to do
-    undisturbed, _ = run(PLAN, tmp_path / "whole", 2)
-    assert (killed / "result.json").read_bytes() == (undisturbed / "result.json").read_bytes()
+    assert (killed / "result.json").read_bytes() == files(on_two.folder)["result.json"]
 
 
 def test_quickstart_asks_the_question_of_the_readme():

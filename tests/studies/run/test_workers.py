@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from adaln.progress import progress, showing
 from adaln.studies.run import workers as room
 from adaln.studies.run.workers import InProcess, Worker, Workers, usable_cores, workers_for
 from helpers.work import Note, Wait, die, refuse, stumble
@@ -116,3 +117,16 @@ def test_in_this_process_tasks_are_done_one_after_the_other_on_one_thread_and_a_
     note = notes(tmp_path)["good"]
     assert (note["process"], note["threads"]) == (os.getpid(), 1)
     assert counts == [1, 4, 8] and torch.get_num_threads() == threads
+
+
+def test_what_a_task_in_this_process_does_is_shown_by_whoever_shows_the_whole():
+    """A task shows its own steps as work done; that of the whole must not become its own again."""
+
+    def task(device, advance):
+        with showing(lambda stage, done, total, unit: advance(1.0)):
+            progress("one task", 1, 1, "steps")
+
+    shown = []
+    with showing(lambda *call: shown.append(call)):
+        assert InProcess().run({"a": task, "b": task}, lambda done: progress("all", int(done), 2, "tasks")) == {}
+    assert shown == [("all", 1, 2, "tasks"), ("all", 2, 2, "tasks")]

@@ -14,6 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import FrameType
@@ -147,12 +148,12 @@ class InProcess:
 
     def run(self, tasks: Mapping[str, Task], watch: Callable[[float | None], None]) -> dict[str, Failure]:
         """See `Launcher`."""
-        done = 0.0
+        done, outside = 0.0, copy_context()
 
         def advance(count: float) -> None:
             nonlocal done
             done += count
-            watch(done)
+            outside.run(watch, done)  # shown by whom it was before the task, not by the task
 
         with one_thread():
             ended = {name: attempt(task, self._device, advance) for name, task in tasks.items()}
