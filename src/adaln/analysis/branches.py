@@ -186,10 +186,10 @@ def passages(model: nn.Module, inputs: Mapping[str, Any], family: str | None = N
     gated = [site for site in live.sites if site.role is Role.GATE and site not in live.shared.values()]
     modulations = [module_of(site) for site in (*gated, *live.shared.values()) if site.weight]
     calls = trace(model, [*modulations, *live.modules(gated)], inputs)
-    found = []
+    passed = []
     for site in gated:
         block, branch = live.block_and_branch(site)
         output, gate = left(branch, block, calls), live.modulation(site, calls)
         gate = gate.reshape(gate.shape[0], *[1] * (output.ndim - 2), gate.shape[1])
-        found.append(Passage(site, residual(branch, block, calls), output, VALUE_FUNCTIONS[site.function](gate)))
-    return found
+        passed.append(Passage(site, residual(branch, block, calls), output, VALUE_FUNCTIONS[site.function](gate)))
+    return passed

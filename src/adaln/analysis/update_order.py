@@ -49,10 +49,10 @@ class UpdateOrder:
         """The iteration (from 1) at which each weight first moves; None where it does not move in the whole table."""
         return {name: column.index(True) + 1 if True in column else None for name, column in self.columns.items()}
 
-    def differing(self, other: "UpdateOrder") -> tuple[str, ...]:
+    def differing(self, reference: "UpdateOrder") -> tuple[str, ...]:
         """Names, present in both, that do not move at the same iterations."""
-        others = other.columns
-        return tuple(name for name, column in self.columns.items() if others.get(name, column) != column)
+        expected = reference.columns
+        return tuple(name for name, column in self.columns.items() if expected.get(name, column) != column)
 
     def __str__(self) -> str:
         """Aligned plain text, as printed in the paper."""

@@ -52,12 +52,12 @@ def chunks(rows: str) -> tuple[Chunk, ...]:
     >>> [tuple(chunk) for chunk in chunks("attn: shift scale; mlp: gate(tanh)")][1:]
     [('attn', <Role.SCALE: 'gamma'>, ''), ('mlp', <Role.GATE: 'alpha'>, 'tanh')]
     """
-    found = []
+    parsed = []
     for part in rows.split(";"):
         branch, _, roles = part.strip().partition(": ")
         for role, _, function in (word.rstrip(")").partition("(") for word in roles.split()):
-            found.append(Chunk(branch, Role[role.upper()], function))
-    return tuple(found)
+            parsed.append(Chunk(branch, Role[role.upper()], function))
+    return tuple(parsed)
 
 
 @dataclass(frozen=True, slots=True)

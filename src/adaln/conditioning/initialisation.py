@@ -60,10 +60,10 @@ def initialise(
 
 
 def _require_branch_ends(tensors: Mapping[str, Tensor], scheme: Scheme, family: str | None) -> list[str]:
-    found = find_branch_ends(tensors, family)
-    if not found:
+    ends = find_branch_ends(tensors, family)
+    if not ends:
         raise ValueError(f"scheme {scheme.name!r} starts the branches' last matrices; expected a network of our own")
-    return found
+    return ends
 
 
 def starts_of(scheme: Scheme, sites: Sequence[Site]) -> Iterator[tuple[str, slice, Distribution]]:

@@ -205,10 +205,10 @@ def load_scheme(path: Path) -> Scheme:
         row = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         if not isinstance(row, dict):
             raise ValueError("expected a table of roles")
-        found = decode(Scheme, {"name": path.stem, **row})
-        if found.order_of is not None:
-            SCHEMES[found.order_of]  # an unknown name is an error here, not in the middle of a run
-        return found
+        loaded = decode(Scheme, {"name": path.stem, **row})
+        if loaded.order_of is not None:
+            SCHEMES[loaded.order_of]  # an unknown name is an error here, not in the middle of a run
+        return loaded
     except FileNotFoundError:
         raise ValueError(f"scheme file {str(path)!r} does not exist") from None
     except ValueError as error:  # JSON, TOML and UTF-8 errors are ValueErrors too

@@ -121,7 +121,7 @@ def _fit(tensors: Mapping[str, Tensor], family: str | None) -> tuple[str | None,
         return None, []
     families = dict(FAMILIES) if family is None else {family: FAMILIES[family]}
     claims = {name: [_claim(row, path, tensors, prefix) for path in paths] for name, row in families.items()}
-    fits = {name: _in_forward_order(found) for name, found in claims.items() if None not in found}
+    fits = {name: _in_forward_order(claimed) for name, claimed in claims.items() if None not in claimed}
     if not fits:
         nearest = max(claims, key=lambda name: len(paths) - claims[name].count(None))
         raise _misfit(paths[claims[nearest].index(None)], families, tensors, prefix)
@@ -137,9 +137,9 @@ def _fit(tensors: Mapping[str, Tensor], family: str | None) -> tuple[str | None,
 def _modulation_paths(tensors: Mapping[str, Tensor]) -> list[ModulationPath]:
     paths: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for name in tensors:
-        found = _SEQUENTIAL.fullmatch(name)
-        if found:
-            paths[found[1]].append((int(found[2]), name))
+        in_sequence = _SEQUENTIAL.fullmatch(name)
+        if in_sequence:
+            paths[in_sequence[1]].append((int(in_sequence[2]), name))
         elif _SINGLE.fullmatch(name) and tensors[name].ndim >= 2:
             paths[name].append((0, name))
     return [tuple(name for _, name in sorted(path)) for path in paths.values()]
@@ -198,9 +198,9 @@ def _sites_of(layer: Layer, match: re.Match[str], name: str, width: int, tensors
 
 
 def _in_forward_order(claims: Sequence[Claim | None]) -> list[Site]:
-    found = sorted((claim for claim in claims if claim), key=lambda claim: claim[:2])
-    places = sorted({place for place, _, _ in found})
-    return [replace(site, depth=places.index(place)) for place, _, sites in found for site in sites]
+    ordered = sorted((claim for claim in claims if claim), key=lambda claim: claim[:2])
+    ranks = sorted({rank for rank, _, _ in ordered})
+    return [replace(site, depth=ranks.index(rank)) for rank, _, sites in ordered for site in sites]
 
 
 def _misfit(

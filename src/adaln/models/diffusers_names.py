@@ -50,16 +50,16 @@ def from_diffusers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Raises ValueError where two blocks hold different embedders, for which DiT has no place.
     """
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         block = _BLOCK.fullmatch(name)
         ours = _renamed(name, PREFIXES) if block is None else _block_name(block[1], block[2])
-        if ours in found and not torch.equal(found[ours], tensor):
+        if ours in renamed and not torch.equal(renamed[ours], tensor):
             raise ValueError(
                 f"{name!r} differs from other blocks' copies of it: these weights have more than one {ours!r}"
             )
-        found[ours] = tensor
-    return _with_fused_qkv(found)
+        renamed[ours] = tensor
+    return _with_fused_qkv(renamed)
 
 
 def _block_name(index: str, rest: str) -> str:
@@ -86,23 +86,23 @@ def _with_fused_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def to_diffusers(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
     """The inverse of `from_diffusers` for a network of `depth` blocks, without the position table."""
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         block = re.fullmatch(r"blocks\.(\d+)\.(.*)", name)
         if block is not None:
             prefix, rest = f"transformer_blocks.{block[1]}.", block[2]
             if rest.startswith("attn.qkv."):
                 kind = rest.removeprefix("attn.qkv.")
-                found |= {
+                renamed |= {
                     f"{prefix}{third}{kind}": part.clone() for third, part in zip(QKV, tensor.chunk(3), strict=True)
                 }
             else:
-                found[prefix + _swapped(rest, BLOCK_PREFIXES)] = tensor
+                renamed[prefix + _swapped(rest, BLOCK_PREFIXES)] = tensor
         elif (shared := _swapped(name, EMBEDDER_PREFIXES)) != name:
-            found |= {f"transformer_blocks.{i}.{shared}": tensor.clone() for i in range(depth)}
+            renamed |= {f"transformer_blocks.{i}.{shared}": tensor.clone() for i in range(depth)}
         elif name != "pos_embed":
-            found[_swapped(name, PREFIXES)] = tensor
-    return found
+            renamed[_swapped(name, PREFIXES)] = tensor
+    return renamed
 
 
 def _swapped(name: str, prefixes: Mapping[str, str]) -> str:
