@@ -117,19 +117,19 @@ def test_a_family_says_all_that_is_asked_of_it(name):
 def test_a_family_from_outside_is_a_row_of_words(monkeypatch):
     monkeypatch.setattr(FAMILIES, "_entries", dict(FAMILIES._entries))
     layers = (
-        Layer("time_modulation.*", "audio: scale shift gate(tanh)"),
-        Layer("(early|late).N.scale_shift_table", "audio: scale shift gate(tanh)", "table"),
+        Layer("shared_rows.*", "audio: scale shift gate(tanh)"),
+        Layer("(early|late).N.role_table", "audio: scale shift gate(tanh)", "table"),
     )
     branches = {"audio": Branch("attn1", "norm_after")}
     row = Family(layers, branches, head="to_noise", inputs={"Sounds": lambda config, draw: {"x": draw.normal(config)}})
     adaln.register("family", "sounds", row)
-    names = ("late.0.scale_shift_table", "early.1.scale_shift_table", "early.0.scale_shift_table")
+    names = ("late.0.role_table", "early.1.role_table", "early.0.role_table")
     tensors = {name: torch.zeros(3, 8) for name in names}
     tensors |= {"to_noise.weight": torch.zeros(4, 8), "early.0.attn1.to_q.weight": torch.zeros(8, 8)}
-    tensors |= {"time_modulation.1.weight": torch.zeros(24, 8)}
+    tensors |= {"shared_rows.1.weight": torch.zeros(24, 8)}
     for prefix in ("", "module."):
         sites = find_sites({prefix + name: tensor for name, tensor in tensors.items()})
-        in_order = ["time_modulation", "early.0", "early.1", "late.0"]
+        in_order = ["shared_rows", "early.0", "early.1", "late.0"]
         assert list(dict.fromkeys(site.block for site in sites)) == in_order
         assert [site.depth for site in sites] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
         assert [(site.role, site.function) for site in sites[-2:]] == [(Role.SHIFT, ""), (Role.GATE, "tanh")]

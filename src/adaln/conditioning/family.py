@@ -82,7 +82,7 @@ class Layer:
 @cache
 def name_pattern(layer: Layer) -> re.Pattern[str]:
     """Of the tensor's name: group `block` is the name of the block, `stage`, `index` and `unit` place it."""
-    stage, *inner = layer.name.split(".")
+    stage, *inner = layer.name.replace("(", "(?:").split(".")
     numbered = inner[:1] == ["N"]
     block = rf"(?P<block>(?P<stage>{stage})" + r"\.(?P<index>\d+)" * numbered + ")"
     parts = [r"\d+" if part == "*" else part.replace("#", r"(?P<unit>\d+)") for part in inner[numbered:]]

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from torch import Tensor
 
@@ -41,12 +42,12 @@ class UnknownLayout(ValueError):
     """The modulation layers of a mapping do not fit any known family, or fit two."""
 
 
-_SEQUENTIAL = re.compile(r"(.*adaLN_modulation\d?|(?:.*\.)?t_block)\.(\d+)\.weight")
-_SINGLE = re.compile(
+_IN_SEQUENCE = r".*adaLN_modulation\d?|(?:.*\.)?t_block"
+_ALONE = (
     r"(?:.*\.)?(?:(?:norm\w*\.linear(?:_1)?|(?:adaln_single|time_embed)\.linear|proj_out_1)\.weight|scale_shift_table)"
     r"|(?i:.*(?:modulation|(?<!_orig)[._]mod)(?:[._].*)?\.weight)"
 )
-"""What any family calls a modulation layer, known to us or not: none is passed over in silence."""
+"""What anyone calls a modulation layer, known to us or not: none is passed over in silence."""
 
 ModulationPath = tuple[str, ...]
 """The matrices of one modulation path, first to last; only the last holds sites, the others squeeze (SE-adaLN)."""
@@ -105,7 +106,8 @@ def wrapper_prefix(names: Iterable[str]) -> str:
     """
     stages = "|".join(dict.fromkeys(stage for family in FAMILIES.values() for stage in family.stages))
     stage = re.compile(rf"(?:^|(?<=\.))(?:{stages})(?:\.|$)")
-    modulations = (name for name in names if _SEQUENTIAL.fullmatch(name) or _SINGLE.fullmatch(name))
+    in_sequence, alone = _layer_names(_all_layers())
+    modulations = (name for name in names if in_sequence.fullmatch(name) or alone.fullmatch(name))
     starts = ((name, stage.search(name)) for name in modulations)
     prefixes = {name[: start.start()] for name, start in starts if start}
     shortest, *others = sorted(prefixes, key=lambda prefix: (len(prefix), prefix)) or [""]
@@ -136,13 +138,27 @@ def _fit(tensors: Mapping[str, Tensor], family: str | None) -> tuple[str | None,
 
 def _modulation_paths(tensors: Mapping[str, Tensor]) -> list[ModulationPath]:
     paths: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    in_sequence, alone = _layer_names(_all_layers())
     for name in tensors:
-        in_sequence = _SEQUENTIAL.fullmatch(name)
-        if in_sequence:
-            paths[in_sequence[1]].append((int(in_sequence[2]), name))
-        elif _SINGLE.fullmatch(name) and tensors[name].ndim >= 2:
+        match = in_sequence.fullmatch(name)
+        if match:
+            paths[match[1]].append((int(match[2]), name))
+        elif alone.fullmatch(name) and tensors[name].ndim >= 2:
             paths[name].append((0, name))
     return [tuple(name for _, name in sorted(path)) for path in paths.values()]
+
+
+def _all_layers() -> frozenset[Layer]:
+    return frozenset(layer for family in FAMILIES.values() for layer in family.layers)
+
+
+@cache
+def _layer_names(layers: frozenset[Layer]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What may be a modulation layer, under any prefix: (name of an nn.Sequential, place in it), and on its own."""
+    rows, place = [re.sub(r"\?P<\w+>", "?:", name_pattern(layer).pattern) for layer in layers], r"\.\d+\.weight"
+    in_sequence = [_IN_SEQUENCE, *(rf"(?:.*\.)?{row.removesuffix(place)}" for row in rows if row.endswith(place))]
+    alone = [_ALONE, *(rf"(?:.*\.)?{row}" for row in rows if not row.endswith(place))]
+    return re.compile(rf"({'|'.join(in_sequence)})\.(\d+)\.weight"), re.compile("|".join(alone))
 
 
 Claim = tuple[tuple[int, int, int], int, list[Site]]
