@@ -155,10 +155,14 @@ def _all_layers() -> frozenset[Layer]:
 @cache
 def _layer_names(layers: frozenset[Layer]) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """What may be a modulation layer, under any prefix: (name of an nn.Sequential, place in it), and on its own."""
-    rows, place = [re.sub(r"\?P<\w+>", "?:", name_pattern(layer).pattern) for layer in layers], r"\.\d+\.weight"
-    in_sequence = [_IN_SEQUENCE, *(rf"(?:.*\.)?{row.removesuffix(place)}" for row in rows if row.endswith(place))]
-    alone = [_ALONE, *(rf"(?:.*\.)?{row}" for row in rows if not row.endswith(place))]
-    return re.compile(rf"({'|'.join(in_sequence)})\.(\d+)\.weight"), re.compile("|".join(alone))
+    rows = sorted({re.sub(r"\?P<\w+>", "?:", name_pattern(layer).pattern) for layer in layers})
+    place = r"\.\d+\.weight"
+    in_sequence = "|".join(row.removesuffix(place) for row in rows if row.endswith(place)) or "(?!)"
+    alone = "|".join(row for row in rows if not row.endswith(place)) or "(?!)"
+    return (
+        re.compile(rf"({_IN_SEQUENCE}|(?:.*\.)?(?:{in_sequence}))\.(\d+)\.weight"),
+        re.compile(rf"{_ALONE}|(?:.*\.)?(?:{alone})"),
+    )
 
 
 Claim = tuple[tuple[int, int, int], int, list[Site]]
