@@ -94,12 +94,12 @@ def fit_verb(words: list[str]) -> Output:
     check_suffix(out, ".json")
     source = pilot(options.source, options.step, options.weights)
     base = {role: std for role, std in asdict(options.base).items() if std is not None}
-    found = fit_start(source.tensors or {}, options.method, by_block=options.by_block, base=base)
-    start = found.scheme(options.name or f"fit-{source.source}-{options.method}{'-by-block' * options.by_block}")
+    fit = fit_start(source.tensors or {}, options.method, by_block=options.by_block, base=base)
+    start = fit.scheme(options.name or f"fit-{source.source}-{options.method}{'-by-block' * options.by_block}")
     out.parent.mkdir(parents=True, exist_ok=True)
     save_scheme(start, out)
-    data = {"scheme_file": str(out), "step": source.step, **asdict(found), "scheme": encode(start)}
-    return saved(fit_section(source.label, found, out), folder, data, note=f"the scheme lies at {out}: --scheme {out}")
+    data = {"scheme_file": str(out), "step": source.step, **asdict(fit), "scheme": encode(start)}
+    return saved(fit_section(source.label, fit, out), folder, data, note=f"the scheme lies at {out}: --scheme {out}")
 
 
 @dataclass(frozen=True, slots=True)

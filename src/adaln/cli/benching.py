@@ -55,11 +55,11 @@ def bench_verb(words: list[str]) -> Output:
     verb = f"bench {name} [--out FILE.json]" if "--help" in words else f"bench {name}"
     options: Any = parse(benchmark.options, verb, words[1:])
     command = " ".join(["adaln bench", *words])
-    found = {"command": command, **benchmark.run(options)}
-    if not precisions(found):
-        return Output(found, [plain_table(benchmark.title, found), *written(file, found, None)])
-    table, figure = sides_table(benchmark.title, found), shares(benchmark.title, found)
-    return Output(found, [table, *written(file, found, figure)])
+    result = {"command": command, **benchmark.run(options)}
+    if not precisions(result):
+        return Output(result, [plain_table(benchmark.title, result), *written(file, result, None)])
+    table, figure = sides_table(benchmark.title, result), shares(benchmark.title, result)
+    return Output(result, [table, *written(file, result, figure)])
 
 
 def listing() -> Output:
@@ -72,24 +72,24 @@ def listing() -> Output:
     return Output(titles, [Table("Benchmarks", [Column("name"), Column("what")], list(titles.items()), notes)])
 
 
-def written(file: str | None, found: Row, figure: Intervals | None) -> list[str]:
+def written(file: str | None, result: Row, figure: Intervals | None) -> list[str]:
     """Write the JSON, and the picture beside it; says where."""
     if file is None:
         return []
-    write_atomically(Path(file), json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_atomically(Path(file), json.dumps(result, indent=1, allow_nan=False) + "\n")
     if figure is not None:
         write_atomically(Path(file).with_suffix(".svg"), picture(figure, "svg"))
     return [f"wrote {file}"]
 
 
-def precisions(found: Row) -> Row:
+def precisions(result: Row) -> Row:
     """The parts of a result that hold both sides."""
-    return {name: row for name, row in found.items() if isinstance(row, dict) and "flops" in row}
+    return {name: row for name, row in result.items() if isinstance(row, dict) and "flops" in row}
 
 
-def sides_table(title: str, found: Row) -> Table:
+def sides_table(title: str, result: Row) -> Table:
     """One line per precision and side."""
-    rows = [side_cells(precision, side, row) for precision, row in precisions(found).items() for side in CONTENDERS]
+    rows = [side_cells(precision, side, row) for precision, row in precisions(result).items() for side in CONTENDERS]
     columns = [
         Column("precision"),
         Column("side"),
@@ -103,7 +103,7 @@ def sides_table(title: str, found: Row) -> Table:
         Column("times, processor", format=".2f"),
         Column("peak memory", "GB", ".2f"),
     ]
-    return Table(title, columns, rows, notes(found))
+    return Table(title, columns, rows, notes(result))
 
 
 def side_cells(precision: str, side: str, row: Row) -> list[Cell]:
@@ -128,13 +128,13 @@ def fastest(row: Row) -> str:
     return max(rates, key=lambda kind: rates[kind])
 
 
-def notes(found: Row) -> list[str]:
+def notes(result: Row) -> list[str]:
     """What a reader must know of a result."""
-    machine, options = found["machine"], found["options"]
+    machine, options = result["machine"], result["options"]
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['num_threads']} threads, {machine['device']}"
     variables = "".join(f"{name}={value}; " for name, value in machine["variables"].items())
     what = f"{options['model']}, batch {options['batch_size']}, compiled: {options['compile']}"
-    rates = {k: v for row in precisions(found).values() for k, v in row["median"]["matmul_gigaflops"].items()}
+    rates = {k: v for row in precisions(result).values() for k, v in row["median"]["matmul_gigaflops"].items()}
     return [
         f"{what}; {options['repeats']} turns; torch {machine['torch']}; {where}; {variables}"
         f"load {machine['load_average']:.1f}.",
@@ -143,19 +143,19 @@ def notes(found: Row) -> list[str]:
     ]
 
 
-def shares(title: str, found: Row) -> Intervals:
+def shares(title: str, result: Row) -> Intervals:
     """Both sides' shares of the rate of the fastest product."""
-    parts = precisions(found)
+    parts = precisions(result)
     groups = [
         Group(side, [100 * row["median"]["share_of_matmul_rate"][fastest(row)][side] for row in parts.values()])
         for side in CONTENDERS
     ]
     axis = Axis("share of the rate of the fastest matrix product", "%")
-    return Intervals(title, " ".join(notes(found)), axis, list(parts), groups, bars=True)
+    return Intervals(title, " ".join(notes(result)), axis, list(parts), groups, bars=True)
 
 
-def plain_table(title: str, found: Row) -> Table:
+def plain_table(title: str, result: Row) -> Table:
     """Every number of a result, by its path."""
-    measured = leaves({k: v for k, v in found.items() if k not in ("machine", "options")}, " / ")
+    measured = leaves({k: v for k, v in result.items() if k not in ("machine", "options")}, " / ")
     rows = [[path, value if isinstance(value, int | float) else str(value)] for path, value in measured]
     return Table(title, [Column("measured"), Column("value")], rows)

@@ -25,7 +25,7 @@ class CompareOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Entry:
     """One of the compared: a run with the scores chosen of it, or scores alone."""
 
     name: str
@@ -38,19 +38,19 @@ def compare_verb(words: list[str]) -> Output:
     options = parse(CompareOptions, "compare", words)
     if len(options.names) < 2:
         raise ValueError(f"expected two runs or more (or files of their scores), got {len(options.names)}")
-    sides = open_sides(options.names)
-    first, others = sides[0], sides[1:]
-    conflicts = {side.name: score_conflicts(first, side) for side in others}
+    entries = open_entries(options.names)
+    first, others = entries[0], entries[1:]
+    conflicts = {entry.name: score_conflicts(first, entry) for entry in others}
     if options.strict and any(conflicts.values()):
         reasons = "; ".join(f"{name}: {', '.join(choices)}" for name, choices in conflicts.items() if choices)
         raise ValueError(f"scores are not comparable with those of {first.name}: {reasons}")
     configs = {
-        side.name: differing_fields(first.run.config, side.run.config) for side in others if first.run and side.run
+        entry.name: differing_fields(first.run.config, entry.run.config) for entry in others if first.run and entry.run
     }
-    apart = {side.name: unlike_published(side.scores) for side in sides if side.scores}
-    metrics = [name for name in METRICS if any(side.scores and name in side.scores.scores for side in sides)]
+    apart = {entry.name: unlike_published(entry.scores) for entry in entries if entry.scores}
+    metrics = [name for name in METRICS if any(entry.scores and name in entry.scores.scores for entry in entries)]
     data = {
-        "runs": [_row(side, metrics) for side in sides],
+        "runs": [_row(entry, metrics) for entry in entries],
         "config_differences": configs,
         "score_conflicts": conflicts,
         "unlike_published": apart,
@@ -58,24 +58,24 @@ def compare_verb(words: list[str]) -> Output:
     lines = [
         f"{name} differs from {first.name} in: {'; '.join(fields) or 'nothing'}" for name, fields in configs.items()
     ]
-    lines += [verdict(first, side, conflicts[side.name]) for side in others if first.scores or side.scores]
-    return Output(data, [_table(sides, metrics, conflicts), *lines])
+    lines += [verdict(first, entry, conflicts[entry.name]) for entry in others if first.scores or entry.scores]
+    return Output(data, [_table(entries, metrics, conflicts), *lines])
 
 
-def open_sides(names: Sequence[str]) -> list[Side]:
+def open_entries(names: Sequence[str]) -> list[Entry]:
     """What the names stand for; of a run's scores those of its last scored step, chosen to fit the first's.
 
     Raises `ValueError` for a name that is neither a run nor a file of scores.
     """
-    sides: list[Side] = []
+    entries: list[Entry] = []
     for name in names:
-        wanted = sides[0].scores if sides else None
+        wanted = entries[0].scores if entries else None
         if is_run(name) or not Path(name).is_file():
             run = Run.open(name)
-            sides.append(Side(run.path.name, run, chosen(scores_of(run), wanted)))
+            entries.append(Entry(run.path.name, run, chosen(scores_of(run), wanted)))
         else:
-            sides.append(Side(name, None, read_score_file(Path(name))))
-    return sides
+            entries.append(Entry(name, None, read_score_file(Path(name))))
+    return entries
 
 
 def chosen(kept: list[Scores], wanted: Scores | None) -> Scores | None:
@@ -89,49 +89,49 @@ def chosen(kept: list[Scores], wanted: Scores | None) -> Scores | None:
     return min(enumerate(kept), key=key)[1] if kept else None
 
 
-def score_conflicts(first: Side, side: Side) -> list[str]:
-    """What keeps the scores of two sides from being compared; nothing: they may be."""
-    without = [s.name for s in (first, side) if s.scores is None]
-    if without or first.scores is None or side.scores is None:
+def score_conflicts(first: Entry, entry: Entry) -> list[str]:
+    """What keeps the scores of two from being compared; nothing: they may be."""
+    without = [s.name for s in (first, entry) if s.scores is None]
+    if without or first.scores is None or entry.scores is None:
         return [f"{name} has no scores" for name in without]
-    return differences(first.scores, side.scores)
+    return differences(first.scores, entry.scores)
 
 
-def verdict(first: Side, side: Side, conflicts: list[str]) -> str:
+def verdict(first: Entry, entry: Entry, conflicts: list[str]) -> str:
     """One sentence: comparable or not, because of what, and whether the steps differ."""
-    pair = f"scores of {side.name} are {'NOT ' if conflicts else ''}comparable with those of {first.name}"
+    pair = f"scores of {entry.name} are {'NOT ' if conflicts else ''}comparable with those of {first.name}"
     if conflicts:
         return f"{pair}: {'; '.join(conflicts)}"
-    steps = [step_of(s.scores) for s in (first, side) if s.scores]
+    steps = [step_of(s.scores) for s in (first, entry) if s.scores]
     return pair if steps[0] == steps[1] else f"{pair}, but of different steps: {steps[0]}, {steps[1]}"
 
 
-def _table(sides: list[Side], metrics: list[str], conflicts: dict[str, list[str]]) -> Table:
+def _table(entries: list[Entry], metrics: list[str], conflicts: dict[str, list[str]]) -> Table:
     columns = [Column("run"), Column("scheme"), Column("parameters", format=",d"), Column("step", format=",d")]
     columns += [Column("loss", format=".4f"), Column("scored at", "step", ",d"), *map(score_column, metrics)]
     rows = []
-    for side in sides:
-        cells: list[Cell] = [score_cell(side.scores.scores.get(name)) if side.scores else None for name in metrics]
-        if conflicts.get(side.name):
+    for entry in entries:
+        cells: list[Cell] = [score_cell(entry.scores.scores.get(name)) if entry.scores else None for name in metrics]
+        if conflicts.get(entry.name):
             cells = [Marked(cell, "warning") if not isinstance(cell, Marked | None) else cell for cell in cells]
-        rows.append([*list(_row(side, []).values()), *cells])
-    labels = dict.fromkeys(score.label for side in sides if side.scores for score in side.scores.scores.values())
+        rows.append([*list(_row(entry, []).values()), *cells])
+    labels = dict.fromkeys(score.label for entry in entries if entry.scores for score in entry.scores.scores.values())
     notes = ["Loss: mean over the last tenth of the log.", *([BRACKETS, *labels] if metrics else [])]
     return Table("Runs", columns, rows, notes)
 
 
-def _row(side: Side, metrics: list[str]) -> dict[str, Any]:
+def _row(entry: Entry, metrics: list[str]) -> dict[str, Any]:
     """Plain values: what it is, how far it is, its scores."""
-    run = side.run
+    run = entry.run
     row = {
-        "run": side.name,
+        "run": entry.name,
         "scheme": run.config.scheme.name if run else None,
         "parameters": run.manifest.get("parameters", {}).get("trained") if run else None,
         "step": max(run.steps_saved(), default=0) if run else None,
         "loss": _loss(run) if run else None,
-        "scored at": step_of(side.scores) if side.scores else None,
+        "scored at": step_of(entry.scores) if entry.scores else None,
     }
-    values = side.scores.scores if side.scores else {}
+    values = entry.scores.scores if entry.scores else {}
     return row | {METRICS[name].title: values[name].value if name in values else None for name in metrics}
 
 
