@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from adaln.data.dataset import DataConfig, Dataset, fingerprint, spec_of
+from adaln.data.dataset import DataConfig, Dataset, fingerprint, row_digests, spec_of
 from adaln.data.pictures import Decoding, Source, stop_at, stored_mode
 from adaln.files import atomic_folder, locked, remove_temporaries, temporaries
 from adaln.progress import progress
@@ -82,7 +82,7 @@ def write(decoding: Decoding, folder: Path) -> None:
         raise ValueError(f"{source.path}: no image of class {source.class_names[min(missing)]!r} can be decoded")
     images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=(len(labels), *shape))
     np.save(folder / "labels.npy", labels)
-    print_of = fingerprint(images, labels, source.class_names)
+    print_of = fingerprint(row_digests(images, labels), images.shape, source.class_names)
     (folder / "about.json").write_text(json.dumps({"shape": images.shape, "skipped": skipped, "fingerprint": print_of}))
 
 

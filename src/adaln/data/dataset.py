@@ -131,7 +131,8 @@ def spec_of(shape: tuple[int, ...], class_names: tuple[str, ...], conditional: b
 
 def coin_flips(rngs: Iterable[torch.Generator]) -> Bool[np.ndarray, "B"]:
     """A fair coin from each generator."""
-    return torch.cat([torch.rand(1, generator=rng) < 0.5 for rng in rngs]).numpy()
+    flips: Bool[np.ndarray, B] = torch.cat([torch.rand(1, generator=rng) for rng in rngs]).numpy() < 0.5
+    return flips
 
 
 def to_model_range(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -149,13 +150,6 @@ def to_uint8(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     return (127.5 * x + 128.0).nan_to_num(0.0).clamp(0.0, 255.0).to(torch.uint8)
 
 
-def fingerprint(
-    images: UInt8[np.ndarray, "N C H W"], labels: Int64[np.ndarray, "N"], class_names: tuple[str, ...]
-) -> str:
-    """SHA-256 over shape, class names and the digest of every row."""
-    return fingerprint_of(row_digests(images, labels), images.shape, class_names)
-
-
 def row_digests(images: UInt8[np.ndarray, "N C H W"], labels: Int64[np.ndarray, "N"]) -> UInt8[np.ndarray, "N 32"]:
     """SHA-256 of each image with its label."""
     digests = [
@@ -165,6 +159,6 @@ def row_digests(images: UInt8[np.ndarray, "N C H W"], labels: Int64[np.ndarray, 
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
 
 
-def fingerprint_of(digests: UInt8[np.ndarray, "N 32"], shape: tuple[int, ...], class_names: tuple[str, ...]) -> str:
+def fingerprint(digests: UInt8[np.ndarray, "N 32"], shape: tuple[int, ...], class_names: tuple[str, ...]) -> str:
     """The fingerprint of a set of `shape` from the digests of its rows, whatever shards they lie in."""
     return hashlib.sha256(repr((shape, class_names)).encode() + digests.tobytes()).hexdigest()

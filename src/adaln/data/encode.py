@@ -83,8 +83,8 @@ def encode(
         settle(out, encoding.plan)
         shards = range(rank, encoding.plan.num_shards, world)
         missing = [shard for shard in shards if not is_made(out / shard_name(shard), encoding.plan)]
-        total = sum(len(pictures_of(encoding.plan, shard)) for shard in shards)
-        done = total - sum(len(pictures_of(encoding.plan, shard)) for shard in missing)
+        total = sum(len(encoding.plan.pictures(shard)) for shard in shards)
+        done = total - sum(len(encoding.plan.pictures(shard)) for shard in missing)
 
         def show(more: int) -> None:
             progress(f"encode {out}", done + more, total, "images")
@@ -92,7 +92,7 @@ def encode(
         show(0)
         for shard, pictures in decoded_ahead(encoding, missing):
             make_shard(encoding, shard, pictures, show)
-            done += len(pictures_of(encoding.plan, shard))
+            done += len(encoding.plan.pictures(shard))
             show(0)
         origin = autoencoder.origin if autoencoder else ""
         return write_index(out, encoding.plan, set(encoding.source.labels.tolist()), origin)
@@ -158,10 +158,6 @@ def settle(out: Path, plan: Plan) -> None:
             write_json(path, asdict(plan))
 
 
-def pictures_of(plan: Plan, shard: int) -> range:
-    return range(shard * plan.shard_rows, min((shard + 1) * plan.shard_rows, plan.num_images))
-
-
 def is_made(path: Path, plan: Plan) -> bool:
     """Whether a shard of this plan is there whole."""
     try:
@@ -183,7 +179,7 @@ def decoded_ahead(encoding: Encoding, shards: list[int]) -> Iterator[tuple[int, 
 
 def decode_shard(encoding: Encoding, shard: int) -> Pictures:
     """The pictures of a shard that can be decoded."""
-    plan, part = encoding.plan, pictures_of(encoding.plan, shard)
+    plan, part = encoding.plan, encoding.plan.pictures(shard)
     decoding = Decoding(encoding.source, plan.size, encoding.mode, plan.on_bad_image == "skip", encoding.first)
     images = np.empty((len(part), *plan.image_shape), np.uint8)
     for row, image in enumerate(decoding.images(part)):

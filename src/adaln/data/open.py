@@ -39,13 +39,13 @@ FORMATS: Registry[Format] = Registry(
         ),
         "images in a tar": Format(lambda path: is_tar(Path(path)), lambda path: labelled(list_tars(Path(path)))),
         "images in a Hugging Face dataset": Format(
-            lambda path: path.startswith(HUB) or count(path, "state.json", "dataset_dict.json") > 0, hub_dataset
+            lambda path: path.startswith(HUB) or matches(path, "state.json", "dataset_dict.json") > 0, hub_dataset
         ),
-        "latents of LightningDiT": Format(lambda path: count(path, LIGHTNING_SHARDS) > 0, loads=open_lightning_dit),
+        "latents of LightningDiT": Format(lambda path: matches(path, LIGHTNING_SHARDS) > 0, loads=open_lightning_dit),
         "latents of fast-DiT": Format(
-            lambda path: count(path, "*_features") == count(path, "*_labels") == 1, loads=open_fast_dit
+            lambda path: matches(path, "*_features") == matches(path, "*_labels") == 1, loads=open_fast_dit
         ),
-        "shards of adaln": Format(lambda path: count(path, PLAN, "shard-*.safetensors") > 0, loads=open_encoded),
+        "shards of adaln": Format(lambda path: matches(path, PLAN, "shard-*.safetensors") > 0, loads=open_encoded),
         "images (embedded)": Format(lambda path: path == "digits", digits_source, digits),
     },
     accepts=Format,
@@ -54,7 +54,7 @@ FORMATS: Registry[Format] = Registry(
 particular before the general."""
 
 
-def count(path: str, *patterns: str) -> int:
+def matches(path: str, *patterns: str) -> int:
     """How many things in a folder match one of the patterns."""
     return sum(1 for pattern in patterns for _ in Path(path).glob(pattern))
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from adaln.data.dataset import DataConfig, Dataset, fingerprint, spec_of
+from adaln.data.dataset import DataConfig, Dataset, fingerprint, row_digests, spec_of
 from adaln.data.pictures import Source, centre_crop
 from adaln.registry import Registry
 
@@ -81,7 +81,8 @@ def digits(config: DataConfig) -> Dataset:
         images = np.stack([np.asarray(centre_crop(Image.fromarray(image), config.size)) for image in images])
     images = images[:, None]
     spec = spec_of(images.shape[1:], DIGITS, config.conditional)
-    return Dataset("digits", images, labels, DIGITS, spec, fingerprint(images, labels, DIGITS), config.flip)
+    print_of = fingerprint(row_digests(images, labels), images.shape, DIGITS)
+    return Dataset("digits", images, labels, DIGITS, spec, print_of, config.flip)
 
 
 def digits_source(path: str) -> Source:

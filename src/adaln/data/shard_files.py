@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from adaln.codec import decode
 from adaln.data.autoencoder import LatentSpace
-from adaln.data.dataset import Rows, fingerprint_of
+from adaln.data.dataset import Rows, fingerprint
 from adaln.files import locked, reading, remove_temporaries, write_atomically
 from adaln.tensors import read_header
 
@@ -58,6 +58,10 @@ class Plan:
     @property
     def num_shards(self) -> int:
         return -(-self.num_images // self.shard_rows)
+
+    def pictures(self, shard: int) -> range:
+        """Which pictures of the source go into a shard."""
+        return range(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.num_images))
 
     @property
     def sha256(self) -> str:
@@ -230,12 +234,12 @@ def describe(out: Path, plan: Plan, paths: list[Path], classes: set[int], autoen
     if missing and plan.class_names:
         raise ValueError(f"{out}: no image of class {plan.class_names[min(missing)]!r} could be decoded")
     digests = np.concatenate([tensors["digests"] for tensors, _ in shards])
-    source = fingerprint_of(digests, (len(labels), *plan.image_shape), plan.class_names)
+    source = fingerprint(digests, (len(labels), *plan.image_shape), plan.class_names)
     mean, std = channel_statistics(plan, [about["sums"] for _, about in shards])
     skipped = tuple(name for _, about in shards for name in about["skipped"])
     made = repr((plan.space, [shard.sha256 for shard in entries]))
-    fingerprint = hashlib.sha256(made.encode()).hexdigest() if plan.space else source
-    return Index(plan, tuple(entries), skipped, fingerprint, source, mean, std, autoencoder)
+    print_of = hashlib.sha256(made.encode()).hexdigest() if plan.space else source
+    return Index(plan, tuple(entries), skipped, print_of, source, mean, std, autoencoder)
 
 
 def channel_statistics(plan: Plan, sums: list[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
