@@ -233,11 +233,11 @@ def _require_full(
     responses: Mapping[tuple[bool, ...], Sequence[float]], settings: Sequence[tuple[bool, ...]], names: Sequence[str]
 ) -> None:
     if missing := [setting for setting in settings if setting not in responses]:
-        told = "; ".join(
+        absent = "; ".join(
             ", ".join(f"{name} {'on' if on else 'off'}" for name, on in zip(names, setting, strict=True))
             for setting in missing
         )
-        raise ValueError(f"a full factorial of {len(names)} factors has {len(settings)} settings; missing: {told}")
+        raise ValueError(f"a full factorial of {len(names)} factors has {len(settings)} settings; missing: {absent}")
     counts = {len(responses[setting]) for setting in settings}
     if len(counts) > 1:
         raise ValueError(f"settings have {sorted(counts)} seeds; expected the same seeds in all of them")

@@ -13,7 +13,7 @@ from adaln.report import Axis, Block, ImageGrid, Lines, Section, Series
 from adaln.statistics import t_interval
 from adaln.studies.provenance import data_name
 from adaln.studies.published import PublishedTable
-from adaln.studies.rows import ByLabel, Comparison, Responses, compare, responses, study_result
+from adaln.studies.rows import ByLabel, Comparison, Responses, compare, read_responses, study_result
 from adaln.studies.study import Outcome, Result
 from adaln.studies.tables import (
     course_table,
@@ -40,7 +40,7 @@ def compare_schemes(
 
     Raises ValueError, naming them, where a label lacks seeds that the reference has: pairs are never made up.
     """
-    return comparison_result(title, compare(responses(outcomes, reference), reference), published)
+    return comparison_result(title, compare(read_responses(outcomes, reference), reference), published)
 
 
 def comparison_result(title: str, comparison: Comparison, published: PublishedTable | None = None) -> Result:

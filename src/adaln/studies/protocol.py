@@ -36,11 +36,11 @@ def check_is_papers(plan: Plan) -> None:
     refuse([line for name, job in places.items() for line in data_deviations(name, job)])
 
 
-def refuse(found: Sequence[str]) -> None:
+def refuse(lines: Sequence[str]) -> None:
     """`ValueError` naming each deviation once."""
-    if found:
+    if lines:
         raise ValueError(
-            f"scale paper is the published protocol and nothing else; here {'; '.join(dict.fromkeys(found))}. Expected"
+            f"scale paper is the published protocol and nothing else; here {'; '.join(dict.fromkeys(lines))}. Expected"
             " none of these, or --scale small or tiny"
         )
 
@@ -56,16 +56,16 @@ def deviations(ours: Job, theirs: Job) -> list[str]:
 
 def missing_places(name: str, job: Job) -> list[str]:
     """What is not there yet of the data set called `name`, each with the commands that make it."""
-    data, layout, found = job.config.data, PRESETS[name]().data.path, []
+    data, layout, lines = job.config.data, PRESETS[name]().data.path, []
     if not Path(data.path).expanduser().exists():
         make = f"adaln encode IMAGES {data.path} --layout {layout}"
-        found.append(f"the latents {data.path!r} (to make them: {make}; if they lie elsewhere: --data PLACE)")
+        lines.append(f"the latents {data.path!r} (to make them: {make}; if they lie elsewhere: --data PLACE)")
     if job.score_at and job.reference and not Path(job.reference).expanduser().exists():
         pixels = f"adaln encode IMAGES {layout}-pixels --layout {layout} --autoencoder none"
         make = f"to make it: {pixels}; adaln stats {layout}-pixels {job.reference} --features inception"
         source = "a reference batch of ADM's evaluation suite" if name in REFERENCES else make
-        found.append(f"the reference {job.reference!r} ({source}; if it lies elsewhere: --reference FILE)")
-    return found
+        lines.append(f"the reference {job.reference!r} ({source}; if it lies elsewhere: --reference FILE)")
+    return lines
 
 
 def data_deviations(name: str, job: Job) -> list[str]:
@@ -83,4 +83,4 @@ def data_deviations(name: str, job: Job) -> list[str]:
     ]
     if name in NUM_IMAGES_AND_CLASSES:
         facts.append(("images and classes", NUM_IMAGES_AND_CLASSES[name], (len(dataset), dataset.spec.num_classes)))
-    return [f"{what} {expected} -> {found}" for what, expected, found in facts if expected != found]
+    return [f"{what} {expected} -> {actual}" for what, expected, actual in facts if expected != actual]

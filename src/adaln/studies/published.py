@@ -45,15 +45,15 @@ class PublishedTable:
 @cache
 def published_tables() -> Mapping[str, PublishedTable]:
     """All tables of the data file, by name. A row's fields are those of `Setting`, and its scores."""
-    found = json.loads(files("adaln.studies").joinpath("published.json").read_text(encoding="utf-8"))
+    content = json.loads(files("adaln.studies").joinpath("published.json").read_text(encoding="utf-8"))
     return {
         name: PublishedTable(
             name,
             table["what"],
-            found["protocol"],
+            content["protocol"],
             tuple(_row({**table.get("all_rows", {}), **row}) for row in table["rows"]),
         )
-        for name, table in found["tables"].items()
+        for name, table in content["tables"].items()
     }
 
 

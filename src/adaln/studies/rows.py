@@ -95,7 +95,7 @@ class Responses:
         return len(next(iter(self.fid.values())))
 
 
-def responses(outcomes: Sequence[Outcome], reference: str | None = None) -> Responses:
+def read_responses(outcomes: Sequence[Outcome], reference: str | None = None) -> Responses:
     """Of scored runs; `ValueError` naming the rows whose seeds are not those of the reference (default: the first)."""
     by_label = group(outcomes)
     require_same_seeds(by_label, reference or next(iter(by_label)))

@@ -54,15 +54,15 @@ def courses(curves: Mapping[str, Sequence[Curve]], reference: str) -> dict[str, 
     steps = common_steps(curves)
     theirs = [{step: curve[step] for step in steps} for curve in curves[reference]]
     others = {name: seeds for name, seeds in curves.items() if name != reference}
-    found = {}
+    by_name = {}
     for name, seeds in others.items():
         pairs = list(zip([{step: curve[step] for step in steps} for curve in seeds], theirs, strict=True))
         reached = tuple(as_good_from(ours, reference[steps[-1]]) for ours, reference in pairs)
         speed_ups = tuple(Range(_over(steps[-1], at.high), _over(steps[-1], at.low)) for at in reached)
         confidence = 1 - LEVEL / (len(steps) * len(others))
         gaps = {step: t_interval([ours[step] - their[step] for ours, their in pairs], confidence) for step in steps}
-        found[name] = Course(gaps, reached, speed_ups, geometric_mean(speed_ups, 1 - LEVEL / len(others)))
-    return found
+        by_name[name] = Course(gaps, reached, speed_ups, geometric_mean(speed_ups, 1 - LEVEL / len(others)))
+    return by_name
 
 
 def as_good_from(curve: Curve, target: float) -> Range:

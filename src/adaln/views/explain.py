@@ -149,13 +149,13 @@ def way_to(a: Probe, b: Probe) -> list[str | Lines | Table]:
             Series("between the ends", weights, straight),
         ],
     )  # fmt: skip
-    told = (
+    line = (
         f"From {names[0]} to {names[1]} the loss rises by up to {barrier:.4f} above the line between the ends"
         f" ({100 * barrier / means[0]:.1f} % of the first loss)."
     )
     snapshots = [Snapshot(p.run.path.name, p.step, {}, tensors) for p, tensors in zip((a, b), ends, strict=True)]
     apart = distance_table([(snapshots[0], snapshots[1], distances(*ends))], "role")
-    return [told, lines, apart]
+    return [line, lines, apart]
 
 
 def _tensors(model: nn.Module) -> Mapping[str, Tensor]:

@@ -49,12 +49,12 @@ def training_curves(records: Sequence[dict[str, Any]]) -> list[Block]:
     return [
         Lines(
             title,
-            f"{told} (n = {len(steps)} points).",
+            f"{caption} (n = {len(steps)} points).",
             Axis("step", "optimiser updates", "log"),
             Axis(title.lower(), "", "log"),
             [Series(key, steps, [row[key] or None for row in records])],
         )
-        for title, (key, told) in what.items()
+        for title, (key, caption) in what.items()
     ]
 
 

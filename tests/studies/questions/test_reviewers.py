@@ -41,7 +41,7 @@ from adaln.studies.questions import (
     width_transfer,
 )
 from adaln.studies.questions import other_backbones as backbones
-from adaln.studies.rows import plain, responses, room
+from adaln.studies.rows import plain, read_responses, room
 from adaln.studies.study import Job, Outcome
 from adaln.training import train
 from adaln.views.snapshots import snapshot
@@ -300,7 +300,7 @@ def test_catching_up_is_said_in_words(leads, change, said):
 def test_the_lead_is_the_log_ratio_seed_by_seed(trained):
     fid = {"adaln-zero": {5: 40.0, 10: 20.0}, "adaln-gaussian": {5: 20.0, 10: 20.0}}
     outcomes = [made_up(trained, label, seed, curve) for label, curve in fid.items() for seed in SEEDS]
-    assert catch_up.log_leads(responses(outcomes)) == {5: [log(2)] * 3, 10: [0.0] * 3}
+    assert catch_up.log_leads(read_responses(outcomes)) == {5: [log(2)] * 3, 10: [0.0] * 3}
 
 
 # Learning rate x std

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from adaln.report import Axis, Lines, Section, Series
 from adaln.statistics import LEVEL, Interval, t_interval
 from adaln.studies.compare import comparison_result
-from adaln.studies.rows import Responses, compare, plain, responses
+from adaln.studies.rows import Responses, compare, plain, read_responses
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 ZERO, GAUSSIAN = "adaln-zero", "adaln-gaussian"
@@ -18,19 +18,19 @@ Leads = Mapping[int, Interval]
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The comparison, led by Gaussian's lead over training."""
-    found = responses(outcomes, ZERO)
-    logs = log_leads(found)
+    responses = read_responses(outcomes, ZERO)
+    logs = log_leads(responses)
     steps = sorted(logs)
     leads = {step: t_interval(logs[step], 1 - LEVEL / len(logs)) for step in steps}
     change = t_interval([b - a for a, b in zip(logs[steps[0]], logs[steps[-1]], strict=True)])
     data = {"lead": {str(step): plain(lead) for step, lead in leads.items()}, "change": plain(change)}
-    section = Section("Gaussian's lead", [lead_figure(leads, found.num_seeds, found.score)])
-    return comparison_result(TITLE, compare(found, ZERO)).led_by(verdict(leads, change), [section], data)
+    section = Section("Gaussian's lead", [lead_figure(leads, responses.num_seeds, responses.score)])
+    return comparison_result(TITLE, compare(responses, ZERO)).led_by(verdict(leads, change), [section], data)
 
 
-def log_leads(found: Responses) -> dict[int, list[float]]:
+def log_leads(responses: Responses) -> dict[int, list[float]]:
     """For every scored step and seed ln(score of Zero / score of Gaussian): above 0, Gaussian is ahead."""
-    pairs = list(zip(found.by_step[ZERO], found.by_step[GAUSSIAN], strict=True))
+    pairs = list(zip(responses.by_step[ZERO], responses.by_step[GAUSSIAN], strict=True))
     return {step: [math.log(z[step]["fid"].value / g[step]["fid"].value) for z, g in pairs] for step in pairs[0][0]}
 
 

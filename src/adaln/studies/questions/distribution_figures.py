@@ -14,8 +14,8 @@ from adaln.studies.questions.distribution_numbers import (
     Shape,
     as_data,
     mean,
+    measure_shapes,
     number_table,
-    shapes,
     snapshots_by_seed,
 )
 from adaln.studies.rows import group, run_names, study_result
@@ -52,7 +52,7 @@ def draw_figure(name: str, outcomes: Sequence[Outcome]) -> Result:
     """The figure from the first seed, its numbers over all seeds, and what they say beside the paper's words."""
     entry, title, by_scheme = PAPER_FIGURES[name], figure_title(name), group(outcomes)
     by_seed = snapshots_by_seed(outcomes)
-    measured = shapes(outcomes, by_seed, entry.of, entry.by_block)
+    measured = measure_shapes(outcomes, by_seed, entry.of, entry.by_block)
     table, seeds = number_table(f"{title}: in numbers", measured), sorted(by_seed)
     figure = entry.draw(by_seed[seeds[0]])
     blocks: list[Block] = [figure, f"Drawn from seed {seeds[0]}; the table is over all seeds.", table]
@@ -67,24 +67,24 @@ def figure_title(name: str) -> str:
     return f"Figure {name.removeprefix('figure')}: {PAPER_FIGURES[name].shows}"
 
 
-def verdict(figure: str, found: Sequence[Shape]) -> list[str]:
+def verdict(figure: str, shapes: Sequence[Shape]) -> list[str]:
     """What a figure shows, in words, beside what the paper says of it."""
-    if not found:
+    if not shapes:
         return ["Nothing to see: these networks hold no values of that kind."]
-    if any(one.block for one in found):
-        return [over_blocks(found)]
-    lines = [course(scheme, what, found) for scheme, what in dict.fromkeys((one.scheme, one.what) for one in found)]
+    if any(one.block for one in shapes):
+        return [over_blocks(shapes)]
+    lines = [course(scheme, what, shapes) for scheme, what in dict.fromkeys((one.scheme, one.what) for one in shapes)]
     special = {"figure5": entropy_claim, "figure8": humps_claim}
     if figure in special:
-        return [special[figure](found), *lines]
+        return [special[figure](shapes), *lines]
     if figure in ("figure4", "figure7", "figure11"):
-        return [gaussian_claim(found), *lines]
+        return [gaussian_claim(shapes), *lines]
     return ["The paper shows this figure without a number to be held against.", *lines]
 
 
-def course(scheme: str, what: str, found: Sequence[Shape]) -> str:
+def course(scheme: str, what: str, shapes: Sequence[Shape]) -> str:
     """One distribution from the first timestamp to the last."""
-    stamps = [one for one in found if (one.scheme, one.what) == (scheme, what)]
+    stamps = [one for one in shapes if (one.scheme, one.what) == (scheme, what)]
     first, last = stamps[0], stamps[-1]
     parts = [f"std {mean(first.std):.1e} to {mean(last.std):.1e}"]
     for word, spec, a, b in (
@@ -97,9 +97,9 @@ def course(scheme: str, what: str, found: Sequence[Shape]) -> str:
     return f"{scheme}, {what}, from step {first.step:,} to {last.step:,}: {', '.join(parts)}."
 
 
-def gaussian_claim(found: Sequence[Shape]) -> str:
+def gaussian_claim(shapes: Sequence[Shape]) -> str:
     """Whether weights that adaLN-Zero starts at 0 come to look like a Gaussian, for which the paper starts from one."""
-    zero = [one for one in found if one.scheme == "adaln-zero"]
+    zero = [one for one in shapes if one.scheme == "adaln-zero"]
     distances = [(one.step, mean(one.distance)) for one in zero]
     known = [(step, distance) for step, distance in distances if distance is not None]
     text = "The paper starts these weights from a Gaussian because trained ones resemble one."
@@ -113,13 +113,13 @@ def gaussian_claim(found: Sequence[Shape]) -> str:
     )
 
 
-def entropy_claim(found: Sequence[Shape]) -> str:
+def entropy_claim(shapes: Sequence[Shape]) -> str:
     """Figure 5: how much each scheme's entropy changes from 10K to 50K, or from what stands in for them."""
     claim = f"The paper: from 10K to 50K steps the entropy of Mix falls by {PUBLISHED_FALL}, that of Zero rises."
-    changes = {scheme: entropy_change(scheme, found) for scheme in ("adaln-mix", "adaln-zero")}
+    changes = {scheme: entropy_change(scheme, shapes) for scheme in ("adaln-mix", "adaln-zero")}
     if None in changes.values():
         return f"{claim} These runs have no two timestamps that stand for those."
-    steps = sorted({one.step for one in found if one.stamp in (EARLY, LATE)})
+    steps = sorted({one.step for one in shapes if one.stamp in (EARLY, LATE)})
     words = {scheme: change_word(change) for scheme, change in changes.items() if change}
     shown = "; ".join(
         f"{scheme} {words[scheme]} ({change.value:+.2f} nats, 95 % [{change.low:+.2f}, {change.high:+.2f}])"
@@ -131,9 +131,9 @@ def entropy_claim(found: Sequence[Shape]) -> str:
     return f"{claim} Here, from step {steps[0]:,} to {steps[-1]:,}: {shown}: {outcome}."
 
 
-def entropy_change(scheme: str, found: Sequence[Shape]) -> Interval | None:
+def entropy_change(scheme: str, shapes: Sequence[Shape]) -> Interval | None:
     """Entropy at 50K minus that at 10K, over seeds; None where either is not known or they are one step."""
-    at = {one.stamp: one for one in found if one.scheme == scheme}
+    at = {one.stamp: one for one in shapes if one.scheme == scheme}
     if EARLY not in at or LATE not in at or at[EARLY].step == at[LATE].step:
         return None
     pairs = list(zip(at[EARLY].entropy, at[LATE].entropy, strict=True))
@@ -148,12 +148,12 @@ def change_word(change: Interval) -> str:
     return "falls" if change.value < 0 else "rises"
 
 
-def humps_claim(found: Sequence[Shape]) -> str:
+def humps_claim(shapes: Sequence[Shape]) -> str:
     """Figure 8: whether the distribution has two humps, by Sarle's coefficient (skewness^2 + 1) / kurtosis.
 
     Source: SAS/STAT User's Guide, CLUSTER procedure, without its correction for small samples.
     """
-    last = [one for one in found if one.step == max(each.step for each in found)]
+    last = [one for one in shapes if one.step == max(each.step for each in shapes)]
     parts = []
     for scheme in dict.fromkeys(one.scheme for one in last):
         one = next(each for each in last if each.scheme == scheme)
@@ -178,16 +178,18 @@ def bimodality(skewness: float | None, kurtosis: float | None) -> float | None:
     return (skewness**2 + 1) / (kurtosis + 3)
 
 
-def over_blocks(found: Sequence[Shape]) -> str:
+def over_blocks(shapes: Sequence[Shape]) -> str:
     """How unlike the blocks are: the reason for block-wise starts (A.11)."""
     parts = []
-    for scheme in dict.fromkeys(one.scheme for one in found):
-        stds = [(mean(one.std) or 0.0, str(one.block)) for one in found if one.scheme == scheme]
+    for scheme in dict.fromkeys(one.scheme for one in shapes):
+        stds = [(mean(one.std) or 0.0, str(one.block)) for one in shapes if one.scheme == scheme]
         (low, narrow), (high, wide) = min(stds), max(stds)
         parts.append(
             f"{scheme}: {wide} is {high / low:.1f} times as wide as {narrow}" if low else f"{scheme}: not moved"
         )
-    return f"The paper gives each block a start of its own (A.11). Here, at step {found[0].step:,}: {'; '.join(parts)}."
+    return (
+        f"The paper gives each block a start of its own (A.11). Here, at step {shapes[0].step:,}: {'; '.join(parts)}."
+    )
 
 
 def _value(value: float | None, spec: str) -> str:

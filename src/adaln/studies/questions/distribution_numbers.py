@@ -42,21 +42,21 @@ def weights_at(outcome: Outcome) -> TensorFile:
 
 def snapshots_by_seed(outcomes: Sequence[Outcome]) -> dict[int, list[Snapshot]]:
     """Every scheme at every timestamp, for each seed; timestamps that fall on one step are seen once."""
-    found: dict[int, dict[tuple[str, int], Snapshot]] = {}
+    by_seed: dict[int, dict[tuple[str, int], Snapshot]] = {}
     for outcome in sorted(outcomes, key=lambda one: (one.job.config.seed, one.job.config.steps)):
         key = (outcome.job.label, outcome.job.config.steps)
-        of_seed = found.setdefault(outcome.job.config.seed, {})
+        of_seed = by_seed.setdefault(outcome.job.config.seed, {})
         if key not in of_seed:
             of_seed[key] = snapshot(*key, weights_at(outcome))
     labels = list(dict.fromkeys(outcome.job.label for outcome in outcomes))
-    return {seed: sorted(one.values(), key=lambda s: labels.index(s.source)) for seed, one in found.items()}
+    return {seed: sorted(one.values(), key=lambda s: labels.index(s.source)) for seed, one in by_seed.items()}
 
 
-def shapes(outcomes: Sequence[Outcome], by_seed: SeedSnapshots, names: Names, by_block: bool) -> list[Shape]:
+def measure_shapes(outcomes: Sequence[Outcome], by_seed: SeedSnapshots, names: Names, by_block: bool) -> list[Shape]:
     """The numbers of every quantity, scheme and timestamp; by block of the last timestamp alone."""
     stamps = dict.fromkeys((o.job.label, o.job.group, o.job.config.steps) for o in outcomes)
     last = max(step for _, _, step in stamps)
-    found = []
+    measured = []
     for scheme, stamp, step in stamps:
         if by_block and step < last:
             continue
@@ -65,8 +65,8 @@ def shapes(outcomes: Sequence[Outcome], by_seed: SeedSnapshots, names: Names, by
             blocks = seeds[0].by_block(what) if by_block else {None: seeds[0].view(what)}
             for block in blocks:
                 views = [s.by_block(what)[block] if block else s.view(what) for s in seeds]
-                found += [_shape(scheme, what, block, stamp, step, [view for view in views if view])] * all(views)
-    return found
+                measured += [_shape(scheme, what, block, stamp, step, [view for view in views if view])] * all(views)
+    return measured
 
 
 def _shape(scheme: str, what: str, block: str | None, stamp: str, step: int, views: Sequence[View]) -> Shape:
@@ -82,10 +82,10 @@ def _shape(scheme: str, what: str, block: str | None, stamp: str, step: int, vie
     )
 
 
-def number_table(title: str, found: Sequence[Shape]) -> Table:
+def number_table(title: str, shapes: Sequence[Shape]) -> Table:
     """The numbers, each a mean over seeds with its interval; timestamps that fall on one step are one row."""
-    found = list({(one.scheme, one.what, one.block, one.step): one for one in found}.values())
-    by_block = any(one.block for one in found)
+    shapes = list({(one.scheme, one.what, one.block, one.step): one for one in shapes}.values())
+    by_block = any(one.block for one in shapes)
     columns = [Column("scheme"), Column("values"), *[Column("block")] * by_block, Column("step", format=",d")]
     columns += [
         Column("std", format=".2e"),
@@ -94,9 +94,9 @@ def number_table(title: str, found: Sequence[Shape]) -> Table:
         Column("entropy", "nats", ".3f"),
     ]
     rows: list[list[Cell]] = [
-        [one.scheme, one.what, *[one.block] * by_block, one.step, *map(over_seeds, _numbers(one))] for one in found
+        [one.scheme, one.what, *[one.block] * by_block, one.step, *map(over_seeds, _numbers(one))] for one in shapes
     ]
-    seeds = len(found[0].std) if found else 0
+    seeds = len(shapes[0].std) if shapes else 0
     notes = [
         f"Mean over {seeds} seeds, 95 % t intervals in brackets. Weights in training, not averaged ones. KS: distance"
         " to the Gaussian of the same mean and std; entropy: differential. –: all values are alike."
@@ -122,10 +122,10 @@ def mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known and len(known) == len(values) else None
 
 
-def as_data(found: Sequence[Shape]) -> list[dict[str, Any]]:
+def as_data(shapes: Sequence[Shape]) -> list[dict[str, Any]]:
     """Plain rows, a list per number with a value per seed."""
     names = ("scheme", "what", "block", "stamp", "step", "std", "skewness", "kurtosis", "distance", "entropy")
-    return [{name: _plain(getattr(one, name)) for name in names} for one in found]
+    return [{name: _plain(getattr(one, name)) for name in names} for one in shapes]
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ from adaln.report import Axis, Histograms, Intervals, Measurement, Panel, Ridge,
 from adaln.report import Group as Points
 from adaln.statistics import Difference, t_interval
 from adaln.studies.compare import comparison_result
-from adaln.studies.rows import Responses, compare, responses, room
+from adaln.studies.rows import Responses, compare, read_responses, room
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
 from adaln.tensors import load_tensors
 
@@ -72,11 +72,11 @@ def _start_like(values: Sketch) -> Start:
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The comparison with the normal start, led by what the other shapes say."""
-    found = responses(outcomes, NORMAL)
-    comparison, score = compare(found, NORMAL), found.score
+    responses = read_responses(outcomes, NORMAL)
+    comparison, score = compare(responses, NORMAL), responses.score
     shapes = {label: change for label, change in comparison.changes.items() if label != "adaln-zero"}
-    line = verdict_line(shapes, t_interval(found.fid[NORMAL]).value, score)
-    section = Section("Gaussian, or only its spread?", [_changes(shapes, score), _starts(found)])
+    line = verdict_line(shapes, t_interval(responses.fid[NORMAL]).value, score)
+    section = Section("Gaussian, or only its spread?", [_changes(shapes, score), _starts(responses)])
     return comparison_result(TITLE, comparison).led_by([line], [section], {})
 
 
@@ -101,10 +101,10 @@ def _changes(shapes: Mapping[str, Difference], score: str) -> Intervals:
     return Intervals("Other shapes against the normal", caption, axis, list(shapes), [Points(score, points)])
 
 
-def _starts(found: Responses) -> Histograms:
+def _starts(responses: Responses) -> Histograms:
     """The gates of every shape as they start."""
     ridges, count = [], 0
-    for label, runs in found.by_label.items():
+    for label, runs in responses.by_label.items():
         records = (r for r in runs[0].recording() if r.step == 0 and r.group == Group("gate"))
         for record in records:
             if record.moments.std:

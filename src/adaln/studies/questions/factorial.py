@@ -17,7 +17,7 @@ from adaln.conditioning import SCHEMES, Normal, Scheme, Start
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Matrix, Measurement, Section, Table
 from adaln.statistics import Effect, factorial_effects, t_interval
 from adaln.studies.compare import REFERENCE, comparison_result
-from adaln.studies.rows import Responses, compare, plain, responses, room
+from adaln.studies.rows import Responses, compare, plain, read_responses, room
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 FACTORS = ("gate", "zero start", "order")
@@ -47,12 +47,12 @@ CELLS: Mapping[Setup, Scheme] = {
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The eight cells against adaLN-Zero, led by main effects and interactions."""
-    found = responses(outcomes, REFERENCE)
-    effects = factorial_effects({setup: found.fid[cell.name] for setup, cell in CELLS.items()}, FACTORS)
+    responses = read_responses(outcomes, REFERENCE)
+    effects = factorial_effects({setup: responses.fid[cell.name] for setup, cell in CELLS.items()}, FACTORS)
     data = {"effects": [_plain(effect) for effect in effects]}
-    section = Section("Main effects and interactions", _blocks(effects, found))
-    result = comparison_result(TITLE, compare(found, REFERENCE))
-    return result.led_by(verdict(effects, found.score), [section], data)
+    section = Section("Main effects and interactions", _blocks(effects, responses))
+    result = comparison_result(TITLE, compare(responses, REFERENCE))
+    return result.led_by(verdict(effects, responses.score), [section], data)
 
 
 def _plain(effect: Effect) -> dict[str, Any]:
@@ -76,8 +76,8 @@ def _means(effect: Effect) -> str:
     return "so none of them can be read off the others' main effects alone"
 
 
-def _blocks(effects: Sequence[Effect], found: Responses) -> list[Block]:
-    score, seeds = found.score, found.num_seeds
+def _blocks(effects: Sequence[Effect], responses: Responses) -> list[Block]:
+    score, seeds = responses.score, responses.num_seeds
     columns = [Column("effect"), Column("size", f"points of {score}", "+.2f"), Column("p", "Holm", ".2g")]
     rows: list[list[Cell]] = [[e.name, Measurement.of(e.size), e.p_value] for e in effects]
     notes = [
@@ -88,13 +88,13 @@ def _blocks(effects: Sequence[Effect], found: Responses) -> list[Block]:
     sizes = [Measurement.of(e.size) for e in effects]
     axis = Axis("effect", f"points of {score}")
     picture = Intervals("Effects", caption, axis, [e.name for e in effects], [Group(score, sizes)])
-    return [Table("Effects", columns, rows, notes), picture, _cells(found), _mapping()]
+    return [Table("Effects", columns, rows, notes), picture, _cells(responses), _mapping()]
 
 
-def _cells(found: Responses) -> Matrix:
+def _cells(responses: Responses) -> Matrix:
     rows = [(gate, shut) for gate in (False, True) for shut in (False, True)]
     names = [f"{'gate' if gate else 'no gate'}, {'zero start' if shut else 'open start'}" for gate, shut in rows]
-    means = [[t_interval(found.fid[CELLS[gate, shut, o].name]).value for o in (False, True)] for gate, shut in rows]
+    means = [[t_interval(responses.fid[CELLS[gate, shut, o].name]).value for o in (False, True)] for gate, shut in rows]
     texts = [
         [
             f"{CELLS[gate, shut, o].name.removeprefix('adaln-')}\n{mean:.1f}"
@@ -102,7 +102,7 @@ def _cells(found: Responses) -> Matrix:
         ]
         for (gate, shut), line in zip(rows, means, strict=True)
     ]
-    caption = f"Mean {found.score} over n = {found.num_seeds} seeds; faint is better."
+    caption = f"Mean {responses.score} over n = {responses.num_seeds} seeds; faint is better."
     return Matrix("The eight cells", caption, names, ["no order", "order"], means, texts)
 
 

@@ -10,7 +10,7 @@ from adaln.report import Block, Cell, Column, Matrix, Measurement, Section, Tabl
 from adaln.statistics import Difference, paired_each, t_interval
 from adaln.studies.provenance import choices
 from adaln.studies.published import gaussian_scheme
-from adaln.studies.rows import Responses, plain_difference, responses, study_result
+from adaln.studies.rows import Responses, plain_difference, read_responses, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 LR_FACTORS = (0.25, 1.0, 4.0)
@@ -28,24 +28,27 @@ def row(factor: float, std: float) -> str:
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """Score and what is left of the start over the grid; every start against zero at the same learning rate."""
-    found = responses(outcomes)
-    left = {row(*cell): share_left(found.by_label[row(*cell)]) for cell in product(LR_FACTORS, STDS[1:])}
+    responses = read_responses(outcomes)
+    left = {row(*cell): share_left(responses.by_label[row(*cell)]) for cell in product(LR_FACTORS, STDS[1:])}
     changes = paired_each(
-        {row(lr, std): (found.fid[row(lr, std)], found.fid[row(lr, 0.0)]) for lr, std in product(LR_FACTORS, STDS[1:])}
+        {
+            row(lr, std): (responses.fid[row(lr, std)], responses.fid[row(lr, 0.0)])
+            for lr, std in product(LR_FACTORS, STDS[1:])
+        }
     )
-    rates = {factor: found.by_label[row(factor, 0.0)][0].job.config.optim.lr for factor in LR_FACTORS}
-    table = grid_table(found, changes, left, rates)
-    blocks: list[Block] = [table, score_map(found, rates), left_map(left, rates)]
+    rates = {factor: responses.by_label[row(factor, 0.0)][0].job.config.optim.lr for factor in LR_FACTORS}
+    table = grid_table(responses, changes, left, rates)
+    blocks: list[Block] = [table, score_map(responses, rates), left_map(left, rates)]
     numbers = {
-        "score": found.score,
+        "score": responses.score,
         "learning_rates": {f"{factor:g}": lr for factor, lr in rates.items()},
-        "fid": dict(found.fid),
+        "fid": dict(responses.fid),
         "share_of_gate_variance_left": {name: {str(k): v for k, v in shares.items()} for name, shares in left.items()},
         "changes": {name: plain_difference(change) for name, change in changes.items()},
     }
-    lines = verdict(found, changes, left, rates)
-    result = study_result(TITLE, lines, table, [Section("Result", blocks)], found.by_label, numbers)
-    return replace(result, choices=choices(found.by_label[row(1.0, 0.0)][0]))
+    lines = verdict(responses, changes, left, rates)
+    result = study_result(TITLE, lines, table, [Section("Result", blocks)], responses.by_label, numbers)
+    return replace(result, choices=choices(responses.by_label[row(1.0, 0.0)][0]))
 
 
 def share_left(runs: Sequence[Outcome]) -> dict[int, float | None]:
@@ -61,16 +64,18 @@ def share_left(runs: Sequence[Outcome]) -> dict[int, float | None]:
     }
 
 
-def verdict(found: Responses, changes: Mapping[str, Difference], left: Left, rates: Mapping[float, float]) -> list[str]:
+def verdict(
+    responses: Responses, changes: Mapping[str, Difference], left: Left, rates: Mapping[float, float]
+) -> list[str]:
     """How long the smaller start lasts at every rate, where a start is told from zero, and the best cell."""
     lasting = "; ".join(f"at lr {lr:g} {_shares(left[row(factor, STDS[1])])}" for factor, lr in rates.items())
     clear = [(name, change) for name, change in changes.items() if change.distinguishable]
     words = [f"{name} {change.verdict} ({change.absolute.value:+.1f})" for name, change in clear]
-    best = min(found.fid, key=lambda name: fmean(found.fid[name]))
+    best = min(responses.fid, key=lambda name: fmean(responses.fid[name]))
     return [
         f"Of a start of std {STDS[1]:g}, the share of the gates' variance that is left: {lasting} updates.",
-        f"Told from std 0 at the same learning rate, by {found.score}: {', '.join(words) or 'none of the starts'}.",
-        f"Lowest mean {found.score}: {best} ({fmean(found.fid[best]):.1f}).",
+        f"Told from std 0 at the same learning rate, by {responses.score}: {', '.join(words) or 'none of the starts'}.",
+        f"Lowest mean {responses.score}: {best} ({fmean(responses.fid[best]):.1f}).",
     ]
 
 
@@ -82,12 +87,14 @@ def _percent(value: float) -> str:
     return f"{value:.0f}" if value >= 1 else f"{value:.1g}"
 
 
-def grid_table(found: Responses, changes: Mapping[str, Difference], left: Left, rates: Mapping[float, float]) -> Table:
+def grid_table(
+    responses: Responses, changes: Mapping[str, Difference], left: Left, rates: Mapping[float, float]
+) -> Table:
     """A row per learning rate and std."""
     columns = [
         Column("lr", format="g"),
         Column("std", format="g"),
-        Column(found.score, "lower is better", ".1f"),
+        Column(responses.score, "lower is better", ".1f"),
         Column("change", "against std 0 at this lr", "+.1f"),
         Column("verdict"),
         *(Column(f"left after {k}", "% of variance", ".3g") for k in UPDATES),
@@ -98,21 +105,21 @@ def grid_table(found: Responses, changes: Mapping[str, Difference], left: Left, 
         change = changes.get(name)
         changed: list[Cell] = [Measurement.of(change.absolute), change.verdict] if change else [None, None]
         shares = [None if share is None else 100 * share for share in left[name].values()] if std else [None] * 3
-        rows.append([rates[factor], std, Measurement.of(t_interval(found.fid[name])), *changed, *shares])
+        rows.append([rates[factor], std, Measurement.of(t_interval(responses.fid[name])), *changed, *shares])
     notes = [
-        f"Mean over {found.num_seeds} seeds with 95 % t intervals; changes paired, intervals and verdicts hold for all"
-        f" {len(changes)} together (Bonferroni, Holm). Left: variance of all gate weights at the start over that after"
-        " so many updates; the first update moves no gate, since the last layer is zero until then."
+        f"Mean over {responses.num_seeds} seeds with 95 % t intervals; changes paired, intervals and verdicts hold for"
+        f" all {len(changes)} together (Bonferroni, Holm). Left: variance of all gate weights at the start over that"
+        " after so many updates; the first update moves no gate, since the last layer is zero until then."
     ]
     return Table(TITLE, columns, rows, notes)
 
 
-def score_map(found: Responses, rates: Mapping[float, float]) -> Matrix:
+def score_map(responses: Responses, rates: Mapping[float, float]) -> Matrix:
     """Score over the grid."""
-    means = [[fmean(found.fid[row(factor, std)]) for std in STDS] for factor in LR_FACTORS]
-    caption = f"Mean {found.score} of n = {found.num_seeds} seeds; faint is better."
+    means = [[fmean(responses.fid[row(factor, std)]) for std in STDS] for factor in LR_FACTORS]
+    caption = f"Mean {responses.score} of n = {responses.num_seeds} seeds; faint is better."
     names = [f"lr {lr:g}" for lr in rates.values()]
-    return Matrix(f"{found.score} over the grid", caption, names, [f"std {s:g}" for s in STDS], means, format=".1f")
+    return Matrix(f"{responses.score} over the grid", caption, names, [f"std {s:g}" for s in STDS], means, format=".1f")
 
 
 def left_map(left: Left, rates: Mapping[float, float]) -> Matrix:

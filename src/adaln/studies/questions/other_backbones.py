@@ -38,17 +38,17 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
     by_label = group(outcomes)
     require_same_seeds(by_label, CONTROL)
     snapshots = {label: [trained(run) for run in runs] for label, runs in by_label.items()}
-    found = {(label, role): measured(snapshots[label], role) for label, role in product(BACKBONES, ROLES)}
-    changes = kurtosis_changes(found)
-    table = shape_table(found, changes, len(snapshots[CONTROL]))
+    by_shape = {(label, role): measured(snapshots[label], role) for label, role in product(BACKBONES, ROLES)}
+    changes = kurtosis_changes(by_shape)
+    table = shape_table(by_shape, changes, len(snapshots[CONTROL]))
     first = [seeds[0] for seeds in snapshots.values()]
     blocks: list[Block] = [table, over_steps("Trained weights of every backbone", first, {r: r for r in ROLES})]
     rows = [
         {"backbone": shape[0], "role": shape[1], **measures,
          "kurtosis_change": plain_difference(changes[shape]) if shape in changes else None}
-        for shape, measures in found.items()
+        for shape, measures in by_shape.items()
     ]  # fmt: skip
-    return study_result(TITLE, verdict(found, changes), table, [Section("Result", blocks)], by_label, {"rows": rows})
+    return study_result(TITLE, verdict(by_shape, changes), table, [Section("Result", blocks)], by_label, {"rows": rows})
 
 
 def trained(outcome: Outcome) -> Snapshot:
@@ -67,24 +67,24 @@ def measured(seeds: Sequence[Snapshot], role: str) -> dict[str, list[float] | No
     return measures
 
 
-def kurtosis_changes(found: Measured) -> dict[Shape, Difference]:
+def kurtosis_changes(by_shape: Measured) -> dict[Shape, Difference]:
     """Excess kurtosis of a role on a backbone minus that on DiT: shape, whatever the spread. One family."""
     pairs = {}
-    for (label, role), measures in found.items():
-        ours, theirs = measures["excess kurtosis"], found[CONTROL, role]["excess kurtosis"]
+    for (label, role), measures in by_shape.items():
+        ours, theirs = measures["excess kurtosis"], by_shape[CONTROL, role]["excess kurtosis"]
         if label != CONTROL and ours and theirs:
             pairs[label, role] = ours, theirs
     return paired_each(pairs)
 
 
-def verdict(found: Measured, changes: Mapping[Shape, Difference]) -> list[str]:
+def verdict(by_shape: Measured, changes: Mapping[Shape, Difference]) -> list[str]:
     """For every role its excess kurtosis on every backbone, and where it is told from DiT's."""
     lines = []
     for role in ROLES:
         means = [
             f"{label} {t_interval(values).value:+.1f}"
             for label in BACKBONES
-            if (values := found[label, role]["excess kurtosis"])
+            if (values := by_shape[label, role]["excess kurtosis"])
         ]
         clear = [label for (label, r), change in changes.items() if r == role and change.distinguishable]
         against = f"told from {CONTROL}'s: {', '.join(clear)}" if clear else f"none is told from {CONTROL}'s"
@@ -96,7 +96,7 @@ def verdict(found: Measured, changes: Mapping[Shape, Difference]) -> list[str]:
     return lines
 
 
-def shape_table(found: Measured, changes: Mapping[Shape, Difference], num_seeds: int) -> Table:
+def shape_table(by_shape: Measured, changes: Mapping[Shape, Difference], num_seeds: int) -> Table:
     """A row per backbone and role."""
     columns = [
         Column("backbone"),
@@ -108,7 +108,7 @@ def shape_table(found: Measured, changes: Mapping[Shape, Difference], num_seeds:
         Column("verdict"),
     ]
     rows: list[list[Cell]] = []
-    for (label, role), measures in found.items():
+    for (label, role), measures in by_shape.items():
         change = changes.get((label, role))
         cells = [Measurement.of(t_interval(values)) if values else None for values in measures.values()]
         word = "differs" if change and change.distinguishable else "not distinguishable" if change else None

@@ -9,7 +9,7 @@ from adaln.report import Axis, Block, Cell, Column, Lines, Measurement, Section,
 from adaln.statistics import Difference, paired_differences, t_interval
 from adaln.studies.compare import REFERENCE, comparison_result, curves, loss_by_step, mean_series, score_by_step
 from adaln.studies.published import published_tables
-from adaln.studies.rows import Responses, compare, responses, study_result
+from adaln.studies.rows import Responses, compare, read_responses, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.studies.time_to_quality import NO_DIFFERENCE, courses
 from adaln.views.scores import shown_name
@@ -26,7 +26,7 @@ def compare_scores(title: str, outcomes: Outcomes) -> Result:
     """Figures 1 and 9: FID and IS against steps, and whether the schemes rank as in the paper; 9 with Figure 3."""
     whole = [outcome for outcome in outcomes if outcome.job.group != FIRST]
     early = [outcome for outcome in outcomes if outcome.job.group == FIRST]
-    comparison = compare(responses(whole, REFERENCE), REFERENCE)
+    comparison = compare(read_responses(whole, REFERENCE), REFERENCE)
     means = {row.label: row.fid.value for row in comparison.rows}
     verdict = [rank_line(means)]
     sections = [Section("Inception Score over training", [is_curves(comparison.responses)])]
@@ -47,28 +47,28 @@ def rank_line(means: Mapping[str, float]) -> str:
     return f"By FID, worst first, the paper: {theirs}. Here, by means over seeds: {ours}: {same}."
 
 
-def is_curves(found: Responses) -> Lines:
+def is_curves(responses: Responses) -> Lines:
     """Inception Score against steps."""
-    scores = found.scores
+    scores = responses.scores
     title = f"{shown_name('is', scores)} against steps"
     caption = (
-        f"Mean over n = {found.num_seeds} seeds; the band is the least and the greatest. EMA weights;"
+        f"Mean over n = {responses.num_seeds} seeds; the band is the least and the greatest. EMA weights;"
         f" {scores['is'].label}."
     )
     axis = Axis(shown_name("is", scores), "higher is better")
     read = partial(score_by_step, "is")
-    series = [mean_series(name, runs, read, band=True) for name, runs in found.by_label.items()]
+    series = [mean_series(name, runs, read, band=True) for name, runs in responses.by_label.items()]
     return Lines(title, caption, Axis("step", "optimiser updates"), axis, series)
 
 
 def compare_beginnings(outcomes: Outcomes) -> Result:
     """Figure 3: losses over the first iterations and the scores at their end, paired over seeds against adaLN-Zero."""
-    found = responses(outcomes, REFERENCE)
-    by_scheme, score, steps = found.by_label, found.score, outcomes[0].job.config.steps
+    responses = read_responses(outcomes, REFERENCE)
+    by_scheme, score, steps = responses.by_label, responses.score, outcomes[0].job.config.steps
     losses = {name: [loss_by_step(outcome) for outcome in runs] for name, runs in by_scheme.items()}
     means = {name: [sum(seed.values()) / len(seed) for seed in seeds] for name, seeds in losses.items()}
-    changes = {"loss": against_reference(means), "score": against_reference(found.fid)}
-    table = early_table(means, found.fid, changes, score, steps)
+    changes = {"loss": against_reference(means), "score": against_reference(responses.fid)}
+    table = early_table(means, responses.fid, changes, score, steps)
     over_steps = {name: course.verdict for name, course in courses(losses, REFERENCE).items()}
     verdict = early_verdict(changes, over_steps, score, steps)
     loss_figure, score_figure = curves(by_scheme)
@@ -79,7 +79,7 @@ def compare_beginnings(outcomes: Outcomes) -> Result:
     ]
     numbers = {
         "seeds": [outcome.job.config.seed for outcome in by_scheme[REFERENCE]],
-        "rows": [early_row(name, means[name], found.fid[name], changes) for name in by_scheme],
+        "rows": [early_row(name, means[name], responses.fid[name], changes) for name in by_scheme],
         "loss_over_steps": over_steps,
     }
     return study_result(EARLY_TITLE, verdict, table, [Section("Result", shown)], by_scheme, numbers)

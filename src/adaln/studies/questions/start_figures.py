@@ -12,7 +12,13 @@ from adaln.conditioning.schemes import PUBLISHED_BLOCKS
 from adaln.report import Block, Cell, Column, Marked, Measurement, Section, Table
 from adaln.statistics import Interval, t_interval
 from adaln.studies.questions.distribution_figures import figure_title
-from adaln.studies.questions.distribution_numbers import as_data, number_table, shapes, snapshots_by_seed, weights_at
+from adaln.studies.questions.distribution_numbers import (
+    as_data,
+    measure_shapes,
+    number_table,
+    snapshots_by_seed,
+    weights_at,
+)
 from adaln.studies.rows import group, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.figures import LETTERS, PAPER_FIGURES
@@ -29,7 +35,7 @@ def compare_starts(outcomes: Sequence[Outcome]) -> Result:
     title, by_start = figure_title("figure21"), group(outcomes)
     by_seed = snapshots_by_seed(outcomes)
     figure = PAPER_FIGURES["figure21"]
-    measured = shapes(outcomes, by_seed, figure.of, figure.by_block)
+    measured = measure_shapes(outcomes, by_seed, figure.of, figure.by_block)
     gaps = {pair: gate_gap(by_start[pair[0]], by_start[pair[1]]) for pair in PAIRS}
     table = gap_table(gaps)
     seeds = sorted(by_seed)
@@ -87,7 +93,7 @@ def compare_peaks(outcomes: Sequence[Outcome]) -> Result:
     """Figure 22: the peak of every block's histogram, and whether the blocks rank as in the paper."""
     title, by_seed = figure_title("figure22"), snapshots_by_seed(outcomes)
     figure, seeds = PAPER_FIGURES["figure22"], sorted(by_seed)
-    measured = shapes(outcomes, by_seed, figure.of, figure.by_block)
+    measured = measure_shapes(outcomes, by_seed, figure.of, figure.by_block)
     table = number_table(f"{title}: in numbers", measured)
     try:
         ranks = {letter: rank_agreement(role, outcomes) for role, letter in LETTERS.items()}

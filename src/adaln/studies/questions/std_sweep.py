@@ -12,7 +12,7 @@ from adaln.runs import Run
 from adaln.statistics import t_interval
 from adaln.studies.compare import comparison_result
 from adaln.studies.published import gaussian_scheme
-from adaln.studies.rows import Comparison, Responses, compare, responses
+from adaln.studies.rows import Comparison, Responses, compare, read_responses
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.training import inputs
 from adaln.views.snapshots import spread_evenly
@@ -35,10 +35,14 @@ def row(std: float) -> str:
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The comparison with the zero start, led by scores and energies against std."""
-    found = responses(outcomes, row(0.0))
-    energies = {label: mean_energies(runs) for label, runs in found.by_label.items()}
-    comparison = compare(found, row(0.0))
-    blocks: list[Block] = [energy_table(found, energies), score_figure(found), energy_figure(found, energies)]
+    responses = read_responses(outcomes, row(0.0))
+    energies = {label: mean_energies(runs) for label, runs in responses.by_label.items()}
+    comparison = compare(responses, row(0.0))
+    blocks: list[Block] = [
+        energy_table(responses, energies),
+        score_figure(responses),
+        energy_figure(responses, energies),
+    ]
     lines, data = verdict(comparison, energies), {"residual_energy_at_step_0": energies}
     return comparison_result(TITLE, comparison).led_by(lines, [Section("Against std", blocks)], data)
 
@@ -71,8 +75,8 @@ def energies_at_start(run: Run) -> list[BranchEnergy]:
 
 def verdict(comparison: Comparison, energies: Energies) -> list[str]:
     """The best std, whether it is told from zero, and how open the network starts there and at both ends."""
-    found = comparison.responses
-    means = {label: fmean(values) for label, values in found.fid.items()}
+    responses = comparison.responses
+    means = {label: fmean(values) for label, values in responses.fid.items()}
     best = min(means, key=means.__getitem__)
     change = comparison.changes.get(best)
     clear = "the reference itself" if change is None else "told from 0" if change.distinguishable else "not told from 0"
@@ -82,43 +86,43 @@ def verdict(comparison: Comparison, energies: Energies) -> list[str]:
         if label != row(0.0)
     )
     return [
-        f"Lowest mean {found.score}: {best} ({means[best]:.1f}; {clear}).",
+        f"Lowest mean {responses.score}: {best} ({means[best]:.1f}; {clear}).",
         f"What a branch adds at step 0, |gate F| / |x|, mean over branches: {opened}; exactly 0 at std 0.",
     ]
 
 
-def energy_table(found: Responses, energies: Energies) -> Table:
+def energy_table(responses: Responses, energies: Energies) -> Table:
     """Score and energies side by side."""
     columns = [
         Column("start"),
-        Column(found.score, "mean", ".1f"),
+        Column(responses.score, "mean", ".1f"),
         *(Column(name, "|gate F| / |x|, step 0", ".2e") for name in ("least branch", "mean branch", "greatest branch")),
     ]
     rows: list[list[Cell]] = []
-    for label, values in found.fid.items():
+    for label, values in responses.fid.items():
         ratios = list(energies[label].values())
         rows.append([label, fmean(values), min(ratios), fmean(ratios), max(ratios)])
     notes = [
         f"Energies: Euclidean norms over {NUM_IMAGES} images of the first batch, network as the scheme starts it, mean"
-        f" over {found.num_seeds} seeds."
+        f" over {responses.num_seeds} seeds."
     ]
     return Table("Score and residual energy", columns, rows, notes)
 
 
-def score_figure(found: Responses) -> Lines:
+def score_figure(responses: Responses) -> Lines:
     """Score against std."""
-    spans = [t_interval(found.fid[row(std)]) for std in STDS]
+    spans = [t_interval(responses.fid[row(std)]) for std in STDS]
     caption = (
-        f"Mean of n = {found.num_seeds} seeds with 95 % t intervals, all roles from N(0, std²); the leftmost point is"
-        " std 0."
+        f"Mean of n = {responses.num_seeds} seeds with 95 % t intervals, all roles from N(0, std²); the leftmost point"
+        " is std 0."
     )
     ends = [s.low for s in spans], [s.high for s in spans]
-    series = Series(found.score, STDS, [s.value for s in spans], *ends)
-    axes = Axis("std", "", "symlog", STDS[1]), Axis(found.score, "lower is better")
-    return Lines(f"{found.score} against std", caption, *axes, [series])
+    series = Series(responses.score, STDS, [s.value for s in spans], *ends)
+    axes = Axis("std", "", "symlog", STDS[1]), Axis(responses.score, "lower is better")
+    return Lines(f"{responses.score} against std", caption, *axes, [series])
 
 
-def energy_figure(found: Responses, energies: Energies) -> Lines:
+def energy_figure(responses: Responses, energies: Energies) -> Lines:
     """Residual energy at step 0 against std, first to last block."""
     stds = [std for std in STDS if std]
     names = list(energies[row(stds[0])])
@@ -126,7 +130,7 @@ def energy_figure(found: Responses, energies: Energies) -> Lines:
     blocks = [every[i] for i in spread_evenly(range(len(every)), MOST_BLOCKS)]
     shown = [name for name in names if name.rpartition(" ")[0] in blocks]
     series = [Series(name, stds, [energies[row(std)][name] for std in stds]) for name in shown]
-    caption = f"Mean of n = {found.num_seeds} fresh networks; blocks {', '.join(blocks)}. At std 0 it is exactly 0."
+    caption = f"Mean of n = {responses.num_seeds} fresh networks; blocks {', '.join(blocks)}. At std 0 it is exactly 0."
     axes = Axis("std", "", "log"), Axis("|gate F| / |x| at step 0", "", "log")
     return Lines("Residual energy at step 0 against std", caption, *axes, series)
 

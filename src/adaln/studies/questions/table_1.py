@@ -31,17 +31,17 @@ def reduce_orders(outcomes: Sequence[Outcome]) -> Result:
         name: [subject_of_run(one.run).order(one.run.config.scheme) for one in runs] for name, runs in by_scheme.items()
     }
     derived = {name: order_table(BLOCK_STARTS[DERIVED_AS[name]]) for name in by_scheme}
-    orders = {name: found[0] for name, found in measured.items()}
+    orders = {name: of_seeds[0] for name, of_seeds in measured.items()}
     seeds = [outcome.job.config.seed for outcome in next(iter(by_scheme.values()))]
     first = outcomes[0]
-    verdict = [verdict_line(name, found, derived[name], seeds) for name, found in measured.items()]
+    verdict = [verdict_line(name, of_seeds, derived[name], seeds) for name, of_seeds in measured.items()]
     network = f"{model_name(first.job.config.model)} on {data_name(first)}"
     table = first_moves_table(orders, derived, network)
     numbers = {
         "seeds": seeds,
         "first_moves_at_iteration": {name: order.first for name, order in orders.items()},
         "derived": {name: order.first for name, order in derived.items()},
-        "unlike_derived": {name: differing(found, derived[name]) for name, found in measured.items()},
+        "unlike_derived": {name: differing(of_seeds, derived[name]) for name, of_seeds in measured.items()},
     }
     sections = [Section("Result", [table]), derived_and_measured(orders, first.job.config.model)]
     return study_result(TITLE, verdict, table, sections, by_scheme, numbers)

@@ -7,7 +7,7 @@ from statistics import fmean
 from adaln.report import Axis, Block, Cell, Column, Lines, Matrix, Measurement, Section, Series, Table
 from adaln.statistics import Difference, paired_differences, t_interval
 from adaln.studies.published import gaussian_scheme
-from adaln.studies.rows import Responses, plain_difference, responses, study_result
+from adaln.studies.rows import Responses, plain_difference, read_responses, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 RULES: Mapping[str, float] = {"std fixed": 0.0, "std ~ 1/√width": 0.5, "std ~ 1/width": 1.0}
@@ -37,34 +37,34 @@ def settings() -> tuple[Setting, ...]:
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The base that is best at the usual width, carried to the others by every rule."""
-    found = responses(outcomes)
-    base = min(BASES, key=lambda std: fmean(found.fid[row(1.0, std)]))
-    carried = {rule: elsewhere(found, rule, base) for rule in RULES}
+    responses = read_responses(outcomes)
+    base = min(BASES, key=lambda std: fmean(responses.fid[row(1.0, std)]))
+    carried = {rule: elsewhere(responses, rule, base) for rule in RULES}
     first = next(iter(RULES))
     changes = paired_differences({rule: values for rule, values in carried.items() if rule != first}, carried[first])
-    table = rule_table(found, base, carried, changes)
-    blocks: list[Block] = [table, heat_map(found, base), curves(found)]
+    table = rule_table(responses, base, carried, changes)
+    blocks: list[Block] = [table, heat_map(responses, base), curves(responses)]
     numbers = {
-        "score": found.score,
+        "score": responses.score,
         "best_base_std": base,
-        "fid": found.fid,
-        "best_std_by_width": best_stds(found),
+        "fid": responses.fid,
+        "best_std_by_width": best_stds(responses),
         "rules": {rule: {"fid_at_other_widths": values} for rule, values in carried.items()},
         "changes": {rule: plain_difference(change) for rule, change in changes.items()},
     }
-    lines = verdict(found, base, carried, changes)
-    return study_result(TITLE, lines, table, [Section("Result", blocks)], found.by_label, numbers)
+    lines = verdict(responses, base, carried, changes)
+    return study_result(TITLE, lines, table, [Section("Result", blocks)], responses.by_label, numbers)
 
 
-def elsewhere(found: Responses, rule: str, base: float) -> list[float]:
+def elsewhere(responses: Responses, rule: str, base: float) -> list[float]:
     """For every seed the mean score over the other widths, at the std that the rule gives there."""
-    others = [found.fid[row(width, std_at(rule, base, width))] for width in WIDTHS if width != 1]
+    others = [responses.fid[row(width, std_at(rule, base, width))] for width in WIDTHS if width != 1]
     return [fmean(seed) for seed in zip(*others, strict=True)]
 
 
-def best_stds(found: Responses) -> dict[str, float]:
+def best_stds(responses: Responses) -> dict[str, float]:
     """At every width the std of the lowest mean score, of all that were tried there."""
-    return {f"{width:g}": min(tried(width), key=lambda std: fmean(found.fid[row(width, std)])) for width in WIDTHS}
+    return {f"{width:g}": min(tried(width), key=lambda std: fmean(responses.fid[row(width, std)])) for width in WIDTHS}
 
 
 def tried(width: float) -> list[float]:
@@ -73,70 +73,70 @@ def tried(width: float) -> list[float]:
 
 
 def verdict(
-    found: Responses, base: float, carried: Mapping[str, Sequence[float]], changes: Mapping[str, Difference]
+    responses: Responses, base: float, carried: Mapping[str, Sequence[float]], changes: Mapping[str, Difference]
 ) -> list[str]:
     """Where the best std lies at every width, and whether a rule does better than the fixed std."""
     first, lowest = next(iter(RULES)), min(carried, key=lambda rule: fmean(carried[rule]))
-    stds = ", ".join(f"{std:g} at width × {width}" for width, std in best_stds(found).items())
+    stds = ", ".join(f"{std:g} at width × {width}" for width, std in best_stds(responses).items())
     clear = [f"{rule} {change.verdict}" for rule, change in changes.items() if change.distinguishable]
     against = f"Against {first}: {'; '.join(clear)}." if clear else f"No rule is told from {first} over these seeds."
     return [
         f"At the usual width std {base:g} scores best. Carried to the others it scores lowest by {lowest}"
-        f" (mean {found.score} {fmean(carried[lowest]):.1f}). {against}",
+        f" (mean {responses.score} {fmean(carried[lowest]):.1f}). {against}",
         f"Lowest mean score of all stds tried: {stds}. A least of noisy means: the curves say how flat it is.",
     ]
 
 
 def rule_table(
-    found: Responses, base: float, carried: Mapping[str, Sequence[float]], changes: Mapping[str, Difference]
+    responses: Responses, base: float, carried: Mapping[str, Sequence[float]], changes: Mapping[str, Difference]
 ) -> Table:
     """A row per rule: where it puts the std, and the score there."""
     others = [width for width in WIDTHS if width != 1]
     columns = [
         Column("rule"),
         *(Column(f"std at width × {width:g}", format=".3g") for width in others),
-        *(Column(f"{found.score} at width × {width:g}", format=".1f") for width in others),
-        Column("change", f"mean {found.score}, against {next(iter(RULES))}", "+.1f"),
+        *(Column(f"{responses.score} at width × {width:g}", format=".1f") for width in others),
+        Column("change", f"mean {responses.score}, against {next(iter(RULES))}", "+.1f"),
         Column("verdict"),
     ]
     rows: list[list[Cell]] = []
     for rule in carried:
         stds = [std_at(rule, base, width) for width in others]
-        spans = [Measurement.of(t_interval(found.fid[row(w, std)])) for w, std in zip(others, stds, strict=True)]
+        spans = [Measurement.of(t_interval(responses.fid[row(w, std)])) for w, std in zip(others, stds, strict=True)]
         change = changes.get(rule)
         changed = [Measurement.of(change.absolute), change.verdict] if change else [None, None]
         rows.append([rule, *stds, *spans, *changed])
     notes = [
         f"From std {base:g}, the best of {', '.join(f'{b:g}' for b in BASES)} at the usual width. Mean over"
-        f" {found.num_seeds} seeds with 95 % t intervals; changes paired, their intervals and verdicts hold for both"
-        " together (Bonferroni, Holm)."
+        f" {responses.num_seeds} seeds with 95 % t intervals; changes paired, their intervals and verdicts hold for"
+        " both together (Bonferroni, Holm)."
     ]
     return Table(TITLE, columns, rows, notes)
 
 
-def heat_map(found: Responses, base: float) -> Matrix:
+def heat_map(responses: Responses, base: float) -> Matrix:
     """Score by rule and width, above the lowest at that width."""
     widths = sorted(WIDTHS)
-    least = {w: min(fmean(found.fid[row(w, std)]) for std in tried(w)) for w in widths}
-    means = [[fmean(found.fid[row(w, std_at(rule, base, w))]) - least[w] for w in widths] for rule in RULES]
+    least = {w: min(fmean(responses.fid[row(w, std)]) for std in tried(w)) for w in widths}
+    means = [[fmean(responses.fid[row(w, std_at(rule, base, w))]) - least[w] for w in widths] for rule in RULES]
     caption = (
-        f"Mean {found.score} over n = {found.num_seeds} seeds above the lowest of all stds tried at that width. The"
-        " lowest was chosen on the same runs, so what is lost is overstated."
+        f"Mean {responses.score} over n = {responses.num_seeds} seeds above the lowest of all stds tried at that width."
+        " The lowest was chosen on the same runs, so what is lost is overstated."
     )
     names = [f"width × {w:g}" for w in widths]
     return Matrix(f"What a rule loses, from std {base:g}", caption, list(RULES), names, means, format=".1f")
 
 
-def curves(found: Responses) -> Lines:
+def curves(responses: Responses) -> Lines:
     """Score against std, a curve for every width."""
     series = []
     for width in sorted(WIDTHS):
-        spans = [t_interval(found.fid[row(width, std)]) for std in tried(width)]
+        spans = [t_interval(responses.fid[row(width, std)]) for std in tried(width)]
         ends = [s.low for s in spans], [s.high for s in spans]
         series.append(Series(f"width × {width:g}", tried(width), [s.value for s in spans], *ends))
-    caption = f"Mean of n = {found.num_seeds} seeds with 95 % t intervals."
-    axes = Axis("std", "", "log"), Axis(found.score, "lower is better")
-    return Lines(f"{found.score} against std at every width", caption, *axes, series)
+    caption = f"Mean of n = {responses.num_seeds} seeds with 95 % t intervals."
+    axes = Axis("std", "", "log"), Axis(responses.score, "lower is better")
+    return Lines(f"{responses.score} against std at every width", caption, *axes, series)
 
 
 WIDTH_TRANSFER = Study("width-transfer", TITLE, settings(), reduce)
