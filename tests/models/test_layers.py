@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaln.models import DiTConfig, build, layers
+from adaln.models.dit import SwiGLU, swiglu_width
 from adaln.models.layers import (
     Attention,
     PatchEmbedder,
@@ -23,7 +24,6 @@ from adaln.models.layers import (
     timestep_features,
     unpatchify,
 )
-from adaln.models.llama import SwiGLU, swiglu_width
 from adaln.models.network import check_inputs
 from adaln.rng import generator
 from adaln.types import DataSpec

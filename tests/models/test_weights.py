@@ -13,9 +13,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adaln.models import MODELS, DiTConfig, LLaMAConfig, ModelConfig, UDiTConfig, build
-from adaln.models.diffusers_names import diffusers_config, from_diffusers, to_diffusers
 from adaln.models.layers import sincos_table
-from adaln.models.weights import Weights, load_weights, read_weights, spec_of
+from adaln.models.weights import (
+    Weights,
+    diffusers_config,
+    from_diffusers,
+    load_weights,
+    read_weights,
+    spec_of,
+    to_diffusers,
+)
 from adaln.rng import generator
 from adaln.types import DataSpec
 from helpers.golden_files import COMMITTED

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from adaln.benchmarks.clock import Turns
 from adaln.benchmarks.machine import Product, product_rates
 from adaln.models import ModelConfig, build
-from adaln.models.diffusers_names import diffusers_config, to_diffusers
+from adaln.models.weights import diffusers_config, to_diffusers
 from adaln.rng import generator
 from adaln.types import DataSpec, Model
 

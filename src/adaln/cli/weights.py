@@ -16,8 +16,7 @@ from adaln.config import RunConfig, model_name, to_dict
 from adaln.data import DataConfig
 from adaln.files import atomic_file, atomic_folder, write_atomically
 from adaln.models import MODELS, ModelConfig
-from adaln.models.diffusers_names import diffusers_config, to_diffusers
-from adaln.models.weights import Weights, load_weights, read_weights, spec_of
+from adaln.models.weights import Weights, diffusers_config, load_weights, read_weights, spec_of, to_diffusers
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.runs import Run
 from adaln.runs.manifest import describe_parameters, environment

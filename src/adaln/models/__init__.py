@@ -11,8 +11,7 @@ from itertools import product
 import torch
 
 from adaln.codec import name_kinds
-from adaln.models.dit import DiTConfig, ModulationKind
-from adaln.models.llama import LLaMAConfig
+from adaln.models.dit import DiTConfig, LLaMAConfig, ModulationKind
 from adaln.models.network import ModelConfig, Network
 from adaln.models.udit import UDiTConfig
 from adaln.registry import Registry

@@ -1,7 +1,12 @@
-"""DiT and SiT: one network; SiT is DiT that does not return the variance half of its prediction.
+"""DiT, SiT, DiT-LLaMA and SiT-LLaMA: one network.
+
+SiT is DiT that does not return the variance half of its prediction. The LLaMA kind has rotary positions on q and k and
+a SwiGLU MLP, while its norms stay LayerNorm; its released weights store `final_layer` before `blocks`, which only
+matters to optimiser states matched by index.
 
 Source: Peebles and Xie, "Scalable Diffusion Models with Transformers" (arXiv 2212.09748); Ma et al., "SiT: Exploring
-Flow and Diffusion-based Generative Models with Scalable Interpolant Transformers" (arXiv 2401.08740).
+Flow and Diffusion-based Generative Models with Scalable Interpolant Transformers" (arXiv 2401.08740); Chu et al.,
+"VisionLLaMA: A Unified LLaMA Backbone for Vision Tasks" (arXiv 2403.00522).
 """
 
 # mypy: disable-error-code="no-any-return,no-untyped-call"
@@ -14,6 +19,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -134,6 +140,42 @@ class DiTConfig(TransformerConfig):
 
     def feed_forward(self) -> nn.Module:
         return Mlp(self.hidden_size, int(self.hidden_size * self.mlp_ratio))
+
+
+@dataclass(frozen=True)
+class LLaMAConfig(TransformerConfig):
+    """DiT-LLaMA, or SiT-LLaMA where `drop_variance` is set."""
+
+    rotary: ClassVar[bool] = True
+
+    @property
+    def family(self) -> str:
+        return "DiT-LLaMA"
+
+    def feed_forward(self) -> nn.Module:
+        return SwiGLU(self.hidden_size, swiglu_width(self.hidden_size))
+
+
+class SwiGLU(nn.Module):
+    """down(SiLU(c_fc1 x) * c_fc2 x), without biases."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.c_fc1 = nn.Linear(dim, hidden, bias=False)
+        self.c_fc2 = nn.Linear(dim, hidden, bias=False)
+        self.c_proj = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tokens) -> Tokens:
+        return self.c_proj(F.silu(self.c_fc1(x)) * self.c_fc2(x))
+
+
+def swiglu_width(dim: int) -> int:
+    """Two thirds of 4 D, rounded up to a multiple of 256.
+
+    >>> [swiglu_width(dim) for dim in (384, 768, 1024, 1152)]
+    [1024, 2048, 2816, 3072]
+    """
+    return -(8 * dim // 3 // -256) * 256
 
 
 class DiTBlock(nn.Module):
