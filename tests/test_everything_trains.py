@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adaln.conditioning import SCHEMES, Order, Role, find_sites, hold, initialise, order_parts, order_to_hold
+from adaln.conditioning import SCHEMES, Order, Role, find_sites, holding, initialise, order_parts, order_to_hold
 from adaln.conditioning.order import held_by
 from adaln.config import OptimConfig
 from adaln.models import MODELS, DiTConfig, ModelConfig, UDiTConfig, build, skeleton
@@ -99,7 +99,7 @@ class ToyTraining:
 
     def run(self) -> tuple[list[float], set]:
         """Losses of some steps, and the parts that had a gradient by `REACHED_BY`."""
-        state, hook = TrainState(self.model, OptimConfig(lr=1e-3)), hold(self.held)
+        state, hook = TrainState(self.model, OptimConfig(lr=1e-3)), holding(self.held)
         losses, reached = [], set()
         for step in range(STEPS):
             loss = self.loss(self.model, step)

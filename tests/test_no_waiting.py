@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from adaln.conditioning import SCHEMES, hold
+from adaln.conditioning import SCHEMES, holding
 from adaln.data import Prefetched
 from adaln.execution import Execution, prepare_blocks
 from adaln.models import MODELS
@@ -85,7 +85,7 @@ def assert_a_step_waits_for_nothing(run, execution):
     for _ in range(2):
         with Single():
             loss = accumulate(run, state.model, inputs(run, batches, state.step), execution.micro_batches)
-            hold(order)(state.step, state.model)
+            holding(order)(state.step, state.model)
             state.update(loss)
     assert order and state.step == 2
     assert all(parameter.is_meta for parameter in state.model.parameters())
@@ -140,7 +140,7 @@ def test_a_training_step_on_a_gpu_waits_for_nothing(small_config, tmp_path, requ
             if step == 1:  # the first one copies tables
                 request.getfixturevalue("waiting_is_an_error")
             loss = accumulate(run, state.model, inputs(run, batches, step), 2)
-            hold(order)(step, state.model)
+            holding(order)(step, state.model)
             state.update(loss)
 
 

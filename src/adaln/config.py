@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode, kinds_of, leaves, short_hash
-from adaln.conditioning import SCHEMES, Scheme
+from adaln.codec import LEFT_OUT_AT_DEFAULT, changed, decode, encode, kinds_of, leaves, short_hash
+from adaln.conditioning import SCHEMES, Scheme, scheme
 from adaln.data import DataConfig
 from adaln.execution import Precision
 from adaln.models import MODELS, ModelConfig
@@ -243,3 +243,23 @@ PRESETS: Registry[Callable[[], RunConfig]] = Registry(
         "celeba-hq": celeba_hq,
     },
 )
+
+
+def preset(name: str, **changes: Any) -> RunConfig:
+    """A preset of `adaln presets` with other values of some fields, by dotted names as the flags of `adaln train` have.
+
+    `model`, `process` and `scheme` may be names. Raises `ValueError` in one line with the nearest name for one that is
+    unknown, or for a value of another type.
+
+    >>> import adaln
+    >>> config = adaln.preset("digits", scheme="adaln-gaussian", steps=100, **{"optim.lr": 1e-3})
+    >>> config.scheme.name, config.steps, config.optim.lr
+    ('adaln-gaussian', 100, 0.001)
+    >>> adaln.preset("digits", **{"optim.lrr": 1e-3})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: unknown field 'lrr' of optim (nearest: 'lr'); known: lr, betas, ...
+    """
+    for field_name, entry_of in (("model", MODELS.__getitem__), ("process", PROCESSES.__getitem__), ("scheme", scheme)):
+        if isinstance(changes.get(field_name), str):
+            changes[field_name] = entry_of(changes[field_name])
+    return changed(PRESETS[name](), changes)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaln.analysis.fit import METHODS, ROLES, Fit, fit_start, rescaled, smoothed
+from adaln.analysis.fit import METHODS, ROLES, Fit, fit, rescaled, smoothed
 from adaln.analysis.sketch import sketch
 from adaln.conditioning import SCHEMES, Normal, Scheme, Start, initialise, load_scheme, save_scheme
 from adaln.models import MODELS, build
@@ -34,7 +34,7 @@ def known_stds(scheme: Scheme, role: str, num: int) -> list[float]:
 def test_known_stds_are_recovered_within_their_intervals(method):
     inside = []
     for seed in range(5):
-        found = fit_start(pilot(BLOCKWISE, seed), method, by_block=True)
+        found = fit(pilot(BLOCKWISE, seed), method, by_block=True)
         for role in ROLES:
             for estimate, std in zip(found.roles[role].measured, known_stds(BLOCKWISE, role, 4), strict=True):
                 inside.append(estimate.low <= std <= estimate.high)
@@ -53,7 +53,7 @@ def test_intervals_cover_as_often_as_they_say(method):
 
 
 def test_one_std_per_role_pools_all_blocks():
-    found = fit_start(pilot(SCHEMES["adaln-gaussian-v2"]))
+    found = fit(pilot(SCHEMES["adaln-gaussian-v2"]))
     for role, std in (("gate", 8e-4), ("scale", 1.2e-3), ("shift", 8e-4)):
         (estimate,) = found.roles[role].measured
         assert estimate.low <= std <= estimate.high
@@ -70,13 +70,13 @@ def test_a_tail_moves_the_moments_but_not_the_robust_fit():
 
 
 def test_a_fit_is_a_scheme_that_can_be_saved_loaded_and_started_from(tmp_path):
-    found = fit_start(pilot(BLOCKWISE), by_block=True).scheme("mine")
+    found = fit(pilot(BLOCKWISE), by_block=True).scheme("mine")
     save_scheme(found, tmp_path / "mine.json")
     assert load_scheme(tmp_path / "mine.json") == found
-    again = fit_start(pilot(found, seed=9), by_block=True)
+    again = fit(pilot(found, seed=9), by_block=True)
     for role in ROLES:
         np.testing.assert_allclose(again.roles[role].stds, known_stds(found, role, 4), rtol=0.06)
-    assert isinstance(fit_start(pilot(BLOCKWISE)).scheme("one").gate, Start)
+    assert isinstance(fit(pilot(BLOCKWISE)).scheme("one").gate, Start)
 
 
 def test_smoothing_keeps_peaks_that_are_a_polynomial_and_tames_those_that_scatter():
@@ -100,17 +100,17 @@ def test_rescaling_is_the_papers_formula():
 
 def test_a_base_sets_the_level_and_keeps_the_shape():
     base = {"gate": 8e-4, "scale": 1.2e-3, "shift": 8e-4}
-    plain, scaled = (fit_start(pilot(BLOCKWISE), by_block=True, base=b).roles["gate"].stds for b in (None, base))
+    plain, scaled = (fit(pilot(BLOCKWISE), by_block=True, base=b).roles["gate"].stds for b in (None, base))
     ratio = np.array(scaled) / np.array(plain)
     np.testing.assert_allclose(ratio, ratio[0])
     assert 1 / np.mean(1 / np.array(scaled)) == pytest.approx(8e-4)
 
 
 def test_a_unet_is_fitted_block_by_block_in_forward_order():
-    found = fit_start(pilot(SCHEMES["adaln-gaussian"], model="U-DiT-tiny"), by_block=True)
+    found = fit(pilot(SCHEMES["adaln-gaussian"], model="U-DiT-tiny"), by_block=True)
     initialised = pilot(found.scheme("mine"), model="U-DiT-tiny")
     assert isinstance(found, Fit)
-    assert len(fit_start(initialised, by_block=True).roles["gate"].stds) == len(found.roles["gate"].stds)
+    assert len(fit(initialised, by_block=True).roles["gate"].stds) == len(found.roles["gate"].stds)
 
 
 @pytest.mark.parametrize(
@@ -123,16 +123,16 @@ def test_a_unet_is_fitted_block_by_block_in_forward_order():
 )
 def test_what_cannot_be_fitted_is_said_in_one_line(tensors, by_block, message):
     with pytest.raises(ValueError, match=message):
-        fit_start(tensors(), by_block=by_block)
+        fit(tensors(), by_block=by_block)
 
 
 def test_weights_that_are_not_finite_are_refused_by_name():
     tensors = {name: tensor.detach().clone() for name, tensor in pilot(SCHEMES["adaln-gaussian"]).items()}
     tensors["blocks.2.adaLN_modulation.1.weight"][0, 0] = torch.nan  # rows of the shift come first
     with pytest.raises(ValueError, match=r"the shift of blocks\.2 holds 1 NaN"):
-        fit_start(tensors, by_block=True)
+        fit(tensors, by_block=True)
 
 
 def test_an_unknown_method_names_the_nearest():
     with pytest.raises(ValueError, match="nearest: 'moments'"):
-        fit_start(pilot(BLOCKWISE), "moment")
+        fit(pilot(BLOCKWISE), "moment")

@@ -7,7 +7,7 @@ from adaln.conditioning import (
     SCHEMES,
     Role,
     find_sites,
-    hold,
+    holding,
     initialise,
     measure_order,
     order_parts,
@@ -70,7 +70,7 @@ def test_held_rows_stay_bit_identical_until_they_open(model, noise_loss):
     scheme = SCHEMES["adaln-mix"]
     held = order_to_hold(model, scheme, noise_loss)
     initialise(model, scheme, generator("scheme", 0))
-    hook, optimizer = hold(held), adamw(list(model.parameters()))
+    hook, optimizer = holding(held), adamw(list(model.parameters()))
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     for step in range(4):
         optimizer.zero_grad()
@@ -86,7 +86,7 @@ def test_held_rows_stay_bit_identical_until_they_open(model, noise_loss):
 def test_never_opening_rows_stay_bit_identical(model, noise_loss):
     scheme = SCHEMES["adaln"]
     initialise(model, scheme, generator("scheme", 0))
-    hook, optimizer = hold(order_to_hold(model, scheme, noise_loss)), adamw(list(model.parameters()))
+    hook, optimizer = holding(order_to_hold(model, scheme, noise_loss)), adamw(list(model.parameters()))
     for step in range(5):
         optimizer.zero_grad()
         noise_loss(model, step).backward()

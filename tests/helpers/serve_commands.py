@@ -109,8 +109,8 @@ def serve() -> None:
     torch.set_num_threads(1)
     for module in (*(f"adaln.cli.{verb.module}" for verb in VERBS.values()), *IMPORTED_ON_THE_WAY):
         import_module(module)
-    studying.STUDIES = Registry("study", {PLAN.study.name: PLAN.study})
-    studying.SCALES = Registry("scale", {PLAN.scale.name: PLAN.scale})
+    by_name.STUDIES = Registry("study", {PLAN.study.name: PLAN.study})
+    by_name.SCALES = Registry("scale", {PLAN.scale.name: PLAN.scale})
     studying.launched = launched_here
     answer("ready")
     for line in sys.stdin:

@@ -1,15 +1,15 @@
 """What happens inside: distributions, entropies, update order, closed-form gradients, fitted starts."""
 
 from adaln.analysis.distributions import Description, Entropy, GaussianFit, Histogram, Summary, describe, summarise
-from adaln.analysis.fit import METHODS, Fit, fit_start
+from adaln.analysis.fit import METHODS, Fit
 from adaln.analysis.groups import Group
 from adaln.analysis.recorder import LOG_SPACED_STEPS, Recorder, RoleRecord, observe, read_recording
 from adaln.analysis.sketch import Moments, Sketch, sketch
+from adaln.analysis.sources import Weights, checkpoints, weights_of
 from adaln.analysis.update_order import UpdateOrder, update_order
 from adaln.analysis.weight_space import (
     Distance,
     GateSize,
-    checkpoints,
     distances,
     gate_sizes,
     interpolate,
@@ -33,10 +33,10 @@ __all__ = [
     "Sketch",
     "Summary",
     "UpdateOrder",
+    "Weights",
     "checkpoints",
     "describe",
     "distances",
-    "fit_start",
     "gate_sizes",
     "interpolate",
     "observe",
@@ -45,4 +45,5 @@ __all__ = [
     "sketch",
     "summarise",
     "update_order",
+    "weights_of",
 ]

@@ -30,11 +30,12 @@ from adaln.analysis.findings import Facts, Finding, findings
 from adaln.analysis.groups import Group, GroupedRows
 from adaln.analysis.role_check import observe_roles
 from adaln.analysis.sketch import Moments, Sketch, moments
+from adaln.analysis.sources import Weights, weights_of
 from adaln.analysis.starts import Distances, Key, NearestStart, distances, known_starts, nearest_start
 from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
 from adaln.runs import Run, is_run
-from adaln.tensors import WeightSet, open_weights, shapes
+from adaln.tensors import WeightSet, shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Audit(Shown):
 
 
 def audit(
-    source: nn.Module | Mapping[str, Tensor] | str | Path,
+    source: Weights,
     inputs: Mapping[str, Any] | None = None,
     family: str | None = None,
     *,
@@ -100,8 +101,7 @@ def audit(
         raise ValueError(f"step is {step}; expected none: only a run has steps")
     if isinstance(source, nn.Module):
         return _audit_network(source, inputs, family)
-    tensors = open_weights(Path(source), weights).tensors if isinstance(source, str | Path) else source
-    return _report(_facts(tensors, family))
+    return _report(_facts(weights_of(source, weights=weights), family))
 
 
 def _network_of(run: Run, step: int | None, weights: WeightSet | None) -> nn.Module:

@@ -36,6 +36,7 @@ from adaln.analysis.sketch import (
     sketch,
     sketch_chunks,
 )
+from adaln.analysis.sources import Weights, weights_of
 from adaln.tensors import TensorFile, shapes
 
 HISTOGRAM_STDS = 5.0
@@ -115,19 +116,21 @@ class Description:
     summary: Summary
 
 
-def describe(tensors: Mapping[str, Tensor]) -> list[Description]:
-    """Every group of a model: all blocks first, then blocks and branches in forward order, then other modules.
+def describe(source: Weights) -> list[Description]:
+    """The distribution of gate, scale, shift and all other groups of a network: moments, Gaussian fit, entropy.
 
+    `source` is a network, tensors by name, a file, or a run, whose newest checkpoint is described. Groups over all
+    blocks come first, then blocks and branches in forward order, then other modules.
     A `TensorFile` is read in one pass through a buffer of constant size.
 
     >>> from adaln.models import MODELS, build
     >>> from adaln.rng import generator
     >>> from adaln.types import DataSpec
     >>> net = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example"))
-    >>> [d.group.name for d in describe(dict(net.named_parameters()))[:4]]
+    >>> [d.group.name for d in describe(net)[:4]]
     ['shift', 'scale', 'gate', 'shift bias']
     """
-    merged = sketches(tensors)
+    merged = sketches(weights_of(source))
     order = list(merged)
     ordered = sorted(order, key=lambda g: (g.block is not None, g.depth or 0, g.branch is not None, order.index(g)))
     return [Description(group, summarise(merged[group])) for group in ordered]

@@ -9,7 +9,7 @@ measured from any weights, of any depth: one std per role, or one per role and b
 >>> from adaln.types import DataSpec
 >>> pilot = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("pilot"))
 >>> sites = initialise(pilot, SCHEMES["adaln-gaussian-v2"], generator("pilot", "start"))
->>> fitted = fit_start(dict(pilot.named_parameters()))
+>>> fitted = fit(pilot)
 >>> [f"{name} {role.stds[0]:.4f}" for name, role in fitted.roles.items()]
 ['gate 0.0008', 'scale 0.0012', 'shift 0.0008']
 """
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from math import erf, exp, log, sqrt
 
 import numpy as np
-from torch import Tensor
 
 from adaln.analysis.distributions import sketches
 from adaln.analysis.groups import Group, role_rows
 from adaln.analysis.sketch import Sketch, nearest_cells
+from adaln.analysis.sources import Weights, weights_of
 from adaln.conditioning import Normal, Scheme, Start
 from adaln.registry import Registry
 
@@ -71,22 +71,24 @@ class Fit:
         return Scheme(name, gate=starts("gate"), scale=starts("scale"), shift=starts("shift"), note=note)
 
 
-def fit_start(
-    tensors: Mapping[str, Tensor],
+def fit(
+    source: Weights,
     method: str = "moments",
     *,
     by_block: bool = False,
     base: Mapping[str, float] | None = None,
 ) -> Fit:
-    """Fit gate, scale and shift from the weights (or averaged weights) of a pilot run at a step of your choice.
+    """The start that trained weights suggest: how wide gate, scale and shift have become, in all blocks or in each.
 
+    `source` is a network, tensors by name, a file, or a run, whose newest checkpoint is measured (the weights in
+    training). `fit(...).scheme("mine")` is a scheme to start from.
     `method` is one of `METHODS`; "peak" with `by_block` smooths the peaks over blocks by a polynomial as in A.11.
     `base` gives the stds of some roles anew, e.g. {"gate": 8e-4}, and keeps their shape over blocks:
     std(L) = base * mean(1 / s) * s(L), the paper's base / (P(L) / mean P).
     Raises `ValueError` for an unknown method, for weights that are exactly zero, and by block for a shared modulation.
     """
     estimate = METHODS[method]
-    all_sketches = sketches(tensors, role_rows)
+    all_sketches = sketches(weights_of(source), role_rows)
     if not any(group.name == "gate" for group in all_sketches):
         raise ValueError("no gate to fit: these weights have no modulation layer of a known layout")
     if by_block and any("table" in group.name for group in all_sketches):

@@ -20,6 +20,7 @@ from adaln.conditioning import (
     find_sites,
     measure_order,
 )
+from adaln.conditioning import scheme as scheme_of
 
 TWELVE = tuple(f"W_{name}" for name in ["f", "ffm", "att", "pat", "gf", "bf", "a2", "g2", "b2", "a1", "g1", "b1"])
 """The paper's weights, in the order of Table 1."""
@@ -63,15 +64,17 @@ class UpdateOrder:
 
 
 def update_order(
-    model: nn.Module, scheme: Scheme, loss: Loss, iterations: int = 3, *, optimizer: MakeOptimizer = adamw
+    model: nn.Module, scheme: str | Scheme, loss: Loss, iterations: int = 3, *, optimizer: MakeOptimizer = adamw
 ) -> UpdateOrder:
     """Table 1 for this model under `scheme`: a weight moves as soon as any part of it, in any block, has moved.
+
+    `loss(model, iteration)` is the scalar loss of a batch; printed, the result is a table as in the paper.
 
     Measured on a copy, with what the scheme holds held. Biases count with their matrix. After the paper's twelve names
     come the embedders and whatever else the model has; a name without parts, such as the gate of a model that has none,
     is left out.
     """
-    order = measure_order(model, scheme, loss, num_iterations=iterations, optimizer=optimizer)
+    order = measure_order(model, scheme_of(scheme), loss, num_iterations=iterations, optimizer=optimizer)
     tensors = dict(model.named_parameters())
     names = paper_names(tensors)
     opened: dict[str, list[int]] = defaultdict(list)

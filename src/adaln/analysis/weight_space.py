@@ -13,8 +13,7 @@ from adaln.analysis.groups import Group, grouped_rows
 from adaln.analysis.sketch import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_sites
 from adaln.rng import generator
-from adaln.runs import Run
-from adaln.tensors import TensorFile, shapes
+from adaln.tensors import shapes
 from adaln.types import Labels, Latents
 
 
@@ -42,11 +41,6 @@ class GateSize:
     t: float
     mean_absolute: float
     rms: float
-
-
-def checkpoints(run: Run, weights: str = "ema") -> dict[int, TensorFile]:
-    """The complete checkpoints of a run by step, read when used; `weights` is "ema" or "model"."""
-    return {step: TensorFile(run.folder(step) / f"{weights}.safetensors") for step in run.steps_saved()}
 
 
 def distances(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[Distance]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from adaln.analysis import fit_start
+from adaln.analysis.fit import fit
 from adaln.cli.options import Device, Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
@@ -94,12 +94,12 @@ def fit_verb(words: list[str]) -> Output:
     check_suffix(out, ".json")
     source = pilot(options.source, options.step, options.weights)
     base = {role: std for role, std in asdict(options.base).items() if std is not None}
-    fit = fit_start(source.tensors or {}, options.method, by_block=options.by_block, base=base)
-    start = fit.scheme(options.name or f"fit-{source.source}-{options.method}{'-by-block' * options.by_block}")
+    fitted = fit(source.tensors or {}, options.method, by_block=options.by_block, base=base)
+    start = fitted.scheme(options.name or f"fit-{source.source}-{options.method}{'-by-block' * options.by_block}")
     out.parent.mkdir(parents=True, exist_ok=True)
     save_scheme(start, out)
-    data = {"scheme_file": str(out), "step": source.step, **asdict(fit), "scheme": encode(start)}
-    return saved(fit_section(source.label, fit, out), folder, data, note=f"the scheme lies at {out}: --scheme {out}")
+    data = {"scheme_file": str(out), "step": source.step, **asdict(fitted), "scheme": encode(start)}
+    return saved(fit_section(source.label, fitted, out), folder, data, note=f"the scheme lies at {out}: --scheme {out}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-import adaln
 from adaln.cli.output import SILENT, Output, display
 from adaln.codec import encode
 from adaln.progress import showing
 from adaln.registry import Registry
+from adaln.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(_help())
             return
         if words[0] == "--version":
-            print(adaln.__version__)
+            print(__version__)
             return
         with display() as shown, showing(shown):
             output = _function(words[0])(words[1:])

@@ -10,7 +10,7 @@ from adaln.cli.output import Output
 from adaln.config import differing_fields
 from adaln.metrics import METRICS, Scores, differences, unlike_published
 from adaln.report import Cell, Column, Marked, Table
-from adaln.runs import Run, is_run, read_records
+from adaln.runs import Run, is_run
 from adaln.views.scores import BRACKETS, read_score_file, score_cell, score_column, scores_of, step_of
 
 
@@ -136,6 +136,6 @@ def _row(entry: Entry, metrics: list[str]) -> dict[str, Any]:
 
 
 def _loss(run: Run) -> float | None:
-    records = read_records(run.path / "metrics.jsonl")
+    records = run.metrics()
     tail = records[-max(1, len(records) // 10) :]
     return sum(record["loss"] for record in tail) / len(tail) if tail else None

@@ -9,12 +9,11 @@ from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import SILENT, Output
 from adaln.codec import encode
 from adaln.evaluation.images import named_reference
-from adaln.evaluation.samples import named_samples, record_beside, scores_beside
+from adaln.evaluation.samples import evaluate, named_samples, scores_beside
 from adaln.files import write_atomically
 from adaln.metrics import (
     METRICS,
     StatisticsFile,
-    evaluate,
     parse_source,
     save_statistics,
     statistics,
@@ -59,17 +58,16 @@ def evaluate_verb(words: list[str]) -> Output:
     reference = named_reference(options.reference, options.features)
     with group_of_torchrun():
         source = named_samples(options.samples, options.num_images, device)
-        samples = parse_source(source, options.num_images)
-        with first_goes_first():  # weights are fetched, or a classifier trained, by one process
-            extractor = reference.extractor(options.features, options.weights, str(device))
         scores = evaluate(
-            samples,
-            reference.source,
-            extractor,
-            options.metrics or None,
+            source,
+            reference,
+            options.features,
+            options.metrics,
+            num_images=options.num_images,
+            weights=options.weights,
             batch_size=options.batch_size,
             replicates=options.replicates,
-            choices=record_beside(source),
+            device=str(device),
         )
         if rank():
             return SILENT

@@ -21,7 +21,8 @@ from adaln.parallel import find_device
 from adaln.progress import titled
 from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run
-from adaln.studies import SCALES, STUDIES, Overrides, Plan, Result, reduce_study, run_study
+from adaln.studies import SCALES, STUDIES, Overrides, Plan, Result, reduce_study
+from adaln.studies.by_name import study
 from adaln.studies.questions.distribution_figures import ELSEWHERE
 from adaln.studies.questions.search import Search, run_search
 from adaln.studies.questions.search_page import SearchResult, write_search
@@ -84,15 +85,17 @@ def study_verb(words: list[str]) -> Output:
         return _listing()
     if options.name in ELSEWHERE:
         raise ValueError(ELSEWHERE[options.name])
-    study, scale = STUDIES[options.name], SCALES[options.scale]
-    seeds = scale.seeds if options.seeds is None else options.seeds
-    if seeds < 2:
-        raise ValueError(f"seeds is {seeds}; expected at least 2 seeds")
-    plan = Plan(study, scale, tuple(range(seeds)), options.overrides)
     start = time.monotonic()
     with going_on_with(command("study", words)), launched(options.launch) as launcher, titled(f"study {options.name}"):
-        folder, result = run_study(plan, options.launch.root, launcher)
-    return _finished(folder, result, start)
+        finished = study(
+            options.name,
+            options.scale,
+            options.seeds,
+            root=options.launch.root,
+            launcher=launcher,
+            **asdict(options.overrides),
+        )
+    return _finished(finished.folder, finished.result, start)
 
 
 def search_verb(words: list[str]) -> Output:

@@ -5,17 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from adaln.analysis.recorder import Recorder
 from adaln.cli.options import Device, Flat, Positional, named, parse, take_preset
 from adaln.cli.output import SILENT, Output
 from adaln.config import RunConfig
-from adaln.evaluation.checkpoints import Scoring, check_scoring, read_scores, score_saved, scored_steps, scoring_hook
+from adaln.evaluation.checkpoints import Scoring, is_scored, read_scores, scored_steps
+from adaln.evaluation.train import train
 from adaln.execution import DEFAULT_EXECUTION, Execution
-from adaln.parallel import find_device, group_of_torchrun, rank
+from adaln.parallel import group_of_torchrun, rank
 from adaln.report import Table
-from adaln.runs import Run, read_records
+from adaln.runs import Run
 from adaln.sampling import SampleConfig
-from adaln.training import train
 from adaln.views.scores import score_table
 
 
@@ -46,6 +45,8 @@ class TrainOptions:
     out: Path | None = None
     """This very folder instead of ROOT/NAME-HASH; a run in it is continued."""
     device: Device = "auto"
+    track: str = ""
+    """Who follows the run besides its metrics.jsonl: names of trackers that a plug-in brings, with commas between."""
     execution: Flat[Execution] = DEFAULT_EXECUTION
     evaluate: WhileTraining = field(default_factory=WhileTraining)
 
@@ -54,25 +55,29 @@ def train_verb(words: list[str]) -> Output:
     """PRESET [--model NAME] [--process NAME] [--scheme NAME] [any field]: train a run, or go on with it."""
     preset, config, words = take_preset(words)
     options = parse(TrainOptions, "train", words, TrainOptions(preset, config))
-    wanted, device = options.evaluate, find_device(options.device)
+    wanted = options.evaluate
     scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
     steps = scored_steps(options.config, wanted.at, wanted.every)
     with group_of_torchrun():
-        if steps:  # what cannot be scored against is said before anything is written
-            check_scoring(options.config, scoring, str(device))
-        run = Run.create(options.config, options.root, options.out, device)
-        score_saved(run, scoring, steps)  # first, since training drops old checkpoints
-        hooks = [Recorder(run.path / "analysis" / "roles.jsonl"), scoring_hook(run, scoring, steps)]
-        train(run, hooks, options.execution)
-        unscored = score_saved(run, scoring, steps)
+        run = train(
+            options.config,
+            options.out,
+            options.device,
+            root=options.root,
+            execution=options.execution,
+            track=[name for name in options.track.split(",") if name],
+            score_at=steps,
+            scoring=scoring,
+        )
         if rank():
             return SILENT
-    return trained(run, scoring, steps, unscored)
+    return trained(run, scoring, steps)
 
 
-def trained(run: Run, scoring: Scoring, steps: Sequence[int], unscored: Sequence[int]) -> Output:
+def trained(run: Run, scoring: Scoring, steps: Sequence[int]) -> Output:
     """What became of a run, and the scores of its `steps` but for those whose checkpoints are gone."""
-    last = read_records(run.path / "metrics.jsonl")[-1:]
+    unscored = [step for step in steps if not is_scored(run, scoring, step)]
+    last = run.metrics()[-1:]
     scores = {step: read_scores(run, scoring, step) for step in steps if step not in unscored}
     data = {"run": str(run.path), "step": run.config.steps, "scheme": run.config.scheme.name, "metrics": last}
     loss = f", loss {last[0]['loss']:.4f}" if last else ""

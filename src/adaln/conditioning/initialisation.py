@@ -37,8 +37,7 @@ def initialise(
     >>> bool(blocks[1]["adaLN_modulation"][1].weight.any())
     False
     """
-    if isinstance(scheme, str):
-        scheme = scheme_of(scheme)
+    scheme = scheme_of(scheme)
     rng = seed if isinstance(seed, torch.Generator) else generator("scheme", seed)
     tensors = dict(model.named_parameters())
     sites = find_sites(tensors, family)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from adaln.conditioning.initialisation import initialise
 from adaln.conditioning.schemes import SCHEMES, Scheme
+from adaln.conditioning.schemes import scheme as scheme_of
 from adaln.conditioning.sites import find_sites
 from adaln.dtensor import own_part
 from adaln.rng import generator
@@ -81,7 +82,7 @@ def measure_order(
     initialise(probe, scheme, generator("order", seed))
     named = {name: p for name, p in probe.named_parameters() if p.requires_grad}
     order: Order = dict.fromkeys(order_parts(named))
-    hook, step = hold(order_to_hold(model, scheme, loss, seed)), optimizer(list(named.values()))
+    hook, step = holding(order_to_hold(model, scheme, loss, seed)), optimizer(list(named.values()))
     for iteration in range(num_iterations):
         step.zero_grad(set_to_none=True)
         loss(probe, iteration).backward()  # type: ignore[no-untyped-call]
@@ -116,7 +117,29 @@ def order_to_hold(model: nn.Module, scheme: Scheme, loss: Loss, seed: int = 0) -
     return {**replayed, **held_by(named, scheme)}
 
 
-def hold(order: Order) -> Hook:
+def hold(model: nn.Module, scheme: str | Scheme, loss: Loss, seed: int = 0) -> Hook:
+    """For a training loop of one's own: a hook that keeps what `scheme` holds where it started (adaln, adaln-mix).
+
+    Call it as `hook(step, model)` after the backward pass and before the optimiser, which must have no weight decay.
+    `loss(model, iteration)` is the scalar loss of a batch: where the scheme replays the update order of another one,
+    that is measured on a copy of the model, in three iterations. The model itself stays as it is.
+
+    >>> import torch, adaln
+    >>> from adaln.types import DataSpec
+    >>> net = adaln.preset("digits").model.network(DataSpec(channels=1, height=8, width=8, num_classes=10))
+    >>> sites = adaln.initialise(net, "adaln")
+    >>> hook = adaln.hold(net, "adaln", lambda model, iteration: model(x, t, y).square().mean())
+    >>> x, t, y = torch.randn(2, 1, 8, 8), torch.tensor([1.0, 500.0]), torch.tensor([3, 4])
+    >>> net(x, t, y).sum().backward()
+    >>> hook(0, net)
+    >>> gate = next(site for site in sites if site.role.name == "GATE")
+    >>> net.get_parameter(gate.bias).grad[gate.rows].any()
+    tensor(False)
+    """
+    return holding(order_to_hold(model, scheme_of(scheme), loss, seed))
+
+
+def holding(order: Order) -> Hook:
     """A hook that zeroes the gradient of every part until the step at which it opens.
 
     With Adam or SGD and no weight decay, held parts stay bit-identical to their start.

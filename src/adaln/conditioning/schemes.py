@@ -177,11 +177,20 @@ _ROWS = (
 SCHEMES: Registry[Scheme] = Registry("scheme", {row.name: row for row in _ROWS}, accepts=Scheme)
 
 
-def scheme(spec: str) -> Scheme:
-    """The scheme that a name, `name:std[,std,...]` or a .json/.toml file means.
+def scheme(spec: str | Scheme) -> Scheme:
+    """The scheme that a name, `name:std[,std,...]` or a .json or .toml file means; one that is a scheme already is it.
 
     Raises `ValueError` naming the nearest known scheme, or what is wrong with the parameters or the file.
+
+    >>> import adaln
+    >>> adaln.scheme("adaln-gaussian:8e-4,1.2e-3").scale.weight
+    Normal(std=0.0012, fan_power=0.0)
+    >>> adaln.scheme("adaln-gausian")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    adaln.registry.UnknownName: unknown scheme 'adaln-gausian' (nearest: 'adaln-gaussian'); known: adaln, ...
     """
+    if isinstance(spec, Scheme):
+        return spec
     name, has_parameters, parameters = spec.partition(":")
     if spec.endswith((".json", ".toml")):
         return load_scheme(Path(spec))

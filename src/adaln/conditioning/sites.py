@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaln.conditioning.families import FAMILIES
 from adaln.conditioning.family import Family, Layer, Role, chunks, name_pattern
@@ -53,13 +53,19 @@ ModulationPath = tuple[str, ...]
 """The matrices of one modulation path, first to last; only the last holds sites, the others squeeze (SE-adaLN)."""
 
 
-def find_sites(tensors: Mapping[str, Tensor], family: str | None = None) -> list[Site]:
+def find_sites(model: nn.Module | Mapping[str, Tensor], family: str | None = None) -> list[Site]:
     """All sites of a model, in forward order; together they partition the rows of every modulation layer exactly.
 
     Empty where there is no modulation layer at all. `family` (one of `FAMILIES`) decides where two families fit.
     Raises `UnknownLayout` (a `ValueError`) naming the layer that no layout fits, or the two families that fit.
+
+    >>> import torch, adaln
+    >>> six = torch.zeros(6 * 8, 8)  # shift, scale, gate of the attention, then of the MLP, each 8 rows
+    >>> sites = adaln.find_sites({f"blocks.{i}.adaLN_modulation.1.weight": six for i in range(2)})
+    >>> len(sites), sites[2].block, sites[2].branch, sites[2].role.name, sites[2].rows
+    (12, 'blocks.0', 'attn', 'GATE', slice(16, 24, None))
     """
-    return _fit(tensors, family)[1]
+    return _fit(dict(model.named_parameters()) if isinstance(model, nn.Module) else model, family)[1]
 
 
 def find_family(tensors: Mapping[str, Tensor], family: str | None = None) -> str | None:

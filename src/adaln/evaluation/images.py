@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from adaln.data import DataConfig, Dataset, default_cache, is_encoded, load
-from adaln.metrics import Extractor, LabelledImages, Source, StatisticsFile, load_extractor, parse_source
+from adaln.metrics import Extractor, ImagesLike, LabelledImages, Source, StatisticsFile, load_extractor, parse_source
 from adaln.metrics.classifier import NAME as CLASSIFIER
 from adaln.runs import Run, is_run
 
@@ -33,8 +33,8 @@ class Reference:
     data: Dataset | None
 
     @classmethod
-    def of(cls, source: Path | Dataset) -> "Reference":
-        """A data set or a file; ValueError where that is no side of a comparison."""
+    def of(cls, source: ImagesLike) -> "Reference":
+        """A data set, an array or a file; ValueError where that is no side of a comparison."""
         return cls(parse_source(source), source if isinstance(source, Dataset) else None)
 
     @property

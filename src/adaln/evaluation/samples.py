@@ -1,7 +1,7 @@
-"""Samples on disk: ADM's npz, beside it the record of how they were drawn, a grid to look at, and their scores."""
+"""Samples on disk: ADM's npz, beside it the record of how they were drawn, a grid to look at; and their scores."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,15 @@ import torch
 
 from adaln.codec import short_hash
 from adaln.data import Dataset
-from adaln.evaluation.images import named_images
+from adaln.evaluation.images import Reference, named_images, named_reference
 from adaln.files import write_atomically
-from adaln.metrics import Scores, open_images
-from adaln.parallel import rank
+from adaln.metrics import METRICS, ImagesLike, Scores, open_images, parse_source
+from adaln.metrics import evaluate as scores_between
+from adaln.metrics.scores import REPLICATES
+from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
 from adaln.runs import Run, is_run
-from adaln.sampling import SampleConfig, Sampler, load_sampler, save_samples
+from adaln.sampling import SampleConfig, Sampler, Samples, load_sampler, save_samples
 
 
 def keep_samples(sampler: Sampler, out: Path | None = None) -> tuple[Path, bool]:
@@ -79,3 +81,68 @@ def sample_grid(file: Path, provenance: Mapping[str, Any], title: str, most: int
         f" {provenance['sampler']['solver']}, guidance {provenance['guidance']['scale']:g}, seed {provenance['seed']}."
     )
     return ImageGrid(title, caption, images.reshape(rows, columns, *images.shape[1:]))
+
+
+def evaluate(
+    samples: Samples | Run | ImagesLike,
+    reference: Reference | Run | ImagesLike,
+    features: str | None = None,
+    metrics: Sequence[str] = (),
+    *,
+    num_images: int | None = None,
+    weights: Path | None = None,
+    batch_size: int = 64,
+    replicates: int = REPLICATES,
+    device: str = "auto",
+) -> Scores:
+    """FID, sFID, Inception Score, precision and recall of `samples` against `reference`, with 95 % intervals.
+
+    Either side is what `sample` gave, an array of bytes (N, H, W, C) or (N, C, H, W), an .npz as ADM writes them, a
+    folder, a zip or a data set by its name. A run stands for the samples it holds (or `num_images` are drawn), as
+    reference for its data; a reference may be a file of statistics as well. `features` is "inception",
+    "dataset-classifier" (trained once on the reference, which must have labels) or "module:function"; default: what the
+    reference suggests. `metrics` are names of `METRICS`; default: all of ADM's that the features allow. `weights` are
+    Inception's own; `replicates`, of the bootstrap behind the intervals, may be 0. The processes of torchrun share the
+    features. docs/python.md has an example.
+
+    Raises `ValueError` for an unknown name, for too few images, and for features that cannot be had.
+    """
+    for metric in metrics:
+        METRICS[metric]  # what is wrong is said before anything is read, trained or fetched
+    computing = find_device(device)
+    held_against = _reference_of(reference, features)
+    with group_of_torchrun():
+        images, choices = _images_of(samples, num_images, computing)
+        source = parse_source(images, num_images)
+        with first_goes_first():  # weights are fetched, or a classifier trained, by one process
+            extractor = held_against.extractor(features, weights, str(computing))
+        return scores_between(
+            source,
+            held_against.source,
+            extractor,
+            metrics or None,
+            batch_size=batch_size,
+            replicates=replicates,
+            choices=choices,
+        )
+
+
+def _reference_of(reference: Reference | Run | ImagesLike, features: str | None) -> Reference:
+    if isinstance(reference, Reference):
+        return reference
+    if isinstance(reference, str | Path):
+        return named_reference(str(reference), features)
+    return Reference.of(reference.dataset if isinstance(reference, Run) else reference)
+
+
+def _images_of(
+    samples: Samples | Run | ImagesLike, num_images: int | None, device: torch.device
+) -> tuple[ImagesLike, dict[str, Any]]:
+    """The images, and how they were drawn, where that is known."""
+    if isinstance(samples, Samples):
+        return samples.images, samples.provenance
+    source = samples.path if isinstance(samples, Run) else samples
+    if not isinstance(source, str | Path):
+        return source, {}
+    images = named_samples(str(source), num_images, device)
+    return images, record_beside(images)

@@ -11,7 +11,6 @@ import numpy as np
 import scipy
 import torch
 
-import adaln
 from adaln.codec import encode, leaves
 from adaln.metrics.features import Extractor
 from adaln.metrics.images import ImagesLike, ImageStream, open_images
@@ -27,6 +26,7 @@ from adaln.metrics.statistics import (
 )
 from adaln.parallel import from_first
 from adaln.report import Column, Shown, Table
+from adaln.version import __version__
 
 Source = ImageStream | StatisticsFile | Statistics
 """What is compared, once it is known what it is."""
@@ -179,7 +179,7 @@ def provenance(
         "settings": dict(settings),
         "dtypes": {"features": "float32", "algebra": "float64"},
         "versions": {
-            "adaln": adaln.__version__,
+            "adaln": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,

@@ -9,16 +9,16 @@ from typing import Any
 import numpy
 import torch
 
-import adaln
 from adaln.conditioning import Scheme, num_held
 from adaln.data import Dataset
+from adaln.version import __version__
 
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions and numeric settings of this process."""
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
-        "adaln": adaln.__version__,
+        "adaln": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,

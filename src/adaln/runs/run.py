@@ -22,10 +22,11 @@ from adaln.data import Batches, Dataset, load
 from adaln.execution import check_precision
 from adaln.files import reading, write_atomically
 from adaln.models import build, null_label, skeleton
-from adaln.parallel import rank, world
+from adaln.parallel import find_device, rank, world
 from adaln.registry import nearest
 from adaln.rng import generator
 from adaln.runs.checkpoints import Checkpoints, load_into
+from adaln.runs.records import read_records
 from adaln.tensors import WeightSet, load_tensors
 from adaln.types import DataSpec, NonFinite, Process
 
@@ -166,3 +167,21 @@ class Run:
             if not bool(tensor.isfinite().all()):
                 raise NonFinite(f"{file}: {name!r} is not finite")
         return model.to(self.device).eval().requires_grad_(False), step
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl: step, loss (the mean since the line before), grad_norm."""
+        return read_records(self.path / "metrics.jsonl")
+
+
+def open_run(path: Path | str, device: str = "auto") -> Run:
+    """The run in a folder, on cpu, cuda or mps; auto: the fastest there is.
+
+    What it holds: `run.config`, `run.steps_saved()`, `run.load_model(step=None, weights="ema")`, `run.metrics()`;
+    `adaln.scores_of(run)` are its scores. Raises `ValueError` where there is no run, naming the nearest folder.
+
+    >>> import adaln
+    >>> adaln.open_run("runs/nowhere")
+    Traceback (most recent call last):
+    ValueError: 'runs/nowhere' is not a run (no config.json)
+    """
+    return Run.open(path, find_device(device))

@@ -1,5 +1,6 @@
 """Seeds to images: sample i of a seed depends on (seed, i) alone, not on the batch it is drawn in."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from adaln.codec import changed
 from adaln.data import Renderer, renderer
 from adaln.execution import matrix_products
+from adaln.files import atomic_file, write_atomically
 from adaln.processes import count_updates, guided, solve, solver_name
 from adaln.progress import progress
 from adaln.rng import generator
-from adaln.runs import Run
+from adaln.runs import Run, open_run
 from adaln.sampling.config import SampleConfig, choose_labels
 from adaln.sampling.networks import EAGER, SampleExecution, Weak, network, weak_network, weights_file
 from adaln.types import Draw, Model, NonFinite
@@ -96,19 +99,40 @@ class Samples:
     """-1 throughout for an unconditional model."""
     provenance: dict[str, Any]
 
+    def save(self, path: Path | str) -> None:
+        """Write ADM's npz (`arr_0` uint8 NHWC, `arr_1` labels), with the provenance beside it as .json."""
+        path = Path(path)
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, self.images, self.labels)
+        write_atomically(path.with_suffix(".json"), json.dumps(self.provenance, indent=1, sort_keys=True) + "\n")
+
 
 def sample(
-    run: Run,
-    config: SampleConfig,
+    run: Run | Path | str,
+    config: SampleConfig | None = None,
+    *,
+    guidance: float | None = None,
+    solver: str | None = None,
+    steps: int | str | None = None,
     step: int | None = None,
     weak: Weak | None = None,
     execution: SampleExecution = EAGER,
+    **changes: Any,
 ) -> Samples:
-    """Images from the averaged weights of a run's checkpoint (the newest by default), guided by `weak` if given.
+    """Images from the averaged weights of a run's checkpoint, that at `step` or the newest, all of them in memory.
 
-    All of them in memory: `save_samples` is for as many as the disk holds.
+    Image i is a function of (seed, i) and its label. `config` and `changes` of its fields by their dotted names
+    (`num_images=64`, `seed=1`, `**{"guidance.interval": (100, 800)}`) are those of `adaln sample`; `guidance` is the
+    scale of classifier-free guidance, `solver` one of `SOLVERS`, which takes `steps`, and `weak` a run that takes the
+    place of the null class. `save_samples` is for as many as the disk holds.
+
+    Raises `ValueError` for a checkpoint, class, solver or guidance that the run does not have, and `NonFinite` naming
+    the first image that the solver has let grow beyond all numbers.
     """
-    sampler = load_sampler(run, config, step, weak, execution)
+    run = run if isinstance(run, Run) else open_run(run)
+    chosen = {"guidance.scale": guidance, "sampler.solver": solver, "sampler.steps": steps}
+    given = {name: value for name, value in chosen.items() if value is not None} | changes
+    sampler = load_sampler(run, changed(config or SampleConfig(), given), step, weak, execution)
     after_update = updates_as_progress(sampler)
     images = np.concatenate([sampler.images(indices, after_update) for indices in sampler.batches()])
     return Samples(images, sampler.labels, sampler.provenance)

@@ -12,7 +12,7 @@ from adaln.config import RunConfig, config_hash, to_dict
 from adaln.evaluation.checkpoints import Scoring, read_scores
 from adaln.metrics import Scores
 from adaln.report import Command, Facts, Page, Section, Table
-from adaln.runs import Run, read_records
+from adaln.runs import Run
 from adaln.sampling import SampleConfig
 from adaln.tensors import load_tensors
 
@@ -80,7 +80,7 @@ class Outcome:
 
     def losses(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl."""
-        return [row for row in read_records(self.run.path / "metrics.jsonl") if row["step"] <= self.job.config.steps]
+        return [row for row in self.run.metrics() if row["step"] <= self.job.config.steps]
 
     def scores(self) -> dict[int, Scores]:
         """Scores by step, in ascending order."""

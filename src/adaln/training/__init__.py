@@ -6,9 +6,12 @@ from adaln.training.order import run_order
 from adaln.training.schedules import lr_factor
 from adaln.training.session import resume_or_start, save
 from adaln.training.state import TrainState
+from adaln.training.trackers import TRACKERS, Tracker
 
 __all__ = [
+    "TRACKERS",
     "Stopped",
+    "Tracker",
     "TrainState",
     "accumulate",
     "batch_loss",

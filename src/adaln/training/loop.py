@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from adaln.conditioning import hold
+from adaln.conditioning import holding
 from adaln.data import Batches, Prefetched
 from adaln.dtensor import whole
 from adaln.execution import (
@@ -70,7 +70,7 @@ def train(
         Prefetched(share, pin=run.device.type == "cuda") as batches,
     ):
         state = resume_or_start(run, execution)
-        hooks = (hold(run_order(run, execution)), *hooks)
+        hooks = (holding(run_order(run, execution)), *hooks)
         prepare_blocks(state.model, execution)
         network = data_parallel(state.model)
         show_steps(run, state)

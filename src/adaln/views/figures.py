@@ -9,8 +9,8 @@ Source: "Unveiling the Secret of adaLN-Zero in Diffusion Transformer", sections 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from adaln.analysis import Entropy, RoleRecord, fit_start
-from adaln.analysis.fit import PAPER_DEGREES, ROLES, Fit
+from adaln.analysis import Entropy, RoleRecord
+from adaln.analysis.fit import PAPER_DEGREES, ROLES, Fit, fit
 from adaln.conditioning import SCHEMES
 from adaln.conditioning.schemes import PUBLISHED_BLOCKS
 from adaln.registry import Registry
@@ -89,7 +89,7 @@ def peaks_over_blocks(title: str, snapshots: Snapshots, names: Names) -> Lines:
     last = {s.source: s.tensors for s in snapshots if s.tensors is not None and len(s.by_block("gate")) > 1}
     if not last:
         raise _nothing("checkpoints with two blocks or more", snapshots)
-    fits = {source: fit_start(tensors, "peak", by_block=True) for source, tensors in last.items()}
+    fits = {source: fit(tensors, "peak", by_block=True) for source, tensors in last.items()}
     series = [line for source, fit in fits.items() for line in _peak_lines(source if len(fits) > 1 else "", fit)]
     if any(len(fit.roles["gate"].stds) == PUBLISHED_BLOCKS for fit in fits.values()):
         series += _published_peaks()

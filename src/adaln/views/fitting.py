@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from adaln.analysis.fit import ROLES, Fit
-from adaln.analysis.weight_space import checkpoints
+from adaln.analysis.sources import checkpoint, weights_of
 from adaln.report import Axis, Block, Column, Command, Lines, Measurement, Section, Series, Table
 from adaln.runs import Run, is_run
-from adaln.tensors import WeightSet, open_weights
+from adaln.tensors import WeightSet
 from adaln.views.figures import LETTERS
 from adaln.views.snapshots import Snapshot
 
@@ -16,16 +16,10 @@ def pilot(path: Path, step: int | None = None, weights: WeightSet | None = None)
 
     Raises `ValueError` naming the checkpoints that there are.
     """
-    if not is_run(path):
-        if step is not None:
-            raise ValueError(f"step {step} of {str(path)!r}: a file holds one step only; expected a run")
-        return Snapshot(path.stem, None, {}, open_weights(path, weights).tensors)
-    saved = checkpoints(Run.open(path), weights or "model")
-    if not saved or step not in (None, *saved):
-        wanted = "any step" if step is None else f"step {step}"
-        raise ValueError(f"run {str(path)!r} has no checkpoint at {wanted}; it has {[*saved] or 'none'}")
-    chosen = max(saved) if step is None else step
-    return Snapshot(path.name, chosen, {}, saved[chosen])
+    if is_run(path):
+        saved, tensors = checkpoint(Run.open(path), step, weights or "model")
+        return Snapshot(path.name, saved, {}, tensors)
+    return Snapshot(path.stem, None, {}, weights_of(path, step, weights))
 
 
 def fit_section(source: str, fit: Fit, scheme_file: Path) -> Section:

@@ -10,7 +10,7 @@ from adaln.analysis import RoleRecord, read_recording
 from adaln.codec import leaves
 from adaln.config import model_name, to_dict
 from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series
-from adaln.runs import Run, read_records
+from adaln.runs import Run
 from adaln.views.figures import role_histograms
 from adaln.views.scores import score_blocks, scores_of
 from adaln.views.snapshots import recording_file, spread_evenly
@@ -23,7 +23,7 @@ GRID = (4, 10)
 def run_page(run: Run) -> Page:
     """Whatever the run has: loss, scores, samples, distributions, provenance."""
     config, manifest = run.config, run.manifest
-    records = read_records(run.path / "metrics.jsonl")
+    records = run.metrics()
     step = max(run.steps_saved(), default=0)
     summary = f"{model_name(config.model)} under {config.scheme.name}: {step:,} of {config.steps:,} steps."
     sections = [Section("Loss", training_curves(records) if records else ["Nothing logged yet."])]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adaln.analysis.fit import fit_start
+from adaln.analysis.fit import fit
 from adaln.conditioning import Normal, Start
 from adaln.evaluation.checkpoints import read_scores
 from adaln.models import DiTConfig
@@ -76,8 +76,8 @@ def test_a_checkpoint_that_will_be_dropped_is_no_pilot():
 def test_every_row_costs_the_same_and_both_accounts_are_one_run(scale):
     zero = zero_job(scale)
     pilot = pilot_steps(zero.config)
-    fit = fit_start({"blocks.0.adaLN_modulation.1.weight": torch.arange(24.0).reshape(12, 2).sin()})
-    paid, free = jobs_of(zero, pilot, "fitted", fit)
+    fitted = fit({"blocks.0.adaLN_modulation.1.weight": torch.arange(24.0).reshape(12, 2).sin()})
+    paid, free = jobs_of(zero, pilot, "fitted", fitted)
     assert paid.run_key == free.run_key != zero.run_key
     assert pilot + paid.config.steps == free.config.steps == zero.config.steps
     assert paid.score_at[-1] == paid.config.steps
@@ -92,7 +92,7 @@ def test_each_seed_starts_from_its_own_pilot(tmp_path):
         train(Run.create(zero.config, tmp_path))
     found = [job for job in fitted_jobs(outcomes(zeros, tmp_path)) if job.label == "fitted"]
     stds = [
-        fit_start(load_tensors(one.run.folder(4) / "model.safetensors")).roles["gate"].stds[0]
+        fit(load_tensors(one.run.folder(4) / "model.safetensors")).roles["gate"].stds[0]
         for one in outcomes(zeros, tmp_path)
     ]
     assert [(job.config.seed, job.config.scheme.gate) for job in found] == [

@@ -31,4 +31,6 @@ REVIEWERS = {
     study.name: study
     for study in (EQUAL_STD, FACTORIAL, STD_SWEEP, PERMUTED, WIDTH_TRANSFER, CATCH_UP, LR_STD, OTHER_BACKBONES)
 }
-STUDIES: Registry[Study] = Registry("study", {QUICKSTART.name: QUICKSTART, **PAPER, **REVIEWERS, FITTED.name: FITTED})
+STUDIES: Registry[Study] = Registry(
+    "study", {QUICKSTART.name: QUICKSTART, **PAPER, **REVIEWERS, FITTED.name: FITTED}, accepts=Study
+)

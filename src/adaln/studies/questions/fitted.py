@@ -10,7 +10,7 @@ from functools import partial
 
 from torch import Tensor
 
-from adaln.analysis.fit import Fit, fit_start
+from adaln.analysis.fit import Fit, fit
 from adaln.config import RunConfig
 from adaln.metrics import Scores
 from adaln.report import Block, Column, Section
@@ -28,9 +28,9 @@ PILOT_SHARE = 10_000 / 50_000
 """Of a run's steps."""
 V2_STDS = {"gate": 8e-4, "scale": 1.2e-3, "shift": 8e-4}
 FITS: Mapping[str, Callable[[Mapping[str, Tensor]], Fit]] = {
-    "fitted": fit_start,
-    "fitted-by-block": partial(fit_start, by_block=True),
-    "fitted-blockwise": partial(fit_start, method="peak", by_block=True, base=V2_STDS),
+    "fitted": fit,
+    "fitted-by-block": partial(fit, by_block=True),
+    "fitted-blockwise": partial(fit, method="peak", by_block=True, base=V2_STDS),
 }
 """One std per role; one per role and block; and A.11's recipe: peaks over blocks, smoothed, at the level of v2."""
 FREE = {name: f"{name} (pilot free)" for name in FITS}

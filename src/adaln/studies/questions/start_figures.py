@@ -6,7 +6,8 @@ Source: A.9 and A.11 of the paper.
 from collections.abc import Mapping, Sequence
 from statistics import correlation
 
-from adaln.analysis import Group, distances, fit_start
+from adaln.analysis import Group, distances
+from adaln.analysis.fit import fit
 from adaln.conditioning import SCHEMES, Normal, Start
 from adaln.conditioning.schemes import PUBLISHED_BLOCKS
 from adaln.report import Block, Cell, Column, Marked, Measurement, Section, Table
@@ -117,8 +118,8 @@ def rank_agreement(role: str, outcomes: Sequence[Outcome]) -> Interval:
     paper = [start.weight.std for start in starts if isinstance(start, Start) and isinstance(start.weight, Normal)]
     agreements = []
     for outcome in outcomes:
-        fit = fit_start(weights_at(outcome), "peak", by_block=True)
-        measured = [estimate.std for estimate in fit.roles[role].measured]
+        fitted = fit(weights_at(outcome), "peak", by_block=True)
+        measured = [estimate.std for estimate in fitted.roles[role].measured]
         if len(measured) != PUBLISHED_BLOCKS:
             raise ValueError(f"these networks have {len(measured)} blocks, the paper's fits {PUBLISHED_BLOCKS}")
         agreements.append(spearman(measured, paper))

@@ -15,6 +15,7 @@ from adaln.evaluation.checkpoints import is_scored, reference, score
 from adaln.files import remove_temporaries, write_atomically
 from adaln.models import flops
 from adaln.progress import Progress, progress, showing
+from adaln.registry import with_registered
 from adaln.report import write_page
 from adaln.runs import Run
 from adaln.studies.protocol import check_is_papers
@@ -84,7 +85,7 @@ def execute(jobs: Sequence[Job], root: Path, launcher: Launcher) -> dict[str, Fa
             if lacking:
                 raise ValueError(f"nothing to score against: {failures_text(lacking)}")
             watch("runs", 0.0)
-            tasks = {name: partial(perform, of_run, root) for name, of_run in missing.items()}
+            tasks = {name: with_registered(partial(perform, of_run, root)) for name, of_run in missing.items()}
             failures = launcher.run(tasks, partial(watch, "runs"))
     except Stopped:
         raise
@@ -98,7 +99,7 @@ def references(runs: Collection[Sequence[Job]]) -> dict[str, Task]:
     """What makes the feature networks and statistics that jobs share: each once, before they are needed everywhere."""
     scored = (job for of_run in runs for job in of_run if job.score_at)
     wanted = {short_hash(asdict(job.config.data) | {"of": [job.features, job.reference]}): job for job in scored}
-    return {f"reference-{name}": partial(prepare, job) for name, job in wanted.items()}
+    return {f"reference-{name}": with_registered(partial(prepare, job)) for name, job in wanted.items()}
 
 
 def prepare(job: Job, device: str, advance: Advance) -> None:
