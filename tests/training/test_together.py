@@ -17,6 +17,7 @@ import pytest
 
 from adaln.analysis.recorder import Recorder, read_recording
 from adaln.conditioning import SCHEMES
+from adaln.config import Schedule
 from adaln.execution import Execution
 from adaln.models import MODELS
 from adaln.runs import Run, read_records
@@ -41,6 +42,7 @@ def configs(small_config):
         "mix": replace(plain, scheme=SCHEMES["adaln-mix"]),
         "bfloat16": replace(plain, precision="bfloat16"),
         "clipped": replace(plain, optim=replace(plain.optim, grad_clip=0.05)),
+        "scheduled": replace(plain, optim=replace(plain.optim, schedule=Schedule(5, "linear", 8, 15, 0.1))),
         "indivisible": replace(plain, batch_size=9),
     }
 
@@ -101,6 +103,7 @@ def launched(configs, tmp_path_factory):
         job("sharded mix", "mix"),
         job("sharded bfloat16", "bfloat16"),
         job("sharded clipped", "clipped"),
+        job("sharded scheduled", "scheduled"),
         job("sharded poisoned", "plain", poison=[1, 12]),
         job("sharded moved", "plain", terminate=[1, 3]),
         job("sharded compiled", "tiny", FSDP | IN_PARTS | {"compile": True}),
@@ -199,6 +202,14 @@ def test_the_gradient_is_clipped_by_the_norm_of_the_whole(launched, alone):
     norms = [[row["grad_norm"] for row in read_records(each.path / "metrics.jsonl")] for each in (run, one)]
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
     assert min(norms[1]) > 0.05
+
+
+def test_the_learning_rate_of_sharded_weights_follows_its_schedule(launched, alone):
+    run, one = launched.runs["sharded scheduled"], alone("scheduled")
+    assert losses(run) == pytest.approx(losses(one), rel=1e-5, abs=0)
+    rates = [[row["lr"] for row in read_records(each.path / "metrics.jsonl")] for each in (run, one)]
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) > 10
 
 
 def test_every_process_alone_records_what_sharded_ones_record(launched, alone):
