@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from adaln.report.tables import Measurement, NotebookDisplay, Number
+from adaln.statistics import Interval
 
 Scale = Literal["linear", "log", "symlog"]
 Numbers = Sequence[Number | None]
@@ -43,6 +44,11 @@ class Series:
     high: Numbers | None = None
     joined: bool = True
     """False: points alone, of values that no order connects."""
+
+    @classmethod
+    def of(cls, name: str, x: Numbers, intervals: Sequence[Interval]) -> "Series":
+        """Estimates with their intervals as the band."""
+        return cls(name, x, [i.value for i in intervals], [i.low for i in intervals], [i.high for i in intervals])
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):

@@ -172,18 +172,17 @@ def mean_series(
 
 def gap_figure(name: str, course: Course, reference: str, score: str) -> Lines:
     """A scheme's paired difference from the reference against steps, with a simultaneous band."""
-    steps, gaps = list(course.gaps), list(course.gaps.values())
+    steps = list(course.gaps)
     caption = (
         f"{name}: {course.verdict}. Mean paired difference over n = {len(course.reached)} seeds; the band holds for all"
         " steps and schemes together (Bonferroni, 95 %). Below 0 the scheme is ahead."
     )
-    difference = Series(name, steps, [g.value for g in gaps], [g.low for g in gaps], [g.high for g in gaps])
     return Lines(
         f"{name} minus {reference} against steps",
         caption,
         Axis("step", "optimiser updates"),
         Axis(f"difference in {score}", "points"),
-        [difference, Series(reference, steps, [0] * len(steps))],
+        [Series.of(name, steps, list(course.gaps.values())), Series(reference, steps, [0] * len(steps))],
     )
 
 

@@ -130,11 +130,11 @@ def way_to(a: Probe, b: Probe) -> list[str | Lines | Table]:
     """Loss along the straight line between two networks, and how far apart they are; `ValueError` for two shapes."""
     ends = _tensors(a.model), _tensors(b.model)
     weights = [i / (POINTS - 1) for i in range(POINTS)]
-    between, found = copy.deepcopy(a.model), []
+    between, losses = copy.deepcopy(a.model), []
     for weight in weights:
         between.load_state_dict(interpolate(*ends, weight))
-        found.append(t_interval(a.losses(between)))
-    means = [interval.value for interval in found]
+        losses.append(t_interval(a.losses(between)))
+    means = [loss.value for loss in losses]
     straight = [(1 - w) * means[0] + w * means[-1] for w in weights]
     barrier = max(mean - line for mean, line in zip(means, straight, strict=True))
     names = [f"{probe.run.path.name} @ {probe.step:,}" for probe in (a, b)]
@@ -142,20 +142,15 @@ def way_to(a: Probe, b: Probe) -> list[str | Lines | Table]:
         f"(1 − w) of {names[0]} plus w of {names[1]}, all weights, averaged; n = {a.num_batches} batches of the first"
         " run's data, the band is 95 %. Dashes: the straight line between the ends."
     )
-    lines = Lines(
-        "Loss on the line between two runs", caption, Axis("w"), Axis("loss"),
-        [
-            Series("loss", weights, means, [i.low for i in found], [i.high for i in found]),
-            Series("between the ends", weights, straight),
-        ],
-    )  # fmt: skip
+    series = [Series.of("loss", weights, losses), Series("between the ends", weights, straight)]
+    figure = Lines("Loss on the line between two runs", caption, Axis("w"), Axis("loss"), series)
     line = (
         f"From {names[0]} to {names[1]} the loss rises by up to {barrier:.4f} above the line between the ends"
         f" ({100 * barrier / means[0]:.1f} % of the first loss)."
     )
     snapshots = [Snapshot(p.run.path.name, p.step, {}, tensors) for p, tensors in zip((a, b), ends, strict=True)]
     apart = distance_table([(snapshots[0], snapshots[1], distances(*ends))], "role")
-    return [line, lines, apart]
+    return [line, figure, apart]
 
 
 def _tensors(model: nn.Module) -> Mapping[str, Tensor]:

@@ -62,12 +62,11 @@ def _percent(lead: Interval) -> str:
 def lead_figure(leads: Leads, num_seeds: int, score: str) -> Lines:
     """The lead against steps."""
     steps = sorted(leads)
-    spans = [leads[step] for step in steps]
     caption = (
         f"ln({score} of {ZERO} / {score} of {GAUSSIAN}), mean of n = {num_seeds} seeds, paired; the band holds for all"
         f" {len(steps)} steps together (Bonferroni, 95 %). Above 0 {GAUSSIAN} is ahead; 0.1 is about 10 %."
     )
-    lead = Series("lead", steps, [i.value for i in spans], [i.low for i in spans], [i.high for i in spans])
+    lead = Series.of("lead", steps, [leads[step] for step in steps])
     axes = Axis("step", "optimiser updates", "log"), Axis("lead", "ln")
     return Lines(f"{GAUSSIAN}'s lead over {ZERO}", caption, *axes, [lead, Series("none", steps, [0.0] * len(steps))])
 

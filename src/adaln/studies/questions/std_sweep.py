@@ -111,13 +111,11 @@ def energy_table(responses: Responses, energies: Energies) -> Table:
 
 def score_figure(responses: Responses) -> Lines:
     """Score against std."""
-    spans = [t_interval(responses.fid[row(std)]) for std in STDS]
     caption = (
         f"Mean of n = {responses.num_seeds} seeds with 95 % t intervals, all roles from N(0, std²); the leftmost point"
         " is std 0."
     )
-    ends = [s.low for s in spans], [s.high for s in spans]
-    series = Series(responses.score, STDS, [s.value for s in spans], *ends)
+    series = Series.of(responses.score, STDS, [t_interval(responses.fid[row(std)]) for std in STDS])
     axes = Axis("std", "", "symlog", STDS[1]), Axis(responses.score, "lower is better")
     return Lines(f"{responses.score} against std", caption, *axes, [series])
 

@@ -129,11 +129,10 @@ def heat_map(responses: Responses, base: float) -> Matrix:
 
 def curves(responses: Responses) -> Lines:
     """Score against std, a curve for every width."""
-    series = []
-    for width in sorted(WIDTHS):
-        spans = [t_interval(responses.fid[row(width, std)]) for std in tried(width)]
-        ends = [s.low for s in spans], [s.high for s in spans]
-        series.append(Series(f"width × {width:g}", tried(width), [s.value for s in spans], *ends))
+    series = [
+        Series.of(f"width × {w:g}", tried(w), [t_interval(responses.fid[row(w, std)]) for std in tried(w)])
+        for w in sorted(WIDTHS)
+    ]
     caption = f"Mean of n = {responses.num_seeds} seeds with 95 % t intervals."
     axes = Axis("std", "", "log"), Axis(responses.score, "lower is better")
     return Lines(f"{responses.score} against std at every width", caption, *axes, series)
