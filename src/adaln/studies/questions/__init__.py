@@ -8,17 +8,16 @@ from adaln.studies.questions.factorial import FACTORIAL
 from adaln.studies.questions.fitted import FITTED
 from adaln.studies.questions.lr_std import LR_STD
 from adaln.studies.questions.other_backbones import OTHER_BACKBONES
-from adaln.studies.questions.paired_tables import PAIRED_TABLES
+from adaln.studies.questions.paper_tables import PAPER_TABLES
 from adaln.studies.questions.permuted import PERMUTED
-from adaln.studies.questions.published_tables import PAPER_TABLES, QUICKSTART
-from adaln.studies.questions.score_figures import SCORE_FIGURES
+from adaln.studies.questions.score_figures import QUICKSTART, SCORE_FIGURES
 from adaln.studies.questions.start_figures import START_FIGURES
 from adaln.studies.questions.std_sweep import STD_SWEEP
 from adaln.studies.questions.table_1 import TABLE_1
 from adaln.studies.questions.width_transfer import WIDTH_TRANSFER
 from adaln.studies.study import Study
 
-_OF_PAPER = {TABLE_1.name: TABLE_1, **PAPER_TABLES, **PAIRED_TABLES, **SCORE_FIGURES, **FIGURES, **START_FIGURES}
+_OF_PAPER = {TABLE_1.name: TABLE_1, **PAPER_TABLES, **SCORE_FIGURES, **FIGURES, **START_FIGURES}
 
 
 def _place(name: str) -> tuple[bool, int]:

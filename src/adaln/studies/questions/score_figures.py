@@ -1,4 +1,4 @@
-"""Figures 1, 3 and 9: scores of five schemes against steps, and whether they are alike in the first iterations."""
+"""Five schemes: our quickstart, and figures 1, 3 and 9, their scores against steps and their first iterations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -7,7 +7,15 @@ from typing import Any
 
 from adaln.report import Axis, Block, Cell, Column, Lines, Measurement, Section, Table
 from adaln.statistics import Difference, paired_differences, t_interval
-from adaln.studies.compare import REFERENCE, comparison_result, curves, loss_by_step, mean_series, score_by_step
+from adaln.studies.compare import (
+    REFERENCE,
+    compare_schemes,
+    comparison_result,
+    curves,
+    loss_by_step,
+    mean_series,
+    score_by_step,
+)
 from adaln.studies.published import published_tables
 from adaln.studies.rows import Responses, compare, read_responses, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
@@ -158,6 +166,12 @@ def early_row(
     return row
 
 
+QUICKSTART = Study(
+    "quickstart",
+    "Five conditioning schemes",
+    tuple(Setting(name, name) for name in SCHEMES_SHOWN),
+    partial(compare_schemes, "Five conditioning schemes"),
+)
 _WHOLE = tuple(row.setting for row in PUBLISHED.rows)
 _EARLY = tuple(Setting(name, name, steps=160, group=FIRST) for name in SCHEMES_SHOWN)
 SCORE_FIGURES = {

@@ -1,4 +1,7 @@
-"""Tables 4 and 10: adaLN-Gaussian against adaLN-Zero under many circumstances, each a comparison of its own."""
+"""Tables 2 to 10 of the paper: rows against one reference, or in 4 and 10 pairs under many circumstances.
+
+A pair is adaLN-Gaussian against adaLN-Zero, each circumstance a comparison of its own.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +12,7 @@ from typing import Any
 from adaln.metrics import METRICS, Scores
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Marked, Measurement, Section, Table
 from adaln.statistics import Difference, Interval, paired_each, ratio_interval, t_interval
-from adaln.studies.compare import curves, grids
+from adaln.studies.compare import compare_schemes, curves, grids
 from adaln.studies.provenance import data_name, stand_in_text
 from adaln.studies.published import PublishedRow, PublishedTable, published_tables
 from adaln.studies.rows import (
@@ -25,6 +28,8 @@ from adaln.studies.study import Outcome, Result, Study
 from adaln.views.scores import shown_name
 
 BASE, OTHER = "adaln-zero", "adaln-gaussian"
+OF_PAIRS = ("table4", "table10")
+OF_ONE_REFERENCE = ("table2", "table3", "table5", "table6", "table7", "table8", "table9")
 SHOWN = ("fid", "sfid", "is", "precision", "recall")
 PERCENT = ("precision", "recall")
 """Scores that are shares, in percent in the paper and here."""
@@ -243,9 +248,14 @@ def _is_finite(measured: Measurement) -> bool:
 
 
 def table_study(published: PublishedTable) -> Study:
-    """The study that repeats a published table of pairs."""
+    """The study that repeats a published table: its pairs, or its rows against the first of them or adaLN-Zero."""
     settings = tuple(row.setting for row in published.rows)
-    return Study(published.name, published.what, settings, partial(compare_groups, published))
+    labels = [setting.label for setting in settings]
+    reference = BASE if BASE in labels else labels[0]
+    reduce = partial(compare_schemes, published.what, reference=reference, published=published)
+    if published.name in OF_PAIRS:
+        reduce = partial(compare_groups, published)
+    return Study(published.name, published.what, settings, reduce)
 
 
-PAIRED_TABLES = {name: table_study(published_tables()[name]) for name in ("table4", "table10")}
+PAPER_TABLES = {name: table_study(published_tables()[name]) for name in (*OF_ONE_REFERENCE, *OF_PAIRS)}
