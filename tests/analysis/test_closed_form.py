@@ -1,9 +1,11 @@
+from dataclasses import fields
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaln.analysis.closed_form import BLOCK_STARTS, GRADIENTS, BlockStart, forward, gradients, order_table
+from adaln.analysis.closed_form import BLOCK_STARTS, BlockStart, Weights, forward, gradients, order_table
 from adaln.rng import generator
 
 TABLE_1 = {
@@ -51,7 +53,7 @@ def test_the_first_loss_of_a_zero_head_is_the_mean_square_of_the_noise():
 @pytest.mark.parametrize("seed", range(3))
 def test_the_order_of_adaln_zero_is_table_1(seed):
     order = order_table(BLOCK_STARTS["adaln-zero"], seed=seed)
-    assert order.names == tuple(f"W_{name}" for name in GRADIENTS)
+    assert order.names == tuple(f"W_{field.name}" for field in fields(Weights))
     assert order.first == TABLE_1
 
 

@@ -1,7 +1,9 @@
+from dataclasses import fields
+
 import pytest
 import torch
 
-from adaln.analysis.closed_form import BLOCK_STARTS, GRADIENTS, order_table
+from adaln.analysis.closed_form import BLOCK_STARTS, Weights, order_table
 from adaln.analysis.update_order import TWELVE, UpdateOrder, paper_names, update_order
 from adaln.conditioning import SCHEMES, order_parts, sgd
 from adaln.models import MODELS, build
@@ -27,7 +29,7 @@ def measured(scheme: str, model: str = "tiny"):
 
 
 def test_the_names_are_those_of_the_derived_equations():
-    assert tuple(f"W_{name}" for name in GRADIENTS) == TWELVE
+    assert tuple(f"W_{field.name}" for field in fields(Weights)) == TWELVE
 
 
 def test_a_real_network_moves_in_the_order_that_the_equations_say():

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from adaln.analysis.branches import passages, trace
-from adaln.analysis.role_check import observe_roles
+from adaln.analysis.branches import observe_roles, passages, trace
 from adaln.conditioning import SCHEMES, Role, find_sites, initialise, standard_inputs
 from adaln.models import MODELS, build
 from adaln.rng import generator

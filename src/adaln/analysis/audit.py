@@ -24,14 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaln.analysis.branches import BranchEnergy, branch_energies
+from adaln.analysis.branches import BranchEnergy, branch_energies, observe_roles
 from adaln.analysis.distributions import sketches
 from adaln.analysis.findings import Facts, Finding, findings
-from adaln.analysis.groups import Group, GroupedRows
-from adaln.analysis.role_check import observe_roles
+from adaln.analysis.groups import Group, GroupedRows, role_name
 from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.sources import Weights, weights_of
-from adaln.analysis.starts import Distances, Key, NearestStart, distances, known_starts, nearest_start
+from adaln.analysis.starts import Key, NearestStart, distances, known_starts, nearest_start
 from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
 from adaln.runs import Run, is_run
@@ -96,19 +95,14 @@ def audit(
     what is missing or damaged on disk.
     """
     if isinstance(source, str | Path) and is_run(source):
-        return _audit_network(_network_of(Run.open(source), step, weights), inputs, family)
+        run = Run.open(source)
+        fresh = step == 0 or (step is None and not run.steps_saved())
+        return _audit_network(run.new_model() if fresh else run.load_model(step, weights or "ema")[0], inputs, family)
     if step is not None:
         raise ValueError(f"step is {step}; expected none: only a run has steps")
     if isinstance(source, nn.Module):
         return _audit_network(source, inputs, family)
     return _report(_facts(weights_of(source, weights=weights), family))
-
-
-def _network_of(run: Run, step: int | None, weights: WeightSet | None) -> nn.Module:
-    """The network of a checkpoint; before the first one as the scheme starts it."""
-    if step == 0 or (step is None and not run.steps_saved()):
-        return run.new_model()
-    return run.load_model(step, weights or "ema")[0]
 
 
 def _audit_network(model: nn.Module, inputs: Mapping[str, Any] | None, family: str | None) -> Audit:
@@ -192,33 +186,20 @@ def _rows(facts: Facts) -> Iterator[AuditRow]:
             yield _row(role, some[0].block, depth, some, facts)
 
 
-def role_name(site: Site) -> str:
-    """A role in words, with what sets it apart."""
-    return "final " * (site.branch == "final") + site.role.name.lower() + " table" * (site.weight is None)
-
-
 def _row(role: str, block: str | None, depth: int | None, sites: Sequence[Site], facts: Facts) -> AuditRow:
     main: list[Key] = [(site.tensors()[0], site.rows.start) for site in sites]
     biases: list[Key] = [(site.bias, site.rows.start) for site in sites if site.weight and site.bias]
     num_rows = sum(site.rows.stop - site.rows.start for site in sites)
+    known = {facts.start.name: facts.distances[facts.start.name], **facts.distances}  # the first one wins a tie
     return AuditRow(
         role,
         block,
         depth,
         (num_rows, *facts.shapes[sites[0].tensors()[0]].shape[1:]),
-        moments(_sum(facts.groups[key] for key in main)),
-        moments(_sum(facts.groups[key] for key in biases)) if biases else None,
-        nearest_start({key: facts.groups[key] for key in (*main, *biases)}, _ordered(facts)),
+        moments(sum((facts.groups[key] for key in main), Sketch())),
+        moments(sum((facts.groups[key] for key in biases), Sketch())) if biases else None,
+        nearest_start({key: facts.groups[key] for key in (*main, *biases)}, known),
     )
-
-
-def _sum(values: Iterator[Sketch]) -> Sketch:
-    return sum(values, Sketch())
-
-
-def _ordered(facts: Facts) -> Distances:
-    """The known starts, that of the whole model first: it wins where a single row cannot tell."""
-    return {facts.start.name: facts.distances[facts.start.name], **facts.distances}
 
 
 def _start_in_words(nearest: NearestStart) -> str:

@@ -1,11 +1,12 @@
 """The branches of a live network, seen from outside: the modules that a modulated stream enters and leaves.
 
 A family's `branches` say which; `trace` watches them in one forward pass by hooks that are gone afterwards, and no
-network is changed. With what its gate lets through, each branch has an energy.
+network is changed. With what its gate lets through, each branch has an energy; what moves when the rows of a site are
+moved says whether these do what the layout says.
 """
 
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -26,6 +27,9 @@ from adaln.conditioning import (
     find_sites,
     wrapper_prefix,
 )
+
+_NUDGE = 0.5
+"""Added to all rows of a site: far above rounding, of the size of a trained modulation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,13 @@ def _keep(
 
 
 class Live:
-    """A network with its sites, the modules in which their branches run, and a batch.
+    """A network with its sites and the modules in which their branches run.
 
     Raises `UnknownLayout` for a network without known sites.
     """
 
-    def __init__(self, model: nn.Module, inputs: Mapping[str, Any], family: str | None = None) -> None:
-        self.model, self.inputs = model, inputs
+    def __init__(self, model: nn.Module, family: str | None = None) -> None:
+        self.model = model
         self.tensors = dict(model.named_parameters())
         self.sites = find_sites(self.tensors, family)
         if not self.sites:
@@ -182,7 +186,7 @@ def branch_energies(model: nn.Module, inputs: Mapping[str, Any], family: str | N
 
 def passages(model: nn.Module, inputs: Mapping[str, Any], family: str | None = None) -> list[Passage]:
     """Every gated branch at its gate, in forward order. The branches of a block add up to what the block adds to x."""
-    live = Live(model, inputs, family)
+    live = Live(model, family)
     gated = [site for site in live.sites if site.role is Role.GATE and site not in live.shared.values()]
     modulations = [module_of(site) for site in (*gated, *live.shared.values()) if site.weight]
     calls = trace(model, [*modulations, *live.modules(gated)], inputs)
@@ -193,3 +197,71 @@ def passages(model: nn.Module, inputs: Mapping[str, Any], family: str | None = N
         gate = gate.reshape(gate.shape[0], *[1] * (output.ndim - 2), gate.shape[1])
         passed.append(Passage(site, residual(branch, block, calls), output, VALUE_FUNCTIONS[site.function](gate)))
     return passed
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRole:
+    """What a site's rows do when they are moved, beside what the layout says; None: nothing that could be seen."""
+
+    site: Site
+    observed: Role | None
+
+
+def observe_roles(
+    model: nn.Module, inputs: Mapping[str, Any], family: str | None = None, sites: Sequence[Site] | None = None
+) -> list[ObservedRole]:
+    """What the rows of each site (default: all) do, by one forward pass with them moved and one without.
+
+    Shift: all that enters the branch moves by the same amount. Scale: it moves otherwise, by that much of norm(x).
+    Gate: what enters the branch stays, what leaves the block moves. The model is as it was afterwards.
+    A final layer is left out where no last projection is known by its name.
+    """
+    live = Live(model, family)
+    chosen = [site for site in (live.sites if sites is None else sites) if live.head or site.branch != "final"]
+    watched = [*([live.head] if live.head else []), *live.modules(site for site in chosen if site.branch != "final")]
+    before = trace(model, watched, inputs)
+    roles = []
+    for site in chosen:
+        with _nudged(live, site):
+            after = trace(model, watched, inputs)
+        roles.append(ObservedRole(site, _effect(live, site, before, after)))
+    return roles
+
+
+def _effect(live: Live, site: Site, before: Mapping[str, Call], after: Mapping[str, Call]) -> Role | None:
+    if site.branch == "final":
+        head = live.head or ""
+        moved, block_moved = after[head].stream("image") - before[head].stream("image"), False
+    else:
+        block, branch = live.block_and_branch(site)
+        moved = entered(branch, block, after) - entered(branch, block, before)
+        outputs = zip(before[block].outputs(), after[block].outputs(), strict=True)
+        block_moved = any(not torch.equal(a, b) for a, b in outputs)
+    if moved.any():
+        return Role.SHIFT if bool(((moved - _NUDGE).abs() < 0.01 * _NUDGE).all()) else Role.SCALE
+    return Role.GATE if block_moved else None
+
+
+@contextmanager
+def _nudged(live: Live, site: Site) -> Iterator[None]:
+    """Add a constant to what the site's rows give, for as long as the context lasts."""
+
+    def nudge(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        output = output.clone()
+        output[..., site.rows] += _NUDGE
+        return output
+
+    if site.weight:
+        handle = live.model.get_submodule(module_of(site)).register_forward_hook(nudge)
+        try:
+            yield
+        finally:
+            handle.remove()
+        return
+    rows = live.tensors[site.bias or ""].detach()[site.rows]
+    kept = rows.clone()
+    try:
+        rows += _NUDGE
+        yield
+    finally:
+        rows.copy_(kept)

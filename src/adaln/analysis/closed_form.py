@@ -1,4 +1,4 @@
-"""The gradients of a diffusion transformer's block, by hand: one equation, one function.
+"""The gradients of a diffusion transformer's block, by hand: one equation, one line.
 
 The model is the simplified block of the paper: linear layers in place of attention and MLP, no normalisation, no
 biases, the conditioning `c` given per token, so that every product is a matrix product (`@`) or elementwise (`*`).
@@ -15,9 +15,7 @@ adaLN-Zero (`order_table`).
 Source: "Unveiling the Secret of adaLN-Zero in Diffusion Transformer", section 3.2, Table 1 and appendix A.3.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -94,11 +92,6 @@ class Signals:
         """The part of dL/d x_out1 that comes through the MLP branch: ((T1 * a2) W_ffm^T) * (1 + g2)."""
         return ((self.T1 * self.a2) @ self.W.ffm.T) * (1 + self.g2)
 
-    @property
-    def T3(self) -> Float[Tensor, "N D"]:
-        """x_att, the output of the attention branch before its gate."""
-        return self.x_att
-
 
 def forward(W: Weights, x: Float[Tensor, "N P"], c: Float[Tensor, "N D"], eps: Float[Tensor, "N P"]) -> Signals:
     """All signals of the block for noisy patches `x`, conditioning `c` and the noise `eps` to predict."""
@@ -119,81 +112,30 @@ def forward(W: Weights, x: Float[Tensor, "N P"], c: Float[Tensor, "N D"], eps: F
     )
 
 
-def gradient_f(s: Signals) -> Float[Tensor, "D P"]:
-    """dL/dW_f = x_f^T E. Never zero at a zero start: the only weight that moves at once."""
-    return s.x_f.T @ s.E
+def gradients(s: Signals) -> dict[str, Tensor]:
+    """dL/dW for every matrix that exists, by the names of `Weights`, in the order of Table 1.
 
-
-def gradient_ffm(s: Signals) -> Float[Tensor, "D D"]:
-    """dL/dW_ffm = x_m2^T (T1 * a2). Needs W_f through T1, and the gate a2."""
-    return s.x_m2.T @ (s.T1 * s.a2)
-
-
-def gradient_att(s: Signals) -> Float[Tensor, "D D"]:
-    """dL/dW_att = x_m1^T (T2 * a1 + T1 * a1). Needs W_f, and the gate a1."""
-    return s.x_m1.T @ (s.T2 * s.a1 + s.T1 * s.a1)
-
-
-def gradient_pat(s: Signals) -> Float[Tensor, "P D"]:
-    """dL/dW_pat = x^T [(((T1 + T2) * a1) W_att^T) * (1 + g1) + T1 + T2]. Needs W_f alone: the residual path is open."""
-    through_attention = (((s.T1 + s.T2) * s.a1) @ s.W.att.T) * (1 + s.g1)
-    return s.x.T @ (through_attention + s.T1 + s.T2)
-
-
-def gradient_gf(s: Signals) -> Float[Tensor, "D D"]:
-    """dL/dW_gf = S^T ((E W_f^T) * x_out2). Needs W_f."""
-    return s.S.T @ ((s.E @ s.W.f.T) * s.x_out2)
-
-
-def gradient_bf(s: Signals) -> Float[Tensor, "D D"]:
-    """dL/dW_bf = S^T (E W_f^T). Needs W_f."""
-    return s.S.T @ (s.E @ s.W.f.T)
-
-
-def gradient_a2(s: Signals) -> Float[Tensor, "D D"]:
-    """dL/dW_a2 = S^T (T1 * x_ffm). Needs W_f alone: a zero gate does not block itself."""
-    return s.S.T @ (s.T1 * s.x_ffm)
-
-
-def gradient_a1(s: Signals) -> Float[Tensor, "D D"]:
-    """dL/dW_a1 = S^T ((T1 + T2) * T3). Needs W_f."""
-    return s.S.T @ ((s.T1 + s.T2) * s.T3)
-
-
-def gradient_g2(s: Signals) -> Float[Tensor, "D D"]:
-    """dL/dW_g2 = S^T (((T1 * a2) W_ffm^T) * x_out1). Needs W_f, and the gate a2."""
-    return s.S.T @ (((s.T1 * s.a2) @ s.W.ffm.T) * s.x_out1)
-
-
-def gradient_b2(s: Signals) -> Float[Tensor, "D D"]:
-    """dL/dW_b2 = S^T ((T1 * a2) W_ffm^T). Needs W_f, and the gate a2."""
-    return s.S.T @ ((s.T1 * s.a2) @ s.W.ffm.T)
-
-
-def gradient_g1(s: Signals) -> Float[Tensor, "D D"]:
-    """dL/dW_g1 = S^T ((((T1 + T2) * a1) W_att^T) * x_p). Needs W_f, and the gate a1."""
-    return s.S.T @ ((((s.T1 + s.T2) * s.a1) @ s.W.att.T) * s.x_p)
-
-
-def gradient_b1(s: Signals) -> Float[Tensor, "D D"]:
-    """dL/dW_b1 = S^T (((T1 + T2) * a1) W_att^T). Needs W_f, and the gate a1."""
-    return s.S.T @ (((s.T1 + s.T2) * s.a1) @ s.W.att.T)
-
-
-GRADIENTS: Mapping[str, Callable[[Signals], Tensor]] = MappingProxyType(
-    {
-        "f": gradient_f, "ffm": gradient_ffm, "att": gradient_att, "pat": gradient_pat,
-        "gf": gradient_gf, "bf": gradient_bf,
-        "a2": gradient_a2, "g2": gradient_g2, "b2": gradient_b2,
-        "a1": gradient_a1, "g1": gradient_g1, "b1": gradient_b1,
+    At a zero start W_f is the only weight that moves at once; every other gradient needs it, through E W_f^T or T1.
+    """
+    E, T1, T2 = s.E, s.T1, s.T2
+    from_final = E @ s.W.f.T
+    from_mlp = (T1 * s.a2) @ s.W.ffm.T
+    from_attention = ((T1 + T2) * s.a1) @ s.W.att.T
+    every = {
+        "f": s.x_f.T @ E,
+        "ffm": s.x_m2.T @ (T1 * s.a2),  # needs the gate a2 as well
+        "att": s.x_m1.T @ (T2 * s.a1 + T1 * s.a1),  # needs the gate a1 as well
+        "pat": s.x.T @ (from_attention * (1 + s.g1) + T1 + T2),  # needs no gate: the residual path is open
+        "gf": s.S.T @ (from_final * s.x_out2),
+        "bf": s.S.T @ from_final,
+        "a2": s.S.T @ (T1 * s.x_ffm),  # a zero gate does not block itself
+        "g2": s.S.T @ (from_mlp * s.x_out1),  # needs the gate a2 as well
+        "b2": s.S.T @ from_mlp,
+        "a1": s.S.T @ ((T1 + T2) * s.x_att),
+        "g1": s.S.T @ (from_attention * s.x_p),  # needs the gate a1 as well
+        "b1": s.S.T @ from_attention,
     }
-)  # fmt: skip
-"""The derived equations, in the order of Table 1."""
-
-
-def gradients(signals: Signals) -> dict[str, Tensor]:
-    """dL/dW for every matrix that exists, by the names of `Weights`."""
-    return {name: GRADIENTS[name](signals) for name in signals.W.named()}
+    return {name: every[name] for name in s.W.named()}
 
 
 @dataclass(frozen=True, slots=True)

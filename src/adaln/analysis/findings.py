@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from adaln.analysis.role_check import ObservedRole
+from adaln.analysis.branches import ObservedRole
 from adaln.analysis.sketch import Sketch
 from adaln.analysis.starts import LIBRARY_DEFAULT, Distances, Key, NearestStart
 from adaln.conditioning import Role, Site
@@ -51,10 +51,10 @@ class Facts:
         return all(_is_zero(self.groups[name, site.rows.start]) for name in site.tensors())
 
 
-def findings(facts: Facts) -> Iterator[Finding]:
+def findings(facts: Facts) -> list[Finding]:
     """Warnings first."""
     results = [finding for finder in FINDERS for finding in finder(facts)]
-    return iter(sorted(results, key=lambda finding: finding.level != "warning"))
+    return sorted(results, key=lambda finding: finding.level != "warning")
 
 
 def not_finite(facts: Facts) -> Iterator[Finding]:
@@ -69,9 +69,8 @@ def exchanged_rows(facts: Facts) -> Iterator[Finding]:
         if role.observed is not role.site.role:
             does = f"act as {role.observed.name.lower()}" if role.observed else "change nothing that could be seen"
             rows = f"rows {role.site.rows.start} to {role.site.rows.stop - 1} of {role.site.tensors()[0]}"
-            yield Finding(
-                "warning", "exchanged rows", f"{rows} {does}; in the {facts.family} layout they are {_role(role.site)}"
-            )
+            layout = f"in the {facts.family} layout they are {role.site.role.name.lower()} of {role.site.branch}"
+            yield Finding("warning", "exchanged rows", f"{rows} {does}; {layout}")
 
 
 def unzeroed(facts: Facts) -> Iterator[Finding]:
@@ -162,10 +161,6 @@ FINDERS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 
 def _is_zero(values: Sketch) -> bool:
     return values.zeros == values.count + values.nans + values.infs > 0
-
-
-def _role(site: Site) -> str:
-    return f"{site.role.name.lower()} of {site.branch}"
 
 
 def _some(names: Iterable[str], most: int = 3) -> str:

@@ -95,7 +95,9 @@ def fit(
         raise ValueError("a shared modulation has no matrices per block: fit it without by_block")
     roles = {}
     for role in ROLES:
-        measured = tuple(_measured(estimate, group, values) for group, values in _of_role(all_sketches, role, by_block))
+        of_role = [g for g in all_sketches if g.name == role and g.branch is None and (g.depth is not None) == by_block]
+        of_role.sort(key=lambda group: group.depth or 0)
+        measured = tuple(_measured(estimate, group, all_sketches[group]) for group in of_role)
         stds = tuple(one.std for one in measured)
         if method == "peak" and by_block:
             stds = smoothed(stds, PAPER_DEGREES[role])
@@ -153,12 +155,6 @@ def by_peak(values: Sketch) -> Estimate:
 METHODS: Registry[Callable[[Sketch], Estimate]] = Registry(
     "fit method", {"moments": by_moments, "robust": robust, "peak": by_peak}
 )
-
-
-def _of_role(all_sketches: Mapping[Group, Sketch], role: str, by_block: bool) -> list[tuple[Group, Sketch]]:
-    of_role = [(g, s) for g, s in all_sketches.items() if g.name == role and g.branch is None]
-    wanted = [(group, values) for group, values in of_role if (group.depth is not None) == by_block]
-    return sorted(wanted, key=lambda pair: pair[0].depth or 0)
 
 
 def _measured(estimate: Callable[[Sketch], Estimate], group: Group, values: Sketch) -> Estimate:

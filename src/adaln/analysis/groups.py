@@ -30,11 +30,16 @@ class GroupedRows:
     groups: tuple[Group, ...]
 
 
+def role_name(site: Site) -> str:
+    """A role in words, with what sets it apart."""
+    return "final " * (site.branch == "final") + site.role.name.lower() + " table" * (site.weight is None)
+
+
 def groups_of(site: Site, *, by_branch: bool) -> tuple[Group, ...]:
     """The groups of a site: all blocks, its block, its branch there; the final layer stands alone (Figures 8, 14)."""
-    role = site.role.name.lower() + ("" if site.weight else " table")
+    role = role_name(site)
     if site.branch == "final":
-        return (Group(f"final {role}"),)
+        return (Group(role),)
     groups = Group(role), Group(role, site.block, site.depth), Group(role, site.block, site.depth, site.branch)
     return groups if by_branch else groups[:2]
 

@@ -10,7 +10,7 @@ Values that cluster far from 0 (|mean| > 10 std) are the lattice's weak side: mo
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite, sqrt
 
 import numpy as np
@@ -23,10 +23,6 @@ CHUNK_ELEMENTS = 1 << 18
 _SIGN = 1 << 15
 LAST_EDGE = 0x7F80
 """Index of the end of the last cell, 2^128."""
-
-
-def _no_integers() -> np.ndarray:
-    return np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,9 +45,9 @@ class Sketch:
     """Sum of (x - mean)^2; likewise m3 and m4."""
     m3: float = 0.0
     m4: float = 0.0
-    cells: Int[np.ndarray, " K"] = field(default_factory=_no_integers)
+    cells: Int[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Indices of the occupied cells, ascending."""
-    counts: Int[np.ndarray, " K"] = field(default_factory=_no_integers)
+    counts: Int[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def std(self) -> float:
@@ -62,7 +58,7 @@ class Sketch:
         """Exact for all counts; moments by the pairwise update of central sums. Source: Pébay 2008, equations 3.1."""
         if not self.count or not other.count:
             kept, gone = (other, self) if not self.count else (self, other)
-            return _with_strays(kept, gone.nans, gone.infs)
+            return replace(kept, nans=kept.nans + gone.nans, infs=kept.infs + gone.infs)
         cells, where = np.unique(np.concatenate([self.cells, other.cells]), return_inverse=True)
         counts = np.zeros(len(cells), dtype=np.int64)
         np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
@@ -249,10 +245,3 @@ def _merged_moments(a: Sketch, b: Sketch) -> tuple[float, float, float, float]:
         + 6 * d**2 * (fa**2 * b.m2 + fb**2 * a.m2) + 4 * d * (fa * b.m3 - fb * a.m3)
     )  # fmt: skip
     return mean, m2, m3, m4
-
-
-def _with_strays(kept: Sketch, nans: int, infs: int) -> Sketch:
-    return Sketch(
-        kept.count, kept.nans + nans, kept.infs + infs, kept.zeros, kept.low, kept.high,
-        kept.mean, kept.m2, kept.m3, kept.m4, kept.cells, kept.counts,
-    )  # fmt: skip

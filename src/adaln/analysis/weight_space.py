@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adaln.analysis.branches import module_of, trace
 from adaln.analysis.groups import Group, grouped_rows
 from adaln.analysis.sketch import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_sites
@@ -93,10 +94,10 @@ def gate_sizes(model: nn.Module, x: Latents, times: Sequence[float | int], y: La
     shared = {site.branch: site for site in matrices}
     gates = []
     for t in torch.as_tensor(times):
-        outputs = _outputs(model, {site.weight.removesuffix(".weight") for site in matrices if site.weight}, x, t, y)
+        calls = trace(model, map(module_of, matrices), {"x": x, "t": t.to(x.device).expand(len(x)), "y": y})
         for site in tables or matrices:
             matrix = shared[site.branch] if tables else site
-            gate = outputs[str(matrix.weight).removesuffix(".weight")][..., matrix.rows]
+            gate = calls[module_of(matrix)].output[..., matrix.rows]
             if site.weight is None:
                 gate = gate + parameters[str(site.bias)][site.rows]
             sizes = float(gate.abs().mean()), float(gate.square().mean().sqrt())
@@ -111,22 +112,6 @@ def _check_alike(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
             raise ValueError(f"tensor {name!r} is in one of the two models only; expected two models of one shape")
         if a[name].shape != b[name].shape:
             raise ValueError(f"tensor {name!r} has shapes {tuple(a[name].shape)} and {tuple(b[name].shape)}")
-
-
-def _outputs(model: nn.Module, modules: set[str], x: Tensor, t: Tensor, y: Tensor | None) -> dict[str, Tensor]:
-    """What the named modules give when the model runs."""
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str) -> torch.utils.hooks.RemovableHandle:
-        return model.get_submodule(name).register_forward_hook(lambda _, __, output: outputs.update({name: output}))
-
-    handles = [keep(name) for name in modules]
-    try:
-        model(x, t.to(x.device).expand(len(x)), y)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return outputs
 
 
 def _pair_sums(a: Tensor, b: Tensor) -> Float[Tensor, "6"]:
