@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,11 +28,10 @@ from adaln.analysis.distributions import sketches
 from adaln.analysis.findings import Facts, Finding, findings
 from adaln.analysis.groups import Group, GroupedRows, role_name
 from adaln.analysis.sketch import Moments, Sketch, moments
-from adaln.analysis.sources import Weights, weights_of
+from adaln.analysis.sources import Weights, run_of, weights_of
 from adaln.analysis.starts import Key, NearestStart, distances, known_starts, nearest_start
 from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
-from adaln.runs import Run, is_run
 from adaln.tensors import WeightSet, shapes
 
 
@@ -85,7 +83,7 @@ def audit(
 ) -> Audit:
     """Where the conditioning of anyone's network is, how it was started, and what fools people about it.
 
-    `source` is a network, tensors by name, or the path of a run, a file of weights or a diffusers folder. A network, so
+    `source` is a network, tensors by name, a run, or the path of one, of a file or of a diffusers folder. A network, so
     that of a run, is run with `inputs`, keyword arguments of its forward pass (default: `standard_inputs`): once for
     what each branch adds to the residual stream, once for each kind of site to see what its rows do. Tensors and files
     are read only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the
@@ -94,8 +92,7 @@ def audit(
     Raises `ValueError` in one line for a network of no known family, for a class that has no standard inputs, and for
     what is missing or damaged on disk.
     """
-    if isinstance(source, str | Path) and is_run(source):
-        run = Run.open(source)
+    if run := run_of(source):
         fresh = step == 0 or (step is None and not run.steps_saved())
         return _audit_network(run.new_model() if fresh else run.load_model(step, weights or "ema")[0], inputs, family)
     if step is not None:

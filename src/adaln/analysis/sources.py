@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from adaln.runs import Run, is_run
 from adaln.tensors import TensorFile, WeightSet, open_weights
 
-Weights = nn.Module | Mapping[str, Tensor] | str | Path
-"""A network, tensors by name, or the path of a run, of a file of weights or of a diffusers folder."""
+Weights = nn.Module | Mapping[str, Tensor] | Run | str | Path
+"""A network, tensors by name, a run, or the path of one, of a file of weights or of a diffusers folder."""
 
 
 def weights_of(source: Weights, step: int | None = None, weights: WeightSet | None = None) -> Mapping[str, Tensor]:
@@ -17,14 +17,22 @@ def weights_of(source: Weights, step: int | None = None, weights: WeightSet | No
 
     Raises `ValueError` in one line for what is missing or damaged, and for the step of what is no run.
     """
-    if isinstance(source, str | Path) and is_run(source):
-        return checkpoint(Run.open(source), step, weights or "model")[1]
+    if run := run_of(source):
+        return checkpoint(run, step, weights or "model")[1]
+    assert not isinstance(source, Run)
     if step is not None:
         whose = repr(str(source)) if isinstance(source, str | Path) else "weights in memory"
         raise ValueError(f"step {step} of {whose}: a file holds one step only; expected a run")
     if isinstance(source, str | Path):
         return open_weights(Path(source), weights).tensors
     return dict(source.named_parameters()) if isinstance(source, nn.Module) else source
+
+
+def run_of(source: Weights) -> Run | None:
+    """The run that it is, or that lies at its path."""
+    if isinstance(source, Run):
+        return source
+    return Run.open(source) if isinstance(source, str | Path) and is_run(source) else None
 
 
 def checkpoint(run: Run, step: int | None = None, weights: WeightSet = "ema") -> tuple[int, TensorFile]:
