@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from adaln.evaluation import checkpoints
-from adaln.metrics import inception_weights
+from adaln.metrics import inception
 from adaln.runs import Run
 from adaln.views.run_page import run_page
 from helpers import command_line
@@ -266,11 +266,11 @@ def test_adm_s_statistics_ask_for_inception_and_say_where_its_weights_belong(cap
     def offline(*words, **options):
         raise OSError("no network")
 
-    monkeypatch.setattr(inception_weights.urllib.request, "urlopen", offline)
+    monkeypatch.setattr(inception.urllib.request, "urlopen", offline)
     monkeypatch.setenv("ADALN_CACHE", "cache")
     Path("cache").mkdir()
     line = fails(capsys, "evaluate", "ours.npz", "--reference", "adm.npz")
-    assert f"put {inception_weights.FILE} from {inception_weights.URL} at cache" in line
+    assert f"put {inception.FILE} from {inception.URL} at cache" in line
     words = ("evaluate", "ours.npz", "--reference", "adm.npz", *MEAN_FEATURES)
     assert "statistics of Inception features, got extractor 'quarter_means:means'" in fails(capsys, *words)
 
@@ -278,7 +278,7 @@ def test_adm_s_statistics_ask_for_inception_and_say_where_its_weights_belong(cap
 @pytest.mark.slow
 def test_inception_features_give_all_of_adm_s_scores_and_keys(capsys, monkeypatch):
     torch.save(seeded_weights(), "weights.pth")
-    monkeypatch.setattr(inception_weights, "SHA256", inception_weights.file_sha256(Path("weights.pth")))
+    monkeypatch.setattr(inception, "SHA256", inception.file_sha256(Path("weights.pth")))
     given = ("--features", "inception", "--weights", "weights.pth", "--device", "cpu")
     run(capsys, "stats", "theirs.npz", "ref.npz", "--num-images", "8", *given)
     with np.load("ref.npz") as file:
@@ -287,7 +287,7 @@ def test_inception_features_give_all_of_adm_s_scores_and_keys(capsys, monkeypatc
     found = data(capsys, "evaluate", "ours.npz", "--reference", "ref.npz", "--num-images", "8", *given)
     assert list(found["scores"]) == ["fid", "sfid", "is", "precision", "recall"]
     assert found["scores"]["fid"]["label"].startswith("Inception-2015 features")
-    assert found["provenance"]["extractor"]["fingerprint"] == inception_weights.SHA256
+    assert found["provenance"]["extractor"]["fingerprint"] == inception.SHA256
     assert found["unlike_published"][0] == "samples: 8, 50000"
     assert "features" not in " ".join(found["unlike_published"])
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adaln.metrics import Extractor, Features, evaluate, open_images, statistics
-from adaln.metrics.inception_score import inception_score
+from adaln.metrics.kid_and_is import inception_score
 from helpers.golden_files import golden_folders
 
 FOLDERS = [folder for folder in golden_folders("metrics") if (folder / "e2e.npz").exists()]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance
-from adaln.metrics.inception_score import inception_score
+from adaln.metrics.kid_and_is import inception_score
 from adaln.metrics.precision_recall import exact_blocks, precision_recall, published_blocks, radii
 from helpers.golden_files import golden_folders
 

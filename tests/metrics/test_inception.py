@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adaln.metrics import inception, inception_weights
+from adaln.metrics import inception
 from adaln.metrics.inception import Inception, inception_extractor, load_inception, resize_legacy
 from adaln.progress import showing
 from adaln.rng import generator
@@ -141,38 +141,36 @@ def test_weights_of_another_network_are_refused_by_the_first_tensor_that_differs
 @pytest.fixture
 def published(monkeypatch, tmp_path):
     """Seeded weights in the port's format, which take the published file's place."""
-    path = tmp_path / "made" / inception_weights.FILE
+    path = tmp_path / "made" / inception.FILE
     path.parent.mkdir()
     counters = {"Conv2d_1a_3x3.bn.num_batches_tracked": torch.tensor(0)}
     torch.save(seeded_weights() | counters, path)
-    monkeypatch.setattr(inception_weights, "SHA256", inception_weights.file_sha256(path))
+    monkeypatch.setattr(inception, "SHA256", inception.file_sha256(path))
     return path
 
 
 def test_given_weights_are_checked_loaded_and_fingerprinted(published, tmp_path, network, images):
     extractor = inception_extractor(published, tmp_path / "cache")
-    assert extractor.fingerprint == inception_weights.SHA256
+    assert extractor.fingerprint == inception.SHA256
     with torch.inference_mode():
         torch.testing.assert_close(extractor(images).pool, network(images).pool, rtol=1e-5, atol=1e-5)
     assert not (tmp_path / "cache").exists()
 
 
 def test_weights_are_fetched_once_into_the_cache(published, tmp_path, monkeypatch):
-    monkeypatch.setattr(inception_weights, "URL", published.as_uri())
+    monkeypatch.setattr(inception, "URL", published.as_uri())
     seen: list[tuple[str, int, int, str]] = []
     with showing(lambda *call: seen.append(call)):
         inception_extractor(None, tmp_path / "cache")
-    assert [file.name for file in (tmp_path / "cache").iterdir()] == [inception_weights.FILE]
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == [inception.FILE]
     assert seen[-1][1] == published.stat().st_size
-    monkeypatch.setattr(inception_weights, "URL", "file:///nowhere")
+    monkeypatch.setattr(inception, "URL", "file:///nowhere")
     inception_extractor(None, tmp_path / "cache")
 
 
 def test_without_network_one_line_says_which_file_to_put_where(tmp_path, monkeypatch):
-    monkeypatch.setattr(inception_weights, "URL", (tmp_path / "gone").as_uri())
-    with pytest.raises(
-        ValueError, match=rf"cannot fetch .*; put {inception_weights.FILE} from .* at .*cache"
-    ) as caught:
+    monkeypatch.setattr(inception, "URL", (tmp_path / "gone").as_uri())
+    with pytest.raises(ValueError, match=rf"cannot fetch .*; put {inception.FILE} from .* at .*cache") as caught:
         inception_extractor(None, tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "cache").iterdir()) == []
@@ -180,7 +178,7 @@ def test_without_network_one_line_says_which_file_to_put_where(tmp_path, monkeyp
 
 def test_a_damaged_download_leaves_nothing_behind(tmp_path, monkeypatch):
     (tmp_path / "wrong").write_bytes(b"an error page")
-    monkeypatch.setattr(inception_weights, "URL", (tmp_path / "wrong").as_uri())
+    monkeypatch.setattr(inception, "URL", (tmp_path / "wrong").as_uri())
     with pytest.raises(ValueError, match="is not the published file"):
         inception_extractor(None, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
@@ -207,9 +205,9 @@ class Harmful:
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "harmful.pth"
     torch.save({"fc.bias": Harmful(tmp_path / "ran")}, path)
-    monkeypatch.setattr(inception_weights, "SHA256", inception_weights.file_sha256(path))
+    monkeypatch.setattr(inception, "SHA256", inception.file_sha256(path))
     with pytest.raises(ValueError, match=r"harmful\.pth' holds more than weights"):
-        inception_weights.read_weights(path, tmp_path)
+        inception.read_weights(path, tmp_path)
     assert not (tmp_path / "ran").exists()
     torch.load(path, weights_only=False)  # the file is as harmful as it should be
     assert (tmp_path / "ran").exists()

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance, frechet_interval, weighted_gaussian
-from adaln.metrics.inception_score import inception_score, inception_score_interval
 from adaln.metrics.intervals import around, resampling_weights, wilson
-from adaln.metrics.kid import kernel_distance, squared_mmd
+from adaln.metrics.kid_and_is import inception_score, inception_score_interval, kernel_distance, squared_mmd
 from adaln.rng import generator
 
 

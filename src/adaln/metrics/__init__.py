@@ -1,7 +1,7 @@
 """Scores of generated images: features of two sets, and what their distance is."""
 
 from adaln.metrics.classifier import LabelledImages, classifier_extractor
-from adaln.metrics.features import EXTRACTORS, Extractor, Features, function_extractor, load_extractor
+from adaln.metrics.features import Extractor, Features, load_extractor
 from adaln.metrics.images import ImagesLike, open_images
 from adaln.metrics.registry import METRICS, Metric, Score
 from adaln.metrics.scores import (
@@ -14,24 +14,15 @@ from adaln.metrics.scores import (
     statistics,
     unlike_published,
 )
-from adaln.metrics.statistics import (
-    Origin,
-    Statistics,
-    StatisticsFile,
-    collect,
-    load_statistics,
-    save_statistics,
-)
+from adaln.metrics.statistics import Statistics, StatisticsFile, collect, load_statistics, save_statistics
 
 __all__ = [
-    "EXTRACTORS",
     "METRICS",
     "Extractor",
     "Features",
     "ImagesLike",
     "LabelledImages",
     "Metric",
-    "Origin",
     "Score",
     "Scores",
     "Source",
@@ -42,7 +33,6 @@ __all__ = [
     "compare",
     "differences",
     "evaluate",
-    "function_extractor",
     "load_extractor",
     "load_statistics",
     "open_images",

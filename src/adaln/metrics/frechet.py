@@ -2,6 +2,7 @@
 the distance between the Gaussians of these, by symmetric eigenvalues instead of a matrix square root."""
 
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -227,13 +228,8 @@ def weighted_gaussian(rows: Float64[Tensor, "N F"], weights: Float64[Tensor, "N"
 def _check(a: Gaussian, b: Gaussian) -> None:
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"Frechet distance between {len(a.mean)} and {len(b.mean)} features: expected equal numbers")
-    for name, tensor in (
-        ("mean", a.mean),
-        ("covariance", a.covariance),
-        ("mean", b.mean),
-        ("covariance", b.covariance),
-    ):
-        if not torch.isfinite(tensor).all():
+    for side, name in product((a, b), ("mean", "covariance")):
+        if not torch.isfinite(getattr(side, name)).all():
             raise ValueError(f"Frechet distance: the {name} has NaN or infinite entries, expected finite features")
 
 

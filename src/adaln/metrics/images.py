@@ -1,7 +1,7 @@
 """Streams of uint8 images from whatever a user has: an array, a data set, an ADM npz, a folder or a zip."""
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -153,30 +153,27 @@ def _npz_array(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtyp
 
 
 def _pictures(listing: Listing) -> ImageStream:
-    names = listing.pictures
-    if not names:
+    count = len(listing.pictures)
+    if not count:
         raise ValueError(f"{listing.path}: got no images, expected files such as .png or .jpg")
 
     def batches(size: int) -> Iterator[Batch]:
-        pictures = _alike(listing.path, names, _contents(listing, names))
+        pictures = _alike(listing)
         while part := list(islice(pictures, size)):
             yield torch.from_numpy(np.stack(part))
 
-    return ImageStream(str(listing.path), len(names), batches)
+    return ImageStream(str(listing.path), count, batches)
 
 
-def _contents(listing: Listing, names: Sequence[str]) -> Iterator[bytes]:
-    for name in names:
-        try:
-            yield listing.read(name)
-        except UNREADABLE as error:
-            raise ValueError(f"{listing.path}/{name}: damaged ({error})") from error
-
-
-def _alike(path: Path, names: Sequence[str], contents: Iterator[bytes]) -> Iterator[UInt8[np.ndarray, "C H W"]]:
+def _alike(listing: Listing) -> Iterator[UInt8[np.ndarray, "C H W"]]:
     """Decoded pictures of one shape, which the first one sets: a grey one among colour ones becomes RGB."""
+    path = listing.path
     first: tuple[int, ...] | None = None
-    for name, content in zip(names, contents, strict=True):
+    for name in listing.pictures:
+        try:
+            content = listing.read(name)
+        except UNREADABLE as error:
+            raise ValueError(f"{path}/{name}: damaged ({error})") from error
         grey = (first[0] == 1 if first else True) and not is_colour(content)
         try:
             pixels = decode(content, None, "L" if grey else "RGB")

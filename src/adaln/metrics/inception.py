@@ -8,6 +8,7 @@ Source: Szegedy et al., "Rethinking the Inception architecture for computer visi
 `inception-2015-12-05`, as ADM's evaluator and `pytorch-fid` document it.
 """
 
+import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,14 +17,22 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
+from adaln.files import atomic_file, file_sha256
 from adaln.metrics.features import Extractor, Features
-from adaln.metrics.inception_weights import read_weights
+from adaln.progress import progress
+from adaln.tensors import load_pickle
 
+FILE = "pt_inception-2015-12-05-6726825d.pth"
+URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
+"""The public port of the weights: fetched once, checked by hash, loaded without running code."""
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+TIMEOUT_SECONDS = 30
+PIECE_BYTES = 1 << 20
 SIDE = 299
-SPATIAL_CHANNELS = 7
-"""ADM's sFID takes the first seven channels of `mixed_6/conv`, the 1x1 branch of Mixed_6d: 17 x 17 x 7 = 2023."""
+SPATIAL_BLOCK, SPATIAL_CHANNELS = "Mixed_6d", 7
+"""ADM's sFID takes the first seven channels of `mixed_6/conv`: 17 x 17 x 7 = 2023. TensorFlow counts from mixed_0 =
+Mixed_5b, so `mixed_6` is Mixed_6d, whose first 192 channels are the 1x1 branch."""
 NUM_CLASSES = 1008
-LABEL = "Inception-2015 features (ADM's evaluation suite)"
 
 
 class Node(NamedTuple):
@@ -125,8 +134,6 @@ BLOCKS = {
     "Mixed_7b": _block_e("average"),
     "Mixed_7c": _block_e("max"),
 }
-SPATIAL_BLOCK = "Mixed_6d"
-"""TensorFlow counts from mixed_0 = Mixed_5b, so `mixed_6` is Mixed_6d, whose first 192 channels are the 1x1 branch."""
 
 
 class Convolution(nn.Module):
@@ -153,9 +160,8 @@ class Mixed(nn.Module):
         self.block = block
         channels = {"x": inputs, "pool": inputs}
         for name, node in block.nodes.items():
-            self.add_module(
-                name, Convolution(channels[node.source], node.outputs, node.kernel, node.stride, node.stride == 1)
-            )
+            inputs = channels[node.source]
+            self.add_module(name, Convolution(inputs, node.outputs, node.kernel, node.stride, node.stride == 1))
             channels[name] = node.outputs
         self.outputs = sum(channels[name] for name in block.outputs)
 
@@ -168,11 +174,9 @@ class Mixed(nn.Module):
 
 
 def _pool(x: Float[Tensor, "B C H W"], kind: str) -> Float[Tensor, "B C h w"]:
-    if kind == "reduce":
-        return F.max_pool2d(x, 3, stride=2)
-    if kind == "max":
-        return F.max_pool2d(x, 3, stride=1, padding=1)
-    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+    if kind == "average":
+        return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+    return F.max_pool2d(x, 3, stride=2) if kind == "reduce" else F.max_pool2d(x, 3, stride=1, padding=1)
 
 
 class Inception(nn.Module):
@@ -231,9 +235,8 @@ def resize_legacy(x: Float32[Tensor, "B C H W"], side: int = SIDE) -> Float32[Te
 
 
 def _taps(size: int, side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    position = torch.arange(side, dtype=torch.float32, device=device) * (
-        torch.tensor(size, dtype=torch.float32, device=device) / side
-    )
+    scale = torch.tensor(size, dtype=torch.float32, device=device) / side
+    position = torch.arange(side, dtype=torch.float32, device=device) * scale
     lower = position.floor().long()
     return lower, (lower + 1).clamp(max=size - 1), position - lower
 
@@ -242,7 +245,12 @@ def inception_extractor(weights: Path | None, cache: Path, *, device: torch.devi
     """ADM's features. `weights` is the port's file; None reads it from `cache`, fetching it there once."""
     tensors, digest = read_weights(weights, cache)
     network = load_inception(tensors).to(device)
-    return Extractor("inception", LABEL, digest, lambda images: _on_cpu(network(images.to(device))))
+
+    def features(images: UInt8[Tensor, "B C H W"]) -> Features:
+        seen = network(images.to(device))
+        return Features(seen.pool.cpu(), seen.spatial.cpu(), seen.probs.cpu())
+
+    return Extractor("inception", "Inception-2015 features (ADM's evaluation suite)", digest, features)
 
 
 def load_inception(weights: dict[str, Tensor]) -> Inception:
@@ -260,6 +268,33 @@ def load_inception(weights: dict[str, Tensor]) -> Inception:
     return network.requires_grad_(False)
 
 
-def _on_cpu(features: Features) -> Features:
-    spatial, probs = (part if part is None else part.cpu() for part in (features.spatial, features.probs))
-    return Features(features.pool.cpu(), spatial, probs)
+def read_weights(path: Path | None, cache: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors and their file's SHA-256, which must be the published one.
+
+    Raises ValueError where the file is missing, damaged or another one, saying what to do.
+    """
+    if path is None:
+        path = cache / FILE
+        if not path.is_file():
+            _fetch(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, expected {FILE} from {URL}")
+    digest = file_sha256(path)
+    if digest != SHA256:
+        raise ValueError(f"{path}: damaged or another file, got SHA-256 {digest[:12]}..., expected {SHA256[:12]}...")
+    return dict(load_pickle(path)), digest
+
+
+def _fetch(path: Path) -> None:
+    """Download to a temporary name beside `path`; it takes its name only when its hash is right."""
+    try:
+        with atomic_file(path) as temporary:
+            with urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response, temporary.open("wb") as file:
+                total = int(response.headers.get("Content-Length", 0))
+                while piece := response.read(PIECE_BYTES):
+                    file.write(piece)
+                    progress("fetching Inception weights", file.tell(), total, "bytes")
+            if file_sha256(temporary) != SHA256:
+                raise ValueError(f"{URL}: what came is not the published file (SHA-256 {SHA256[:12]}...); try again")
+    except OSError as error:  # URLError, time-outs and broken connections are all OSErrors
+        raise ValueError(f"cannot fetch Inception weights ({error}); put {FILE} from {URL} at {path}") from error

@@ -8,9 +8,15 @@ from typing import Any, Literal
 import torch
 
 from adaln.metrics.frechet import frechet_distance, frechet_interval
-from adaln.metrics.inception_score import SPLIT_SIZE, inception_score, inception_score_interval
 from adaln.metrics.intervals import ScoreInterval, around, wilson
-from adaln.metrics.kid import SUBSET_SIZE, SUBSETS, kernel_distance
+from adaln.metrics.kid_and_is import (
+    SPLIT_SIZE,
+    SUBSET_SIZE,
+    SUBSETS,
+    inception_score,
+    inception_score_interval,
+    kernel_distance,
+)
 from adaln.metrics.precision_recall import (
     NEIGHBOURS,
     Blocks,

@@ -156,16 +156,12 @@ def compare(
 ) -> Scores:
     """Scores of two sides that were collected before; the arguments are those of `evaluate`."""
     comparison = Comparison(samples, reference, replicates, seed)
-    names = default_metrics(comparison) if metrics is None else list(dict.fromkeys(metrics))
+    adms = (name for name, metric in METRICS.items() if metric.in_adm and comparison.offers(metric.needs))
+    names = list(adms if metrics is None else dict.fromkeys(metrics))
     scores = {name: score(name, comparison) for name in names}
     settings: dict[str, Any] = {"replicates": replicates, "seed": seed}
     settings |= {name: dict(METRICS[name].settings) for name in names}
     return Scores(scores, provenance(samples, reference, settings, choices or {}), notes(samples, reference))
-
-
-def default_metrics(comparison: Comparison) -> list[str]:
-    """ADM's scores, as far as both sides have what they need."""
-    return [name for name, metric in METRICS.items() if metric.in_adm and comparison.offers(metric.needs)]
 
 
 def provenance(

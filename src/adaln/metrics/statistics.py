@@ -190,7 +190,9 @@ def save_statistics(statistics: Statistics, path: Path, *, rows: bool = True) ->
 
     `rows` keeps the features of single images, which precision and recall need.
     """
-    arrays = _gaussian_arrays(statistics)
+    arrays = {"mu": statistics.pool.mean.numpy(), "sigma": statistics.pool.covariance.numpy()}
+    if statistics.spatial is not None:
+        arrays |= {"mu_s": statistics.spatial.mean.numpy(), "sigma_s": statistics.spatial.covariance.numpy()}
     for name in ("pool_rows", "probs") if rows else ():
         if getattr(statistics, name) is not None:
             arrays[name] = getattr(statistics, name).numpy()
@@ -198,13 +200,6 @@ def save_statistics(statistics: Statistics, path: Path, *, rows: bool = True) ->
     arrays[METADATA] = np.array(json.dumps(metadata))
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes them for `allow_pickle`
-
-
-def _gaussian_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
-    arrays = {"mu": statistics.pool.mean.numpy(), "sigma": statistics.pool.covariance.numpy()}
-    if statistics.spatial is not None:
-        arrays |= {"mu_s": statistics.spatial.mean.numpy(), "sigma_s": statistics.spatial.covariance.numpy()}
-    return arrays
 
 
 def load_statistics(path: str | Path, extractor: Extractor, *, batch_size: int = 64) -> Statistics:
@@ -219,11 +214,8 @@ def load_statistics(path: str | Path, extractor: Extractor, *, batch_size: int =
         with np.load(path, allow_pickle=False) as file:
             if METADATA in file.files:
                 return _ours(path, file, json.loads(str(file[METADATA])))
-            pool, spatial, has_images = (
-                _gaussian(file, "mu", "sigma"),
-                _gaussian(file, "mu_s", "sigma_s"),
-                ARRAY in file,
-            )
+            pool, spatial = _gaussian(file, "mu", "sigma"), _gaussian(file, "mu_s", "sigma_s")
+            has_images = ARRAY in file
     except (*UNREADABLE, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: damaged statistics ({error!r}); make them anew") from error
     if extractor.name != "inception":
