@@ -1,15 +1,25 @@
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from adaln.codec import canonical_json
 from adaln.conditioning import SCHEMES
-from adaln.config import PRESETS, OptimConfig, Schedule, config_hash, differing_fields, digits, from_dict, to_dict
+from adaln.config import (
+    PRESETS,
+    OptimConfig,
+    Schedule,
+    config_hash,
+    differing_fields,
+    digits,
+    from_dict,
+    preset,
+    to_dict,
+)
 from adaln.data import PUBLISHED_SETS
 from adaln.models import MODELS
-from adaln.processes import PROCESSES
+from adaln.processes import PROCESSES, InterpolantConfig
 
 
 @pytest.mark.parametrize("model", ["tiny", "U-DiT-tiny", "DiT-LLaMA-tiny", "SiT-tiny"])
@@ -114,3 +124,40 @@ def test_a_schedule_is_part_of_what_is_computed_and_none_leaves_no_trace():
     assert config_hash(scheduled) != config_hash(constant)
     assert from_dict(json.loads(canonical_json(to_dict(scheduled)))) == scheduled
     assert differing_fields(constant, scheduled)[-1] == "optim.schedule.warmup_steps: absent -> 10"
+
+
+def test_a_preset_takes_names_and_dotted_changes():
+    config = preset("digits", model="SiT-tiny", process="linear-velocity", scheme="adaln", **{"optim.lr": 1e-3})
+    assert (config.model, config.process) == (MODELS["SiT-tiny"], PROCESSES["linear-velocity"])
+    assert (config.scheme, config.optim.lr, config.optim.ema_decay) == (SCHEMES["adaln"], 1e-3, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"step": 3}, r"unknown field 'step' of RunConfig \(nearest: 'steps'\)"),
+        ({"steps": "many"}, r"steps is 'many'; expected an integer"),
+        ({"steps.more": 3}, r"steps has no fields; got 'steps.more'"),
+        ({"scheme": "adaln-zro"}, r"unknown scheme 'adaln-zro' \(nearest: 'adaln-zero'\)"),
+    ],
+)
+def test_a_change_that_does_not_belong_is_refused_in_one_line(changes, line):
+    with pytest.raises(ValueError, match=line):
+        preset("digits", **changes)
+
+
+@dataclass(frozen=True)
+class OwnProcess(InterpolantConfig):
+    pass
+
+
+def test_a_class_that_nobody_registered_is_not_written():
+    with pytest.raises(ValueError, match="process is a OwnProcess; expected one of a kind that is registered"):
+        to_dict(replace(digits(), process=OwnProcess()))
+
+
+def test_a_kind_that_nobody_has_is_refused_with_the_nearest():
+    row = to_dict(digits())
+    row["model"] = {**row["model"], "kind": "DiTConfg"}
+    with pytest.raises(ValueError, match=r"unknown model kind 'DiTConfg' \(nearest: 'DiTConfig'\)"):
+        from_dict(row)

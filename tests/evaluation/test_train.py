@@ -1,0 +1,67 @@
+"""A run trained from Python: hooks, logs and trackers, samples in memory."""
+
+import numpy as np
+import pytest
+
+import adaln
+from adaln.registry import Registry, UnknownName
+from adaln.training import trackers
+
+
+class Seen:
+    def __init__(self, run):
+        self.run, self.steps = run, []
+
+    def on_log(self, step, metrics):
+        self.steps.append(step)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch):
+    """The trackers that are made, by a registry of the test's own."""
+    made = []
+    registry = Registry("tracker", {"seen": lambda run: made.append(Seen(run)) or made[-1]})
+    monkeypatch.setattr("adaln.evaluation.train.TRACKERS", registry)
+    return made
+
+
+def test_hooks_logs_and_trackers_follow_a_run(small_config, tmp_path, seen):
+    hooked, logged = [], {}
+    run = adaln.train(
+        small_config(steps=4),
+        tmp_path / "run",
+        "cpu",
+        hooks=[lambda step, model: hooked.append(step)],
+        on_log=[lambda step, metrics: logged.update({step: metrics["loss"]})],
+        track=["seen"],
+    )
+    assert hooked == [0, 1, 2, 3]
+    assert logged == {row["step"]: row["loss"] for row in run.metrics()} and list(logged) == [2, 4]
+    assert seen[0].run is run and seen[0].steps == [2, 4]
+    assert adaln.open_run(tmp_path / "run").steps_saved() == [4]
+
+
+def test_an_unknown_tracker_is_refused_before_anything_is_written(small_config, tmp_path, seen):
+    with pytest.raises(UnknownName, match=r"unknown tracker 'sen' \(nearest: 'seen'\); known: seen"):
+        adaln.train(small_config(), tmp_path / "run", "cpu", track=["sen"])
+    assert not (tmp_path / "run").exists()
+    assert list(trackers.TRACKERS) == []
+
+
+def test_samples_are_scored_alike_from_memory_and_from_disk(trained, tmp_path):
+    samples = adaln.sample(trained, num_images=16, solver="ddim", steps=2)
+    samples.save(tmp_path / "samples.npz")
+    assert np.array_equal(np.load(tmp_path / "samples.npz")["arr_0"], samples.images)
+    how = {"metrics": ["precision"], "replicates": 0, "device": "cpu"}
+    in_memory, on_disk = (adaln.evaluate(s, trained, **how) for s in (samples, tmp_path / "samples.npz"))
+    assert in_memory["precision"].value == on_disk["precision"].value
+    assert in_memory.provenance["choices"] == on_disk.provenance["choices"] == samples.provenance
+    assert "Precision" in str(in_memory)
+
+
+def test_what_looks_at_weights_takes_a_run_its_path_a_network_or_tensors(trained):
+    network, _ = trained.load_model(weights="model")
+    sources = (trained, trained.path, str(trained.path), network, dict(network.named_parameters()))
+    stds = {adaln.fit(source).roles["gate"].stds for source in sources}
+    assert len(stds) == 1
+    assert len({adaln.describe(source)[0].summary.moments.std for source in sources}) == 1
