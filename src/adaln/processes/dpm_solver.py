@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adaln.processes.gaussian import GaussianDiffusion
 from adaln.processes.interpolant import Interpolant
-from adaln.processes.interpolant_solvers import per_sample, time_grid
+from adaln.processes.interpolant_solvers import read_from, time_grid
 from adaln.types import Denoiser, Draw, Latents
 
 DataAt = Callable[[int, Tensor], Tensor]
@@ -41,13 +41,9 @@ def dpm_solver_interpolant(
     falls a little slower there than steps^-2 (measured: steps^-1.8).
     """
     grid = time_grid(*process.sampling_interval(eps), steps, x)
-
-    def data(i: int, x: Tensor) -> Tensor:
-        times = per_sample(grid[i], x)
-        return process.read(denoiser(x, times), x, times, "data")
-
+    data = read_from(process, denoiser, "data")
     at = process.path(torch.tensor(grid, dtype=torch.float64))
-    return multistep(data, x, list(zip(at.alpha_t.tolist(), at.sigma_t.tolist(), strict=True)))
+    return multistep(lambda i, x: data(grid[i], x), x, list(zip(at.alpha_t.tolist(), at.sigma_t.tolist(), strict=True)))
 
 
 def multistep(data: DataAt, x: Tensor, levels: list[tuple[float, float]]) -> Iterator[Tensor]:

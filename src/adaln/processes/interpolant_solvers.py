@@ -59,7 +59,7 @@ def runge_kutta(
     `eps` as `Interpolant.sampling_interval`. Source: Hairer, Norsett, Wanner, Solving ODEs I, II.1.
     """
     t0, t1 = process.sampling_interval(eps, reverse=reverse)
-    return integrate(flow(process, denoiser), x, time_grid(t0, t1, steps, x), tableau)
+    return integrate(read_from(process, denoiser, "velocity"), x, time_grid(t0, t1, steps, x), tableau)
 
 
 euler = partial(runge_kutta, tableau=EULER)
@@ -87,17 +87,18 @@ def dopri5(
     batch, so a sample depends on its batch, within the tolerance. Raises ImportError without torchdiffeq.
     """
     t0, t1 = process.sampling_interval(eps, reverse=reverse)
-    return integrate_adaptively(flow(process, denoiser), x, time_grid(t0, t1, steps, x), atol=atol, rtol=rtol)
+    drift = read_from(process, denoiser, "velocity")
+    return integrate_adaptively(drift, x, time_grid(t0, t1, steps, x), atol=atol, rtol=rtol)
 
 
-def flow(process: Interpolant, denoiser: Denoiser) -> Drift:
-    """Velocity of the probability flow, read from the network's output."""
+def read_from(process: Interpolant, denoiser: Denoiser, quantity: Quantity) -> Drift:
+    """What the network says of a quantity, at host times: its velocity is the drift of the probability flow."""
 
-    def drift(t: float, x: Tensor) -> Tensor:
+    def value(t: float, x: Tensor) -> Tensor:
         times = per_sample(t, x)
-        return process.read(denoiser(x, times), x, times, "velocity")
+        return process.read(denoiser(x, times), x, times, quantity)
 
-    return drift
+    return value
 
 
 def per_sample(t: float, x: Tensor) -> Tensor:
@@ -228,11 +229,6 @@ class Dynamics:
         """sqrt(2 D)."""
         return (2 * self.diffusion(self.process, per_sample(t, x), self.norm)).sqrt()[:, None, None, None]
 
-    def read(self, t: float, x: Tensor, quantity: Quantity) -> Tensor:
-        """What the network says of a quantity."""
-        times = per_sample(t, x)
-        return self.process.read(self.denoiser(x, times), x, times, quantity)
-
 
 Step = Callable[[Dynamics, float, float, Tensor, Draw], Tensor]
 """(dynamics, t, dt, state, draw) -> next state."""
@@ -257,8 +253,10 @@ def finish(dynamics: Dynamics, x: Tensor, last_step: LastStep, size: float) -> T
     if last_step == "mean":
         return x + dynamics.drift(t, x) * size
     if last_step == "euler":
-        return x + dynamics.read(t, x, "velocity") * size
-    return dynamics.read(t, x, "data")  # Tweedie's formula, without its division by sigma
+        return x + read_from(dynamics.process, dynamics.denoiser, "velocity")(t, x) * size
+    return read_from(dynamics.process, dynamics.denoiser, "data")(
+        t, x
+    )  # Tweedie's formula, without its division by sigma
 
 
 sde_euler = partial(sde, step=euler_maruyama_step)

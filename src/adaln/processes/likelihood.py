@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adaln.processes.gaussian import GaussianDiffusion, mean_flat
 from adaln.processes.interpolant import Interpolant
-from adaln.processes.interpolant_solvers import Drift, Tableau, flow, integrate, integrate_adaptively, time_grid
+from adaln.processes.interpolant_solvers import Drift, Tableau, integrate, integrate_adaptively, read_from, time_grid
 from adaln.types import Denoiser, Draw, Latents
 
 
@@ -71,7 +71,7 @@ def log_likelihood(
     `tableau` with `steps` equal steps, or adaptive (dopri5) where None. Source: Song et al. 2021 section 4.3.
     """
     grid = time_grid(*process.sampling_interval(eps, reverse=True), steps, x)
-    drift = _with_divergence(flow(process, denoiser), x.shape, draw)
+    drift = _with_divergence(read_from(process, denoiser, "velocity"), x.shape, draw)
     state = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], 1)
     if tableau is None:
         states = integrate_adaptively(drift, state, grid, atol=atol, rtol=rtol)

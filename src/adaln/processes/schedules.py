@@ -48,15 +48,12 @@ def kept_steps(spec: str, num_steps: int) -> list[int]:
     """
     if not spec:
         return list(range(num_steps))
+    is_strided = spec.startswith("ddim")
     try:
-        if spec.startswith("ddim"):
-            return _strided(int(spec.removeprefix("ddim")), num_steps)
-        counts = [int(count) for count in spec.split(",")]
-    except ValueError as error:
-        if "respacing" in str(error):
-            raise
+        counts = [int(spec.removeprefix("ddim"))] if is_strided else [int(count) for count in spec.split(",")]
+    except ValueError:
         raise ValueError(f"respacing {spec!r} is not a step count, counts 'N1,N2,...' or 'ddimN'") from None
-    return _sections(counts, num_steps)
+    return _strided(counts[0], num_steps) if is_strided else _sections(counts, num_steps)
 
 
 def _strided(wanted: int, num_steps: int) -> list[int]:

@@ -2,6 +2,9 @@
 
 from adaln.report.figures import (
     Axis,
+    Block,
+    Command,
+    Facts,
     Figure,
     Group,
     Histograms,
@@ -9,12 +12,13 @@ from adaln.report.figures import (
     Intervals,
     Lines,
     Matrix,
+    Page,
     Panel,
     Ridge,
+    Section,
     Series,
 )
-from adaln.report.html import Shown, fragment, html, write_page, write_report, write_table
-from adaln.report.page import Block, Command, Facts, Page, Section
+from adaln.report.html import Shown, html, write_page, write_report, write_table
 from adaln.report.pictures import picture, write_figure
 from adaln.report.tables import Cell, Column, Marked, Measurement, Table
 from adaln.report.text import csv_text, markdown, page_markdown, show, terminal
@@ -43,7 +47,6 @@ __all__ = [
     "Shown",
     "Table",
     "csv_text",
-    "fragment",
     "html",
     "markdown",
     "page_markdown",

@@ -1,17 +1,19 @@
-"""Figures as plain data: everything that is plotted and nothing about how. `codec.json_text` writes them as JSON.
+"""Figures as plain data: everything that is plotted and nothing about how; and pages: headings, prose, commands, facts,
+tables and figures, in reading order. `codec.json_text` writes them as JSON.
 
 A value of None or NaN is a gap. Every figure has a caption, which says what is seen, of how many (n) and in what unit.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 
-from adaln.report.tables import Measurement, NotebookDisplay, Number
+from adaln.codec import name_kinds
+from adaln.report.tables import Column, Marked, Measurement, NotebookDisplay, Number, Table
 from adaln.statistics import Interval
 
 Scale = Literal["linear", "log", "symlog"]
@@ -211,6 +213,48 @@ def alt_text(figure: Figure) -> str:
     """What the picture shows, for those who cannot see it."""
     kind = {"Lines": "Line chart", "Intervals": "Interval chart", "ImageGrid": "Images", "Matrix": "Heat map"}
     return f"{kind.get(type(figure).__name__, type(figure).__name__)}: {figure.title}. {figure.caption}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command line, shown to be copied."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts(NotebookDisplay):
+    """Names with values: provenance, settings, costs."""
+
+    title: str
+    pairs: Mapping[str, str | Number | None]
+
+
+Block = str | Command | Facts | Table | Figure
+"""What a section holds; a `str` is a paragraph, in which `backticks` mark code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what stands under it."""
+
+    heading: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A report that one reads from top to bottom: the answer first, then what it rests on."""
+
+    title: str
+    summary: str | Sequence[str]
+    """The answer in a sentence or a few paragraphs."""
+    sections: Sequence[Section]
+
+
+_TABLES = (Table, Column, Marked, Measurement)
+_FIGURES = (Lines, Axis, Series, Intervals, Group, Histograms, Panel, Ridge, Matrix, ImageGrid)
+name_kinds({cls.__name__: cls for cls in (Page, Section, Command, Facts, *_TABLES, *_FIGURES)})
 
 
 def _finite(values: Sequence[Number]) -> bool:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from adaln.codec import encode, json_text, short_hash
 from adaln.files import write_atomically
-from adaln.report.figures import Figure, Histograms, ImageGrid, Intervals, Lines, Matrix
-from adaln.report.page import Block, Command, Facts, Page, Section
+from adaln.report.figures import Block, Command, Facts, Figure, Page, Section
 from adaln.report.palette import DARK, LIGHT, css_variables
 from adaln.report.pictures import inline_svg, write_figure
 from adaln.report.tables import Cell, Measurement, Number, Table, cell_text, mark_of, unmarked
@@ -100,11 +99,10 @@ def write_report(page: Page, folder: Path) -> Path:
     """Writes index.html, index.md and every table and figure, named by their places; returns the path of the page."""
     for i, section in enumerate(page.sections, 1):
         for j, block in enumerate(section.blocks, 1):
-            match block:
-                case Table():
-                    write_table(block, folder / file_name(block, i, j))
-                case Lines() | Intervals() | Histograms() | ImageGrid() | Matrix():
-                    write_figure(block, folder / file_name(block, i, j))
+            if isinstance(block, Table):
+                write_table(block, folder / file_name(block, i, j))
+            elif isinstance(block, Figure):
+                write_figure(block, folder / file_name(block, i, j))
     write_atomically(folder / "index.md", page_markdown(page))
     return write_page(page, folder / "index.html")
 

@@ -2,11 +2,11 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from adaln.codec import json_text
 from adaln.files import write_atomically
@@ -14,7 +14,6 @@ from adaln.report.figures import Figure, alt_text
 from adaln.report.palette import DARK, LIGHT, PAGE, Theme, css_names
 
 Format = Literal["png", "pdf", "svg"]
-FORMATS: tuple[Format, ...] = ("png", "pdf", "svg")
 DPI = 200
 
 
@@ -23,10 +22,12 @@ def picture(figure: Figure, format: Format = "png", dark: bool = False) -> bytes
     return _render(figure, format, DARK if dark else LIGHT, titled=True)
 
 
-def write_figure(figure: Figure, stem: Path, formats: Sequence[Format] = FORMATS, dark: bool = False) -> list[Path]:
+def write_figure(figure: Figure, stem: Path) -> list[Path]:
     """Writes `stem`.png, .pdf, .svg, and the plotted data as `stem`.json; returns their paths."""
-    files = [write_atomically(_with_suffix(stem, f), picture(figure, f, dark)) for f in formats]
-    return [*files, write_atomically(_with_suffix(stem, "json"), json_text(figure) + "\n")]
+    contents: dict[str, bytes | str] = {format: picture(figure, format) for format in get_args(Format)}
+    contents["json"] = json_text(figure) + "\n"
+    # `with_suffix` would cut "std-0.001" short
+    return [write_atomically(stem.with_name(f"{stem.name}.{suffix}"), data) for suffix, data in contents.items()]
 
 
 def inline_svg(figure: Figure, prefix: str) -> str:
@@ -43,10 +44,6 @@ def _page_tag(tag: str, prefix: str) -> str:
     tag = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", tag)
     tag = re.sub(r"#fe00\w\w\b", lambda colour: css_names()[colour[0]], tag)
     return re.sub(r' d="[^"]+"', lambda d: re.sub(r"(\.\d\d)\d+", r"\1", d[0]), tag)
-
-
-def _with_suffix(stem: Path, suffix: str) -> Path:
-    return stem.with_name(f"{stem.name}.{suffix}")  # `with_suffix` would cut "std-0.001" short
 
 
 def _render(figure: Figure, format: Format, theme: Theme, titled: bool) -> bytes:

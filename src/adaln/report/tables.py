@@ -97,7 +97,8 @@ class Table(NotebookDisplay):
 
     def aligns(self) -> list[Align]:
         """The alignment of every column."""
-        return [c.align or _align(self.column(i)) for i, c in enumerate(self.columns)]
+        numeric = [any(isinstance(v, Number | Measurement) for v in self.column(i)) for i in range(len(self.columns))]
+        return [c.align or ("right" if has else "left") for c, has in zip(self.columns, numeric, strict=True)]
 
 
 def unmarked(cell: Cell) -> Value:
@@ -137,7 +138,3 @@ def _number(value: Number, spec: str) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return format(value, spec or ".4g")
-
-
-def _align(values: Sequence[Value]) -> Align:
-    return "right" if any(isinstance(v, Number | Measurement) for v in values) else "left"

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from adaln.report.figures import Figure, alt_text
-from adaln.report.page import Block, Command, Facts, Page
+from adaln.report.figures import Block, Command, Facts, Figure, Page, alt_text
 from adaln.report.tables import Cell, Column, Mark, Measurement, Number, Table, Value, cell_text, mark_of, unmarked
 
 if TYPE_CHECKING:
@@ -122,11 +121,8 @@ def _markdown_block(block: Block, section: int, place: int) -> str:
         case Table():
             return markdown(block)
         case _:
-            return _markdown_figure(block, file_name(block, section, place))
-
-
-def _markdown_figure(figure: Figure, name: str) -> str:
-    return f"**{escaped(figure.title)}**\n\n![{escaped(alt_text(figure))}]({name}.svg)\n\n{escaped(figure.caption)}"
+            image = f"![{escaped(alt_text(block))}]({file_name(block, section, place)}.svg)"
+            return f"**{escaped(block.title)}**\n\n{image}\n\n{escaped(block.caption)}"
 
 
 def _prose(text: str) -> str:
