@@ -32,22 +32,26 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     for name, text in FILES.items():
         (site / name).parent.mkdir(exist_ok=True)
         (site / name).write_text(text)
-    info = site / "tartan-1.0.dist-info"  # what an installer makes of pyproject.toml
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tartan\nVersion: 1.0\n")
-    points = "\n".join(f"{name} = {value}" for name, value in POINTS.items())
-    (info / "entry_points.txt").write_text(f"[{PLUGINS}]\n{points}\n")
+    install(site, "tartan", POINTS)
     (here / "run_all.py").write_text(RUN_ALL)
-    path = os.pathsep.join([str(site), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    ran = subprocess.run(
-        [sys.executable, "run_all.py", *COMMANDS],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
+    ran = run([sys.executable, "run_all.py", *COMMANDS], here, site)
     assert ran.returncode == 0, ran.stderr
     return here, ran.stdout
+
+
+def install(site: Path, name: str, points: dict[str, str]) -> None:
+    """What an installer makes of a pyproject.toml."""
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = "\n".join(f"{point} = {value}" for point, value in points.items())
+    (info / "entry_points.txt").write_text(f"[{PLUGINS}]\n{lines}\n")
+
+
+def run(command: list[str], here: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(site), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
 
 
 def test_the_package_has_one_of_every_kind():
@@ -74,3 +78,18 @@ def test_what_a_package_adds_is_used(done: tuple[Path, str]):
     assert '"num_classes": 2' in (here / "runs" / "woven" / "manifest.json").read_text()
     assert len((here / "runs" / "tracked" / "metrics.tsv").read_text().splitlines()) == 2
     assert re.search(r"\$ adaln study tartan .*\n(.*\n)+ *narrow ", printed)
+
+
+@pytest.mark.slow
+def test_a_broken_package_is_a_line_and_stops_only_who_asks_for_it(tmp_path: Path):
+    (tmp_path / "torn.py").write_text("1 / 0\n")
+    install(tmp_path, "torn", {"scheme.torn": "torn:start", "scheme.adaln": "torn:start"})
+    taken = "plug-in 'scheme.adaln' of torn is left out: the scheme 'adaln' is taken"
+    broken = "plug-in 'scheme.torn' of torn cannot be used: ZeroDivisionError: division by zero"
+    listed = run([sys.executable, "-m", "adaln", "schemes"], tmp_path, tmp_path)
+    assert listed.returncode == 0
+    assert listed.stderr.splitlines() == [taken, broken]
+    asked = run([sys.executable, "-m", "adaln", "train", "digits", "--scheme", "torn"], tmp_path, tmp_path)
+    assert asked.returncode == 2
+    line = f"adaln: error: Error parsing --scheme: {broken}; see adaln train --help"
+    assert asked.stderr.splitlines() == [taken, line]

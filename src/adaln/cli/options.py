@@ -3,8 +3,10 @@
 import contextlib
 import io
 import itertools
+import logging
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -55,7 +57,7 @@ def parse(cls: type[T], verb: str, words: Sequence[str], default: T | None = Non
     panel = io.StringIO()
     words = ["--help"] if {"-h", "--help"} & set(words) else words  # behind a positional it would leave that out
     try:
-        with _RULES, contextlib.redirect_stderr(panel):
+        with _RULES, _warnings_shown(), contextlib.redirect_stderr(panel):
             return tyro.cli(
                 cls,
                 prog=f"adaln {verb}",
@@ -67,6 +69,17 @@ def parse(cls: type[T], verb: str, words: Sequence[str], default: T | None = Non
         if stop.code in (0, None):
             raise
         raise ValueError(f"{_one_line(panel.getvalue())}; see adaln {verb} --help") from None
+
+
+@contextlib.contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """In this block warnings, as of broken plug-ins, go to the standard error of now, wherever it is redirected."""
+    logger, handler = logging.getLogger("adaln"), logging.StreamHandler(sys.stderr)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def first_word(words: Sequence[str], what: str, known: Iterable[str]) -> str:
