@@ -29,6 +29,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "shapes_broken.py").write_text("square = 1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_open", {})
+    monkeypatch.setattr(registry, "KINDS", dict.fromkeys(registry.KINDS, "adaln.registry"))
     monkeypatch.setattr(registry, "_registered", {})
     registry._plugins.cache_clear()
     yield tmp_path
