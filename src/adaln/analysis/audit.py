@@ -107,7 +107,7 @@ def _audit_network(model: nn.Module, inputs: Mapping[str, Any] | None, family: s
     given = standard_inputs(model) if inputs is None else inputs
     if facts.not_finite:  # nothing could be seen
         return _report(facts)
-    observed = observe_roles(model, given, family, _one_of_each(facts.sites))
+    observed = observe_roles(model, given, _one_of_each(facts.sites), family)
     energies = tuple(branch_energies(model, given, family))
     return replace(_report(replace(facts, observed=tuple(observed))), energies=energies)
 

@@ -57,21 +57,19 @@ class Call:
 def trace(model: nn.Module, modules: Iterable[str], inputs: Mapping[str, Any]) -> dict[str, Call]:
     """What each of these modules saw and gave, in its last call, in one forward pass in evaluation mode."""
     calls: dict[str, Call] = {}
+
+    def keep(name: str, module: nn.Module, *call: Any) -> None:
+        calls[name] = Call(*call)
+
     training = [module for module in model.modules() if module.training]
     with ExitStack() as stack:
         for name in dict.fromkeys(modules):
-            hook = partial(_keep, calls, name)
-            stack.callback(model.get_submodule(name).register_forward_hook(hook, with_kwargs=True).remove)
+            hook = model.get_submodule(name).register_forward_hook(partial(keep, name), with_kwargs=True)
+            stack.callback(hook.remove)
         for module in training:
             stack.callback(setattr, module, "training", True)
         model.eval()(**inputs)
     return calls
-
-
-def _keep(
-    calls: dict[str, Call], name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-) -> None:
-    calls[name] = Call(args, kwargs, output)
 
 
 class Live:
@@ -208,16 +206,16 @@ class ObservedRole:
 
 
 def observe_roles(
-    model: nn.Module, inputs: Mapping[str, Any], family: str | None = None, sites: Sequence[Site] | None = None
+    model: nn.Module, inputs: Mapping[str, Any], sites: Sequence[Site], family: str | None = None
 ) -> list[ObservedRole]:
-    """What the rows of each site (default: all) do, by one forward pass with them moved and one without.
+    """What the rows of each of these sites do, by one forward pass with them moved and one without.
 
     Shift: all that enters the branch moves by the same amount. Scale: it moves otherwise, by that much of norm(x).
     Gate: what enters the branch stays, what leaves the block moves. The model is as it was afterwards.
     A final layer is left out where no last projection is known by its name.
     """
     live = Live(model, family)
-    chosen = [site for site in (live.sites if sites is None else sites) if live.head or site.branch != "final"]
+    chosen = [site for site in sites if live.head or site.branch != "final"]
     watched = [*([live.head] if live.head else []), *live.modules(site for site in chosen if site.branch != "final")]
     before = trace(model, watched, inputs)
     roles = []

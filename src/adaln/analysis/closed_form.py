@@ -178,7 +178,7 @@ BLOCK_STARTS: Registry[BlockStart] = Registry(
 """The paper's schemes as far as this block can tell them apart: the order depends on what is zero, not on the std."""
 
 
-def order_table(start: BlockStart, iterations: int = 3, *, lr: float = 0.1, seed: int = 0) -> UpdateOrder:
+def order_table(start: BlockStart, iterations: int = 3, *, seed: int = 0) -> UpdateOrder:
     """Which of the twelve weights have a non-zero gradient, at each iteration of plain gradient descent from `start`.
 
     >>> print(order_table(BLOCK_STARTS["adaln-zero"]))
@@ -198,7 +198,7 @@ def order_table(start: BlockStart, iterations: int = 3, *, lr: float = 0.1, seed
         c = torch.randn(num_tokens, width, generator=rng, dtype=torch.float64)
         moves = gradients(forward(W, x, c, eps))
         rows.append(tuple(bool(gradient.any()) for gradient in moves.values()))
-        W = replace(W, **{name: matrix - lr * moves[name] for name, matrix in W.named().items()})
+        W = replace(W, **{name: matrix - 0.1 * moves[name] for name, matrix in W.named().items()})
     return UpdateOrder(tuple(f"W_{name}" for name in W.named()), tuple(rows))
 
 

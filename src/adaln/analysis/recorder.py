@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import isfinite, sqrt
+from math import isfinite, nan, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def read_recording(path: Path) -> list[RoleRecord]:
 def observe(step: int, parameters: Mapping[str, Tensor]) -> list[RoleRecord]:
     """Every role over all blocks, every role in every block, and the final layer, at this moment."""
     sketches: dict[Group, Sketch] = defaultdict(Sketch)
-    squares: dict[Group, list[Tensor | None]] = defaultdict(list)
+    squares: dict[Group, list[Tensor]] = defaultdict(list)
     for site in find_sites(parameters):
         values = sketch(whole(parameters[site.tensors()[0]])[site.rows])
         gradients = _gradient_squares(site, parameters)
@@ -91,17 +91,18 @@ def observe(step: int, parameters: Mapping[str, Tensor]) -> list[RoleRecord]:
     ]
 
 
-def _gradient_squares(site: Site, parameters: Mapping[str, Tensor]) -> list[Tensor | None]:
-    """Of weights and biases, on the CPU, as the weights themselves are looked at: not every device has float64."""
+def _gradient_squares(site: Site, parameters: Mapping[str, Tensor]) -> list[Tensor]:
+    """Of weights and biases, NaN where there is no gradient.
+
+    On the CPU, as the weights themselves are looked at: not every device has float64.
+    """
+    missing = torch.tensor(nan, dtype=torch.float64)
     gradients = (parameters[name].grad for name in site.tensors())
-    return [None if g is None else whole(g)[site.rows].cpu().double().square().sum() for g in gradients]
+    return [missing if g is None else whole(g)[site.rows].cpu().double().square().sum() for g in gradients]
 
 
-def _norm(squares: list[Tensor | None]) -> float | None:
-    present = [square for square in squares if square is not None]
-    if len(present) < len(squares):
-        return None
-    norm = sqrt(float(torch.stack(present).sum())) if present else 0.0
+def _norm(squares: list[Tensor]) -> float | None:
+    norm = sqrt(float(torch.stack(squares).sum()))
     return norm if isfinite(norm) else None
 
 

@@ -45,6 +45,6 @@ def checkpoint(run: Run, step: int | None = None, weights: WeightSet = "ema") ->
     return chosen, saved[chosen]
 
 
-def checkpoints(run: Run, weights: WeightSet = "ema") -> dict[int, TensorFile]:
+def checkpoints(run: Run, weights: WeightSet) -> dict[int, TensorFile]:
     """The complete checkpoints of a run by step, read when used."""
     return {step: TensorFile(run.folder(step) / f"{weights}.safetensors") for step in run.steps_saved()}

@@ -95,10 +95,17 @@ def _path(cache: Path, fingerprint: str) -> Path:
 
 
 def _extractor(path: Path, about: Mapping[str, Any]) -> Extractor:
-    weights, accuracy = _read(path)
+    try:
+        weights, accuracy = load_tensors(path), float(read_header(path).metadata["accuracy"])
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: not a cached classifier ({error}); delete it and it is trained again") from error
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().numpy().data)
     shape = tuple(int(side) for side in about["image_shape"].split("x"))
     details = {"held_out_accuracy": accuracy, "dim": DIM, **about}
-    return Extractor(NAME, LABEL, _weights_hash(weights), partial(_features, weights, shape), details)
+    return Extractor(NAME, LABEL, digest.hexdigest(), partial(_features, weights, shape), details)
 
 
 def train(data: LabelledImages) -> tuple[dict[str, Tensor], float]:
@@ -189,18 +196,3 @@ def _accuracy(weights: Weights, images: np.ndarray, y: Int64[Tensor, "N"], chose
             logits = forward(weights, _pixels(torch.from_numpy(images[part.numpy()])))[1]
             right += int((logits.argmax(dim=1) == y[part]).sum())
     return right / len(chosen)
-
-
-def _weights_hash(weights: Weights) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], float]:
-    try:
-        return load_tensors(path), float(read_header(path).metadata["accuracy"])
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: not a cached classifier ({error}); delete it and it is trained again") from error

@@ -25,25 +25,21 @@ class KernelDistance:
 
 
 def kernel_distance(
-    reference: Float[Tensor, "M F"],
-    samples: Float[Tensor, "N F"],
-    rng: torch.Generator,
-    subsets: int = SUBSETS,
-    subset_size: int = SUBSET_SIZE,
+    reference: Float[Tensor, "M F"], samples: Float[Tensor, "N F"], rng: torch.Generator
 ) -> KernelDistance:
     """Unbiased squared MMD under the kernel `(x.y / F + 1)^3`, averaged over random subsets of both sets.
 
-    Subsets are drawn without replacement and hold `subset_size` rows, or half of the smaller set where that is less
+    Subsets are drawn without replacement and hold `SUBSET_SIZE` rows, or half of the smaller set where that is less
     (else all subsets would be the same and their spread would say nothing). Can be negative near 0.
 
     Source: Binkowski et al., "Demystifying MMD GANs" (2018), section 4.
     """
     smaller = min(len(reference), len(samples))
-    size = min(subset_size, smaller // 2)
+    size = min(SUBSET_SIZE, smaller // 2)
     if size < 2:
         raise ValueError(f"KID needs at least 4 images a side, got {len(samples)} and {len(reference)}")
     values = []
-    for _ in range(subsets):
+    for _ in range(SUBSETS):
         x = reference[torch.randperm(len(reference), generator=rng)[:size]].to(torch.float64)
         y = samples[torch.randperm(len(samples), generator=rng)[:size]].to(torch.float64)
         values.append(squared_mmd(x, y))

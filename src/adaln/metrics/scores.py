@@ -117,12 +117,11 @@ def statistics(
     source: ImagesLike | Source,
     extractor: Extractor,
     *,
-    num_images: int | None = None,
     needs: Collection[Part] = (),
     batch_size: int = 64,
 ) -> Statistics:
     """What is known of `source` in the feature space of `extractor`: collected, or read from a statistics file."""
-    match parse_source(source, num_images):
+    match parse_source(source):
         case Statistics() as known:
             return known
         case StatisticsFile() as file:

@@ -78,9 +78,13 @@ def collect(
     """
     totals = _Pass()
     for batch, features in with_features(images.batches(batch_size), extractor):
-        if not totals.num_images:
-            _check_parts(features, needs, extractor)
-        _check_finite(features, images, totals.num_images)
+        for part in needs:
+            if part in ("spatial", "probs") and getattr(features, part) is None:
+                raise ValueError(f"extractor {extractor.name} gives no {PARTS[part]}, which a score asked for needs")
+        bad = (~torch.isfinite(features.pool).all(dim=1)).nonzero()
+        if len(bad):
+            first = totals.num_images + int(bad[0])
+            raise ValueError(f"{images.name}: the features of image {first} are NaN or infinite")
         totals.add(batch, features)
         progress(f"features of {images.name}", totals.num_images, images.num_images, "images")
     return totals.statistics(images.name, extractor)
@@ -143,18 +147,6 @@ def check_one_extractor(samples: dict[str, object], reference: dict[str, object]
     if samples["fingerprint"] != reference["fingerprint"]:
         got = " and ".join(f"{side['name']} ({str(side['fingerprint'])[:12]})" for side in (samples, reference))
         raise ValueError(f"samples and reference have features of different extractors: {got}; expected one")
-
-
-def _check_parts(features: Features, needs: Collection[Part], extractor: Extractor) -> None:
-    for part in needs:
-        if part in ("spatial", "probs") and getattr(features, part) is None:
-            raise ValueError(f"extractor {extractor.name} gives no {PARTS[part]}, which a score asked for needs")
-
-
-def _check_finite(features: Features, images: ImageStream, before: int) -> None:
-    bad = (~torch.isfinite(features.pool).all(dim=1)).nonzero()
-    if len(bad):
-        raise ValueError(f"{images.name}: the features of image {before + int(bad[0])} are NaN or infinite")
 
 
 def is_statistics(source: ImagesLike) -> TypeGuard[str | Path]:

@@ -28,14 +28,11 @@ class Guidance:
             raise ValueError(f"guidance interval is {self.interval}, expected lo <= hi")
 
 
-NO_GUIDANCE = Guidance()
-
-
 def guided(
     model: Model,
     y: Labels | None,
     null_label: int | None,
-    guidance: Guidance = NO_GUIDANCE,
+    guidance: Guidance,
     *,
     weak: Model | None = None,
 ) -> Denoiser:
