@@ -26,9 +26,8 @@ from torch import Tensor, nn
 from adaln.analysis.branches import BranchEnergy, branch_energies, observe_roles
 from adaln.analysis.distributions import sketches
 from adaln.analysis.findings import Facts, Finding, findings
-from adaln.analysis.groups import Group, GroupedRows, role_name
+from adaln.analysis.groups import Group, GroupedRows, Weights, role_name, run_of, weights_of
 from adaln.analysis.sketch import Moments, Sketch, moments
-from adaln.analysis.sources import Weights, run_of, weights_of
 from adaln.analysis.starts import Key, NearestStart, distances, known_starts, nearest_start
 from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites, standard_inputs
 from adaln.report import Column, Marked, Shown, Table

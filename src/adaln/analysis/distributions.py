@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adaln.analysis.groups import Group, GroupedRows, grouped_rows
+from adaln.analysis.groups import Group, GroupedRows, Weights, grouped_rows, weights_of
 from adaln.analysis.sketch import (
     CHUNK_ELEMENTS,
     LAST_EDGE,
@@ -36,7 +36,6 @@ from adaln.analysis.sketch import (
     sketch,
     sketch_chunks,
 )
-from adaln.analysis.sources import Weights, weights_of
 from adaln.tensors import TensorFile, shapes
 
 HISTOGRAM_STDS = 5.0

@@ -21,9 +21,8 @@ from math import erf, exp, log, sqrt
 import numpy as np
 
 from adaln.analysis.distributions import sketches
-from adaln.analysis.groups import Group, role_rows
+from adaln.analysis.groups import Group, Weights, role_rows, weights_of
 from adaln.analysis.sketch import Sketch, nearest_cells
-from adaln.analysis.sources import Weights, weights_of
 from adaln.conditioning import Normal, Scheme, Start
 from adaln.registry import Registry
 

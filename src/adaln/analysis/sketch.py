@@ -139,8 +139,11 @@ def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
                 total.zeros += numbers.numel() - int(numbers.count_nonzero())
     if not total.count:
         return Sketch(nans=total.nans, infs=total.infs)
-    moments, occupied = _central(total.powers, total.count, total.pivot), _occupied(tally)
-    return Sketch(total.count, total.nans, total.infs, total.zeros, total.low, total.high, *moments, *occupied)
+    moments = _central(total.powers, total.count, total.pivot)
+    by_cell = np.concatenate([tally.numpy()[_SIGN:][::-1], tally.numpy()[:_SIGN]])
+    occupied = np.flatnonzero(by_cell > 0)  # of booleans: many times faster than of integers
+    cells = occupied - _SIGN, by_cell[occupied]
+    return Sketch(total.count, total.nans, total.infs, total.zeros, total.low, total.high, *moments, *cells)
 
 
 def moments(of: Sketch) -> Moments:
@@ -215,13 +218,6 @@ class _Sums:
             float(torch.dot(deviation, square)),
             float(torch.dot(square, square)),
         ]
-
-
-def _occupied(tally: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    positive, negative = tally.numpy()[:_SIGN], tally.numpy()[_SIGN:][::-1]
-    counts = np.concatenate([negative, positive])
-    at = np.flatnonzero(counts > 0)  # of booleans: many times faster than of integers
-    return at - _SIGN, counts[at]
 
 
 def _central(powers: np.ndarray, count: int, pivot: float) -> tuple[float, float, float, float]:

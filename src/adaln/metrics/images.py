@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from adaln.data import Dataset
+from adaln.data.dataset import Rows
 from adaln.data.listing import Listing, list_folder, list_zip
 from adaln.data.pictures import UNREADABLE, decode, is_colour
 
@@ -57,9 +58,12 @@ def _open(source: ImagesLike) -> ImageStream:
     if isinstance(source, Tensor):
         source = source.cpu().numpy()
     if isinstance(source, np.ndarray):
-        return _array(source)
+        _check_layout("array", source.dtype, source.shape)
+        array = source
+        return ImageStream("array", len(array), lambda size: map(channels_first, _slices(array, size)))
     if isinstance(source, Dataset):
-        return _dataset(source)
+        images = source.images
+        return ImageStream(source.name, len(images), lambda size: _slices(images, size))
     path = Path(source)
     if path.is_dir():
         return _pictures(list_folder(path))
@@ -81,24 +85,9 @@ def _first(stream: ImageStream, num_images: int, size: int) -> Iterator[Batch]:
             return
 
 
-def _array(array: np.ndarray) -> ImageStream:
-    _check_layout("array", array.dtype, array.shape)
-
-    def batches(size: int) -> Iterator[Batch]:
-        for start in range(0, len(array), size):
-            yield channels_first(torch.from_numpy(array[start : start + size].copy()))
-
-    return ImageStream("array", len(array), batches)
-
-
-def _dataset(dataset: Dataset) -> ImageStream:
-    """The decoded images of a data set, of which one batch is read at a time."""
-
-    def batches(size: int) -> Iterator[Batch]:
-        for start in range(0, len(dataset), size):
-            yield torch.from_numpy(dataset.images[start : start + size].copy())  # the set may be read-only
-
-    return ImageStream(dataset.name, len(dataset), batches)
+def _slices(images: np.ndarray | Rows, size: int) -> Iterator[UInt8[Tensor, "B _ _ _"]]:
+    for start in range(0, len(images), size):
+        yield torch.from_numpy(images[start : start + size].copy())  # they may be read-only
 
 
 def channels_first(images: UInt8[Tensor, "B _ _ _"]) -> Batch:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from adaln.analysis.fit import ROLES, Fit
-from adaln.analysis.sources import checkpoint, weights_of
+from adaln.analysis.groups import checkpoint, weights_of
 from adaln.report import Axis, Block, Column, Command, Lines, Measurement, Section, Series, Table
 from adaln.runs import Run, is_run
 from adaln.tensors import WeightSet
