@@ -67,7 +67,9 @@ class Audit(Shown):
 
     def blocks(self) -> list[str | Table]:
         """The start in a sentence, role by block, the energies of the branches, and the pitfalls."""
-        summary = f"{self.family} layout, {self.num_blocks} blocks, modulation {_start_in_words(self.start)}"
+        start = f"at no known start (nearest: {self.start.name}, by {self.start.distance:.2f} in the log of its std)"
+        modulation = f"as {self.start.name} starts it" if self.start.is_start else f"trained: {start}"
+        summary = f"{self.family} layout, {self.num_blocks} blocks, modulation {modulation}"
         energies = [_energy_table(self.energies)] if self.energies else []
         return [summary, _role_table(self.rows), *energies, *(f"{f.level}: {f.text}" for f in self.findings)]
 
@@ -196,12 +198,6 @@ def _row(role: str, block: str | None, depth: int | None, sites: Sequence[Site],
         moments(sum((facts.groups[key] for key in biases), Sketch())) if biases else None,
         nearest_start({key: facts.groups[key] for key in (*main, *biases)}, known),
     )
-
-
-def _start_in_words(nearest: NearestStart) -> str:
-    if nearest.is_start:
-        return f"as {nearest.name} starts it"
-    return f"trained: at no known start (nearest: {nearest.name}, by {nearest.distance:.2f} in the log of its std)"
 
 
 def _role_table(rows: Sequence[AuditRow]) -> Table:

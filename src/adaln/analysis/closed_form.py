@@ -51,7 +51,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Everything that one pass computes, by the paper's names: signals forward, errors E, T1, T2 on the way back."""
+    """Everything that one pass computes on its way forward, by the paper's names."""
 
     W: Weights
     x: Float[Tensor, "N P"]
@@ -76,21 +76,6 @@ class Signals:
     def loss(self) -> Float[Tensor, ""]:
         """L, the mean squared error of the noise prediction."""
         return (self.eps_hat - self.eps).square().mean()
-
-    @property
-    def E(self) -> Float[Tensor, "N P"]:
-        """dL/d eps_hat = (2 / C) (eps_hat - eps)."""
-        return (2 / self.eps.numel()) * (self.eps_hat - self.eps)
-
-    @property
-    def T1(self) -> Float[Tensor, "N D"]:
-        """dL/d x_out2 = (E W_f^T) * (1 + gf): the error that leaves the final layer."""
-        return (self.E @ self.W.f.T) * (1 + self.gf)
-
-    @property
-    def T2(self) -> Float[Tensor, "N D"]:
-        """The part of dL/d x_out1 that comes through the MLP branch: ((T1 * a2) W_ffm^T) * (1 + g2)."""
-        return ((self.T1 * self.a2) @ self.W.ffm.T) * (1 + self.g2)
 
 
 def forward(W: Weights, x: Float[Tensor, "N P"], c: Float[Tensor, "N D"], eps: Float[Tensor, "N P"]) -> Signals:
@@ -117,9 +102,11 @@ def gradients(s: Signals) -> dict[str, Tensor]:
 
     At a zero start W_f is the only weight that moves at once; every other gradient needs it, through E W_f^T or T1.
     """
-    E, T1, T2 = s.E, s.T1, s.T2
+    E = (2 / s.eps.numel()) * (s.eps_hat - s.eps)  # dL/d eps_hat
     from_final = E @ s.W.f.T
+    T1 = from_final * (1 + s.gf)  # dL/d x_out2: the error that leaves the final layer
     from_mlp = (T1 * s.a2) @ s.W.ffm.T
+    T2 = from_mlp * (1 + s.g2)  # the part of dL/d x_out1 that comes through the MLP branch
     from_attention = ((T1 + T2) * s.a1) @ s.W.att.T
     every = {
         "f": s.x_f.T @ E,

@@ -85,8 +85,10 @@ def observe(step: int, parameters: Mapping[str, Tensor]) -> list[RoleRecord]:
             sketches[group] += values
             squares[group] += gradients
     ordered = sorted(sketches, key=lambda group: (group.depth is not None, group.depth or 0))
+    norms = {group: sqrt(float(torch.stack(parts).sum())) for group, parts in squares.items()}
+    finite = {group: norm if isfinite(norm) else None for group, norm in norms.items()}
     return [
-        RoleRecord(step, group, moments(sketches[group]), std_histogram(sketches[group]), _norm(squares[group]))
+        RoleRecord(step, group, moments(sketches[group]), std_histogram(sketches[group]), finite[group])
         for group in ordered
     ]
 
@@ -99,11 +101,6 @@ def _gradient_squares(site: Site, parameters: Mapping[str, Tensor]) -> list[Tens
     missing = torch.tensor(nan, dtype=torch.float64)
     gradients = (parameters[name].grad for name in site.tensors())
     return [missing if g is None else whole(g)[site.rows].cpu().double().square().sum() for g in gradients]
-
-
-def _norm(squares: list[Tensor]) -> float | None:
-    norm = sqrt(float(torch.stack(squares).sum()))
-    return norm if isfinite(norm) else None
 
 
 def _to_row(record: RoleRecord) -> dict[str, Any]:

@@ -170,7 +170,6 @@ def _inside(side: str, published: bool = False) -> Measure:
 
 _EXACT = {"k": NEIGHBOURS, "distances": "float32"}
 _HALF = {"k": NEIGHBOURS, "distances": "float16, as published"}
-_KID = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}
 _SAMPLES, _REFERENCE = "sample_inside", "reference_inside"
 METRICS: Registry[Metric] = Registry(
     "score",
@@ -182,7 +181,7 @@ METRICS: Registry[Metric] = Registry(
         "recall": Metric("Recall", "pool_rows", "higher", _inside(_REFERENCE), _EXACT, in_adm=True),
         "precision-half": Metric("Precision (half)", "pool_rows", "higher", _inside(_SAMPLES, True), _HALF),
         "recall-half": Metric("Recall (half)", "pool_rows", "higher", _inside(_REFERENCE, True), _HALF),
-        "kid": Metric("KID", "pool_rows", "lower", _kernel, _KID, digits=5),
+        "kid": Metric("KID", "pool_rows", "lower", _kernel, {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}, digits=5),
     },
     accepts=Metric,
 )
