@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from adaln.benchmarks import machine, sampling, training
-from adaln.benchmarks.clock import Taken, Turns
-from adaln.benchmarks.machine import Product
+from adaln.benchmarks.machine import Product, Taken, Turns
 from adaln.benchmarks.peer import LATENTS, busy_model, called_like_ours, compared, peer_of
 from adaln.benchmarks.sampling import SampleOptions, sample_step
 from adaln.benchmarks.training import TrainOptions, batch_of, train_step

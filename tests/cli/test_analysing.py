@@ -12,8 +12,7 @@ from adaln.report import write_page
 from adaln.runs import Run
 from adaln.tensors import save_tensors
 from adaln.views.orders import subject_of_run
-from adaln.views.run_page import run_page
-from adaln.views.sections import with_saved
+from adaln.views.run_page import run_page, with_saved
 from helpers.browser import CHROMIUM, chromium
 from helpers.command_line import SMALL, fails, run
 

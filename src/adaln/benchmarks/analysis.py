@@ -17,8 +17,7 @@ from typing import Any
 import torch
 
 from adaln.analysis import LOG_SPACED_STEPS, Recorder, describe
-from adaln.benchmarks.clock import in_turns
-from adaln.benchmarks.machine import machine, num_threads, plain_read, resident_bytes, torch_device
+from adaln.benchmarks.machine import in_turns, machine, num_threads, plain_read, resident_bytes, torch_device
 from adaln.benchmarks.peer import LATENTS, busy_model
 from adaln.benchmarks.training import batch_of, loss_of
 from adaln.config import OptimConfig

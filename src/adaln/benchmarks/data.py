@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 import adaln.training.loop
-from adaln.benchmarks.clock import in_turns
-from adaln.benchmarks.machine import machine, num_threads, resident_bytes
+from adaln.benchmarks.machine import in_turns, machine, num_threads, resident_bytes
 from adaln.config import digits
 from adaln.data import Batches, DataConfig, LatentDataset, Prefetched, load
 from adaln.data.autoencoder import LatentSpace

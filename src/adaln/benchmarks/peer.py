@@ -8,8 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from adaln.benchmarks.clock import Turns
-from adaln.benchmarks.machine import Product, product_rates
+from adaln.benchmarks.machine import Product, Turns, product_rates
 from adaln.models import ModelConfig, build
 from adaln.models.weights import diffusers_config, to_diffusers
 from adaln.rng import generator

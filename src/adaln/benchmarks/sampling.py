@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adaln.benchmarks.clock import in_turns
-from adaln.benchmarks.machine import machine, num_threads, products, torch_device
+from adaln.benchmarks.machine import in_turns, machine, num_threads, products, torch_device
 from adaln.benchmarks.peer import LATENTS, Compiled, Step, busy_model, called_like_ours, compared, peer_of
 from adaln.execution import Precision, check_precision, matrix_products
 from adaln.models import MODELS, flops

@@ -15,8 +15,7 @@ import scipy
 import torch
 from threadpoolctl import threadpool_limits
 
-from adaln.benchmarks.clock import Clock, Turns, in_turns
-from adaln.benchmarks.machine import machine, num_threads, resident_bytes
+from adaln.benchmarks.machine import Clock, Turns, in_turns, machine, num_threads, resident_bytes
 from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance
 from adaln.metrics.precision_recall import PrecisionRecall, precision_recall
 from adaln.rng import generator

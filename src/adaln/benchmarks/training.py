@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adaln.benchmarks.clock import in_turns
-from adaln.benchmarks.machine import machine, num_threads, products, torch_device
+from adaln.benchmarks.machine import in_turns, machine, num_threads, products, torch_device
 from adaln.benchmarks.peer import (
     CONTENDERS,
     LATENTS,

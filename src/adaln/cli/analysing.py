@@ -22,7 +22,7 @@ from adaln.views.distributions import APART, MOVED, By, as_data, distributions_s
 from adaln.views.explain import Probe, explain_section
 from adaln.views.fitting import fit_section, pilot
 from adaln.views.orders import Subject, measured_side_by_side, subject_of_model, subject_of_run
-from adaln.views.sections import save_section
+from adaln.views.run_page import save_section
 from adaln.views.snapshots import open_snapshots
 
 

@@ -30,8 +30,7 @@ from adaln.studies.run.cluster import Cluster, Jobs
 from adaln.studies.run.costs import Cost, product_rate, study_cost
 from adaln.studies.run.run_study import Unfinished
 from adaln.studies.run.workers import Launcher, Workers, workers_for
-from adaln.views.run_page import run_page
-from adaln.views.sections import with_saved
+from adaln.views.run_page import run_page, with_saved
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ from adaln.analysis import RoleRecord
 from adaln.evaluation.checkpoints import samples_file
 from adaln.report import Axis, Block, ImageGrid, Lines, Section, Series
 from adaln.statistics import t_interval
-from adaln.studies.provenance import data_name
 from adaln.studies.published import PublishedTable
-from adaln.studies.rows import ByLabel, Comparison, Responses, compare, read_responses, study_result
+from adaln.studies.rows import ByLabel, Comparison, Responses, compare, data_name, read_responses, study_result
 from adaln.studies.study import Outcome, Result
 from adaln.studies.tables import (
     course_table,

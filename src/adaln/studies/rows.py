@@ -6,10 +6,10 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
+from adaln.config import model_name
 from adaln.metrics import Scores
-from adaln.report import Measurement, Section, Table
+from adaln.report import Facts, Measurement, Section, Table
 from adaln.statistics import Difference, Interval, paired_differences, seeds_needed, t_interval
-from adaln.studies.provenance import choices
 from adaln.studies.study import Outcome, Result
 from adaln.views.scores import shown_name
 
@@ -17,6 +17,8 @@ LOSS_TAIL = 0.1
 """The reported loss is the mean over the last tenth of the steps."""
 ADVISED_CHANGE = 0.02
 """Seeds are advised for seeing a change of this size, relative to the reference."""
+OF_SAMPLES = ("weights sampled", "solver", "guidance scale", "samples per score", "labels")
+"""Choices that say nothing of runs from which no samples are drawn."""
 ByLabel = Mapping[str, Sequence[Outcome]]
 """The runs of every row, seeds in ascending order."""
 
@@ -57,6 +59,44 @@ def study_result(
     """The result of these runs; choices are told from the first of them."""
     first = next(iter(by_label.values()))[0]
     return Result(title, verdict, table, sections, choices(first), numbers, {"runs": run_names(by_label)})
+
+
+def choices(outcome: Outcome) -> Facts:
+    """Every choice that influences the numbers, told from one of the runs."""
+    config, sample, manifest = outcome.job.config, outcome.job.sample, outcome.run.manifest
+    session, data = manifest["sessions"][-1], manifest["data"]
+    facts = {
+        "network": network_text(outcome),
+        "data": f"{data_name(outcome)}, {data['num_images']} images, {data['fingerprint'][:12]}",
+        "steps x batch": f"{config.steps} x {config.batch_size}",
+        "learning rate": config.optim.lr,
+        "EMA decay": config.optim.ema_decay,
+        "label dropout": config.model.class_dropout_prob,
+        "weights sampled": "EMA",
+        "solver": f"{sample.sampler.solver}, {sample.sampler.steps} steps",
+        "guidance scale": sample.guidance.scale,
+        "samples per score": sample.num_images,
+        "labels": str(sample.labels),
+        "torch": session["torch"],
+        "device": session["device"],
+        "threads per run": session["num_threads"],
+        "commit": session["commit"],
+    }
+    left_out = () if outcome.job.score_at else OF_SAMPLES
+    return Facts("Choices", {name: value for name, value in facts.items() if name not in left_out})
+
+
+def network_text(outcome: Outcome) -> str:
+    """The network by its sizes, and the name under which it was published."""
+    model = outcome.job.config.model
+    name = model_name(model)
+    sizes = model.describe()
+    return sizes if name.startswith("custom") or "tiny" in name else f"{name}, {sizes}"
+
+
+def data_name(outcome: Outcome) -> str:
+    """What the run learnt from."""
+    return str(outcome.run.manifest["data"]["name"])
 
 
 def final(scores: Mapping[int, Scores]) -> Scores:
@@ -128,25 +168,21 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
-        fid, *others = self.scores
+        change, (fid, *others) = self.difference, self.scores
         return {
             "scheme": self.label,
             "parameters": self.parameters,
             "loss": _over_seeds(self.losses),
             fid: {**_over_seeds(self.scores[fid]), "per_seed": self.scores[fid]},
             **{metric: _over_seeds(self.scores[metric]) for metric in others},
-            "difference": self._change_to_json(self.difference) if self.difference else None,
-        }
-
-    def _change_to_json(self, difference: Difference) -> dict[str, Any]:
-        return {
-            "absolute": asdict(difference.absolute),
-            "relative": asdict(difference.relative),
-            "noise": difference.noise,
-            "p_value": difference.p_value,
-            "distinguishable": difference.distinguishable,
-            "seeds_for_2_percent": self.seeds_for_2_percent,
-            "seeds_for_this": self.seeds_for_this,
+            "difference": None
+            if change is None
+            else {
+                **asdict(change),
+                "distinguishable": change.distinguishable,
+                "seeds_for_2_percent": self.seeds_for_2_percent,
+                "seeds_for_this": self.seeds_for_this,
+            },
         }
 
 
@@ -196,6 +232,19 @@ def plain_difference(change: Difference) -> dict[str, Any]:
     """A paired difference for machines."""
     verdict = {"p_value": change.p_value, "distinguishable": change.distinguishable}
     return {"absolute": plain(change.absolute), "relative": plain(change.relative), **verdict}
+
+
+def change_text(label: str, change: Difference, reference: str, score: str) -> str:
+    """`"adaln-gaussian is better than adaln-zero: FID -2.16 points (-10.8 % relative)"`."""
+    return (
+        f"{label} is {change.verdict} than {reference}: {score} {change.absolute.value:+.2f} points"
+        f" ({100 * change.relative.value:+.1f} % relative)"
+    )
+
+
+def change_cell(change: Difference | None) -> Measurement | None:
+    """A change in the units of the score; None of the reference itself."""
+    return Measurement.of(change.absolute) if change else None
 
 
 def absolute_and_relative(absolute: Interval, relative: Interval) -> list[Measurement]:

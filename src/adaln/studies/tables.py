@@ -6,7 +6,7 @@ from adaln.metrics import METRICS
 from adaln.report import Cell, Column, Marked, Measurement, Table
 from adaln.statistics import noise_factors, t_interval
 from adaln.studies.published import PublishedTable
-from adaln.studies.rows import Comparison, Row, absolute_and_relative
+from adaln.studies.rows import Comparison, Row, absolute_and_relative, change_text
 from adaln.studies.time_to_quality import NO_DIFFERENCE, Course, Range, middle
 from adaln.views.scores import shown_name
 
@@ -164,8 +164,7 @@ def verdict_text(comparison: Comparison, courses: Mapping[str, Course]) -> list[
     changes, score = comparison.changes, comparison.responses.score
     seeds, reference = comparison.responses.num_seeds, comparison.reference
     lines = [
-        f"{label} is {change.verdict} than {reference}: {score} {change.absolute.value:+.2f} points"
-        f" ({100 * change.relative.value:+.1f} % relative) over {seeds} seeds."
+        f"{change_text(label, change, reference, score)} over {seeds} seeds."
         for label, change in changes.items()
         if change.distinguishable
     ]

@@ -1,20 +1,27 @@
-"""The page of a single run: what it is, how it went, what its conditioning looks like."""
+"""The page of a single run: what it is, how it went, what its conditioning looks like, what commands found in it.
 
+RUN/analysis/NAME/   what one command found: section.json, beside it tables and figures as files, and a page of its own
+"""
+
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adaln.analysis import RoleRecord, read_recording
-from adaln.codec import leaves
+from adaln.codec import decode, json_text, leaves
 from adaln.config import model_name, to_dict
-from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series
+from adaln.files import reading, write_atomically
+from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series, write_report
 from adaln.runs import Run
 from adaln.views.figures import role_histograms
 from adaln.views.scores import score_blocks, scores_of
 from adaln.views.snapshots import recording_file, spread_evenly
 
+SECTION_FILE = "section.json"
 MOST_RIDGES = 10
 GRID = (4, 10)
 """Rows and columns of the samples shown."""
@@ -95,3 +102,21 @@ def _samples(file: Path) -> ImageGrid:
 
 def _facts(title: str, row: dict[str, Any]) -> Facts:
     return Facts(title, {path: str(value) for path, value in leaves(row)})
+
+
+def save_section(section: Section, folder: Path) -> Path:
+    """Write the section, its tables and figures as files, and a page of it alone; returns the page's path."""
+    write_atomically(folder / SECTION_FILE, json_text(section) + "\n")
+    return write_report(Page(section.heading, [], [section]), folder)
+
+
+def with_saved(page: Page, folder: Path) -> Page:
+    """The page with the sections saved in the folders inside `folder`, by name, before its last section."""
+    saved = [read_section(file) for file in sorted(folder.glob(f"*/{SECTION_FILE}"))]
+    return replace(page, sections=[*page.sections[:-1], *saved, *page.sections[-1:]])
+
+
+def read_section(file: Path) -> Section:
+    """The section that `save_section` wrote."""
+    with reading(file, "a section of a report"):
+        return decode(Section, json.loads(file.read_text(encoding="utf-8")))

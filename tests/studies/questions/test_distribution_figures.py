@@ -16,15 +16,18 @@ from adaln.studies.questions.distribution_figures import (
     FIGURES,
     STAMPS,
     UNIFORM,
+    Shape,
     bimodality,
     entropy_change,
     entropy_claim,
     gaussian_claim,
     humps_claim,
+    measure_shapes,
+    number_table,
     over_blocks,
+    snapshots_by_seed,
     verdict,
 )
-from adaln.studies.questions.distribution_numbers import Shape, measure_shapes, number_table, snapshots_by_seed
 from adaln.studies.questions.score_figures import against_reference, alike_word, early_verdict, rank_line
 from adaln.studies.questions.start_figures import START_FIGURES, gap_verdict, gate_gap, spearman
 from adaln.tensors import save_tensors
@@ -94,17 +97,17 @@ def outcome(tmp_path, label, scheme, seed=0, step=1000, stamp=LATE):
 
 def test_the_numbers_are_those_of_the_weights(tmp_path):
     found = [outcome(tmp_path, "adaln-gaussian", "adaln-gaussian", seed) for seed in (0, 1)]
-    (one,) = measure_shapes(found, snapshots_by_seed(found), {"": "gate"}, by_block=False)
+    (one,) = measure_shapes(found, snapshots_by_seed(found), PAPER_FIGURES["figure4"])
     assert one.std == pytest.approx((1e-3, 1e-3), rel=0.05)
     assert one.entropy == pytest.approx([0.5 * math.log(2 * math.pi * math.e * 1e-6)] * 2, abs=0.05)
     assert one.kurtosis == pytest.approx((0, 0), abs=0.2)
-    blocks = measure_shapes(found, snapshots_by_seed(found), {"": "gate"}, by_block=True)
+    blocks = measure_shapes(found, snapshots_by_seed(found), PAPER_FIGURES["figure6"])
     assert [each.block for each in blocks] == ["blocks.0", "blocks.1", "blocks.2"]
 
 
 def test_weights_that_are_all_alike_have_no_entropy_and_are_shown_so(tmp_path):
     found = [outcome(tmp_path, "adaln-zero", "adaln-zero", seed) for seed in (0, 1)]
-    (one,) = measure_shapes(found, snapshots_by_seed(found), {"": "gate"}, by_block=False)
+    (one,) = measure_shapes(found, snapshots_by_seed(found), PAPER_FIGURES["figure4"])
     assert one.std == (0, 0) and one.entropy == (None, None)
     (row,) = number_table("t", [one]).rows
     assert row[4:] == [None, None, None]

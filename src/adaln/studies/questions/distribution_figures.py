@@ -4,23 +4,17 @@ All of them draw the same two runs per seed, which are trained once. What the pa
 3.3, 3.4 and A.4 to A.8.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
-from adaln.report import Block, Section
+from adaln.report import Block, Cell, Column, Measurement, Section, Table
 from adaln.statistics import Interval, t_interval
-from adaln.studies.questions.distribution_numbers import (
-    Shape,
-    as_data,
-    mean,
-    measure_shapes,
-    number_table,
-    snapshots_by_seed,
-)
 from adaln.studies.rows import group, run_names, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
-from adaln.views.figures import PAPER_FIGURES
+from adaln.tensors import TensorFile
+from adaln.views.figures import PAPER_FIGURES, PaperFigure
+from adaln.views.snapshots import Snapshot, View, snapshot
 
 STAMPS = (160, 10_000, 50_000, 200_000, 400_000)
 """The paper's timestamps; a scale has its own steps for them."""
@@ -30,6 +24,7 @@ UNIFORM = 5 / 9
 EARLY, LATE = "10,000 steps", "50,000 steps"
 PUBLISHED_FALL = 0.8
 """Nats by which the entropy of adaLN-Mix's gates falls from 10K to 50K steps; that of adaLN-Zero's rises."""
+NO_CLAIM = "The paper shows this figure without a number to be held against."
 ELSEWHERE = {
     "figure20": "figure20 is of ControlNet's zero convolutions, which no study trains; draw it from weights of yours:"
     " adaln distributions CANNY DEPTH POSE SEG"
@@ -48,15 +43,119 @@ def stamped(schemes: Sequence[str], stamps: Sequence[int]) -> tuple[Setting, ...
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One distribution at one timestamp: a value per seed for each number, None where all weights are alike."""
+
+    scheme: str
+    what: str
+    block: str | None
+    stamp: str
+    """The paper's timestamp, e.g. "10,000 steps"."""
+    step: int
+    std: tuple[float, ...]
+    skewness: tuple[float | None, ...]
+    kurtosis: tuple[float | None, ...]
+    """Excess: 0 for a Gaussian, negative for two humps."""
+    distance: tuple[float | None, ...]
+    """Kolmogorov-Smirnov, to the Gaussian of the same mean and std."""
+    entropy: tuple[float | None, ...]
+    """Differential, in nats."""
+
+
+def weights_at(outcome: Outcome) -> TensorFile:
+    """The weights in training at the job's last step, read when used."""
+    return TensorFile(outcome.run.folder(outcome.job.config.steps) / "model.safetensors")
+
+
+def snapshots_by_seed(outcomes: Sequence[Outcome]) -> dict[int, list[Snapshot]]:
+    """Every scheme at every timestamp, for each seed; timestamps that fall on one step are seen once."""
+    by_seed: dict[int, dict[tuple[str, int], Snapshot]] = {}
+    for outcome in sorted(outcomes, key=lambda one: (one.job.config.seed, one.job.config.steps)):
+        key = (outcome.job.label, outcome.job.config.steps)
+        of_seed = by_seed.setdefault(outcome.job.config.seed, {})
+        if key not in of_seed:
+            of_seed[key] = snapshot(*key, weights_at(outcome))
+    labels = list(dict.fromkeys(outcome.job.label for outcome in outcomes))
+    return {seed: sorted(one.values(), key=lambda s: labels.index(s.source)) for seed, one in by_seed.items()}
+
+
+def measure_shapes(
+    outcomes: Sequence[Outcome], by_seed: Mapping[int, Sequence[Snapshot]], figure: PaperFigure
+) -> list[Shape]:
+    """The numbers of every quantity, scheme and timestamp; by block of the last timestamp alone."""
+    stamps = dict.fromkeys((o.job.label, o.job.group, o.job.config.steps) for o in outcomes)
+    last = max(step for _, _, step in stamps)
+    measured = []
+    for scheme, stamp, step in stamps:
+        if figure.by_block and step < last:
+            continue
+        seeds = [next(s for s in seed if (s.source, s.step) == (scheme, step)) for seed in by_seed.values()]
+        for what in figure.of.values():
+            blocks = seeds[0].by_block(what) if figure.by_block else {None: seeds[0].view(what)}
+            for block in blocks:
+                views = [s.by_block(what)[block] if block else s.view(what) for s in seeds]
+                measured += [_shape(scheme, what, block, stamp, step, [view for view in views if view])] * all(views)
+    return measured
+
+
+def _shape(scheme: str, what: str, block: str | None, stamp: str, step: int, views: Sequence[View]) -> Shape:
+    summaries = [view.summary for view in views if view.summary]
+    moments = [view.moments for view in views]
+    return Shape(
+        *(scheme, what, block, stamp, step),
+        std=tuple(m.std or 0.0 for m in moments),
+        skewness=tuple(m.skewness for m in moments),
+        kurtosis=tuple(m.excess_kurtosis for m in moments),
+        distance=tuple(s.gaussian.ks_distance if s.gaussian else None for s in summaries),
+        entropy=tuple(s.entropy.nats for s in summaries),
+    )
+
+
+def number_table(title: str, shapes: Sequence[Shape]) -> Table:
+    """The numbers, each a mean over seeds with its interval; timestamps that fall on one step are one row."""
+    shapes = list({(one.scheme, one.what, one.block, one.step): one for one in shapes}.values())
+    by_block = any(one.block for one in shapes)
+    columns = [Column("scheme"), Column("values"), *[Column("block")] * by_block, Column("step", format=",d")]
+    columns += [
+        Column("std", format=".2e"),
+        Column("kurtosis", "excess", ".2f"),
+        Column("KS", format=".3f"),
+        Column("entropy", "nats", ".3f"),
+    ]
+    rows: list[list[Cell]] = []
+    for one in shapes:
+        numbers = map(over_seeds, (one.std, one.kurtosis, one.distance, one.entropy))
+        rows.append([one.scheme, one.what, *[one.block] * by_block, one.step, *numbers])
+    seeds = len(shapes[0].std) if shapes else 0
+    notes = [
+        f"Mean over {seeds} seeds, 95 % t intervals in brackets. Weights in training, not averaged ones. KS: distance"
+        " to the Gaussian of the same mean and std; entropy: differential. –: all values are alike."
+    ]
+    return Table(title, columns, rows, notes)
+
+
+def over_seeds(values: Sequence[float | None]) -> Measurement | None:
+    """Mean with interval; None where a seed has no such number."""
+    known = [value for value in values if value is not None]
+    return Measurement.of(t_interval(known)) if known and len(known) == len(values) else None
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """The mean of `over_seeds` alone."""
+    measured = over_seeds(values)
+    return measured.value if measured else None
+
+
 def draw_figure(name: str, outcomes: Sequence[Outcome]) -> Result:
     """The figure from the first seed, its numbers over all seeds, and what they say beside the paper's words."""
     entry, title, by_scheme = PAPER_FIGURES[name], figure_title(name), group(outcomes)
     by_seed = snapshots_by_seed(outcomes)
-    measured = measure_shapes(outcomes, by_seed, entry.of, entry.by_block)
+    measured = measure_shapes(outcomes, by_seed, entry)
     table, seeds = number_table(f"{title}: in numbers", measured), sorted(by_seed)
     figure = entry.draw(by_seed[seeds[0]])
     blocks: list[Block] = [figure, f"Drawn from seed {seeds[0]}; the table is over all seeds.", table]
-    numbers = {"seeds": seeds, "numbers": as_data(measured)}
+    numbers = {"seeds": seeds, "numbers": measured}
     result = study_result(title, verdict(name, measured), table, [Section("Figure", blocks)], by_scheme, numbers)
     runs = {label: list(dict.fromkeys(names)) for label, names in run_names(by_scheme).items()}
     return replace(result, more={"runs": runs})
@@ -74,12 +173,10 @@ def verdict(figure: str, shapes: Sequence[Shape]) -> list[str]:
     if any(one.block for one in shapes):
         return [over_blocks(shapes)]
     lines = [course(scheme, what, shapes) for scheme, what in dict.fromkeys((one.scheme, one.what) for one in shapes)]
-    special = {"figure5": entropy_claim, "figure8": humps_claim}
-    if figure in special:
-        return [special[figure](shapes), *lines]
-    if figure in ("figure4", "figure7", "figure11"):
-        return [gaussian_claim(shapes), *lines]
-    return ["The paper shows this figure without a number to be held against.", *lines]
+    claims = {"figure5": entropy_claim, "figure8": humps_claim}
+    claims |= dict.fromkeys(("figure4", "figure7", "figure11"), gaussian_claim)
+    claim = claims[figure](shapes) if figure in claims else NO_CLAIM
+    return [claim, *lines]
 
 
 def course(scheme: str, what: str, shapes: Sequence[Shape]) -> str:
@@ -93,7 +190,7 @@ def course(scheme: str, what: str, shapes: Sequence[Shape]) -> str:
         ("entropy", ".2f", mean(first.entropy), mean(last.entropy)),
     ):
         if b is not None:
-            parts.append(f"{word} {_value(a, spec)} to {format(b, spec)}")
+            parts.append(f"{word} {'none' if a is None else format(a, spec)} to {format(b, spec)}")
     return f"{scheme}, {what}, from step {first.step:,} to {last.step:,}: {', '.join(parts)}."
 
 
@@ -190,10 +287,6 @@ def over_blocks(shapes: Sequence[Shape]) -> str:
     return (
         f"The paper gives each block a start of its own (A.11). Here, at step {shapes[0].step:,}: {'; '.join(parts)}."
     )
-
-
-def _value(value: float | None, spec: str) -> str:
-    return "none" if value is None else format(value, spec)
 
 
 FIGURES = {

@@ -8,9 +8,8 @@ from statistics import fmean
 from adaln.analysis import Group
 from adaln.report import Block, Cell, Column, Matrix, Measurement, Section, Table
 from adaln.statistics import Difference, paired_each, t_interval
-from adaln.studies.provenance import choices
 from adaln.studies.published import gaussian_scheme
-from adaln.studies.rows import Responses, plain_difference, read_responses, study_result
+from adaln.studies.rows import Responses, choices, plain_difference, read_responses, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 LR_FACTORS = (0.25, 1.0, 4.0)

@@ -4,8 +4,9 @@ A pair is adaLN-Gaussian against adaLN-Zero, each circumstance a comparison of i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
@@ -13,13 +14,15 @@ from adaln.metrics import METRICS, Scores
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Marked, Measurement, Section, Table
 from adaln.statistics import Difference, Interval, paired_each, ratio_interval, t_interval
 from adaln.studies.compare import compare_schemes, curves, grids
-from adaln.studies.provenance import data_name, stand_in_text
 from adaln.studies.published import PublishedRow, PublishedTable, published_tables
 from adaln.studies.rows import (
     ByLabel,
     absolute_and_relative,
+    change_text,
+    data_name,
     final,
     group,
+    network_text,
     require_same_seeds,
     run_names,
     study_result,
@@ -60,8 +63,8 @@ class Pair:
         """For machines."""
         return {
             **{name: {"mean": fmean(self.values[name]), "per_seed": self.values[name]} for name in (BASE, OTHER)},
-            "absolute": asdict(self.absolute),
-            "relative": asdict(self.relative),
+            "absolute": self.absolute,
+            "relative": self.relative,
         }
 
 
@@ -75,10 +78,17 @@ class GroupRow:
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
-        change = {name: asdict(getattr(self.difference, name)) for name in ("absolute", "relative")}
-        verdict = {"p_value": self.difference.p_value, "distinguishable": self.difference.distinguishable}
-        scores = {metric: pair.to_json() for metric, pair in self.scores.items()}
-        return {"group": self.group, "scores": scores, "difference": {**change, **verdict}}
+        change = self.difference
+        return {
+            "group": self.group,
+            "scores": {metric: pair.to_json() for metric, pair in self.scores.items()},
+            "difference": {
+                "absolute": change.absolute,
+                "relative": change.relative,
+                "p_value": change.p_value,
+                "distinguishable": change.distinguishable,
+            },
+        }
 
 
 def compare_groups(published: PublishedTable, outcomes: Sequence[Outcome]) -> Result:
@@ -117,18 +127,17 @@ def group_rows(pairs: Pairs) -> list[GroupRow]:
     ]
 
 
-def _per_seed(runs: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[str, list[float]]]:
+def _per_seed(runs: ByLabel) -> dict[str, dict[str, list[float]]]:
     """Score -> scheme -> its last value for each seed, in the paper's units."""
     scored = {name: [final(outcome.scores()) for outcome in of_scheme] for name, of_scheme in runs.items()}
-    names = [name for name in SHOWN if name in scored[BASE][0].scores]
     return {
-        metric: {name: [_units(metric) * seed[metric].value for seed in seeds] for name, seeds in scored.items()}
-        for metric in names
+        metric: {
+            name: [(100 if metric in PERCENT else 1) * seed[metric].value for seed in seeds]
+            for name, seeds in scored.items()
+        }
+        for metric in SHOWN
+        if metric in scored[BASE][0].scores
     }
-
-
-def _units(metric: str) -> int:
-    return 100 if metric in PERCENT else 1
 
 
 def result_table(title: str, rows: Sequence[GroupRow], scores: Scores) -> Table:
@@ -164,10 +173,9 @@ def verdict_lines(rows: Sequence[GroupRow], score: str) -> list[str]:
     """Which groups tell the schemes apart, by how much; which do not."""
     unclear = [row.group for row in rows if not row.difference.distinguishable]
     lines = [
-        f"{row.group}: {OTHER} is {change.verdict} than {BASE}: {score} {change.absolute.value:+.2f} points"
-        f" ({100 * change.relative.value:+.1f} % relative)."
+        f"{row.group}: {change_text(OTHER, row.difference, BASE, score)}."
         for row in rows
-        if (change := row.difference).distinguishable
+        if row.difference.distinguishable
     ]
     if unclear:
         lines.append(
@@ -186,9 +194,14 @@ def change_figure(rows: Sequence[GroupRow], published: PublishedTable, score: st
         " for all together, the paper's of one run each. Below 0 the Gaussian start is better."
     )
     paper = [100 * _published_change(theirs, row.group, "fid")[1] for row in rows]
-    groups = [Group("ours", [m if _is_finite(m) else m.value for m in ours]), Group("published", paper)]
-    axis = Axis("relative change", "%")
-    return Intervals("Relative change under every circumstance", caption, axis, [row.group for row in rows], groups)
+    known = [m if isfinite(m.high - m.low) else m.value for m in ours]
+    return Intervals(
+        "Relative change under every circumstance",
+        caption,
+        Axis("relative change", "%"),
+        [row.group for row in rows],
+        [Group("ours", known), Group("published", paper)],
+    )
 
 
 def group_section(row: GroupRow, by_scheme: ByLabel, published: PublishedTable) -> Section:
@@ -204,6 +217,18 @@ def group_section(row: GroupRow, by_scheme: ByLabel, published: PublishedTable) 
     return Section(row.group, blocks)
 
 
+def stand_in_text(outcome: Outcome, setting: Setting) -> str:
+    """What a run used, and what the paper used in its place."""
+    data, config, spec = outcome.run.manifest["data"], outcome.job.config, outcome.run.spec
+    classes = f"{spec.num_classes} classes" if spec.num_classes else "no classes"
+    mirrored = ", mirrored at random" if config.data.flip else ""
+    return (
+        f"{network_text(outcome)} on {data_name(outcome)} ({data['num_images']:,} of {spec.channels} x {spec.height} x"
+        f" {spec.width}, {classes}{mirrored}), {config.steps:,} steps, CFG {outcome.job.sample.guidance.scale:g}; the"
+        f" paper: {setting.model} on {setting.data}, {setting.steps:,} steps, CFG {setting.guidance:g}."
+    )
+
+
 def group_table(row: GroupRow, published: PublishedTable, scores: Scores, data: str) -> Table:
     """Every score of a group, ours and the paper's, with absolute and relative changes of both."""
     theirs = published.by_label()
@@ -215,7 +240,8 @@ def group_table(row: GroupRow, published: PublishedTable, scores: Scores, data: 
     for metric in SHOWN:
         arrow = "↓" if METRICS[metric].better == "lower" else "↑"
         unit = " in %" if metric in PERCENT else ""
-        ours = _our_cells(row.scores.get(metric))
+        pair = row.scores.get(metric)
+        ours = [*pair.means, *absolute_and_relative(pair.absolute, pair.relative)] if pair else [None] * 4
         quoted = [Marked(value, "muted") for value in _published_cells(theirs, row.group, metric)]
         cells.append([f"{shown_name(metric, scores)}{unit} {arrow}", *ours, *quoted])
     notes = [
@@ -223,10 +249,6 @@ def group_table(row: GroupRow, published: PublishedTable, scores: Scores, data: 
         f" {published.protocol}; one run. Ours: {data}, {scores['fid'].num_samples:,} samples, {scores['fid'].label}.",
     ]
     return Table(f"{row.group}: all scores beside the paper", columns, cells, notes)
-
-
-def _our_cells(pair: Pair | None) -> list[Cell]:
-    return [*pair.means, *absolute_and_relative(pair.absolute, pair.relative)] if pair else [None] * 4
 
 
 def _published_cells(theirs: Mapping[str, PublishedRow], name: str, metric: str) -> list[float | None]:
@@ -241,10 +263,6 @@ def _published_change(theirs: Mapping[str, PublishedRow], name: str, metric: str
     """The paper's change, absolute and over the base."""
     base, other = (theirs[f"{name}: {scheme}"].scores[metric] for scheme in (BASE, OTHER))
     return other - base, (other - base) / base
-
-
-def _is_finite(measured: Measurement) -> bool:
-    return abs(measured.low) != float("inf") != abs(measured.high)
 
 
 def table_study(published: PublishedTable) -> Study:

@@ -12,9 +12,8 @@ from adaln.conditioning import SCHEMES, Normal, Start
 from adaln.conditioning.schemes import PUBLISHED_BLOCKS
 from adaln.report import Block, Cell, Column, Marked, Measurement, Section, Table
 from adaln.statistics import Interval, t_interval
-from adaln.studies.questions.distribution_figures import figure_title
-from adaln.studies.questions.distribution_numbers import (
-    as_data,
+from adaln.studies.questions.distribution_figures import (
+    figure_title,
     measure_shapes,
     number_table,
     snapshots_by_seed,
@@ -36,7 +35,7 @@ def compare_starts(outcomes: Sequence[Outcome]) -> Result:
     title, by_start = figure_title("figure21"), group(outcomes)
     by_seed = snapshots_by_seed(outcomes)
     figure = PAPER_FIGURES["figure21"]
-    measured = measure_shapes(outcomes, by_seed, figure.of, figure.by_block)
+    measured = measure_shapes(outcomes, by_seed, figure)
     gaps = {pair: gate_gap(by_start[pair[0]], by_start[pair[1]]) for pair in PAIRS}
     table = gap_table(gaps)
     seeds = sorted(by_seed)
@@ -47,16 +46,10 @@ def compare_starts(outcomes: Sequence[Outcome]) -> Result:
     ]
     sections = [Section("Figure", [*blocks, number_table(f"{title}: in numbers", measured)])]
     apart = [
-        {
-            "between": list(pair),
-            "mean_absolute": gap.value,
-            "low": gap.low,
-            "high": gap.high,
-            "published": APART.get(pair),
-        }
+        {"between": pair, "mean_absolute": gap.value, "low": gap.low, "high": gap.high, "published": APART.get(pair)}
         for pair, gap in gaps.items()
     ]
-    numbers = {"seeds": seeds, "apart": apart, "numbers": as_data(measured)}
+    numbers = {"seeds": seeds, "apart": apart, "numbers": measured}
     return study_result(title, [gap_verdict(gaps)], table, sections, by_start, numbers)
 
 
@@ -94,7 +87,7 @@ def compare_peaks(outcomes: Sequence[Outcome]) -> Result:
     """Figure 22: the peak of every block's histogram, and whether the blocks rank as in the paper."""
     title, by_seed = figure_title("figure22"), snapshots_by_seed(outcomes)
     figure, seeds = PAPER_FIGURES["figure22"], sorted(by_seed)
-    measured = measure_shapes(outcomes, by_seed, figure.of, figure.by_block)
+    measured = measure_shapes(outcomes, by_seed, figure)
     table = number_table(f"{title}: in numbers", measured)
     try:
         ranks = {letter: rank_agreement(role, outcomes) for role, letter in LETTERS.items()}
@@ -104,7 +97,7 @@ def compare_peaks(outcomes: Sequence[Outcome]) -> Result:
     numbers = {
         "seeds": seeds,
         "rank_agreement": {letter: [r.value, r.low, r.high] for letter, r in ranks.items()},
-        "numbers": as_data(measured),
+        "numbers": measured,
     }
     return study_result(title, verdict, table, [Section("Figure", [*figures, table])], group(outcomes), numbers)
 

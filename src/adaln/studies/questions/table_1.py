@@ -6,8 +6,7 @@ from adaln.analysis.closed_form import BLOCK_STARTS, order_table
 from adaln.analysis.update_order import UpdateOrder
 from adaln.config import model_name
 from adaln.report import Cell, Column, Marked, Section, Table
-from adaln.studies.provenance import data_name
-from adaln.studies.rows import group, study_result
+from adaln.studies.rows import data_name, group, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.orders import SHORT, derived_and_measured, subject_of_run
 

@@ -18,9 +18,9 @@ from adaln.progress import Progress, progress, showing
 from adaln.registry import with_registered
 from adaln.report import write_page
 from adaln.runs import Run
-from adaln.studies.protocol import check_is_papers
 from adaln.studies.run.costs import image_work, is_done, step_work, work, work_done
 from adaln.studies.run.workers import Advance, Failure, Launcher, Task, terminated_as_interrupted
+from adaln.studies.scales import check_is_papers
 from adaln.studies.study import Job, Plan, Result, by_run, outcomes
 from adaln.training import Stopped, train
 

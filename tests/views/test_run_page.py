@@ -4,7 +4,7 @@ import pytest
 
 from adaln.codec import decode, json_text
 from adaln.report import Facts, Marked, Measurement, Page, Section
-from adaln.views.sections import read_section, save_section, with_saved
+from adaln.views.run_page import read_section, save_section, with_saved
 from helpers.report_samples import FIGURES, TABLE
 
 SECTION = Section(
