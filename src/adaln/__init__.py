@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from adaln.conditioning.distributions import Xavier as Xavier
     from adaln.config import RunConfig as RunConfig
     from adaln.config import preset as preset
+    from adaln.evaluation.checkpoints import train as train
     from adaln.evaluation.samples import evaluate as evaluate
-    from adaln.evaluation.train import train as train
     from adaln.registry import register as register
     from adaln.runs import open_run as open_run
     from adaln.sampling import sample as sample
-    from adaln.studies.by_name import study as study
+    from adaln.studies.questions import study as study
     from adaln.views.scores import scores_of as scores_of
 
 _NAMES_IN = {
@@ -47,11 +47,11 @@ _NAMES_IN = {
     "adaln.conditioning.distributions": "Constant Laplace Normal Quantiles Sign TruncatedNormal Uniform Xavier",
     "adaln.config": "RunConfig preset",
     "adaln.evaluation.samples": "evaluate",
-    "adaln.evaluation.train": "train",
+    "adaln.evaluation.checkpoints": "train",
     "adaln.registry": "register",
     "adaln.runs": "open_run",
     "adaln.sampling": "sample",
-    "adaln.studies.by_name": "study",
+    "adaln.studies.questions": "study",
     "adaln.views.scores": "scores_of",
 }
 _MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names.split()}

@@ -208,20 +208,14 @@ def factorial_effects(responses: Mapping[tuple[bool, ...], Sequence[float]], nam
     settings = list(product((False, True), repeat=len(names)))
     _require_full(responses, settings, names)
     chosen = [which for size in range(1, len(names) + 1) for which in combinations(range(len(names)), size)]
-    contrasts = [[_contrast(values, settings, which) for values in _by_seed(responses, settings)] for which in chosen]
+    by_seed = list(zip(*(responses[setting] for setting in settings), strict=True))
+    contrasts = [[_contrast(values, settings, which) for values in by_seed] for which in chosen]
     p_values = holm([t_test(contrast) for contrast in contrasts])
     confidence = 1 - LEVEL / len(chosen)
     return [
         Effect(tuple(names[i] for i in which), t_interval(contrast, confidence), p_value)
         for which, contrast, p_value in zip(chosen, contrasts, p_values, strict=True)
     ]
-
-
-def _by_seed(
-    responses: Mapping[tuple[bool, ...], Sequence[float]], settings: Sequence[tuple[bool, ...]]
-) -> list[tuple[float, ...]]:
-    """For each seed the responses in the order of `settings`."""
-    return list(zip(*(responses[setting] for setting in settings), strict=True))
 
 
 def _contrast(values: Sequence[float], settings: Sequence[tuple[bool, ...]], which: Sequence[int]) -> float:

@@ -21,7 +21,7 @@ def seen(monkeypatch: pytest.MonkeyPatch):
     """The trackers that are made, by a registry of the test's own."""
     made = []
     registry = Registry("tracker", {"seen": lambda run: made.append(Seen(run)) or made[-1]})
-    monkeypatch.setattr("adaln.evaluation.train.TRACKERS", registry)
+    monkeypatch.setattr("adaln.evaluation.checkpoints.TRACKERS", registry)
     return made
 
 

@@ -74,13 +74,12 @@ def recording(options: AnalysisOptions, device: torch.device) -> dict[str, Any]:
             "update": lambda: state.update(torch.zeros((), device=device)),
         }
         taken = in_turns(parts, options.repeats).median()
-    one, other = taken["backward"] + taken["update"], taken["record"]
-    shares = {
-        str(steps): other * sum(at < steps for at in LOG_SPACED_STEPS) / (one * steps) for steps in SHARE_OVER_STEPS
-    }
+    step = taken["backward"] + taken["update"]
+    recorded = {steps: sum(at < steps for at in LOG_SPACED_STEPS) for steps in SHARE_OVER_STEPS}
+    shares = {str(steps): taken["record"] * times / (step * steps) for steps, times in recorded.items()}
     return {
-        "training_step_seconds": one,
-        "recording_seconds": other,
+        "training_step_seconds": step,
+        "recording_seconds": taken["record"],
         "share_of_training_time_by_steps": shares,
     }
 

@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
@@ -104,13 +104,8 @@ def reading(root: Path, num_images: int, repeats: int) -> dict[str, Any]:
         "one npy per image, shuffled": lambda i: np.stack([np.load(root / "npy" / f"{j}.npy") for j in orders[i]]),
         "shards, with order, flips and noise: a batch": lambda i: batches.at(i + 1),
     }
-    turns = in_turns({name: partial(called, work, count()) for name, work in works.items()}, repeats)
+    turns = in_turns({name: partial(next, map(work, count())) for name, work in works.items()}, repeats)
     return {"images": num_images, "turns": repeats, "median": rates(turns.median()), "least": rates(turns.least())}
-
-
-def called(work: Callable[[int], object], turns: Iterator[int]) -> None:
-    """`work` of the next turn."""
-    work(next(turns))
 
 
 def rates(taken: dict[str, float]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 # mypy: disable-error-code="no-untyped-call"
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -71,18 +71,17 @@ def compared(num_flops: int, turns: Turns, products: Sequence[Product]) -> dict[
     Share = the network's operations / seconds / the rate of the product: all that is not a product counts as loss.
     `processor`: medians of the seconds of all threads, which say more where other work shares a CPU with one thread.
     """
+    row: dict[str, Any] = {"flops": num_flops}
     clocks = {"median": turns.median(), "least": turns.least(), "processor": turns.median("processor")}
-    return {"flops": num_flops} | {clock: by_clock(num_flops, taken, products) for clock, taken in clocks.items()}
-
-
-def by_clock(num_flops: int, seconds: Mapping[str, float], products: Sequence[Product]) -> dict[str, Any]:
-    """`compared` by one clock."""
-    rates = product_rates(products, seconds)
-    return {
-        "seconds": {name: seconds[name] for name in CONTENDERS},
-        "matmul_gigaflops": rates,
-        "share_of_matmul_rate": {
-            kind: {name: num_flops / 1e9 / seconds[name] / rate for name in CONTENDERS} for kind, rate in rates.items()
-        },
-        "times_faster": seconds["diffusers"] / seconds["ours"],
-    }
+    for clock, taken in clocks.items():
+        seconds, rates = {name: taken[name] for name in CONTENDERS}, product_rates(products, taken)
+        row[clock] = {
+            "seconds": seconds,
+            "matmul_gigaflops": rates,
+            "share_of_matmul_rate": {
+                kind: {name: num_flops / 1e9 / each / rate for name, each in seconds.items()}
+                for kind, rate in rates.items()
+            },
+            "times_faster": seconds["diffusers"] / seconds["ours"],
+        }
+    return row

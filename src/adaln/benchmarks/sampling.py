@@ -4,7 +4,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from adaln.processes import PROCESSES, Guidance, SamplerConfig, guided, solve
 from adaln.rng import generator
 from adaln.sampling.networks import SampleExecution, computing
 from adaln.sampling.sampler import seeded_draw
-from adaln.types import Model
 
 STEPS = 250
 """Of a whole sample, as in published scores; `repeats` of them are timed."""
@@ -62,14 +61,17 @@ def sample_step(options: SampleOptions) -> dict[str, Any]:
 def in_precision(options: SampleOptions, precision: Precision, device: torch.device) -> dict[str, Any]:
     """Both sides from the same noise and weights, and bare products, all in turns."""
     check_precision(precision, device)
-    config, start = MODELS[options.model], noise_and_labels(options.batch_size, device)
+    config, rng = MODELS[options.model], generator("benchmark sample", options.batch_size)
+    noise = torch.randn(options.batch_size, LATENTS.channels, LATENTS.height, LATENTS.width, generator=rng).to(device)
+    labels = torch.randint(LATENTS.num_classes, (options.batch_size,), generator=rng).to(device)
     multiplied = list(products(device, precision))
     model = busy_model(config, device).eval().requires_grad_(False)
     peer = peer_of(model, config, LATENTS).eval().requires_grad_(False)
+    execution = SampleExecution(options.compile != "none", options.cuda_graph)
     with matrix_products(precision):
         works: dict[str, Step] = {
-            "ours": our_steps(model, start, precision, SampleExecution(options.compile != "none", options.cuda_graph)),
-            "diffusers": peer_steps(peer, start, precision, options.compile == "both"),
+            "ours": our_steps(model, noise, labels, precision, execution),
+            "diffusers": peer_steps(peer, noise, labels, precision, options.compile == "both"),
             **{product.name: product.work for product in multiplied},
         }
         turns = in_turns(works, options.repeats)
@@ -78,31 +80,21 @@ def in_precision(options: SampleOptions, precision: Precision, device: torch.dev
     return found | {"images_per_second": {side: options.batch_size / STEPS / seconds[side] for side in seconds}}
 
 
-class Start(NamedTuple):
-    """What a sample starts from."""
-
-    noise: Tensor
-    labels: Tensor
-
-
-def noise_and_labels(size: int, device: torch.device) -> Start:
-    """Standard normal latents, and classes."""
-    rng = generator("benchmark sample", size)
-    noise = torch.randn(size, LATENTS.channels, LATENTS.height, LATENTS.width, generator=rng)
-    return Start(noise.to(device), torch.randint(LATENTS.num_classes, (size,), generator=rng).to(device))
-
-
-def our_steps(model: nn.Module, start: Start, precision: Precision, execution: SampleExecution) -> Step:
+def our_steps(
+    model: nn.Module, noise: Tensor, labels: Tensor, precision: Precision, execution: SampleExecution
+) -> Step:
     """What `adaln sample` does in a step: DDPM with learned variances, both guided halves in one forward."""
     network = computing(model, precision, execution)
-    draw = seeded_draw(0, range(len(start.noise)), start.noise.shape[1:], start.noise.device)
-    denoiser = guided(network, start.labels, LATENTS.num_classes, Guidance(SCALE))
+    draw = seeded_draw(0, range(len(noise)), noise.shape[1:], noise.device)
+    denoiser = guided(network, labels, LATENTS.num_classes, Guidance(SCALE))
     process = PROCESSES["ddpm"].build()
-    states = solve(process, denoiser, start.noise, draw, SamplerConfig(steps=STEPS))
+    states = solve(process, denoiser, noise, draw, SamplerConfig(steps=STEPS))
     return lambda: next(states)
 
 
-def peer_steps(peer: nn.Module, start: Start, precision: Precision, compiled: bool) -> Callable[[], Tensor]:
+def peer_steps(
+    peer: nn.Module, noise: Tensor, labels: Tensor, precision: Precision, compiled: bool
+) -> Callable[[], Tensor]:
     """What diffusers' DiT pipeline does in a step: its DDIM scheduler, both guided halves in one forward."""
     from diffusers import DDIMScheduler
 
@@ -111,22 +103,17 @@ def peer_steps(peer: nn.Module, start: Start, precision: Precision, compiled: bo
     if compiled:
         peer.compile()
     scheduler: Any = DDIMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02, clip_sample=False)
-    scheduler.set_timesteps(STEPS, device=start.noise.device)
-    times, x = iter(scheduler.timesteps), start.noise.to(dtype)
-    labels = torch.cat([start.labels, torch.full_like(start.labels, LATENTS.num_classes)])
+    scheduler.set_timesteps(STEPS, device=noise.device)
+    times, x = iter(scheduler.timesteps), noise.to(dtype)
+    both = torch.cat([labels, torch.full_like(labels, LATENTS.num_classes)])
 
     def step() -> Tensor:
         nonlocal x
         t = next(times)
-        found: Tensor = scheduler.step(guided_noise(model, x, t, labels), t, x).prev_sample
-        x = found
+        output = model(torch.cat([x, x]), t.expand(2 * len(x)), both)[:, : x.shape[1]]  # without the variances
+        better, worse = output.chunk(2)
+        following: Tensor = scheduler.step(worse + SCALE * (better - worse), t, x).prev_sample
+        x = following
         return x
 
     return step
-
-
-def guided_noise(model: Model, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-    """The noise that diffusers' pipeline predicts: all channels guided, variances dropped."""
-    output = model(torch.cat([x, x]), t.expand(2 * len(x)), labels)[:, : x.shape[1]]
-    better, worse = output.chunk(2)
-    return worse + SCALE * (better - worse)

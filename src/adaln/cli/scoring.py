@@ -8,8 +8,7 @@ from typing import Annotated
 from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import SILENT, Output
 from adaln.codec import encode
-from adaln.evaluation.images import named_reference
-from adaln.evaluation.samples import evaluate, named_samples, scores_beside
+from adaln.evaluation.samples import evaluate, named_reference, named_samples, scores_beside
 from adaln.files import write_atomically
 from adaln.metrics import (
     METRICS,

@@ -22,7 +22,7 @@ from adaln.progress import titled
 from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import SCALES, STUDIES, Overrides, Plan, Result, reduce_study
-from adaln.studies.by_name import study
+from adaln.studies.questions import study
 from adaln.studies.questions.distribution_figures import ELSEWHERE
 from adaln.studies.questions.search import Search, run_search
 from adaln.studies.questions.search_page import SearchResult, write_search

@@ -8,8 +8,7 @@ from typing import Annotated
 from adaln.cli.options import Device, Flat, Positional, named, parse, take_preset
 from adaln.cli.output import SILENT, Output
 from adaln.config import RunConfig
-from adaln.evaluation.checkpoints import Scoring, is_scored, read_scores, scored_steps
-from adaln.evaluation.train import train
+from adaln.evaluation.checkpoints import Scoring, is_scored, read_scores, scored_steps, train
 from adaln.execution import DEFAULT_EXECUTION, Execution
 from adaln.parallel import group_of_torchrun, rank
 from adaln.report import Table

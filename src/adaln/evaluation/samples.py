@@ -1,23 +1,98 @@
-"""Samples on disk: ADM's npz, beside it the record of how they were drawn, a grid to look at; and their scores."""
+"""The two sides of a score by the names that users give them, and the score.
+
+Samples on disk are ADM's npz, beside it the record of how they were drawn, and a grid to look at.
+"""
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from adaln.codec import short_hash
-from adaln.data import Dataset
-from adaln.evaluation.images import Reference, named_images, named_reference
+from adaln.data import DataConfig, Dataset, default_cache, is_encoded, load
 from adaln.files import write_atomically
-from adaln.metrics import METRICS, ImagesLike, Scores, open_images, parse_source
+from adaln.metrics import (
+    METRICS,
+    Extractor,
+    ImagesLike,
+    LabelledImages,
+    Scores,
+    Source,
+    StatisticsFile,
+    load_extractor,
+    open_images,
+    parse_source,
+)
 from adaln.metrics import evaluate as scores_between
+from adaln.metrics.classifier import NAME as CLASSIFIER
 from adaln.metrics.scores import REPLICATES
 from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
 from adaln.runs import Run, is_run
 from adaln.sampling import SampleConfig, Sampler, Samples, load_sampler, save_samples
+
+
+def named_images(name: str) -> Path | Dataset:
+    """An npz, a folder or a zip as its path, to be streamed; else the data set of that name.
+
+    Raises ValueError where there is nothing of that name.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".npz" and not path.is_file():
+        raise ValueError(f"{name}: no such file")
+    if path.suffix == ".npz" or (path.is_dir() and not is_encoded(name)) or zipfile.is_zipfile(path):
+        return path
+    return load(DataConfig(path=name))
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What samples are held against: images or statistics, and of a data set the classes that a classifier learns."""
+
+    source: Source
+    data: Dataset | None
+
+    @classmethod
+    def of(cls, source: ImagesLike) -> "Reference":
+        """A data set, an array or a file; ValueError where that is no side of a comparison."""
+        return cls(parse_source(source), source if isinstance(source, Dataset) else None)
+
+    @property
+    def default_features(self) -> str:
+        """What statistics were made with; for labelled data the classifier of its classes; Inception for all else."""
+        if isinstance(self.source, StatisticsFile):
+            return str(self.source.extractor["name"])
+        return CLASSIFIER if self.data and len(self.data.class_names) > 1 else "inception"
+
+    def extractor(self, features: str | None = None, weights: Path | None = None, device: str = "cpu") -> Extractor:
+        """The feature network in which samples meet this; `features` None is `default_features`.
+
+        Raises ValueError where it cannot be had: no labels to learn from, no Inception weights.
+        """
+        name, labelled = features or self.default_features, None
+        if name == CLASSIFIER and self.data:
+            labelled = LabelledImages(np.asarray(self.data.images), self.data.labels)
+        recorded = self.source.extractor if isinstance(self.source, StatisticsFile) else None
+        cache = default_cache()
+        return load_extractor(name, cache=cache, data=labelled, recorded=recorded, weights=weights, device=device)
+
+
+def named_reference(name: str, features: str | None) -> Reference:
+    """As `named_images`; a run stands for its data, and a folder or zip comes with its labels where they may be needed.
+
+    Raises ValueError where there is nothing of that name, or no side of a comparison.
+    """
+    if is_run(name):
+        return Reference.of(Run.open(name).dataset)
+    source = named_images(name)
+    if isinstance(source, Path) and source.suffix != ".npz" and features in (None, CLASSIFIER):
+        source = load(DataConfig(path=name))
+    return Reference.of(source)
 
 
 def keep_samples(sampler: Sampler, out: Path | None = None) -> tuple[Path, bool]:
@@ -110,29 +185,24 @@ def evaluate(
     for metric in metrics:
         METRICS[metric]  # what is wrong is said before anything is read, trained or fetched
     computing = find_device(device)
-    held_against = _reference_of(reference, features)
+    if isinstance(reference, str | Path):
+        reference = named_reference(str(reference), features)
+    elif not isinstance(reference, Reference):
+        reference = Reference.of(reference.dataset if isinstance(reference, Run) else reference)
     with group_of_torchrun():
         images, choices = _images_of(samples, num_images, computing)
         source = parse_source(images, num_images)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
-            extractor = held_against.extractor(features, weights, str(computing))
+            extractor = reference.extractor(features, weights, str(computing))
         return scores_between(
             source,
-            held_against.source,
+            reference.source,
             extractor,
             metrics or None,
             batch_size=batch_size,
             replicates=replicates,
             choices=choices,
         )
-
-
-def _reference_of(reference: Reference | Run | ImagesLike, features: str | None) -> Reference:
-    if isinstance(reference, Reference):
-        return reference
-    if isinstance(reference, str | Path):
-        return named_reference(str(reference), features)
-    return Reference.of(reference.dataset if isinstance(reference, Run) else reference)
 
 
 def _images_of(

@@ -1,7 +1,7 @@
 """Runs of several schemes over the same seeds -> one table, one verdict, one page."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -78,12 +78,9 @@ def fid_courses(responses: Responses, reference: str) -> dict[str, Course]:
 
 
 def _course_to_json(course: Course) -> dict[str, Any]:
-    return {
-        "verdict": course.verdict,
-        "difference_at": {step: asdict(gap) for step, gap in course.gaps.items()},
-        "as_good_from_step": [[at.low, at.high] for at in course.reached],
-        "speed_up": asdict(course.speed_up) if course.speed_up else None,
-    }
+    reached = [[at.low, at.high] for at in course.reached]
+    named = {"difference_at": course.gaps, "as_good_from_step": reached, "speed_up": course.speed_up}
+    return {"verdict": course.verdict, **named}
 
 
 def evidence(comparison: Comparison, beside: Mapping[str, Course]) -> list[Section]:

@@ -22,11 +22,6 @@ class PublishedRow:
         """None where the paper shows it in a figure only."""
         return self.scores.get("fid")
 
-    @property
-    def inception_score(self) -> float | None:
-        """None where the paper does not print it."""
-        return self.scores.get("is")
-
 
 @dataclass(frozen=True, slots=True)
 class PublishedTable:

@@ -1,14 +1,14 @@
 """Runs as the rows of a study: the same seeds in every row, what each gave, and what it differs by from another."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import isfinite
 from statistics import fmean
 from typing import Any
 
 from adaln.config import model_name
 from adaln.metrics import Scores
-from adaln.report import Facts, Measurement, Section, Table
+from adaln.report import Cell, Facts, Measurement, Section, Table
 from adaln.statistics import Difference, Interval, paired_differences, seeds_needed, t_interval
 from adaln.studies.study import Outcome, Result
 from adaln.views.scores import shown_name
@@ -209,12 +209,11 @@ def compare(responses: Responses, reference: str) -> Comparison:
     for label, outcomes in responses.by_label.items():
         scores = {m: [final(seed)[m].value for seed in responses.by_step[label]] for m in ("fid", *others)}
         parameters = outcomes[0].run.manifest["parameters"]["trained"]
-        row = Row(label, parameters, [final_loss(outcome) for outcome in outcomes], scores, changes.get(label))
-        if change := row.difference:
+        change, seeds = changes.get(label), []
+        if change:
             sizes = ADVISED_CHANGE * base, change.absolute.value
-            any_change, this = (seeds_needed(size, change.noise, len(changes)) for size in sizes)
-            row = replace(row, seeds_for_2_percent=any_change, seeds_for_this=this)
-        rows.append(row)
+            seeds = [seeds_needed(size, change.noise, len(changes)) for size in sizes]
+        rows.append(Row(label, parameters, [final_loss(outcome) for outcome in outcomes], scores, change, *seeds))
     return Comparison(responses, reference, rows)
 
 
@@ -242,9 +241,9 @@ def change_text(label: str, change: Difference, reference: str, score: str) -> s
     )
 
 
-def change_cell(change: Difference | None) -> Measurement | None:
-    """A change in the units of the score; None of the reference itself."""
-    return Measurement.of(change.absolute) if change else None
+def change_cells(change: Difference | None) -> list[Cell]:
+    """A change and its verdict; empty cells of the reference itself."""
+    return [Measurement.of(change.absolute), change.verdict] if change else [None, None]
 
 
 def absolute_and_relative(absolute: Interval, relative: Interval) -> list[Measurement]:

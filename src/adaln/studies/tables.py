@@ -35,9 +35,7 @@ def result_table(title: str, comparison: Comparison) -> Table:
 
 def _result_cells(row: Row, best: float) -> list[Cell]:
     fid, change = Measurement.of(row.fid), row.difference
-    changed: list[Cell] = [None] * 3
-    if change:
-        changed = [*absolute_and_relative(change.absolute, change.relative), change.verdict]
+    changed = [*absolute_and_relative(change.absolute, change.relative), change.verdict] if change else [None] * 3
     return [row.label, Marked(fid) if row.fid.value == best else fid, *changed]
 
 
@@ -89,7 +87,7 @@ def published_table(comparison: Comparison, published: PublishedTable, data: str
         moved = None if paper.fid is None or base is None or not change else paper.fid - base
         ours = [change.absolute.value, 100 * change.relative.value] if change else [None, None]
         paper_cells = [paper.fid, moved, None if moved is None or base is None else 100 * moved / base]
-        quoted = [Marked(value, "muted") for value in (*paper_cells, paper.inception_score)]
+        quoted = [Marked(value, "muted") for value in (*paper_cells, paper.scores.get("is"))]
         cells.append([row.label, row.fid.value, *ours, *quoted])
     notes = [
         f"Published: {published.protocol}. Ours: {data}, {scores['fid'].num_samples:,} samples,"
@@ -144,9 +142,8 @@ def course_table(courses: Mapping[str, Course], reference: str, score: str) -> T
 def _course_cells(name: str, course: Course) -> list[Cell]:
     seeds = len(course.reached)
     arrived = sum(at.high < float("inf") for at in course.reached)
-    speed: Cell = _range_text(middle(course.speed_ups), ".3g")
-    if course.speed_up:
-        speed = Measurement.of(course.speed_up)
+    known = course.speed_up
+    speed = Measurement.of(known) if known else _range_text(middle(course.speed_ups), ".3g")
     return [name, f"{arrived} of {seeds}", _range_text(middle(course.reached), ",.0f"), speed, course.verdict]
 
 

@@ -41,7 +41,7 @@ class Course:
     @property
     def verdict(self) -> str:
         """Who is ahead from when to when, as far as the intervals tell."""
-        return trajectory({step: _sign(gap) for step, gap in self.gaps.items()})
+        return trajectory({step: (gap.low > 0) - (gap.high < 0) for step, gap in self.gaps.items()})
 
 
 def common_steps(curves: Mapping[str, Sequence[Curve]]) -> list[int]:
@@ -126,10 +126,6 @@ def _phase_words(phases: Sequence[tuple[int, list[int]]]) -> Iterator[str]:
             yield f"{'ahead' if sign < 0 else 'behind'} {when}"
         elif ends:
             yield "not distinguishable at the end"
-
-
-def _sign(gap: Interval) -> int:
-    return (gap.low > 0) - (gap.high < 0)
 
 
 def _over(step: float, other: float) -> float:

@@ -25,20 +25,11 @@ def distributions_section(snapshots: Sequence[Snapshot], by: By = "role") -> Sec
     """
     last = last_of_each(snapshots)
     numbers, pictures, moved = shape_table(last, by), figures(snapshots, by), difference_tables(snapshots, by)
-    if by != "role":
-        return Section(
-            f"Distributions by {by}", [_sources_text(snapshots), *pictures, numbers, *moved, entropy_table(last, by)]
-        )
-    every_step = [shape_table(snapshots, by, "at every step")] * (len(last) < len(snapshots))
-    blocks: list[Block] = [
-        _sources_text(snapshots),
-        numbers,
-        *pictures,
-        *moved,
-        *every_step,
-        entropy_table(snapshots, by),
-    ]
-    return Section("Distributions by role", blocks)
+    blocks: list[Block] = [*pictures, numbers, *moved, entropy_table(last, by)]
+    if by == "role":
+        every_step = [shape_table(snapshots, by, "at every step")] * (len(last) < len(snapshots))
+        blocks = [numbers, *pictures, *moved, *every_step, entropy_table(snapshots, by)]
+    return Section(f"Distributions by {by}", [_sources_text(snapshots), *blocks])
 
 
 def _sources_text(snapshots: Sequence[Snapshot]) -> str:

@@ -54,8 +54,7 @@ class Probe:
 
 def explain_section(probe: Probe, other: Probe | None = None) -> Section:
     """Gates, the same values elsewhere, and where `other` is given the line to it and the distance."""
-    gates = gate_figure(probe)
-    blocks = [*gates, *elsewhere(probe), *(way_to(probe, other) if other else [])]
+    blocks = [*gate_figure(probe), *elsewhere(probe), *(way_to(probe, other) if other else [])]
     return Section("What the conditioning does", blocks)
 
 
@@ -105,13 +104,8 @@ def elsewhere(probe: Probe) -> list[str | Table]:
     ]
     cells: list[list[Cell]] = [["as trained", Measurement.of(t_interval(trained)), None, None]]
     for name, losses in rows.items():
-        change = changes[name]
-        row = [
-            Measurement.of(t_interval(losses)),
-            Measurement.of(change.absolute),
-            Measurement.of(change.relative, 100),
-        ]
-        cells.append([name, *row])
+        absolute, relative = Measurement.of(changes[name].absolute), Measurement.of(changes[name].relative, 100)
+        cells.append([name, Measurement.of(t_interval(losses)), absolute, relative])
     notes = [
         f"Averaged weights at step {probe.step:,}; {probe.num_batches} batches of {probe.run.config.batch_size} of the"
         f" run's own data, the same for all rows; {SHUFFLES} shuffles each. Every histogram, moment and entropy is the"

@@ -22,6 +22,7 @@ Names = Mapping[str, str]
 """What a figure is of: panel title -> role or module."""
 Form = Callable[[str, Snapshots, Names], Histograms | Lines]
 LETTERS = {"gate": "α", "scale": "γ", "shift": "β"}
+EMBEDDERS = {"label": "label embedder", "timestep": "timestep embedder"}
 SYMLOG = Axis("weight", "", "symlog")
 
 
@@ -114,8 +115,7 @@ def per_branch(role: str, snapshots: Snapshots) -> Histograms:
             panels.append(Panel(f"{branch}, {s.label}", ridges))
     if not views:
         raise _nothing(f"{role} by branch", snapshots)
-    title = f"{role.capitalize()} weights W_{LETTERS[role]} by branch"
-    return Histograms(title, _caption(views), SYMLOG, panels, columns=2)
+    return Histograms(f"{_weights_of(role)} by branch", _caption(views), SYMLOG, panels, columns=2)
 
 
 def last_of_each(snapshots: Snapshots) -> list[Snapshot]:
@@ -127,24 +127,20 @@ def role_histograms(
     recordings: Mapping[str, Sequence[RoleRecord]], shown_steps: Sequence[int], seed: int
 ) -> list[Histograms]:
     """For each role one figure of what runs recorded while they trained: a panel per run, a ridge per shown step."""
-    return [_recorded_role(role, recordings, shown_steps, seed) for role in ROLES]
-
-
-def _recorded_role(
-    role: str, recordings: Mapping[str, Sequence[RoleRecord]], shown_steps: Sequence[int], seed: int
-) -> Histograms:
-    panels, count = [], 0
-    for name, recording in recordings.items():
-        records = {r.step: r for r in recording if r.group.name == role and r.group.depth is None}
-        shown = [records[step] for step in shown_steps if step in records]
-        count = shown[0].moments.elements
-        panels.append(Panel(name, [_ridge(f"step {record.step}", record) for record in shown]))
-    caption = (
-        f"All {count:,} weights of W_{LETTERS[role]} over all blocks, seed {seed}, at recorded steps (top: the start)."
-        " A spike is a value that all weights share."
-    )
-    title = f"{role.capitalize()} weights W_{LETTERS[role]} over training"
-    return Histograms(title, caption, Axis("weight", "", "symlog"), panels)
+    figures = []
+    for role in ROLES:
+        panels, count = [], 0
+        for name, recording in recordings.items():
+            records = {r.step: r for r in recording if r.group.name == role and r.group.depth is None}
+            shown = [records[step] for step in shown_steps if step in records]
+            count = shown[0].moments.elements
+            panels.append(Panel(name, [_ridge(f"step {record.step}", record) for record in shown]))
+        caption = (
+            f"All {count:,} weights of W_{LETTERS[role]} over all blocks, seed {seed}, at recorded steps (top: the"
+            " start). A spike is a value that all weights share."
+        )
+        figures.append(Histograms(f"{_weights_of(role)} over training", caption, SYMLOG, panels))
+    return figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +167,17 @@ def entropy_figure(role: str) -> PaperFigure:
 
 
 def _block_figure(role: str) -> PaperFigure:
-    weights = f"{role.capitalize()} weights W_{LETTERS[role]}"
+    weights = _weights_of(role)
     return PaperFigure(f"{weights} block by block", f"{weights} by block", {"": role}, per_block, by_block=True)
 
 
 def _role_figure(role: str) -> PaperFigure:
-    weights = f"{role.capitalize()} weights W_{LETTERS[role]}"
+    weights = _weights_of(role)
     return PaperFigure(f"{weights} over all blocks, step by step", weights, {"": role})
+
+
+def _weights_of(role: str) -> str:
+    return f"{role.capitalize()} weights W_{LETTERS[role]}"
 
 
 _FIGURES = {
@@ -198,11 +198,7 @@ _FIGURES = {
     16: PaperFigure("Attention's matrices over all blocks", "Attention weights", {"": "attention"}),
     17: PaperFigure("The two matrices of the MLP over all blocks", "MLP weights", {"fc1": "MLP fc1", "fc2": "MLP fc2"}),
     18: PaperFigure("The patch embedder", "Patch embedder", {"": "patch embedder"}),
-    19: PaperFigure(
-        "The label and the timestep embedder",
-        "Embedders",
-        {"label": "label embedder", "timestep": "timestep embedder"},
-    ),
+    19: PaperFigure("The label and the timestep embedder", "Embedders", EMBEDDERS),
     20: PaperFigure(
         "ControlNet's zero convolutions, one source for each kind of control",
         "ControlNet's zero convolutions",

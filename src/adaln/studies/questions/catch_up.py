@@ -71,9 +71,4 @@ def lead_figure(leads: Leads, num_seeds: int, score: str) -> Lines:
     return Lines(f"{GAUSSIAN}'s lead over {ZERO}", caption, *axes, [lead, Series("none", steps, [0.0] * len(steps))])
 
 
-CATCH_UP = Study(
-    name="catch-up",
-    title=TITLE,
-    settings=(Setting(ZERO, ZERO, steps=STEPS), Setting(GAUSSIAN, GAUSSIAN, steps=STEPS)),
-    reduce=reduce,
-)
+CATCH_UP = Study("catch-up", TITLE, tuple(Setting(name, name, steps=STEPS) for name in (ZERO, GAUSSIAN)), reduce)

@@ -41,15 +41,13 @@ def of_family(name: str, family: Callable[[float], Distribution]) -> Scheme:
 
 def shuffled_starts(outcomes: Sequence[Outcome]) -> list[Job]:
     """For every seed a run whose start has the shape of the weights that its adaLN-Zero run ended with."""
-    return [_after(outcome) for outcome in outcomes if outcome.job.label == "adaln-zero"]
-
-
-def _after(pilot: Outcome) -> Job:
-    config = pilot.job.config
-    weights = load_tensors(pilot.run.folder(config.steps) / "model.safetensors")
-    scheme = shuffled(weights)
-    name = config.name.replace("adaln-zero", scheme.name)
-    return replace(pilot.job, label=TRAINED, config=replace(config, name=name, scheme=scheme))
+    jobs = []
+    for pilot in (outcome for outcome in outcomes if outcome.job.label == "adaln-zero"):
+        config = pilot.job.config
+        scheme = shuffled(load_tensors(pilot.run.folder(config.steps) / "model.safetensors"))
+        name = config.name.replace("adaln-zero", scheme.name)
+        jobs.append(replace(pilot.job, label=TRAINED, config=replace(config, name=name, scheme=scheme)))
+    return jobs
 
 
 def shuffled(weights: Mapping[str, Tensor]) -> Scheme:

@@ -11,7 +11,6 @@ matrix starts from N(0, 1e-5^2), with the order and without, so that the two dif
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from adaln.conditioning import SCHEMES, Normal, Scheme, Start
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Matrix, Measurement, Section, Table
@@ -49,15 +48,15 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The eight cells against adaLN-Zero, led by main effects and interactions."""
     responses = read_responses(outcomes, REFERENCE)
     effects = factorial_effects({setup: responses.fid[cell.name] for setup, cell in CELLS.items()}, FACTORS)
-    data = {"effects": [_plain(effect) for effect in effects]}
+    data = {
+        "effects": [
+            {"effect": e.name, "size": plain(e.size), "p_value": e.p_value, "distinguishable": e.distinguishable}
+            for e in effects
+        ]
+    }
     section = Section("Main effects and interactions", _blocks(effects, responses))
     result = comparison_result(TITLE, compare(responses, REFERENCE))
     return result.led_by(verdict(effects, responses.score), [section], data)
-
-
-def _plain(effect: Effect) -> dict[str, Any]:
-    size = {"size": plain(effect.size), "p_value": effect.p_value, "distinguishable": effect.distinguishable}
-    return {"effect": effect.name, **size}
 
 
 def verdict(effects: Sequence[Effect], score: str) -> list[str]:
@@ -125,9 +124,4 @@ def _mapping() -> Table:
     return Table("What the cells are", [Column("scheme"), *map(Column, FACTORS), Column("note")], rows, notes)
 
 
-FACTORIAL = Study(
-    name="factorial",
-    title=TITLE,
-    settings=tuple(Setting(cell.name, cell) for cell in CELLS.values()),
-    reduce=reduce,
-)
+FACTORIAL = Study("factorial", TITLE, tuple(Setting(cell.name, cell) for cell in CELLS.values()), reduce)

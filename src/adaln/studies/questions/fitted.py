@@ -99,7 +99,11 @@ def compare_fitted(outcomes: Sequence[Outcome]) -> Result:
     if not pilot:
         none = f"No start was fitted: runs of {config.steps:,} steps keep no checkpoint before the end to be the pilot."
         return compare_schemes(TITLE, outcomes).led_by([none], [], {"pilot_steps": None})
-    counted = [_counted(outcome, pilot) for outcome in outcomes if outcome.job.label not in FREE.values()]
+    counted = [
+        AfterPilot(one.job, one.run, pilot) if one.job.label in FITS else one
+        for one in outcomes
+        if one.job.label not in FREE.values()
+    ]
     proposal = compared(counted, (PROPOSAL, *FITS))
     free = compared(outcomes, (REFERENCE, *FREE.values()))
     verdict = [
@@ -125,10 +129,6 @@ def compare_fitted(outcomes: Sequence[Outcome]) -> Result:
     }
     result = with_steps(compare_schemes(TITLE, counted), pilot, config.steps)
     return result.led_by(verdict, sections, data, position=1)
-
-
-def _counted(outcome: Outcome, pilot: int) -> Outcome:
-    return AfterPilot(outcome.job, outcome.run, pilot) if outcome.job.label in FITS else outcome
 
 
 def compared(outcomes: Sequence[Outcome], labels: Sequence[str]) -> Comparison:
@@ -163,8 +163,8 @@ def fits_section(source: str, of_seed: Mapping[str, Fit]) -> Section:
     return Section("The fits, first seed", [fit_table(source, of_seed["fitted"]), *curves])
 
 
-def _stds(fit: Fit) -> dict[str, list[float]]:
-    return {role: list(of_role.stds) for role, of_role in fit.roles.items()}
+def _stds(fit: Fit) -> dict[str, Sequence[float]]:
+    return {role: of_role.stds for role, of_role in fit.roles.items()}
 
 
 FITTED = Study(

@@ -9,11 +9,13 @@ from adaln.analysis import Group
 from adaln.report import Block, Cell, Column, Matrix, Measurement, Section, Table
 from adaln.statistics import Difference, paired_each, t_interval
 from adaln.studies.published import gaussian_scheme
-from adaln.studies.rows import Responses, choices, plain_difference, read_responses, study_result
+from adaln.studies.rows import Responses, change_cells, choices, plain_difference, read_responses, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 LR_FACTORS = (0.25, 1.0, 4.0)
 STDS = (0.0, 1e-3, 1e-2)
+STARTS = tuple(product(LR_FACTORS, STDS[1:]))
+"""All cells of the grid that do not start at zero."""
 UPDATES = (1, 2, 10)
 TITLE = "Learning rate x std: how long does a start last?"
 Left = Mapping[str, Mapping[int, float | None]]
@@ -28,13 +30,9 @@ def row(factor: float, std: float) -> str:
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """Score and what is left of the start over the grid; every start against zero at the same learning rate."""
     responses = read_responses(outcomes)
-    left = {row(*cell): share_left(responses.by_label[row(*cell)]) for cell in product(LR_FACTORS, STDS[1:])}
-    changes = paired_each(
-        {
-            row(lr, std): (responses.fid[row(lr, std)], responses.fid[row(lr, 0.0)])
-            for lr, std in product(LR_FACTORS, STDS[1:])
-        }
-    )
+    left = {row(*cell): share_left(responses.by_label[row(*cell)]) for cell in STARTS}
+    pairs = {(lr, std): (responses.fid[row(lr, std)], responses.fid[row(lr, 0.0)]) for lr, std in STARTS}
+    changes = paired_each({row(*cell): pair for cell, pair in pairs.items()})
     rates = {factor: responses.by_label[row(factor, 0.0)][0].job.config.optim.lr for factor in LR_FACTORS}
     table = grid_table(responses, changes, left, rates)
     blocks: list[Block] = [table, score_map(responses, rates), left_map(left, rates)]
@@ -102,9 +100,9 @@ def grid_table(
     for factor, std in product(LR_FACTORS, STDS):
         name = row(factor, std)
         change = changes.get(name)
-        changed: list[Cell] = [Measurement.of(change.absolute), change.verdict] if change else [None, None]
         shares = [None if share is None else 100 * share for share in left[name].values()] if std else [None] * 3
-        rows.append([rates[factor], std, Measurement.of(t_interval(responses.fid[name])), *changed, *shares])
+        score = Measurement.of(t_interval(responses.fid[name]))
+        rows.append([rates[factor], std, score, *change_cells(change), *shares])
     notes = [
         f"Mean over {responses.num_seeds} seeds with 95 % t intervals; changes paired, intervals and verdicts hold for"
         f" all {len(changes)} together (Bonferroni, Holm). Left: variance of all gate weights at the start over that"
@@ -123,20 +121,15 @@ def score_map(responses: Responses, rates: Mapping[float, float]) -> Matrix:
 
 def left_map(left: Left, rates: Mapping[float, float]) -> Matrix:
     """How much of the start is left after the first updates."""
-    cells = list(product(LR_FACTORS, STDS[1:]))
-    values = [[None if (s := left[row(*cell)][k]) is None else 100 * s for k in UPDATES] for cell in cells]
+    values = [[None if (s := left[row(*cell)][k]) is None else 100 * s for k in UPDATES] for cell in STARTS]
     caption = "Share of the variance of all gate weights that is the start's, in %, mean over seeds; strong: all of it."
-    names = [f"lr {rates[factor]:g}, std {std:g}" for factor, std in cells]
+    names = [f"lr {rates[factor]:g}, std {std:g}" for factor, std in STARTS]
     columns = [f"{k} update{'s' * (k > 1)}" for k in UPDATES]
     texts = [["–" if v is None else _percent(v) for v in line] for line in values]
     return Matrix("What is left of the start", caption, names, columns, values, texts)
 
 
-LR_STD = Study(
-    name="lr-std",
-    title=TITLE,
-    settings=tuple(
-        Setting(row(factor, std), gaussian_scheme(std), lr_factor=factor) for factor, std in product(LR_FACTORS, STDS)
-    ),
-    reduce=reduce,
+_SETTINGS = (
+    Setting(row(factor, std), gaussian_scheme(std), lr_factor=factor) for factor, std in product(LR_FACTORS, STDS)
 )
+LR_STD = Study("lr-std", TITLE, tuple(_SETTINGS), reduce)

@@ -7,7 +7,7 @@ from adaln.analysis import Summary
 from adaln.analysis.fit import ROLES
 from adaln.report import Block, Cell, Column, Measurement, Section, Table
 from adaln.statistics import Difference, paired_each, t_interval
-from adaln.studies.rows import group, plain_difference, require_same_seeds, study_result
+from adaln.studies.rows import change_cells, group, plain_difference, require_same_seeds, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.tensors import load_tensors
 from adaln.views.figures import over_steps
@@ -112,7 +112,7 @@ def shape_table(by_shape: Measured, changes: Mapping[Shape, Difference], num_see
         change = changes.get((label, role))
         cells = [Measurement.of(t_interval(values)) if values else None for values in measures.values()]
         word = "differs" if change and change.distinguishable else "not distinguishable" if change else None
-        rows.append([label, role, *cells, Measurement.of(change.absolute) if change else None, word])
+        rows.append([label, role, *cells, change_cells(change)[0], word])
     notes = [
         f"All weights of a role over all blocks at the end of training, over {num_seeds} seeds, 95 % t intervals."
         f" Kurtosis is held against {CONTROL}'s of the same seed; intervals and verdicts hold for all {len(changes)}"

@@ -27,7 +27,7 @@ from adaln.studies.rows import (
     run_names,
     study_result,
 )
-from adaln.studies.study import Outcome, Result, Study
+from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.scores import shown_name
 
 BASE, OTHER = "adaln-zero", "adaln-gaussian"

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
 
@@ -19,7 +18,7 @@ from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Measuremen
 from adaln.runs import Run
 from adaln.sampling import load_sampler, save_samples
 from adaln.statistics import Difference, paired_each, t_interval
-from adaln.studies.rows import final, group, plain_difference, require_same_seeds, study_result
+from adaln.studies.rows import change_cells, final, group, plain_difference, require_same_seeds, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.explain import Probe
 from adaln.views.scores import shown_name
@@ -37,7 +36,12 @@ class Measured:
     """What a network is worth: its loss with the batches, times and noise of later steps, and its samples' score."""
 
     loss: float
-    fid: float
+    scores: Scores
+
+    @property
+    def fid(self) -> float:
+        """The score by which shuffles are told apart."""
+        return self.scores["fid"].value
 
 
 Values = Mapping[str, Mapping[str, Sequence[Measured]]]
@@ -52,13 +56,11 @@ def measured(outcome: Outcome, what: str) -> Measured:
     The shuffle depends on the run's seed, so that seeds differ in it as well.
     """
     run = on_its_device(outcome.run)
-    step = outcome.job.config.steps
-    trained = scores_file(run, outcome.job.scoring, step)
+    trained = scores_file(run, outcome.job.scoring, outcome.job.config.steps)
     file = run.path / "analysis" / "permuted" / f"{trained.name.partition('.')[0]}-{short_hash({'what': what})}.json"
     if not file.exists():
-        write_atomically(file, json.dumps(_measure(outcome, run, what, file.with_suffix(".npz"))) + "\n")
-    row = json.loads(file.read_text(encoding="utf-8"))
-    return Measured(row["loss"], decode(Scores, row["scores"])["fid"].value)
+        write_atomically(file, json.dumps(encode(_measure(outcome, run, what, file.with_suffix(".npz")))) + "\n")
+    return decode(Measured, json.loads(file.read_text(encoding="utf-8")))
 
 
 def on_its_device(run: Run) -> Run:
@@ -67,18 +69,18 @@ def on_its_device(run: Run) -> Run:
     return Run(run.path, run.config, "cuda" if was_on_gpu and torch.cuda.is_available() else "cpu")
 
 
-def _measure(outcome: Outcome, run: Run, what: str, samples: Path) -> dict[str, Any]:
+def _measure(outcome: Outcome, run: Run, what: str, samples: Path) -> Measured:
     job, probe = outcome.job, Probe.of(run, outcome.job.config.steps)
     for role in SHUFFLES.get(what, ()):
         permute_role(probe.model, role, job.config.seed)
     loss = fmean(probe.losses(probe.model))
     if what == TRAINED:
-        return {"loss": loss, "scores": encode(final(outcome.scores()))}
+        return Measured(loss, final(outcome.scores()))
     extractor, theirs = reference(job.config.data, job.features, job.reference, str(run.device))
     sampler = load_sampler(run, job.sample, probe.step)
     sampler = replace(sampler, model=probe.model, provenance={**sampler.provenance, "shuffled": what})
     save_samples(sampler, samples)
-    return {"loss": loss, "scores": encode(evaluate(samples, theirs, extractor, choices=sampler.provenance))}
+    return Measured(loss, evaluate(samples, theirs, extractor, choices=sampler.provenance))
 
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
@@ -138,8 +140,8 @@ def result_table(values: Values, changes: Mapping[str, Changes], score: str) -> 
         for what, seeds in rows.items():
             loss, fid = (changes[measure].get((label, what)) for measure in ("loss", "fid"))
             spans = [t_interval([getattr(one, measure) for one in seeds]) for measure in ("loss", "fid")]
-            numbers = [Measurement.of(spans[0]), _change(loss), Measurement.of(spans[1]), _change(fid)]
-            cells.append([label, what, *numbers, fid.verdict if fid else None])
+            of_loss, of_fid = map(Measurement.of, spans)
+            cells.append([label, what, of_loss, change_cells(loss)[0], of_fid, *change_cells(fid)])
     notes = [
         f"Averaged networks at the end of training, over {len(seeds)} seeds, 95 % t intervals. Shuffled: the values of"
         " a role change places within each site of the blocks: every histogram, moment and entropy stays what it was."
@@ -147,10 +149,6 @@ def result_table(values: Values, changes: Mapping[str, Changes], score: str) -> 
         " Loss: on the run's own data with times and noise of later steps.",
     ]
     return Table(TITLE, columns, cells, notes)
-
-
-def _change(difference: Difference | None) -> Cell:
-    return Measurement.of(difference.absolute) if difference else None
 
 
 def figure(changes: Changes, score: str, num_seeds: int) -> Intervals:
@@ -162,9 +160,4 @@ def figure(changes: Changes, score: str, num_seeds: int) -> Intervals:
     return Intervals("What shuffling changes", caption, axis, list(SHUFFLES), groups)
 
 
-PERMUTED = Study(
-    name="permuted",
-    title=TITLE,
-    settings=(Setting("adaln-zero", "adaln-zero"), Setting("adaln-gaussian", "adaln-gaussian")),
-    reduce=reduce,
-)
+PERMUTED = Study("permuted", TITLE, tuple(Setting(name, name) for name in ("adaln-zero", "adaln-gaussian")), reduce)

@@ -1,7 +1,6 @@
 """Five schemes: our quickstart, and figures 1, 3 and 9, their scores against steps and their first iterations."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from adaln.studies.compare import (
     score_by_step,
 )
 from adaln.studies.published import published_tables
-from adaln.studies.rows import Responses, compare, read_responses, study_result
+from adaln.studies.rows import Responses, compare, read_responses, room, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.studies.time_to_quality import NO_DIFFERENCE, courses
 from adaln.views.scores import shown_name
@@ -27,6 +26,7 @@ SCHEMES_SHOWN = tuple(row.setting.label for row in PUBLISHED.rows)
 """In the paper's order: each is better than the one before, by FID and by IS."""
 FIRST = "first iterations"
 EARLY_TITLE = "Figure 3: the first iterations of five schemes"
+BOTH_TITLE = "Figure 9: five schemes, over training and at its beginning"
 Outcomes = Sequence[Outcome]
 
 
@@ -35,8 +35,7 @@ def compare_scores(title: str, outcomes: Outcomes) -> Result:
     whole = [outcome for outcome in outcomes if outcome.job.group != FIRST]
     early = [outcome for outcome in outcomes if outcome.job.group == FIRST]
     comparison = compare(read_responses(whole, REFERENCE), REFERENCE)
-    means = {row.label: row.fid.value for row in comparison.rows}
-    verdict = [rank_line(means)]
+    verdict = [rank_line({row.label: row.fid.value for row in comparison.rows})]
     sections = [Section("Inception Score over training", [is_curves(comparison.responses)])]
     data: dict[str, Any] = {}
     if early:
@@ -80,11 +79,9 @@ def compare_beginnings(outcomes: Outcomes) -> Result:
     over_steps = {name: course.verdict for name, course in courses(losses, REFERENCE).items()}
     verdict = early_verdict(changes, over_steps, score, steps)
     loss_figure, score_figure = curves(by_scheme)
-    shown: list[Block] = [
-        table,
-        loss_figure,
-        *([score_figure] if len(by_scheme[REFERENCE][0].job.score_at) > 1 else []),
-    ]
+    shown: list[Block] = [table, loss_figure]
+    if len(by_scheme[REFERENCE][0].job.score_at) > 1:
+        shown.append(score_figure)
     numbers = {
         "seeds": [outcome.job.config.seed for outcome in by_scheme[REFERENCE]],
         "rows": [early_row(name, means[name], responses.fid[name], changes) for name in by_scheme],
@@ -111,8 +108,10 @@ def early_table(
         Column("scheme"),
         Column("loss", f"mean over {steps} iterations", ".4f"),
         Column("relative", "%", "+.2f"),
+        Column(score, f"after {steps}", ".1f"),
+        Column("relative", "%", "+.2f"),
+        Column("verdict"),
     ]
-    columns += [Column(score, f"after {steps}", ".1f"), Column("relative", "%", "+.2f"), Column("verdict")]
     rows: list[list[Cell]] = []
     for name in losses:
         loss, value = t_interval(losses[name]).value, t_interval(scores[name]).value
@@ -142,9 +141,9 @@ def early_verdict(
     lines = [f"The paper: over the first 160 iterations all variants are alike. Here, over the first {steps}:"]
     for what, name in (("loss", "training loss"), ("score", score)):
         apart = [scheme for scheme, change in changes[what].items() if change.distinguishable]
-        room = max(max(abs(change.relative.low), abs(change.relative.high)) for change in changes[what].values())
+        most = room(change.relative for change in changes[what].values())
         alike = f"unlike {REFERENCE}'s: {', '.join(apart)}" if apart else f"no scheme is told apart from {REFERENCE}"
-        size = f"up to {100 * room:.1f} %" if room < float("inf") else "any size"
+        size = f"up to {100 * most:.1f} %" if most < float("inf") else "any size"
         lines.append(f"By {name}: {alike}; the intervals leave room for differences of {size}.")
     parted = "; ".join(f"{scheme}: {course}" for scheme, course in over_steps.items() if course != NO_DIFFERENCE)
     return [*lines, f"By loss, iteration by iteration (ahead: lower): {parted or NO_DIFFERENCE}."]
@@ -157,12 +156,10 @@ def early_row(
     changes: Mapping[str, Mapping[str, Difference]],
 ) -> dict[str, Any]:
     """Plain numbers of one scheme."""
-    row: dict[str, Any] = {"scheme": name, "loss_per_seed": list(losses), "score_per_seed": list(scores)}
+    row: dict[str, Any] = {"scheme": name, "loss_per_seed": losses, "score_per_seed": scores}
     for what, differences in changes.items():
         if change := differences.get(name):
-            relative = change.relative
-            row[f"{what}_change"] = asdict(relative)
-            row[f"{what}_p_value"] = change.p_value
+            row |= {f"{what}_change": change.relative, f"{what}_p_value": change.p_value}
     return row
 
 
@@ -177,10 +174,5 @@ _EARLY = tuple(Setting(name, name, steps=160, group=FIRST) for name in SCHEMES_S
 SCORE_FIGURES = {
     "figure1": Study("figure1", PUBLISHED.what, _WHOLE, partial(compare_scores, PUBLISHED.what)),
     "figure3": Study("figure3", EARLY_TITLE, _EARLY, compare_beginnings),
-    "figure9": Study(
-        "figure9",
-        "Figure 9: five schemes, over training and at its beginning",
-        (*_WHOLE, *_EARLY),
-        partial(compare_scores, "Figure 9: five schemes, over training and at its beginning"),
-    ),
+    "figure9": Study("figure9", BOTH_TITLE, (*_WHOLE, *_EARLY), partial(compare_scores, BOTH_TITLE)),
 }

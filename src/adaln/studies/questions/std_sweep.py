@@ -1,5 +1,6 @@
 """Standard deviations from 0 to 5e-2 for all roles: the score they lead to, and how open the branches start."""
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -50,11 +51,10 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
 def mean_energies(runs: Sequence[Outcome]) -> dict[str, float]:
     """The energy of every branch of the fresh networks, mean over their seeds."""
     seeds = [energies_at_start(one.run) for one in runs]
-    return {f"{e.block} {e.branch}": fmean(_ratio(seed[i]) for seed in seeds) for i, e in enumerate(seeds[0])}
-
-
-def _ratio(energy: BranchEnergy) -> float:
-    return float("nan") if energy.ratio is None else energy.ratio
+    return {
+        f"{first.block} {first.branch}": fmean(math.nan if e.ratio is None else e.ratio for e in (first, *others))
+        for first, *others in zip(*seeds, strict=True)
+    }
 
 
 def energies_at_start(run: Run) -> list[BranchEnergy]:
@@ -133,9 +133,4 @@ def energy_figure(responses: Responses, energies: Energies) -> Lines:
     return Lines("Residual energy at step 0 against std", caption, *axes, series)
 
 
-STD_SWEEP = Study(
-    name="std-sweep",
-    title=TITLE,
-    settings=tuple(Setting(row(std), gaussian_scheme(std)) for std in STDS),
-    reduce=reduce,
-)
+STD_SWEEP = Study("std-sweep", TITLE, tuple(Setting(row(std), gaussian_scheme(std)) for std in STDS), reduce)

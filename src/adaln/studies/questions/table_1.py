@@ -83,9 +83,5 @@ def _iteration(first: int | None) -> str | None:
     return None if first is None else str(first)
 
 
-TABLE_1 = Study(
-    name="table1",
-    title=TITLE,
-    settings=tuple(Setting(name, name, steps=3, is_scored=False) for name in DERIVED_AS),
-    reduce=reduce_orders,
-)
+_SETTINGS = tuple(Setting(name, name, steps=3, is_scored=False) for name in DERIVED_AS)
+TABLE_1 = Study("table1", TITLE, _SETTINGS, reduce_orders)

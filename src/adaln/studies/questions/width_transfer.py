@@ -7,7 +7,7 @@ from statistics import fmean
 from adaln.report import Axis, Block, Cell, Column, Lines, Matrix, Measurement, Section, Series, Table
 from adaln.statistics import Difference, paired_differences, t_interval
 from adaln.studies.published import gaussian_scheme
-from adaln.studies.rows import Responses, plain_difference, read_responses, study_result
+from adaln.studies.rows import Responses, change_cells, plain_difference, read_responses, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 RULES: Mapping[str, float] = {"std fixed": 0.0, "std ~ 1/√width": 0.5, "std ~ 1/width": 1.0}
@@ -104,8 +104,7 @@ def rule_table(
         stds = [std_at(rule, base, width) for width in others]
         spans = [Measurement.of(t_interval(responses.fid[row(w, std)])) for w, std in zip(others, stds, strict=True)]
         change = changes.get(rule)
-        changed = [Measurement.of(change.absolute), change.verdict] if change else [None, None]
-        rows.append([rule, *stds, *spans, *changed])
+        rows.append([rule, *stds, *spans, *change_cells(change)])
     notes = [
         f"From std {base:g}, the best of {', '.join(f'{b:g}' for b in BASES)} at the usual width. Mean over"
         f" {responses.num_seeds} seeds with 95 % t intervals; changes paired, their intervals and verdicts hold for"

@@ -8,13 +8,14 @@ import json
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from adaln.codec import encode
 from adaln.files import write_atomically
 from adaln.studies.run.workers import Failure, Task, attempt, terminated_as_interrupted
 from adaln.training import Stopped
@@ -111,23 +112,21 @@ class Jobs:
     def _submit(self, tasks: Mapping[str, Task]) -> "dict[str, Job[None]]":
         from submitit.core.utils import FailedJobError
 
+        files = {name: self._outcome_file(name) for name in tasks}
+        for file in files.values():
+            file.unlink(missing_ok=True)
+        job_tasks = {name: _JobTask(task, self._cluster.device, files[name]) for name, task in tasks.items()}
         try:
             with self._executor.batch():
-                return {name: self._executor.submit(self._job_task(name, task)) for name, task in tasks.items()}
+                return {name: self._executor.submit(task) for name, task in job_tasks.items()}
         except FailedJobError as error:
             raise ValueError(f"Slurm did not take the jobs: {error}") from None
-
-    def _job_task(self, name: str, task: Task) -> "_JobTask":
-        file = self._outcome_file(name)
-        file.unlink(missing_ok=True)
-        return _JobTask(task, self._cluster.device, file)
 
     def _outcome_file(self, name: str) -> Path:
         return self._folder / f"{name}.outcome.json"
 
     def _outcome(self, name: str, job: "Job[None]") -> Failure | None:
-        file = self._outcome_file(name)
-        if not file.exists():
+        if not (file := self._outcome_file(name)).exists():
             return Failure("Killed", f"job {job.job_id} ended without a word; its log: {job.paths.stderr}")
         row = json.loads(file.read_text(encoding="utf-8"))
         return Failure(**row) if row else None
@@ -190,7 +189,7 @@ class _JobTask:
             raise
         finally:
             signal.signal(signal.SIGUSR2, queue_again)
-        write_atomically(self.outcome_file, json.dumps(asdict(failure) if failure else None) + "\n")
+        write_atomically(self.outcome_file, json.dumps(encode(failure)) + "\n")
 
     def checkpoint(self) -> "DelayedSubmission":
         """What submitit queues again: the same, since all that is done lies in the run's folder."""
