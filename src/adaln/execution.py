@@ -102,6 +102,17 @@ def deterministic_kernels() -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
 
 
+@contextmanager
+def num_threads(wanted: int | None) -> Iterator[None]:
+    """Compute with so many threads of torch's in this block; None: with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
     """What the network's forward is to run under."""
     context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -14,12 +14,12 @@ from adaln.benchmarks.machine import (
     Turns,
     in_turns,
     limits,
-    num_threads,
     product_rates,
     products,
     resident_bytes,
     seconds_of,
 )
+from adaln.execution import num_threads
 from adaln.progress import showing
 
 

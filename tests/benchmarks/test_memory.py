@@ -26,8 +26,8 @@ def test_shared_memory_counts_once_and_weights_not_at_all():
 
 def test_a_block_of_ours_keeps_what_the_documents_say():
     kept = of_one_block("ours", MODELS["tiny"], is_compiled=False)
-    assert kept.per_token_and_channel == pytest.approx(49, abs=1)
-    assert kept.per_weight == pytest.approx(2, abs=0.1)
+    assert kept["per_token_and_channel"] == pytest.approx(49, abs=1)
+    assert kept["per_weight"] == pytest.approx(2, abs=0.1)
 
 
 def test_only_what_the_peer_has_too_is_counted():

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 
 from adaln.analysis import LOG_SPACED_STEPS, Recorder, describe
-from adaln.benchmarks.machine import in_turns, machine, num_threads, plain_read, resident_bytes, torch_device
+from adaln.benchmarks.machine import in_turns, machine, plain_read, resident_bytes, torch_device
 from adaln.benchmarks.peer import LATENTS, busy_model
 from adaln.benchmarks.training import batch_of, loss_of
 from adaln.config import OptimConfig
+from adaln.execution import num_threads
 from adaln.models import MODELS, skeleton
 from adaln.rng import generator
 from adaln.tensors import TensorFile, save_tensors

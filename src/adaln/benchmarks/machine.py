@@ -9,7 +9,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from adaln.execution import Precision
+from adaln.execution import Precision, num_threads
 from adaln.products import HAS_WIDE_PRODUCT, wide_product
 from adaln.progress import progress
 from adaln.rng import generator
@@ -183,17 +182,6 @@ def processor() -> str:
 def torch_device(name: str) -> torch.device:
     """The device of a name; `auto` is the GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
-
-
-@contextmanager
-def num_threads(wanted: int | None) -> Iterator[None]:
-    """Compute with so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def plain_read(file: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaln.benchmarks.machine import in_turns, machine, num_threads, products, torch_device
+from adaln.benchmarks.machine import in_turns, machine, products, torch_device
 from adaln.benchmarks.peer import LATENTS, Compiled, Step, busy_model, called_like_ours, compared, peer_of
-from adaln.execution import Precision, check_precision, matrix_products
+from adaln.execution import Precision, check_precision, matrix_products, num_threads
 from adaln.models import MODELS, flops
 from adaln.processes import PROCESSES, Guidance, SamplerConfig, guided, solve
 from adaln.rng import generator

@@ -15,7 +15,8 @@ import scipy
 import torch
 from threadpoolctl import threadpool_limits
 
-from adaln.benchmarks.machine import Clock, Turns, in_turns, machine, num_threads, resident_bytes
+from adaln.benchmarks.machine import Clock, Turns, in_turns, machine, resident_bytes
+from adaln.execution import num_threads
 from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance
 from adaln.metrics.precision_recall import PrecisionRecall, precision_recall
 from adaln.rng import generator

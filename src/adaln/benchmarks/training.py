@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adaln.benchmarks.machine import in_turns, machine, num_threads, products, torch_device
+from adaln.benchmarks.machine import in_turns, machine, products, torch_device
 from adaln.benchmarks.peer import (
     CONTENDERS,
     LATENTS,
@@ -23,7 +23,16 @@ from adaln.benchmarks.peer import (
     peer_of,
 )
 from adaln.config import OptimConfig
-from adaln.execution import Execution, Precision, autocast, check_precision, matrix_products, prepare_blocks, recompute
+from adaln.execution import (
+    Execution,
+    Precision,
+    autocast,
+    check_precision,
+    matrix_products,
+    num_threads,
+    prepare_blocks,
+    recompute,
+)
 from adaln.models import MODELS, DiTConfig, flops, num_parameters
 from adaln.processes import PROCESSES
 from adaln.rng import generator
@@ -186,14 +195,6 @@ class MemoryOptions:
     """A DiT of `adaln models`; only its width and patch size count."""
 
 
-class Kept(NamedTuple):
-    """What one more block keeps, in bytes."""
-
-    per_token_and_channel: float
-    per_weight: float
-    """Copies of the weights, whatever the batch."""
-
-
 def kept_for_backward(options: MemoryOptions) -> dict[str, Any]:
     """What a block of both sides keeps under bfloat16 autocast, as it comes and compiled."""
     config = MODELS[options.model]
@@ -202,13 +203,16 @@ def kept_for_backward(options: MemoryOptions) -> dict[str, Any]:
     row: dict[str, Any] = {"machine": machine(CPU), "options": asdict(options)}
     for how in ("as it comes", "compiled"):
         kept = {side: of_one_block(side, config, how == "compiled") for side in CONTENDERS}
-        ratio = kept["ours"].per_token_and_channel / kept["diffusers"].per_token_and_channel
-        row[how] = {**{side: bytes_kept._asdict() for side, bytes_kept in kept.items()}, "ours of diffusers": ratio}
+        ratio = kept["ours"]["per_token_and_channel"] / kept["diffusers"]["per_token_and_channel"]
+        row[how] = {**kept, "ours of diffusers": ratio}
     return row
 
 
-def of_one_block(side: str, config: DiTConfig, is_compiled: bool) -> Kept:
-    """From what one more block and one more sample add, and what they add to each other."""
+def of_one_block(side: str, config: DiTConfig, is_compiled: bool) -> dict[str, float]:
+    """What one more block keeps, in bytes; per weight copies of the weights, whatever the batch.
+
+    From what one more block and one more sample add, and what they add to each other.
+    """
     kept = {
         (depth, batch): kept_bytes(*network(side, replace(config, depth=depth), is_compiled), batch)
         for depth in (1, 2)
@@ -218,7 +222,10 @@ def of_one_block(side: str, config: DiTConfig, is_compiled: bool) -> Kept:
     of_block = kept[2, 1] - kept[1, 1]
     of_sample = kept[2, 2] - kept[1, 2] - of_block
     weights = num_parameters(replace(config, depth=2), LATENTS) - num_parameters(replace(config, depth=1), LATENTS)
-    return Kept(of_sample / (tokens * config.hidden_size), (of_block - of_sample) / weights)
+    return {
+        "per_token_and_channel": of_sample / (tokens * config.hidden_size),
+        "per_weight": (of_block - of_sample) / weights,
+    }
 
 
 def network(side: str, config: DiTConfig, is_compiled: bool) -> tuple[nn.Module, Model]:

@@ -14,14 +14,7 @@ from adaln.statistics import t_interval
 from adaln.studies.published import PublishedTable
 from adaln.studies.rows import ByLabel, Comparison, Responses, compare, data_name, read_responses, study_result
 from adaln.studies.study import Outcome, Result
-from adaln.studies.tables import (
-    course_table,
-    measures_table,
-    published_table,
-    result_table,
-    seeds_table,
-    verdict_text,
-)
+from adaln.studies.tables import course_table, measures_table, published_table, result_table, seeds_table, verdict_text
 from adaln.studies.time_to_quality import Course, common_steps, courses
 from adaln.views.figures import role_histograms
 from adaln.views.orders import derived_and_measured, subject_of_run

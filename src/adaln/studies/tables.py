@@ -24,19 +24,18 @@ def result_table(title: str, comparison: Comparison) -> Table:
         Column("verdict"),
     ]
     best = min(row.fid.value for row in rows)
+    cells: list[list[Cell]] = []
+    for row in rows:
+        fid, change = Measurement.of(row.fid), row.difference
+        changed = [*absolute_and_relative(change.absolute, change.relative), change.verdict] if change else [None] * 3
+        cells.append([row.label, Marked(fid) if row.fid.value == best else fid, *changed])
     notes = [
         f"{score}: in {comparison.responses.scores['fid'].label}.",
         f"Mean over {comparison.responses.num_seeds} seeds, 95 % t intervals in brackets. Changes are against"
         f" {comparison.reference}, paired over the same seeds; their intervals hold for all {len(rows) - 1} comparisons"
         " together (Bonferroni; relative ones are Fieller's). Verdicts: paired t tests at 5 % for all together (Holm).",
     ]
-    return Table(title, columns, [_result_cells(row, best) for row in rows], notes)
-
-
-def _result_cells(row: Row, best: float) -> list[Cell]:
-    fid, change = Measurement.of(row.fid), row.difference
-    changed = [*absolute_and_relative(change.absolute, change.relative), change.verdict] if change else [None] * 3
-    return [row.label, Marked(fid) if row.fid.value == best else fid, *changed]
+    return Table(title, columns, cells, notes)
 
 
 def seeds_table(comparison: Comparison) -> Table:

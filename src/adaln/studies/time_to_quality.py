@@ -89,7 +89,7 @@ def geometric_mean(ratios: Sequence[Range], confidence: float) -> Interval | Non
     if not all(ratio.known for ratio in ratios):
         return None
     logs = t_interval([math.log(ratio.low) for ratio in ratios], confidence)
-    return Interval(*(_exp(end) for end in (logs.value, logs.low, logs.high)))
+    return Interval(*(math.exp(end) if end < 700 else math.inf for end in (logs.value, logs.low, logs.high)))
 
 
 def middle(ranges: Sequence[Range]) -> Range:
@@ -130,7 +130,3 @@ def _phase_words(phases: Sequence[tuple[int, list[int]]]) -> Iterator[str]:
 
 def _over(step: float, other: float) -> float:
     return step / other if other else float("inf")
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else float("inf")

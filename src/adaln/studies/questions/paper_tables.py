@@ -193,7 +193,7 @@ def change_figure(rows: Sequence[GroupRow], published: PublishedTable, score: st
         f"Relative change of {score} from {BASE} to {OTHER}, n = {len(rows)} comparisons; ours with intervals that hold"
         " for all together, the paper's of one run each. Below 0 the Gaussian start is better."
     )
-    paper = [100 * _published_change(theirs, row.group, "fid")[1] for row in rows]
+    paper = [_published_cells(theirs, row.group, "fid")[3] for row in rows]
     known = [m if isfinite(m.high - m.low) else m.value for m in ours]
     return Intervals(
         "Relative change under every circumstance",
@@ -252,17 +252,11 @@ def group_table(row: GroupRow, published: PublishedTable, scores: Scores, data: 
 
 
 def _published_cells(theirs: Mapping[str, PublishedRow], name: str, metric: str) -> list[float | None]:
-    values = [theirs[f"{name}: {scheme}"].scores.get(metric) for scheme in (BASE, OTHER)]
-    if None in values:
+    """The paper's score under both schemes, the change, and the change in percent."""
+    base, other = (theirs[f"{name}: {scheme}"].scores.get(metric) for scheme in (BASE, OTHER))
+    if base is None or other is None:
         return [None] * 4
-    absolute, relative = _published_change(theirs, name, metric)
-    return [*values, absolute, 100 * relative]
-
-
-def _published_change(theirs: Mapping[str, PublishedRow], name: str, metric: str) -> tuple[float, float]:
-    """The paper's change, absolute and over the base."""
-    base, other = (theirs[f"{name}: {scheme}"].scores[metric] for scheme in (BASE, OTHER))
-    return other - base, (other - base) / base
+    return [base, other, other - base, 100 * ((other - base) / base)]
 
 
 def table_study(published: PublishedTable) -> Study:

@@ -16,10 +16,9 @@ import torch
 from adaln.config import RunConfig
 from adaln.data import PUBLISHED_SETS, DataConfig
 from adaln.evaluation.checkpoints import is_scored
-from adaln.execution import Precision, autocast
+from adaln.execution import Precision, autocast, num_threads
 from adaln.models import flops, num_parameters
 from adaln.processes import count_updates
-from adaln.studies.run.workers import one_thread
 from adaln.studies.study import Job, Plan, by_run
 from adaln.types import DataSpec
 
@@ -140,7 +139,7 @@ def product_rate(width: int, precision: Precision, device: torch.device) -> floa
     rows = ROWS.get(device.type, ROWS["cpu"])
     x, w = torch.ones(rows, width, device=device), torch.ones(width, 4 * width, device=device)
     seconds = []
-    with one_thread(), autocast(precision, device), torch.inference_mode():
+    with num_threads(1), autocast(precision, device), torch.inference_mode():
         for _ in range(4):
             start = _now(device)
             x @ w

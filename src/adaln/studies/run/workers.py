@@ -22,6 +22,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from adaln.execution import num_threads
+
 Advance = Callable[[float], None]
 """Called with the work done since the last call."""
 Task = Callable[[str, Advance], None]
@@ -120,7 +122,8 @@ class Workers:
                 assert isinstance(pipe, Connection)
                 process, name = self._busy.pop(pipe)
                 failure = process.outcome()
-                done += process.take_done()
+                done += process.done.value
+                process.done.value = 0.0
                 if failure:
                     failures[name] = failure
                 if process.is_alive():
@@ -155,20 +158,9 @@ class InProcess:
             done += count
             outside.run(watch, done)  # shown by whom it was before the task, not by the task
 
-        with one_thread():
+        with num_threads(1):  # as a worker has: results do not depend on who computes them
             ended = {name: attempt(task, self._device, advance) for name, task in tasks.items()}
         return {name: failure for name, failure in ended.items() if failure}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread of torch's in this block, as a worker has: results do not depend on who computes them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Process:
@@ -202,11 +194,6 @@ class _Process:
             memory = " (out of memory?)" if code == -signal.SIGKILL else ""
             return Failure("Killed", f"its process was ended {how}{memory}")
         return failure
-
-    def take_done(self) -> float:
-        """What it has done of its last task; the next begins at 0."""
-        done, self.done.value = float(self.done.value), 0.0
-        return done
 
     def leave(self) -> None:
         """Wait for it to go: it does so when its pipe is closed."""
