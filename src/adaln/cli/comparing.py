@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from adaln.cli.options import Positional, named, parse
 from adaln.cli.output import Output
 from adaln.config import differing_fields
+from adaln.evaluation.checkpoints import read_score_file
 from adaln.metrics import METRICS, Scores, differences, unlike_published
 from adaln.report import Cell, Column, Marked, Table
 from adaln.runs import Run, is_run
-from adaln.views.scores import BRACKETS, read_score_file, score_cell, score_column, scores_of, step_of
+from adaln.views.scores import BRACKETS, score_cell, score_column, scores_of, step_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from adaln.config import RunConfig
 from adaln.data import DataConfig, load
 from adaln.evaluation.samples import Reference, named_reference
 from adaln.execution import DEFAULT_EXECUTION, Execution
-from adaln.files import reading, write_atomically
+from adaln.files import write_atomically
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
 from adaln.parallel import find_device, first_goes_first, from_first, group_of_torchrun, rank
 from adaln.processes import count_updates, guided
@@ -60,9 +60,15 @@ def write_scores(run: Run, scoring: Scoring, step: int, scores: Scores) -> None:
 
 def read_scores(run: Run, scoring: Scoring, step: int) -> Scores:
     """The scores kept by `write_scores`."""
-    path = scores_file(run, scoring, step)
-    with reading(path, "a file of scores"):
-        return decode(Scores, json.loads(path.read_text(encoding="utf-8")))
+    return read_score_file(scores_file(run, scoring, step))
+
+
+def read_score_file(file: Path) -> Scores:
+    """The scores in a file of `adaln evaluate`; `ValueError` where it holds something else."""
+    try:
+        return decode(Scores, json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{str(file)!r} is not a file of scores: {error}") from None
 
 
 def score(run: Run, scoring: Scoring, step: int) -> Scores:

@@ -25,10 +25,10 @@ ByLabel = Mapping[str, Sequence[Outcome]]
 
 def group(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     """Outcomes by label, seeds in ascending order."""
-    by_label: dict[str, list[Outcome]] = {}
+    by_label: dict[str, list[Outcome]] = {outcome.job.label: [] for outcome in outcomes}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.job.config.seed):
-        by_label.setdefault(outcome.job.label, []).append(outcome)
-    return {label: by_label[label] for label in dict.fromkeys(outcome.job.label for outcome in outcomes)}
+        by_label[outcome.job.label].append(outcome)
+    return by_label
 
 
 def require_same_seeds(by_label: ByLabel, reference: str) -> None:

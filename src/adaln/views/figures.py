@@ -8,9 +8,10 @@ Source: "Unveiling the Secret of adaLN-Zero in Diffusion Transformer", sections 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from adaln.analysis import Entropy, RoleRecord
-from adaln.analysis.fit import PAPER_DEGREES, ROLES, Fit, fit
+from adaln.analysis.fit import PAPER_DEGREES, ROLES, fit
 from adaln.conditioning import SCHEMES
 from adaln.conditioning.schemes import PUBLISHED_BLOCKS
 from adaln.registry import Registry
@@ -91,9 +92,14 @@ def peaks_over_blocks(title: str, snapshots: Snapshots, names: Names) -> Lines:
     if not last:
         raise _nothing("checkpoints with two blocks or more", snapshots)
     fits = {source: fit(tensors, "peak", by_block=True) for source, tensors in last.items()}
-    series = [line for source, fit in fits.items() for line in _peak_lines(source if len(fits) > 1 else "", fit)]
+    series = []
+    for source, role in product(fits, ROLES):
+        name = f"{source} {LETTERS[role]}" if len(fits) > 1 else LETTERS[role]
+        series.append(_peaks(f"{name} measured", [one.std for one in fits[source].roles[role].measured]))
+        series.append(_peaks(f"{name} smoothed", fits[source].roles[role].stds))
     if any(len(fit.roles["gate"].stds) == PUBLISHED_BLOCKS for fit in fits.values()):
-        series += _published_peaks()
+        starts = {role: getattr(SCHEMES["adaln-gaussian-blockwise"], role) for role in ROLES}
+        series += [_peaks(f"{LETTERS[r]} paper", [start.weight.std for start in starts[r]]) for r in ROLES]
     caption = (
         "Peak height of each block's histogram, 1 / std of the Gaussian with the same peak, over the mean of all"
         f" blocks, n = {max(len(f.roles['gate'].stds) for f in fits.values())} blocks; smoothed: a polynomial of at"
@@ -263,26 +269,8 @@ def _nothing(what: str, snapshots: Snapshots) -> ValueError:
     return ValueError(f"no {what} in {', '.join(_sources(snapshots)) or 'nothing'}; expected a source that has it")
 
 
-def _peak_lines(source: str, fit: Fit) -> list[Series]:
-    lines = []
-    for role in ROLES:
-        found = fit.roles[role]
-        name = f"{source} {LETTERS[role]}".strip()
-        blocks = list(range(len(found.stds)))
-        lines.append(Series(f"{name} measured", blocks, _over_mean([1 / one.std for one in found.measured])))
-        lines.append(Series(f"{name} smoothed", blocks, _over_mean([1 / std for std in found.stds])))
-    return lines
-
-
-def _published_peaks() -> list[Series]:
-    scheme = SCHEMES["adaln-gaussian-blockwise"]
-    stds = {role: [start.weight.std for start in getattr(scheme, role)] for role in ROLES}
-    return [
-        Series(f"{LETTERS[role]} paper", list(range(len(found))), _over_mean([1 / std for std in found]))
-        for role, found in stds.items()
-    ]
-
-
-def _over_mean(values: Sequence[float]) -> list[float]:
-    mean = sum(values) / len(values)
-    return [value / mean for value in values]
+def _peaks(name: str, stds: Sequence[float]) -> Series:
+    """How high Gaussians of these stds are, over their mean height, block by block."""
+    heights = [1 / std for std in stds]
+    mean = sum(heights) / len(heights)
+    return Series(name, list(range(len(stds))), [height / mean for height in heights])

@@ -1,11 +1,9 @@
 """The scores of one run against its steps: what was measured alike makes one curve."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from adaln.codec import decode
+from adaln.evaluation.checkpoints import read_score_file
 from adaln.metrics import METRICS, Score, Scores, differences
 from adaln.report import Axis, Block, Column, Lines, Measurement, Series, Table
 from adaln.runs import Run
@@ -15,14 +13,6 @@ INCEPTIONS = {"fid": "FID", "sfid": "sFID", "is": "IS"}
 """Scores whose names promise Inception features, and their short forms."""
 Curve = dict[int, Scores]
 """Scores by step, ascending."""
-
-
-def read_score_file(file: Path) -> Scores:
-    """The scores in a file of `adaln evaluate`; `ValueError` where it holds something else."""
-    try:
-        return decode(Scores, json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{str(file)!r} is not a file of scores: {error}") from None
 
 
 def scores_of(run: Run) -> list[Scores]:

@@ -103,13 +103,11 @@ def _starts(responses: Responses) -> Histograms:
     """The gates of every shape as they start."""
     ridges, count = [], 0
     for label, runs in responses.by_label.items():
-        records = (r for r in runs[0].recording() if r.step == 0 and r.group == Group("gate"))
-        for record in records:
-            if record.moments.std:
-                kurtosis = record.moments.excess_kurtosis
-                note = f"std {record.moments.std:.1e}, excess kurtosis {kurtosis:+.1f}"
-                ridges.append(Ridge(label, record.histogram.edges, record.histogram.counts, note))
-                count = record.moments.elements
+        for r in runs[0].recording():
+            if r.step == 0 and r.group == Group("gate") and r.moments.std:
+                note = f"std {r.moments.std:.1e}, excess kurtosis {r.moments.excess_kurtosis:+.1f}"
+                ridges.append(Ridge(label, r.histogram.edges, r.histogram.counts, note))
+                count = r.moments.elements
     caption = f"All {count:,} gate weights W_α before the first update, one seed; every ridge scaled to its own peak."
     return Histograms("The starts", caption, Axis("weight"), [Panel("W_α", ridges)], columns=1)
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 RoleName = Literal["gate", "scale", "shift"]
 Objective = Literal["score", "loss"]
+Stds = dict[str, float]
+"""By the names of roles."""
 PROPOSAL_STD = 1e-3
 """adaLN-Gaussian's own: the first trial, where the bounds hold it."""
 DIGITS = 3
@@ -73,7 +75,7 @@ class Trial:
     """One proposal, and what its runs gave."""
 
     number: int
-    stds: dict[str, float]
+    stds: Stds
     end: Literal["finished", "pruned", "diverged"]
     step: int
     """The last step that was judged."""
@@ -87,7 +89,7 @@ class Trial:
         return fmean(self.values) if self.values else math.inf
 
 
-def candidate(base: Scheme, stds: dict[str, float]) -> Scheme:
+def candidate(base: Scheme, stds: Stds) -> Scheme:
     """The base scheme with normal starts of these standard deviations."""
     name = "+".join([base.name, *(f"{role}={std:g}" for role, std in stds.items())])
     starts: dict[str, Any] = {role: Start(Normal(std)) for role, std in stds.items()}
@@ -107,7 +109,7 @@ def run_search(search: Search, base: RunConfig, num_trials: int, root: Path, lau
         numbers = range(len(trials), min(len(trials) + search.at_once, num_trials))
         asked = [_ask(study, search, number) for number in numbers]
         with titled(f"trials {numbers[0]} to {numbers[-1]} of {num_trials}"):
-            judged = _Round(search, base, root, asked).judge(launcher)
+            judged = judge(search, base, root, asked, launcher)
         for trial in judged:
             _record(study, trial)
         trials += judged
@@ -127,7 +129,7 @@ def check_search(search: Search, base: RunConfig, num_trials: int) -> None:
         check_scoring(base, jobs_of(search, base, 0, {}, base.steps)[0].scoring)
 
 
-def jobs_of(search: Search, base: RunConfig, number: int, stds: dict[str, float], step: int) -> list[Job]:
+def jobs_of(search: Search, base: RunConfig, number: int, stds: Stds, step: int) -> list[Job]:
     """A trial's runs up to a step, one per seed."""
     scheme = candidate(base.scheme, stds)
     configs = [
@@ -152,45 +154,38 @@ def search_folder(search: Search, base: RunConfig, root: Path) -> Path:
     return root / "searches" / f"{base.name}-{short_hash({'search': asdict(search), 'base': to_dict(base)})}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Round:
-    """Trials that were proposed together, judged side by side."""
+def judge(
+    search: Search, base: RunConfig, root: Path, asked: "Sequence[tuple[optuna.Trial, Stds]]", launcher: Launcher
+) -> list[Trial]:
+    """Trials that were proposed together, all run to each step at which trials are given up, then on to the end."""
+    ended: dict[int, Trial] = {}
+    for step in (*sorted(search.prune_at), base.steps):
+        left = [(proposal, stds) for proposal, stds in asked if proposal.number not in ended]
+        jobs = [jobs_of(search, base, proposal.number, stds, step) for proposal, stds in left]
+        diverged = diverged_of([job for of_trial in jobs for job in of_trial], root, launcher)
+        for (proposal, stds), of_trial in zip(left, jobs, strict=True):
+            names = tuple("-".join(job.run_key) for job in of_trial)
+            if diverged & set(names):
+                ended[proposal.number] = Trial(proposal.number, stds, "diverged", step, (), names)
+                continue
+            values = tuple(objective(search, Outcome(job, Run.create(job.config, root))) for job in of_trial)
+            trial = Trial(proposal.number, stds, "finished", step, values, names)
+            if step == base.steps:
+                ended[trial.number] = trial
+                continue
+            proposal.report(trial.value, step)
+            if proposal.should_prune():
+                ended[trial.number] = replace(trial, end="pruned")
+    return [ended[proposal.number] for proposal, _ in asked]
 
-    search: Search
-    base: RunConfig
-    root: Path
-    asked: "Sequence[tuple[optuna.Trial, dict[str, float]]]"
 
-    def judge(self, launcher: Launcher) -> list[Trial]:
-        """Run all to each step at which trials are given up, then what is left of them to the end."""
-        ended: dict[int, Trial] = {}
-        for step in (*sorted(self.search.prune_at), self.base.steps):
-            left = [(asked, stds) for asked, stds in self.asked if asked.number not in ended]
-            jobs = [jobs_of(self.search, self.base, asked.number, stds, step) for asked, stds in left]
-            diverged = self._run([job for found in jobs for job in found], launcher)
-            for (asked, stds), found in zip(left, jobs, strict=True):
-                trial = self._judged(asked.number, stds, found, diverged)
-                if step < self.base.steps and trial.end == "finished":
-                    asked.report(trial.value, step)
-                    trial = replace(trial, end="pruned" if asked.should_prune() else "finished")
-                if step == self.base.steps or trial.end != "finished":
-                    ended[trial.number] = trial
-        return [ended[asked.number] for asked, _ in self.asked]
-
-    def _run(self, jobs: Sequence[Job], launcher: Launcher) -> set[str]:
-        """Do the jobs; returns the names of the runs that diverged."""
-        failures = execute(jobs, self.root, launcher)
-        broken = {name: failure for name, failure in failures.items() if failure.kind != "NonFinite"}
-        if broken:
-            raise Unfinished(f"{len(broken)} of {len(jobs)} runs failed, the others are kept: {failures_text(broken)}")
-        return set(failures)
-
-    def _judged(self, number: int, stds: dict[str, float], jobs: Sequence[Job], diverged: set[str]) -> Trial:
-        names, step = tuple("-".join(job.run_key) for job in jobs), jobs[0].config.steps
-        if diverged & set(names):
-            return Trial(number, stds, "diverged", step, (), names)
-        values = tuple(objective(self.search, Outcome(job, Run.create(job.config, self.root))) for job in jobs)
-        return Trial(number, stds, "finished", step, values, names)
+def diverged_of(jobs: Sequence[Job], root: Path, launcher: Launcher) -> set[str]:
+    """Do the jobs; returns the names of the runs that diverged. `Unfinished` where one failed otherwise."""
+    failures = execute(jobs, root, launcher)
+    broken = {name: failure for name, failure in failures.items() if failure.kind != "NonFinite"}
+    if broken:
+        raise Unfinished(f"{len(broken)} of {len(jobs)} runs failed, the others are kept: {failures_text(broken)}")
+    return set(failures)
 
 
 def objective(search: Search, outcome: Outcome) -> float:
@@ -210,7 +205,7 @@ def _study() -> "optuna.Study":
     return optuna.create_study(pruner=optuna.pruners.MedianPruner())
 
 
-def _ask(study: "optuna.Study", search: Search, number: int) -> "tuple[optuna.Trial, dict[str, float]]":
+def _ask(study: "optuna.Study", search: Search, number: int) -> "tuple[optuna.Trial, Stds]":
     """Trial `number`; the first is the paper's own proposal."""
     import optuna
 

@@ -10,11 +10,13 @@ from adaln.studies.published import gaussian_scheme
 from adaln.studies.rows import Responses, change_cells, plain_difference, read_responses, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 
-RULES: Mapping[str, float] = {"std fixed": 0.0, "std ~ 1/√width": 0.5, "std ~ 1/width": 1.0}
+FIXED = "std fixed"
+RULES: Mapping[str, float] = {FIXED: 0.0, "std ~ 1/√width": 0.5, "std ~ 1/width": 1.0}
 """Rule -> power p: at width w times the usual one the std is base * w^-p."""
 BASES = (5e-4, 1e-3, 2e-3)
 WIDTHS = (1.0, 0.5, 2.0)
 """Over the scale's own width, where all rules agree."""
+OTHER_WIDTHS = tuple(width for width in WIDTHS if width != 1)
 TITLE = "Which rule carries the best std to another width?"
 
 
@@ -40,8 +42,7 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
     responses = read_responses(outcomes)
     base = min(BASES, key=lambda std: fmean(responses.fid[row(1.0, std)]))
     carried = {rule: elsewhere(responses, rule, base) for rule in RULES}
-    first = next(iter(RULES))
-    changes = paired_differences({rule: values for rule, values in carried.items() if rule != first}, carried[first])
+    changes = paired_differences({rule: carried[rule] for rule in RULES if rule != FIXED}, carried[FIXED])
     table = rule_table(responses, base, carried, changes)
     blocks: list[Block] = [table, heat_map(responses, base), curves(responses)]
     numbers = {
@@ -58,7 +59,7 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
 
 def elsewhere(responses: Responses, rule: str, base: float) -> list[float]:
     """For every seed the mean score over the other widths, at the std that the rule gives there."""
-    others = [responses.fid[row(width, std_at(rule, base, width))] for width in WIDTHS if width != 1]
+    others = [responses.fid[row(width, std_at(rule, base, width))] for width in OTHER_WIDTHS]
     return [fmean(seed) for seed in zip(*others, strict=True)]
 
 
@@ -76,10 +77,10 @@ def verdict(
     responses: Responses, base: float, carried: Mapping[str, Sequence[float]], changes: Mapping[str, Difference]
 ) -> list[str]:
     """Where the best std lies at every width, and whether a rule does better than the fixed std."""
-    first, lowest = next(iter(RULES)), min(carried, key=lambda rule: fmean(carried[rule]))
+    lowest = min(carried, key=lambda rule: fmean(carried[rule]))
     stds = ", ".join(f"{std:g} at width × {width}" for width, std in best_stds(responses).items())
     clear = [f"{rule} {change.verdict}" for rule, change in changes.items() if change.distinguishable]
-    against = f"Against {first}: {'; '.join(clear)}." if clear else f"No rule is told from {first} over these seeds."
+    against = f"Against {FIXED}: {'; '.join(clear)}." if clear else f"No rule is told from {FIXED} over these seeds."
     return [
         f"At the usual width std {base:g} scores best. Carried to the others it scores lowest by {lowest}"
         f" (mean {responses.score} {fmean(carried[lowest]):.1f}). {against}",
@@ -91,18 +92,19 @@ def rule_table(
     responses: Responses, base: float, carried: Mapping[str, Sequence[float]], changes: Mapping[str, Difference]
 ) -> Table:
     """A row per rule: where it puts the std, and the score there."""
-    others = [width for width in WIDTHS if width != 1]
     columns = [
         Column("rule"),
-        *(Column(f"std at width × {width:g}", format=".3g") for width in others),
-        *(Column(f"{responses.score} at width × {width:g}", format=".1f") for width in others),
-        Column("change", f"mean {responses.score}, against {next(iter(RULES))}", "+.1f"),
+        *(Column(f"std at width × {width:g}", format=".3g") for width in OTHER_WIDTHS),
+        *(Column(f"{responses.score} at width × {width:g}", format=".1f") for width in OTHER_WIDTHS),
+        Column("change", f"mean {responses.score}, against {FIXED}", "+.1f"),
         Column("verdict"),
     ]
     rows: list[list[Cell]] = []
     for rule in carried:
-        stds = [std_at(rule, base, width) for width in others]
-        spans = [Measurement.of(t_interval(responses.fid[row(w, std)])) for w, std in zip(others, stds, strict=True)]
+        stds = [std_at(rule, base, width) for width in OTHER_WIDTHS]
+        spans = [
+            Measurement.of(t_interval(responses.fid[row(w, std)])) for w, std in zip(OTHER_WIDTHS, stds, strict=True)
+        ]
         change = changes.get(rule)
         rows.append([rule, *stds, *spans, *change_cells(change)])
     notes = [
