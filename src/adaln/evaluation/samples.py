@@ -144,18 +144,24 @@ def scores_beside(source: Path | Dataset, scores: Scores) -> Path:
     return source.with_name(f"{source.name if source.is_dir() else source.stem}-{key}.scores.json")
 
 
-def sample_grid(file: Path, provenance: Mapping[str, Any], title: str, most: int = 64) -> ImageGrid:
-    """The first images of an npz in rows of up to eight."""
+def first_images(file: Path, most: int, across: int) -> tuple[np.ndarray, int]:
+    """The first images of an npz (rows, columns, H, W, C) in full rows of up to `across`, and how many it holds."""
     stream = open_images(file)
-    count = min(stream.num_images, most)
-    columns = min(count, 8)
-    rows = count // columns
+    columns = min(stream.num_images, most, across)
+    rows = min(stream.num_images, most) // columns
     images = next(iter(stream.batches(rows * columns))).permute(0, 2, 3, 1).numpy()
+    return images.reshape(rows, columns, *images.shape[1:]), stream.num_images
+
+
+def sample_grid(file: Path, provenance: Mapping[str, Any], title: str) -> ImageGrid:
+    """The first images of an npz in rows of up to eight."""
+    images, count = first_images(file, 64, 8)
     caption = (
-        f"First {rows * columns} of {stream.num_images:,} samples, step {provenance['step']}, averaged weights, solver"
-        f" {provenance['sampler']['solver']}, guidance {provenance['guidance']['scale']:g}, seed {provenance['seed']}."
+        f"First {images.shape[0] * images.shape[1]} of {count:,} samples, step {provenance['step']}, averaged weights,"
+        f" solver {provenance['sampler']['solver']}, guidance {provenance['guidance']['scale']:g}, seed"
+        f" {provenance['seed']}."
     )
-    return ImageGrid(title, caption, images.reshape(rows, columns, *images.shape[1:]))
+    return ImageGrid(title, caption, images)
 
 
 def evaluate(

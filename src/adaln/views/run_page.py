@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from adaln.analysis import RoleRecord, read_recording
 from adaln.codec import decode, json_text, leaves
 from adaln.config import model_name, to_dict
+from adaln.evaluation.samples import first_images
 from adaln.files import reading, write_atomically
 from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series, write_report
 from adaln.runs import Run
@@ -23,8 +22,8 @@ from adaln.views.snapshots import recording_file, spread_evenly
 
 SECTION_FILE = "section.json"
 MOST_RIDGES = 10
-GRID = (4, 10)
-"""Rows and columns of the samples shown."""
+GRID = (40, 10)
+"""Samples shown, at most, and how many of them in a row."""
 
 
 def run_page(run: Run) -> Page:
@@ -90,14 +89,9 @@ def _over_steps(title: str, recording: Sequence[RoleRecord], read: Callable[[Rol
 
 
 def _samples(file: Path) -> ImageGrid:
-    with np.load(file) as archive:
-        images = archive["arr_0"]
-    count = min(len(images), GRID[0] * GRID[1])
-    columns = min(count, GRID[1])
-    rows = count // columns
-    shown = images[: rows * columns].reshape(rows, columns, *images.shape[1:])
-    caption = f"The first n = {rows * columns} of {len(images)} samples in {file.name}, not chosen by eye."
-    return ImageGrid("Samples", caption, shown)
+    images, count = first_images(file, *GRID)
+    shown = images.shape[0] * images.shape[1]
+    return ImageGrid("Samples", f"The first n = {shown} of {count} samples in {file.name}, not chosen by eye.", images)
 
 
 def _facts(title: str, row: dict[str, Any]) -> Facts:

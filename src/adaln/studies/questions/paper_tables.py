@@ -61,11 +61,8 @@ class Pair:
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
-        return {
-            **{name: {"mean": fmean(self.values[name]), "per_seed": self.values[name]} for name in (BASE, OTHER)},
-            "absolute": self.absolute,
-            "relative": self.relative,
-        }
+        seeds = {name: {"mean": fmean(self.values[name]), "per_seed": self.values[name]} for name in (BASE, OTHER)}
+        return {**seeds, "absolute": self.absolute, "relative": self.relative}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +76,11 @@ class GroupRow:
     def to_json(self) -> dict[str, Any]:
         """For machines."""
         change = self.difference
+        verdict = {"p_value": change.p_value, "distinguishable": change.distinguishable}
         return {
             "group": self.group,
             "scores": {metric: pair.to_json() for metric, pair in self.scores.items()},
-            "difference": {
-                "absolute": change.absolute,
-                "relative": change.relative,
-                "p_value": change.p_value,
-                "distinguishable": change.distinguishable,
-            },
+            "difference": {"absolute": change.absolute, "relative": change.relative, **verdict},
         }
 
 

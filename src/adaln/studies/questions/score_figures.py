@@ -82,11 +82,15 @@ def compare_beginnings(outcomes: Outcomes) -> Result:
     shown: list[Block] = [table, loss_figure]
     if len(by_scheme[REFERENCE][0].job.score_at) > 1:
         shown.append(score_figure)
-    numbers = {
-        "seeds": [outcome.job.config.seed for outcome in by_scheme[REFERENCE]],
-        "rows": [early_row(name, means[name], responses.fid[name], changes) for name in by_scheme],
-        "loss_over_steps": over_steps,
-    }
+    rows = []
+    for name in by_scheme:
+        row: dict[str, Any] = {"scheme": name, "loss_per_seed": means[name], "score_per_seed": responses.fid[name]}
+        for what, differences in changes.items():
+            if change := differences.get(name):
+                row |= {f"{what}_change": change.relative, f"{what}_p_value": change.p_value}
+        rows.append(row)
+    seeds = [outcome.job.config.seed for outcome in by_scheme[REFERENCE]]
+    numbers = {"seeds": seeds, "rows": rows, "loss_over_steps": over_steps}
     return study_result(EARLY_TITLE, verdict, table, [Section("Result", shown)], by_scheme, numbers)
 
 
@@ -147,20 +151,6 @@ def early_verdict(
         lines.append(f"By {name}: {alike}; the intervals leave room for differences of {size}.")
     parted = "; ".join(f"{scheme}: {course}" for scheme, course in over_steps.items() if course != NO_DIFFERENCE)
     return [*lines, f"By loss, iteration by iteration (ahead: lower): {parted or NO_DIFFERENCE}."]
-
-
-def early_row(
-    name: str,
-    losses: Sequence[float],
-    scores: Sequence[float],
-    changes: Mapping[str, Mapping[str, Difference]],
-) -> dict[str, Any]:
-    """Plain numbers of one scheme."""
-    row: dict[str, Any] = {"scheme": name, "loss_per_seed": losses, "score_per_seed": scores}
-    for what, differences in changes.items():
-        if change := differences.get(name):
-            row |= {f"{what}_change": change.relative, f"{what}_p_value": change.p_value}
-    return row
 
 
 QUICKSTART = Study(

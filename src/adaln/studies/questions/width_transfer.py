@@ -101,12 +101,9 @@ def rule_table(
     ]
     rows: list[list[Cell]] = []
     for rule in carried:
-        stds = [std_at(rule, base, width) for width in OTHER_WIDTHS]
-        spans = [
-            Measurement.of(t_interval(responses.fid[row(w, std)])) for w, std in zip(OTHER_WIDTHS, stds, strict=True)
-        ]
-        change = changes.get(rule)
-        rows.append([rule, *stds, *spans, *change_cells(change)])
+        stds = {width: std_at(rule, base, width) for width in OTHER_WIDTHS}
+        spans = [Measurement.of(t_interval(responses.fid[row(*cell)])) for cell in stds.items()]
+        rows.append([rule, *stds.values(), *spans, *change_cells(changes.get(rule))])
     notes = [
         f"From std {base:g}, the best of {', '.join(f'{b:g}' for b in BASES)} at the usual width. Mean over"
         f" {responses.num_seeds} seeds with 95 % t intervals; changes paired, their intervals and verdicts hold for"
