@@ -27,7 +27,8 @@ from adaln.cli.app import VERBS, main
 from adaln.cli.studying import Launching, launched
 from adaln.registry import Registry
 from adaln.studies import questions
-from adaln.studies.run.workers import InProcess, Launcher
+from adaln.studies.run.workers import Launcher
+from helpers.in_process import InProcess
 from helpers.smallest import PLAN
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate")

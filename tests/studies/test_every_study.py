@@ -6,7 +6,7 @@ import pytest
 
 from adaln.codec import json_text
 from adaln.studies import SCALES, STUDIES, Overrides, Plan, run_study
-from adaln.studies.run.workers import InProcess
+from helpers.in_process import InProcess
 
 FEW = Overrides(steps=2, num_images=40)
 

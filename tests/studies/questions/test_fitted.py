@@ -16,10 +16,10 @@ from adaln.runs import Run
 from adaln.statistics import Difference, Interval
 from adaln.studies import SCALES, Outcome, Overrides, Plan, Result, Scale, run_study
 from adaln.studies.questions.fitted import FITS, FITTED, FREE, changes_text, fits, fitted_jobs, jobs_of, pilot_steps
-from adaln.studies.run.workers import InProcess
 from adaln.studies.study import outcomes
 from adaln.tensors import load_tensors
 from adaln.training import train
+from helpers.in_process import InProcess
 
 
 def make_small(setting, seed, changes):

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from adaln.studies import STUDIES, Overrides, Setting
+from adaln.studies import STUDIES, Overrides, Setting, run_study
 from adaln.studies.run.run_study import Unfinished, complete
 from adaln.studies.study import by_run
+from helpers.in_process import InProcess
 from helpers.smallest import PLAN, STUDY, make_small, recorded, run
 
 pytestmark = pytest.mark.xdist_group("run_study")  # one `on_two` for all

@@ -8,7 +8,8 @@ import torch
 
 from adaln.progress import progress, showing
 from adaln.studies.run import workers as room
-from adaln.studies.run.workers import InProcess, Worker, Workers, usable_cores, workers_for
+from adaln.studies.run.workers import Worker, Workers, usable_cores, workers_for
+from helpers.in_process import InProcess
 from helpers.work import Note, Wait, die, refuse, stumble
 
 CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Tasks on this machine: worker processes, each held to its own cores or its own GPU, or this process itself.
+"""Tasks on this machine: worker processes, each held to its own cores or its own GPU.
 
 A worker takes one task after another. One that fails, or takes its process with it (out of memory, say), is reported
 and loses no other. What a task computes does not depend on which worker took it, nor on how many there are.
@@ -14,15 +14,12 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-
-from adaln.execution import num_threads
 
 Advance = Callable[[float], None]
 """Called with the work done since the last call."""
@@ -141,26 +138,6 @@ class Workers:
         self._busy[process.pipe] = process, name
         with suppress(BrokenPipeError):  # the process is gone, which its pipe will tell
             process.pipe.send(task)
-
-
-class InProcess:
-    """Does tasks in this process, one after the other: nothing to start, and nothing that outlives it."""
-
-    def __init__(self, device: str = "cpu") -> None:
-        self._device = device
-
-    def run(self, tasks: Mapping[str, Task], watch: Callable[[float | None], None]) -> dict[str, Failure]:
-        """See `Launcher`."""
-        done, outside = 0.0, copy_context()
-
-        def advance(count: float) -> None:
-            nonlocal done
-            done += count
-            outside.run(watch, done)  # shown by whom it was before the task, not by the task
-
-        with num_threads(1):  # as a worker has: results do not depend on who computes them
-            ended = {name: attempt(task, self._device, advance) for name, task in tasks.items()}
-        return {name: failure for name, failure in ended.items() if failure}
 
 
 class _Process:
