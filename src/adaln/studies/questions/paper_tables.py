@@ -36,8 +36,6 @@ OF_ONE_REFERENCE = ("table2", "table3", "table5", "table6", "table7", "table8", 
 SHOWN = ("fid", "sfid", "is", "precision", "recall")
 PERCENT = ("precision", "recall")
 """Scores that are shares, in percent in the paper and here."""
-Pairs = Mapping[str, ByLabel]
-"""Group -> scheme -> its runs, seeds in ascending order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ def by_group(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[Outcome]]]
     return pairs
 
 
-def group_rows(pairs: Pairs) -> list[GroupRow]:
+def group_rows(pairs: Mapping[str, ByLabel]) -> list[GroupRow]:
     """Every score of every group under both schemes, and how they differ."""
     values = {name: _per_seed(runs) for name, runs in pairs.items()}
     changes = paired_each({name: (scores["fid"][OTHER], scores["fid"][BASE]) for name, scores in values.items()})
