@@ -65,12 +65,13 @@ def runs(tmp_path_factory):
     return found
 
 
-def outcomes(runs, extractor="dataset-classifier", seeds=(0, 1, 2)):
+def outcomes(runs, extractor="dataset-classifier", seeds=(0, 1, 2), num_images=20):
     made = []
     for seed in seeds:
         for label, run in runs.items():
-            job = Job(label, replace(run.config, seed=seed), STEPS, SampleConfig(num_images=20))
-            np.savez(_made(samples_file(run, job.scoring, STEPS[-1])), arr_0=np.zeros((20, 8, 8, 1), np.uint8))
+            job = Job(label, replace(run.config, seed=seed), STEPS, SampleConfig(num_images=num_images))
+            samples = np.zeros((num_images, 8, 8, 1), np.uint8)
+            np.savez(_made(samples_file(run, job.scoring, STEPS[-1])), arr_0=samples)
             changes = [c + WOBBLE[seed] if label in CHANGES else 0 for c in CHANGES.get(label, (0, 0, 0))]
             curve = {step: z + c for step, z, c in zip(STEPS, ZERO[seed], changes, strict=True)}
             made.append(MadeUp(job, run, curve, extractor))
@@ -206,3 +207,11 @@ def test_one_seed_tells_nothing_and_says_so(runs):
     assert cells(result.table, "adaln")["verdict"] == "not distinguishable"
     assert result.data["over_steps"] == {}
     assert [line for line in result.data["verdict"] if "Not distinguishable" not in line] == []
+
+
+@pytest.mark.parametrize("num_images", [16, 30])
+def test_of_many_samples_twenty_are_shown_and_of_few_all(runs, num_images):
+    result = compare_schemes("Made up", outcomes(runs, seeds=(0,), num_images=num_images))
+    [grid] = section(result, "Samples").blocks
+    assert grid.images.shape[1] == len(grid.column_labels) == min(num_images, 20)
+    assert grid.caption.startswith(f"{min(num_images, 20)} of {num_images} samples")

@@ -178,16 +178,17 @@ def gap_figure(name: str, course: Course, reference: str, score: str) -> Lines:
 def grids(by_scheme: ByLabel) -> list[ImageGrid]:
     """One row of samples per scheme: the same seeds and classes in every row."""
     first = {name: outcomes[0] for name, outcomes in by_scheme.items()}
+    shown = next(iter(first.values()))
+    names, job = shown.run.manifest["data"]["class_names"], shown.job
+    count = min(20, job.sample.num_images)
     images = []
     for outcome in first.values():
         file = samples_file(outcome.run, outcome.job.scoring, outcome.job.score_at[-1])
         with np.load(file) as archive:
-            images.append(archive["arr_0"][:20])
-    shown = next(iter(first.values()))
-    names, job = shown.run.manifest["data"]["class_names"], shown.job
+            images.append(archive["arr_0"][:count])
     caption = (
-        f"20 of {job.sample.num_images} samples per scheme after {job.config.steps} steps, training seed"
+        f"{count} of {job.sample.num_images} samples per scheme after {job.config.steps} steps, training seed"
         f" {job.config.seed}; a column has the same noise and the same class in every row, not chosen by eye."
     )
-    labels = [names[i % len(names)] for i in range(20)] if names else []
+    labels = [names[i % len(names)] for i in range(count)] if names else []
     return [ImageGrid("Samples of each scheme", caption, np.stack(images), list(first), labels)]
