@@ -14,7 +14,7 @@ from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run, read_records
 from adaln.tensors import load_tensors
-from adaln.training import accumulate, batch_loss, inputs, loop, order, run_order, train
+from adaln.training import accumulate, batch_loss, inputs, loop, run_order, session, train
 from helpers.networks import DIGITS
 
 TINY = [name for name in MODELS if "tiny" in name]
@@ -101,7 +101,7 @@ def test_how_a_run_is_computed_is_in_the_manifest_and_its_numbers_stay(small_con
 def test_the_order_is_measured_in_the_parts_and_with_the_checkpoints_of_training(small_config, tmp_path, monkeypatch):
     run = Run.create(small_config(scheme=SCHEMES["adaln-mix"]), tmp_path)
     sizes = set()
-    loss_of = order.loss_of
+    loss_of = session.loss_of
 
     def watched(run, model, batch):
         sizes.add(len(batch.x))
@@ -109,7 +109,7 @@ def test_the_order_is_measured_in_the_parts_and_with_the_checkpoints_of_training
 
     whole = run_order(run)
     (run.path / "order.json").unlink()
-    monkeypatch.setattr(order, "loss_of", watched)
+    monkeypatch.setattr(session, "loss_of", watched)
     assert run_order(run, Execution(micro_batches=4, checkpoint_blocks=1)) == whole
     assert set(whole.values()) == {1, 2}
     assert sizes == {2}

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save
 
 from adaln.parallel import rank, world
-from adaln.runs import sharded
-from adaln.runs.sharded import Shard, save_sharded
+from adaln.runs import checkpoints
+from adaln.runs.checkpoints import Shard, save_sharded
 from helpers.in_threads import in_processes
 
 METADATA = {"format": "pt"}
@@ -61,14 +61,14 @@ def test_the_bytes_are_those_of_the_format_s_own_writer(monkeypatch, tmp_path: P
 
 
 def test_what_fails_in_one_process_leaves_nothing(monkeypatch, tmp_path: Path):
-    real = sharded.write_shards
+    real = checkpoints.write_shards
 
     def write(*words) -> None:
         if rank() == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(*words)
 
-    monkeypatch.setattr(sharded, "write_shards", write)
+    monkeypatch.setattr(checkpoints, "write_shards", write)
     with pytest.raises(Exception, match=r"No space left|Barrier|^$"):
         in_processes(monkeypatch, 2, lambda: save_sharded(tmp_path / "saved", {"model": shards(tensors())}, METADATA))
     assert list(tmp_path.iterdir()) == []

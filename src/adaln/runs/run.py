@@ -7,6 +7,7 @@ scores/, samples/, analysis/               written by the other verbs
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +21,12 @@ from adaln.conditioning import initialise
 from adaln.config import RunConfig, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.execution import check_precision
-from adaln.files import reading, write_atomically
+from adaln.files import naming, reading, remove_temporaries, write_atomically
 from adaln.models import build, null_label, skeleton
 from adaln.parallel import find_device, rank, world
 from adaln.registry import nearest
 from adaln.rng import generator
 from adaln.runs.checkpoints import Checkpoints, load_into
-from adaln.runs.records import read_records
 from adaln.tensors import WeightSet, load_tensors
 from adaln.types import DataSpec, NonFinite, Process
 
@@ -185,3 +185,35 @@ def open_run(path: Path | str, device: str = "auto") -> Run:
     ValueError: 'runs/nowhere' is not a run (no config.json)
     """
     return Run.open(path, find_device(device))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a .jsonl file; a last line torn by a kill is left out; none where there is no file.
+
+    Raises `ValueError` naming the first line that is not the record of a step.
+    """
+    if not path.exists():
+        return []
+    with reading(path, "text"):
+        lines = path.read_text(encoding="utf-8").split("\n")
+    records = []
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn
+        if line:
+            with reading(path, f"whole, see line {number}"):
+                records.append(json.loads(line))
+                int(records[-1]["step"])
+    return records
+
+
+def append_record(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to a .jsonl file."""
+    with naming(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def drop_from(path: Path, step: int) -> None:
+    """Drop records at or past `step`, which will be written again, and what killed writers of the file have left."""
+    remove_temporaries(path.parent, path.name)
+    if path.exists():
+        kept = [json.dumps(row) for row in read_records(path) if row["step"] < step]
+        write_atomically(path, "".join(f"{line}\n" for line in kept))

@@ -1,9 +1,8 @@
 """Seeds to images: image i is a function of (seed, i) and its label, whoever draws it and in whatever company."""
 
-from adaln.sampling.config import SampleConfig, choose_labels
 from adaln.sampling.networks import SampleExecution, Weak
 from adaln.sampling.parts import save_samples
-from adaln.sampling.sampler import Sampler, Samples, load_sampler, sample, seeded_draw
+from adaln.sampling.sampler import SampleConfig, Sampler, Samples, choose_labels, load_sampler, sample, seeded_draw
 
 __all__ = [
     "SampleConfig",

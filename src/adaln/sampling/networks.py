@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from adaln.execution import Execution, Precision, autocast, check_precision, prepare_blocks, usable
 from adaln.parallel import from_first
 from adaln.runs import Run
-from adaln.sampling.config import SampleConfig
 from adaln.types import Labels, Latents, Model, Times
 
 WARM_UP_CALLS = 3
@@ -67,19 +66,6 @@ def computing(model: nn.Module, dtype: Precision, execution: SampleExecution) ->
         return output.to(x.dtype)
 
     return Graphed(rounded) if execution.cuda_graph else rounded
-
-
-def weak_network(run: Run, config: SampleConfig, weak: Weak, execution: SampleExecution) -> tuple[Model, int]:
-    """The network that guides `run`; `ValueError` where it would have no effect or predicts something else."""
-    if config.guidance.scale == 1:
-        raise ValueError("a weak run has no effect at guidance.scale 1; expected another scale, e.g. 2")
-    for what, theirs, ours in (
-        ("data", weak.run.spec, run.spec),
-        ("process", weak.run.config.process, run.config.process),
-    ):
-        if theirs != ours:
-            raise ValueError(f"weak run {str(weak.run.path)!r} has {what} {theirs}; expected that of the run, {ours}")
-    return network(weak.run, weak.step, config.dtype, execution)
 
 
 class Graphed:

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,17 +13,44 @@ from torch import Tensor
 
 from adaln.codec import changed
 from adaln.data import Renderer, renderer
-from adaln.execution import matrix_products
+from adaln.execution import Precision, matrix_products
 from adaln.files import atomic_file, write_atomically
-from adaln.processes import count_updates, guided, solve, solver_name
+from adaln.processes import Guidance, SamplerConfig, count_updates, guided, solve, solver_name
 from adaln.progress import progress
 from adaln.rng import generator
 from adaln.runs import Run, open_run
-from adaln.sampling.config import SampleConfig, choose_labels
-from adaln.sampling.networks import EAGER, SampleExecution, Weak, network, weak_network, weights_file
+from adaln.sampling.networks import EAGER, SampleExecution, Weak, network, weights_file
 from adaln.types import Draw, Model, NonFinite
 
 Images = UInt8[np.ndarray, "N H W C"]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleConfig:
+    """What to sample from a run."""
+
+    num_images: int = 1000
+    """How many images."""
+    seed: int = 0
+    """Image i is a function of (seed, i) and its label."""
+    labels: Literal["balanced", "random"] | int = "balanced"
+    """Classes in turn, drawn uniformly by (seed, i), or one class index for all."""
+    batch_size: int = 128
+    """Images drawn together; changes the speed, not the images (up to rounding)."""
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """Solver and its settings."""
+    guidance: Guidance = field(default_factory=Guidance)
+    """Classifier-free guidance."""
+    autoencoder: str | None = None
+    """Folder or hub id of what decodes latents; default: where the data was encoded with it."""
+    dtype: Precision = "float32"
+    """Of the network's matrix products: tf32 needs CUDA, bfloat16 is autocast; weights, guidance and the solver's state
+    stay float32."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,6 +184,40 @@ def load_sampler(
     decoder = {"decoder": asdict(rendering.space)} if rendering.space else {}
     record = {**provenance(run, config, step), "weak": guide, **decoder}
     return Sampler(run, config, model, worse, rendering, labels, record, tuple(weights))
+
+
+def weak_network(run: Run, config: SampleConfig, weak: Weak, execution: SampleExecution) -> tuple[Model, int]:
+    """The network that guides `run`; `ValueError` where it would have no effect or predicts something else."""
+    if config.guidance.scale == 1:
+        raise ValueError("a weak run has no effect at guidance.scale 1; expected another scale, e.g. 2")
+    for what, theirs, ours in (
+        ("data", weak.run.spec, run.spec),
+        ("process", weak.run.config.process, run.config.process),
+    ):
+        if theirs != ours:
+            raise ValueError(f"weak run {str(weak.run.path)!r} has {what} {theirs}; expected that of the run, {ours}")
+    return network(weak.run, weak.step, config.dtype, execution)
+
+
+def choose_labels(config: SampleConfig, num_classes: int) -> Int64[np.ndarray, "N"]:
+    """The class of each image; `ValueError` for a class that the run does not have."""
+    if not num_classes:
+        if config.labels not in ("balanced", "random"):
+            raise ValueError(f"labels is {config.labels!r}, but the model is unconditional; expected no class")
+        return np.full(config.num_images, -1, np.int64)
+    if config.labels == "balanced":
+        return np.arange(config.num_images, dtype=np.int64) % num_classes
+    if config.labels == "random":
+        labels = [
+            int(torch.randint(num_classes, (), generator=generator("label", config.seed, i)))
+            for i in range(config.num_images)
+        ]
+        return np.array(labels, np.int64)
+    if not 0 <= int(config.labels) < num_classes:
+        raise ValueError(
+            f"labels is {config.labels!r}; expected balanced, random or a class from 0 to {num_classes - 1}"
+        )
+    return np.full(config.num_images, int(config.labels), np.int64)
 
 
 def seeded_draw(seed: int, indices: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Draw:

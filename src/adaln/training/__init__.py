@@ -2,11 +2,8 @@
 
 from adaln.training.loop import Stopped, accumulate, train
 from adaln.training.loss import batch_loss, drop_labels, inputs
-from adaln.training.order import run_order
-from adaln.training.schedules import lr_factor
-from adaln.training.session import resume_or_start, save
-from adaln.training.state import TrainState
-from adaln.training.trackers import TRACKERS, Tracker
+from adaln.training.session import TRACKERS, Tracker, resume_or_start, run_order, save
+from adaln.training.state import TrainState, lr_factor
 
 __all__ = [
     "TRACKERS",

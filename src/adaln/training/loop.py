@@ -28,8 +28,7 @@ from adaln.parallel import any_of, data_parallel, from_first, no_sync, world
 from adaln.progress import progress
 from adaln.runs import Run
 from adaln.training.loss import Inputs, inputs, loss_of
-from adaln.training.order import run_order
-from adaln.training.session import exclusive, log_if_due, resume_or_start, save, save_if_due
+from adaln.training.session import exclusive, log_if_due, resume_or_start, run_order, save, save_if_due
 from adaln.training.state import TrainState
 from adaln.types import Hook, NonFinite, OnLog
 

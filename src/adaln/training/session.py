@@ -1,16 +1,25 @@
-"""A run while it is trained: held by one training, taken up where it stands, logged, saved."""
+"""A run while it is trained: held by one training, taken up where it stands, its order measured, logged, saved."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from adaln.codec import canonical_json
+from adaln.conditioning import Order, OrderPart, order_to_hold, refuse_weight_decay
 from adaln.config import Schedule
-from adaln.execution import DEFAULT_EXECUTION, Execution
-from adaln.files import claimed, remove_temporaries, write_atomically
+from adaln.execution import DEFAULT_EXECUTION, Execution, matrix_products, prepare_blocks
+from adaln.files import claimed, reading, remove_temporaries, write_atomically
 from adaln.parallel import from_first, rank, world
+from adaln.registry import Registry
 from adaln.runs import Run, append_record, drop_from
 from adaln.runs.manifest import describe_data, describe_parameters, environment
+from adaln.training.loss import inputs, loss_of
 from adaln.training.state import TrainState
 from adaln.types import NonFinite, OnLog
 
@@ -42,7 +51,7 @@ def resume_or_start(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Train
         state.load(run.checkpoints.load(saved[-1]), str(run.folder(saved[-1])))
     if rank() == 0:
         remove_temporaries(run.path)
-        run.checkpoints.clear()
+        remove_temporaries(run.checkpoints.root)
         drop_from(run.path / "metrics.jsonl", state.step + 1)
         open_session(run, state, execution)
     return state
@@ -66,6 +75,61 @@ def open_session(run: Run, state: TrainState, execution: Execution) -> None:
         "sessions": [*manifest.get("sessions", []), session],
     }
     write_atomically(run.path / "manifest.json", canonical_json(row))
+
+
+def run_order(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Order:
+    """What the run's scheme holds, and until when: measured on the fresh model once, then kept with the run.
+
+    Every process measures it on the first one's share of the batches, so that all hold the same. It takes no more
+    memory than training: parts of a batch are computed again for their gradients, and blocks if training does so.
+    """
+    order = from_first(lambda: read_order(run))
+    if order is None:
+        batches, probe = run.batches(of=0), run.new_model()
+        prepare_blocks(probe, replace(execution, compile=False))
+
+        def loss(model: nn.Module, iteration: int) -> Tensor:
+            batch = inputs(run, batches, iteration)
+            parts = batch.split(len(batch.x) // execution.micro_batches)
+            return torch.cat([checkpoint(loss_of, run, model, part, use_reentrant=False) for part in parts]).mean()
+
+        with matrix_products(run.config.precision):
+            order = order_to_hold(probe, run.config.scheme, loss, run.config.seed)
+        refuse_weight_decay(order, run.config.optim.weight_decay)
+        if order and rank() == 0:
+            write_order(run, order)
+    return order
+
+
+def write_order(run: Run, order: Order) -> None:
+    """Keep a measured order: it is replayed, not measured again, after a resume."""
+    rows = [{"tensor": p.tensor, "start": p.start, "stop": p.stop, "opens": opens} for p, opens in order.items()]
+    write_atomically(run.path / "order.json", json.dumps(rows, indent=1) + "\n")
+
+
+def read_order(run: Run) -> Order | None:
+    """The order kept by `write_order`, if any."""
+    file = run.path / "order.json"
+    if not file.exists():
+        return None
+    with reading(file, "the update order of a run"):
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        if not rows:
+            raise ValueError("it holds no rows of any weight")
+        return {OrderPart(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
+
+
+class Tracker(Protocol):
+    """What follows one run besides its metrics.jsonl; lives in the first process."""
+
+    def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Called with every line of metrics.jsonl, after it was written; what it raises ends the training."""
+        ...
+
+
+MakeTracker = Callable[[Run], Tracker]
+TRACKERS: Registry[MakeTracker] = Registry("tracker", {}, accepts=Callable)
+"""Trackers by name, each made for a run: `adaln train PRESET --track NAME`."""
 
 
 def log_if_due(run: Run, state: TrainState, on_log: Sequence[OnLog] = ()) -> None:
