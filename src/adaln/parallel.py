@@ -1,4 +1,9 @@
-"""Thin words over torch.distributed: nothing else in the project says `dist.`"""
+"""Thin words over torch.distributed: nothing else in the project says `dist.`
+
+Tensors may have their rows sharded over processes (FSDP2): here is which rows are ours, and how to have them all. A
+plain tensor is its own only shard, so whoever uses these words need not know how a run is computed. Sharded tensors are
+cut along their first axis as `torch.chunk` cuts, in one row of processes, so that the last processes may have nothing.
+"""
 
 import os
 import threading
@@ -6,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeGuard, TypeVar
 from uuid import uuid4
 
 import torch
@@ -116,7 +121,7 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def fully_shard(model: nn.Module, parts: Sequence[nn.Module], rounded: bool = False) -> None:
-    """Shard the rows of all parameters over the processes (FSDP2), in place: `adaln.dtensor` has words for the shards.
+    """Shard the rows of all parameters over the processes (FSDP2), in place.
 
     Each of `parts` is whole only while it computes; `rounded`: in bfloat16 then where it is nothing but linear maps, as
     autocast would round them, which halves what is sent. A process alone keeps the network as it is.
@@ -143,8 +148,7 @@ def is_linear(module: nn.Module) -> bool:
 
 def data_parallel(model: nn.Module) -> nn.Module:
     """The same network, whose backward pass leaves the mean of all processes' gradients in the model."""
-    is_sharded = any(hasattr(parameter, "placements") for parameter in model.parameters())
-    if world() == 1 or is_sharded:
+    if world() == 1 or any(is_sharded(parameter) for parameter in model.parameters()):
         return model
     network = DistributedDataParallel(model, gradient_as_bucket_view=True)
     network.broadcast_buffers = False  # ours are constants; the argument's name changes between versions of torch
@@ -157,6 +161,66 @@ def no_sync(network: nn.Module) -> AbstractContextManager[None]:
     Sharded gradients are summed at once: whole ones are what a device has no memory for.
     """
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+def is_sharded(tensor: Tensor) -> TypeGuard[Any]:
+    """Whether processes hold parts of it: it is a DTensor, whose module costs half a second to import."""
+    return hasattr(tensor, "placements")
+
+
+def own(tensor: Tensor) -> Tensor:
+    """The rows that this process holds, in the same memory."""
+    if not is_sharded(tensor):
+        return tensor
+    with torch.no_grad():
+        rows: Tensor = tensor.to_local()
+    return rows
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All rows, on every process, which all must ask for."""
+    if not is_sharded(tensor):
+        return tensor
+    with torch.no_grad():
+        full: Tensor = tensor.full_tensor()
+    return full
+
+
+def own_rows(tensor: Tensor) -> slice:
+    """Which rows of the whole this process holds."""
+    if not is_sharded(tensor):
+        return slice(0, len(tensor) if tensor.ndim else 1)
+    mesh, count = tensor.device_mesh, len(tensor)
+    each = -(-count // mesh.size())
+    start = min(mesh.get_local_rank() * each, count)
+    return slice(start, min(start + each, count))
+
+
+def own_part(tensor: Tensor, start: int, stop: int) -> Tensor:
+    """What this process holds of rows `start` to `stop`, in the same memory; a scalar is its own only row."""
+    if not tensor.ndim:
+        return tensor
+    rows = own_rows(tensor)
+    first, last = (min(max(row, rows.start), rows.stop) - rows.start for row in (start, stop))
+    return own(tensor)[first:last]
+
+
+@torch.no_grad()
+def fill(tensor: Tensor, full: Tensor) -> None:
+    """Overwrite the rows that this process holds by those of the whole."""
+    own(tensor).copy_(full[own_rows(tensor)] if is_sharded(tensor) else full)
+
+
+def shard_like(tensor: Tensor, full: Tensor) -> Tensor:
+    """The whole, on the device of `tensor` and sharded as it is."""
+    if not is_sharded(tensor):
+        return full.to(tensor.device)
+    from torch.distributed.tensor import DTensor
+
+    rows = full[own_rows(tensor)].to(own(tensor).device, copy=True)
+    return DTensor.from_local(
+        rows, tensor.device_mesh, tensor.placements, run_check=False, shape=full.shape, stride=full.stride()
+    )
 
 
 def store_of_this_start(store: dist.Store, number: int, count: int) -> dist.Store:  # type: ignore[name-defined]

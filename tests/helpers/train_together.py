@@ -7,9 +7,8 @@ import sys
 from typing import Any
 
 from adaln.analysis.recorder import Recorder
-from adaln.dtensor import own
 from adaln.execution import Execution
-from adaln.parallel import group_of_torchrun, rank
+from adaln.parallel import group_of_torchrun, own, rank
 from adaln.runs import Run
 from adaln.training import Stopped, train
 

@@ -15,9 +15,8 @@ from adaln.analysis.groups import Group, groups_of
 from adaln.analysis.sketch import Moments, Sketch, moments, sketch
 from adaln.codec import decode, encode
 from adaln.conditioning import Site, find_sites
-from adaln.dtensor import whole
 from adaln.files import reading
-from adaln.parallel import rank
+from adaln.parallel import rank, whole
 from adaln.runs import append_record, drop_from, read_records
 
 LOG_SPACED_STEPS = (

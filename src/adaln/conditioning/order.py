@@ -19,7 +19,7 @@ from adaln.conditioning.initialisation import initialise
 from adaln.conditioning.schemes import SCHEMES, Scheme
 from adaln.conditioning.schemes import scheme as scheme_of
 from adaln.conditioning.sites import find_sites
-from adaln.dtensor import own_part
+from adaln.parallel import own_part
 from adaln.rng import generator
 from adaln.types import Hook
 

@@ -18,9 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adaln.dtensor import fill, is_sharded, own, own_rows
 from adaln.files import atomic_folder, remove_folder
-from adaln.parallel import barrier, from_first, rank
+from adaln.parallel import barrier, fill, from_first, is_sharded, own, own_rows, rank
 from adaln.tensors import DTYPES, is_whole, load_tensors, misfit, save_tensors
 
 FILES = ("model.safetensors", "ema.safetensors", "training.safetensors")

@@ -13,7 +13,6 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from adaln.conditioning import holding
 from adaln.data import Batches, Prefetched
-from adaln.dtensor import whole
 from adaln.execution import (
     DEFAULT_EXECUTION,
     Execution,
@@ -24,7 +23,7 @@ from adaln.execution import (
     prepare_blocks,
     usable,
 )
-from adaln.parallel import any_of, data_parallel, from_first, no_sync, world
+from adaln.parallel import any_of, data_parallel, from_first, no_sync, whole, world
 from adaln.progress import progress
 from adaln.runs import Run
 from adaln.training.loss import Inputs, inputs, loss_of

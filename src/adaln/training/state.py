@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from adaln.config import OptimConfig, Schedule
-from adaln.dtensor import own, shard_like
 from adaln.execution import Precision, blocks
 from adaln.files import reading
-from adaln.parallel import all_reduce_mean, all_reduce_sum, fully_shard
+from adaln.parallel import all_reduce_mean, all_reduce_sum, fully_shard, own, shard_like
 from adaln.runs import load_into
 from adaln.types import NonFinite
 
