@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaln.cli.sampling import sample_verb
+from adaln.cli.scoring import sample_verb
 from adaln.data import DataConfig
 from adaln.models import MODELS
 from adaln.processes import PROCESSES, Guidance, SamplerConfig

@@ -32,7 +32,7 @@ VERBS: Registry[Verb] = Registry(
         "train": Verb("training", "PRESET", "train a run, or go on with it"),
         "encode": Verb("encoding", "SOURCE OUT", "pictures to a memory-mapped set of latents or bytes"),
         "data": Verb("encoding", "inspect PATH", "what a data set is, which classes, whether it is intact"),
-        "sample": Verb("sampling", "RUN", "draw images: ADM's npz and a grid"),
+        "sample": Verb("scoring", "RUN", "draw images: ADM's npz and a grid"),
         "evaluate": Verb("scoring", "SAMPLES --reference REF", "FID, sFID, IS, precision and recall with intervals"),
         "stats": Verb("scoring", "SOURCE OUT.npz", "statistics of a reference, to score against again and again"),
         "compare": Verb(
