@@ -23,8 +23,7 @@ from adaln.benchmarks.machine import in_turns, machine, resident_bytes
 from adaln.config import digits
 from adaln.data import Batches, DataConfig, LatentDataset, Prefetched, load
 from adaln.data.autoencoder import LatentSpace
-from adaln.data.batches import Batch
-from adaln.data.permutation import shuffled
+from adaln.data.batches import Batch, shuffled
 from adaln.data.shard_files import Plan, open_shards, sha256_of, shard_name, write_index, write_json, write_shard
 from adaln.execution import num_threads
 from adaln.runs import Run

@@ -1,5 +1,12 @@
-"""Training on what `encode` made: images from shards, and latents drawn from their moments."""
+"""Training on what was encoded: by `encode`, images or the moments of latents; by other projects, latents alone.
 
+fast-DiT's pairs of npy files and LightningDiT's safetensors shards hold draws that were made once, not moments, so
+every epoch sees the same latents. Which autoencoder made them is not written in them, so they can be trained on, but
+whoever decodes the samples must know it.
+"""
+
+import hashlib
+import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from adaln.data.autoencoder import LatentSpace
+from adaln.data.cache import default_cache
 from adaln.data.dataset import DataConfig, Dataset, Rows, spec_of
-from adaln.data.shard_files import Index, open_shards
+from adaln.data.shard_files import Index, map_tensors, open_shards
+from adaln.files import write_atomically
+
+LIGHTNING_SHARDS, STATISTICS = "latents_rank*_shard*.safetensors", "latents_stats.pt"
 
 
 class NoImages(Rows):
@@ -69,3 +80,127 @@ def open_encoded(config: DataConfig) -> Dataset:
         return Dataset(name, shards.rows, *common)
     images = NoImages(name, shards.rows.parts)
     return LatentDataset(name, images, *common, moments=shards.rows, space=plan.space, index=index)
+
+
+class NpyFiles(Rows):
+    """Rows that lie in `0.npy`, `1.npy`, ... of a folder, each with a leading axis of length 1."""
+
+    def __init__(self, folder: Path, num_rows: int) -> None:
+        self.folder = folder
+        super().__init__([load_npy(folder / "0.npy")])
+        self.num_rows = num_rows
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def gather(self, indices: Int64[np.ndarray, "B"]) -> np.ndarray:
+        return np.concatenate([load_npy(self.folder / f"{index}.npy") for index in indices.tolist()])
+
+
+def load_npy(path: Path) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: missing, cut short or no npy file") from error
+    return array
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FixedLatents(Dataset):
+    """Latents as they were drawn once. `take` gives (latent - shift) * scale, per channel."""
+
+    latents: Rows
+    mirrored: Rows | None
+    """Of the mirror images, if they were extracted."""
+    shift: Float32[np.ndarray, "C 1 1"]
+    scale: Float32[np.ndarray, "C 1 1"]
+
+    def read(
+        self, indices: Int64[np.ndarray, "B"], mirrored: Bool[np.ndarray, "B"], rngs: Iterable[torch.Generator]
+    ) -> Float[Tensor, "B C h w"]:
+        """Latents at `indices`, those of the mirror image where they are to be `mirrored`; nothing else is random."""
+        rows = self.latents[indices]
+        if self.mirrored is not None:
+            rows[mirrored] = self.mirrored[indices[mirrored]]
+        return torch.from_numpy((rows.astype(np.float32) - self.shift) * self.scale)
+
+    def describe_latents(self) -> dict[str, Any]:
+        """See `Dataset`."""
+        is_normalised = bool((self.scale != 1).any() or self.shift.any())
+        return {"autoencoder": None, "space": None, "is_normalised": is_normalised}
+
+
+def open_fast_dit(config: DataConfig) -> Dataset:
+    """`X_features/0.npy` (1, C, h, w), already scaled, beside `X_labels/0.npy` (1,)."""
+    folder = Path(config.path)
+    (features,), (labels,) = folder.glob("*_features"), folder.glob("*_labels")
+    counts = [sum(1 for _ in part.glob("*.npy")) for part in (features, labels)]
+    if counts[0] != counts[1] or not counts[0]:
+        raise ValueError(f"{folder}: {counts[0]} files in {features.name} but {counts[1]} in {labels.name}")
+    if config.flip:
+        raise ValueError(f"{folder}: fast-DiT's extraction fixed each flip once; set flip to False")
+    latents = NpyFiles(features, counts[0])
+    one = np.ones((latents.shape[1], 1, 1), np.float32)
+    return assemble(config, latents, None, cached_labels(labels, counts[0]), 0 * one, one)
+
+
+def cached_labels(folder: Path, num_labels: int) -> Int64[np.ndarray, "N"]:
+    """The labels of a folder of npy files, gathered once: a million files take minutes to read."""
+    key = hashlib.sha256(repr((str(folder.resolve()), num_labels, folder.stat().st_mtime_ns)).encode()).hexdigest()[:24]
+    path = default_cache() / "labels" / f"{key}.npy"
+    if not path.exists():
+        content = io.BytesIO()
+        np.save(content, NpyFiles(folder, num_labels)[:].astype(np.int64))
+        write_atomically(path, content.getvalue())
+    return load_npy(path)
+
+
+def open_lightning_dit(config: DataConfig) -> Dataset:
+    """`latents`, `latents_flip` and `labels` per shard, normalised by the channel statistics in `latents_stats.pt`."""
+    folder = Path(config.path)
+    shards = [map_tensors(path)[0] for path in sorted(folder.glob(LIGHTNING_SHARDS))]
+    latents, mirrored = (Rows([shard[name] for shard in shards]) for name in ("latents", "latents_flip"))
+    labels = np.concatenate([shard["labels"] for shard in shards]).astype(np.int64)
+    mean, std = read_statistics(folder / STATISTICS, latents.shape[1])
+    return assemble(config, latents, mirrored, labels, mean, 1 / std)
+
+
+def read_statistics(path: Path, channels: int) -> tuple[Float32[np.ndarray, "C 1 1"], Float32[np.ndarray, "C 1 1"]]:
+    """Mean and standard deviation per channel."""
+    if not path.exists():
+        raise ValueError(f"{path}: missing; expected the channel statistics that the latents are normalised by")
+    statistics = torch.load(path, weights_only=True)
+    if not isinstance(statistics, dict) or {"mean", "std"} - set(statistics) or statistics["mean"].numel() != channels:
+        raise ValueError(f"{path}: expected `mean` and `std` of {channels} channels, as the latents have")
+    mean, std = (statistics[name].float().reshape(channels, 1, 1).numpy() for name in ("mean", "std"))
+    return mean, std
+
+
+def assemble(
+    config: DataConfig,
+    latents: Rows,
+    mirrored: Rows | None,
+    labels: Int64[np.ndarray, "N"],
+    shift: Float32[np.ndarray, "C 1 1"],
+    scale: Float32[np.ndarray, "C 1 1"],
+) -> Dataset:
+    """The set; its fingerprint is over labels, statistics and the first latents, for reading all would take hours."""
+    folder = Path(config.path)
+    if config.size is not None:
+        shape = "x".join(map(str, latents.shape[2:]))
+        raise ValueError(f"{folder}: holds latents of {shape}, whose images had a size of their own; leave size out")
+    class_names = tuple(str(number) for number in range(int(labels.max()) + 1))
+    known = (latents.shape, labels.tobytes(), shift.tobytes(), scale.tobytes(), latents[:16].tobytes())
+    return FixedLatents(
+        folder.resolve().name,
+        NoImages(str(folder), latents.parts),
+        labels,
+        class_names,
+        spec_of(latents.shape[1:], class_names, config.conditional),
+        hashlib.sha256(repr(known).encode()).hexdigest(),
+        config.flip,
+        latents=latents,
+        mirrored=mirrored,
+        shift=shift,
+        scale=scale,
+    )
