@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 import adaln
 from adaln.analysis.audit import audit
 from adaln.cli import main
-from adaln.cli.auditing import audit_verb
+from adaln.cli.analysing import audit_verb
 from adaln.config import PRESETS
 from adaln.models import MODELS, build
 from adaln.rng import generator

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -250,5 +251,5 @@ def test_the_installed_command_starts_quickly_and_knows_its_version():
 
 def test_json_has_words_for_what_json_lacks(capsys, monkeypatch):
     output = Output({"interval": [float("-inf"), 1.5, float("inf")]}, [])
-    monkeypatch.setattr(app, "_function", lambda name: lambda words: output)
+    monkeypatch.setattr(app, "import_module", lambda name: SimpleNamespace(study_verb=lambda words: output))
     assert json.loads(run(capsys, "study", "--json")) == {"interval": ["-inf", 1.5, "inf"]}

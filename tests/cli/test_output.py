@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from adaln.cli import output
-from adaln.cli.output import display
+from adaln.cli.output import Display
 from adaln.progress import progress as say
 from adaln.progress import showing, titled
 
@@ -24,7 +24,7 @@ def test_nothing_is_shown_where_nobody_shows_it(capsys):
 
 
 def test_a_log_gets_a_line_now_and_then_with_rate_and_time_left_of_what_is_done_meanwhile(capsys, clock):
-    with display() as shown, showing(shown):
+    with Display() as shown, showing(shown):
         say("train", 1_000, 5_000, "steps")  # lay on disk
         for _ in range(4):
             clock[0] += 10
@@ -43,7 +43,7 @@ def test_a_log_gets_a_line_now_and_then_with_rate_and_time_left_of_what_is_done_
 
 
 def test_a_stage_that_starts_over_begins_anew(capsys, clock):
-    with display() as shown, showing(shown):
+    with Display() as shown, showing(shown):
         for seconds in (16, 32):
             say("draw", 0, 8, "images")
             clock[0] += seconds
@@ -57,7 +57,7 @@ def test_a_stage_that_starts_over_begins_anew(capsys, clock):
 def test_a_terminal_gets_one_bar_per_stage(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with display() as shown, showing(shown), titled("study a"):
+    with Display() as shown, showing(shown), titled("study a"):
         for stage in ("references", "runs"):
             for done in range(4):
                 say(stage, done, 3, "images")
@@ -68,7 +68,7 @@ def test_a_terminal_gets_one_bar_per_stage(capsys, monkeypatch):
 
 def test_of_the_processes_of_torchrun_the_first_one_shows(capsys, clock, monkeypatch):
     monkeypatch.setattr("adaln.parallel.rank", lambda: 1)
-    with display() as shown, showing(shown):
+    with Display() as shown, showing(shown):
         for done in range(3):
             say("train", done, 3, "steps")
             clock[0] += 16

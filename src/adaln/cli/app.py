@@ -5,11 +5,11 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from adaln.cli.output import SILENT, Output, display
+from adaln.cli.output import SILENT, Display, Output
 from adaln.codec import encode
 from adaln.progress import showing
 from adaln.registry import Registry
@@ -41,7 +41,7 @@ VERBS: Registry[Verb] = Registry(
         "study": Verb("studying", "NAME", "all the runs of a question, its table and its page"),
         "search": Verb("studying", "PRESET --over ROLE", "the std of gate, scale and shift that serves best (Optuna)"),
         "report": Verb("studying", "RUN-OR-STUDY", "its page, and every table and picture of it as a file"),
-        "audit": Verb("auditing", "MODEL", "where anyone's conditioning lives, how it was started, its pitfalls"),
+        "audit": Verb("analysing", "MODEL", "where anyone's conditioning lives, how it was started, its pitfalls"),
         "distributions": Verb("analysing", "RUN-OR-FILE...", "moments, fits, entropies and histograms of weights"),
         "fit": Verb("analysing", "RUN-OR-FILE", "a start measured from a pilot run: a file for train --scheme"),
         "order": Verb("analysing", "MODEL --scheme S", "which weights move at which iteration, measured (Table 1)"),
@@ -68,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if words[0] == "--version":
             print(__version__)
             return
-        with display() as shown, showing(shown):
-            output = _function(words[0])(words[1:])
+        module = VERBS[words[0]].module
+        with Display() as shown, showing(shown):
+            output: Output = getattr(import_module(f"adaln.cli.{module}"), f"{words[0]}_verb")(words[1:])
         if output is SILENT:
             return
         if as_json:
@@ -84,12 +85,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if os.environ.get("ADALN_TRACEBACK"):
             traceback.print_exc()
         _fail(2, f"error: {' '.join(str(error).split())}")
-
-
-def _function(name: str) -> Callable[[list[str]], Output]:
-    module = import_module(f"adaln.cli.{VERBS[name].module}")
-    function: Callable[[list[str]], Output] = getattr(module, f"{name}_verb")
-    return function
 
 
 def _fail(code: int, line: str) -> None:

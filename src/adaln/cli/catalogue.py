@@ -6,7 +6,7 @@ from typing import Any
 from adaln.cli.options import parse
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import PARAMETRIC, SCHEMES, Distribution, Scheme, num_held
+from adaln.conditioning import PARAMETRIC, SCHEMES, Start, num_held
 from adaln.config import PRESETS, model_name, to_dict
 from adaln.models import MODELS, flops, num_parameters, skeleton
 from adaln.processes import PROCESSES
@@ -36,7 +36,10 @@ def schemes_verb(words: list[str]) -> Output:
             Column("trained", f"M, {options.model}", ".1f"),
             Column("note"),
         ],
-        [[name, *_starts(row), trained[name] / 1e6, row.note] for name, row in SCHEMES.items()],
+        [
+            [name, *map(_in_words, (row.gate, row.scale, row.shift)), trained[name] / 1e6, row.note]
+            for name, row in SCHEMES.items()
+        ],
         notes=[
             "Normal and the like with their standard deviation; ... where it differs from block to block.",
             f"Standard deviations as parameters: {', '.join(f'{name}:STD' for name in PARAMETRIC)}.",
@@ -45,20 +48,12 @@ def schemes_verb(words: list[str]) -> Output:
     return Output(data, [table])
 
 
-def _starts(row: Scheme) -> list[str]:
-    return [
-        f"{_word(starts[0].weight)}..." if isinstance(starts, tuple) else _held(starts.opens, _word(starts.weight))
-        for starts in (row.gate, row.scale, row.shift)
-    ]
-
-
-def _held(opens: int | None, word: str) -> str:
-    return "1, held" if opens is None else word
-
-
-def _word(distribution: Distribution) -> str:
-    kind = type(distribution).__name__
-    std = getattr(distribution, "std", None)
+def _in_words(starts: Start | tuple[Start, ...]) -> str:
+    if isinstance(starts, tuple):
+        return f"{_in_words(starts[0])}..."
+    if starts.opens is None:
+        return "1, held"
+    kind, std = type(starts.weight).__name__, getattr(starts.weight, "std", None)
     return f"{kind.lower()} {std:.1e}" if std is not None else ("0" if kind == "Constant" else kind)
 
 
@@ -106,13 +101,16 @@ def presets_verb(words: list[str]) -> Output:
         "Presets",
         [*map(Column, ("preset", "model", "data")), Column("steps", format=",d"), Column("batch"), Column("what")],
         [
-            [name, model_name(run.model), run.data.path, run.steps, run.batch_size, _first_line(PRESETS[name])]
+            [
+                name,
+                model_name(run.model),
+                run.data.path,
+                run.steps,
+                run.batch_size,
+                (PRESETS[name].__doc__ or "").splitlines()[0],
+            ]
             for name, run in configs.items()
         ],
         notes=[f"Processes: {', '.join(PROCESSES)}."],
     )
     return Output({name: to_dict(config) for name, config in configs.items()}, [table])
-
-
-def _first_line(function: object) -> str:
-    return (function.__doc__ or "").splitlines()[0]

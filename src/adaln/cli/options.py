@@ -15,8 +15,8 @@ import tyro
 
 from adaln.conditioning import Scheme, scheme
 from adaln.config import PRESETS, RunConfig
-from adaln.models import MODELS
-from adaln.processes import PROCESSES
+from adaln.models import MODELS, ModelConfig
+from adaln.processes import PROCESSES, ProcessConfig
 
 T = TypeVar("T")
 Flat = Annotated[T, tyro.conf.arg(name="")]
@@ -122,6 +122,11 @@ def take_preset(words: Sequence[str]) -> tuple[str, RunConfig, list[str]]:
     if process:
         config = replace(config, process=PROCESSES[process])
     return preset, config, rest
+
+
+def usual_process(model: ModelConfig) -> ProcessConfig:
+    """DDPM where a network predicts a variance too, else a linear flow."""
+    return PROCESSES["ddpm" if model.outputs_per_channel == 2 else "linear-velocity"]
 
 
 def check_suffix(out: Path, suffix: str) -> None:

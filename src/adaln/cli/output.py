@@ -39,18 +39,14 @@ SILENT = Output(None)
 """Of the processes that torchrun started, the first one has an output; this is what the others return."""
 
 
-@contextmanager
-def display() -> Iterator["Display"]:
-    """What shows progress, until the block is left: a bar on a terminal, a line now and then elsewhere."""
-    with ExitStack() as shown:
-        yield Display(shown)
+class Display(ExitStack):
+    """A `Progress` that shows one stage at a time, until its block is left; of torchrun's processes the first one's.
 
+    On a terminal it shows a bar, elsewhere a line now and then.
+    """
 
-class Display:
-    """A `Progress` that shows one stage at a time; of the processes of torchrun the first one shows."""
-
-    def __init__(self, shown: ExitStack) -> None:
-        self._shown = shown
+    def __init__(self) -> None:
+        super().__init__()
         self._stage, self._done = "", 0
         self._update: Update = lambda done, total: None
 
@@ -61,8 +57,8 @@ class Display:
         if rank():
             return
         if stage != self._stage or done < self._done:
-            self._shown.close()
-            self._update = self._shown.enter_context((bar if sys.stderr.isatty() else lines)(stage, done, unit))
+            self.close()
+            self._update = self.enter_context((bar if sys.stderr.isatty() else lines)(stage, done, unit))
         self._stage, self._done = stage, done
         self._update(done, total)
 

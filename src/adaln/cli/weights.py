@@ -1,6 +1,5 @@
 """`adaln import` and `adaln export`: other people's weights become a run, a run's become a file for other people."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,13 +7,13 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
-from adaln.cli.options import Positional, check_suffix, named, parse, take_option
+from adaln.cli.options import Positional, check_suffix, named, parse, take_option, usual_process
 from adaln.cli.output import Output
 from adaln.codec import canonical_json
 from adaln.conditioning import SCHEMES, Scheme
 from adaln.config import RunConfig, model_name, to_dict
 from adaln.data import DataConfig
-from adaln.files import atomic_file, atomic_folder, write_atomically
+from adaln.files import atomic_file, atomic_folder, file_sha256, write_atomically
 from adaln.models import MODELS, ModelConfig
 from adaln.models.weights import Weights, diffusers_config, load_weights, read_weights, spec_of, to_diffusers
 from adaln.processes import PROCESSES, ProcessConfig
@@ -52,7 +51,9 @@ def import_verb(words: list[str]) -> Output:
     """FILE --model NAME [--process NAME] [--out RUN]: a run out of released weights (.pt, .safetensors, diffusers)."""
     model, words = take_option(words, "--model")
     process, words = take_option(words, "--process")
-    options = parse(ImportOptions, "import", words, _defaults(model or "DiT-XL/2", process))
+    network = MODELS[model or "DiT-XL/2"]
+    default = ImportOptions(network, PROCESSES[process] if process else usual_process(network))
+    options = parse(ImportOptions, "import", words, default)
     if options.file is None:
         raise ValueError("expected a file of weights or a diffusers folder; see adaln import --help")
     if model is None:
@@ -67,13 +68,6 @@ def import_verb(words: list[str]) -> Output:
     what = f"{model_name(options.model)} for {spec.channels} x {spec.height} x {spec.width}, {spec.num_classes} classes"
     kind = f", its {weights.taken} weights" if weights.taken else ""
     return Output(data, [f"imported {weights.file} ({weights.layout} layout{kind}) as {what}, into {run.path}"])
-
-
-def _defaults(model: str, process: str | None) -> ImportOptions:
-    config = MODELS[model]
-    fitting = [name for name, entry in PROCESSES.items() if entry.outputs_per_channel == config.outputs_per_channel]
-    default = "linear-velocity" if "linear-velocity" in fitting else fitting[0]
-    return ImportOptions(config, PROCESSES[process or default])
 
 
 def imported_run(path: Path, weights: Weights, network: nn.Module, spec: DataSpec, options: ImportOptions) -> Run:
@@ -97,13 +91,11 @@ def imported_run(path: Path, weights: Weights, network: nn.Module, spec: DataSpe
 
 
 def _manifest(weights: Weights, network: nn.Module, spec: DataSpec, options: ImportOptions) -> dict[str, Any]:
-    with weights.file.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "provenance": "imported",
         "imported": {
             "file": weights.file.name,
-            "file_sha256": sha256,
+            "file_sha256": file_sha256(weights.file),
             "layout": weights.layout,
             "weights": weights.taken or "the only set",
         },
