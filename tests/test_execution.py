@@ -14,7 +14,9 @@ from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run, read_records
 from adaln.tensors import load_tensors
-from adaln.training import accumulate, batch_loss, inputs, loop, run_order, session, train
+from adaln.training import batch_loss, inputs, loop, session, train
+from adaln.training.loop import accumulate
+from adaln.training.session import run_order
 from helpers.networks import DIGITS
 
 TINY = [name for name in MODELS if "tiny" in name]

@@ -14,7 +14,8 @@ from adaln.processes import PROCESSES, Guidance, SamplerConfig
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling import SampleConfig, Weak, sample
-from adaln.training import TrainState, resume_or_start, save
+from adaln.training import TrainState, save
+from adaln.training.session import resume_or_start
 
 FEW = SampleConfig(num_images=10, batch_size=10, sampler=SamplerConfig(steps=10))
 GUIDED = replace(FEW, guidance=Guidance(2.0))

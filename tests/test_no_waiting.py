@@ -29,8 +29,11 @@ from adaln.processes import (
     solve,
 )
 from adaln.runs import Run
-from adaln.sampling import SampleConfig, load_sampler, seeded_draw
-from adaln.training import TrainState, accumulate, inputs, loss, run_order
+from adaln.sampling import SampleConfig, load_sampler
+from adaln.sampling.sampler import seeded_draw
+from adaln.training import TrainState, inputs, loss
+from adaln.training.loop import accumulate
+from adaln.training.session import run_order
 
 META = torch.device("meta")
 

@@ -11,11 +11,7 @@ Progress = Callable[[str, int, int, str], None]
 """What is called with the stage, how much of it is done, how much there is (0: not known), and in which unit."""
 
 
-def _show_nothing(stage: str, done: int, total: int, unit: str) -> None:
-    pass
-
-
-_shown: ContextVar[Progress] = ContextVar("shown", default=_show_nothing)
+_shown: ContextVar[Progress] = ContextVar("shown", default=lambda stage, done, total, unit: None)
 
 
 def progress(stage: str, done: int, total: int, unit: str) -> None:

@@ -6,7 +6,8 @@ import torch
 
 from adaln.analysis.fit import METHODS, ROLES, Fit, fit, rescaled, smoothed
 from adaln.analysis.sketch import sketch
-from adaln.conditioning import SCHEMES, Normal, Scheme, Start, initialise, load_scheme, save_scheme
+from adaln.conditioning import SCHEMES, Normal, Scheme, Start, initialise, save_scheme
+from adaln.conditioning.schemes import load_scheme
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from helpers.networks import DIGITS

@@ -6,13 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaln.codec import decode, encode
-from adaln.conditioning import DISTRIBUTIONS, Constant, Distribution, Normal, Xavier
+from adaln.conditioning import Constant, Distribution, Normal
 from adaln.conditioning.distributions import (
+    DISTRIBUTIONS,
     Laplace,
     Quantiles,
     Sign,
     TruncatedNormal,
     Uniform,
+    Xavier,
     quantile_levels,
     std_of,
 )

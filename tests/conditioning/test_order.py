@@ -3,18 +3,8 @@ import copy
 import pytest
 import torch
 
-from adaln.conditioning import (
-    SCHEMES,
-    Role,
-    find_sites,
-    holding,
-    initialise,
-    measure_order,
-    order_parts,
-    order_to_hold,
-    sgd,
-)
-from adaln.conditioning.order import OrderPart, adamw, refuse_weight_decay
+from adaln.conditioning import SCHEMES, Role, find_sites, holding, initialise, measure_order, order_to_hold, sgd
+from adaln.conditioning.order import OrderPart, adamw, order_parts, refuse_weight_decay
 from adaln.rng import generator
 
 

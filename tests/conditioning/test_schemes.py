@@ -16,8 +16,6 @@ from adaln.conditioning import (
     Role,
     Scheme,
     Start,
-    find_backbone,
-    find_branch_ends,
     find_head,
     find_sites,
     initialise,
@@ -26,6 +24,7 @@ from adaln.conditioning import (
     scheme,
     standard_inputs,
 )
+from adaln.conditioning.sites import find_backbone, find_branch_ends
 from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator
 from adaln.types import DataSpec

@@ -11,13 +11,13 @@ from adaln.conditioning import (
     Layer,
     Role,
     UnknownLayout,
-    find_backbone,
     find_family,
     find_head,
     find_sites,
     wrapper_prefix,
 )
 from adaln.conditioning.family import chunks, name_pattern
+from adaln.conditioning.sites import find_backbone
 from helpers.foreign import CONFIGS, foreign
 
 

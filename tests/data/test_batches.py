@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from adaln.data import Batches, DataConfig, Prefetched, load, to_model_range
+from adaln.data import Batches, DataConfig, Prefetched, load
 from adaln.data.batches import shuffled
+from adaln.data.dataset import to_model_range
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaln.data import to_model_range, to_uint8
-from adaln.data.dataset import Rows
+from adaln.data.dataset import Rows, to_model_range, to_uint8
 
 WHOLE = np.random.default_rng(0).standard_normal((11, 3, 2)).astype(np.float16)
 ROWS = Rows([WHOLE[:4], WHOLE[4:5], WHOLE[5:]])

@@ -9,8 +9,8 @@ from adaln.data import DataConfig
 from adaln.processes import PROCESSES, Guidance, SamplerConfig
 from adaln.progress import showing
 from adaln.runs import Run
-from adaln.sampling import SampleConfig, choose_labels, load_sampler, sample, save_samples, seeded_draw
-from adaln.sampling.sampler import updates_as_progress
+from adaln.sampling import SampleConfig, choose_labels, load_sampler, sample, save_samples
+from adaln.sampling.sampler import seeded_draw, updates_as_progress
 from adaln.training import train
 from adaln.types import NonFinite
 

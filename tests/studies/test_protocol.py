@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adaln.data import DataConfig, LatentSpace
+from adaln.data import DataConfig
+from adaln.data.autoencoder import LatentSpace
 from adaln.studies import SCALES, STUDIES, Overrides, Plan, run_study, scales
 from adaln.studies.scales import check_is_papers
 from adaln.types import DataSpec

@@ -1,6 +1,6 @@
 """Where gate, scale and shift live, how they start, and when they may move."""
 
-from adaln.conditioning.distributions import DISTRIBUTIONS, Constant, Distribution, Normal, Xavier, std_of
+from adaln.conditioning.distributions import Constant, Distribution, Normal, std_of
 from adaln.conditioning.families import FAMILIES, standard_inputs
 from adaln.conditioning.family import VALUE_FUNCTIONS, Branch, Family, Layer, Role, Stream
 from adaln.conditioning.initialisation import initialise, num_held, starts_of
@@ -13,18 +13,15 @@ from adaln.conditioning.order import (
     hold,
     holding,
     measure_order,
-    order_parts,
     order_to_hold,
     refuse_weight_decay,
     sgd,
 )
-from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, load_scheme, save_scheme, scheme
+from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, save_scheme, scheme
 from adaln.conditioning.sites import (
     Site,
     UnknownLayout,
     family_of,
-    find_backbone,
-    find_branch_ends,
     find_family,
     find_head,
     find_sites,
@@ -32,7 +29,6 @@ from adaln.conditioning.sites import (
 )
 
 __all__ = [
-    "DISTRIBUTIONS",
     "FAMILIES",
     "PARAMETRIC",
     "SCHEMES",
@@ -53,21 +49,16 @@ __all__ = [
     "Start",
     "Stream",
     "UnknownLayout",
-    "Xavier",
     "adamw",
     "family_of",
-    "find_backbone",
-    "find_branch_ends",
     "find_family",
     "find_head",
     "find_sites",
     "hold",
     "holding",
     "initialise",
-    "load_scheme",
     "measure_order",
     "num_held",
-    "order_parts",
     "order_to_hold",
     "refuse_weight_decay",
     "save_scheme",

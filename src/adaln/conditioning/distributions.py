@@ -4,7 +4,7 @@ Draws are made in float32 on the CPU and copied, so a start is the same number o
 Every spread is a standard deviation, whatever the family: `Uniform(1e-3)` has std 1e-3, not bound 1e-3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import cos, fsum, isfinite, pi, sqrt
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from adaln.codec import name_kinds
-from adaln.registry import Registry
 
 
 @runtime_checkable
@@ -61,7 +60,7 @@ class Normal(_Spread):
     fan_power: float = 0.0
 
     def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
-        rows.copy_(_standard_normal(rows, rng) * (self.std * whole[-1] ** self.fan_power))
+        rows.copy_(torch.randn(rows.shape, generator=rng) * (self.std * whole[-1] ** self.fan_power))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +149,16 @@ def quantile_levels(count: int) -> list[float]:
     return [(1 - cos(pi * i / (count - 1))) / 2 for i in range(count)]
 
 
-DISTRIBUTIONS: Registry[type] = Registry(
-    "distribution",
-    {
-        "constant": Constant,
-        "normal": Normal,
-        "truncated": TruncatedNormal,
-        "uniform": Uniform,
-        "laplace": Laplace,
-        "sign": Sign,
-        "quantiles": Quantiles,
-        "xavier": Xavier,
-    },
-)
+DISTRIBUTIONS: Mapping[str, type] = {
+    "constant": Constant,
+    "normal": Normal,
+    "truncated": TruncatedNormal,
+    "uniform": Uniform,
+    "laplace": Laplace,
+    "sign": Sign,
+    "quantiles": Quantiles,
+    "xavier": Xavier,
+}
 name_kinds(DISTRIBUTIONS, of=Distribution)
 
 
@@ -189,10 +185,6 @@ def std_of(distribution: Distribution, num_rows: int, whole: Sequence[int]) -> f
 def _require_finite(distribution: object, *values: float) -> None:
     if not all(isfinite(value) for value in values):
         raise ValueError(f"{distribution} has a number that is not finite")
-
-
-def _standard_normal(like: Tensor, rng: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=rng)
 
 
 def _random_sign(like: Tensor, rng: torch.Generator) -> Tensor:

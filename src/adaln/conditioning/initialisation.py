@@ -53,16 +53,14 @@ def initialise(
             for name in find_backbone(tensors, family):
                 scheme.backbone.fill_(tensors[name], rng, tensors[name].shape)
         if scheme.branch_ends:
-            for name in _require_branch_ends(tensors, scheme, family):
+            ends = find_branch_ends(tensors, family)
+            if not ends:
+                raise ValueError(
+                    f"scheme {scheme.name!r} starts the branches' last matrices; expected a network of our own"
+                )
+            for name in ends:
                 scheme.branch_ends.fill_(tensors[name], rng, tensors[name].shape)
     return sites
-
-
-def _require_branch_ends(tensors: Mapping[str, Tensor], scheme: Scheme, family: str | None) -> list[str]:
-    ends = find_branch_ends(tensors, family)
-    if not ends:
-        raise ValueError(f"scheme {scheme.name!r} starts the branches' last matrices; expected a network of our own")
-    return ends
 
 
 def starts_of(scheme: Scheme, sites: Sequence[Site]) -> Iterator[tuple[str, slice, Distribution]]:

@@ -6,7 +6,6 @@ Parameter names are the published ones, so released weights load. Networks know 
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from itertools import product
 
 import torch
 
@@ -36,9 +35,11 @@ LLAMA_SIZES = {"DiT": ("B/4", "L/4", "XL/4", "XL/2"), "SiT": ("S/2", "B/2", "L/2
 TINY = (64, 4, 4, 2)
 """Width, depth, heads and patch of the sizes for a CPU and 8 x 8 images."""
 
+_SIZES = {f"{letters}/{patch}": (*sizes, patch) for letters, sizes in WIDTH_DEPTH_HEADS.items() for patch in (2, 4, 8)}
 _DIT = {
-    f"{family}-{size}/{patch}": DiTConfig(*WIDTH_DEPTH_HEADS[size], patch, drop_variance=family == "SiT")
-    for family, size, patch in product(("DiT", "SiT"), WIDTH_DEPTH_HEADS, (2, 4, 8))
+    f"{family}-{size}": DiTConfig(*_SIZES[size], drop_variance=family == "SiT")
+    for family in ("DiT", "SiT")
+    for size in _SIZES
 }
 _TINY_DIT = {"tiny": DiTConfig(*TINY), "SiT-tiny": DiTConfig(*TINY, drop_variance=True)}
 _OTHER_MODULATIONS: Mapping[str, ModulationKind] = {"SE": "se", "shared": "shared"}
@@ -50,16 +51,11 @@ _WITH_OTHER_MODULATIONS = {
 }
 """DiT and SiT at patch 2 once more with the SE bottleneck and with PixArt's shared modulation."""
 _LLAMA = {
-    f"{family}-LLaMA-{letters}/{side}": LLaMAConfig(
-        *WIDTH_DEPTH_HEADS[letters], int(side), drop_variance=family == "SiT"
-    )
+    f"{family}-LLaMA-{size}": LLaMAConfig(*_SIZES[size], drop_variance=family == "SiT")
     for family, sizes in LLAMA_SIZES.items()
-    for letters, _, side in (size.partition("/") for size in sizes)
+    for size in sizes
 }
-_TINY_LLAMA = {
-    "DiT-LLaMA-tiny": LLaMAConfig(*TINY),
-    "SiT-LLaMA-tiny": LLaMAConfig(*TINY, drop_variance=True),
-}
+_TINY_LLAMA = {"DiT-LLaMA-tiny": LLaMAConfig(*TINY), "SiT-LLaMA-tiny": LLaMAConfig(*TINY, drop_variance=True)}
 _UDIT = {
     "U-DiT-S": UDiTConfig(hidden_size=96, num_heads=4),
     "U-DiT-B": UDiTConfig(hidden_size=192, num_heads=8),

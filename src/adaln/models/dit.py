@@ -231,7 +231,9 @@ class DiT(Network):
         self.config, self.spec = config, spec
         self.starts = {"linear": STARTS, "se": SQUEEZED_STARTS, "shared": SHARED_STARTS}[config.modulation]
         dim, patch = config.hidden_size, config.patch_size
-        self.grid = grid_of(spec, patch)
+        if spec.height % patch or spec.width % patch:
+            raise ValueError(f"got {spec.height} x {spec.width}, expected multiples of the patch size {patch}")
+        self.grid = spec.height // patch, spec.width // patch
         self.num_labels = num_labels(spec, config.class_dropout_prob)
         self.x_embedder = PatchEmbedder(spec.channels, dim, patch)
         self.t_embedder = TimestepEmbedder(dim)
@@ -266,10 +268,3 @@ class DiT(Network):
 
     def fixed(self) -> dict[str, Tensor]:
         return {"pos_embed": sincos_table(*self.grid, self.config.hidden_size)}
-
-
-def grid_of(spec: DataSpec, patch_size: int) -> tuple[int, int]:
-    """Rows and columns of tokens. Raises ValueError where the patch does not divide height and width."""
-    if spec.height % patch_size or spec.width % patch_size:
-        raise ValueError(f"got {spec.height} x {spec.width}, expected multiples of the patch size {patch_size}")
-    return spec.height // patch_size, spec.width // patch_size

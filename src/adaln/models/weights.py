@@ -42,20 +42,15 @@ class Weights:
 def read_weights(path: Path, wanted: WeightSet | None = None) -> Weights:
     """The weights that `open_weights` finds, by DiT's own names whether DiT's code or diffusers wrote them."""
     opened = open_weights(path, wanted)
-    tensors = _unwrapped(dict(opened.tensors))
-    if not is_diffusers(tensors):
+    tensors = dict(opened.tensors)
+    for prefix in ("module.", "_orig_mod."):  # of DistributedDataParallel and torch.compile
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    if "pos_embed.proj.weight" not in tensors:  # as diffusers' DiT has it
         return Weights(tensors, opened.file, opened.taken, "official", {})
     beside = opened.file.with_name("config.json")
     settings = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     return Weights(from_diffusers(tensors), opened.file, opened.taken, "diffusers", settings)
-
-
-def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes that DistributedDataParallel and torch.compile put before every name."""
-    for prefix in ("module.", "_orig_mod."):
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
 
 
 def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -> DataSpec:
@@ -65,7 +60,10 @@ def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -
     Raises ValueError where neither tells, or where `size` is not one or two numbers.
     """
     tensors = weights.tensors
-    patches = _required("x_embedder.proj.weight", tensors, weights.file)
+    name = "x_embedder.proj.weight"
+    if name not in tensors or tensors[name].ndim < 2:
+        raise ValueError(f"{str(weights.file)!r} holds no network of ours: it has no {name!r}{nearest(name, tensors)}")
+    num_channels = tensors[name].shape[1]
     tables = [
         tensors[name] for name in sorted(tensors) if re.fullmatch(r"y_embedder\w*\.embedding_table\.weight", name)
     ]
@@ -83,13 +81,7 @@ def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -
                 f"{str(weights.file)!r} does not tell the size of its data; expected --size (published: 32, 64)"
             )
         height, width = from_table
-    return DataSpec(patches.shape[1], height, width, num_classes)
-
-
-def _required(name: str, tensors: Mapping[str, Tensor], file: Path) -> Tensor:
-    if name not in tensors or tensors[name].ndim < 2:
-        raise ValueError(f"{str(file)!r} holds no network of ours: it has no {name!r}{nearest(name, tensors)}")
-    return tensors[name]
+    return DataSpec(num_channels, height, width, num_classes)
 
 
 def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> Network:
@@ -161,11 +153,6 @@ EMBEDDER_PREFIXES = {
 _BLOCK = re.compile(r"transformer_blocks\.(\d+)\.(.*)")
 
 
-def is_diffusers(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of diffusers' DiT."""
-    return "pos_embed.proj.weight" in tensors
-
-
 def from_diffusers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same weights under DiT's own names, `pos_embed` missing; names that diffusers does not use are kept.
 
@@ -174,18 +161,16 @@ def from_diffusers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         block = _BLOCK.fullmatch(name)
-        ours = _renamed(name, PREFIXES) if block is None else _block_name(block[1], block[2])
+        if block is None:
+            ours = _renamed(name, PREFIXES)
+        elif (ours := _renamed(block[2], EMBEDDER_PREFIXES)) == block[2]:  # not one that all blocks have a copy of
+            ours = f"blocks.{block[1]}.{_renamed(block[2], BLOCK_PREFIXES)}"
         if ours in renamed and not torch.equal(renamed[ours], tensor):
             raise ValueError(
                 f"{name!r} differs from other blocks' copies of it: these weights have more than one {ours!r}"
             )
         renamed[ours] = tensor
     return _with_fused_qkv(renamed)
-
-
-def _block_name(index: str, rest: str) -> str:
-    shared = _renamed(rest, EMBEDDER_PREFIXES)
-    return shared if shared != rest else f"blocks.{index}.{_renamed(rest, BLOCK_PREFIXES)}"
 
 
 def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
