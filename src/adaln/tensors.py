@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -68,24 +68,18 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-class Header(NamedTuple):
-    """What a safetensors file says of itself. Source: https://huggingface.co/docs/safetensors, section "Format"."""
+def read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
+    """Of a safetensors file the entries by tensor, the metadata, and how many bytes lie before the first tensor's.
 
-    entries: dict[str, Any]
-    """By tensor: `dtype` (see `DTYPES`), `shape`, and `data_offsets` from `data_start`."""
-    metadata: dict[str, str]
-    data_start: int
-    """Bytes before the first tensor's."""
-
-
-def read_header(path: Path) -> Header:
-    """The header of a safetensors file; `ValueError` in one line where the file is not whole."""
+    An entry has `dtype` (see `DTYPES`), `shape`, and `data_offsets` after those bytes. `ValueError` in one line where
+    the file is not whole. Source: https://huggingface.co/docs/safetensors, section "Format".
+    """
     if not is_whole(path):
         raise ValueError(f"{str(path)!r} is not a complete safetensors file (truncated, or of another format)")
     with path.open("rb") as file:
         num_bytes = int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(num_bytes))
-    return Header(entries, entries.pop("__metadata__", {}), 8 + num_bytes)
+    return entries, entries.pop("__metadata__", {}), 8 + num_bytes
 
 
 class TensorFile(Mapping[str, Tensor]):
@@ -164,7 +158,10 @@ def open_weights(path: Path, wanted: WeightSet | None = None) -> OpenedWeights:
     file = file_in(path) if path.is_dir() else path
     loaded: Mapping[str, Any]
     if file.suffix == ".json":
-        loaded = TensorFile(*shards_of(file))
+        with reading(file, "the index of a sharded model"):
+            names = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+            shards = [file.with_name(Path(name).name) for name in sorted(names)]  # all beside it
+        loaded = TensorFile(*shards)
     elif file.suffix == ".safetensors" or is_whole(file):
         loaded = TensorFile(file)
     else:
@@ -183,13 +180,6 @@ def file_in(folder: Path) -> Path:
         f"folder {str(folder)!r} is no run and no diffusers model: no config.json with .safetensors files, no"
         " diffusion_pytorch_model.safetensors or .bin, there or in transformer/"
     )
-
-
-def shards_of(index: Path) -> list[Path]:
-    """The files that the index of a sharded model lists, all beside it."""
-    with reading(index, "the index of a sharded model"):
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return [index.with_name(Path(name).name) for name in sorted(set(names))]
 
 
 def load_pickle(file: Path) -> Mapping[str, Any]:

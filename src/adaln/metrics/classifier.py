@@ -96,7 +96,8 @@ def _path(cache: Path, fingerprint: str) -> Path:
 
 def _extractor(path: Path, about: Mapping[str, Any]) -> Extractor:
     try:
-        weights, accuracy = load_tensors(path), float(read_header(path).metadata["accuracy"])
+        _, metadata, _ = read_header(path)
+        weights, accuracy = load_tensors(path), float(metadata["accuracy"])
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: not a cached classifier ({error}); delete it and it is trained again") from error
     digest = hashlib.sha256()

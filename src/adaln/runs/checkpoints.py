@@ -72,18 +72,11 @@ class Checkpoints:
         processes, each its own rows.
         """
         self.settle()
-        copies = {
-            file: self._copied(file, {name: own(tensor) for name, tensor in tensors.items()})
-            for file, tensors in files.items()
-        }
-        for device in {tensor.device for tensors in files.values() for tensor in tensors.values() if tensor.is_cuda}:
+        shards = {file: self._copied(file, tensors) for file, tensors in files.items()}
+        all_tensors = [tensor for tensors in files.values() for tensor in tensors.values()]
+        for device in {tensor.device for tensor in all_tensors if tensor.is_cuda}:
             torch.cuda.synchronize(device)  # so far the copies are only queued
-        are_sharded = any(is_sharded(tensor) for tensors in files.values() for tensor in tensors.values())
-        save = save_sharded if are_sharded else save_whole
-        shards = {
-            file: {name: shard_of(tensor, copies[file][name]) for name, tensor in tensors.items()}
-            for file, tensors in files.items()
-        }
+        save = save_sharded if any(map(is_sharded, all_tensors)) else save_whole
         self._thread = Thread(target=self._write, args=(step, save, shards), name="checkpoint")
         self._thread.start()
 
@@ -103,13 +96,20 @@ class Checkpoints:
         self.wait()
         self.raise_failure()
 
-    def _copied(self, file: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies in host memory, in that of the save before: new pages cost more than the copying."""
+    def _copied(self, file: str, tensors: Mapping[str, Tensor]) -> dict[str, Shard]:
+        """What this process writes of a file: of tensors that all have whole the first process all, the others nothing.
+
+        Copied to the host memory of the save before: new pages cost more than the copying.
+        """
+        shards = {}
         for name, tensor in tensors.items():
+            rows = own(tensor)
             if (file, name) not in self._copies:
-                self._copies[file, name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-            self._copies[file, name].copy_(tensor, non_blocking=tensor.is_cuda)
-        return {name: self._copies[file, name] for name in tensors}
+                self._copies[file, name] = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=rows.is_cuda)
+            copy = self._copies[file, name].copy_(rows, non_blocking=rows.is_cuda)
+            written = copy[:0] if rank() and copy.ndim and not is_sharded(tensor) else copy
+            shards[name] = Shard(written, own_rows(tensor).start, tensor.shape)
+        return shards
 
     def _write(self, step: int, save: Save, files: Mapping[str, Mapping[str, Shard]]) -> None:
         try:
@@ -138,12 +138,6 @@ def save_whole(folder: Path, files: Mapping[str, Mapping[str, Shard]], metadata:
         for name, shards in files.items():
             tensors = {key: shard.rows for key, shard in shards.items()}
             save_tensors(temporary / f"{name}.safetensors", tensors, metadata)
-
-
-def shard_of(tensor: Tensor, own: Tensor) -> Shard:
-    """What this process writes of a tensor, `own` being its rows: what all have whole, the first one writes."""
-    rows = own[:0] if rank() and own.ndim and not is_sharded(tensor) else own
-    return Shard(rows, own_rows(tensor).start, tensor.shape)
 
 
 def save_sharded(folder: Path, files: Mapping[str, Mapping[str, Shard]], metadata: Mapping[str, str]) -> None:

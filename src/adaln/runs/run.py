@@ -7,17 +7,21 @@ scores/, samples/, analysis/               written by the other verbs
 """
 
 import json
+import platform
+import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch import nn
 
 from adaln.codec import canonical_json
-from adaln.conditioning import initialise
+from adaln.conditioning import Scheme, initialise, num_held
 from adaln.config import RunConfig, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.execution import check_precision
@@ -29,6 +33,7 @@ from adaln.rng import generator
 from adaln.runs.checkpoints import Checkpoints, load_into
 from adaln.tensors import WeightSet, load_tensors
 from adaln.types import DataSpec, NonFinite, Process
+from adaln.version import __version__
 
 
 def is_run(path: Path | str) -> bool:
@@ -61,8 +66,8 @@ class Run:
         run = cls(out or root / f"{config.name}-{config_hash(config)}", config, device)
         run.check_fits()
         existing = cls.open(run.path).config if (run.path / "config.json").exists() else None
-        if existing is not None:
-            run.check_same(existing)
+        if existing and (differing := differing_fields(replace(existing, steps=config.steps), config)):
+            raise ValueError(f"run {str(run.path)!r} has another config: {'; '.join(differing)}")
         if rank() == 0 and (existing is None or existing.steps < config.steps):
             write_atomically(run.path / "config.json", canonical_json(to_dict(config)))
         return run
@@ -89,12 +94,6 @@ class Run:
                 " (a flow takes a SiT)"
             )
         initialise(skeleton(config.model, self.spec), config.scheme, torch.Generator())
-
-    def check_same(self, existing: RunConfig) -> None:
-        """`ValueError` where the run on disk has another config; another number of steps is no difference."""
-        differing = differing_fields(replace(existing, steps=self.config.steps), self.config)
-        if differing:
-            raise ValueError(f"run {str(self.path)!r} has another config: {'; '.join(differing)}")
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -185,6 +184,58 @@ def open_run(path: Path | str, device: str = "auto") -> Run:
     ValueError: 'runs/nowhere' is not a run (no config.json)
     """
     return Run.open(path, find_device(device))
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a number depends on beyond the config: versions and numeric settings of this process."""
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "adaln": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "safetensors": version("safetensors"),
+        "device": accelerator,
+        "num_threads": torch.get_num_threads(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def describe_data(dataset: Dataset) -> dict[str, Any]:
+    """What the run learned from; the fingerprint is over pixels (or moments) and labels."""
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "num_images": len(dataset),
+        "class_names": list(dataset.class_names),
+        "skipped": list(dataset.skipped),
+        "spec": asdict(dataset.spec),
+        "latents": dataset.describe_latents(),
+    }
+
+
+def describe_parameters(model: torch.nn.Module, scheme: Scheme) -> dict[str, int]:
+    """Trainable parameters of the network, and how many of them the scheme leaves to training."""
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    total = sum(p.numel() for p in trainable.values())
+    return {"network": total, "trained": total - num_held(trainable, scheme)}
+
+
+def _commit() -> str | None:
+    """Commit of the source tree that this package runs from; None for an installed wheel."""
+    here = Path(__file__).parent
+    try:
+        shown = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return shown.stdout.strip()
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

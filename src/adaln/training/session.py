@@ -18,7 +18,7 @@ from adaln.files import claimed, reading, remove_temporaries, write_atomically
 from adaln.parallel import from_first, rank, world
 from adaln.registry import Registry
 from adaln.runs import Run, append_record, drop_from
-from adaln.runs.manifest import describe_data, describe_parameters, environment
+from adaln.runs.run import describe_data, describe_parameters, environment
 from adaln.training.loss import inputs, loss_of
 from adaln.training.state import TrainState
 from adaln.types import NonFinite, OnLog
