@@ -3,7 +3,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adaln.data import DataConfig, encode, load, open_autoencoder, renderer, to_uint8
+from adaln.data import DataConfig, encode, load, open_autoencoder, renderer
+from adaln.data.dataset import to_uint8
 from helpers.autoencoders import save_autoencoder
 from helpers.pictures import two_classes, write_folder
 
@@ -18,27 +19,28 @@ def vae(tmp_path_factory):
 
 def test_pixels_are_bytes_at_once():
     assert load(DataConfig()).describe_latents() is None
-    rendering = renderer(None, 1, None, CPU)
-    assert rendering.space is None
-    assert torch.equal(rendering.render(Z[:, :1]), to_uint8(Z[:, :1]))
+    render, space = renderer(None, 1, None, CPU)
+    assert space is None
+    assert torch.equal(render(Z[:, :1]), to_uint8(Z[:, :1]))
 
 
 def test_latents_are_decoded_by_what_made_them(tmp_path, vae):
     source = write_folder(tmp_path / "set", two_classes(height=8, width=8))
     autoencoder = open_autoencoder(str(vae))
     encode(DataConfig(str(source)), tmp_path / "out", autoencoder)
-    rendering = renderer(load(DataConfig(str(tmp_path / "out"))).describe_latents(), 4, None, CPU)
-    assert rendering.space == autoencoder.space
+    render, space = renderer(load(DataConfig(str(tmp_path / "out"))).describe_latents(), 4, None, CPU)
+    assert space == autoencoder.space
     with torch.no_grad():
         decoded = autoencoder.network.decode(Z / 0.5).sample
-    assert (rendering.render(Z).int() - to_uint8(decoded).int()).abs().max() <= 1  # in parts, so up to rounding
+    assert (render(Z).int() - to_uint8(decoded).int()).abs().max() <= 1  # in parts, so up to rounding
 
 
 def test_latents_of_an_unrecorded_autoencoder_need_one_to_be_named(vae):
     for noted in (None, {"autoencoder": None, "space": None, "is_normalised": False}):
         with pytest.raises(ValueError, match=r"latents of 4 channels, of an autoencoder that is not recorded"):
             renderer(noted, 4, None, CPU)
-        assert renderer(noted, 4, str(vae), CPU).render(Z).shape == (20, 3, 8, 8)
+        render, _ = renderer(noted, 4, str(vae), CPU)
+        assert render(Z).shape == (20, 3, 8, 8)
     with pytest.raises(ValueError, match=r"samples have 16 channels; .* decodes 4"):
         renderer(None, 16, str(vae), CPU)
 

@@ -1,18 +1,17 @@
 """Images in, seeded endless batches out."""
 
-from adaln.data.autoencoder import Autoencoder, LatentSpace, Renderer, open_autoencoder, renderer
+from adaln.data.autoencoder import Autoencoder, Render, open_autoencoder, renderer
 from adaln.data.batches import Batches, Prefetched
-from adaln.data.cache import default_cache
-from adaln.data.dataset import DataConfig, Dataset, to_model_range, to_uint8
+from adaln.data.dataset import DataConfig, Dataset
 from adaln.data.encode import encode
 from adaln.data.inspection import Inspection, RoundTrip, inspect, round_trip
 from adaln.data.latents import LatentDataset
-from adaln.data.open import FORMATS, Format, is_encoded, load, open_source
+from adaln.data.open import Format, is_encoded, load, open_source
+from adaln.data.pictures import default_cache
 from adaln.data.published_sets import PUBLISHED_SETS, check_published, published_config
 from adaln.data.shard_files import Index
 
 __all__ = [
-    "FORMATS",
     "PUBLISHED_SETS",
     "Autoencoder",
     "Batches",
@@ -22,9 +21,8 @@ __all__ = [
     "Index",
     "Inspection",
     "LatentDataset",
-    "LatentSpace",
     "Prefetched",
-    "Renderer",
+    "Render",
     "RoundTrip",
     "check_published",
     "default_cache",
@@ -37,6 +35,4 @@ __all__ = [
     "published_config",
     "renderer",
     "round_trip",
-    "to_model_range",
-    "to_uint8",
 ]

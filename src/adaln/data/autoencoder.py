@@ -107,23 +107,21 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Renderer:
-    """How the samples of a run become images."""
-
-    render: Callable[[Float[Tensor, "B C h w"]], UInt8[Tensor, "B K H W"]]
-    space: LatentSpace | None
-    """Whose decoder it is; None for pixels."""
+Render = Callable[[Float[Tensor, "B C h w"]], UInt8[Tensor, "B K H W"]]
+"""How samples become images."""
 
 
-def renderer(latents: Mapping[str, Any] | None, channels: int, path: str | None, device: torch.device) -> Renderer:
+def renderer(
+    latents: Mapping[str, Any] | None, channels: int, path: str | None, device: torch.device
+) -> tuple[Render, LatentSpace | None]:
     """How to render samples of `channels` channels, drawn by a run that noted `latents` (`Dataset.describe_latents`).
 
+    And whose latents they are; None for pixels.
     `path`: folder or hub id of the autoencoder; None: where the data was encoded with it. Raises ValueError where that
     is not the autoencoder that made the latents, or where nobody knows which one did.
     """
     if path is None and not latents and channels in (1, 3):
-        return Renderer(to_uint8, None)
+        return to_uint8, None
     if latents and latents.get("is_normalised"):
         raise ValueError("the run learned latents normalised by channel statistics, which no AutoencoderKL decodes")
     path = path or (latents["autoencoder"] if latents else None)
@@ -134,4 +132,4 @@ def renderer(latents: Mapping[str, Any] | None, channels: int, path: str | None,
     check_same(space, autoencoder.space)
     if channels != autoencoder.latent_channels:
         raise ValueError(f"samples have {channels} channels; {path!r} decodes {autoencoder.latent_channels}")
-    return Renderer(partial(autoencoder.decode, space=space), space)
+    return partial(autoencoder.decode, space=space), space

@@ -107,7 +107,8 @@ class Dataset:
         if not self.flip:
             return self.read(indices, np.zeros(len(indices), bool), rngs)
         rngs = list(rngs)
-        return self.read(indices, coin_flips(rngs), rngs)
+        coins = torch.cat([torch.rand(1, generator=rng) for rng in rngs]).numpy()
+        return self.read(indices, coins < 0.5, rngs)
 
     def read(
         self, indices: Int64[np.ndarray, "B"], mirrored: Bool[np.ndarray, "B"], rngs: Iterable[torch.Generator]
@@ -127,12 +128,6 @@ def spec_of(shape: tuple[int, ...], class_names: tuple[str, ...], conditional: b
     """What a network must know of items of `shape` (C, H, W)."""
     channels, height, width = shape
     return DataSpec(channels, height, width, num_classes=len(class_names) if conditional else 0)
-
-
-def coin_flips(rngs: Iterable[torch.Generator]) -> Bool[np.ndarray, "B"]:
-    """A fair coin from each generator."""
-    flips: Bool[np.ndarray, B] = torch.cat([torch.rand(1, generator=rng) for rng in rngs]).numpy() < 0.5
-    return flips
 
 
 def to_model_range(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

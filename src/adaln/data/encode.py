@@ -109,9 +109,11 @@ def prepare(
     first = decoding.first_kept()
     num_flips = 2 if autoencoder and flips else 1
     num_bytes = math.prod(row_shape(first[1], autoencoder, num_flips)) * (2 if autoencoder else 1)
+    sizes = [(name, size) for name, (size, _) in zip(source.names, source.stamps, strict=True)]
+    listing = json.dumps([sizes, source.labels.tolist(), source.class_names])  # no times: a copy is the same source
     plan = Plan(
         source=source.path.name,
-        source_sha256=listing_sha256(source),
+        source_sha256=hashlib.sha256(listing.encode()).hexdigest(),
         num_images=len(source.names),
         class_names=source.class_names,
         size=config.size,
@@ -134,12 +136,6 @@ def row_shape(shape: tuple[int, ...], autoencoder: Autoencoder | None, flips: in
     if height % factor or width % factor:
         raise ValueError(f"images are {height}x{width}; the autoencoder takes multiples of {factor}: set a size")
     return (flips, 2, autoencoder.latent_channels, height // factor, width // factor)
-
-
-def listing_sha256(source: Source) -> str:
-    """Over names, labels, classes and sizes, but not times: a copy of the source is the same source."""
-    rows = [(name, size) for name, (size, _) in zip(source.names, source.stamps, strict=True)]
-    return hashlib.sha256(json.dumps([rows, source.labels.tolist(), source.class_names]).encode()).hexdigest()
 
 
 def settle(out: Path, plan: Plan) -> None:

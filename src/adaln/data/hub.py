@@ -20,7 +20,9 @@ def hub_dataset(path: str) -> Source:
     names = [f"{number:08d}" for number in range(len(table))]
     labels, class_names = labels_of(path, table)
     read = one_at_a_time(reader(table, picture_column(path, table)))
-    return Source(Path(path), names, labels, class_names, [stamp_of(table)] * len(names), read)
+    files = [Path(entry["filename"]).stat() for entry in table.cache_files]
+    stamp = sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
+    return Source(Path(path), names, labels, class_names, [stamp] * len(names), read)
 
 
 def library() -> Any:
@@ -79,9 +81,3 @@ def reader(table: Any, column: str) -> Callable[[str], bytes]:
         return bytes(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
 
     return read
-
-
-def stamp_of(table: Any) -> tuple[int, int]:
-    """Size and time of the files behind the table."""
-    files = [Path(entry["filename"]).stat() for entry in table.cache_files]
-    return sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)

@@ -109,7 +109,9 @@ def look_up(file: str, labels: dict[str, T], name: str) -> T:
 
 def by_folder(names: list[str], folders: set[str]) -> Labelled:
     """One folder per class, however deep the pictures lie in it; no labels if all lie at the top."""
-    root = top_folder(names, folders)
+    tops = {folder for folder in folders if "/" not in folder}
+    is_packed = len(tops) == 1 and all(name.count("/") >= 2 for name in names)  # all in one folder, as in many zips
+    root = f"{tops.pop()}/" if is_packed else ""
     flat = [name for name in names if "/" not in name.removeprefix(root)]
     if len(flat) == len(names):
         return np.zeros(len(names), np.int64), ()
@@ -118,14 +120,6 @@ def by_folder(names: list[str], folders: set[str]) -> Labelled:
     class_names = class_folders(root, names, folders)
     index = {name: number for number, name in enumerate(class_names)}
     return np.array([index[name.removeprefix(root).split("/")[0]] for name in names], np.int64), class_names
-
-
-def top_folder(names: list[str], folders: set[str]) -> str:
-    """`"set/"` if all lies in a single folder of folders (as zips are often packed), else `""`."""
-    tops = {folder for folder in folders if "/" not in folder}
-    if len(tops) == 1 and all(name.count("/") >= 2 for name in names):
-        return tops.pop() + "/"
-    return ""
 
 
 def class_folders(root: str, names: list[str], folders: set[str]) -> tuple[str, ...]:

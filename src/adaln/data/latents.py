@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from adaln.data.autoencoder import LatentSpace
-from adaln.data.cache import default_cache
 from adaln.data.dataset import DataConfig, Dataset, Rows, spec_of
+from adaln.data.pictures import default_cache
 from adaln.data.shard_files import Index, map_tensors, open_shards
 from adaln.files import write_atomically
 

@@ -51,17 +51,12 @@ def list_folder(root: Path) -> Listing:
                 folders.add(name)
                 to_visit.append((name + "/", entry.path))
             else:
-                stamps[name] = file_stamp(entry)
+                try:
+                    status = entry.stat()
+                    stamps[name] = (status.st_size, status.st_mtime_ns)
+                except FileNotFoundError:  # a dangling link, which then fails to decode like any bad picture
+                    stamps[name] = (0, 0)
     return Listing(root, stamps, folders, lambda name: (root / name).read_bytes())
-
-
-def file_stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
-    """Size and modification time; (0, 0) for a dangling link, which then fails to decode like any bad picture."""
-    try:
-        status = entry.stat()
-    except FileNotFoundError:
-        return (0, 0)
-    return (status.st_size, status.st_mtime_ns)
 
 
 def list_zip(path: Path) -> Listing:

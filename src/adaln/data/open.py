@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaln.data.cache import decoded, default_cache
 from adaln.data.dataset import DataConfig, Dataset
 from adaln.data.hub import HUB, hub_dataset
 from adaln.data.labels import by_attribute, labelled
 from adaln.data.latents import LIGHTNING_SHARDS, open_encoded, open_fast_dit, open_lightning_dit
 from adaln.data.listing import is_tar, list_folder, list_tars, list_zip, tars_in
-from adaln.data.pictures import Source
+from adaln.data.pictures import Source, decoded, default_cache
 from adaln.data.published_sets import digits, digits_source
 from adaln.data.shard_files import PLAN
 from adaln.registry import Registry, nearest

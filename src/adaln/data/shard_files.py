@@ -142,13 +142,10 @@ def open_shards(folder: Path) -> ShardSet:
     index = read_index(folder)
     tensors = [map_shard(folder, shard, index.plan) for shard in index.shards if shard.rows]
     labels = np.concatenate([shard["labels"] for shard in tensors])
-    rows = Rows([as_rows(shard[index.plan.tensor]) for shard in tensors])
-    return ShardSet(index, rows, labels, Rows([shard["digests"] for shard in tensors]))
-
-
-def as_rows(tensor: np.ndarray) -> np.ndarray:
-    """Images as they are; moments with the mirror image as a row of its own after that of the picture."""
-    return tensor.reshape(-1, *tensor.shape[2:]) if tensor.ndim == 6 else tensor
+    rows = [shard[index.plan.tensor] for shard in tensors]
+    if index.plan.space:  # the mirror image becomes a row of its own after that of the picture
+        rows = [moments.reshape(-1, *moments.shape[2:]) for moments in rows]
+    return ShardSet(index, Rows(rows), labels, Rows([shard["digests"] for shard in tensors]))
 
 
 def map_shard(folder: Path, shard: ShardEntry, plan: Plan) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from adaln.sampling.networks import SampleExecution, Weak
 from adaln.sampling.parts import save_samples
-from adaln.sampling.sampler import SampleConfig, Sampler, Samples, choose_labels, load_sampler, sample, seeded_draw
+from adaln.sampling.sampler import SampleConfig, Sampler, Samples, choose_labels, load_sampler, sample
 
 __all__ = [
     "SampleConfig",
@@ -14,5 +14,4 @@ __all__ = [
     "load_sampler",
     "sample",
     "save_samples",
-    "seeded_draw",
 ]

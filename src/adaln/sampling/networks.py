@@ -1,7 +1,6 @@
 """The networks that draw: averaged weights of a checkpoint, in the precision and by the means asked for."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -103,8 +102,3 @@ def captured(model: Model, x: Latents, t: Times, y: Labels | None) -> Model:
         return output.clone()
 
     return replay
-
-
-def weights_file(run: Run, step: int) -> Path:
-    """Where the averaged weights of a checkpoint lie."""
-    return run.folder(step) / "ema.safetensors"

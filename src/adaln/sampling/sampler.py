@@ -12,14 +12,14 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from adaln.codec import changed
-from adaln.data import Renderer, renderer
+from adaln.data import Render, renderer
 from adaln.execution import Precision, matrix_products
 from adaln.files import atomic_file, write_atomically
 from adaln.processes import Guidance, SamplerConfig, count_updates, guided, solve, solver_name
 from adaln.progress import progress
 from adaln.rng import generator
 from adaln.runs import Run, open_run
-from adaln.sampling.networks import EAGER, SampleExecution, Weak, network, weights_file
+from adaln.sampling.networks import EAGER, SampleExecution, Weak, network
 from adaln.types import Draw, Model, NonFinite
 
 Images = UInt8[np.ndarray, "N H W C"]
@@ -61,7 +61,7 @@ class Sampler:
     config: SampleConfig
     model: Model
     weak: Model | None
-    rendering: Renderer
+    render: Render
     labels: Int64[np.ndarray, "N"]
     """-1 throughout for an unconditional model."""
     provenance: dict[str, Any]
@@ -95,7 +95,7 @@ class Sampler:
         bad = (~x.isfinite().flatten(1).all(dim=1)).nonzero()
         if len(bad):
             raise NonFinite(f"image {indices[int(bad[0])]} is not finite after the last update of the solver")
-        return self.rendering.render(x).permute(0, 2, 3, 1).cpu().numpy()
+        return self.render(x).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def updates_as_progress(sampler: Sampler, before: int = 0, share: tuple[int, int] = (1, 1)) -> Callable[[int], None]:
@@ -174,16 +174,18 @@ def load_sampler(
 ) -> Sampler:
     """Load what draws `config` from a checkpoint; `ValueError` for what the run or the guidance cannot do."""
     model, step = network(run, step, config.dtype, execution)
-    weights, worse, guide = [weights_file(run, step)], None, None
+    weights, worse, guide = [run.folder(step) / "ema.safetensors"], None, None
     if weak is not None:
         worse, weak_step = weak_network(run, config, weak, execution)
-        weights.append(weights_file(weak.run, weak_step))
+        weights.append(weak.run.folder(weak_step) / "ema.safetensors")
         guide = {"run": weak.run.path.name, "step": weak_step}
-    rendering = renderer(run.manifest.get("data", {}).get("latents"), run.spec.channels, config.autoencoder, run.device)
+    render, space = renderer(
+        run.manifest.get("data", {}).get("latents"), run.spec.channels, config.autoencoder, run.device
+    )
     labels = choose_labels(config, run.spec.num_classes)
-    decoder = {"decoder": asdict(rendering.space)} if rendering.space else {}
+    decoder = {"decoder": asdict(space)} if space else {}
     record = {**provenance(run, config, step), "weak": guide, **decoder}
-    return Sampler(run, config, model, worse, rendering, labels, record, tuple(weights))
+    return Sampler(run, config, model, worse, render, labels, record, tuple(weights))
 
 
 def weak_network(run: Run, config: SampleConfig, weak: Weak, execution: SampleExecution) -> tuple[Model, int]:
