@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -156,13 +156,13 @@ def _listing() -> Output:
 
     rows = [(plan, study_cost(plan, rate, workers)) for plan in plans]
     where = f"{workers} x {torch.cuda.get_device_name()}" if device.type == "cuda" else f"{workers} CPU cores"
-    return Output([_cost_row(*row) for row in rows], [_cost_table(name, rows, where) for name in SCALES])
-
-
-def _cost_row(plan: Plan, cost: Cost) -> dict[str, Any]:
-    row = {"study": plan.study.name, "question": plan.study.title, "scale": plan.scale.name}
-    has_more = plan.study.then is not None
-    return {**row, "rows": len(plan.study.settings), "seeds": len(plan.seeds), **asdict(cost), "and_more": has_more}
+    data = [
+        {"study": plan.study.name, "question": plan.study.title, "scale": plan.scale.name}
+        | {"rows": len(plan.study.settings), "seeds": len(plan.seeds), **asdict(cost)}
+        | {"and_more": plan.study.then is not None}
+        for plan, cost in rows
+    ]
+    return Output(data, [_cost_table(name, rows, where) for name in SCALES])
 
 
 def _cost_table(scale: str, rows: list[tuple[Plan, Cost]], where: str) -> Table:

@@ -141,7 +141,7 @@ def open_fast_dit(config: DataConfig) -> Dataset:
         raise ValueError(f"{folder}: fast-DiT's extraction fixed each flip once; set flip to False")
     latents = NpyFiles(features, counts[0])
     one = np.ones((latents.shape[1], 1, 1), np.float32)
-    return assemble(config, latents, None, cached_labels(labels, counts[0]), 0 * one, one)
+    return fixed_latents(config, latents, None, cached_labels(labels, counts[0]), 0 * one, one)
 
 
 def cached_labels(folder: Path, num_labels: int) -> Int64[np.ndarray, "N"]:
@@ -162,7 +162,7 @@ def open_lightning_dit(config: DataConfig) -> Dataset:
     latents, mirrored = (Rows([shard[name] for shard in shards]) for name in ("latents", "latents_flip"))
     labels = np.concatenate([shard["labels"] for shard in shards]).astype(np.int64)
     mean, std = read_statistics(folder / STATISTICS, latents.shape[1])
-    return assemble(config, latents, mirrored, labels, mean, 1 / std)
+    return fixed_latents(config, latents, mirrored, labels, mean, 1 / std)
 
 
 def read_statistics(path: Path, channels: int) -> tuple[Float32[np.ndarray, "C 1 1"], Float32[np.ndarray, "C 1 1"]]:
@@ -176,7 +176,7 @@ def read_statistics(path: Path, channels: int) -> tuple[Float32[np.ndarray, "C 1
     return mean, std
 
 
-def assemble(
+def fixed_latents(
     config: DataConfig,
     latents: Rows,
     mirrored: Rows | None,

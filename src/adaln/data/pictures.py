@@ -1,7 +1,7 @@
 """Encoded pictures: where they are, and how each becomes upright 8-bit pixels, cropped to the square that is learned.
 
-Each is decoded alike wherever it lies; many are decoded in parallel and given back in order, once: what was decoded is
-kept in one memory-mapped file, found again by what it was decoded from.
+Each is decoded alike wherever it lies; many are decoded in parallel and given back in order. What was decoded is kept
+in one memory-mapped file, found again by what it was decoded from.
 """
 
 import hashlib
@@ -230,12 +230,12 @@ def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
     skip_bad = config.on_bad_image == "skip"
     folder = cache / "images" / cache_key(source, config.size)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.with_suffix(".lock"), partial(show_other, source, folder)):
-        if not is_complete(folder):
+    with locked(folder.with_suffix(".lock"), partial(show_other_process, source, folder)):
+        if not is_decoded(folder):
             shutil.rmtree(folder, ignore_errors=True)
             remove_temporaries(folder.parent, folder.name)
             with atomic_folder(folder) as unfinished:
-                write(Decoding(source, config.size, stored_mode(source), skip_bad), unfinished)
+                write_decoded(Decoding(source, config.size, stored_mode(source), skip_bad), unfinished)
         about = json.loads((folder / "about.json").read_text())
         images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=tuple(about["shape"]))
         labels = np.load(folder / "labels.npy")
@@ -253,7 +253,7 @@ def cache_key(source: Source, size: int | None) -> str:
     return digest.hexdigest()[:24]
 
 
-def show_other(source: Source, folder: Path) -> None:
+def show_other_process(source: Source, folder: Path) -> None:
     """Show how much another process has decoded so far."""
     files = [unfinished / "pixels.bin" for unfinished in temporaries(folder.parent, folder.name)]
     with suppress(FileNotFoundError):  # it has just ended
@@ -261,7 +261,7 @@ def show_other(source: Source, folder: Path) -> None:
         progress(f"decode {source.path.name} in another process", num_bytes // 10**6, 0, "MB")
 
 
-def write(decoding: Decoding, folder: Path) -> None:
+def write_decoded(decoding: Decoding, folder: Path) -> None:
     """Decode every picture into `pixels.bin`, in order, then describe them in `labels.npy` and `about.json`."""
     source, skipped = decoding.source, decoding.skipped
     with (folder / "pixels.bin").open("wb") as file:
@@ -280,7 +280,7 @@ def write(decoding: Decoding, folder: Path) -> None:
     (folder / "about.json").write_text(json.dumps({"shape": images.shape, "skipped": skipped, "fingerprint": print_of}))
 
 
-def is_complete(folder: Path) -> bool:
+def is_decoded(folder: Path) -> bool:
     """Whether all that is kept is there and `pixels.bin` has not been cut short."""
     about = folder / "about.json"
     if not about.exists():
