@@ -9,10 +9,11 @@ from functools import cache, partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from adaln.products import widen_products
+from adaln.types import Labels, Latents, Model, Times
 
 MOST_KINDS_OF_BLOCKS = 64
 """Compilations of one `forward`: by shape, by precision, with and without gradients. After 8 torch would stop."""
@@ -117,6 +118,17 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     """What the network's forward is to run under."""
     context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     return context
+
+
+def under_autocast(model: Model, precision: Precision) -> Model:
+    """A network that computes in a precision and answers in its input's."""
+
+    def network(x: Latents, t: Times, y: Labels | None) -> Tensor:
+        with autocast(precision, x.device):
+            output: Tensor = model(x, t, y)
+        return output.to(x.dtype)
+
+    return network
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

@@ -32,12 +32,14 @@ from adaln.execution import (
     num_threads,
     prepare_blocks,
     recompute,
+    under_autocast,
 )
 from adaln.models import MODELS, DiTConfig, flops, num_parameters
 from adaln.processes import PROCESSES
 from adaln.rng import generator
 from adaln.training import TrainState
-from adaln.types import Labels, Latents, Model, Times
+from adaln.training.loss import Inputs
+from adaln.types import Model
 
 PROCESS = PROCESSES["ddpm"].build()
 CPU = torch.device("cpu")
@@ -120,33 +122,18 @@ def measure(make: Callable[[], Callable[[], Tensor]], device: torch.device) -> M
     return Measured(step, loss, torch.cuda.max_memory_allocated(device) - before)
 
 
-class Batch(NamedTuple):
-    """What a loss is computed from, besides the weights."""
-
-    x: Latents
-    y: Labels
-    t: Times
-    noise: Latents
-
-
-def batch_of(size: int, device: torch.device) -> Batch:
+def batch_of(size: int, device: torch.device) -> Inputs:
     """Made-up latents with labels, steps and noise."""
     shape = (size, LATENTS.channels, LATENTS.height, LATENTS.width)
     rng = generator("benchmark", size)
     t, noise = PROCESS.draw(shape, rng)
     x, y = torch.randn(shape, generator=rng), torch.randint(LATENTS.num_classes, (size,), generator=rng)
-    return Batch(*(rows.to(device) for rows in (x, y, t, noise)))
+    return Inputs(*(rows.to(device) for rows in (x, y, t, noise)))
 
 
-def loss_of(batch: Batch, precision: Precision, model: Model) -> Tensor:
+def loss_of(batch: Inputs, precision: Precision, model: Model) -> Tensor:
     """Mean loss, the forward in a precision: for both sides the same."""
-
-    def network(x: Latents, t: Times, y: Labels | None) -> Tensor:
-        with autocast(precision, x.device):
-            output: Tensor = model(x, t, y)
-        return output.float()
-
-    return PROCESS.loss(network, *batch).mean()
+    return PROCESS.loss(under_autocast(model, precision), *batch).mean()
 
 
 def our_step(model: nn.Module, loss: Callable[[Model], Tensor], options: TrainOptions) -> Callable[[], Tensor]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adaln.execution import Execution, Precision, autocast, check_precision, prepare_blocks, usable
+from adaln.execution import Execution, Precision, check_precision, prepare_blocks, under_autocast, usable
 from adaln.parallel import from_first
 from adaln.runs import Run
 from adaln.types import Labels, Latents, Model, Times
@@ -58,13 +58,8 @@ def computing(model: nn.Module, dtype: Precision, execution: SampleExecution) ->
         if isinstance(module, nn.Linear):
             module.to(torch.bfloat16)
     prepare_blocks(model, Execution(execution.compile))
-
-    def rounded(x: Latents, t: Times, y: Labels | None) -> Tensor:
-        with autocast(dtype, x.device):
-            output: Tensor = model(x, t, y)
-        return output.to(x.dtype)
-
-    return Graphed(rounded) if execution.cuda_graph else rounded
+    computed = under_autocast(model, dtype)
+    return Graphed(computed) if execution.cuda_graph else computed
 
 
 class Graphed:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adaln.data import Batches, Prefetched
-from adaln.execution import autocast
+from adaln.execution import under_autocast
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.types import Labels, Latents, Times
@@ -21,13 +21,7 @@ def batch_loss(run: Run, model: nn.Module, batches: Batches | Prefetched, step: 
 
 def loss_of(run: Run, model: nn.Module, batch: "Inputs") -> Float[Tensor, "B"]:
     """Loss per sample, the forward in the run's precision."""
-
-    def network(x: Latents, t: Times, y: Labels | None) -> Tensor:
-        with autocast(run.config.precision, run.device):
-            output: Tensor = model(x, t, y)
-        return output.float()
-
-    return run.process.loss(network, *batch)
+    return run.process.loss(under_autocast(model, run.config.precision), *batch)
 
 
 class Inputs(NamedTuple):
