@@ -26,7 +26,7 @@ T_4 = 2.7764451052
 def paired_difference(values, reference, num_comparisons=1):
     """The first of a family; the others do not differ at all."""
     rows = {f"other {i}": reference for i in range(num_comparisons - 1)}
-    return paired_differences({"it": values, **rows}, reference)["it"]
+    return paired_differences({"it": values, **rows, "reference": reference}, "reference")["it"]
 
 
 def test_the_t_interval_is_students():
@@ -72,7 +72,7 @@ def test_more_comparisons_ask_for_more():
 
 def test_unequal_seeds_are_refused_by_name():
     with pytest.raises(ValueError, match="'mix' has 2 seeds, its reference 3"):
-        paired_differences({"zero": [1.0, 2.0, 3.0], "mix": [1.0, 2.0]}, [1.0, 2.0, 3.0])
+        paired_differences({"zero": [1.0, 2.0, 3.0], "mix": [1.0, 2.0]}, "zero")
 
 
 def test_holm_steps_down_as_in_the_textbook():
@@ -98,7 +98,7 @@ def test_holm_calls_something_different_by_chance_in_one_family_of_twenty():
     reference = rng.normal(50, 2, (2_000, 5))
     rows = rng.normal(50, 2, (3, 2_000, 5))
     wrong = [
-        any(d.distinguishable for d in paired_differences(dict(zip("abc", found, strict=True)), base).values())
+        any(d.distinguishable for d in paired_differences(dict(zip("abcr", [*found, base], strict=True)), "r").values())
         for found, base in zip(rows.swapaxes(0, 1).tolist(), reference.tolist(), strict=True)
     ]
     assert 0.02 < np.mean(wrong) < 0.06  # 5 % at most; the rows share a reference, so somewhat less

@@ -129,9 +129,9 @@ def ratio_interval(numerator: Sequence[float], denominator: Sequence[float], con
     return Interval(ratio, (half_linear - root) / square, (half_linear + root) / square)
 
 
-def paired_differences(values: Mapping[str, Sequence[float]], reference: Sequence[float]) -> dict[str, Difference]:
-    """What each row differs by from the reference, over the same seeds in the same order; see `paired_each`."""
-    return paired_each({name: (row, reference) for name, row in values.items()})
+def paired_differences(values: Mapping[str, Sequence[float]], reference: str) -> dict[str, Difference]:
+    """What each other row differs by from the row `reference`, over the same seeds in order; see `paired_each`."""
+    return paired_each({name: (row, values[reference]) for name, row in values.items() if name != reference})
 
 
 def paired_each(pairs: Mapping[Row, tuple[Sequence[float], Sequence[float]]]) -> dict[Row, Difference]:

@@ -18,7 +18,7 @@ from adaln.sampling import SampleConfig
 from adaln.statistics import Interval
 from adaln.studies.compare import compare_schemes
 from adaln.studies.published import published_tables
-from adaln.studies.rows import compare, read_responses
+from adaln.studies.rows import compare
 from adaln.studies.study import Job, Outcome
 from adaln.studies.tables import verdict_text
 from adaln.studies.time_to_quality import Course
@@ -117,7 +117,7 @@ def test_the_verdict_is_plain_and_says_what_more_seeds_would_show(runs):
 
 
 def test_a_difference_at_the_end_is_not_denied_by_the_test_of_all_steps(runs):
-    comparison = compare(read_responses(outcomes(runs)), "adaln-zero")
+    comparison = compare(outcomes(runs), "adaln-zero")
     quiet = Course({250: Interval(1.0, -9.0, 11.0)}, (), (), None)
     lines = verdict_text(comparison, dict.fromkeys(CHANGES, quiet))
     (over_steps,) = [line for line in lines if line.startswith("Over training")]

@@ -12,7 +12,7 @@ from adaln.evaluation.checkpoints import samples_file
 from adaln.report import Axis, Block, ImageGrid, Lines, Section, Series
 from adaln.statistics import t_interval
 from adaln.studies.published import PublishedTable
-from adaln.studies.rows import ByLabel, Comparison, Responses, compare, data_name, read_responses, study_result
+from adaln.studies.rows import ByLabel, Comparison, Responses, compare, data_name, study_result
 from adaln.studies.study import Outcome, Result
 from adaln.studies.tables import course_table, measures_table, published_table, result_table, seeds_table, verdict_text
 from adaln.studies.time_to_quality import Course, common_steps, courses
@@ -32,7 +32,7 @@ def compare_schemes(
 
     Raises ValueError, naming them, where a label lacks seeds that the reference has: pairs are never made up.
     """
-    return comparison_result(title, compare(read_responses(outcomes, reference), reference), published)
+    return comparison_result(title, compare(outcomes, reference), published)
 
 
 def comparison_result(title: str, comparison: Comparison, published: PublishedTable | None = None) -> Result:

@@ -200,10 +200,11 @@ class Comparison:
         return {row.label: row.difference for row in self.rows if row.difference}
 
 
-def compare(responses: Responses, reference: str) -> Comparison:
-    """Every row held against `reference`, by FID: the rows are one family of comparisons."""
+def compare(outcomes: Sequence[Outcome], reference: str) -> Comparison:
+    """Every row held against `reference`, by FID: the rows are one family of comparisons; see `read_responses`."""
+    responses = read_responses(outcomes, reference)
     fid, base = responses.fid, fmean(responses.fid[reference])
-    changes = paired_differences({label: values for label, values in fid.items() if label != reference}, fid[reference])
+    changes = paired_differences(fid, reference)
     others = [metric for metric in final(responses.by_step[reference][0]).scores if metric != "fid"]
     rows = []
     for label, outcomes in responses.by_label.items():
@@ -246,9 +247,9 @@ def change_cells(change: Difference | None) -> list[Cell]:
     return [Measurement.of(change.absolute), change.verdict] if change else [None, None]
 
 
-def absolute_and_relative(absolute: Interval, relative: Interval) -> list[Measurement]:
+def absolute_and_relative(change: Difference) -> list[Measurement]:
     """A change as two cells, the relative one in percent."""
-    return [Measurement.of(absolute), Measurement.of(relative, 100)]
+    return [Measurement.of(change.absolute), Measurement.of(change.relative, 100)]
 
 
 def room(intervals: Iterable[Interval]) -> float:

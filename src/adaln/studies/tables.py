@@ -27,7 +27,7 @@ def result_table(title: str, comparison: Comparison) -> Table:
     cells: list[list[Cell]] = []
     for row in rows:
         fid, change = Measurement.of(row.fid), row.difference
-        changed = [*absolute_and_relative(change.absolute, change.relative), change.verdict] if change else [None] * 3
+        changed = [*absolute_and_relative(change), change.verdict] if change else [None] * 3
         cells.append([row.label, Marked(fid) if row.fid.value == best else fid, *changed])
     notes = [
         f"{score}: in {comparison.responses.scores['fid'].label}.",

@@ -90,22 +90,22 @@ def _times(run: Run) -> tuple[list[float] | list[int], list[str]]:
 
 def elsewhere(probe: Probe) -> list[str | Table]:
     """Loss with the values of a role shuffled within each site: the same histograms, another point."""
-    trained = probe.losses(probe.model)
-    rows: dict[str, list[float]] = {}
+    rows = {"as trained": probe.losses(probe.model)}
     for role in Role:
         shuffled = [probe.losses(_shuffled(probe.model, role, seed)) for seed in range(SHUFFLES)]
         rows[f"{role.name.lower()} shuffled"] = [fmean(batch) for batch in zip(*shuffled, strict=True)]
-    changes = paired_differences(rows, trained)
+    changes = paired_differences(rows, "as trained")
     columns = [
         Column("values"),
         Column("loss", "95 %", ".4f"),
         Column("change", "95 %, paired, all together", "+.4f"),
         Column("relative", "%", "+.1f"),
     ]
-    cells: list[list[Cell]] = [["as trained", Measurement.of(t_interval(trained)), None, None]]
+    cells: list[list[Cell]] = []
     for name, losses in rows.items():
-        absolute, relative = Measurement.of(changes[name].absolute), Measurement.of(changes[name].relative, 100)
-        cells.append([name, Measurement.of(t_interval(losses)), absolute, relative])
+        change = changes.get(name)
+        changed = [Measurement.of(change.absolute), Measurement.of(change.relative, 100)] if change else [None, None]
+        cells.append([name, Measurement.of(t_interval(losses)), *changed])
     notes = [
         f"Averaged weights at step {probe.step:,}; {probe.num_batches} batches of {probe.run.config.batch_size} of the"
         f" run's own data, the same for all rows; {SHUFFLES} shuffles each. Every histogram, moment and entropy is the"

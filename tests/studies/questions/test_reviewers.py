@@ -365,7 +365,9 @@ def test_weights_that_have_not_moved_have_no_shape():
 
 def test_rows_with_one_reference_are_compared_as_in_any_table():
     values, reference = {"a": [1.0, 2.0, 4.0], "b": [3.0, 3.0, 3.5]}, [2.0, 2.5, 2.0]
-    assert paired_each({n: (v, reference) for n, v in values.items()}) == paired_differences(values, reference)
+    assert paired_each({n: (v, reference) for n, v in values.items()}) == paired_differences(
+        {**values, "zero": reference}, "zero"
+    )
 
 
 def test_an_open_interval_leaves_room_for_anything_and_is_null_in_json():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from adaln.report import Axis, Lines, Section, Series
 from adaln.statistics import LEVEL, Interval, t_interval
 from adaln.studies.compare import comparison_result
-from adaln.studies.rows import Responses, compare, plain, read_responses
+from adaln.studies.rows import Responses, compare, plain
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 ZERO, GAUSSIAN = "adaln-zero", "adaln-gaussian"
@@ -18,14 +18,15 @@ Leads = Mapping[int, Interval]
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The comparison, led by Gaussian's lead over training."""
-    responses = read_responses(outcomes, ZERO)
+    comparison = compare(outcomes, ZERO)
+    responses = comparison.responses
     logs = log_leads(responses)
     steps = sorted(logs)
     leads = {step: t_interval(logs[step], 1 - LEVEL / len(logs)) for step in steps}
     change = t_interval([b - a for a, b in zip(logs[steps[0]], logs[steps[-1]], strict=True)])
     data = {"lead": {str(step): plain(lead) for step, lead in leads.items()}, "change": plain(change)}
     section = Section("Gaussian's lead", [lead_figure(leads, responses.num_seeds, responses.score)])
-    return comparison_result(TITLE, compare(responses, ZERO)).led_by(verdict(leads, change), [section], data)
+    return comparison_result(TITLE, comparison).led_by(verdict(leads, change), [section], data)
 
 
 def log_leads(responses: Responses) -> dict[int, list[float]]:

@@ -16,7 +16,7 @@ from adaln.report import Axis, Histograms, Intervals, Measurement, Panel, Ridge,
 from adaln.report import Group as Points
 from adaln.statistics import Difference, t_interval
 from adaln.studies.compare import comparison_result
-from adaln.studies.rows import Responses, compare, read_responses, room
+from adaln.studies.rows import Responses, compare, room
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
 from adaln.tensors import load_tensors
 
@@ -70,8 +70,8 @@ def _start_like(values: Sketch) -> Start:
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The comparison with the normal start, led by what the other shapes say."""
-    responses = read_responses(outcomes, NORMAL)
-    comparison, score = compare(responses, NORMAL), responses.score
+    comparison = compare(outcomes, NORMAL)
+    responses, score = comparison.responses, comparison.responses.score
     shapes = {label: change for label, change in comparison.changes.items() if label != "adaln-zero"}
     line = verdict_line(shapes, t_interval(responses.fid[NORMAL]).value, score)
     section = Section("Gaussian, or only its spread?", [_changes(shapes, score), _starts(responses)])

@@ -11,12 +11,13 @@ matrix starts from N(0, 1e-5^2), with the order and without, so that the two dif
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from adaln.conditioning import SCHEMES, Normal, Scheme, Start
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Matrix, Measurement, Section, Table
-from adaln.statistics import Effect, factorial_effects, t_interval
+from adaln.statistics import Effect, factorial_effects
 from adaln.studies.compare import REFERENCE, comparison_result
-from adaln.studies.rows import Responses, compare, plain, read_responses, room
+from adaln.studies.rows import Responses, compare, plain, room
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 FACTORS = ("gate", "zero start", "order")
@@ -46,7 +47,8 @@ CELLS: Mapping[Setup, Scheme] = {
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The eight cells against adaLN-Zero, led by main effects and interactions."""
-    responses = read_responses(outcomes, REFERENCE)
+    comparison = compare(outcomes, REFERENCE)
+    responses = comparison.responses
     effects = factorial_effects({setup: responses.fid[cell.name] for setup, cell in CELLS.items()}, FACTORS)
     data = {
         "effects": [
@@ -55,8 +57,7 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
         ]
     }
     section = Section("Main effects and interactions", _blocks(effects, responses))
-    result = comparison_result(TITLE, compare(responses, REFERENCE))
-    return result.led_by(verdict(effects, responses.score), [section], data)
+    return comparison_result(TITLE, comparison).led_by(verdict(effects, responses.score), [section], data)
 
 
 def verdict(effects: Sequence[Effect], score: str) -> list[str]:
@@ -93,14 +94,9 @@ def _blocks(effects: Sequence[Effect], responses: Responses) -> list[Block]:
 def _cells(responses: Responses) -> Matrix:
     rows = [(gate, shut) for gate in (False, True) for shut in (False, True)]
     names = [f"{'gate' if gate else 'no gate'}, {'zero start' if shut else 'open start'}" for gate, shut in rows]
-    means = [[t_interval(responses.fid[CELLS[gate, shut, o].name]).value for o in (False, True)] for gate, shut in rows]
-    texts = [
-        [
-            f"{CELLS[gate, shut, o].name.removeprefix('adaln-')}\n{mean:.1f}"
-            for o, mean in zip((False, True), line, strict=True)
-        ]
-        for (gate, shut), line in zip(rows, means, strict=True)
-    ]
+    cells = [[CELLS[gate, shut, ordered].name for ordered in (False, True)] for gate, shut in rows]
+    means = [[fmean(responses.fid[name]) for name in line] for line in cells]
+    texts = [[f"{name.removeprefix('adaln-')}\n{fmean(responses.fid[name]):.1f}" for name in line] for line in cells]
     caption = f"Mean {responses.score} over n = {responses.num_seeds} seeds; faint is better."
     return Matrix("The eight cells", caption, names, ["no order", "order"], means, texts)
 

@@ -16,7 +16,7 @@ from adaln.metrics import Scores
 from adaln.report import Block, Column, Section
 from adaln.statistics import Difference
 from adaln.studies.compare import REFERENCE, compare_schemes
-from adaln.studies.rows import Comparison, compare, read_responses
+from adaln.studies.rows import Comparison, compare
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
 from adaln.studies.tables import result_table
 from adaln.tensors import load_tensors
@@ -133,7 +133,7 @@ def compare_fitted(outcomes: Sequence[Outcome]) -> Result:
 
 def compared(outcomes: Sequence[Outcome], labels: Sequence[str]) -> Comparison:
     """The outcomes of these labels as one family of comparisons, against the first label."""
-    return compare(read_responses([one for one in outcomes if one.job.label in labels], labels[0]), labels[0])
+    return compare([one for one in outcomes if one.job.label in labels], labels[0])
 
 
 def changes_text(changes: Mapping[str, Difference]) -> str:

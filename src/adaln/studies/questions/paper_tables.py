@@ -12,7 +12,7 @@ from typing import Any
 
 from adaln.metrics import METRICS, Scores
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Marked, Measurement, Section, Table
-from adaln.statistics import Difference, Interval, paired_each, ratio_interval, t_interval
+from adaln.statistics import Difference, paired_differences, paired_each
 from adaln.studies.compare import compare_schemes, curves, grids
 from adaln.studies.published import PublishedRow, PublishedTable, published_tables
 from adaln.studies.rows import (
@@ -39,47 +39,33 @@ PERCENT = ("precision", "recall")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A score under both schemes, seed by seed, and their paired difference by itself (95 %)."""
-
-    values: Mapping[str, Sequence[float]]
-    absolute: Interval
-    relative: Interval
-
-    @classmethod
-    def of(cls, values: Mapping[str, Sequence[float]]) -> "Pair":
-        """From the values of `BASE` and `OTHER`, over the same seeds."""
-        change = [a - b for a, b in zip(values[OTHER], values[BASE], strict=True)]
-        return cls(values, t_interval(change), ratio_interval(change, values[BASE]))
-
-    @property
-    def means(self) -> list[float]:
-        """Over seeds, of `BASE` and of `OTHER`."""
-        return [fmean(self.values[name]) for name in (BASE, OTHER)]
-
-    def to_json(self) -> dict[str, Any]:
-        """For machines."""
-        seeds = {name: {"mean": fmean(self.values[name]), "per_seed": self.values[name]} for name in (BASE, OTHER)}
-        return {**seeds, "absolute": self.absolute, "relative": self.relative}
-
-
-@dataclass(frozen=True, slots=True)
 class GroupRow:
     """One circumstance: every score under both schemes, and how they differ as one of all groups."""
 
     group: str
-    scores: Mapping[str, Pair]
+    scores: Mapping[str, Mapping[str, Sequence[float]]]
+    """Metric -> scheme -> its value for each seed."""
     difference: Difference
+
+    def means(self, metric: str) -> list[float]:
+        """Over seeds, of `BASE` and of `OTHER`."""
+        return [fmean(self.scores[metric][name]) for name in (BASE, OTHER)]
+
+    def alone(self, metric: str) -> Difference:
+        """How the schemes differ in one score, by itself."""
+        return paired_differences(self.scores[metric], BASE)[OTHER]
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
+        scores: dict[str, dict[str, Any]] = {}
+        for metric, values in self.scores.items():
+            seeds = {name: {"mean": fmean(values[name]), "per_seed": values[name]} for name in (BASE, OTHER)}
+            change = self.alone(metric)
+            scores[metric] = {**seeds, "absolute": change.absolute, "relative": change.relative}
         change = self.difference
         verdict = {"p_value": change.p_value, "distinguishable": change.distinguishable}
-        return {
-            "group": self.group,
-            "scores": {metric: pair.to_json() for metric, pair in self.scores.items()},
-            "difference": {"absolute": change.absolute, "relative": change.relative, **verdict},
-        }
+        difference = {"absolute": change.absolute, "relative": change.relative, **verdict}
+        return {"group": self.group, "scores": scores, "difference": difference}
 
 
 def compare_groups(published: PublishedTable, outcomes: Sequence[Outcome]) -> Result:
@@ -112,10 +98,7 @@ def group_rows(pairs: Mapping[str, ByLabel]) -> list[GroupRow]:
     """Every score of every group under both schemes, and how they differ."""
     values = {name: _per_seed(runs) for name, runs in pairs.items()}
     changes = paired_each({name: (scores["fid"][OTHER], scores["fid"][BASE]) for name, scores in values.items()})
-    return [
-        GroupRow(name, {metric: Pair.of(both) for metric, both in scores.items()}, changes[name])
-        for name, scores in values.items()
-    ]
+    return [GroupRow(name, scores, changes[name]) for name, scores in values.items()]
 
 
 def _per_seed(runs: ByLabel) -> dict[str, dict[str, list[float]]]:
@@ -145,12 +128,11 @@ def result_table(title: str, rows: Sequence[GroupRow], scores: Scores) -> Table:
     ]
     cells: list[list[Cell]] = []
     for row in rows:
-        base, other = row.scores["fid"].means
+        base, other = row.means("fid")
         means: list[Cell] = [base, Marked(other)] if other < base else [Marked(base), other]
         change = row.difference
-        changed = absolute_and_relative(change.absolute, change.relative)
-        cells.append([row.group, *means, *changed, change.verdict, change.p_value])
-    seeds = len(rows[0].scores["fid"].values[BASE])
+        cells.append([row.group, *means, *absolute_and_relative(change), change.verdict, change.p_value])
+    seeds = len(rows[0].scores["fid"][BASE])
     notes = [
         f"{score}, lower is better: in {scores['fid'].label}. Mean over {seeds} seeds. Changes are paired over the same"
         f" seeds; their intervals hold for all {len(rows)} rows together (Bonferroni; relative ones are Fieller's)."
@@ -231,8 +213,8 @@ def group_table(row: GroupRow, published: PublishedTable, scores: Scores, data: 
     for metric in SHOWN:
         arrow = "↓" if METRICS[metric].better == "lower" else "↑"
         unit = " in %" if metric in PERCENT else ""
-        pair = row.scores.get(metric)
-        ours = [*pair.means, *absolute_and_relative(pair.absolute, pair.relative)] if pair else [None] * 4
+        known = metric in row.scores
+        ours = [*row.means(metric), *absolute_and_relative(row.alone(metric))] if known else [None] * 4
         quoted = [Marked(value, "muted") for value in _published_cells(theirs, row.group, metric)]
         cells.append([f"{shown_name(metric, scores)}{unit} {arrow}", *ours, *quoted])
     notes = [

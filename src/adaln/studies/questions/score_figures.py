@@ -34,7 +34,7 @@ def compare_scores(title: str, outcomes: Outcomes) -> Result:
     """Figures 1 and 9: FID and IS against steps, and whether the schemes rank as in the paper; 9 with Figure 3."""
     whole = [outcome for outcome in outcomes if outcome.job.group != FIRST]
     early = [outcome for outcome in outcomes if outcome.job.group == FIRST]
-    comparison = compare(read_responses(whole, REFERENCE), REFERENCE)
+    comparison = compare(whole, REFERENCE)
     verdict = [rank_line({row.label: row.fid.value for row in comparison.rows})]
     sections = [Section("Inception Score over training", [is_curves(comparison.responses)])]
     data: dict[str, Any] = {}
@@ -74,7 +74,9 @@ def compare_beginnings(outcomes: Outcomes) -> Result:
     by_scheme, score, steps = responses.by_label, responses.score, outcomes[0].job.config.steps
     losses = {name: [loss_by_step(outcome) for outcome in runs] for name, runs in by_scheme.items()}
     means = {name: [sum(seed.values()) / len(seed) for seed in seeds] for name, seeds in losses.items()}
-    changes = {"loss": against_reference(means), "score": against_reference(responses.fid)}
+    changes = {
+        what: paired_differences(values, REFERENCE) for what, values in (("loss", means), ("score", responses.fid))
+    }
     table = early_table(means, responses.fid, changes, score, steps)
     over_steps = {name: course.verdict for name, course in courses(losses, REFERENCE).items()}
     verdict = early_verdict(changes, over_steps, score, steps)
@@ -92,12 +94,6 @@ def compare_beginnings(outcomes: Outcomes) -> Result:
     seeds = [outcome.job.config.seed for outcome in by_scheme[REFERENCE]]
     numbers = {"seeds": seeds, "rows": rows, "loss_over_steps": over_steps}
     return study_result(EARLY_TITLE, verdict, table, [Section("Result", shown)], by_scheme, numbers)
-
-
-def against_reference(values: Mapping[str, Sequence[float]]) -> dict[str, Difference]:
-    """Every scheme's paired difference from the reference; all of them one family."""
-    others = {name: seeds for name, seeds in values.items() if name != REFERENCE}
-    return paired_differences(others, values[REFERENCE])
 
 
 def early_table(

@@ -13,7 +13,7 @@ from adaln.runs import Run
 from adaln.statistics import t_interval
 from adaln.studies.compare import comparison_result
 from adaln.studies.published import gaussian_scheme
-from adaln.studies.rows import Comparison, Responses, compare, read_responses
+from adaln.studies.rows import Comparison, Responses, compare
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.training import inputs
 from adaln.views.snapshots import spread_evenly
@@ -36,9 +36,9 @@ def row(std: float) -> str:
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The comparison with the zero start, led by scores and energies against std."""
-    responses = read_responses(outcomes, row(0.0))
+    comparison = compare(outcomes, row(0.0))
+    responses = comparison.responses
     energies = {label: mean_energies(runs) for label, runs in responses.by_label.items()}
-    comparison = compare(responses, row(0.0))
     blocks: list[Block] = [
         energy_table(responses, energies),
         score_figure(responses),

@@ -42,7 +42,7 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
     responses = read_responses(outcomes)
     base = min(BASES, key=lambda std: fmean(responses.fid[row(1.0, std)]))
     carried = {rule: elsewhere(responses, rule, base) for rule in RULES}
-    changes = paired_differences({rule: carried[rule] for rule in RULES if rule != FIXED}, carried[FIXED])
+    changes = paired_differences(carried, FIXED)
     table = rule_table(responses, base, carried, changes)
     blocks: list[Block] = [table, heat_map(responses, base), curves(responses)]
     numbers = {
