@@ -3,7 +3,7 @@
 from adaln.conditioning.distributions import Constant, Distribution, Normal, std_of
 from adaln.conditioning.families import FAMILIES, standard_inputs
 from adaln.conditioning.family import VALUE_FUNCTIONS, Branch, Family, Layer, Role, Stream
-from adaln.conditioning.initialisation import initialise, num_held, starts_of
+from adaln.conditioning.initialisation import initialise, starts_of
 from adaln.conditioning.order import (
     Loss,
     MakeOptimizer,
@@ -13,6 +13,7 @@ from adaln.conditioning.order import (
     hold,
     holding,
     measure_order,
+    num_held,
     order_to_hold,
     refuse_weight_decay,
     sgd,

@@ -175,9 +175,7 @@ def std_of(distribution: Distribution, num_rows: int, whole: Sequence[int]) -> f
             return float(std * whole[-1] ** fan_power)
         case Xavier(over):
             return sqrt(2 / ((whole[0] if over == "matrix" else num_rows) + whole[-1]))
-        case TruncatedNormal(std) | Uniform(std) | Laplace(std) | Sign(std):
-            return std
-        case Quantiles():
+        case _Spread() | Quantiles():
             return distribution.std
     raise TypeError(f"{type(distribution).__name__} has no known standard deviation")
 

@@ -1,9 +1,9 @@
 """The start of a network, ours or anyone's, as a scheme says."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from adaln.conditioning.distributions import Distribution
 from adaln.conditioning.family import Role
@@ -99,13 +99,3 @@ def check_fits(scheme: Scheme, sites: Sequence[Site]) -> None:
     shifted = any(site.branch == "final" and site.role is Role.SHIFT and site.weight for site in sites)
     if scheme.final_shift.weight != ZERO and not shifted:
         raise ValueError(f"scheme {scheme.name!r} starts the final shift, the model has no matrix for it")
-
-
-def num_held(tensors: Mapping[str, Tensor], scheme: Scheme) -> int:
-    """Number of parameters that the scheme holds for ever: what it takes from a parameter count (adaLN's gates)."""
-    return sum(
-        tensors[name][site.rows].numel()
-        for site in find_sites(tensors)
-        if scheme.at(site).opens is None
-        for name in site.tensors()
-    )

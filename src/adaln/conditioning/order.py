@@ -105,6 +105,12 @@ def held_by(tensors: Mapping[str, Tensor], scheme: Scheme) -> Order:
     }
 
 
+def num_held(tensors: Mapping[str, Tensor], scheme: Scheme) -> int:
+    """Number of parameters that the scheme holds for ever: what it takes from a parameter count (adaLN's gates)."""
+    held = (part for part, opens in held_by(tensors, scheme).items() if opens is None)
+    return sum(tensors[part.tensor][part.start : part.stop].numel() for part in held)
+
+
 def order_to_hold(model: nn.Module, scheme: Scheme, loss: Loss, seed: int = 0) -> Order:
     """All that a run under `scheme` must hold: its own closed rows, and the measured order of the scheme it replays."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}

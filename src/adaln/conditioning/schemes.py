@@ -11,9 +11,11 @@ Source: PAPER section 2 (adaLN, Step1, Zero, Mix, Gaussian), A.10 (v2), A.11 (bl
 
 import json
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
 from adaln.conditioning.distributions import Constant, Distribution, Normal, Xavier
@@ -126,28 +128,17 @@ MEAN_PEAK_ALPHA, PRINTED_MEAN_PEAK_GAMMA, PRINTED_MEAN_PEAK_BETA = 449.9321, 444
 PUBLISHED_BLOCKS = 28
 
 
-def peak_to_std(base_std: float, coefficients: Sequence[float], mean_peak: float, num_blocks: int) -> tuple[float, ...]:
-    """std(L) = base_std / (P(L) / mean_peak) for L = 0..num_blocks-1: a high histogram peak asks for a narrow start.
-
-    Source: A.11.
-    """
-
-    def polynomial(x: int) -> float:
-        value = 0.0
-        for coefficient in coefficients:
-            value = value * x + coefficient
-        return value
-
-    return tuple(base_std * mean_peak / polynomial(block) for block in range(num_blocks))
-
-
 def _blockwise(reading: str, half: bool) -> Scheme:
-    """A.11. The printed normalisers of gamma and beta are exchanged against their polynomials' means (175.8 and 434.0
-    over 28 blocks): `consistent` uses each polynomial's own, `as-printed` the paper's equations to the letter."""
+    """A.11: std(L) = base / (P(L) / mean P) in block L, as a high histogram peak asks for a narrow start.
+
+    The printed normalisers of gamma and beta are exchanged against their polynomials' means (175.8 and 434.0 over 28
+    blocks): `consistent` uses each polynomial's own, `as-printed` the paper's equations to the letter.
+    """
     peaks = (PRINTED_MEAN_PEAK_BETA, PRINTED_MEAN_PEAK_GAMMA)
     gamma_peak, beta_peak = peaks if reading == "consistent" else peaks[::-1]
+    blocks = np.arange(PUBLISHED_BLOCKS)
     per_block = [
-        tuple(Start(Normal(std)) for std in peak_to_std(base, coefficients, peak, PUBLISHED_BLOCKS))
+        tuple(Start(Normal(std)) for std in (base * peak / np.polyval(coefficients, blocks)).tolist())
         for base, coefficients, peak in (
             (8e-4, PEAK_ALPHA, MEAN_PEAK_ALPHA),
             (1.2e-3, PEAK_GAMMA, gamma_peak),

@@ -22,18 +22,14 @@ from torch import Tensor
 from adaln.models import MODELS, ModelConfig, Network, skeleton
 from adaln.models.dit import DiTConfig
 from adaln.registry import nearest
-from adaln.tensors import WeightSet, misfit, open_weights
+from adaln.tensors import OpenedWeights, WeightSet, misfit, open_weights
 from adaln.types import DataSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Weights:
+class Weights(OpenedWeights):
     """Tensors by DiT's own names, and how they came."""
 
-    tensors: dict[str, Tensor]
-    file: Path
-    taken: WeightSet | None
-    """Which of a training checkpoint's sets; None: the file holds one set only."""
     layout: Literal["official", "diffusers"]
     settings: dict[str, Any]
     """What the config.json beside diffusers' weights says; else empty."""
@@ -72,16 +68,12 @@ def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -
         raise ValueError(f"size is {' '.join(map(str, size))}; expected one side, or height and width")
     if not size and "sample_size" in weights.settings:
         size = (int(weights.settings["sample_size"]),)
-    if size:
-        height, width = size[0], size[-1]
-    else:
-        from_table = config.data_size(tensors)
-        if from_table is None:
-            raise ValueError(
-                f"{str(weights.file)!r} does not tell the size of its data; expected --size (published: 32, 64)"
-            )
-        height, width = from_table
-    return DataSpec(num_channels, height, width, num_classes)
+    size = size or config.data_size(tensors) or ()
+    if not size:
+        raise ValueError(
+            f"{str(weights.file)!r} does not tell the size of its data; expected --size (published: 32, 64)"
+        )
+    return DataSpec(num_channels, size[0], size[-1], num_classes)
 
 
 def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> Network:
@@ -115,7 +107,6 @@ def check_settings(settings: Mapping[str, Any], config: ModelConfig, spec: DataS
 
 def fitting_models(weights: Weights, tensors: Mapping[str, Tensor], spec: DataSpec) -> list[str]:
     """The registered networks with exactly these names and shapes, for `spec` where the weights do not tell theirs."""
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
     width = len(tensors["x_embedder.proj.weight"])
     fitting = []
     for name, config in MODELS.items():
@@ -126,7 +117,7 @@ def fitting_models(weights: Weights, tensors: Mapping[str, Tensor], spec: DataSp
             expected = skeleton(config, data).state_dict()
         except ValueError:  # a size that this network does not take
             continue
-        if shapes == {name: tensor.shape for name, tensor in expected.items()}:
+        if not misfit(expected, tensors):
             fitting.append(name)
     return fitting
 
