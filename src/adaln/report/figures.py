@@ -66,17 +66,32 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Lines(NotebookDisplay):
-    """Curves over a common x. Raises ValueError for a value <= 0 on a log axis, which could not be seen."""
+class Captioned(NotebookDisplay):
+    """A figure's title, and its caption, which may not be empty."""
 
     title: str
     caption: str
+
+    def __post_init__(self) -> None:
+        if not self.caption.strip():
+            raise ValueError(
+                f"figure {self.title!r} has no caption; expected what is seen, of how many (n), in what unit"
+            )
+        self.check()
+
+    def check(self) -> None:
+        """ValueError where the parts of a figure do not fit together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines(Captioned):
+    """Curves over a common x. Raises ValueError for a value <= 0 on a log axis, which could not be seen."""
+
     x: Axis
     y: Axis
     series: Sequence[Series]
 
-    def __post_init__(self) -> None:
-        _require_caption(self.title, self.caption)
+    def check(self) -> None:
         for series in self.series:
             _require_positive(self.x, series.name, series.x)
             _require_positive(self.y, series.name, series.y)
@@ -91,18 +106,15 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Intervals(NotebookDisplay):
+class Intervals(Captioned):
     """Points with intervals, one line per category, groups side by side; `bars` draws them from zero."""
 
-    title: str
-    caption: str
     value: Axis
     categories: Sequence[str]
     groups: Sequence[Group]
     bars: bool = False
 
-    def __post_init__(self) -> None:
-        _require_caption(self.title, self.caption)
+    def check(self) -> None:
         for group in self.groups:
             if len(group.values) != len(self.categories):
                 raise ValueError(
@@ -143,19 +155,16 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Histograms(NotebookDisplay):
+class Histograms(Captioned):
     """Ridgelines: panels with a common value axis. Height is the density of values (per unit of value, on a symlog axis
     too: a bell stays a bell), scaled to each ridge's peak: widths compare across ridges, heights do not.
     A spike, for values that are all alike, is as high as their share."""
 
-    title: str
-    caption: str
     x: Axis
     panels: Sequence[Panel]
     columns: int = 3
 
-    def __post_init__(self) -> None:
-        _require_caption(self.title, self.caption)
+    def check(self) -> None:
         if self.columns < 1:
             raise ValueError(f"figure {self.title!r}: {self.columns} columns of panels; expected at least 1")
         if self.x.scale == "log":
@@ -163,17 +172,14 @@ class Histograms(NotebookDisplay):
 
 
 @dataclass(frozen=True, slots=True)
-class ImageGrid(NotebookDisplay):
+class ImageGrid(Captioned):
     """Images in rows and columns; one channel is grey, three are RGB. Pixels are enlarged, never smoothed."""
 
-    title: str
-    caption: str
     images: UInt8[np.ndarray, "rows columns H W C"]
     row_labels: Sequence[str] = ()
     column_labels: Sequence[str] = ()
 
-    def __post_init__(self) -> None:
-        _require_caption(self.title, self.caption)
+    def check(self) -> None:
         rows, columns, _, _, channels = self.images.shape
         if channels not in (1, 3):
             raise ValueError(f"figure {self.title!r}: images of {channels} channels; expected 1 or 3")
@@ -183,12 +189,10 @@ class ImageGrid(NotebookDisplay):
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix(NotebookDisplay):
+class Matrix(Captioned):
     """A heat map with a text in every cell. Values of one sign run from faint (least) to strong (greatest);
     of both signs, from faint (zero) to strong, in one hue per sign."""
 
-    title: str
-    caption: str
     rows: Sequence[str]
     columns: Sequence[str]
     values: Sequence[Numbers]
@@ -198,8 +202,7 @@ class Matrix(NotebookDisplay):
     outlined: Sequence[tuple[int, int]] = ()
     """(row, column) of cells that stand out, e.g. because they differ from another scheme."""
 
-    def __post_init__(self) -> None:
-        _require_caption(self.title, self.caption)
+    def check(self) -> None:
         for name, grid in (("values", self.values), ("texts", self.texts)):
             if grid is not None and [len(row) for row in grid] != [len(self.columns)] * len(self.rows):
                 shape = f"{len(self.rows)} rows of {len(self.columns)}"
@@ -259,11 +262,6 @@ name_kinds({cls.__name__: cls for cls in (Page, Section, Command, Facts, *_TABLE
 
 def _finite(values: Sequence[Number]) -> bool:
     return all(math.isfinite(v) for v in values)
-
-
-def _require_caption(title: str, caption: str) -> None:
-    if not caption.strip():
-        raise ValueError(f"figure {title!r} has no caption; expected what is seen, of how many (n), in what unit")
 
 
 def _require_positive(axis: Axis, name: str, values: Numbers) -> None:
