@@ -31,8 +31,8 @@ class Gaussian:
 class FeatureMoments:
     """Count, mean and scatter `sum (x - mean)(x - mean)^T` of the rows seen so far.
 
-    Any split into batches and any order of merging give the same numbers to rounding: the scatter is always centred
-    on the mean of its own rows, never formed as `E[x x^T] - mean mean^T`.
+    Any split into batches and any order of them give the same numbers to rounding: the scatter is always centred on
+    the mean of its own rows, never formed as `E[x x^T] - mean mean^T`.
 
     Source: Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
     """
@@ -43,7 +43,7 @@ class FeatureMoments:
 
     @classmethod
     def empty(cls, dim: int, device: torch.device | str = "cpu") -> "FeatureMoments":
-        """The moments of no rows; the neutral element of `merge`."""
+        """The moments of no rows."""
         return cls(
             0,
             torch.zeros(dim, dtype=torch.float64, device=device),
@@ -71,16 +71,6 @@ class FeatureMoments:
         self.scatter.addmm_(rows.T, rows)
         self.mean = self.mean + shift * (count / total)
         self.count = total
-
-    def merge(self, other: "FeatureMoments") -> "FeatureMoments":
-        """The moments of both sets of rows."""
-        total = self.count + other.count
-        if not total:
-            return self
-        shift = other.mean - self.mean
-        between = torch.outer(shift, shift) * (self.count * other.count / total)
-        mean = self.mean + shift * (other.count / total)
-        return FeatureMoments(total, mean, self.scatter + other.scatter + between)
 
     def gaussian(self) -> Gaussian:
         """Mean and unbiased covariance; raises below two rows, where the covariance does not exist."""

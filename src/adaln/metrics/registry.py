@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -65,15 +64,7 @@ class Comparison:
     def __post_init__(self) -> None:
         check_one_extractor(self.samples.extractor, self.reference.extractor)
 
-    @cached_property
-    def manifold(self) -> PrecisionRecall:
-        """Precision and recall in exact float32."""
-        return self._manifold(exact_blocks)
-
-    @cached_property
-    def published_manifold(self) -> PrecisionRecall:
-        """Precision and recall with the half-precision distances of ADM's evaluator."""
-        return self._manifold(published_blocks)
+    _manifolds: dict[Blocks, PrecisionRecall] = field(default_factory=dict)
 
     def offers(self, part: Part) -> bool:
         """Whether that part is known of the sides that need it: probabilities of the samples, all else of both."""
@@ -84,9 +75,12 @@ class Comparison:
         """The draws of one score's interval; each score has its own, so that asking for more changes none."""
         return generator("score interval", metric, self.seed)
 
-    def _manifold(self, blocks: Blocks) -> PrecisionRecall:
-        reference, samples = needed(self.reference, "pool_rows"), needed(self.samples, "pool_rows")
-        return precision_recall(reference, samples, NEIGHBOURS, blocks)
+    def manifold(self, blocks: Blocks) -> PrecisionRecall:
+        """Precision and recall by these distances, exact or as ADM's evaluator publishes them."""
+        if blocks not in self._manifolds:
+            reference, samples = needed(self.reference, "pool_rows"), needed(self.samples, "pool_rows")
+            self._manifolds[blocks] = precision_recall(reference, samples, NEIGHBOURS, blocks)
+        return self._manifolds[blocks]
 
 
 Measure = Callable[[Comparison], tuple[float, ScoreInterval | None]]
@@ -160,9 +154,9 @@ def _kernel(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
     return distance.value, around(distance.value, distance.std, method, floor=float("-inf"))
 
 
-def _inside(side: str, published: bool = False) -> Measure:
+def _inside(side: str, blocks: Blocks = exact_blocks) -> Measure:
     def measure(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
-        inside = getattr(comparison.published_manifold if published else comparison.manifold, side)
+        inside = getattr(comparison.manifold(blocks), side)
         return float(inside.double().mean()), wilson(inside)
 
     return measure
@@ -179,8 +173,8 @@ METRICS: Registry[Metric] = Registry(
         "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}, True, 2),
         "precision": Metric("Precision", "pool_rows", "higher", _inside(_SAMPLES), _EXACT, in_adm=True),
         "recall": Metric("Recall", "pool_rows", "higher", _inside(_REFERENCE), _EXACT, in_adm=True),
-        "precision-half": Metric("Precision (half)", "pool_rows", "higher", _inside(_SAMPLES, True), _HALF),
-        "recall-half": Metric("Recall (half)", "pool_rows", "higher", _inside(_REFERENCE, True), _HALF),
+        "precision-half": Metric("Precision (half)", "pool_rows", "higher", _inside(_SAMPLES, published_blocks), _HALF),
+        "recall-half": Metric("Recall (half)", "pool_rows", "higher", _inside(_REFERENCE, published_blocks), _HALF),
         "kid": Metric("KID", "pool_rows", "lower", _kernel, {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}, digits=5),
     },
     accepts=Metric,
