@@ -82,6 +82,13 @@ def test_contenders_take_turns_and_the_first_turn_is_not_counted(monkeypatch: py
     assert seen == [("time a, b", turn, 3, "turns") for turn in range(3)]
 
 
+def test_what_comes_before_each_contender_takes_none_of_its_time():
+    called: list[str] = []
+    turns = in_turns({"a": lambda: called.append("a")}, 1, lambda: (called.append("before"), time.sleep(0.05)))
+    assert called == ["before", "a"] * 2
+    assert turns.median()["a"] < 0.05
+
+
 def test_medians_and_least_times_are_by_contender_and_clock():
     turns = Turns({"a": [Taken(3, 1), Taken(1, 9), Taken(2, 4)], "b": [Taken(5, 6)]})
     assert turns.median() == {"a": 2, "b": 5}

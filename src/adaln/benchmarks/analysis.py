@@ -130,20 +130,11 @@ def read_in_turns(file: Path, options: AnalysisOptions, cold: bool) -> dict[str,
 
     contenders: dict[str, Callable[[], object]] = {"plain read": partial(plain_read, file)}
     contenders |= {f"{threads} threads": partial(analysed, threads) for threads in options.threads}
-    if cold:  # dropping the pages takes no time worth the name, but is a turn of its own
-        contenders = {
-            name: work
-            for key, each in contenders.items()
-            for name, work in ((f"drop before {key}", partial(drop_from_cache, file)), (key, each))
-        }
-    turns = in_turns(contenders, options.repeats)
-    wall, processor = (
-        {key: value for key, value in turns.median(clock).items() if not key.startswith("drop")}
-        for clock in ("wall", "processor")
-    )
+    turns = in_turns(contenders, options.repeats, partial(drop_from_cache, file) if cold else None)
+    wall = turns.median()
     return {
         "seconds": wall,
-        "processor_seconds": processor,
+        "processor_seconds": turns.median("processor"),
         "gigabytes_per_second": {key: file.stat().st_size / each / 1e9 for key, each in wall.items()},
         "times_a_plain_read": {key: each / wall["plain read"] for key, each in wall.items()},
     }

@@ -70,12 +70,19 @@ def seconds_of(work: Callable[[], object]) -> Taken:
     return Taken(time.perf_counter() - wall, time.process_time() - processor)
 
 
-def in_turns(contenders: Mapping[str, Callable[[], object]], repeats: int) -> Turns:
-    """Each contender once in every turn; a first turn, in which caches fill and kernels are chosen, is not counted."""
+def in_turns(
+    contenders: Mapping[str, Callable[[], object]], repeats: int, before: Callable[[], object] | None = None
+) -> Turns:
+    """Each contender once in every turn; a first turn, in which caches fill and kernels are chosen, is not counted.
+
+    `before` each of them something may be called whose time is not taken.
+    """
     taken: dict[str, list[Taken]] = {name: [] for name in contenders}
     for turn in range(repeats + 1):
         progress(f"time {', '.join(contenders)}", turn, repeats + 1, "turns")
         for name, work in contenders.items():
+            if before is not None:
+                before()
             seconds = seconds_of(work)
             if turn:
                 taken[name].append(seconds)

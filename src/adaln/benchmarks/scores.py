@@ -7,6 +7,7 @@ and recall add to the two sets of features.
 import multiprocessing
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from adaln.benchmarks.machine import Clock, Turns, in_turns, machine, resident_bytes
 from adaln.execution import num_threads
 from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance
-from adaln.metrics.precision_recall import PrecisionRecall, precision_recall
+from adaln.metrics.precision_recall import precision_recall
 from adaln.rng import generator
 
 K = 3
@@ -120,7 +121,7 @@ def benchmark_precision_recall(points: int, dim: int, repeats: int) -> dict[str,
     """Both forms, and the bare products."""
     reference, samples = features(points, dim, "reference"), features(points, dim, "samples")
     contenders: dict[str, Callable[[], object]] = {
-        "ours": lambda: fractions(precision_recall(reference, samples)),
+        "ours": lambda: attrgetter("precision", "recall")(precision_recall(reference, samples)),
         "dense": lambda: plain_precision_recall(reference, samples),
         "products": lambda: three_products(reference, samples),
     }
@@ -137,8 +138,3 @@ def benchmark_precision_recall(points: int, dim: int, repeats: int) -> dict[str,
         "working_bytes": peak,
         "bytes_of_both_sets": 8 * points * dim,
     }
-
-
-def fractions(found: PrecisionRecall) -> tuple[float, float]:
-    """Precision and recall."""
-    return found.precision, found.recall

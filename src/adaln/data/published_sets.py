@@ -21,7 +21,6 @@ class PublishedSet:
     title: str
     size: int
     """Side in pixels after ADM's centre crop."""
-    flip: bool
     num_classes: int
     """0: trained without labels."""
     num_images: tuple[int, ...]
@@ -38,14 +37,14 @@ CELEBA_FOLDERS = ("CelebA-HQ-img", "celeba_hq/train", "celeba_hq", "train", ".")
 PUBLISHED_SETS = Registry(
     "data layout",
     {
-        "imagenet-64": PublishedSet("ImageNet-1K", 64, True, 1000, (1_281_167,), IMAGENET_FOLDERS),
-        "imagenet-256": PublishedSet("ImageNet-1K", 256, True, 1000, (1_281_167,), IMAGENET_FOLDERS),
-        "imagenet-512": PublishedSet("ImageNet-1K", 512, True, 1000, (1_281_167,), IMAGENET_FOLDERS),
-        "tiny-imagenet-64": PublishedSet("Tiny ImageNet", 64, True, 200, (100_000,), TINY_FOLDERS),
-        "tiny-imagenet-256": PublishedSet("Tiny ImageNet", 256, True, 200, (100_000,), TINY_FOLDERS),
-        "afhq-256": PublishedSet("AFHQ", 256, True, 3, (14_630, 14_336), AFHQ_FOLDERS),
-        "afhq-512": PublishedSet("AFHQ", 512, True, 3, (14_630, 14_336), AFHQ_FOLDERS),
-        "celeba-hq-256": PublishedSet("CelebA-HQ", 256, True, 0, (30_000,), CELEBA_FOLDERS),
+        "imagenet-64": PublishedSet("ImageNet-1K", 64, 1000, (1_281_167,), IMAGENET_FOLDERS),
+        "imagenet-256": PublishedSet("ImageNet-1K", 256, 1000, (1_281_167,), IMAGENET_FOLDERS),
+        "imagenet-512": PublishedSet("ImageNet-1K", 512, 1000, (1_281_167,), IMAGENET_FOLDERS),
+        "tiny-imagenet-64": PublishedSet("Tiny ImageNet", 64, 200, (100_000,), TINY_FOLDERS),
+        "tiny-imagenet-256": PublishedSet("Tiny ImageNet", 256, 200, (100_000,), TINY_FOLDERS),
+        "afhq-256": PublishedSet("AFHQ", 256, 3, (14_630, 14_336), AFHQ_FOLDERS),
+        "afhq-512": PublishedSet("AFHQ", 512, 3, (14_630, 14_336), AFHQ_FOLDERS),
+        "celeba-hq-256": PublishedSet("CelebA-HQ", 256, 0, (30_000,), CELEBA_FOLDERS),
     },
 )
 
@@ -56,7 +55,7 @@ def published_config(name: str, root: Path) -> DataConfig:
     folder = next((root / folder for folder in published.folders if (root / folder).is_dir()), None)
     if folder is None:
         raise ValueError(f"{root}: no folder; expected the unpacked {published.title}")
-    return DataConfig(str(folder), published.size, published.flip, conditional=published.num_classes > 0)
+    return DataConfig(str(folder), published.size, flip=True, conditional=published.num_classes > 0)
 
 
 def check_published(name: str, num_images: int, class_names: Sequence[str]) -> None:
