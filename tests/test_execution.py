@@ -13,10 +13,10 @@ from adaln.execution import Execution, blocks, compiler_fault, matrix_products, 
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run, read_records
-from adaln.tensors import load_tensors
+from adaln.tensor_files import load_tensors
 from adaln.training import batch_loss, inputs, loop, session, train
 from adaln.training.loop import accumulate
-from adaln.training.session import run_order
+from adaln.training.resume import run_order
 from helpers.networks import DIGITS
 
 TINY = [name for name in MODELS if "tiny" in name]

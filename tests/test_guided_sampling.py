@@ -15,7 +15,7 @@ from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling import SampleConfig, Weak, sample
 from adaln.training import TrainState, save
-from adaln.training.session import resume_or_start
+from adaln.training.resume import resume_or_start
 
 FEW = SampleConfig(num_images=10, batch_size=10, sampler=SamplerConfig(steps=10))
 GUIDED = replace(FEW, guidance=Guidance(2.0))

@@ -33,7 +33,7 @@ from adaln.sampling import SampleConfig, load_sampler
 from adaln.sampling.sampler import seeded_draw
 from adaln.training import TrainState, inputs, loss
 from adaln.training.loop import accumulate
-from adaln.training.session import run_order
+from adaln.training.resume import run_order
 
 META = torch.device("meta")
 

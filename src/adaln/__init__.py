@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from adaln.registry import register as register
     from adaln.runs import open_run as open_run
     from adaln.sampling import sample as sample
-    from adaln.studies.questions import study as study
+    from adaln.studies.registry import study as study
     from adaln.views.scores import scores_of as scores_of
 
 _NAMES_IN = {
@@ -51,7 +51,7 @@ _NAMES_IN = {
     "adaln.registry": "register",
     "adaln.runs": "open_run",
     "adaln.sampling": "sample",
-    "adaln.studies.questions": "study",
+    "adaln.studies.registry": "study",
     "adaln.views.scores": "scores_of",
 }
 _MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names.split()}

@@ -16,7 +16,7 @@ from adaln.config import PRESETS
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.tensors import open_weights
+from adaln.tensor_files import open_weights
 from adaln.training import train
 from helpers.networks import DIGITS
 

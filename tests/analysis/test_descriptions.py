@@ -13,7 +13,7 @@ from adaln.analysis.groups import Group
 from adaln.conditioning import SCHEMES, find_sites, initialise
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.tensors import TensorFile
+from adaln.tensor_files import TensorFile
 from adaln.types import DataSpec
 
 SPEC = DataSpec(channels=4, height=16, width=16, num_classes=10)
@@ -66,7 +66,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from adaln.analysis.distributions import sketches
-from adaln.tensors import TensorFile
+from adaln.tensor_files import TensorFile
 
 def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -10,7 +10,7 @@ from adaln.cli import main
 from adaln.conditioning import Role, find_sites
 from adaln.report import write_page
 from adaln.runs import Run
-from adaln.tensors import save_tensors
+from adaln.tensor_files import save_tensors
 from adaln.views.orders import subject_of_run
 from adaln.views.run_page import run_page, with_saved
 from helpers.browser import CHROMIUM, chromium
@@ -64,7 +64,7 @@ def torch_weights(path):
 
 def gate_weights(path, step):
     tensors = dict(Run.open(path).new_model().state_dict())
-    from adaln.tensors import TensorFile
+    from adaln.tensor_files import TensorFile
 
     file = TensorFile(Run.open(path).folder(step) / "model.safetensors")
     return [file[site.weight][site.rows] for site in find_sites(tensors) if site.role is Role.GATE]

@@ -28,7 +28,7 @@ def trained_path(capsys, tmp_path, monkeypatch):
     ("verb", "known"), [("schemes", list(SCHEMES)), ("presets", list(PRESETS)), ("models", ["DiT-XL/2", "U-DiT-L"])]
 )
 def test_catalogues_list_their_registry_for_people_and_machines(capsys, monkeypatch, verb, known):
-    monkeypatch.setattr("adaln.cli.catalogue.MODELS", {name: MODELS[name] for name in ("DiT-XL/2", "U-DiT-L")})
+    monkeypatch.setattr("adaln.cli.listings.MODELS", {name: MODELS[name] for name in ("DiT-XL/2", "U-DiT-L")})
     text = run(capsys, verb)
     data = json.dumps(json.loads(run(capsys, verb, "--json")))
     assert all(name in text and name in data for name in known)

@@ -11,7 +11,7 @@ from diffusers import DiTTransformer2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from adaln.cli.app import main
+from adaln.cli.commands import main
 from adaln.cli.comparing import compare_verb
 from adaln.cli.scoring import sample_verb
 from adaln.cli.studying import report_verb

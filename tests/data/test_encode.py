@@ -7,6 +7,7 @@ import torch
 
 from adaln.data import Batches, DataConfig, encode, load, open_autoencoder, round_trip
 from adaln.data.autoencoder import weights_sha256
+from adaln.data.batches import augmented
 from adaln.files import claimed
 from adaln.progress import showing
 from helpers.autoencoders import save_autoencoder
@@ -66,7 +67,9 @@ def test_latents_are_drawn_from_the_posterior_of_the_autoencoder(tmp_path, vae):
     assert (latents.spec.channels, latents.spec.height, latents.spec.num_classes) == (4, 4, 2)
     image = torch.from_numpy(pixels(102, 8, 8).transpose(2, 0, 1).copy())[None] / 127.5 - 1
     mean, std = vae.moments(image)
-    draws = torch.cat([latents.take(np.full(100, 7), [torch.Generator().manual_seed(i)] * 100) for i in range(100)])
+    draws = torch.cat(
+        [augmented(latents, np.full(100, 7), [torch.Generator().manual_seed(i)] * 100) for i in range(100)]
+    )
     spread = 0.5 * std[0] / 100
     assert ((draws.mean(0) - 0.5 * mean[0]).abs() < 5 * spread + 1e-3).all()
     torch.testing.assert_close(draws.std(0), 0.5 * std[0], rtol=0.05, atol=1e-3)
@@ -79,7 +82,7 @@ def test_mirror_images_have_latents_of_their_own(tmp_path, vae):
     np.testing.assert_allclose(latents.moments[2 * 2 + 1][0], mean[0], rtol=1e-3, atol=1e-3)
     assert not np.allclose(latents.moments[5][0], latents.moments[4][0][..., ::-1], atol=1e-3)
     rng = torch.Generator().manual_seed(0)
-    draws = latents.take(np.full(400, 2), [rng] * 400)
+    draws = augmented(latents, np.full(400, 2), [rng] * 400)
     is_mirrored = (draws - 0.5 * mean).flatten(1).norm(dim=1) < (draws - 0.5 * latents.moments[4][0]).flatten(1).norm(
         dim=1
     )

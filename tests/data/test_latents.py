@@ -4,6 +4,7 @@ import torch
 from safetensors.torch import save_file
 
 from adaln.data import Batches, DataConfig, load
+from adaln.data.batches import augmented
 
 LATENTS = torch.randn(9, 4, 2, 2, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 2, 1, 0, 2, 1, 0, 2, 1])
@@ -61,7 +62,7 @@ def test_latents_of_lightning_dit_are_normalised_by_their_statistics(tmp_path):
 
 def test_half_of_the_latents_of_lightning_dit_are_of_the_mirror_image(tmp_path):
     found = load(DataConfig(str(lightning_dit(tmp_path)), flip=True))
-    draws = found.take(np.full(400, 7), [torch.Generator().manual_seed(0)] * 400)
+    draws = augmented(found, np.full(400, 7), [torch.Generator().manual_seed(0)] * 400)
     is_mirrored = torch.isclose(draws, (LATENTS[7] + 8) / 4).flatten(1).all(1)
     assert torch.isclose(draws[~is_mirrored], (LATENTS[7] - 2) / 4).all()
     assert 150 < is_mirrored.sum() < 250

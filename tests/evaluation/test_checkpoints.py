@@ -22,7 +22,7 @@ from adaln.parallel import rank
 from adaln.processes import SamplerConfig
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
-from adaln.tensors import load_tensors
+from adaln.tensor_files import load_tensors
 from adaln.training import train
 from adaln.views.scores import score_blocks, score_curves, scores_of
 from helpers.in_threads import in_processes

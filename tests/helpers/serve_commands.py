@@ -23,7 +23,7 @@ from importlib import import_module
 import torch
 
 from adaln.cli import studying
-from adaln.cli.app import VERBS, main
+from adaln.cli.commands import VERBS, main
 from adaln.cli.studying import Launching, launched
 from adaln.registry import Registry
 from adaln.studies import questions

@@ -11,9 +11,9 @@ from adaln.config import OptimConfig, config_hash
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
 from adaln.runs import Run, is_run, read_records
-from adaln.tensors import load_tensors, save_tensors
+from adaln.tensor_files import load_tensors, save_tensors
 from adaln.training import train
-from adaln.training.session import exclusive, resume_or_start
+from adaln.training.resume import exclusive, resume_or_start
 from adaln.types import NonFinite
 
 

@@ -17,10 +17,10 @@ from adaln.runs import Run
 from adaln.sampling import SampleConfig
 from adaln.statistics import Interval
 from adaln.studies.compare import compare_schemes
-from adaln.studies.published import published_tables
+from adaln.studies.comparison_tables import verdict_text
+from adaln.studies.published_numbers import published_tables
 from adaln.studies.rows import compare
 from adaln.studies.study import Job, Outcome
-from adaln.studies.tables import verdict_text
 from adaln.studies.time_to_quality import Course
 from adaln.training import train
 

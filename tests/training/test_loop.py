@@ -12,7 +12,7 @@ from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.rng import generator
 from adaln.runs import Run, read_records
-from adaln.tensors import load_tensors
+from adaln.tensor_files import load_tensors
 from adaln.training import Stopped, TrainState, batch_loss, drop_labels, inputs, loop, train
 from adaln.types import NonFinite
 from helpers.runs import assert_same_bits, stop_after

@@ -21,7 +21,7 @@ from adaln.config import Schedule
 from adaln.execution import Execution
 from adaln.models import MODELS
 from adaln.runs import Run, read_records
-from adaln.tensors import load_tensors
+from adaln.tensor_files import load_tensors
 from adaln.training import Stopped, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("torchrun")]

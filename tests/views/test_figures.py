@@ -14,7 +14,7 @@ from adaln.models import DiTConfig, build
 from adaln.report import Histograms, Lines
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.tensors import save_tensors
+from adaln.tensor_files import save_tensors
 from adaln.training import train
 from adaln.views.distributions import (
     difference_tables,

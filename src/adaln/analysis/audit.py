@@ -31,7 +31,7 @@ from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.starts import Key, NearestStart, distances, known_starts, nearest_start
 from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
-from adaln.tensors import WeightSet, shapes
+from adaln.tensor_files import WeightSet, shapes
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from adaln.analysis.sketch import (
     sketch,
     sketch_chunks,
 )
-from adaln.tensors import TensorFile, shapes
+from adaln.tensor_files import TensorFile, shapes
 
 HISTOGRAM_STDS = 5.0
 HISTOGRAM_BINS_PER_STD = 10

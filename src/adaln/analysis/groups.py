@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adaln.conditioning import Site, family_of, find_sites
 from adaln.runs import Run, is_run
-from adaln.tensors import TensorFile, WeightSet, open_weights
+from adaln.tensor_files import TensorFile, WeightSet, open_weights
 
 Weights = nn.Module | Mapping[str, Tensor] | Run | str | Path
 """A network, tensors by name, a run, or the path of one, of a file of weights or of a diffusers folder."""

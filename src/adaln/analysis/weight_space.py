@@ -14,7 +14,7 @@ from adaln.analysis.groups import Group, grouped_rows
 from adaln.analysis.sketch import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_sites
 from adaln.rng import generator
-from adaln.tensors import shapes
+from adaln.tensor_files import shapes
 from adaln.types import Labels, Latents
 
 

@@ -24,7 +24,7 @@ from adaln.config import OptimConfig
 from adaln.execution import num_threads
 from adaln.models import MODELS, skeleton
 from adaln.rng import generator
-from adaln.tensors import TensorFile, save_tensors
+from adaln.tensor_files import TensorFile, save_tensors
 from adaln.training import TrainState
 
 SHARE_OVER_STEPS = (1_000, 50_000, 400_000)

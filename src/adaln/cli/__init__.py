@@ -1,5 +1,5 @@
 """The command line: parses, calls, prints."""
 
-from adaln.cli.app import main
+from adaln.cli.commands import main
 
 __all__ = ["main"]

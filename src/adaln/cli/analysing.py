@@ -21,7 +21,7 @@ from adaln.parallel import find_device
 from adaln.processes import PROCESSES
 from adaln.report import Section, Table
 from adaln.runs import Run, is_run
-from adaln.tensors import WeightSet
+from adaln.tensor_files import WeightSet
 from adaln.types import DataSpec
 from adaln.views.distributions import APART, MOVED, By, as_data, distributions_section, overview_table
 from adaln.views.explain import Probe, explain_section

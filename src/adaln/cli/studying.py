@@ -14,7 +14,8 @@ import torch
 import tyro
 
 from adaln.cli.options import Device, Flat, Positional, named, parse, take_preset
-from adaln.cli.output import Output, duration
+from adaln.cli.output import Output
+from adaln.cli.progress_bar import duration
 from adaln.config import RunConfig
 from adaln.files import reading
 from adaln.parallel import find_device
@@ -22,10 +23,10 @@ from adaln.progress import titled
 from adaln.report import Cell, Column, Table, write_report
 from adaln.runs import Run
 from adaln.studies import SCALES, STUDIES, Overrides, Plan, Result, reduce_study
-from adaln.studies.questions import study
 from adaln.studies.questions.distribution_figures import ELSEWHERE
 from adaln.studies.questions.search import Search, run_search
 from adaln.studies.questions.search_page import SearchResult, write_search
+from adaln.studies.registry import study
 from adaln.studies.run.cluster import Cluster, Jobs
 from adaln.studies.run.costs import Cost, product_rate, study_cost
 from adaln.studies.run.run_study import Unfinished

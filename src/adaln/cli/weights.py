@@ -19,7 +19,7 @@ from adaln.models.weights import Weights, diffusers_config, load_weights, read_w
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.runs import Run
 from adaln.runs.run import describe_parameters, environment
-from adaln.tensors import WeightSet, save_tensors
+from adaln.tensor_files import WeightSet, save_tensors
 from adaln.training import TrainState, save
 from adaln.types import DataSpec
 

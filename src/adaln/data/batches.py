@@ -11,6 +11,7 @@ Source: Black & Rogaway, "Ciphers with Arbitrary Finite Domains" (CT-RSA 2002); 
 
 import hashlib
 import math
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ class Batches:
     def at(self, step: int) -> tuple[Float[Tensor, "B C H W"], Labels | None]:
         """Images in [-1, 1] and labels (None: unconditional) of a step; any step costs the same."""
         indices = self.indices(step)
-        x = self.dataset.take(indices, (generator("augment", self.seed, p) for p in self.positions(step)))
+        x = augmented(self.dataset, indices, (generator("augment", self.seed, p) for p in self.positions(step)))
         if self.dataset.spec.num_classes == 0:
             return x, None
         return x, torch.from_numpy(self.dataset.labels[indices])
@@ -111,6 +112,17 @@ class Prefetched:
         if not self.pin:
             return x, y
         return x.pin_memory(), None if y is None else y.pin_memory()
+
+
+def augmented(
+    dataset: Dataset, indices: Int64[np.ndarray, "B"], rngs: Iterable[torch.Generator]
+) -> Float[Tensor, "B C H W"]:
+    """What a network learns from at `indices`, each mirrored as a generator of its own says if the set is to be."""
+    if not dataset.flip:
+        return dataset.read(indices, np.zeros(len(indices), bool), rngs)
+    rngs = list(rngs)
+    coins = torch.cat([torch.rand(1, generator=rng) for rng in rngs]).numpy()
+    return dataset.read(indices, coins < 0.5, rngs)
 
 
 def shuffled(positions: Int64[np.ndarray, "B"], num_items: int, seed: int) -> Int64[np.ndarray, "B"]:

@@ -102,14 +102,6 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Int64[np.ndarray, "B"], rngs: Iterable[torch.Generator]) -> Float[Tensor, "B C H W"]:
-        """What a network learns from at `indices`, each mirrored as a generator of its own says if the set is to be."""
-        if not self.flip:
-            return self.read(indices, np.zeros(len(indices), bool), rngs)
-        rngs = list(rngs)
-        coins = torch.cat([torch.rand(1, generator=rng) for rng in rngs]).numpy()
-        return self.read(indices, coins < 0.5, rngs)
-
     def read(
         self, indices: Int64[np.ndarray, "B"], mirrored: Bool[np.ndarray, "B"], rngs: Iterable[torch.Generator]
     ) -> Float[Tensor, "B C H W"]:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int64, UInt8
 
 from adaln.data.autoencoder import Autoencoder
+from adaln.data.batches import augmented
 from adaln.data.dataset import DataConfig, row_digests
 from adaln.data.open import FORMATS, load, open_source, recognise
 from adaln.data.pictures import AT_ONCE, decode, decode_all, stored_mode
@@ -106,7 +107,7 @@ def latents(path: str, kind: str) -> Inspection:
     for start in range(0, len(dataset), AT_ONCE):
         stop = min(start + AT_ONCE, len(dataset))
         try:
-            x = dataset.take(np.arange(start, stop), (generator("inspect", row) for row in range(start, stop)))
+            x = augmented(dataset, np.arange(start, stop), (generator("inspect", row) for row in range(start, stop)))
             if not x.isfinite().all():
                 problems.append(f"{path}: latents {start} to {stop - 1} are not all finite")
         except ValueError as error:

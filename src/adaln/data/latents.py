@@ -42,7 +42,7 @@ class NoImages(Rows):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LatentDataset(Dataset):
-    """Posterior moments of an autoencoder. `images` cannot be read; `take` draws from the posterior."""
+    """Posterior moments of an autoencoder. `images` cannot be read; `read` draws from the posterior."""
 
     moments: Rows
     """(N * flips, 2, C, h, w): mean and standard deviation; the mirror image of row i is row flips * i + 1."""
@@ -107,7 +107,7 @@ def load_npy(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FixedLatents(Dataset):
-    """Latents as they were drawn once. `take` gives (latent - shift) * scale, per channel."""
+    """Latents as they were drawn once. `read` gives (latent - shift) * scale, per channel."""
 
     latents: Rows
     mirrored: Rows | None

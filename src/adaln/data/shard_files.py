@@ -21,7 +21,7 @@ from adaln.codec import decode
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.dataset import Rows, fingerprint
 from adaln.files import locked, reading, remove_temporaries, write_atomically
-from adaln.tensors import read_header
+from adaln.tensor_files import read_header
 
 FORMAT = "adaln-shards-1"
 INDEX, PLAN = "index.json", "plan.json"

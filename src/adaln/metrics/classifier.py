@@ -18,7 +18,7 @@ from adaln.files import write_atomically
 from adaln.metrics.features import Extractor, Features
 from adaln.progress import progress
 from adaln.rng import generator
-from adaln.tensors import load_tensors, read_header
+from adaln.tensor_files import load_tensors, read_header
 
 NAME = "dataset-classifier"
 LABEL = "dataset-classifier features, not comparable with Inception FID"

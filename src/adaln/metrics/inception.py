@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from adaln.files import atomic_file, file_sha256
 from adaln.metrics.features import Extractor, Features
 from adaln.progress import progress
-from adaln.tensors import load_pickle
+from adaln.tensor_files import load_pickle
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"

@@ -19,10 +19,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from adaln.models import MODELS, ModelConfig, Network, skeleton
 from adaln.models.dit import DiTConfig
+from adaln.models.network import ModelConfig, Network
+from adaln.models.registry import MODELS, skeleton
 from adaln.registry import nearest
-from adaln.tensors import OpenedWeights, WeightSet, misfit, open_weights
+from adaln.tensor_files import OpenedWeights, WeightSet, misfit, open_weights
 from adaln.types import DataSpec
 
 

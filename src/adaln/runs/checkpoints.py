@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from adaln.files import atomic_folder, remove_folder
 from adaln.parallel import barrier, fill, from_first, is_sharded, own, own_rows, rank
-from adaln.tensors import DTYPES, is_whole, load_tensors, misfit, save_tensors
+from adaln.tensor_files import DTYPES, is_whole, load_tensors, misfit, save_tensors
 
 FILES = ("model.safetensors", "ema.safetensors", "training.safetensors")
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}

@@ -31,7 +31,7 @@ from adaln.parallel import find_device, rank, world
 from adaln.registry import nearest
 from adaln.rng import generator
 from adaln.runs.checkpoints import Checkpoints, load_into
-from adaln.tensors import WeightSet, load_tensors
+from adaln.tensor_files import WeightSet, load_tensors
 from adaln.types import DataSpec, NonFinite, Process
 from adaln.version import __version__
 

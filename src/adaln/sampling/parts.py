@@ -21,7 +21,7 @@ from adaln.data.autoencoder import weights_sha256
 from adaln.files import atomic_file, claimed, remove_folder, remove_temporaries, write_atomically
 from adaln.parallel import barrier, from_first, rank, world
 from adaln.sampling.sampler import Sampler, updates_as_progress
-from adaln.tensors import load_tensors
+from adaln.tensor_files import load_tensors
 
 
 def save_samples(sampler: Sampler, path: Path) -> bool:

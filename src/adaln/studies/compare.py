@@ -11,10 +11,17 @@ from adaln.analysis import RoleRecord
 from adaln.evaluation.checkpoints import samples_file
 from adaln.report import Axis, Block, ImageGrid, Lines, Section, Series
 from adaln.statistics import t_interval
-from adaln.studies.published import PublishedTable
+from adaln.studies.comparison_tables import (
+    course_table,
+    measures_table,
+    published_table,
+    result_table,
+    seeds_table,
+    verdict_text,
+)
+from adaln.studies.published_numbers import PublishedTable
 from adaln.studies.rows import ByLabel, Comparison, Responses, compare, data_name, study_result
 from adaln.studies.study import Outcome, Result
-from adaln.studies.tables import course_table, measures_table, published_table, result_table, seeds_table, verdict_text
 from adaln.studies.time_to_quality import Course, common_steps, courses
 from adaln.views.figures import role_histograms
 from adaln.views.orders import derived_and_measured, subject_of_run

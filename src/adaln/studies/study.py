@@ -14,7 +14,7 @@ from adaln.metrics import Scores
 from adaln.report import Command, Facts, Page, Section, Table
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
-from adaln.tensors import load_tensors
+from adaln.tensor_files import load_tensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,10 @@ from adaln.execution import (
 from adaln.parallel import any_of, data_parallel, from_first, no_sync, whole, world
 from adaln.progress import progress
 from adaln.runs import Run
+from adaln.training.ema_and_optimizer import TrainState
 from adaln.training.loss import Inputs, inputs, loss_of
-from adaln.training.session import exclusive, log_if_due, resume_or_start, run_order, save, save_if_due
-from adaln.training.state import TrainState
+from adaln.training.resume import exclusive, resume_or_start, run_order, save, save_if_due
+from adaln.training.trackers import log_if_due
 from adaln.types import Hook, NonFinite, OnLog
 
 IN_ONE_STEP = 64

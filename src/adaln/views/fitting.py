@@ -6,7 +6,7 @@ from adaln.analysis.fit import ROLES, Fit
 from adaln.analysis.groups import checkpoint, weights_of
 from adaln.report import Axis, Block, Column, Command, Lines, Measurement, Section, Series, Table
 from adaln.runs import Run, is_run
-from adaln.tensors import WeightSet
+from adaln.tensor_files import WeightSet
 from adaln.views.figures import LETTERS
 from adaln.views.snapshots import Snapshot
 

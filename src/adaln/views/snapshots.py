@@ -9,7 +9,7 @@ from torch import Tensor
 from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, checkpoints, describe
 from adaln.analysis.recorder import read_recording
 from adaln.runs import Run, is_run
-from adaln.tensors import WeightSet, open_weights
+from adaln.tensor_files import WeightSet, open_weights
 
 MOST_CHECKPOINTS, MOST_RECORDED = 6, 4
 """When no steps are asked for: so many checkpoints, and so many of the steps recorded before the first of them."""

@@ -30,7 +30,7 @@ from adaln.studies.questions.distribution_figures import (
 )
 from adaln.studies.questions.score_figures import alike_word, early_verdict, rank_line
 from adaln.studies.questions.start_figures import START_FIGURES, gap_verdict, gate_gap, spearman
-from adaln.tensors import save_tensors
+from adaln.tensor_files import save_tensors
 from adaln.views.figures import PAPER_FIGURES
 from helpers.networks import DIGITS
 

@@ -17,7 +17,7 @@ from adaln.statistics import Difference, Interval
 from adaln.studies import SCALES, Outcome, Overrides, Plan, Result, Scale, run_study
 from adaln.studies.questions.fitted import FITS, FITTED, FREE, changes_text, fits, fitted_jobs, jobs_of, pilot_steps
 from adaln.studies.study import outcomes
-from adaln.tensors import load_tensors
+from adaln.tensor_files import load_tensors
 from adaln.training import train
 from helpers.in_process import InProcess
 

@@ -4,7 +4,7 @@ import pytest
 
 from adaln.conditioning import Normal, Start, scheme
 from adaln.studies import SCALES, STUDIES, Plan
-from adaln.studies.published import published_tables
+from adaln.studies.published_numbers import published_tables
 
 AS_PRINTED = {
     "table2": "0: 78.99/14.19; 5e-4: 80.68/13.93; 8e-4: 79.49/14.54; 1e-3: 76.21/15.01; 2e-3: 78.91/14.33;"

@@ -177,7 +177,7 @@ def test_the_shuffled_start_trains_after_the_zero_run_of_its_seed(trained):
 
 
 def trained_weights(run):
-    from adaln.tensors import load_tensors
+    from adaln.tensor_files import load_tensors
 
     return load_tensors(run.folder(run.config.steps) / "model.safetensors")
 

@@ -12,7 +12,7 @@ from adaln.report import Block, Cell, Column, Measurement, Section, Table
 from adaln.statistics import Interval, t_interval
 from adaln.studies.rows import group, run_names, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
-from adaln.tensors import TensorFile
+from adaln.tensor_files import TensorFile
 from adaln.views.figures import PAPER_FIGURES, PaperFigure
 from adaln.views.snapshots import Snapshot, View, snapshot
 

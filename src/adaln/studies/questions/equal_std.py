@@ -18,7 +18,7 @@ from adaln.statistics import Difference, t_interval
 from adaln.studies.compare import comparison_result
 from adaln.studies.rows import Responses, compare, room
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
-from adaln.tensors import load_tensors
+from adaln.tensor_files import load_tensors
 
 STD = 1e-3
 NORMAL, TRAINED = "normal", "shuffled trained"

@@ -16,10 +16,10 @@ from adaln.metrics import Scores
 from adaln.report import Block, Column, Section
 from adaln.statistics import Difference
 from adaln.studies.compare import REFERENCE, compare_schemes
+from adaln.studies.comparison_tables import result_table
 from adaln.studies.rows import Comparison, compare
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
-from adaln.studies.tables import result_table
-from adaln.tensors import load_tensors
+from adaln.tensor_files import load_tensors
 from adaln.views.fitting import fit_figure, fit_table
 
 TITLE = "A start fitted from a pilot run, at equal cost"

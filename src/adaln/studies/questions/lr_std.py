@@ -8,7 +8,7 @@ from statistics import fmean
 from adaln.analysis import Group
 from adaln.report import Block, Cell, Column, Matrix, Measurement, Section, Table
 from adaln.statistics import Difference, paired_each, t_interval
-from adaln.studies.published import gaussian_scheme
+from adaln.studies.published_numbers import gaussian_scheme
 from adaln.studies.rows import Responses, change_cells, choices, plain_difference, read_responses, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 

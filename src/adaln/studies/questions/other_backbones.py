@@ -9,7 +9,7 @@ from adaln.report import Block, Cell, Column, Measurement, Section, Table
 from adaln.statistics import Difference, paired_each, t_interval
 from adaln.studies.rows import change_cells, group, plain_difference, require_same_seeds, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
-from adaln.tensors import load_tensors
+from adaln.tensor_files import load_tensors
 from adaln.views.figures import over_steps
 from adaln.views.snapshots import Snapshot, snapshot
 

@@ -14,7 +14,7 @@ from adaln.metrics import METRICS, Scores
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Marked, Measurement, Section, Table
 from adaln.statistics import Difference, paired_differences, paired_each
 from adaln.studies.compare import compare_schemes, curves, grids
-from adaln.studies.published import PublishedRow, PublishedTable, published_tables
+from adaln.studies.published_numbers import PublishedRow, PublishedTable, published_tables
 from adaln.studies.rows import (
     ByLabel,
     absolute_and_relative,

@@ -15,7 +15,7 @@ from adaln.studies.compare import (
     mean_series,
     score_by_step,
 )
-from adaln.studies.published import published_tables
+from adaln.studies.published_numbers import published_tables
 from adaln.studies.rows import Responses, compare, read_responses, room, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.studies.time_to_quality import NO_DIFFERENCE, courses

@@ -12,7 +12,7 @@ from adaln.report import Axis, Block, Cell, Column, Lines, Section, Series, Tabl
 from adaln.runs import Run
 from adaln.statistics import t_interval
 from adaln.studies.compare import comparison_result
-from adaln.studies.published import gaussian_scheme
+from adaln.studies.published_numbers import gaussian_scheme
 from adaln.studies.rows import Comparison, Responses, compare
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.training import inputs

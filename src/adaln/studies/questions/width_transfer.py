@@ -6,7 +6,7 @@ from statistics import fmean
 
 from adaln.report import Axis, Block, Cell, Column, Lines, Matrix, Measurement, Section, Series, Table
 from adaln.statistics import Difference, paired_differences, t_interval
-from adaln.studies.published import gaussian_scheme
+from adaln.studies.published_numbers import gaussian_scheme
 from adaln.studies.rows import Responses, change_cells, plain_difference, read_responses, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from adaln.analysis.audit import audit
 from adaln.models import MODELS, build
 from adaln.rng import generator
-from adaln.tensors import TensorFile, load_tensors, misfit, open_weights, save_tensors, shapes
+from adaln.tensor_files import TensorFile, load_tensors, misfit, open_weights, save_tensors, shapes
 from adaln.types import DataSpec
 from helpers.foreign import foreign
 
@@ -198,7 +198,7 @@ def test_disk_errors_keep_their_meaning(tmp_path, monkeypatch):
     def full(*args):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("adaln.tensors.save_file", full)
+    monkeypatch.setattr("adaln.tensor_files.save_file", full)
     with pytest.raises(OSError, match="No space left on device") as error:
         save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)})
     assert error.value.errno in (None, errno.ENOSPC)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from adaln.cli.output import SILENT, Display, Output
+from adaln.cli.output import SILENT, Output
+from adaln.cli.progress_bar import Display
 from adaln.codec import encode
 from adaln.progress import showing
 from adaln.registry import Registry
@@ -49,9 +50,9 @@ VERBS: Registry[Verb] = Registry(
         "import": Verb("weights", "FILE --model NAME", "a run out of released weights"),
         "export": Verb("weights", "RUN --out FILE", "the averaged weights of a run for other programs"),
         "bench": Verb("benching", "NAME", "speed beside a public peer and the machine's own limits, in one run"),
-        "schemes": Verb("catalogue", "", "the conditioning schemes: how gate, scale and shift start"),
-        "models": Verb("catalogue", "", "the networks: parameters and multiply-adds"),
-        "presets": Verb("catalogue", "", "the presets of train, and the processes"),
+        "schemes": Verb("listings", "", "the conditioning schemes: how gate, scale and shift start"),
+        "models": Verb("listings", "", "the networks: parameters and multiply-adds"),
+        "presets": Verb("listings", "", "the presets of train, and the processes"),
     },
 )
 

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from adaln.cli import output
-from adaln.cli.output import Display
+from adaln.cli import progress_bar
+from adaln.cli.progress_bar import Display
 from adaln.progress import progress as say
 from adaln.progress import showing, titled
 
@@ -14,7 +14,7 @@ from adaln.progress import showing, titled
 def clock(monkeypatch):
     """Seconds that pass when a test says so."""
     seconds = [0.0]
-    monkeypatch.setattr(output.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: seconds[0])
     return seconds
 
 

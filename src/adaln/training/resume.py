@@ -1,10 +1,9 @@
-"""A run while it is trained: held by one training, taken up where it stands, its order measured, logged, saved."""
+"""A run while it is trained: held by one training, taken up where it stands, its order measured, saved."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +11,14 @@ from torch.utils.checkpoint import checkpoint
 
 from adaln.codec import canonical_json
 from adaln.conditioning import Order, OrderPart, order_to_hold, refuse_weight_decay
-from adaln.config import Schedule
 from adaln.execution import DEFAULT_EXECUTION, Execution, matrix_products, prepare_blocks
 from adaln.files import claimed, reading, remove_temporaries, write_atomically
 from adaln.parallel import from_first, rank, world
-from adaln.registry import Registry
-from adaln.runs import Run, append_record, drop_from
+from adaln.runs import Run, drop_from
 from adaln.runs.run import describe_data, describe_parameters, environment
+from adaln.training.ema_and_optimizer import TrainState
 from adaln.training.loss import inputs, loss_of
-from adaln.training.state import TrainState
-from adaln.types import NonFinite, OnLog
+from adaln.types import NonFinite
 
 
 @contextmanager
@@ -117,37 +114,6 @@ def read_order(run: Run) -> Order | None:
         if not rows:
             raise ValueError("it holds no rows of any weight")
         return {OrderPart(row["tensor"], row["start"], row["stop"]): row["opens"] for row in rows}
-
-
-class Tracker(Protocol):
-    """What follows one run besides its metrics.jsonl; lives in the first process."""
-
-    def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Called with every line of metrics.jsonl, after it was written; what it raises ends the training."""
-        ...
-
-
-MakeTracker = Callable[[Run], Tracker]
-TRACKERS: Registry[MakeTracker] = Registry("tracker", {}, accepts=Callable)
-"""Trackers by name, each made for a run: `adaln train PRESET --track NAME`."""
-
-
-def log_if_due(run: Run, state: TrainState, on_log: Sequence[OnLog] = ()) -> None:
-    """A line of metrics.jsonl, then the same to `on_log`: mean loss since the last line, the newest gradient norm, and
-    the newest learning rate where it is not constant."""
-    since = state.step % run.config.log_every or run.config.log_every
-    if since != run.config.log_every and state.step != run.config.steps:
-        return
-    state.check_finite()
-    metrics = {"loss": state.mean_loss_sum().item() / since, "grad_norm": state.grad_norm().item()}
-    if run.config.optim.schedule != Schedule():
-        metrics["lr"] = state.learning_rate(state.step - 1)
-    if rank() == 0:
-        append_record(run.path / "metrics.jsonl", {"step": state.step, **metrics})
-        for log in on_log:
-            log(state.step, metrics)
-    if since == run.config.log_every:
-        state.loss_sum.zero_()
 
 
 def save_if_due(run: Run, state: TrainState) -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from adaln.studies.published import published_tables
+from adaln.studies.published_numbers import published_tables
 
 TABLE_4 = {
     "DiT-XL/2, 400K steps, CFG 1": "20.02 6.09 67.34 63.33 63.06 -> 17.86 6.06 73.07 64.51 62.64",

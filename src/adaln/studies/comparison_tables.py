@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from adaln.metrics import METRICS
 from adaln.report import Cell, Column, Marked, Measurement, Table
 from adaln.statistics import noise_factors, t_interval
-from adaln.studies.published import PublishedTable
+from adaln.studies.published_numbers import PublishedTable
 from adaln.studies.rows import Comparison, Row, absolute_and_relative, change_text
 from adaln.studies.time_to_quality import NO_DIFFERENCE, Course, Range, middle
 from adaln.views.scores import shown_name

@@ -1,21 +1,18 @@
-"""What changes while a network trains: weights, their moving average (EMA), the optimiser, the step.
-
-The learning rate is a function of the step alone: a longer run goes on, a resumed one needs nothing to restore.
-"""
+"""What changes while a network trains: weights, their moving average (EMA), the optimiser, the step."""
 
 import copy
 from collections.abc import Mapping
-from math import cos, pi
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from adaln.config import OptimConfig, Schedule
+from adaln.config import OptimConfig
 from adaln.execution import Precision, blocks
 from adaln.files import reading
 from adaln.parallel import all_reduce_mean, all_reduce_sum, fully_shard, own, shard_like
 from adaln.runs import load_into
+from adaln.training.learning_rate import lr_factor
 from adaln.types import NonFinite
 
 
@@ -136,23 +133,3 @@ class TrainState:
                 self.optimizer.state[parameter][kind] = value.to(parameter.device)
             else:
                 self.optimizer.state[parameter][kind] = shard_like(parameter, value)
-
-
-def lr_factor(schedule: Schedule, step: int) -> float:
-    """What the learning rate is multiplied by for the update from `step` to `step + 1`.
-
-        warm-up   (step + 1) / warmup_steps                        while step < warmup_steps, then 1
-        linear    end_factor + (1 - end_factor) (1 - p)            p from 0 at decay_start to 1 at decay_end, and on
-        cosine    end_factor + (1 - end_factor) (1 + cos(pi p)) / 2
-
-    Source: the trapezoid of Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training
-    Durations"; the cosine of Loshchilov and Hutter 2017, "SGDR", equation 5 without restarts.
-    """
-    if step < schedule.warmup_steps:
-        return (step + 1) / schedule.warmup_steps
-    if schedule.decay == "none":
-        return 1.0
-    p = (step - schedule.decay_start) / (schedule.decay_end - schedule.decay_start)
-    p = min(max(p, 0.0), 1.0)
-    remaining = 1 - p if schedule.decay == "linear" else (1 + cos(pi * p)) / 2
-    return schedule.end_factor + (1 - schedule.end_factor) * remaining

@@ -1,0 +1,104 @@
+"""The progress of a verb on standard error: a bar on a terminal, elsewhere a line now and then."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+LINE_EVERY_SECONDS, DRAWN_EVERY_SECONDS = 15.0, 0.1
+Update = Callable[[int, int], None]
+"""Called with how much is done, and how much there is (0: not known)."""
+
+
+class Display(ExitStack):
+    """A `Progress` that shows one stage at a time, until its block is left; of torchrun's processes the first one's.
+
+    On a terminal it shows a bar, elsewhere a line now and then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stage, self._done = "", 0
+        self._update: Update = lambda done, total: None
+
+    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
+        """Go on with the bar or the lines of a stage, or begin them."""
+        from adaln.parallel import rank  # brings torch, which help does without
+
+        if rank():
+            return
+        if stage != self._stage or done < self._done:
+            self.close()
+            self._update = self.enter_context((bar if sys.stderr.isatty() else lines)(stage, done, unit))
+        self._stage, self._done = stage, done
+        self._update(done, total)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{rounded(task.speed)} {task.fields['unit']}/s" if task.speed else "")
+
+
+@contextmanager
+def bar(stage: str, before: int, unit: str) -> Iterator[Update]:
+    """For a terminal. What was done before makes neither rate nor time left rosier.
+
+    Drawn when work says how far it is, not by a thread, which would take turns with what is timed.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bars:
+        task, last = bars.add_task(stage, total=None, completed=before, unit=unit), 0.0
+
+        def update(done: int, total: int) -> None:
+            nonlocal last
+            is_due = (now := time.monotonic()) - last >= DRAWN_EVERY_SECONDS
+            last = now if is_due else last
+            bars.update(task, completed=done, total=total or None, refresh=is_due)
+
+        yield update
+
+
+@contextmanager
+def lines(stage: str, before: int, unit: str) -> Iterator[Update]:
+    """For a log file: now and then a line with what is done, rate and time left."""
+    start = last = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < LINE_EVERY_SECONDS or done == before:
+            return
+        last, rate = now, (done - before) / (now - start)
+        of = f" of {total:,}" if total else ""
+        left = f", {duration((total - done) / rate)} left" if total else ""
+        sys.stderr.write(f"{stage}: {done:,}{of} {unit} ({rounded(rate)} {unit}/s{left})\n")
+        sys.stderr.flush()
+
+    yield update
+
+
+def rounded(rate: float) -> str:
+    """A rate to a digit or two where it is small.
+
+    >>> rounded(1234.5), rounded(9.87), rounded(0.0123)
+    ('1,234', '9.9', '0.012')
+    """
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them.
+
+    >>> duration(42), duration(200), duration(9000)
+    ('42 s', '3 min 20 s', '2 h 30 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,87 @@
+"""The studies by name; `study` takes one of them from its runs to its page."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaln.parallel import find_device
+from adaln.registry import Registry
+from adaln.report import Shown, Table
+from adaln.studies.questions.catch_up import CATCH_UP
+from adaln.studies.questions.distribution_figures import FIGURES
+from adaln.studies.questions.equal_std import EQUAL_STD
+from adaln.studies.questions.factorial import FACTORIAL
+from adaln.studies.questions.fitted import FITTED
+from adaln.studies.questions.lr_std import LR_STD
+from adaln.studies.questions.other_backbones import OTHER_BACKBONES
+from adaln.studies.questions.paper_tables import PAPER_TABLES
+from adaln.studies.questions.permuted import PERMUTED
+from adaln.studies.questions.score_figures import QUICKSTART, SCORE_FIGURES
+from adaln.studies.questions.start_figures import START_FIGURES
+from adaln.studies.questions.std_sweep import STD_SWEEP
+from adaln.studies.questions.table_1 import TABLE_1
+from adaln.studies.questions.width_transfer import WIDTH_TRANSFER
+from adaln.studies.run.run_study import run_study
+from adaln.studies.run.workers import Launcher, Workers, workers_for
+from adaln.studies.scales import SCALES
+from adaln.studies.study import Overrides, Plan, Result, Study
+
+_OF_PAPER = {TABLE_1.name: TABLE_1, **PAPER_TABLES, **SCORE_FIGURES, **FIGURES, **START_FIGURES}
+
+
+def _place(name: str) -> tuple[bool, int]:
+    """Tables before figures, each by its number."""
+    return name.startswith("figure"), int(name.removeprefix("table").removeprefix("figure"))
+
+
+PAPER = {name: _OF_PAPER[name] for name in sorted(_OF_PAPER, key=_place)}
+REVIEWERS = {
+    study.name: study
+    for study in (EQUAL_STD, FACTORIAL, STD_SWEEP, PERMUTED, WIDTH_TRANSFER, CATCH_UP, LR_STD, OTHER_BACKBONES)
+}
+STUDIES: Registry[Study] = Registry(
+    "study", {QUICKSTART.name: QUICKSTART, **PAPER, **REVIEWERS, FITTED.name: FITTED}, accepts=Study
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinishedStudy(Shown):
+    """A study that is done: printed, or the last line of a notebook's cell, it shows its table and its verdict."""
+
+    folder: Path
+    """`index.html` is its page, `result.json` holds all of its numbers."""
+    result: Result
+
+    def blocks(self) -> list[str | Table]:
+        return [self.result.table, *self.result.verdict]
+
+
+def study(
+    name: str | Study,
+    scale: str = "tiny",
+    seeds: int | None = None,
+    *,
+    root: Path | str = "runs",
+    jobs: int | None = None,
+    device: str = "auto",
+    launcher: Launcher | None = None,
+    **overrides: Any,
+) -> FinishedStudy:
+    """All the runs of a study that are missing, their comparison, and its page; `adaln study list` names the studies.
+
+    `seeds` per row (default: the scale's own); `jobs` runs at the same time in processes of their own, each held to its
+    cores or its GPU, or wherever a `launcher` takes them. `overrides` are `data`, `reference`, `steps` and
+    `num_images`. Finished runs are kept in `root`: after a kill the same call goes on. A script calls it under
+    `if __name__ == "__main__":`.
+
+    Raises `ValueError` for an unknown name, for fewer than two seeds, and as `Unfinished`, naming the runs that failed.
+    """
+    size = SCALES[scale]
+    count = size.seeds if seeds is None else seeds
+    if count < 2:
+        raise ValueError(f"seeds is {count}; expected at least 2 seeds")
+    plan = Plan(STUDIES[name] if isinstance(name, str) else name, size, tuple(range(count)), Overrides(**overrides))
+    if launcher is not None:
+        return FinishedStudy(*run_study(plan, Path(root), launcher))
+    with Workers(workers_for(find_device(device), jobs)) as workers:
+        return FinishedStudy(*run_study(plan, Path(root), workers))
