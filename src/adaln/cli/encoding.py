@@ -9,7 +9,6 @@ import numpy as np
 from adaln.cli.options import Device, Positional, named, parse
 from adaln.cli.output import Output
 from adaln.data import (
-    Autoencoder,
     DataConfig,
     Index,
     Inspection,
@@ -63,9 +62,11 @@ class EncodeOptions:
 def encode_verb(words: list[str]) -> Output:
     """SOURCE OUT [--autoencoder PATH|ID|none] [--layout NAME] [--size S] [...]: pictures to a memory-mapped set."""
     options = parse(EncodeOptions, "encode", words)
-    config = source_config(options)
+    config, has_latents = source_config(options), options.autoencoder != "none"
+    if options.verify and not has_latents:
+        raise ValueError("verify decodes latents; with --autoencoder none the pictures themselves are kept")
     with group_of_torchrun():
-        network = find_autoencoder(options)
+        network = open_autoencoder(options.autoencoder, find_device(options.device)) if has_latents else None
         index = encode(
             config,
             options.out,
@@ -93,15 +94,6 @@ def source_config(options: EncodeOptions) -> DataConfig:
     return replace(config, path=path, size=options.size or config.size, on_bad_image=options.on_bad_image)
 
 
-def find_autoencoder(options: EncodeOptions) -> Autoencoder | None:
-    """The autoencoder on this process's device."""
-    if options.autoencoder == "none":
-        if options.verify:
-            raise ValueError("verify decodes latents; with --autoencoder none the pictures themselves are kept")
-        return None
-    return open_autoencoder(options.autoencoder, find_device(options.device))
-
-
 def encoded(out: Path, index: Index, checked: RoundTrip | None) -> Output:
     """What was made, and how well it decodes."""
     plan = index.plan
@@ -121,20 +113,16 @@ def encoded(out: Path, index: Index, checked: RoundTrip | None) -> Output:
     if index.skipped:
         shown.append(f"left out {len(index.skipped)}, first: {index.skipped[0]}")
     if checked:
-        grid = write_atomically(out / "round-trip.png", picture(round_trip_grid(checked, of), "png"))
+        rows = np.stack([checked.originals, checked.decoded]).transpose(0, 1, 3, 4, 2)
+        caption = f"Evenly spread pictures above their posterior means decoded; RMSE {checked.rmse:.2f} of 255."
+        side_by_side = ImageGrid(f"Round trip: {of}", caption, rows, ["picture", "decoded"])
+        grid = write_atomically(out / "round-trip.png", picture(side_by_side))
         data["round_trip"] = {"grid": str(grid), "rmse": checked.rmse, "psnr_db": checked.psnr_db}
         shown.append(
             f"round trip of {len(checked.originals)} images: RMSE {checked.rmse:.2f} of 255, PSNR {checked.psnr_db:.1f}"
             f" dB; grid in {grid}"
         )
     return Output(data, shown)
-
-
-def round_trip_grid(checked: RoundTrip, of: str) -> ImageGrid:
-    """Pictures above what is decoded from their latents."""
-    rows = np.stack([checked.originals, checked.decoded]).transpose(0, 1, 3, 4, 2)
-    caption = f"Evenly spread pictures above their posterior means decoded; RMSE {checked.rmse:.2f} of 255."
-    return ImageGrid(f"Round trip: {of}", caption, rows, ["picture", "decoded"])
 
 
 @dataclass(frozen=True, slots=True)

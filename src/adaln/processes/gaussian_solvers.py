@@ -32,7 +32,7 @@ def ddpm(
     `clip` clamps the predicted data to [-1, 1]; `gradient` guides by a classifier: mean + variance * gradient.
     Source: Ho et al. 2020 alg. 2; Dhariwal and Nichol 2021 alg. 1.
     """
-    for t in _countdown(process, x):
+    for t in countdown(process, x):
         step = process.predict(denoiser(x, process.model_steps(t)), x, t, clip=clip)
         mean = step.mean
         if gradient is not None:
@@ -58,7 +58,7 @@ def ddim(
     The noise is derived again from the clipped data.
     Source: Song et al. 2021 eq. 12, 16; Dhariwal and Nichol 2021 alg. 2.
     """
-    for t in _countdown(process, x):
+    for t in countdown(process, x):
         x_start, noise = _data_and_noise(process, denoiser, x, t, clip)
         if gradient is not None:
             noise = noise - process.at("sqrt_one_minus_alphas_cumprod", t) * gradient(x, process.model_steps(t))
@@ -77,7 +77,7 @@ def ddim_inversion(
 
     The last step ends at abar = 0, that is at the predicted noise itself. Source: Dhariwal and Nichol 2021, appendix F.
     """
-    for t in reversed(list(_countdown(process, x))):
+    for t in reversed(list(countdown(process, x))):
         x_start, noise = _data_and_noise(process, denoiser, x, t, clip)
         following = process.at("alphas_cumprod_next", t)
         x = x_start * following.sqrt() + (1 - following).sqrt() * noise
@@ -91,7 +91,8 @@ def _data_and_noise(
     return x_start, process.noise_from_x_start(x, t, x_start)
 
 
-def _countdown(process: GaussianDiffusion, x: Latents) -> Iterator[Int[Tensor, "B"]]:
+def countdown(process: GaussianDiffusion, x: Latents) -> Iterator[Int[Tensor, "B"]]:
+    """The steps of the chain from the last to 0, each for every sample of x."""
     for i in reversed(range(process.num_steps)):
         yield torch.full((len(x),), i, device=x.device)
 

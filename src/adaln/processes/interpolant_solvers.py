@@ -252,11 +252,9 @@ def finish(dynamics: Dynamics, x: Tensor, last_step: LastStep, size: float) -> T
     t = 1 - size
     if last_step == "mean":
         return x + dynamics.drift(t, x) * size
-    if last_step == "euler":
-        return x + read_from(dynamics.process, dynamics.denoiser, "velocity")(t, x) * size
-    return read_from(dynamics.process, dynamics.denoiser, "data")(
-        t, x
-    )  # Tweedie's formula, without its division by sigma
+    quantity: Quantity = "velocity" if last_step == "euler" else "data"  # without Tweedie's division by sigma
+    value = read_from(dynamics.process, dynamics.denoiser, quantity)(t, x)
+    return x + value * size if last_step == "euler" else value
 
 
 sde_euler = partial(sde, step=euler_maruyama_step)

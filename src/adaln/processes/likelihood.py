@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adaln.processes.gaussian import GaussianDiffusion, mean_flat
+from adaln.processes.gaussian_solvers import countdown
 from adaln.processes.interpolant import Interpolant
 from adaln.processes.interpolant_solvers import Drift, Tableau, integrate, integrate_adaptively, read_from, time_grid
 from adaln.types import Denoiser, Draw, Latents
@@ -38,8 +39,7 @@ def bits_per_dim(
     Source: Nichol and Dhariwal 2021, section 2.
     """
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
-    for i in reversed(range(process.num_steps)):
-        t = torch.full((len(x),), i, device=x.device)
+    for t in countdown(process, x):
         noise = draw()
         x_t = process.noised(x, t, noise)
         output = denoiser(x_t, process.model_steps(t))

@@ -210,11 +210,8 @@ def choose_labels(config: SampleConfig, num_classes: int) -> Int64[np.ndarray, "
     if config.labels == "balanced":
         return np.arange(config.num_images, dtype=np.int64) % num_classes
     if config.labels == "random":
-        labels = [
-            int(torch.randint(num_classes, (), generator=generator("label", config.seed, i)))
-            for i in range(config.num_images)
-        ]
-        return np.array(labels, np.int64)
+        rngs = [generator("label", config.seed, i) for i in range(config.num_images)]
+        return np.array([int(torch.randint(num_classes, (), generator=rng)) for rng in rngs], np.int64)
     if not 0 <= int(config.labels) < num_classes:
         raise ValueError(
             f"labels is {config.labels!r}; expected balanced, random or a class from 0 to {num_classes - 1}"
