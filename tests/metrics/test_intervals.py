@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance, frechet_interval, weighted_gaussian
-from adaln.metrics.intervals import around, resampling_weights, wilson
+from adaln.metrics.intervals import Z95, around, resampling_weights, wilson
 from adaln.metrics.kid_and_is import inception_score, inception_score_interval, kernel_distance, squared_mmd
 from adaln.rng import generator
 
@@ -55,11 +55,11 @@ def test_squared_mmd_is_its_definition():
 
 def test_kid_of_equal_distributions_is_zero_within_its_error_and_of_others_is_not():
     rng = generator("kid")
-    same = kernel_distance(draw(800, 8, "a"), draw(600, 8, "b"), rng)
-    other = kernel_distance(draw(800, 8, "a"), draw(600, 8, "b", shift=0.5), rng)
-    assert abs(same.value) < 4 * same.std
-    assert other.value > 8 * other.std
-    assert same.subset_size == 300
+    same, interval = kernel_distance(draw(800, 8, "a"), draw(600, 8, "b"), rng)
+    assert abs(same) < 4 * (interval.high - same) / Z95
+    assert interval.method == "spread of subsets of 300, scaled to N"
+    other, interval = kernel_distance(draw(800, 8, "a"), draw(600, 8, "b", shift=0.5), rng)
+    assert other > 8 * (interval.high - other) / Z95
 
 
 def test_kid_needs_four_images():

@@ -1,8 +1,6 @@
 """The Kernel Inception Distance, a maximum mean discrepancy that is unbiased at any number of images; and the Inception
 Score: how sure the classifier is of each image, and how many classes it is sure of overall."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -14,23 +12,14 @@ SPLIT_SIZE = 5000
 """ADM's: 50,000 images make ten splits, in file order."""
 
 
-@dataclass(frozen=True, slots=True)
-class KernelDistance:
-    """Mean over subsets, with the spread that the full set would show."""
-
-    value: float
-    std: float
-    """Standard error: the spread over subsets of m rows, scaled by sqrt(m / n) to all n samples."""
-    subset_size: int
-
-
 def kernel_distance(
     reference: Float[Tensor, "M F"], samples: Float[Tensor, "N F"], rng: torch.Generator
-) -> KernelDistance:
-    """Unbiased squared MMD under the kernel `(x.y / F + 1)^3`, averaged over random subsets of both sets.
+) -> tuple[float, ScoreInterval]:
+    """Unbiased squared MMD under the kernel `(x.y / F + 1)^3`, averaged over random subsets of both sets; its interval.
 
     Subsets are drawn without replacement and hold `SUBSET_SIZE` rows, or half of the smaller set where that is less
-    (else all subsets would be the same and their spread would say nothing). Can be negative near 0.
+    (else all subsets would be the same and their spread would say nothing). Can be negative near 0. The standard error
+    is the spread over subsets of m rows, scaled by sqrt(m / n) to all n samples.
 
     Source: Binkowski et al., "Demystifying MMD GANs" (2018), section 4.
     """
@@ -44,7 +33,8 @@ def kernel_distance(
         y = samples[torch.randperm(len(samples), generator=rng)[:size]].to(torch.float64)
         values.append(squared_mmd(x, y))
     distances = torch.stack(values)
-    return KernelDistance(float(distances.mean()), float(distances.std() * (size / smaller) ** 0.5), size)
+    value, std = float(distances.mean()), float(distances.std() * (size / smaller) ** 0.5)
+    return value, around(value, std, f"spread of subsets of {size}, scaled to N", floor=float("-inf"))
 
 
 def squared_mmd(x: Float64[Tensor, "M F"], y: Float64[Tensor, "N F"]) -> Float64[Tensor, ""]:
