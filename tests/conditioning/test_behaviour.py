@@ -41,8 +41,8 @@ def test_rows_do_what_their_layout_says(name):
     model = network(name)
     sites = one_of_each(model)
     some = sites[::5] if name == "U-DiT-tiny" else sites  # 5 is prime to its 6 chunks: each comes up
-    for found in observe_roles(model, standard_inputs(model), sites=some):
-        assert found.observed is found.site.role, found.site
+    for site, role in observe_roles(model, standard_inputs(model), sites=some):
+        assert role is site.role, site
 
 
 def test_the_check_sees_rows_that_do_something_else():
@@ -54,7 +54,7 @@ def test_the_check_sees_rows_that_do_something_else():
         replace(by_role["transformer_blocks.1", "attn", Role.GATE], branch="mlp"),
         replace(by_role["transformer_blocks.1", "context_mlp", Role.SHIFT], branch="mlp"),
     ]
-    observed = [found.observed for found in observe_roles(model, standard_inputs(model), sites=exchanged)]
+    observed = [role for _, role in observe_roles(model, standard_inputs(model), sites=exchanged)]
     assert observed == [Role.SCALE, Role.SHIFT, Role.SCALE, Role.GATE]  # the third moves what enters the MLP
 
 

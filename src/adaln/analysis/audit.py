@@ -14,10 +14,11 @@ through, and whether rows do what the layout says. Nothing is changed. All resul
 [0.0, 0.0]
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import isfinite
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -115,10 +116,8 @@ def _audit_network(model: nn.Module, inputs: Mapping[str, Any] | None, family: s
 
 def _one_of_each(sites: Sequence[Site]) -> list[Site]:
     """The sites of the first block of every kind, kinds told apart by what they hold."""
-    of_block: dict[str, list[Site]] = defaultdict(list)
-    for site in sites:
-        of_block[site.block].append(site)
-    kinds = {tuple((site.branch, site.role) for site in block): block for block in reversed(of_block.values())}
+    blocks = [list(block) for _, block in groupby(sites, key=attrgetter("block"))]
+    kinds = {tuple((site.branch, site.role) for site in block): block for block in reversed(blocks)}
     return [site for block in kinds.values() for site in block]
 
 
@@ -171,17 +170,13 @@ def _report(facts: Facts) -> Audit:
 
 def _rows(facts: Facts) -> Iterator[AuditRow]:
     """Role by role; of each role all blocks together, then one by one in forward order."""
-    of_role: dict[str, list[Site]] = defaultdict(list)
-    for site in sorted(facts.sites, key=lambda s: (s.branch == "final", s.weight is None, list(Role).index(s.role))):
-        of_role[role_name(site)].append(site)
-    for role, sites in of_role.items():
-        of_block: dict[int, list[Site]] = defaultdict(list)
-        for site in sites:
-            of_block[site.depth].append(site)
-        if len(of_block) > 1:
-            yield _row(role, None, None, sites, facts)
-        for depth, some in of_block.items():
-            yield _row(role, some[0].block, depth, some, facts)
+    ordered = sorted(facts.sites, key=lambda s: (s.branch == "final", s.weight is None, list(Role).index(s.role)))
+    for role, group in groupby(ordered, key=role_name):
+        blocks = [list(block) for _, block in groupby(group, key=attrgetter("depth"))]
+        if len(blocks) > 1:
+            yield _row(role, None, None, [site for block in blocks for site in block], facts)
+        for block in blocks:
+            yield _row(role, block[0].block, block[0].depth, block, facts)
 
 
 def _row(role: str, block: str | None, depth: int | None, sites: Sequence[Site], facts: Facts) -> AuditRow:

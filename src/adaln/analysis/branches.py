@@ -64,8 +64,8 @@ def trace(model: nn.Module, modules: Iterable[str], inputs: Mapping[str, Any]) -
     training = [module for module in model.modules() if module.training]
     with ExitStack() as stack:
         for name in dict.fromkeys(modules):
-            hook = model.get_submodule(name).register_forward_hook(partial(keep, name), with_kwargs=True)
-            stack.callback(hook.remove)
+            module = model.get_submodule(name)
+            stack.enter_context(module.register_forward_hook(partial(keep, name), with_kwargs=True))
         for module in training:
             stack.callback(setattr, module, "training", True)
         model.eval()(**inputs)
@@ -90,6 +90,8 @@ class Live:
         of_blocks = [site for site in self.sites if site.branch != "final"]
         self.tables = [site for site in of_blocks if site.weight is None]
         self.shared = {(s.branch, s.role): s for s in of_blocks if self.tables and s.weight}
+        self.gates = [s for s in self.sites if s.role is Role.GATE and s not in self.shared.values()]
+        """Of a shared modulation the gates of the tables, one per block."""
 
     def block_and_branch(self, site: Site) -> tuple[str, Branch]:
         """The block and the branch in which a site shows; a shared modulation shows in the first block."""
@@ -101,6 +103,10 @@ class Live:
         branches = [self.block_and_branch(site) for site in sites]
         inner = [f"{block}.{name}" for block, b in branches for name in (b.enters, b.leaves, b.residual) if name]
         return [block for block, _ in branches] + inner
+
+    def modulations_of_gates(self) -> list[str]:
+        """All modules whose output `modulation` reads for a gate."""
+        return [module_of(site) for site in (*self.gates, *self.shared.values()) if site.weight]
 
     def modulation(self, site: Site, calls: Mapping[str, Call]) -> Tensor:
         """What the rows of a site give for each sample: (samples, D), a table's sum with the shared modulation's."""
@@ -185,11 +191,9 @@ def branch_energies(model: nn.Module, inputs: Mapping[str, Any], family: str | N
 def passages(model: nn.Module, inputs: Mapping[str, Any], family: str | None = None) -> list[Passage]:
     """Every gated branch at its gate, in forward order. The branches of a block add up to what the block adds to x."""
     live = Live(model, family)
-    gated = [site for site in live.sites if site.role is Role.GATE and site not in live.shared.values()]
-    modulations = [module_of(site) for site in (*gated, *live.shared.values()) if site.weight]
-    calls = trace(model, [*modulations, *live.modules(gated)], inputs)
+    calls = trace(model, [*live.modulations_of_gates(), *live.modules(live.gates)], inputs)
     passed = []
-    for site in gated:
+    for site in live.gates:
         block, branch = live.block_and_branch(site)
         output, gate = left(branch, block, calls), live.modulation(site, calls)
         gate = gate.reshape(gate.shape[0], *[1] * (output.ndim - 2), gate.shape[1])
@@ -197,18 +201,10 @@ def passages(model: nn.Module, inputs: Mapping[str, Any], family: str | None = N
     return passed
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedRole:
-    """What a site's rows do when they are moved, beside what the layout says; None: nothing that could be seen."""
-
-    site: Site
-    observed: Role | None
-
-
 def observe_roles(
     model: nn.Module, inputs: Mapping[str, Any], sites: Sequence[Site], family: str | None = None
-) -> list[ObservedRole]:
-    """What the rows of each of these sites do, by one forward pass with them moved and one without.
+) -> list[tuple[Site, Role | None]]:
+    """What the rows of each of these sites do, by one forward pass with them moved and one without; None: nothing seen.
 
     Shift: all that enters the branch moves by the same amount. Scale: it moves otherwise, by that much of norm(x).
     Gate: what enters the branch stays, what leaves the block moves. The model is as it was afterwards.
@@ -222,7 +218,7 @@ def observe_roles(
     for site in chosen:
         with _nudged(live, site):
             after = trace(model, watched, inputs)
-        roles.append(ObservedRole(site, _effect(live, site, before, after)))
+        roles.append((site, _effect(live, site, before, after)))
     return roles
 
 
@@ -250,11 +246,8 @@ def _nudged(live: Live, site: Site) -> Iterator[None]:
         return output
 
     if site.weight:
-        handle = live.model.get_submodule(module_of(site)).register_forward_hook(nudge)
-        try:
+        with live.model.get_submodule(module_of(site)).register_forward_hook(nudge):
             yield
-        finally:
-            handle.remove()
         return
     rows = live.tensors[site.bias or ""].detach()[site.rows]
     kept = rows.clone()

@@ -1,12 +1,11 @@
 """What fools people about a network's conditioning, each as one function from facts to sentences."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
-from adaln.analysis.branches import ObservedRole
 from adaln.analysis.sketch import Sketch
 from adaln.analysis.starts import LIBRARY_DEFAULT, Distances, Key, NearestStart
 from adaln.conditioning import Role, Site
@@ -39,8 +38,8 @@ class Facts:
     start: NearestStart
     not_finite: tuple[str, ...]
     """Tensors with NaN or infinities."""
-    observed: tuple[ObservedRole, ...] = ()
-    """What rows did, where the network was run."""
+    observed: tuple[tuple[Site, Role | None], ...] = ()
+    """What the rows of a site did, where the network was run."""
 
     def gates(self) -> list[Site]:
         """All gates, a shared modulation's and its tables' too."""
@@ -65,11 +64,11 @@ def not_finite(facts: Facts) -> Iterator[Finding]:
 
 def exchanged_rows(facts: Facts) -> Iterator[Finding]:
     """Rows that do something else than the layout says: scale and shift exchanged, or another chunk order."""
-    for role in facts.observed:
-        if role.observed is not role.site.role:
-            does = f"act as {role.observed.name.lower()}" if role.observed else "change nothing that could be seen"
-            rows = f"rows {role.site.rows.start} to {role.site.rows.stop - 1} of {role.site.tensors()[0]}"
-            layout = f"in the {facts.family} layout they are {role.site.role.name.lower()} of {role.site.branch}"
+    for site, role in facts.observed:
+        if role is not site.role:
+            does = f"act as {role.name.lower()}" if role else "change nothing that could be seen"
+            rows = f"rows {site.rows.start} to {site.rows.stop - 1} of {site.tensors()[0]}"
+            layout = f"in the {facts.family} layout they are {site.role.name.lower()} of {site.branch}"
             yield Finding("warning", "exchanged rows", f"{rows} {does}; {layout}")
 
 
@@ -89,24 +88,22 @@ def unzeroed(facts: Facts) -> Iterator[Finding]:
 def closed_gates(facts: Facts) -> Iterator[Finding]:
     """Gates at exactly zero: how adaLN-Zero starts, but in a trained network a branch that never opened."""
     tabled = [site for site in facts.gates() if site.weight is None]
-    shared = {site.branch: facts.is_zero(site) for site in facts.gates() if site.weight} if tabled else {}
-    closed = [s for s in tabled or facts.gates() if facts.is_zero(s) and shared.get(s.branch, True)]
+    gates = tabled or facts.gates()
+    shared = {site.branch: facts.is_zero(site) for site in facts.gates() if tabled and site.weight}
+    closed = [site for site in gates if facts.is_zero(site) and shared.get(site.branch, True)]
     if not closed:
         return
     if facts.start.is_start:
         yield Finding("note", "closed gate", "all gates start at exactly zero: every block begins as the identity")
         return
-    names = [f"{site.block} {site.branch}" for site in closed]
-    many = f"{len(closed)} of {len(tabled or facts.gates())} gates are"
-    yield Finding(
-        "warning",
-        "closed gate",
-        f"{many} exactly zero though other modulation rows are not at their start: these branches never opened"
-        f" ({_some(names)})",
+    text = (
+        f"{len(closed)} of {len(gates)} gates are exactly zero though other modulation rows are not at their start:"
+        f" these branches never opened ({_some([f'{site.block} {site.branch}' for site in closed])})"
     )
+    yield Finding("warning", "closed gate", text)
 
 
-def open_gates(facts: Facts) -> Iterator[Finding]:
+def no_gates(facts: Facts) -> Iterator[Finding]:
     """No gate at all."""
     if not facts.gates():
         text = f"the {facts.family} layout has no gates: every branch is added whole, from the first step on"
@@ -147,24 +144,13 @@ def head(facts: Facts) -> Iterator[Finding]:
         yield Finding("note", "head", text)
 
 
-FINDERS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
-    not_finite,
-    exchanged_rows,
-    unzeroed,
-    closed_gates,
-    open_gates,
-    scale_first,
-    tables,
-    head,
-)
+FINDERS = (not_finite, exchanged_rows, unzeroed, closed_gates, no_gates, scale_first, tables, head)
 
 
 def _is_zero(values: Sketch) -> bool:
     return values.zeros == values.count + values.nans + values.infs > 0
 
 
-def _some(names: Iterable[str], most: int = 3) -> str:
-    """The first few, and how many more."""
-    listed = list(names)
-    more = len(listed) - most
-    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
+def _some(names: Sequence[str]) -> str:
+    """The first three, and how many more."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

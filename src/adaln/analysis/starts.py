@@ -11,7 +11,7 @@ zero or one, or a library's own: that, and equal spread in every block, is what 
 Schemes that draw the same numbers (adaln-step1 and adaln-mix, adaln-gaussian and adaln-backbone) count as the first.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 
@@ -70,26 +70,23 @@ def known_starts(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Starts:
             )
             for tensor, rows, distribution in rows
         }
-    return starts | {LIBRARY_DEFAULT: dict(_default(sites, shapes)), PIXART: dict(_pixart(sites, shapes))}
+    for name in (LIBRARY_DEFAULT, PIXART):
+        starts[name] = {
+            (tensor, site.rows.start): _of_library(name, site, tensor, shapes)
+            for site in sites
+            for tensor in site.tensors()
+        }
+    return starts
 
 
-def _default(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Iterator[tuple[Key, Spread]]:
-    for site in sites:
-        for name in site.tensors():
-            table_or_matrix = site.weight or name
-            fan_in = shapes[table_or_matrix].shape[-1]
-            yield (name, site.rows.start), Spread((3 * fan_in if site.weight else fan_in) ** -0.5, 0.0)
-
-
-def _pixart(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Iterator[tuple[Key, Spread]]:
-    for site in sites:
-        for name in site.tensors():
-            if site.weight is None:
-                yield (name, site.rows.start), Spread(shapes[name].shape[-1] ** -0.5, 0.0)
-            elif name == site.weight and site.branch != "final":
-                yield (name, site.rows.start), Spread(0.02, 0.0)
-            else:
-                yield (name, site.rows.start), Spread(0.0, 1.0)
+def _of_library(start: str, site: Site, tensor: str, shapes: Mapping[str, Tensor]) -> Spread:
+    """What a library leaves in one tensor of a site."""
+    fan_in = shapes[site.weight or tensor].shape[-1]
+    if site.weight is None:
+        return Spread(fan_in**-0.5, 0.0)
+    if start == LIBRARY_DEFAULT:
+        return Spread((3 * fan_in) ** -0.5, 0.0)
+    return Spread(0.02, 0.0) if tensor == site.weight and site.branch != "final" else Spread(0.0, 1.0)
 
 
 def distance(values: Sketch, start: Spread) -> float:

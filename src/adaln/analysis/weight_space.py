@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.analysis.branches import module_of, trace
+from adaln.analysis.branches import Live, trace
 from adaln.analysis.groups import Group, grouped_rows
 from adaln.analysis.sketch import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_sites
@@ -87,19 +87,11 @@ def gate_sizes(model: nn.Module, x: Latents, times: Sequence[float | int], y: La
 
     Gates depend on time and label only; `x` just lets the network run. `times` are in the process's own units.
     """
-    parameters = dict(model.named_parameters())
-    sites = [site for site in find_sites(parameters) if site.role is Role.GATE]
-    tables = [site for site in sites if site.weight is None]  # added to the one shared modulation (PixArt)
-    matrices = [site for site in sites if site.weight]
-    shared = {site.branch: site for site in matrices}
-    gates = []
+    live, gates = Live(model), []
     for t in torch.as_tensor(times):
-        calls = trace(model, map(module_of, matrices), {"x": x, "t": t.to(x.device).expand(len(x)), "y": y})
-        for site in tables or matrices:
-            matrix = shared[site.branch] if tables else site
-            gate = calls[module_of(matrix)].output[..., matrix.rows]
-            if site.weight is None:
-                gate = gate + parameters[str(site.bias)][site.rows]
+        calls = trace(model, live.modulations_of_gates(), {"x": x, "t": t.to(x.device).expand(len(x)), "y": y})
+        for site in live.gates:
+            gate = live.modulation(site, calls)
             sizes = float(gate.abs().mean()), float(gate.square().mean().sqrt())
             gates.append(GateSize(site.block, site.depth, site.branch, float(t), *sizes))
     return gates
