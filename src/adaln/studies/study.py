@@ -14,7 +14,7 @@ from adaln.metrics import Scores
 from adaln.report import Command, Facts, Page, Section, Table
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
-from adaln.tensor_files import load_tensors
+from adaln.tensor_files import TensorFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,15 @@ class Outcome:
         """Scores by step, in ascending order."""
         return {step: read_scores(self.run, self.job.scoring, step) for step in self.job.score_at}
 
+    def weights(self, step: int | None = None) -> TensorFile:
+        """The weights in training, not averaged, at a step or by default at the job's last; read when used."""
+        return TensorFile(self.run.folder(step or self.job.config.steps) / "model.safetensors")
+
     def recording(self) -> list[RoleRecord]:
         """Distributions of gate, scale and shift over the run, its end included."""
         last = self.job.config.steps
-        weights = load_tensors(self.run.folder(last) / "model.safetensors")
         recorded = read_recording(self.run.path / "analysis" / "roles.jsonl")
-        return [*(record for record in recorded if record.step < last), *observe(last, weights)]
+        return [*(record for record in recorded if record.step < last), *observe(last, self.weights())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +155,13 @@ class Overrides:
                 raise ValueError(f"{name} is {count}; expected an integer >= 1")
 
 
-MakeJob = Callable[[Setting, int, Overrides], Job]
-
-
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How large the paper is repeated: settings to jobs of that size."""
 
     name: str
     what: str
-    make: MakeJob
+    make: Callable[[Setting, int, Overrides], Job]
     """(setting, seed, overrides) -> job."""
     seeds: int
     """How many by default."""

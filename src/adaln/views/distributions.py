@@ -1,6 +1,6 @@
 """What the values of a model look like, as tables and figures for one section of a page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -15,6 +15,18 @@ from adaln.views.snapshots import Snapshot, View
 By = Literal["role", "block", "branch"]
 Draw = Callable[[Sequence[Snapshot]], Figure]
 _Z95 = 1.96
+MEASURES: Mapping[str, tuple[str, str, Callable[[View], Cell]]] = {
+    "n": ("finite", ",d", lambda view: view.moments.elements - view.moments.nans - view.moments.infs),
+    "zeros": ("%", ".1f", lambda view: 100 * view.moments.zero_share),
+    "mean": ("", ".1e", lambda view: view.moments.mean),
+    "std": ("", ".2e", lambda view: view.moments.std),
+    "skew": ("", ".2f", lambda view: view.moments.skewness),
+    "kurtosis": ("excess", ".2f", lambda view: view.moments.excess_kurtosis),
+    "KS": ("", ".3f", lambda view: fit.ks_distance if (fit := view.gaussian) else None),
+    "KL": ("nats", ".4f", lambda view: fit.kl_nats if (fit := view.gaussian) else None),
+    "h": ("nats", ".3f", lambda view: view.summary.entropy.nats if view.summary else None),
+}
+"""Column -> its unit, how its numbers are written, and what it reads of a distribution."""
 MOVED, APART = "Mean |W − W'| from checkpoint to checkpoint", "How far the models are apart"
 
 
@@ -54,33 +66,26 @@ def level(group: Group) -> By:
 
 def shape_table(snapshots: Sequence[Snapshot], by: By, when: str = "") -> Table:
     """Moments, and the distance to the Gaussian of the same mean and std."""
-    found = selected(snapshots, by)
-    columns = [
-        *_place_columns(by),
-        Column("n", "finite", ",d"),
-        Column("zeros", "%", ".1f"),
-        Column("mean", format=".1e"),
-        Column("std", format=".2e"),
-        Column("skew", format=".2f"),
-        Column("kurtosis", "excess", ".2f"),
-        Column("KS", format=".3f"),
-        Column("KL", "nats", ".4f"),
-    ]
-    notes = [
+    note = (
         "Moments over n. KS: sup |F(x) − Φ(x)| over bfloat16 lattice edges; KL: sum p log(p / q) over the bins of h;"
         " both against the Gaussian of the same mean and std. –: not defined (all values alike), or not kept by an"
-        " online recording.",
-        *_strays(found),
-    ]
-    rows = [[*_place(s, group, by), *_shape(view)] for s, group, view in found]
-    return Table(f"Moments and Gaussian fit {when}".strip(), columns, rows, notes)
+        " online recording."
+    )
+    return _measured(f"Moments and Gaussian fit {when}".strip(), snapshots, by, list(MEASURES)[:-1], note)
 
 
-def _shape(view: View) -> list[Cell]:
-    m, fit = view.moments, view.summary.gaussian if view.summary else None
-    known = (fit.ks_distance, fit.kl_nats) if fit else (None, None)
-    finite = m.elements - m.nans - m.infs
-    return [finite, 100 * m.zero_share, m.mean, m.std, m.skewness, m.excess_kurtosis, *known]
+def overview_table(snapshots: Sequence[Snapshot], by: By) -> Table:
+    """The last step of each source, for a terminal of 80 columns."""
+    note = "KS: distance to the Gaussian of the same mean and std; h: differential entropy."
+    return _measured("The last step in numbers", last_of_each(snapshots), by, ("std", "kurtosis", "KS", "h"), note)
+
+
+def _measured(title: str, snapshots: Sequence[Snapshot], by: By, names: Sequence[str], note: str) -> Table:
+    """A row for each selected view, with these of the `MEASURES`."""
+    found, measures = selected(snapshots, by), [MEASURES[name] for name in names]
+    columns = [Column(name, unit, spec) for name, (unit, spec, _) in zip(names, measures, strict=True)]
+    rows = [[*_place(s, group, by), *(read(view) for _, _, read in measures)] for s, group, view in found]
+    return Table(title, [*_place_columns(by), *columns], rows, [note, *_strays(found)])
 
 
 def _strays(found: Sequence[tuple[Snapshot, Group, View]]) -> list[str]:
@@ -91,25 +96,6 @@ def _strays(found: Sequence[tuple[Snapshot, Group, View]]) -> list[str]:
         for s, group, view in found
         if (m := view.moments).nans or m.infs
     ]
-
-
-def overview_table(snapshots: Sequence[Snapshot], by: By) -> Table:
-    """The last step of each source, for a terminal of 80 columns."""
-    columns = [
-        *_place_columns(by),
-        Column("std", format=".2e"),
-        Column("kurtosis", "excess", ".2f"),
-        Column("KS", format=".3f"),
-        Column("h", "nats", ".3f"),
-    ]
-    found = selected(last_of_each(snapshots), by)
-    rows = []
-    for s, group, view in found:
-        fit, h = (view.summary.gaussian, view.summary.entropy.nats) if view.summary else (None, None)
-        shape = view.moments.std, view.moments.excess_kurtosis, fit.ks_distance if fit else None
-        rows.append([*_place(s, group, by), *shape, h])
-    notes = ["KS: distance to the Gaussian of the same mean and std; h: differential entropy.", *_strays(found)]
-    return Table("The last step in numbers", columns, rows, notes)
 
 
 def entropy_table(snapshots: Sequence[Snapshot], by: By) -> Table:

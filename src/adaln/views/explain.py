@@ -1,12 +1,11 @@
 """What a trained run does with its conditioning: gates by depth and time, values shuffled, the way to another run."""
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from adaln.analysis import distances, gate_sizes, interpolate, permute_role
 from adaln.conditioning import Role
@@ -122,7 +121,7 @@ def _shuffled(model: nn.Module, role: Role, seed: int) -> nn.Module:
 
 def way_to(a: Probe, b: Probe) -> list[str | Lines | Table]:
     """Loss along the straight line between two networks, and how far apart they are; `ValueError` for two shapes."""
-    ends = _tensors(a.model), _tensors(b.model)
+    ends = a.model.state_dict(), b.model.state_dict()
     weights = [i / (POINTS - 1) for i in range(POINTS)]
     between, losses = copy.deepcopy(a.model), []
     for weight in weights:
@@ -145,7 +144,3 @@ def way_to(a: Probe, b: Probe) -> list[str | Lines | Table]:
     snapshots = [Snapshot(p.run.path.name, p.step, {}, tensors) for p, tensors in zip((a, b), ends, strict=True)]
     apart = distance_table([(snapshots[0], snapshots[1], distances(*ends))], "role")
     return [line, figure, apart]
-
-
-def _tensors(model: nn.Module) -> Mapping[str, Tensor]:
-    return {name: tensor.detach() for name, tensor in model.state_dict().items()}

@@ -99,7 +99,7 @@ def order_table(title: str, order: UpdateOrder, versus: UpdateOrder) -> Table:
         return Marked(text, "differs") if name not in expected or expected[name][iteration] != moves else text
 
     rows = [
-        [i + 1, *(cell(*pair, row[k]) for k, pair in enumerate((n, i) for n in order.names))]
+        [i + 1, *(cell(name, i, moves) for name, moves in zip(order.names, row, strict=True))]
         for i, row in enumerate(order.moves)
     ]
     return Table(title, [Column("iteration"), *map(Column, order.names)], rows)

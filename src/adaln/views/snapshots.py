@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, checkpoints, describe
+from adaln.analysis.distributions import GaussianFit
 from adaln.analysis.recorder import read_recording
 from adaln.runs import Run, is_run
 from adaln.tensor_files import WeightSet, open_weights
@@ -22,6 +23,11 @@ class View:
     moments: Moments
     histogram: Histogram
     summary: Summary | None = None
+
+    @property
+    def gaussian(self) -> GaussianFit | None:
+        """None where all values are alike, or for a recording."""
+        return self.summary.gaussian if self.summary else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,6 @@ from adaln.report import Block, Cell, Column, Measurement, Section, Table
 from adaln.statistics import Interval, t_interval
 from adaln.studies.rows import group, run_names, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
-from adaln.tensor_files import TensorFile
 from adaln.views.figures import PAPER_FIGURES, PaperFigure
 from adaln.views.snapshots import Snapshot, View, snapshot
 
@@ -63,11 +62,6 @@ class Shape:
     """Differential, in nats."""
 
 
-def weights_at(outcome: Outcome) -> TensorFile:
-    """The weights in training at the job's last step, read when used."""
-    return TensorFile(outcome.run.folder(outcome.job.config.steps) / "model.safetensors")
-
-
 def snapshots_by_seed(outcomes: Sequence[Outcome]) -> dict[int, list[Snapshot]]:
     """Every scheme at every timestamp, for each seed; timestamps that fall on one step are seen once."""
     by_seed: dict[int, dict[tuple[str, int], Snapshot]] = {}
@@ -75,7 +69,7 @@ def snapshots_by_seed(outcomes: Sequence[Outcome]) -> dict[int, list[Snapshot]]:
         key = (outcome.job.label, outcome.job.config.steps)
         of_seed = by_seed.setdefault(outcome.job.config.seed, {})
         if key not in of_seed:
-            of_seed[key] = snapshot(*key, weights_at(outcome))
+            of_seed[key] = snapshot(*key, outcome.weights())
     labels = list(dict.fromkeys(outcome.job.label for outcome in outcomes))
     return {seed: sorted(one.values(), key=lambda s: labels.index(s.source)) for seed, one in by_seed.items()}
 

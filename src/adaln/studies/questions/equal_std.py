@@ -18,7 +18,6 @@ from adaln.statistics import Difference, t_interval
 from adaln.studies.compare import comparison_result
 from adaln.studies.rows import Responses, compare, room
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
-from adaln.tensor_files import load_tensors
 
 STD = 1e-3
 NORMAL, TRAINED = "normal", "shuffled trained"
@@ -44,7 +43,7 @@ def shuffled_starts(outcomes: Sequence[Outcome]) -> list[Job]:
     jobs = []
     for pilot in (outcome for outcome in outcomes if outcome.job.label == "adaln-zero"):
         config = pilot.job.config
-        scheme = shuffled(load_tensors(pilot.run.folder(config.steps) / "model.safetensors"))
+        scheme = shuffled(pilot.weights())
         name = config.name.replace("adaln-zero", scheme.name)
         jobs.append(replace(pilot.job, label=TRAINED, config=replace(config, name=name, scheme=scheme)))
     return jobs

@@ -19,7 +19,6 @@ from adaln.studies.compare import REFERENCE, compare_schemes
 from adaln.studies.comparison_tables import result_table
 from adaln.studies.rows import Comparison, compare
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
-from adaln.tensor_files import load_tensors
 from adaln.views.fitting import fit_figure, fit_table
 
 TITLE = "A start fitted from a pilot run, at equal cost"
@@ -69,8 +68,7 @@ def fitted_jobs(outcomes: Sequence[Outcome]) -> list[Job]:
 
 def fits(zero: Outcome, steps: int) -> dict[str, Fit]:
     """Every fit of `FITS`, from the weights of this run at the pilot's end."""
-    tensors = load_tensors(zero.run.folder(steps) / "model.safetensors")
-    return {name: fit(tensors) for name, fit in FITS.items()}
+    return {name: fit(zero.weights(steps)) for name, fit in FITS.items()}
 
 
 def jobs_of(zero: Job, pilot: int, name: str, fit: Fit) -> list[Job]:

@@ -9,7 +9,6 @@ from adaln.report import Block, Cell, Column, Measurement, Section, Table
 from adaln.statistics import Difference, paired_each, t_interval
 from adaln.studies.rows import change_cells, group, plain_difference, require_same_seeds, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
-from adaln.tensor_files import load_tensors
 from adaln.views.figures import over_steps
 from adaln.views.snapshots import Snapshot, snapshot
 
@@ -37,7 +36,10 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
     """Spread and shape of every role on every backbone, the shapes held against DiT's."""
     by_label = group(outcomes)
     require_same_seeds(by_label, CONTROL)
-    snapshots = {label: [trained(run) for run in runs] for label, runs in by_label.items()}
+    snapshots = {
+        label: [snapshot(label, one.job.config.steps, one.weights()) for one in runs]
+        for label, runs in by_label.items()
+    }
     by_shape = {(label, role): measured(snapshots[label], role) for label, role in product(BACKBONES, ROLES)}
     changes = kurtosis_changes(by_shape)
     table = shape_table(by_shape, changes, len(snapshots[CONTROL]))
@@ -49,12 +51,6 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
         for shape, measures in by_shape.items()
     ]  # fmt: skip
     return study_result(TITLE, verdict(by_shape, changes), table, [Section("Result", blocks)], by_label, {"rows": rows})
-
-
-def trained(outcome: Outcome) -> Snapshot:
-    """The weights at the end of training, not averaged."""
-    step = outcome.job.config.steps
-    return snapshot(outcome.job.label, step, load_tensors(outcome.run.folder(step) / "model.safetensors"))
 
 
 def measured(seeds: Sequence[Snapshot], role: str) -> dict[str, list[float] | None]:

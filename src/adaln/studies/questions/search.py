@@ -20,7 +20,7 @@ from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
 from adaln.studies.rows import final_loss
-from adaln.studies.run.run_study import Unfinished, execute, failures_text
+from adaln.studies.run.run_study import complete
 from adaln.studies.run.workers import Launcher
 from adaln.studies.scales import run_name
 from adaln.studies.study import Job, Outcome
@@ -162,7 +162,7 @@ def judge(
     for step in (*sorted(search.prune_at), base.steps):
         left = [(proposal, stds) for proposal, stds in asked if proposal.number not in ended]
         jobs = [jobs_of(search, base, proposal.number, stds, step) for proposal, stds in left]
-        diverged = diverged_of([job for of_trial in jobs for job in of_trial], root, launcher)
+        diverged = complete([job for of_trial in jobs for job in of_trial], root, launcher, tolerated="NonFinite")
         for (proposal, stds), of_trial in zip(left, jobs, strict=True):
             names = tuple("-".join(job.run_key) for job in of_trial)
             if diverged & set(names):
@@ -177,15 +177,6 @@ def judge(
             if proposal.should_prune():
                 ended[trial.number] = replace(trial, end="pruned")
     return [ended[proposal.number] for proposal, _ in asked]
-
-
-def diverged_of(jobs: Sequence[Job], root: Path, launcher: Launcher) -> set[str]:
-    """Do the jobs; returns the names of the runs that diverged. `Unfinished` where one failed otherwise."""
-    failures = execute(jobs, root, launcher)
-    broken = {name: failure for name, failure in failures.items() if failure.kind != "NonFinite"}
-    if broken:
-        raise Unfinished(f"{len(broken)} of {len(jobs)} runs failed, the others are kept: {failures_text(broken)}")
-    return set(failures)
 
 
 def objective(search: Search, outcome: Outcome) -> float:

@@ -17,7 +17,6 @@ from adaln.studies.questions.distribution_figures import (
     measure_shapes,
     number_table,
     snapshots_by_seed,
-    weights_at,
 )
 from adaln.studies.rows import group, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
@@ -56,8 +55,8 @@ def compare_starts(outcomes: Sequence[Outcome]) -> Result:
 def gate_gap(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Interval:
     """mean |W - W'| of the gates of two starts, same seed against same seed."""
     gaps = []
-    for pair in zip(ours, theirs, strict=True):
-        by_group = {gap.group: gap for gap in distances(*map(weights_at, pair))}
+    for one, other in zip(ours, theirs, strict=True):
+        by_group = {gap.group: gap for gap in distances(one.weights(), other.weights())}
         gaps.append(by_group[Group("gate")].mean_absolute)
     return t_interval(gaps)
 
@@ -111,7 +110,7 @@ def rank_agreement(role: str, outcomes: Sequence[Outcome]) -> Interval:
     paper = [start.weight.std for start in starts if isinstance(start, Start) and isinstance(start.weight, Normal)]
     agreements = []
     for outcome in outcomes:
-        fitted = fit(weights_at(outcome), "peak", by_block=True)
+        fitted = fit(outcome.weights(), "peak", by_block=True)
         measured = [estimate.std for estimate in fitted.roles[role].measured]
         if len(measured) != PUBLISHED_BLOCKS:
             raise ValueError(f"these networks have {len(measured)} blocks, the paper's fits {PUBLISHED_BLOCKS}")

@@ -56,13 +56,15 @@ def reduce_study(plan: Plan, root: Path) -> Result:
     return plan.study.reduce(outcomes([*plan.jobs(), *plan.further_jobs(root)], root))
 
 
-def complete(jobs: Sequence[Job], root: Path, launcher: Launcher) -> None:
-    """Do all jobs; raises `Unfinished` naming the runs that failed."""
+def complete(jobs: Sequence[Job], root: Path, launcher: Launcher, tolerated: str = "") -> set[str]:
+    """Do all jobs; returns the runs that failed with the `tolerated` exception, `Unfinished` names all other ones."""
     failures = execute(jobs, root, launcher)
-    if failures:
+    broken = {name: failure for name, failure in failures.items() if failure.kind != tolerated}
+    if broken:
         raise Unfinished(
-            f"{len(failures)} of {len(by_run(jobs))} runs failed, the others are kept: {failures_text(failures)}"
+            f"{len(broken)} of {len(by_run(jobs))} runs failed, the others are kept: {failures_text(broken)}"
         )
+    return set(failures)
 
 
 def execute(jobs: Sequence[Job], root: Path, launcher: Launcher) -> dict[str, Failure]:

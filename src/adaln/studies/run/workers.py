@@ -103,11 +103,11 @@ class Workers:
 
     def __exit__(self, *error: object) -> None:
         """Whoever is still at work is asked to stop, and saves first."""
-        for process in self._all:
-            if process not in self._idle:
-                process.terminate()
-        for process in self._all:
-            process.leave()
+        for member in self._all:
+            if member not in self._idle:
+                member.process.terminate()
+        for member in self._all:
+            member.leave()
 
     def run(self, tasks: Mapping[str, Task], watch: Callable[[float | None], None]) -> dict[str, Failure]:
         """See `Launcher`."""
@@ -117,27 +117,27 @@ class Workers:
                 self._give(*waiting.popleft())
             for pipe in wait(list(self._busy), timeout=0.25):
                 assert isinstance(pipe, Connection)
-                process, name = self._busy.pop(pipe)
-                failure = process.outcome()
-                done += process.done.value
-                process.done.value = 0.0
+                member, name = self._busy.pop(pipe)
+                failure = member.outcome()
+                done += member.done.value
+                member.done.value = 0.0
                 if failure:
                     failures[name] = failure
-                if process.is_alive():
-                    self._idle.append(process)
+                if member.process.is_alive():
+                    self._idle.append(member)
                 else:
-                    self._free.append(process.worker)
-            watch(done + sum(process.done.value for process, _ in self._busy.values()))
+                    self._free.append(member.worker)
+            watch(done + sum(member.done.value for member, _ in self._busy.values()))
         return {name: failures[name] for name in tasks if name in failures}
 
     def _give(self, name: str, task: Task) -> None:
         if not self._idle:
             self._idle.append(_Process(self._free.popleft()))
             self._all.append(self._idle[-1])
-        process = self._idle.pop()
-        self._busy[process.pipe] = process, name
+        member = self._idle.pop()
+        self._busy[member.pipe] = member, name
         with suppress(BrokenPipeError):  # the process is gone, which its pipe will tell
-            process.pipe.send(task)
+            member.pipe.send(task)
 
 
 class _Process:
@@ -148,17 +148,10 @@ class _Process:
         self.worker = worker
         self.done: Any = context.RawValue("d", 0.0)  # written by the worker alone: no lock that it could die with
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self.done, worker.device, os.getpid()))
+        self.process = context.Process(target=_serve, args=(theirs, self.done, worker.device, os.getpid()))
         with _inherited(worker):
-            self._process.start()
+            self.process.start()
         theirs.close()
-
-    def is_alive(self) -> bool:
-        return bool(self._process.is_alive())
-
-    def terminate(self) -> None:
-        """Ask it to stop."""
-        self._process.terminate()
 
     def outcome(self) -> Failure | None:
         """How its task ended, once the pipe can be read."""
@@ -166,7 +159,7 @@ class _Process:
             failure: Failure | None = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.leave()
-            code = self._process.exitcode or 0
+            code = self.process.exitcode or 0
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
             memory = " (out of memory?)" if code == -signal.SIGKILL else ""
             return Failure("Killed", f"its process was ended {how}{memory}")
@@ -175,7 +168,7 @@ class _Process:
     def leave(self) -> None:
         """Wait for it to go: it does so when its pipe is closed."""
         self.pipe.close()
-        self._process.join()
+        self.process.join()
 
 
 @contextmanager
