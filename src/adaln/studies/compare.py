@@ -132,7 +132,7 @@ def curves(by_scheme: ByLabel) -> list[Lines]:
         f"Mean over {seeds} seeds (n = {seeds}) of the loss on {batch} images per step, averaged between log steps.",
         Axis("step", "optimiser updates", "log"),
         Axis("loss", "mean squared error + bound in bits", "log"),
-        [mean_series(name, outcomes, loss_by_step) for name, outcomes in by_scheme.items()],
+        [mean_series(name, outcomes, Outcome.losses) for name, outcomes in by_scheme.items()],
     )
     fid = Lines(
         f"{score} against steps",
@@ -143,11 +143,6 @@ def curves(by_scheme: ByLabel) -> list[Lines]:
         [mean_series(name, outcomes, partial(score_by_step, "fid"), band=True) for name, outcomes in by_scheme.items()],
     )
     return [loss, fid]
-
-
-def loss_by_step(outcome: Outcome) -> dict[int, float]:
-    """Mean training loss since the last log step."""
-    return {row["step"]: row["loss"] for row in outcome.losses()}
 
 
 def score_by_step(metric: str, outcome: Outcome) -> dict[int, float]:

@@ -31,8 +31,10 @@ def group(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     return by_label
 
 
-def require_same_seeds(by_label: ByLabel, reference: str) -> None:
-    """ValueError where seeds do not pair up, naming the rows and the seeds that one of the two lacks."""
+def paired(outcomes: Sequence[Outcome], reference: str | None = None) -> dict[str, list[Outcome]]:
+    """As `group`; `ValueError` naming the rows whose seeds are not those of the reference (default: the first)."""
+    by_label = group(outcomes)
+    reference = reference or next(iter(by_label))
     seeds = {label: [outcome.job.config.seed for outcome in runs] for label, runs in by_label.items()}
     wrong = [
         f"{label!r} has {of_label}"
@@ -41,6 +43,7 @@ def require_same_seeds(by_label: ByLabel, reference: str) -> None:
     ]
     if wrong:
         raise ValueError(f"pairs need the seeds of {reference!r}, {seeds[reference]}, once each: {'; '.join(wrong)}")
+    return by_label
 
 
 def run_names(by_label: ByLabel) -> dict[str, list[str]]:
@@ -107,7 +110,7 @@ def final(scores: Mapping[int, Scores]) -> Scores:
 def final_loss(outcome: Outcome) -> float:
     """Mean training loss over the last tenth of the steps."""
     steps = outcome.job.config.steps
-    return fmean(row["loss"] for row in outcome.losses() if row["step"] > (1 - LOSS_TAIL) * steps)
+    return fmean(loss for step, loss in outcome.losses().items() if step > (1 - LOSS_TAIL) * steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +139,8 @@ class Responses:
 
 
 def read_responses(outcomes: Sequence[Outcome], reference: str | None = None) -> Responses:
-    """Of scored runs; `ValueError` naming the rows whose seeds are not those of the reference (default: the first)."""
-    by_label = group(outcomes)
-    require_same_seeds(by_label, reference or next(iter(by_label)))
+    """Of scored runs; see `paired`."""
+    by_label = paired(outcomes, reference)
     by_step = {label: [run.scores() for run in runs] for label, runs in by_label.items()}
     fid = {label: [final(seed)["fid"].value for seed in seeds] for label, seeds in by_step.items()}
     return Responses(by_label, by_step, fid)

@@ -226,11 +226,9 @@ def refuse(lines: Sequence[str]) -> None:
 
 def deviations(ours: Job, theirs: Job) -> list[str]:
     """`"steps: 50000 -> 100"` for each choice in which two jobs differ."""
-    sizes = [("num_images", theirs.sample.num_images, ours.sample.num_images)]
-    return [
-        *(line for line in differing_fields(theirs.config, ours.config) if not line.startswith("keep_at")),
-        *(f"{name}: {published} -> {here}" for name, published, here in sizes if published != here),
-    ]
+    lines = [line for line in differing_fields(theirs.config, ours.config) if not line.startswith("keep_at")]
+    published, here = theirs.sample.num_images, ours.sample.num_images
+    return lines if here == published else [*lines, f"num_images: {published} -> {here}"]
 
 
 def missing_places(name: str, job: Job) -> list[str]:

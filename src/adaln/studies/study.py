@@ -78,9 +78,9 @@ class Outcome:
     job: Job
     run: Run
 
-    def losses(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl."""
-        return [row for row in self.run.metrics() if row["step"] <= self.job.config.steps]
+    def losses(self) -> dict[int, float]:
+        """Mean training loss since the last log step, by step."""
+        return {row["step"]: row["loss"] for row in self.run.metrics() if row["step"] <= self.job.config.steps}
 
     def scores(self) -> dict[int, Scores]:
         """Scores by step, in ascending order."""

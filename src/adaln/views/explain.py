@@ -60,7 +60,7 @@ def explain_section(probe: Probe, other: Probe | None = None) -> Section:
 def gate_figure(probe: Probe) -> list[str | Matrix]:
     """Root mean square of every gate, by depth and time, over 16 inputs of pure noise and as many classes."""
     run, spec, num = probe.run, probe.run.spec, 16
-    times, names = _times(run)
+    times = _times(run)
     noise = torch.randn(num, spec.channels, spec.height, spec.width, generator=generator("explain", "gates"))
     y = torch.arange(num).remainder(spec.num_classes) if spec.num_classes else None
     found = gate_sizes(probe.model, noise.to(run.device), times, None if y is None else y.to(run.device))
@@ -74,17 +74,15 @@ def gate_figure(probe: Probe) -> list[str | Matrix]:
         f" {probe.step:,}; 1 is a plain residual connection, 0 a closed one."
     )
     values = [[rms[(*row, t)] for t in columns] for row in rows]
+    names = [f"t = {t:g}" for t in times]
     return [Matrix("Gate size by depth and time", caption, [name for _, name in rows], names, values, format=".2g")]
 
 
-def _times(run: Run) -> tuple[list[float] | list[int], list[str]]:
-    """Times from clean to noise in the process's own units, and their names."""
+def _times(run: Run) -> list[float] | list[int]:
+    """Times from clean to noise in the process's own units."""
     if isinstance(run.process, GaussianDiffusion):
-        last = run.process.num_steps - 1
-        steps = [round(fraction * last) for fraction in FRACTIONS]
-        return steps, [f"t = {step}" for step in steps]
-    reals = [1 - fraction for fraction in FRACTIONS]
-    return reals, [f"t = {t:g}" for t in reals]
+        return [round(fraction * (run.process.num_steps - 1)) for fraction in FRACTIONS]
+    return [1 - fraction for fraction in FRACTIONS]
 
 
 def elsewhere(probe: Probe) -> list[str | Table]:

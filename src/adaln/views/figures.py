@@ -60,11 +60,9 @@ def per_block(title: str, snapshots: Snapshots, names: Names) -> Histograms:
     if not blocks:
         raise _nothing(f"{role} by block", snapshots)
     label = Snapshot.label.fget if len(_sources(snapshots)) > 1 else _step  # type: ignore[attr-defined]
-    held = {
-        block: [(label(s), s.by_block(role)[block]) for s in snapshots if block in s.by_block(role)] for block in blocks
-    }
-    panels = [Panel(block, [_ridge(text, view) for text, view in found]) for block, found in held.items()]
-    caption = _caption([view for found in held.values() for _, view in found])
+    held = [(label(s), s.by_block(role)) for s in snapshots]
+    panels = [Panel(block, [_ridge(text, found[block]) for text, found in held if block in found]) for block in blocks]
+    caption = _caption([view for _, found in held for view in found.values()])
     return Histograms(title, caption, SYMLOG, panels, columns=4)
 
 

@@ -64,14 +64,12 @@ class Shape:
 
 def snapshots_by_seed(outcomes: Sequence[Outcome]) -> dict[int, list[Snapshot]]:
     """Every scheme at every timestamp, for each seed; timestamps that fall on one step are seen once."""
-    by_seed: dict[int, dict[tuple[str, int], Snapshot]] = {}
-    for outcome in sorted(outcomes, key=lambda one: (one.job.config.seed, one.job.config.steps)):
-        key = (outcome.job.label, outcome.job.config.steps)
-        of_seed = by_seed.setdefault(outcome.job.config.seed, {})
-        if key not in of_seed:
-            of_seed[key] = snapshot(*key, outcome.weights())
-    labels = list(dict.fromkeys(outcome.job.label for outcome in outcomes))
-    return {seed: sorted(one.values(), key=lambda s: labels.index(s.source)) for seed, one in by_seed.items()}
+    by_seed: dict[int, list[Snapshot]] = {}
+    for label, runs in group(outcomes).items():
+        moments = {(one.job.config.seed, one.job.config.steps): one for one in runs}
+        for seed, step in sorted(moments):
+            by_seed.setdefault(seed, []).append(snapshot(label, step, moments[seed, step].weights()))
+    return by_seed
 
 
 def measure_shapes(

@@ -7,7 +7,7 @@ from adaln.analysis import Summary
 from adaln.analysis.fit import ROLES
 from adaln.report import Block, Cell, Column, Measurement, Section, Table
 from adaln.statistics import Difference, paired_each, t_interval
-from adaln.studies.rows import change_cells, group, plain_difference, require_same_seeds, study_result
+from adaln.studies.rows import change_cells, paired, plain_difference, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.figures import over_steps
 from adaln.views.snapshots import Snapshot, snapshot
@@ -34,8 +34,7 @@ Measured = Mapping[Shape, Mapping[str, list[float] | None]]
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """Spread and shape of every role on every backbone, the shapes held against DiT's."""
-    by_label = group(outcomes)
-    require_same_seeds(by_label, CONTROL)
+    by_label = paired(outcomes, CONTROL)
     snapshots = {
         label: [snapshot(label, one.job.config.steps, one.weights()) for one in runs]
         for label, runs in by_label.items()

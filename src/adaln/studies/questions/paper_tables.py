@@ -21,9 +21,8 @@ from adaln.studies.rows import (
     change_text,
     data_name,
     final,
-    group,
     network_text,
-    require_same_seeds,
+    paired,
     run_names,
     study_result,
 )
@@ -88,10 +87,7 @@ def compare_groups(published: PublishedTable, outcomes: Sequence[Outcome]) -> Re
 def by_group(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[Outcome]]]:
     """Runs by group and scheme. Raises ValueError where the seeds of the two schemes do not pair up."""
     names = dict.fromkeys(outcome.job.group for outcome in outcomes)
-    pairs = {name: group([outcome for outcome in outcomes if outcome.job.group == name]) for name in names}
-    for runs in pairs.values():
-        require_same_seeds(runs, BASE)
-    return pairs
+    return {name: paired([outcome for outcome in outcomes if outcome.job.group == name], BASE) for name in names}
 
 
 def group_rows(pairs: Mapping[str, ByLabel]) -> list[GroupRow]:

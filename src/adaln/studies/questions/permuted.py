@@ -18,7 +18,7 @@ from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Measuremen
 from adaln.runs import Run
 from adaln.sampling import load_sampler, save_samples
 from adaln.statistics import Difference, paired_each, t_interval
-from adaln.studies.rows import change_cells, final, group, plain_difference, require_same_seeds, study_result
+from adaln.studies.rows import change_cells, final, paired, plain_difference, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.explain import Probe
 from adaln.views.scores import shown_name
@@ -85,8 +85,7 @@ def _measure(outcome: Outcome, run: Run, what: str, samples: Path) -> Measured:
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """Every scheme's networks as trained and shuffled, paired over seeds."""
-    by_label = group(outcomes)
-    require_same_seeds(by_label, next(iter(by_label)))
+    by_label = paired(outcomes)
     score = shown_name("fid", final(outcomes[0].scores()))
     values = {label: {what: [measured(run, what) for run in runs] for what in (TRAINED, *SHUFFLES)}
               for label, runs in by_label.items()}  # fmt: skip

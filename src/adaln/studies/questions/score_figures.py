@@ -6,15 +6,7 @@ from typing import Any
 
 from adaln.report import Axis, Block, Cell, Column, Lines, Measurement, Section, Table
 from adaln.statistics import Difference, paired_differences, t_interval
-from adaln.studies.compare import (
-    REFERENCE,
-    compare_schemes,
-    comparison_result,
-    curves,
-    loss_by_step,
-    mean_series,
-    score_by_step,
-)
+from adaln.studies.compare import REFERENCE, compare_schemes, comparison_result, curves, mean_series, score_by_step
 from adaln.studies.published_numbers import published_tables
 from adaln.studies.rows import Responses, compare, read_responses, room, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
@@ -72,7 +64,7 @@ def compare_beginnings(outcomes: Outcomes) -> Result:
     """Figure 3: losses over the first iterations and the scores at their end, paired over seeds against adaLN-Zero."""
     responses = read_responses(outcomes, REFERENCE)
     by_scheme, score, steps = responses.by_label, responses.score, outcomes[0].job.config.steps
-    losses = {name: [loss_by_step(outcome) for outcome in runs] for name, runs in by_scheme.items()}
+    losses = {name: [outcome.losses() for outcome in runs] for name, runs in by_scheme.items()}
     means = {name: [sum(seed.values()) / len(seed) for seed in seeds] for name, seeds in losses.items()}
     changes = {
         what: paired_differences(values, REFERENCE) for what, values in (("loss", means), ("score", responses.fid))

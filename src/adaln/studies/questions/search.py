@@ -28,8 +28,6 @@ from adaln.studies.study import Job, Outcome
 if TYPE_CHECKING:
     import optuna
 
-RoleName = Literal["gate", "scale", "shift"]
-Objective = Literal["score", "loss"]
 Stds = dict[str, float]
 """By the names of roles."""
 PROPOSAL_STD = 1e-3
@@ -42,7 +40,7 @@ DIGITS = 3
 class Search:
     """What is looked for, and how a trial is judged."""
 
-    over: tuple[RoleName, ...] = ()
+    over: tuple[Literal["gate", "scale", "shift"], ...] = ()
     """gate, scale, shift: a role whose std is looked for (again for another); the others start as the scheme says."""
     low: float = 1e-4
     """Least std; between the bounds the logarithm is what is spread evenly."""
@@ -50,7 +48,7 @@ class Search:
     """Greatest std."""
     seeds: int = 1
     """Runs per trial, over the same seeds in every trial; a trial is judged by their mean."""
-    objective: Objective = "score"
+    objective: Literal["score", "loss"] = "score"
     """score: FID (or FID-like) of the last checkpoint; loss: mean training loss over the last tenth of the steps."""
     prune_at: tuple[int, ...] = ()
     """Steps at which a trial worse than the median of the finished ones, there, is given up."""

@@ -12,12 +12,7 @@ from adaln.conditioning import SCHEMES, Normal, Start
 from adaln.conditioning.schemes import PUBLISHED_BLOCKS
 from adaln.report import Block, Cell, Column, Marked, Measurement, Section, Table
 from adaln.statistics import Interval, t_interval
-from adaln.studies.questions.distribution_figures import (
-    figure_title,
-    measure_shapes,
-    number_table,
-    snapshots_by_seed,
-)
+from adaln.studies.questions.distribution_figures import figure_title, measure_shapes, number_table, snapshots_by_seed
 from adaln.studies.rows import group, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.figures import LETTERS, PAPER_FIGURES

@@ -115,12 +115,11 @@ def kept_steps(config: RunConfig) -> set[int]:
 
 def spec_of(data: DataConfig) -> DataSpec:
     """What a scale's data will be, without opening it: the digits, published latents, else colour images."""
-    if data.path == "digits":
-        return DataSpec(1, data.size or 8, data.size or 8, 10 if data.conditional else 0)
     if data.path in PUBLISHED_SETS:
         side = (data.size or 256) // 8
         return DataSpec(4, side, side, PUBLISHED_SETS[data.path].num_classes)
-    return DataSpec(3, data.size or 32, data.size or 32, 10 if data.conditional else 0)
+    channels, side = (1, data.size or 8) if data.path == "digits" else (3, data.size or 32)
+    return DataSpec(channels, side, side, 10 if data.conditional else 0)
 
 
 def image_shape(data: DataConfig) -> tuple[int, int, int]:

@@ -26,8 +26,6 @@ from adaln.training import Stopped, train
 
 MOST_NAMED = 3
 """How many of the runs that failed are named in the one line of it."""
-Runs = Mapping[str, Sequence[Job]]
-"""The jobs of each run by the name of its folder, shortest first."""
 
 
 class Unfinished(ValueError):
@@ -145,7 +143,7 @@ def failures_text(failures: Mapping[str, Failure]) -> str:
     return "; ".join(lines[:MOST_NAMED]) + (f"; and {len(lines) - MOST_NAMED} more" if len(lines) > MOST_NAMED else "")
 
 
-def _watch(runs: Runs, root: Path) -> Callable[[str, float | None], None]:
+def _watch(runs: Mapping[str, Sequence[Job]], root: Path) -> Callable[[str, float | None], None]:
     """Shows progress: what lay on disk before and what a launcher knows of, or else what is to be seen on disk.
 
     The unit is one image once through the network of the first job.
