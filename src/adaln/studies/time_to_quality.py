@@ -58,7 +58,7 @@ def courses(curves: Mapping[str, Sequence[Curve]], reference: str) -> dict[str, 
     for name, seeds in others.items():
         pairs = list(zip([{step: curve[step] for step in steps} for curve in seeds], theirs, strict=True))
         reached = tuple(as_good_from(ours, reference[steps[-1]]) for ours, reference in pairs)
-        speed_ups = tuple(Range(_over(steps[-1], at.high), _over(steps[-1], at.low)) for at in reached)
+        speed_ups = tuple(Range(steps[-1] / at.high, steps[-1] / at.low if at.low else math.inf) for at in reached)
         confidence = 1 - LEVEL / (len(steps) * len(others))
         gaps = {step: t_interval([ours[step] - their[step] for ours, their in pairs], confidence) for step in steps}
         by_name[name] = Course(gaps, reached, speed_ups, geometric_mean(speed_ups, 1 - LEVEL / len(others)))
@@ -126,7 +126,3 @@ def _phase_words(phases: Sequence[tuple[int, list[int]]]) -> Iterator[str]:
             yield f"{'ahead' if sign < 0 else 'behind'} {when}"
         elif ends:
             yield "not distinguishable at the end"
-
-
-def _over(step: float, other: float) -> float:
-    return step / other if other else float("inf")

@@ -129,7 +129,5 @@ def left_map(left: Left, rates: Mapping[float, float]) -> Matrix:
     return Matrix("What is left of the start", caption, names, columns, values, texts)
 
 
-_SETTINGS = (
-    Setting(row(factor, std), gaussian_scheme(std), lr_factor=factor) for factor, std in product(LR_FACTORS, STDS)
-)
+_SETTINGS = [Setting(row(lr, std), gaussian_scheme(std), lr_factor=lr) for lr, std in product(LR_FACTORS, STDS)]
 LR_STD = Study("lr-std", TITLE, tuple(_SETTINGS), reduce)

@@ -55,18 +55,13 @@ def measured(outcome: Outcome, what: str) -> Measured:
 
     The shuffle depends on the run's seed, so that seeds differ in it as well.
     """
-    run = on_its_device(outcome.run)
+    on_gpu = outcome.run.manifest["sessions"][-1]["device"] != "cpu" and torch.cuda.is_available()  # as it was trained
+    run = Run(outcome.run.path, outcome.run.config, "cuda" if on_gpu else "cpu")
     trained = scores_file(run, outcome.job.scoring, outcome.job.config.steps)
     file = run.path / "analysis" / "permuted" / f"{trained.name.partition('.')[0]}-{short_hash({'what': what})}.json"
     if not file.exists():
         write_atomically(file, json.dumps(encode(_measure(outcome, run, what, file.with_suffix(".npz")))) + "\n")
     return decode(Measured, json.loads(file.read_text(encoding="utf-8")))
-
-
-def on_its_device(run: Run) -> Run:
-    """The run where it was trained, if that is still there: sampling on a CPU takes days where a GPU takes minutes."""
-    was_on_gpu = run.manifest["sessions"][-1]["device"] != "cpu"
-    return Run(run.path, run.config, "cuda" if was_on_gpu and torch.cuda.is_available() else "cpu")
 
 
 def _measure(outcome: Outcome, run: Run, what: str, samples: Path) -> Measured:

@@ -19,10 +19,9 @@ SCHEMES_SHOWN = tuple(row.setting.label for row in PUBLISHED.rows)
 FIRST = "first iterations"
 EARLY_TITLE = "Figure 3: the first iterations of five schemes"
 BOTH_TITLE = "Figure 9: five schemes, over training and at its beginning"
-Outcomes = Sequence[Outcome]
 
 
-def compare_scores(title: str, outcomes: Outcomes) -> Result:
+def compare_scores(title: str, outcomes: Sequence[Outcome]) -> Result:
     """Figures 1 and 9: FID and IS against steps, and whether the schemes rank as in the paper; 9 with Figure 3."""
     whole = [outcome for outcome in outcomes if outcome.job.group != FIRST]
     early = [outcome for outcome in outcomes if outcome.job.group == FIRST]
@@ -60,7 +59,7 @@ def is_curves(responses: Responses) -> Lines:
     return Lines(title, caption, Axis("step", "optimiser updates"), axis, series)
 
 
-def compare_beginnings(outcomes: Outcomes) -> Result:
+def compare_beginnings(outcomes: Sequence[Outcome]) -> Result:
     """Figure 3: losses over the first iterations and the scores at their end, paired over seeds against adaLN-Zero."""
     responses = read_responses(outcomes, REFERENCE)
     by_scheme, score, steps = responses.by_label, responses.score, outcomes[0].job.config.steps
