@@ -31,7 +31,6 @@ from adaln.sampling import SampleConfig
 from adaln.statistics import Difference, Interval, factorial_effects, paired_differences, paired_each
 from adaln.studies import STUDIES
 from adaln.studies.questions import (
-    REVIEWERS,
     catch_up,
     equal_std,
     factorial,
@@ -41,6 +40,7 @@ from adaln.studies.questions import (
     width_transfer,
 )
 from adaln.studies.questions import other_backbones as backbones
+from adaln.studies.registry import REVIEWERS
 from adaln.studies.rows import plain, read_responses, room
 from adaln.studies.study import Job, Outcome
 from adaln.training import train
