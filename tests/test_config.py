@@ -2,6 +2,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from adaln.codec import canonical_json
@@ -65,6 +66,13 @@ def test_presets_are_valid_and_round_trip(name):
         (("process",), 3, "^process is 3; expected a table with a kind: GaussianConfig, InterpolantConfig$"),
         (("scheme", "gate", "weight", "std"), "wide", "^scheme.gate.weight.std is 'wide'; expected a number$"),
         (("steps",), 0, "expected an integer >= 1"),
+        (("keep_checkpoints",), -1, "^keep_checkpoints is -1; expected an integer >= 0$"),
+        (("optim", "lr"), float("inf"), "^optim.lr is inf; expected a number > 0$"),
+        (("optim", "betas"), [0.9, 1.0], r"^optim.betas is \(0.9, 1.0\); expected 0 <= beta < 1$"),
+        (("optim", "weight_decay"), float("nan"), "^optim.weight_decay is nan; expected a number >= 0$"),
+        (("optim", "grad_clip"), 0, "^optim.grad_clip is 0; expected a number > 0 or none$"),
+        (("optim", "grad_clip"), float("inf"), "^optim.grad_clip is inf; expected a number > 0 or none$"),
+        (("optim", "ema_decay"), float("nan"), "^optim.ema_decay is nan; expected 0 <= decay < 1$"),
     ],
 )
 def test_a_wrong_field_is_named(path, value, said):
@@ -132,11 +140,24 @@ def test_a_preset_takes_names_and_dotted_changes():
     assert (config.scheme, config.optim.lr, config.optim.ema_decay) == (SCHEMES["adaln"], 1e-3, 0.99)
 
 
+def test_the_order_of_changes_decides_nothing():
+    whole, part = {"model": "SiT-tiny"}, {"model.depth": 3}
+    expected = replace(MODELS["SiT-tiny"], depth=3)
+    assert preset("digits", **whole, **part).model == preset("digits", **part, **whole).model == expected
+
+
+def test_changes_may_be_of_numpy_and_paths_and_of_the_name():
+    config = preset("digits", name="here", steps=np.int64(3), **{"optim.lr": np.float32(0.5), "data.path": Path("a")})
+    assert (config.name, config.steps, config.optim.lr, config.data.path) == ("here", 3, 0.5, "a")
+    assert [type(value) for value in (config.steps, config.optim.lr)] == [int, float]
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
         ({"step": 3}, r"unknown field 'step' of RunConfig \(nearest: 'steps'\)"),
         ({"steps": "many"}, r"steps is 'many'; expected an integer"),
+        ({"optim.lr": print}, r"optim.lr: cannot write a builtin_function_or_method as JSON"),
         ({"steps.more": 3}, r"steps has no fields; got 'steps.more'"),
         ({"scheme": "adaln-zro"}, r"unknown scheme 'adaln-zro' \(nearest: 'adaln-zero'\)"),
     ],

@@ -22,6 +22,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -67,6 +68,10 @@ def encode(value: object, *, finite: bool = False) -> Any:
     match value:
         case None | str() | bool() | int():
             return value
+        case np.generic():
+            return encode(value.item(), finite=finite)
+        case PurePath():
+            return str(value)
         case float():
             return str(value) if finite and not math.isfinite(value) else value
         case np.ndarray():
@@ -109,13 +114,16 @@ def changed(value: T, changes: Mapping[str, Any]) -> T:
     ValueError: unknown field 'lrr' of optim (nearest: 'lr'); known: lr, betas, ...
     """
     row = encode(value)
-    for path, new in changes.items():
+    for path, new in sorted(changes.items(), key=lambda change: change[0].count(".")):  # whole tables first
         *tables, name = path.split(".")
         table = row
         for part in tables:
             if not isinstance(table := table.setdefault(part, {}), dict):
                 raise ValueError(f"{part} has no fields; got {path!r}")
-        table[name] = encode(new)
+        try:
+            table[name] = encode(new)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     return decode(type(value), row)
 
 

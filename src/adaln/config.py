@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal
 
 from adaln.codec import LEFT_OUT_AT_DEFAULT, changed, decode, encode, kinds_of, leaves, short_hash
@@ -67,10 +68,15 @@ class OptimConfig:
     """Warm-up and decay of the learning rate; the paper uses none."""
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"optim.lr is {self.lr}; expected a number > 0")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"optim.ema_decay is {self.ema_decay}; expected 0 <= decay < 1")
+        for name, fits, expected in (
+            ("lr", 0 < self.lr < inf, "a number > 0"),
+            ("betas", all(0 <= beta < 1 for beta in self.betas), "0 <= beta < 1"),
+            ("weight_decay", 0 <= self.weight_decay < inf, "a number >= 0"),
+            ("grad_clip", self.grad_clip is None or 0 < self.grad_clip < inf, "a number > 0 or none"),
+            ("ema_decay", 0 <= self.ema_decay < 1, "0 <= decay < 1"),
+        ):
+            if not fits:
+                raise ValueError(f"optim.{name} is {getattr(self, name)}; expected {expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +113,10 @@ class RunConfig:
     """Steps that are saved whatever `checkpoint_every` says, and kept whatever `keep_checkpoints` says."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "steps", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
+        limits = {"batch_size": 1, "steps": 1, "log_every": 1, "checkpoint_every": 1, "keep_checkpoints": 0}
+        for name, least in limits.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= {least}")
         if not self.name or "/" in self.name:
             raise ValueError(f"name is {self.name!r}; expected a word without '/'")
 
@@ -245,7 +252,7 @@ PRESETS: Registry[Callable[[], RunConfig]] = Registry(
 )
 
 
-def preset(name: str, **changes: Any) -> RunConfig:
+def preset(name: str, /, **changes: Any) -> RunConfig:
     """A preset of `adaln presets` with other values of some fields, by dotted names as the flags of `adaln train` have.
 
     `model`, `process` and `scheme` may be names. Raises `ValueError` in one line with the nearest name for one that is

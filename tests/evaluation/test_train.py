@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import adaln
+from adaln.evaluation.checkpoints import scored_steps
 from adaln.registry import Registry, UnknownName
 from adaln.training import session
 
@@ -39,6 +40,13 @@ def test_hooks_logs_and_trackers_follow_a_run(small_config, tmp_path, seen):
     assert logged == {row["step"]: row["loss"] for row in run.metrics()} and list(logged) == [2, 4]
     assert seen[0].run is run and seen[0].steps == [2, 4]
     assert adaln.open_run(tmp_path / "run").steps_saved() == [4]
+
+
+def test_a_step_without_a_checkpoint_is_not_scored_in_silence(small_config, tmp_path):
+    with pytest.raises(ValueError, match=r"asks for step 3, which leaves no checkpoint .*; the nearest that does is 4"):
+        adaln.train(small_config(steps=4), tmp_path / "run", "cpu", score_at=[3])
+    assert not (tmp_path / "run").exists()
+    assert scored_steps(small_config(steps=4, keep_at=(3, 9)), [3], None) == (3,)
 
 
 def test_an_unknown_tracker_is_refused_before_anything_is_written(small_config, tmp_path, seen):

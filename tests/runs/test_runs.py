@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adaln.conditioning import SCHEMES
-from adaln.config import OptimConfig, config_hash
+from adaln.config import OptimConfig, Schedule, config_hash
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
 from adaln.runs import Run, is_run, read_records
@@ -159,6 +159,21 @@ def test_a_damaged_config_is_one_line(trained):
     (trained.path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="is not the config of a run"):
         Run.open(trained.path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("warmup_steps", 1.5, "^optim.schedule.warmup_steps is 1.5; expected an integer$"),
+        ("decay", "lineer", r"^optim.schedule.decay is 'lineer'; expected .* \(nearest: 'linear'\)$"),
+    ],
+)
+def test_what_could_not_be_opened_again_is_not_begun(small_config, tmp_path, field, value, said):
+    schedule = Schedule(decay="linear", decay_end=4)
+    object.__setattr__(schedule, field, value)  # types are checked while tests run, not for a user
+    with pytest.raises(ValueError, match=said):
+        Run.create(small_config(optim=OptimConfig(schedule=schedule)), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_processes_cannot_train_one_run(trained, monkeypatch):

@@ -47,10 +47,6 @@ class Launching:
     root: Path = Path("runs")
     """Folder that holds the runs and the results."""
 
-    def __post_init__(self) -> None:
-        if self.jobs is not None and self.jobs < 1:
-            raise ValueError(f"jobs is {self.jobs}; expected an integer >= 1")
-
 
 @dataclass(frozen=True, slots=True)
 class StudyOptions:

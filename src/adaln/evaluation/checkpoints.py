@@ -154,7 +154,8 @@ def scored_steps(config: RunConfig, at: Sequence[int], every: int | None) -> tup
     if every is not None and every < 1:
         raise ValueError(f"evaluate.every is {every}; expected an integer >= 1")
     regular = (*range(every, config.steps, every), config.steps) if every else ()
-    kept = (*range(config.checkpoint_every, config.steps, config.checkpoint_every), config.steps)
+    regularly = range(config.checkpoint_every, config.steps, config.checkpoint_every)
+    kept = sorted({*regularly, *(step for step in config.keep_at if 0 < step < config.steps), config.steps})
     for name, steps in (("at", at), ("every", regular)):
         for step in steps:
             if step not in kept:
@@ -191,6 +192,7 @@ def train(
     Raises `ValueError` before anything is written for data, network, process and scheme that do not fit each other and
     for a folder that holds another run, and `NonFinite` for a loss or gradient that is not finite.
     """
+    score_at = scored_steps(config, score_at, None)
     make_trackers = [TRACKERS[name] for name in track]
     scoring, computing = scoring or Scoring(SampleConfig()), find_device(device)
     with group_of_torchrun():

@@ -63,6 +63,7 @@ class Run:
         Raises `ValueError` naming each field that differs from the config of an existing run, but for `steps`: the
         file keeps the larger number, the run that is returned has the one asked for.
         """
+        config = from_dict(to_dict(config))  # names a field of a wrong type, which no file could be read with
         run = cls(out or root / f"{config.name}-{config_hash(config)}", config, device)
         run.check_fits()
         existing = cls.open(run.path).config if (run.path / "config.json").exists() else None

@@ -33,6 +33,12 @@ def test_workers_share_the_cores_out_without_overlap(monkeypatch, num_cores, cou
     assert [worker.cores for worker in workers_for(CPU, count)] == expected
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_no_workers_are_refused(device: str):
+    with pytest.raises(ValueError, match=r"^jobs is 0; expected an integer >= 1$"):
+        workers_for(torch.device(device), 0)
+
+
 def test_more_workers_than_cores_take_them_in_turn(monkeypatch):
     monkeypatch.setattr(room, "usable_cores", lambda: [2, 5])
     taken = [core for worker in workers_for(CPU, 4) for core in worker.cores]

@@ -64,6 +64,8 @@ def workers_for(device: torch.device, count: int | None = None) -> list[Worker]:
 
     Cores are shared out in disjoint runs. More workers than cores or GPUs take them in turn.
     """
+    if count is not None and count < 1:
+        raise ValueError(f"jobs is {count}; expected an integer >= 1")
     if device.type == "cuda":
         gpus = _visible_gpus() if device.index is None else [_visible_gpus()[device.index]]
         return [Worker("cuda", gpu=gpus[k % len(gpus)]) for k in range(count or len(gpus))]
