@@ -42,6 +42,11 @@ def test_groups_come_from_the_whole_to_its_parts_in_forward_order():
     assert depths == {s.depth: s.block for s in find_sites(weights("U-DiT-tiny")) if s.branch != "final"}
 
 
+def test_a_thing_without_modulation_is_refused():
+    with pytest.raises(ValueError, match="no layer of a known layout among these tensors"):
+        describe(torch.nn.Linear(4, 4))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_a_file_gives_the_same_description_as_the_tensors_in_memory(tmp_path, dtype):
     tensors = {name: tensor.to(dtype) for name, tensor in weights().items()}

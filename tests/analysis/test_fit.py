@@ -137,3 +137,8 @@ def test_weights_that_are_not_finite_are_refused_by_name():
 def test_an_unknown_method_names_the_nearest():
     with pytest.raises(ValueError, match="nearest: 'moments'"):
         fit(pilot(BLOCKWISE), "moment")
+
+
+def test_an_unknown_role_of_the_base_names_the_nearest():
+    with pytest.raises(ValueError, match=r"unknown role 'gaet' of base \(nearest: 'gate'\); known: gate, scale, shift"):
+        fit(pilot(BLOCKWISE), base={"gaet": 1.0})

@@ -98,9 +98,14 @@ def test_an_ambiguous_network_needs_its_family():
 def test_a_network_without_modulation_is_refused_untouched():
     model = nn.Sequential(nn.Linear(4, 4))
     before = parameters(model)
-    with pytest.raises(UnknownLayout, match="no modulation layer of a known layout in Sequential"):
+    with pytest.raises(UnknownLayout, match="no modulation layer of a known layout among"):
         adaln.initialise(model)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_a_network_without_memory_is_refused_by_the_name_of_a_tensor():
+    with pytest.raises(ValueError, match=r"'\S+' is on the meta device, where nothing is kept; expected a network in"):
+        adaln.initialise(foreign("DiT").to("meta"))
 
 
 def test_an_unknown_scheme_is_one_line():

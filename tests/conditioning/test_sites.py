@@ -290,6 +290,11 @@ def test_twelve_chunks_under_a_known_name_are_refused():
         find_sites(tensors | {name: torch.zeros(12 * 16, 12)})
 
 
+def test_what_is_no_network_is_refused():
+    with pytest.raises(ValueError, match=r"^model is a str; expected a network or tensors by name$"):
+        adaln.find_sites.__wrapped__("model.safetensors")  # past the check of types, which a user does not have
+
+
 def test_without_modulation_layers_there_are_no_sites():
     tensors = {"conv.weight": torch.zeros(4, 4), "blocks.0.norm1.weight": torch.zeros(4)}
     assert find_sites(tensors) == [] and find_family(tensors) is None

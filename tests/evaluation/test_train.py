@@ -6,7 +6,7 @@ import pytest
 import adaln
 from adaln.evaluation.checkpoints import scored_steps
 from adaln.registry import Registry, UnknownName
-from adaln.training import session
+from adaln.training import TRACKERS
 
 
 class Seen:
@@ -53,7 +53,7 @@ def test_an_unknown_tracker_is_refused_before_anything_is_written(small_config, 
     with pytest.raises(UnknownName, match=r"unknown tracker 'sen' \(nearest: 'seen'\); known: seen"):
         adaln.train(small_config(), tmp_path / "run", "cpu", track=["sen"])
     assert not (tmp_path / "run").exists()
-    assert list(session.TRACKERS) == []
+    assert list(TRACKERS) == []
 
 
 def test_samples_are_scored_alike_from_memory_and_from_disk(trained, tmp_path):

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from adaln.analysis.audit import audit
+from adaln.analysis.fit import fit
 from adaln.conditioning import SCHEMES
 from adaln.config import OptimConfig, Schedule, config_hash
+from adaln.evaluation.samples import named_reference
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
 from adaln.runs import Run, is_run, read_records
@@ -15,6 +18,7 @@ from adaln.tensor_files import load_tensors, save_tensors
 from adaln.training import train
 from adaln.training.resume import exclusive, resume_or_start
 from adaln.types import NonFinite
+from adaln.views.snapshots import open_snapshots
 
 
 def test_a_run_is_found_by_name_and_hash(small_config, tmp_path):
@@ -155,10 +159,25 @@ def test_a_run_is_one_from_its_config_on(small_config, tmp_path):
     assert not any(is_run(path) for path in (tmp_path, run.path / "config.json", tmp_path / "nowhere"))
 
 
-def test_a_damaged_config_is_one_line(trained):
-    (trained.path / "config.json").write_text("{")
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_a_damaged_config_is_one_line_of_whoever_looks_at_the_run(trained, content):
+    (trained.path / "config.json").write_bytes(content)
+    for look in (Run.open, audit, fit, open_snapshots, lambda path: named_reference(str(path), None)):
+        with pytest.raises(ValueError, match=r"/config\.json' is not the config of a run: "):
+            look(trained.path)
+
+
+def test_a_config_cut_short_is_of_a_run_before_its_first_checkpoint(small_config, tmp_path):
+    file = Run.create(small_config(), tmp_path).path / "config.json"
+    file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(ValueError, match="is not the config of a run"):
-        Run.open(trained.path)
+        audit(file.parent)
+
+
+def test_a_diffusers_folder_is_called_one(tmp_path):
+    (tmp_path / "config.json").write_text('{"_class_name": "DiTTransformer2DModel"}')
+    with pytest.raises(ValueError, match="it is a diffusers model, not a run"):
+        Run.open(tmp_path)
 
 
 @pytest.mark.parametrize(

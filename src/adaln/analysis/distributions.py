@@ -36,6 +36,7 @@ from adaln.analysis.sketch import (
     sketch,
     sketch_chunks,
 )
+from adaln.conditioning import UnknownLayout
 from adaln.tensor_files import TensorFile, shapes
 
 HISTOGRAM_STDS = 5.0
@@ -130,6 +131,8 @@ def describe(source: Weights) -> list[Description]:
     ['shift', 'scale', 'gate', 'shift bias']
     """
     merged = sketches(weights_of(source))
+    if not merged:
+        raise UnknownLayout("no layer of a known layout among these tensors; expected a diffusion transformer")
     order = list(merged)
     ordered = sorted(order, key=lambda g: (g.block is not None, g.depth or 0, g.branch is not None, order.index(g)))
     return [Description(group, summarise(merged[group])) for group in ordered]

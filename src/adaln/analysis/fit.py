@@ -24,7 +24,7 @@ from adaln.analysis.distributions import sketches
 from adaln.analysis.groups import Group, Weights, role_rows, weights_of
 from adaln.analysis.sketch import Sketch, nearest_cells
 from adaln.conditioning import Normal, Scheme, Start
-from adaln.registry import Registry
+from adaln.registry import Registry, nearest
 
 ROLES = ("gate", "scale", "shift")
 PAPER_DEGREES: Mapping[str, int] = {"gate": 7, "scale": 5, "shift": 5}
@@ -87,6 +87,9 @@ def fit(
     Raises `ValueError` for an unknown method, for weights that are exactly zero, and by block for a shared modulation.
     """
     estimate = METHODS[method]
+    for role in base or {}:
+        if role not in ROLES:
+            raise ValueError(f"unknown role {role!r} of base{nearest(role, ROLES)}; known: {', '.join(ROLES)}")
     all_sketches = sketches(weights_of(source), role_rows)
     if not any(group.name == "gate" for group in all_sketches):
         raise ValueError("no gate to fit: these weights have no modulation layer of a known layout")

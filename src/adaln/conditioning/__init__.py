@@ -3,7 +3,7 @@
 from adaln.conditioning.distributions import Constant, Distribution, Normal, std_of
 from adaln.conditioning.families import FAMILIES, standard_inputs
 from adaln.conditioning.family import VALUE_FUNCTIONS, Branch, Family, Layer, Role, Stream
-from adaln.conditioning.initialisation import initialise, starts_of
+from adaln.conditioning.initialisation import all_starts, initialise, starts_of
 from adaln.conditioning.order import (
     Loss,
     MakeOptimizer,
@@ -51,6 +51,7 @@ __all__ = [
     "Stream",
     "UnknownLayout",
     "adamw",
+    "all_starts",
     "family_of",
     "find_family",
     "find_head",

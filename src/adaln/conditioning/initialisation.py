@@ -1,9 +1,9 @@
 """The start of a network, ours or anyone's, as a scheme says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adaln.conditioning.distributions import Distribution
 from adaln.conditioning.family import Role
@@ -40,27 +40,38 @@ def initialise(
     scheme = scheme_of(scheme)
     rng = seed if isinstance(seed, torch.Generator) else generator("scheme", seed)
     tensors = dict(model.named_parameters())
-    sites = find_sites(tensors, family)
-    if not sites:
-        raise UnknownLayout(f"no modulation layer of a known layout in {type(model).__name__}; expected one of a DiT")
+    sites, starts = find_sites(tensors, family), all_starts(tensors, scheme, family)
+    if meta := [name for name, tensor in tensors.items() if tensor.is_meta]:
+        raise ValueError(f"{meta[0]!r} is on the meta device, where nothing is kept; expected a network in memory")
     with torch.no_grad():
-        for name, rows, distribution in starts_of(scheme, sites):
+        for name, rows, distribution in starts:
             distribution.fill_(tensors[name][rows], rng, tensors[name].shape)
-        for name in find_head(tensors, family):
-            distribution = scheme.head.weight if name.endswith("weight") else scheme.head.bias
-            distribution.fill_(tensors[name], rng, tensors[name].shape)
-        if scheme.backbone:
-            for name in find_backbone(tensors, family):
-                scheme.backbone.fill_(tensors[name], rng, tensors[name].shape)
-        if scheme.branch_ends:
-            ends = find_branch_ends(tensors, family)
-            if not ends:
-                raise ValueError(
-                    f"scheme {scheme.name!r} starts the branches' last matrices; expected a network of our own"
-                )
-            for name in ends:
-                scheme.branch_ends.fill_(tensors[name], rng, tensors[name].shape)
     return sites
+
+
+def all_starts(
+    tensors: Mapping[str, Tensor], scheme: Scheme, family: str | None = None
+) -> list[tuple[str, slice, Distribution]]:
+    """Tensor, rows and start of all that a scheme says of a network, in the order of the draws.
+
+    Reads names and shapes alone; `ValueError` as `initialise`.
+    """
+    sites, whole = find_sites(tensors, family), slice(None)
+    if not sites:
+        raise UnknownLayout("no modulation layer of a known layout among these tensors; expected those of a DiT")
+    starts = list(starts_of(scheme, sites))
+    for name in find_head(tensors, family):
+        starts.append((name, whole, scheme.head.weight if name.endswith("weight") else scheme.head.bias))
+    if scheme.backbone:
+        starts += [(name, whole, scheme.backbone) for name in find_backbone(tensors, family)]
+    if scheme.branch_ends:
+        ends = [(name, whole, scheme.branch_ends) for name in find_branch_ends(tensors, family)]
+        if not ends:
+            raise ValueError(
+                f"scheme {scheme.name!r} starts the branches' last matrices; expected a network of our own"
+            )
+        starts += ends
+    return starts
 
 
 def starts_of(scheme: Scheme, sites: Sequence[Site]) -> Iterator[tuple[str, slice, Distribution]]:

@@ -65,6 +65,8 @@ def find_sites(model: nn.Module | Mapping[str, Tensor], family: str | None = Non
     >>> len(sites), sites[2].block, sites[2].branch, sites[2].role.name, sites[2].rows
     (12, 'blocks.0', 'attn', 'GATE', slice(16, 24, None))
     """
+    if not isinstance(model, nn.Module | Mapping):
+        raise ValueError(f"model is a {type(model).__name__}; expected a network or tensors by name")
     return _fit(dict(model.named_parameters()) if isinstance(model, nn.Module) else model, family)[1]
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from adaln.codec import canonical_json
-from adaln.conditioning import Scheme, initialise, num_held
+from adaln.conditioning import Scheme, all_starts, initialise, num_held
 from adaln.config import RunConfig, config_hash, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.execution import check_precision
@@ -37,11 +37,17 @@ from adaln.version import __version__
 
 
 def is_run(path: Path | str) -> bool:
-    """Whether a folder is a run: its config.json has a scheme (that of a diffusers model has a `_class_name`)."""
+    """Whether a folder is a run: its config.json has a scheme (that of a diffusers model has a `_class_name`).
+
+    One that cannot be read is of a run if it speaks of a scheme or checkpoints lie beside it: `Run.open` says so.
+    """
+    file = Path(path) / "config.json"
     try:
-        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
         return False
+    except ValueError:
+        return b'"scheme"' in file.read_bytes() or (file.parent / "checkpoints").is_dir()
     return isinstance(config, dict) and "scheme" in config
 
 
@@ -79,7 +85,10 @@ class Run:
         path = Path(path)
         try:
             with reading(path / "config.json", "the config of a run"):
-                return cls(path, from_dict(json.loads((path / "config.json").read_text(encoding="utf-8"))), device)
+                row = json.loads((path / "config.json").read_text(encoding="utf-8"))
+                if "_class_name" in row:
+                    raise ValueError("it is a diffusers model, not a run")
+                return cls(path, from_dict(row), device)
         except (FileNotFoundError, NotADirectoryError):
             runs = [str(folder) for folder in sorted(path.parent.glob("*")) if is_run(folder)]
             raise ValueError(f"{str(path)!r} is not a run (no config.json){nearest(str(path), runs)}") from None
@@ -94,7 +103,7 @@ class Run:
                 f" {config.model.outputs_per_channel}: set model.learn_sigma as the process learns its variance or not"
                 " (a flow takes a SiT)"
             )
-        initialise(skeleton(config.model, self.spec), config.scheme, torch.Generator())
+        all_starts(dict(skeleton(config.model, self.spec).named_parameters()), config.scheme)
 
     @cached_property
     def dataset(self) -> Dataset:
