@@ -135,11 +135,6 @@ def left(branch: Branch, block: str, calls: Mapping[str, Call]) -> Tensor:
     return tokens.flatten(2).mT if branch.channels_first else tokens
 
 
-def residual(branch: Branch, block: str, calls: Mapping[str, Call]) -> Tensor:
-    """The stream that enters the block."""
-    return calls[f"{block}.{branch.residual}" if branch.residual else block].stream(branch.stream)
-
-
 def _of_stream(branch: Branch, tokens: Tensor, block: Call) -> Tensor:
     if not branch.both_streams:
         return tokens
@@ -197,7 +192,8 @@ def passages(model: nn.Module, inputs: Mapping[str, Any], family: str | None = N
         block, branch = live.block_and_branch(site)
         output, gate = left(branch, block, calls), live.modulation(site, calls)
         gate = gate.reshape(gate.shape[0], *[1] * (output.ndim - 2), gate.shape[1])
-        passed.append(Passage(site, residual(branch, block, calls), output, VALUE_FUNCTIONS[site.function](gate)))
+        x = calls[f"{block}.{branch.residual}" if branch.residual else block].stream(branch.stream)
+        passed.append(Passage(site, x, output, VALUE_FUNCTIONS[site.function](gate)))
     return passed
 
 

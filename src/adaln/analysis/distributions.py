@@ -212,7 +212,7 @@ def gaussian_fit(of: Sketch) -> GaussianFit | None:
     divergence = float(p @ (np.log(p) - log_q))
     noise = (len(p) - 1) / (2 * of.count)
     resolution = float(of.counts.max()) / of.count
-    return GaussianFit(of.mean, of.std, distance, resolution, divergence, noise, _bins_of(width, "std"))
+    return GaussianFit(of.mean, of.std, distance, resolution, divergence, noise, _bins_of(width))
 
 
 def differential_entropy(of: Sketch) -> Entropy:
@@ -231,7 +231,7 @@ def differential_entropy(of: Sketch) -> Entropy:
     nats = float(p @ surprise) + (len(p) - 1) / (2 * of.count)
     spread = float(p @ (surprise - p @ surprise) ** 2)
     bias = float(p @ np.minimum(widths / of.std, 1e3) ** 2) / 24
-    return Entropy(nats, estimator, _bins_of(width, "std"), sqrt(spread / of.count), bias)
+    return Entropy(nats, estimator, _bins_of(width), sqrt(spread / of.count), bias)
 
 
 def histogram_entropy(of: Sketch, width: float = FIXED_BIN_WIDTH) -> Entropy:
@@ -287,8 +287,8 @@ def _edges(of: Sketch, centre: float, width: float) -> Int[np.ndarray, " J"]:
     return np.unique(np.concatenate([uniform, outside, outside + 1]))
 
 
-def _bins_of(width: float, unit: str) -> str:
-    return f"{width:.3g} {unit} wide within {width * _UNIFORM_BINS / 2:.3g} {unit} of the mean, bfloat16 cells beyond"
+def _bins_of(width: float) -> str:
+    return f"{width:.3g} std wide within {width * _UNIFORM_BINS / 2:.3g} std of the mean, bfloat16 cells beyond"
 
 
 def _log_normal_mass(z: Float[np.ndarray, " J"]) -> Float[np.ndarray, " J-1"]:

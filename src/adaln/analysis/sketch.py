@@ -212,12 +212,8 @@ class _Sums:
             deviation.sub_(self.pivot)
         torch.mul(deviation, deviation, out=square)
         self.count += numbers.numel()
-        self.powers += [
-            float(deviation.sum()),
-            float(square.sum()),
-            float(torch.dot(deviation, square)),
-            float(torch.dot(square, square)),
-        ]
+        sums = deviation.sum(), square.sum(), torch.dot(deviation, square), torch.dot(square, square)
+        self.powers += [float(power) for power in sums]
 
 
 def _central(powers: np.ndarray, count: int, pivot: float) -> tuple[float, float, float, float]:

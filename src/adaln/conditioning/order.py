@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -150,15 +151,15 @@ def holding(order: Order) -> Hook:
 
     With Adam or SGD and no weight decay, held parts stay bit-identical to their start.
     """
-    last = max((opens for opens in order.values() if opens is not None), default=0)
-    for_ever = any(opens is None for opens in order.values())
+    closed_until = {part: inf if opens is None else opens for part, opens in order.items()}
+    last = max(closed_until.values(), default=0)
 
     def mask(step: int, model: nn.Module) -> None:
-        if step >= last and not for_ever:
+        if step >= last:
             return
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        for part, opens in order.items():
-            if (opens is None or step < opens) and part.tensor in gradients:
+        for part, opens in closed_until.items():
+            if step < opens and part.tensor in gradients:
                 part.of(gradients).zero_()
 
     return mask

@@ -81,6 +81,8 @@ class TransformerConfig(ModelConfig):
 
     is_isotropic: ClassVar[bool] = True
     rotary: ClassVar[bool]
+    published_as: ClassVar[tuple[str, str]]
+    """Names of the network, without and with `drop_variance`."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for counts below 1 and for widths that do not divide."""
@@ -99,11 +101,6 @@ class TransformerConfig(ModelConfig):
     def outputs_per_channel(self) -> int:
         return 2 if self.learn_sigma and not self.drop_variance else 1
 
-    @property
-    @abstractmethod
-    def family(self) -> str:
-        """What the network was published as."""
-
     @abstractmethod
     def feed_forward(self) -> nn.Module:
         """A block's MLP."""
@@ -116,7 +113,8 @@ class TransformerConfig(ModelConfig):
         return one + (self.depth - 1) * (two - one)  # all blocks are alike
 
     def describe(self) -> str:
-        return f"a {self.family} of width {self.hidden_size}, {self.depth} blocks and patch {self.patch_size}"
+        family = self.published_as[self.drop_variance]
+        return f"a {family} of width {self.hidden_size}, {self.depth} blocks and patch {self.patch_size}"
 
     def data_size(self, tensors: Mapping[str, Tensor]) -> tuple[int, int] | None:
         if "pos_embed" not in tensors:
@@ -133,10 +131,7 @@ class DiTConfig(TransformerConfig):
     """Width of the MLP over width of the tokens."""
 
     rotary: ClassVar[bool] = False
-
-    @property
-    def family(self) -> str:
-        return "SiT" if self.drop_variance else "DiT"
+    published_as: ClassVar[tuple[str, str]] = "DiT", "SiT"
 
     def feed_forward(self) -> nn.Module:
         return Mlp(self.hidden_size, int(self.hidden_size * self.mlp_ratio))
@@ -147,10 +142,7 @@ class LLaMAConfig(TransformerConfig):
     """DiT-LLaMA, or SiT-LLaMA where `drop_variance` is set."""
 
     rotary: ClassVar[bool] = True
-
-    @property
-    def family(self) -> str:
-        return "DiT-LLaMA"
+    published_as: ClassVar[tuple[str, str]] = "DiT-LLaMA", "DiT-LLaMA"
 
     def feed_forward(self) -> nn.Module:
         return SwiGLU(self.hidden_size, swiglu_width(self.hidden_size))

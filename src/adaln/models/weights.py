@@ -61,10 +61,8 @@ def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -
     if name not in tensors or tensors[name].ndim < 2:
         raise ValueError(f"{str(weights.file)!r} holds no network of ours: it has no {name!r}{nearest(name, tensors)}")
     num_channels = tensors[name].shape[1]
-    tables = [
-        tensors[name] for name in sorted(tensors) if re.fullmatch(r"y_embedder\w*\.embedding_table\.weight", name)
-    ]
-    num_classes = len(tables[0]) - (config.class_dropout_prob > 0) if tables else 0
+    tables = [key for key in sorted(tensors) if re.fullmatch(r"y_embedder\w*\.embedding_table\.weight", key)]
+    num_classes = len(tensors[tables[0]]) - (config.class_dropout_prob > 0) if tables else 0
     if len(size) > 2:
         raise ValueError(f"size is {' '.join(map(str, size))}; expected one side, or height and width")
     if not size and "sample_size" in weights.settings:
@@ -190,10 +188,8 @@ def to_diffusers(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]
         if block is not None:
             prefix, rest = f"transformer_blocks.{block[1]}.", block[2]
             if rest.startswith("attn.qkv."):
-                kind = rest.removeprefix("attn.qkv.")
-                renamed |= {
-                    f"{prefix}{third}{kind}": part.clone() for third, part in zip(QKV, tensor.chunk(3), strict=True)
-                }
+                for third, part in zip(QKV, tensor.chunk(3), strict=True):
+                    renamed[prefix + rest.replace("attn.qkv.", third)] = part.clone()
             else:
                 renamed[prefix + _swapped(rest, BLOCK_PREFIXES)] = tensor
         elif (shared := _swapped(name, EMBEDDER_PREFIXES)) != name:
