@@ -46,6 +46,13 @@ def test_a_plugin_is_found_by_name_and_among_all_names(packages: Path):
     assert dict(Registry("solver", {"euler": 1}, accepts=int)) == {"euler": 1, "square": 4}
 
 
+def test_what_a_plugin_prints_when_it_is_imported_is_no_part_of_the_output(packages: Path, capsys):
+    (packages / "shapes.py").write_text("print('hello')\nsquare = 4\n")
+    installed(packages, "shapes", "solver.square = shapes:square")
+    assert Registry("solver", {}, accepts=int)["square"] == 4
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_no_plugin_is_imported_for_a_name_that_is_built_in_nor_for_a_miss(packages: Path):
     installed(packages, "shapes", "solver.square = shapes:square")
     solvers = Registry("solver", {"euler": 1}, accepts=int)

@@ -8,6 +8,7 @@ import logging
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
 from difflib import get_close_matches
 from functools import cache, partial
 from importlib import import_module
@@ -126,7 +127,8 @@ class Registry(Mapping[str, T], Generic[T]):
             try:
                 if len(points) > 1:
                     raise ValueError(f"{_words(points[1])} has the same name")
-                self.add(name, points[0].load())
+                with redirect_stdout(sys.stderr):  # what is imported may print, between the lines of a document
+                    self.add(name, points[0].load())
             except (Exception, SystemExit) as error:
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
                 self._broken[name] = f"{_words(points[0])} cannot be used: {reason}"

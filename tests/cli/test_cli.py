@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaln.cli import app, main
+from adaln.cli import commands, main
 from adaln.cli.output import Output
 from adaln.conditioning import SCHEMES
 from adaln.config import PRESETS
@@ -172,6 +172,9 @@ def test_words_stand_before_or_behind_the_flags_but_for_those_that_decide_the_fl
         (["train", "digits", "--scheme", "adaln-zro"], "nearest: 'adaln-zero'"),
         (["train", "digits", "--model", "DiT-XL2"], "unknown model 'DiT-XL2' (nearest: 'DiT-XL/2')"),
         (["train", "digits", "--process", "dppm"], "nearest: 'ddpm'"),
+        (["train", "digits", "--model="], "--model expects a value"),
+        (["train", "digits", "--model", ""], "--model expects a value"),
+        (["train", "digits", "--process="], "--process expects a value"),
         (["train", "digits", "--stpes", "3"], "nearest: '--steps'"),
         (["train", "digits", "--steps", "many"], "--steps"),
         (["train", "digits", "--optim.lr", "-1"], "expected a number > 0"),
@@ -251,5 +254,5 @@ def test_the_installed_command_starts_quickly_and_knows_its_version():
 
 def test_json_has_words_for_what_json_lacks(capsys, monkeypatch):
     output = Output({"interval": [float("-inf"), 1.5, float("inf")]}, [])
-    monkeypatch.setattr(app, "import_module", lambda name: SimpleNamespace(study_verb=lambda words: output))
+    monkeypatch.setattr(commands, "import_module", lambda name: SimpleNamespace(study_verb=lambda words: output))
     assert json.loads(run(capsys, "study", "--json")) == {"interval": ["-inf", 1.5, "inf"]}

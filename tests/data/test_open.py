@@ -255,6 +255,15 @@ def test_a_kind_of_data_that_is_added_is_asked_before_the_others(tmp_path, monke
     assert len(load_from(tmp_path / "a.box", tmp_path)) == 6
 
 
+def test_a_kind_of_data_that_raises_is_one_warning_and_passed_over(tmp_path, monkeypatch, caplog):
+    added = Format(lambda path: 1 / 0 > 0)
+    monkeypatch.setattr("adaln.data.open.FORMATS", Registry("data", {**FORMATS, "torn": added}))
+    path = write_folder(tmp_path / "set", two_classes())
+    assert len(load_from(path, tmp_path)) == 6 and not is_encoded(str(path))
+    warnings = [record.getMessage() for record in caplog.records]
+    assert warnings == ["data 'torn' is passed over: ZeroDivisionError: division by zero"]
+
+
 def test_what_is_encoded_is_not_encoded_again(tmp_path):
     encode(DataConfig(str(write_folder(tmp_path / "set", two_classes()))), tmp_path / "shards")
     assert is_encoded(str(tmp_path / "shards"))

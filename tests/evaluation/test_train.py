@@ -56,6 +56,29 @@ def test_an_unknown_tracker_is_refused_before_anything_is_written(small_config, 
     assert list(TRACKERS) == []
 
 
+def torn(run):
+    raise OSError("no network")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"), [(torn, "OSError: no network"), (lambda run: print, "TypeError: a builtin_function_or_method has")]
+)
+def test_a_tracker_that_cannot_follow_is_one_line_before_anything_is_trained(
+    small_config, tmp_path, monkeypatch, make, why
+):
+    monkeypatch.setattr("adaln.evaluation.checkpoints.TRACKERS", Registry("tracker", {"torn": make}))
+    with pytest.raises(ValueError, match=f"^tracker 'torn' cannot be used: {why}"):
+        adaln.train(small_config(), tmp_path / "run", "cpu", track=["torn"])
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_each_log_gets_its_own_metrics(small_config, tmp_path):
+    logged = []
+    greedy, after = (lambda step, metrics: metrics.clear()), (lambda step, metrics: logged.append(set(metrics)))
+    adaln.train(small_config(steps=2), tmp_path / "run", "cpu", on_log=[greedy, after])
+    assert logged == [{"loss", "grad_norm"}]
+
+
 def test_samples_are_scored_alike_from_memory_and_from_disk(trained, tmp_path):
     samples = adaln.sample(trained, num_images=16, solver="ddim", steps=2)
     samples.save(tmp_path / "samples.npz")

@@ -95,14 +95,11 @@ def take_option(words: Sequence[str], flag: str) -> tuple[str | None, list[str]]
     rest, value = [], None
     iterator = iter(words)
     for word in iterator:
-        if word == flag:
-            value = next(iterator, None)
-            if value is None:
-                raise ValueError(f"{flag} expects a value")
-        elif word.startswith(f"{flag}="):
-            value = word.partition("=")[2]
-        else:
+        name, equals, value_here = word.partition("=")
+        if name != flag:
             rest.append(word)
+        elif not (value := value_here if equals else next(iterator, "")):
+            raise ValueError(f"{flag} expects a value")
     return value, rest
 
 

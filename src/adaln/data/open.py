@@ -1,7 +1,9 @@
 """From what a user names to the data: one table of the ways in which data lies somewhere, asked in order."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from adaln.data.dataset import DataConfig, Dataset
@@ -13,6 +15,8 @@ from adaln.data.pictures import Source, decoded, default_cache
 from adaln.data.published_sets import digits, digits_source
 from adaln.data.shard_files import PLAN
 from adaln.registry import Registry, nearest
+
+_warn_once = cache(logging.getLogger(__name__).warning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,11 @@ def recognise(path: str) -> tuple[str, str, str]:
         before, attribute = path, ""
     path = str(Path(before).expanduser()) if before.startswith("~") else before
     for kind in reversed(list(FORMATS)):
-        if FORMATS[kind].recognises(path):
-            return kind, path, attribute
+        try:
+            if FORMATS[kind].recognises(path):
+                return kind, path, attribute
+        except Exception as error:  # of a plug-in
+            _warn_once("data %r is passed over: %s", kind, f"{type(error).__name__}: {error}")
     raise ValueError(f"no data at {path!r}{nearest(path, ['digits'])}; expected 'digits', a folder, zip or tar")
 
 

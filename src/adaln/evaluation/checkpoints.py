@@ -25,7 +25,7 @@ from adaln.parallel import find_device, first_goes_first, from_first, group_of_t
 from adaln.processes import count_updates, guided
 from adaln.runs import Run
 from adaln.sampling import SampleConfig, choose_labels, load_sampler, save_samples
-from adaln.training import TRACKERS
+from adaln.training import TRACKERS, Tracker
 from adaln.types import Hook, OnLog
 
 
@@ -193,7 +193,8 @@ def train(
     for a folder that holds another run, and `NonFinite` for a loss or gradient that is not finite.
     """
     score_at = scored_steps(config, score_at, None)
-    make_trackers = [TRACKERS[name] for name in track]
+    for name in track:
+        TRACKERS[name]  # an unknown one is said before anything is written
     scoring, computing = scoring or Scoring(SampleConfig()), find_device(device)
     with group_of_torchrun():
         if score_at:  # what cannot be scored against is said before anything is written
@@ -201,7 +202,18 @@ def train(
         run = Run.create(config, Path(root), None if out is None else Path(out), computing)
         score_saved(run, scoring, score_at)  # first, since training drops old checkpoints
         hooks = [Recorder(run.path / "analysis" / "roles.jsonl"), *hooks, scoring_hook(run, scoring, score_at)]
-        trackers = [make(run) for make in make_trackers if rank() == 0]
+        trackers = [tracker_of(run, name) for name in track if rank() == 0]
         training.train(run, hooks, execution, [*on_log, *(tracker.on_log for tracker in trackers)])
         score_saved(run, scoring, score_at)
     return run
+
+
+def tracker_of(run: Run, name: str) -> Tracker:
+    """The tracker of that name for a run; `ValueError` where it cannot be made or does not take lines."""
+    try:
+        tracker = TRACKERS[name](run)
+        if not isinstance(tracker, Tracker):
+            raise TypeError(f"a {type(tracker).__name__} has no on_log")
+    except Exception as error:
+        raise ValueError(f"tracker {name!r} cannot be used: {type(error).__name__}: {error}") from error
+    return tracker

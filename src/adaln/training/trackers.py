@@ -1,7 +1,7 @@
 """What is logged of a training: lines of metrics.jsonl, and whoever follows them besides."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from adaln.config import Schedule
 from adaln.parallel import rank
@@ -11,6 +11,7 @@ from adaln.training.ema_and_optimizer import TrainState
 from adaln.types import OnLog
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """What follows one run besides its metrics.jsonl; lives in the first process."""
 
@@ -37,6 +38,6 @@ def log_if_due(run: Run, state: TrainState, on_log: Sequence[OnLog] = ()) -> Non
     if rank() == 0:
         append_record(run.path / "metrics.jsonl", {"step": state.step, **metrics})
         for log in on_log:
-            log(state.step, metrics)
+            log(state.step, dict(metrics))  # its own
     if since == run.config.log_every:
         state.loss_sum.zero_()

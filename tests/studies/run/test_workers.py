@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import pytest
 import torch
@@ -31,6 +32,12 @@ def notes(folder):
 def test_workers_share_the_cores_out_without_overlap(monkeypatch, num_cores, count, expected):
     monkeypatch.setattr(room, "usable_cores", lambda: list(range(num_cores)))
     assert [worker.cores for worker in workers_for(CPU, count)] == expected
+
+
+def test_a_program_from_standard_input_is_refused(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>", raising=False)
+    with pytest.raises(ValueError, match="cannot import a program from standard input; expected one in a file"):
+        Workers(workers_for(CPU, 1))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])

@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -95,6 +96,8 @@ class Workers:
     """A process for each worker; they start when there is work, and leave when the block ends."""
 
     def __init__(self, workers: Sequence[Worker]) -> None:
+        if getattr(sys.modules["__main__"], "__file__", "") == "<stdin>":
+            raise ValueError("worker processes cannot import a program from standard input; expected one in a file")
         self._free = deque(workers)
         self._all: list[_Process] = []
         self._idle: list[_Process] = []
