@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.conditioning import SCHEMES, Order, Role, find_sites, holding, initialise, order_to_hold
-from adaln.conditioning.order import held_by, order_parts
+from adaln.conditioning.update_order import held_by, order_parts
 from adaln.config import OptimConfig
 from adaln.models import MODELS, DiTConfig, ModelConfig, UDiTConfig, build, skeleton
 from adaln.processes import PROCESSES, GaussianDiffusion, Interpolant

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from adaln.conditioning import SCHEMES
-from adaln.config import config_hash
 from adaln.execution import Execution, blocks, compiler_fault, matrix_products, prepare_blocks, recompute
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run, read_records
+from adaln.runs.run import config_hash
 from adaln.tensor_files import load_tensors
-from adaln.training import batch_loss, inputs, loop, session, train
+from adaln.training import batch_loss, inputs, loop, resume, train
 from adaln.training.loop import accumulate
 from adaln.training.resume import run_order
 from helpers.networks import DIGITS
@@ -103,7 +103,7 @@ def test_how_a_run_is_computed_is_in_the_manifest_and_its_numbers_stay(small_con
 def test_the_order_is_measured_in_the_parts_and_with_the_checkpoints_of_training(small_config, tmp_path, monkeypatch):
     run = Run.create(small_config(scheme=SCHEMES["adaln-mix"]), tmp_path)
     sizes = set()
-    loss_of = session.loss_of
+    loss_of = resume.loss_of
 
     def watched(run, model, batch):
         sizes.add(len(batch.x))
@@ -111,7 +111,7 @@ def test_the_order_is_measured_in_the_parts_and_with_the_checkpoints_of_training
 
     whole = run_order(run)
     (run.path / "order.json").unlink()
-    monkeypatch.setattr(session, "loss_of", watched)
+    monkeypatch.setattr(resume, "loss_of", watched)
     assert run_order(run, Execution(micro_batches=4, checkpoint_blocks=1)) == whole
     assert set(whole.values()) == {1, 2}
     assert sizes == {2}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adaln.analysis.update_order import paper_names
+from adaln.analysis.paper_names import paper_names
 from adaln.conditioning import SCHEMES, measure_order
 from adaln.models import MODELS, ModelConfig, UDiTConfig, build
 from adaln.processes import PROCESSES

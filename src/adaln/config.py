@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal
 
-from adaln.codec import LEFT_OUT_AT_DEFAULT, changed, decode, encode, kinds_of, leaves, short_hash
+from adaln.codec import LEFT_OUT_AT_DEFAULT, changed, decode, encode, kinds_of, leaves
 from adaln.conditioning import SCHEMES, Scheme, scheme
 from adaln.data import DataConfig
 from adaln.execution import Precision
@@ -136,17 +136,6 @@ def from_dict(row: Mapping[str, Any]) -> RunConfig:
         if isinstance(row.get(name), Mapping) and row[name].get("kind") not in kinds_of(base):
             list(plugins)  # one of them may be of that kind
     return decode(RunConfig, row)
-
-
-def config_hash(config: RunConfig) -> str:
-    """Ten hex digits that identify what is computed.
-
-    The name does not enter, the scheme's content does. Nor do `steps`: the first steps of a longer run are the shorter
-    run, so both live in one folder and are trained once.
-    """
-    row = to_dict(config)
-    del row["name"], row["steps"]
-    return short_hash(row)
 
 
 def differing_fields(a: RunConfig, b: RunConfig) -> list[str]:

@@ -208,7 +208,7 @@ def _role_table(rows: Sequence[AuditRow]) -> Table:
     ]
     notes = [
         "zeros: exact ones; kurtosis: 0 for a Gaussian; start: the known start that has this spread and share of zeros,"
-        " biases included; trained: none has.",
+        " biases included; trained: none has."
     ]
     return Table("Role by block", columns, [_cells(row) for row in rows], notes)
 

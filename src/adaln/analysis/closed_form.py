@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adaln.analysis.update_order import UpdateOrder
+from adaln.analysis.paper_names import UpdateOrder
 from adaln.registry import Registry
 from adaln.rng import generator
 

@@ -71,11 +71,7 @@ class Fit:
 
 
 def fit(
-    source: Weights,
-    method: str = "moments",
-    *,
-    by_block: bool = False,
-    base: Mapping[str, float] | None = None,
+    source: Weights, method: str = "moments", *, by_block: bool = False, base: Mapping[str, float] | None = None
 ) -> Fit:
     """The start that trained weights suggest: how wide gate, scale and shift have become, in all blocks or in each.
 

@@ -12,16 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.benchmarks.machine import in_turns, machine, products, torch_device
-from adaln.benchmarks.peer import (
-    CONTENDERS,
-    LATENTS,
-    Compiled,
-    Step,
-    busy_model,
-    called_like_ours,
-    compared,
-    peer_of,
-)
+from adaln.benchmarks.peer import CONTENDERS, LATENTS, Compiled, Step, busy_model, called_like_ours, compared, peer_of
 from adaln.config import OptimConfig
 from adaln.execution import (
     Execution,

@@ -12,14 +12,7 @@ from adaln.cli.output import SILENT, Output
 from adaln.codec import encode
 from adaln.evaluation.samples import evaluate, keep_samples, named_reference, named_samples, scores_beside
 from adaln.files import write_atomically
-from adaln.metrics import (
-    METRICS,
-    StatisticsFile,
-    parse_source,
-    save_statistics,
-    statistics,
-    unlike_published,
-)
+from adaln.metrics import METRICS, StatisticsFile, parse_source, save_statistics, statistics, unlike_published
 from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 from adaln.runs import Run
 from adaln.sampling import SampleConfig, SampleExecution, Weak, load_sampler

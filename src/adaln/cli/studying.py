@@ -176,7 +176,7 @@ def _cost_table(scale: str, rows: list[tuple[Plan, Cost]], where: str) -> Table:
     notes = [
         f"{SCALES[scale].seeds} seeds. Time: the least that it takes on {where}, at the rate of products of matrices"
         " timed just now; small networks take several times as long, and a study that runs says what is left. Each"
-        " study by itself: runs that two studies share are trained once. +: and further runs that depend on these.",
+        " study by itself: runs that two studies share are trained once. +: and further runs that depend on these."
     ]
     return Table(f"Scale {scale}: {SCALES[scale].what}", columns, cells, notes)
 

@@ -4,7 +4,9 @@ from adaln.conditioning.distributions import Constant, Distribution, Normal, std
 from adaln.conditioning.families import FAMILIES, standard_inputs
 from adaln.conditioning.family import VALUE_FUNCTIONS, Branch, Family, Layer, Role, Stream
 from adaln.conditioning.initialisation import all_starts, initialise, starts_of
-from adaln.conditioning.order import (
+from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, save_scheme, scheme
+from adaln.conditioning.sites import Site, UnknownLayout, family_of, find_family, find_head, find_sites, wrapper_prefix
+from adaln.conditioning.update_order import (
     Loss,
     MakeOptimizer,
     Order,
@@ -17,16 +19,6 @@ from adaln.conditioning.order import (
     order_to_hold,
     refuse_weight_decay,
     sgd,
-)
-from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, save_scheme, scheme
-from adaln.conditioning.sites import (
-    Site,
-    UnknownLayout,
-    family_of,
-    find_family,
-    find_head,
-    find_sites,
-    wrapper_prefix,
 )
 
 __all__ = [

@@ -86,8 +86,7 @@ _ROWS = {
     "LightningDiT-no-shift": replace(_DIT, layers=(Layer(_BLOCK, "attn: scale gate; mlp: scale gate"), _FINAL_LAYER)),
     "adaLN-no-gate": replace(_DIT, layers=(Layer(_BLOCK, "attn: shift scale; mlp: shift scale"), _FINAL_LAYER)),
     "DiT-shared": replace(
-        _DIT,
-        layers=(Layer("t_block.*", SIX), Layer("blocks.N.scale_shift_table", SIX, "table"), _FINAL_LAYER),
+        _DIT, layers=(Layer("t_block.*", SIX), Layer("blocks.N.scale_shift_table", SIX, "table"), _FINAL_LAYER)
     ),
     "U-DiT": Family(
         layers=(

@@ -15,7 +15,7 @@ from jaxtyping import Int64, UInt8
 from adaln.data.autoencoder import Autoencoder
 from adaln.data.batches import augmented
 from adaln.data.dataset import DataConfig, row_digests
-from adaln.data.open import FORMATS, load, open_source, recognise
+from adaln.data.formats import FORMATS, load, open_source, recognise
 from adaln.data.pictures import AT_ONCE, decode, decode_all, stored_mode
 from adaln.data.shard_files import ShardSet, map_shard, open_shards, read_index, sha256_of
 from adaln.progress import progress

@@ -181,12 +181,7 @@ def frechet_influence(rows: Float[Tensor, "N F"], own: Gaussian, reference: Gaus
 
 
 def frechet_interval(
-    value: float,
-    rows: Float[Tensor, "N F"],
-    own: Gaussian,
-    reference: Gaussian,
-    replicates: int,
-    rng: torch.Generator,
+    value: float, rows: Float[Tensor, "N F"], own: Gaussian, reference: Gaussian, replicates: int, rng: torch.Generator
 ) -> ScoreInterval:
     """The interval of a Frechet distance from the rows' `own` Gaussian to a reference that is held fixed.
 

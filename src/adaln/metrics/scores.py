@@ -114,11 +114,7 @@ def evaluate(
 
 
 def statistics(
-    source: ImagesLike | Source,
-    extractor: Extractor,
-    *,
-    needs: Collection[Part] = (),
-    batch_size: int = 64,
+    source: ImagesLike | Source, extractor: Extractor, *, needs: Collection[Part] = (), batch_size: int = 64
 ) -> Statistics:
     """What is known of `source` in the feature space of `extractor`: collected, or read from a statistics file."""
     match parse_source(source):

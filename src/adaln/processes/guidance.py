@@ -29,12 +29,7 @@ class Guidance:
 
 
 def guided(
-    model: Model,
-    y: Labels | None,
-    null_label: int | None,
-    guidance: Guidance,
-    *,
-    weak: Model | None = None,
+    model: Model, y: Labels | None, null_label: int | None, guidance: Guidance, *, weak: Model | None = None
 ) -> Denoiser:
     """A model with its labels and guidance bound, as the solvers take it.
 

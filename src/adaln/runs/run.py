@@ -20,9 +20,9 @@ import numpy
 import torch
 from torch import nn
 
-from adaln.codec import canonical_json
+from adaln.codec import canonical_json, short_hash
 from adaln.conditioning import Scheme, all_starts, initialise, num_held
-from adaln.config import RunConfig, config_hash, differing_fields, from_dict, to_dict
+from adaln.config import RunConfig, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.execution import check_precision
 from adaln.files import naming, reading, remove_temporaries, write_atomically
@@ -49,6 +49,17 @@ def is_run(path: Path | str) -> bool:
     except ValueError:
         return b'"scheme"' in file.read_bytes() or (file.parent / "checkpoints").is_dir()
     return isinstance(config, dict) and "scheme" in config
+
+
+def config_hash(config: RunConfig) -> str:
+    """Ten hex digits that identify what is computed.
+
+    The name does not enter, the scheme's content does. Nor do `steps`: the first steps of a longer run are the shorter
+    run, so both live in one folder and are trained once.
+    """
+    row = to_dict(config)
+    del row["name"], row["steps"]
+    return short_hash(row)
 
 
 class Run:

@@ -91,7 +91,7 @@ def published_table(comparison: Comparison, published: PublishedTable, data: str
     notes = [
         f"Published: {published.protocol}. Ours: {data}, {scores['fid'].num_samples:,} samples,"
         f" {scores['fid'].label}: unless all of that is the paper's, only the signs and relative changes of the two"
-        " sides can be held against each other.",
+        " sides can be held against each other."
     ]
     return Table("Beside the paper", columns, cells, notes)
 

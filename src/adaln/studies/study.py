@@ -8,11 +8,12 @@ from typing import Any
 from adaln.analysis.recorder import RoleRecord, observe, read_recording
 from adaln.codec import short_hash
 from adaln.conditioning import Scheme
-from adaln.config import RunConfig, config_hash, to_dict
+from adaln.config import RunConfig, to_dict
 from adaln.evaluation.checkpoints import Scoring, read_scores
 from adaln.metrics import Scores
 from adaln.report import Command, Facts, Page, Section, Table
 from adaln.runs import Run
+from adaln.runs.run import config_hash
 from adaln.sampling import SampleConfig
 from adaln.tensor_files import TensorFile
 

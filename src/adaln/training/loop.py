@@ -41,10 +41,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def train(
-    run: Run,
-    hooks: Sequence[Hook] = (),
-    execution: Execution = DEFAULT_EXECUTION,
-    on_log: Sequence[OnLog] = (),
+    run: Run, hooks: Sequence[Hook] = (), execution: Execution = DEFAULT_EXECUTION, on_log: Sequence[OnLog] = ()
 ) -> None:
     """Train to `run.config.steps`, from the newest checkpoint if there is one; all processes of a group together.
 

@@ -82,7 +82,7 @@ def _blocks(effects: Sequence[Effect], responses: Responses) -> list[Block]:
     rows: list[list[Cell]] = [[e.name, Measurement.of(e.size), e.p_value] for e in effects]
     notes = [
         f"Over {seeds} seeds, paired. A main effect is the mean {score} of the four cells with the factor minus that of"
-        " the four without; below 0 the factor helps. Intervals hold for all seven together (Bonferroni).",
+        " the four without; below 0 the factor helps. Intervals hold for all seven together (Bonferroni)."
     ]
     caption = f"Contrasts of the mean {score} over eight cells, n = {seeds} seeds, intervals for all seven together."
     sizes = [Measurement.of(e.size) for e in effects]
@@ -115,7 +115,7 @@ def _mapping() -> Table:
         f"Scale and shift start at zero in all cells. Nearly zero: std {GATE_STD:g} (gate) or"
         f" {BRANCH_END_STD:g} (branch's last matrix); a gate of exactly 0 has"
         " the order by nature, since its branch gets no gradient until the gate has moved. How far a weight moves in"
-        " its first step depends on the size of its gradient against Adam's ε: the order says whether, not how far.",
+        " its first step depends on the size of its gradient against Adam's ε: the order says whether, not how far."
     ]
     return Table("What the cells are", [Column("scheme"), *map(Column, FACTORS), Column("note")], rows, notes)
 

@@ -12,12 +12,7 @@ from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.figures import over_steps
 from adaln.views.snapshots import Snapshot, snapshot
 
-BACKBONES: Mapping[str, str] = {
-    "DiT": "DiT-XL/2",
-    "SiT": "SiT-XL/2",
-    "DiT-LLaMA": "DiT-LLaMA-XL/2",
-    "U-DiT": "U-DiT-L",
-}
+BACKBONES: Mapping[str, str] = {"DiT": "DiT-XL/2", "SiT": "SiT-XL/2", "DiT-LLaMA": "DiT-LLaMA-XL/2", "U-DiT": "U-DiT-L"}
 CONTROL = "DiT"
 TITLE = "Trained distributions of other backbones under adaLN-Zero"
 MEASURES: Mapping[str, Callable[[Summary], float | None]] = {
@@ -111,7 +106,7 @@ def shape_table(by_shape: Measured, changes: Mapping[Shape, Difference], num_see
     notes = [
         f"All weights of a role over all blocks at the end of training, over {num_seeds} seeds, 95 % t intervals."
         f" Kurtosis is held against {CONTROL}'s of the same seed; intervals and verdicts hold for all {len(changes)}"
-        " together (Bonferroni, Holm). Spreads go with width and learning rate and are not held against each other.",
+        " together (Bonferroni, Holm). Spreads go with width and learning rate and are not held against each other."
     ]
     return Table(TITLE, columns, rows, notes)
 

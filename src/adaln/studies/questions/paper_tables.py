@@ -215,7 +215,7 @@ def group_table(row: GroupRow, published: PublishedTable, scores: Scores, data: 
         cells.append([f"{shown_name(metric, scores)}{unit} {arrow}", *ours, *quoted])
     notes = [
         "Ours: mean over seeds, paired changes with 95 % intervals, each by itself (relative: Fieller). Published:"
-        f" {published.protocol}; one run. Ours: {data}, {scores['fid'].num_samples:,} samples, {scores['fid'].label}.",
+        f" {published.protocol}; one run. Ours: {data}, {scores['fid'].num_samples:,} samples, {scores['fid'].label}."
     ]
     return Table(f"{row.group}: all scores beside the paper", columns, cells, notes)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from adaln.analysis.closed_form import BLOCK_STARTS, order_table
-from adaln.analysis.update_order import UpdateOrder
+from adaln.analysis.paper_names import UpdateOrder
 from adaln.config import model_name
 from adaln.report import Cell, Column, Marked, Section, Table
 from adaln.studies.rows import data_name, group, study_result

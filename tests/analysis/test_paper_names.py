@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from adaln.analysis.closed_form import BLOCK_STARTS, Weights, order_table
-from adaln.analysis.update_order import TWELVE, UpdateOrder, paper_names, update_order
+from adaln.analysis.paper_names import TWELVE, UpdateOrder, paper_names, update_order
 from adaln.conditioning import SCHEMES, sgd
-from adaln.conditioning.order import order_parts
+from adaln.conditioning.update_order import order_parts
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from helpers.networks import DIGITS

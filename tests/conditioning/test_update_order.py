@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adaln.conditioning import SCHEMES, Role, find_sites, holding, initialise, measure_order, order_to_hold, sgd
-from adaln.conditioning.order import OrderPart, adamw, order_parts, refuse_weight_decay
+from adaln.conditioning.update_order import OrderPart, adamw, order_parts, refuse_weight_decay
 from adaln.rng import generator
 
 

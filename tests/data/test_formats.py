@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from adaln.data import DataConfig, encode, is_encoded, load, open_source
-from adaln.data.open import FORMATS, Format
+from adaln.data.formats import FORMATS, Format
 from adaln.files import locked
 from adaln.progress import showing
 from adaln.registry import Registry
@@ -250,14 +250,14 @@ def test_a_kind_of_data_that_is_added_is_asked_before_the_others(tmp_path, monke
         return open_source(write_folder(tmp_path / "inside", two_classes()))
 
     added = Format(lambda path: path.endswith(".box"), box)
-    monkeypatch.setattr("adaln.data.open.FORMATS", Registry("data", {**FORMATS, "box": added}))
+    monkeypatch.setattr("adaln.data.formats.FORMATS", Registry("data", {**FORMATS, "box": added}))
     (tmp_path / "a.box").write_bytes(b"any file is taken for a zip")
     assert len(load_from(tmp_path / "a.box", tmp_path)) == 6
 
 
 def test_a_kind_of_data_that_raises_is_one_warning_and_passed_over(tmp_path, monkeypatch, caplog):
     added = Format(lambda path: 1 / 0 > 0)
-    monkeypatch.setattr("adaln.data.open.FORMATS", Registry("data", {**FORMATS, "torn": added}))
+    monkeypatch.setattr("adaln.data.formats.FORMATS", Registry("data", {**FORMATS, "torn": added}))
     path = write_folder(tmp_path / "set", two_classes())
     assert len(load_from(path, tmp_path)) == 6 and not is_encoded(str(path))
     warnings = [record.getMessage() for record in caplog.records]
