@@ -9,11 +9,12 @@ import torch
 from adaln.analysis.audit import audit
 from adaln.analysis.fit import fit
 from adaln.conditioning import SCHEMES
-from adaln.config import OptimConfig, Schedule, config_hash
+from adaln.config import OptimConfig, Schedule
 from adaln.evaluation.samples import named_reference
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
 from adaln.runs import Run, is_run, read_records
+from adaln.runs.run import config_hash
 from adaln.tensor_files import load_tensors, save_tensors
 from adaln.training import train
 from adaln.training.resume import exclusive, resume_or_start
