@@ -26,7 +26,7 @@ from adaln.cli import studying
 from adaln.cli.commands import VERBS, main
 from adaln.cli.studying import Launching, launched
 from adaln.registry import Registry
-from adaln.studies import questions
+from adaln.studies import registry
 from adaln.studies.run.workers import Launcher
 from helpers.in_process import InProcess
 from helpers.smallest import PLAN
@@ -111,7 +111,7 @@ def serve() -> None:
     torch.set_num_threads(1)
     for module in (*(f"adaln.cli.{verb.module}" for verb in VERBS.values()), *IMPORTED_ON_THE_WAY):
         import_module(module)
-    for module in (questions, studying):
+    for module in (registry, studying):
         module.STUDIES = Registry("study", {PLAN.study.name: PLAN.study})
         module.SCALES = Registry("scale", {PLAN.scale.name: PLAN.scale})
     studying.launched = launched_here
