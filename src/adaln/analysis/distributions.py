@@ -1,5 +1,5 @@
-"""What a distribution of weights looks like: moments, histograms, distance to a Gaussian, entropy, all from a sketch;
-and those of a whole model in one pass over its tensors, one record per role, block, branch and module.
+"""What a distribution of weights looks like: moments, histogram, distance to a Gaussian, entropy, all from a sketch,
+of a whole model in one pass.
 
 Every result names its bins and its estimator, and counts what is not a number. Everything is plain data for JSON:
 what is not defined (the skewness of a constant) is None, never NaN.
@@ -267,10 +267,8 @@ def _readers() -> Iterator[ThreadPoolExecutor]:
 def _histogram(of: Sketch, edges: Int[np.ndarray, " J"], bins: str) -> Histogram:
     counts = of.counts_between(edges)
     below = int(of.counts[of.cells < edges[0]].sum())
-    above = of.count - below - int(counts.sum())
-    return Histogram(
-        bins, tuple(lattice_values(edges).tolist()), tuple(counts.tolist()), below, above, of.nans, of.infs
-    )
+    above, ends = of.count - below - int(counts.sum()), tuple(lattice_values(edges).tolist())
+    return Histogram(bins, ends, tuple(counts.tolist()), below, above, of.nans, of.infs)
 
 
 def _std_edges(of: Sketch) -> tuple[Int[np.ndarray, " J"], float]:

@@ -200,15 +200,8 @@ def evaluate(
         source = parse_source(images, num_images)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
             extractor = reference.extractor(features, weights, str(computing))
-        return scores_between(
-            source,
-            reference.source,
-            extractor,
-            metrics or None,
-            batch_size=batch_size,
-            replicates=replicates,
-            choices=choices,
-        )
+        how = {"batch_size": batch_size, "replicates": replicates}
+        return scores_between(source, reference.source, extractor, metrics or None, choices=choices, **how)
 
 
 def _images_of(

@@ -74,15 +74,20 @@ def train(
             loss = accumulate(run, network, inputs(run, batches, state.step), execution.micro_batches)
             for hook in hooks:
                 hook(state.step, state.model)
-            try:
-                state.update(loss)
-                log_if_due(run, state, on_log)
-            except NonFinite as error:
-                raise NonFinite(f"step {state.step}: {first_bad(run, state, batches) or error}") from None
+            update(run, state, loss, batches, on_log)
             save_if_due(run, state)
             show_steps(run, state)
             stop_if_asked(run, state, stop)
         run.checkpoints.settle()
+
+
+def update(run: Run, state: TrainState, loss: Tensor, batches: Prefetched, on_log: Sequence[OnLog]) -> None:
+    """One update and its line of the log; `NonFinite` names what went wrong first."""
+    try:
+        state.update(loss)
+        log_if_due(run, state, on_log)
+    except NonFinite as error:
+        raise NonFinite(f"step {state.step}: {first_bad(run, state, batches) or error}") from None
 
 
 def show_steps(run: Run, state: TrainState) -> None:
