@@ -109,7 +109,7 @@ def test_the_three_fits_are_one_std_one_per_block_and_the_papers_recipe(done):
     assert [fit.method for fit in found.values()] == ["moments", "moments", "peak"]
     peaks = [1 / std for std in found["fitted-blockwise"].roles["scale"].stds]
     assert 1 / (sum(peaks) / 4) == pytest.approx(1.2e-3)
-    assert done.result.data["stds"][0]["fitted"]["gate"] == list(found["fitted"].roles["gate"].stds)
+    assert done.result.data["stds"][0]["fitted"]["gate"] == found["fitted"].roles["gate"].stds
 
 
 @pytest.mark.slow
