@@ -4,7 +4,7 @@ from adaln.codec import name_kinds
 from adaln.processes.gaussian import GaussianConfig, GaussianDiffusion
 from adaln.processes.guidance import Guidance, guided
 from adaln.processes.interpolant import Interpolant, InterpolantConfig
-from adaln.processes.solvers import SOLVERS, SamplerConfig, count_updates, solve, solver_name
+from adaln.processes.solvers import SOLVERS, SamplerConfig, Solver, count_updates, solve, solver_name
 from adaln.registry import Registry
 from adaln.types import ProcessConfig
 
@@ -42,6 +42,7 @@ __all__ = [
     "InterpolantConfig",
     "ProcessConfig",
     "SamplerConfig",
+    "Solver",
     "count_updates",
     "guided",
     "solve",
