@@ -12,6 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from adaln import execution
 from adaln.conditioning import SCHEMES, holding
 from adaln.data import Prefetched
 from adaln.execution import Execution, prepare_blocks
@@ -48,7 +49,7 @@ class MetaGenerator(torch.Generator):
 def on_meta(monkeypatch):
     """Random numbers, precision and a fused optimiser for a device that has none of them."""
     monkeypatch.setattr(loss, "generator", lambda *key, device: MetaGenerator())
-    monkeypatch.setattr(loss, "autocast", lambda precision, device: nullcontext())
+    monkeypatch.setattr(execution, "autocast", lambda precision, device: nullcontext())
     optimizers = sys.modules[torch.optim.Optimizer.__module__]
     monkeypatch.setattr(optimizers, "_get_fused_kernels_supported_devices", lambda: ["meta"])
 

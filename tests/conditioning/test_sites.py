@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import adaln
+from adaln import registry
 from adaln.conditioning import (
     FAMILIES,
     Branch,
@@ -116,6 +117,7 @@ def test_a_family_says_all_that_is_asked_of_it(name):
 
 def test_a_family_from_outside_is_a_row_of_words(monkeypatch):
     monkeypatch.setattr(FAMILIES, "_entries", dict(FAMILIES._entries))
+    monkeypatch.setattr(registry, "_registered", {})
     layers = (
         Layer("shared_rows.*", "audio: scale shift gate(tanh)"),
         Layer("(early|late).N.role_table", "audio: scale shift gate(tanh)", "table"),

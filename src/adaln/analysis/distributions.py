@@ -1,5 +1,4 @@
-"""What a distribution of weights looks like: moments, histogram, distance to a Gaussian, entropy, all from a sketch,
-of a whole model in one pass.
+"""What distributions of weights look like, a network's in one pass: moments, histograms, entropies, Gaussian fits.
 
 Every result names its bins and its estimator, and counts what is not a number. Everything is plain data for JSON:
 what is not defined (the skewness of a constant) is None, never NaN.
@@ -130,11 +129,15 @@ def describe(source: Weights) -> list[Description]:
     >>> [d.group.name for d in describe(net)[:4]]
     ['shift', 'scale', 'gate', 'shift bias']
     """
-    merged = sketches(weights_of(source))
-    if not merged:
+    if not (found := descriptions(weights_of(source))):
         raise UnknownLayout("no layer of a known layout among these tensors; expected a diffusion transformer")
-    order = list(merged)
-    ordered = sorted(order, key=lambda g: (g.block is not None, g.depth or 0, g.branch is not None, order.index(g)))
+    return found
+
+
+def descriptions(tensors: Mapping[str, Tensor]) -> list[Description]:
+    """As `describe`; none where nothing is known."""
+    merged = sketches(tensors)
+    ordered = sorted(merged, key=lambda g: (g.block is not None, g.depth or 0, g.branch is not None))
     return [Description(group, summarise(merged[group])) for group in ordered]
 
 
@@ -205,14 +208,14 @@ def gaussian_fit(of: Sketch) -> GaussianFit | None:
     ends = np.unique(np.concatenate([of.cells, of.cells + 1]))
     cumulative = np.concatenate([[0.0], np.cumsum(of.counts_between(ends))]) / of.count
     distance = float(np.abs(cumulative - ndtr((lattice_values(ends) - of.mean) / of.std)).max())
-    edges, width = _std_edges(of)
+    edges, bins = _std_edges(of)
     counts = of.counts_between(edges)
     p = counts[counts > 0] / of.count
     log_q = _log_normal_mass((lattice_values(edges) - of.mean) / of.std)[counts > 0]
     divergence = float(p @ (np.log(p) - log_q))
     noise = (len(p) - 1) / (2 * of.count)
     resolution = float(of.counts.max()) / of.count
-    return GaussianFit(of.mean, of.std, distance, resolution, divergence, noise, _bins_of(width))
+    return GaussianFit(of.mean, of.std, distance, resolution, divergence, noise, bins)
 
 
 def differential_entropy(of: Sketch) -> Entropy:
@@ -223,7 +226,7 @@ def differential_entropy(of: Sketch) -> Entropy:
     estimator = "plug-in with Miller-Madow correction"
     if not of.m2:
         return Entropy(None, estimator, "none: a constant", 0.0, 0.0)
-    edges, width = _std_edges(of)
+    edges, bins = _std_edges(of)
     widths, counts = np.diff(lattice_values(edges)), of.counts_between(edges)
     occupied = counts > 0
     widths, p = widths[occupied], counts[occupied] / of.count
@@ -231,7 +234,7 @@ def differential_entropy(of: Sketch) -> Entropy:
     nats = float(p @ surprise) + (len(p) - 1) / (2 * of.count)
     spread = float(p @ (surprise - p @ surprise) ** 2)
     bias = float(p @ np.minimum(widths / of.std, 1e3) ** 2) / 24
-    return Entropy(nats, estimator, _bins_of(width), sqrt(spread / of.count), bias)
+    return Entropy(nats, estimator, bins, sqrt(spread / of.count), bias)
 
 
 def histogram_entropy(of: Sketch, width: float = FIXED_BIN_WIDTH) -> Entropy:
@@ -271,10 +274,11 @@ def _histogram(of: Sketch, edges: Int[np.ndarray, " J"], bins: str) -> Histogram
     return Histogram(bins, ends, tuple(counts.tolist()), below, above, of.nans, of.infs)
 
 
-def _std_edges(of: Sketch) -> tuple[Int[np.ndarray, " J"], float]:
-    """Edges that cover all values, and the nominal width in std: Scott's, at least 0.05."""
+def _std_edges(of: Sketch) -> tuple[Int[np.ndarray, " J"], str]:
+    """Edges that cover all values, in words as well; their width in std is Scott's, at least 0.05."""
     width = max(3.49 * of.count ** (-1 / 3), 0.05)
-    return _edges(of, of.mean, width * of.std), width
+    words = f"{width:.3g} std wide within {width * _UNIFORM_BINS / 2:.3g} std of the mean, bfloat16 cells beyond"
+    return _edges(of, of.mean, width * of.std), words
 
 
 def _edges(of: Sketch, centre: float, width: float) -> Int[np.ndarray, " J"]:
@@ -283,10 +287,6 @@ def _edges(of: Sketch, centre: float, width: float) -> Int[np.ndarray, " J"]:
     uniform = nearest_cells(centre + width * (np.arange(-half, half + 1) + 0.5))
     outside = of.cells[(of.cells < uniform[0]) | (of.cells >= uniform[-1])]
     return np.unique(np.concatenate([uniform, outside, outside + 1]))
-
-
-def _bins_of(width: float) -> str:
-    return f"{width:.3g} std wide within {width * _UNIFORM_BINS / 2:.3g} std of the mean, bfloat16 cells beyond"
 
 
 def _log_normal_mass(z: Float[np.ndarray, " J"]) -> Float[np.ndarray, " J-1"]:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, checkpoints, describe
-from adaln.analysis.distributions import GaussianFit
+from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, checkpoints
+from adaln.analysis.distributions import GaussianFit, descriptions
 from adaln.analysis.recorder import read_recording
-from adaln.conditioning import UnknownLayout
 from adaln.runs import Run, is_run
 from adaln.tensor_files import WeightSet, open_weights
 
@@ -62,10 +61,9 @@ def snapshot(source: str, step: int | None, tensors: Mapping[str, Tensor]) -> Sn
 
     Raises `ValueError` naming the source where nothing in it is known.
     """
-    try:
-        views = {d.group: View(d.summary.moments, d.summary.histogram, d.summary) for d in describe(tensors)}
-    except UnknownLayout as error:
-        raise ValueError(f"{source!r} holds no values of a known group: {error}") from None
+    views = {d.group: View(d.summary.moments, d.summary.histogram, d.summary) for d in descriptions(tensors)}
+    if not views:
+        raise ValueError(f"{source!r} holds no values of a known group: no gate, scale or shift, no known module")
     return Snapshot(source, step, views, tensors)
 
 
