@@ -49,6 +49,15 @@ def test_a_step_without_a_checkpoint_is_not_scored_in_silence(small_config, tmp_
     assert scored_steps(small_config(steps=4, keep_at=(3, 9)), [3], None) == (3,)
 
 
+def test_a_checkpoint_that_is_gone_is_not_left_unscored_in_silence(small_config, tmp_path):
+    config = small_config(steps=6, checkpoint_every=2, keep_checkpoints=1)
+    adaln.train(config, tmp_path / "run", "cpu")
+    with pytest.warns(
+        UserWarning, match=r"^not scored: steps 2, 4, whose checkpoints are gone \(see keep_checkpoints\)$"
+    ):
+        adaln.train(config, tmp_path / "run", "cpu", score_at=[2, 4])
+
+
 def test_an_unknown_tracker_is_refused_before_anything_is_written(small_config, tmp_path, seen):
     with pytest.raises(UnknownName, match=r"unknown tracker 'sen' \(nearest: 'seen'\); known: seen"):
         adaln.train(small_config(), tmp_path / "run", "cpu", track=["sen"])

@@ -1,5 +1,6 @@
 """`adaln train`."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated
 from adaln.cli.options import Device, Flat, Positional, named, parse, take_preset
 from adaln.cli.output import SILENT, Output
 from adaln.config import RunConfig
-from adaln.evaluation.checkpoints import Scoring, is_scored, read_scores, scored_steps, train
+from adaln.evaluation.checkpoints import Scoring, is_scored, read_scores, scored_steps, train, unscored_line
 from adaln.execution import DEFAULT_EXECUTION, Execution
 from adaln.parallel import group_of_torchrun, rank
 from adaln.report import Table
@@ -57,7 +58,8 @@ def train_verb(words: list[str]) -> Output:
     wanted = options.evaluate
     scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
     steps = scored_steps(options.config, wanted.at, wanted.every)
-    with group_of_torchrun():
+    with group_of_torchrun(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "not scored")  # said below
         run = train(
             options.config,
             options.out,
@@ -87,6 +89,5 @@ def trained(run: Run, scoring: Scoring, steps: Sequence[int]) -> Output:
         }
         shown.append(score_table(scores))
     if unscored:
-        gone = ", ".join(map(str, unscored))
-        shown.append(f"not scored: steps {gone}, whose checkpoints are gone (see keep_checkpoints)")
+        shown.append(unscored_line(unscored))
     return Output(data, shown)

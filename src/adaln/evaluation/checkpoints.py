@@ -4,6 +4,7 @@ Its checkpoints are scored while it trains or afterwards, and never twice: a fil
 """
 
 import json
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -185,9 +186,9 @@ def train(
     `hooks` are called as `hook(step, model)` in every step, after the backward pass and before the optimiser, `on_log`
     as `on_log(step, metrics)` with every line of metrics.jsonl: the mean loss since the line before, the norm of the
     gradient. `track` names registered trackers. At the steps `score_at`, which need a checkpoint, the averaged weights
-    are sampled and scored as `scoring` says. Distributions of gate, scale and shift are recorded at steps that are
-    evenly spaced in their logarithm. Under torchrun all processes train one run. Ctrl-C saves and raises
-    `KeyboardInterrupt`; the same call goes on.
+    are scored as `scoring` says; a checkpoint that is gone is a warning. Distributions of gate, scale and shift are
+    recorded at steps evenly spaced in their logarithm. Under torchrun all processes train one run. Ctrl-C saves and
+    raises `KeyboardInterrupt`; the same call goes on.
 
     Raises `ValueError` before anything is written for data, network, process and scheme that do not fit each other and
     for a folder that holds another run, and `NonFinite` for a loss or gradient that is not finite.
@@ -204,8 +205,14 @@ def train(
         hooks = [Recorder(run.path / "analysis" / "roles.jsonl"), *hooks, scoring_hook(run, scoring, score_at)]
         trackers = [tracker_of(run, name) for name in track if rank() == 0]
         training.train(run, hooks, execution, [*on_log, *(tracker.on_log for tracker in trackers)])
-        score_saved(run, scoring, score_at)
+        if (gone := score_saved(run, scoring, score_at)) and rank() == 0:
+            warnings.warn(unscored_line(gone), stacklevel=2)
     return run
+
+
+def unscored_line(steps: Sequence[int]) -> str:
+    """What is said of steps that were to be scored and lie on disk no more."""
+    return f"not scored: steps {', '.join(map(str, steps))}, whose checkpoints are gone (see keep_checkpoints)"
 
 
 def tracker_of(run: Run, name: str) -> Tracker:
