@@ -226,7 +226,7 @@ def test_the_last_layer_alone_does_not_tell_scale_from_shift():
     tensors = {"norm_out.linear.weight": torch.zeros(12, 4), "proj_out.weight": torch.zeros(8, 6)}
     assert [site.role for site in find_sites(tensors)] == [Role.SHIFT, Role.SCALE]  # only CogVideoX has c narrower
     tensors["norm_out.linear.weight"] = torch.zeros(12, 6)
-    with pytest.raises(UnknownLayout, match="fit both 'SD3' and 'CogVideoX'"):
+    with pytest.raises(UnknownLayout, match="fit both 'HunyuanDiT' and 'CogVideoX'"):
         find_sites(tensors)
 
 

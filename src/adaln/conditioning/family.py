@@ -5,8 +5,8 @@ A modulation layer is a line of two strings, its name and what its rows are, fir
     Layer("transformer_blocks.N.norm1.linear", "attn: shift scale gate; mlp: shift scale gate")
 
 In names `N` is the number of a block, `*` any number (a place in an nn.Sequential) and `#` the number of a unit within
-the block; `(a|b)` is one of two names and `(a)?` one that may be missing. The first component, up to the first dot, is
-the stage: stages run in the order in which a family's lines name them, alternatives of one line in theirs.
+the block; `(a|b)` is one of two names. All that stands before `.N`, without one the first component, is the stage:
+stages run in the order in which a family's lines name them, alternatives of one line in theirs.
 A role's name may be followed by what its value goes through first: `gate(tanh)`.
 """
 
@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from adaln.rng import generator
+from adaln.conditioning.inputs import MakeInputs
 
 
 class Role(StrEnum):
@@ -31,8 +31,17 @@ class Role(StrEnum):
     SHIFT = "beta"
 
 
-VALUE_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"": lambda value: value, "tanh": torch.tanh}
-"""What a network does to the value that rows give, before it is a gate, a scale or a shift; "": nothing."""
+VALUE_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "": lambda value: value,
+    "plain": lambda value: value,
+    "tanh": torch.tanh,
+    "clamped_tanh": lambda value: torch.tanh(value.clamp(-2, 2)),
+    "sigmoid": torch.sigmoid,
+    "sigmoid_of_one_minus": lambda value: torch.sigmoid(1 - value),
+    "exp": torch.exp,
+}
+"""What a network does to the value that rows give, before it gates, scales or shifts; "": nothing, but that a scale is
+1 + value, which under every other name is the function's value itself (`scale(plain)`: the value)."""
 
 
 class Chunk(NamedTuple):
@@ -69,23 +78,52 @@ class Layer:
     rows: str
     """Branch and roles of the chunks; `#` in a branch is the number of the unit."""
     path: Literal["matrix", "table"] = "matrix"
-    """matrix: condition -> chunks x D, a block's own or shared by all; table: (chunks, D), added to the shared one."""
-    width_of: str | None = None
-    """Module whose input is D wide, inside the block if it begins with a dot; None: the condition is D wide."""
+    """matrix: condition -> chunks x D, a block's own or shared by all; table: (chunks, D), (1, chunks, D) or
+    (chunks * D), added to what shared matrices give."""
+    width_of: str | tuple[str, ...] = ""
+    """Module whose input is D wide, of several words the first that is there, inside the block if it begins with a dot;
+    a tuple: one for each part of `rows`, where their widths differ. "": the condition is D wide, of a table its columns
+    are. "rows": whatever an even share of the rows is, for names that no other chunk count bears."""
+    shared_by: str = ""
+    """Stages, in words, in whose every block the rows act, of a matrix without tables that is no block's own."""
 
     @property
     def stages(self) -> list[str]:
         """The stages that its name stands for, in forward order."""
-        return self.name.partition(".")[0].strip("()").split("|")
+        return alternatives(_stage(self.name)[0])
+
+
+def alternatives(name: str) -> list[str]:
+    """All names that a name with `(a|b)` stands for.
+
+    >>> alternatives("(text|visual)_blocks")
+    ['text_blocks', 'visual_blocks']
+    """
+    match = re.search(r"\(([^()]*)\)", name)
+    if not match:
+        return [name]
+    return [
+        each
+        for part in match[1].split("|")
+        for each in alternatives(name[: match.start()] + part + name[match.end() :])
+    ]
+
+
+def _stage(name: str) -> tuple[str, str, str]:
+    """Stage, ".N" if its blocks are numbered, and what follows."""
+    stage, number, inner = name.partition(".N")
+    if number:
+        return stage, number, inner.removeprefix(".")
+    stage, _, inner = name.partition(".")
+    return stage, "", inner
 
 
 @cache
 def name_pattern(layer: Layer) -> re.Pattern[str]:
     """Of the tensor's name: group `block` is the name of the block, `stage`, `index` and `unit` place it."""
-    stage, *inner = layer.name.replace("(", "(?:").split(".")
-    numbered = inner[:1] == ["N"]
-    block = rf"(?P<block>(?P<stage>{stage})" + r"\.(?P<index>\d+)" * numbered + ")"
-    parts = [r"\d+" if part == "*" else part.replace("#", r"(?P<unit>\d+)") for part in inner[numbered:]]
+    stage, number, inner = (part.replace("(", "(?:").replace(".", r"\.") for part in _stage(layer.name))
+    block = rf"(?P<block>(?P<stage>{stage})" + r"\.(?P<index>\d+)" * bool(number) + ")"
+    parts = [part.replace("*", r"\d+").replace("#", r"(?P<unit>\d+)") for part in [inner] if part]
     return re.compile(r"\.".join([block, *parts, *["weight"] * (layer.path == "matrix")]))
 
 
@@ -109,41 +147,6 @@ class Branch:
     residual: str | None = None
     """Module whose input is the stream x; None: the block itself."""
 
-
-class InputDraw:
-    """Draws for the inputs of one forward pass, by a seed alone: a batch of 4, images of 4 x 4 tokens, 4 of text."""
-
-    batch_size = 4
-    tokens_per_side = 4
-    text_tokens = 4
-
-    def __init__(self, seed: int) -> None:
-        self.rng = generator("standard inputs", seed)
-
-    def normal(self, *shape: int) -> Tensor:
-        """A batch of standard normal values."""
-        return torch.randn(self.batch_size, *shape, generator=self.rng)
-
-    def image(self, config: Any) -> Tensor:
-        """Latents of the channels and patches of a network's config."""
-        side = self.tokens_per_side * config.patch_size
-        return self.normal(config.in_channels, side, side)
-
-    def text(self, width: int) -> Tensor:
-        """Encoded text."""
-        return self.normal(self.text_tokens, width)
-
-    def times(self, last: float) -> Tensor:
-        """From early to late, 0 and `last` left out."""
-        return last * (torch.arange(self.batch_size) + 1) / (self.batch_size + 1)
-
-    def labels(self, num_classes: int) -> Tensor:
-        """Classes."""
-        return torch.randint(num_classes, (self.batch_size,), generator=self.rng)
-
-
-MakeInputs = Callable[[Any, InputDraw], dict[str, Any]]
-"""(the network's config, draws) -> keyword arguments of its forward pass."""
 
 BACKBONE = r"attn\d? mlp\d? ff ff_context feed_forward proj_mlp proj_out"
 """The modules that hold a block's attention and MLP, by the names that most use."""
@@ -176,21 +179,43 @@ class Family:
     """One row: all that is known of networks whose modulation layers have these names."""
 
     layers: tuple[Layer, ...] = ()
-    """Its modulation layers; of two that fit one tensor the first that has the right number of rows."""
+    """Its modulation layers; of two that fit one tensor the first that has the right number of rows. None at all: such
+    networks have no rows of one role, see `generated_by`, or no modulation."""
     branches: Mapping[str, Branch] = field(default_factory=dict)
     """Where each branch runs; "final" of every family enters the head."""
     head: str = ""
-    """The last projection, which every scheme of the paper starts at zero."""
+    """The last projection, which every scheme of the paper starts at zero; of several words those that are there."""
+    classes: str = ""
+    """The networks' classes, where no inputs name them: they decide between families of the same names and shapes."""
     inputs: Mapping[str, MakeInputs] = field(default_factory=dict)
     """By the name of the network's class."""
+    signs: str = ""
+    """Pattern of names of which one must be there, where modulation layers alone do not make the family."""
+    no_rows: str = ""
+    """Modules and parameters whose names look like modulation and that hold no rows of one role, in words of patterns:
+    embedders, squeezes before the last matrix, norms of the condition."""
+    static_gates: str = ""
+    """Learned gates that no condition moves, in words of patterns: named, and left as they are."""
+    generated_by: str = ""
+    """Network that makes every block's roles, no row of any tensor being one role's (Chroma)."""
+    interleaved: bool = False
+    """Whether its stages take turns, block by block (Latte)."""
     backbone: str = BACKBONE
     """Modules of a block that hold its attention and MLP matrices (Table 6)."""
     branch_ends: str = ""
     """Modules of a block that end an attention or an MLP: at zero, its branch adds nothing."""
+    ungated_ends: str = ""
+    """Modules of a block that end a branch without a gate (cross-attention): a closed block needs them at zero."""
     groups: Mapping[str, str] = field(default_factory=lambda: GROUPS)
     """Pattern of names by the name of the group that their values form."""
     paper_names: Mapping[str, str] = field(default_factory=lambda: PAPER_NAMES)
     """Pattern of names by what the paper's Table 1 calls them."""
+    start: str = ""
+    """How its code starts the modulation, in a few words for `adaln families`; "": as torch starts any linear layer."""
+    frequencies: str = "cos, sin"
+    """Order and spacing of its time frequencies, in a few words; the usual spacing is 10000^(-i/half)."""
+    surprise: str = ""
+    """What a reader of DiT would not expect, in a sentence."""
 
     @property
     def stages(self) -> list[str]:

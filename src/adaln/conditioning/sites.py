@@ -201,7 +201,7 @@ def _width(layer: Layer, block: str, path: ModulationPath, tensors: Mapping[str,
 
 def _witness(layer: Layer, block: str, prefix: str) -> str | None:
     """The tensor whose last dimension is D, where a layer's line names one."""
-    if layer.width_of is None:
+    if not isinstance(layer.width_of, str) or not layer.width_of:
         return None
     inside = block if layer.width_of.startswith(".") else ""
     return f"{prefix}{inside}{layer.width_of}.weight"

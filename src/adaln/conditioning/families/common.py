@@ -1,0 +1,16 @@
+"""The lines and branches that families of several lineages share."""
+
+from adaln.conditioning.family import Branch, Layer
+
+SIX = "attn: shift scale gate; mlp: shift scale gate"
+CONTEXT_SIX = "context_attn: shift scale gate; context_mlp: shift scale gate"
+FINAL_LAYER = Layer("final_layer.adaLN_modulation.*", "final: shift scale")
+NORM_OUT = Layer("norm_out.linear", "final: scale shift")
+CROSS_ATTENDING = {"attn": Branch("attn1"), "mlp": Branch("ff")}
+JOINT = {
+    "attn": Branch("attn"),
+    "context_attn": Branch("attn", stream="context"),
+    "mlp": Branch("ff"),
+    "context_mlp": Branch("ff_context", stream="context"),
+}
+"""Image and context attend together, then each goes through its own MLP."""
