@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adaln.conditioning import SCHEMES, Order, Role, find_sites, holding, initialise, order_to_hold
+from adaln.conditioning import SCHEMES, Order, Role, find_layout, find_sites, holding, initialise, order_to_hold
 from adaln.conditioning.initialisation import all_starts
 from adaln.conditioning.update_order import held_by, order_parts
 from adaln.config import OptimConfig
@@ -48,7 +48,7 @@ def bare(network: str) -> nn.Module:
 def fits(network: str, scheme: str) -> bool:
     """Whether the scheme serves as many blocks as the network has; any number of them, on small networks only."""
     try:
-        all_starts(dict(bare(network).named_parameters()), SCHEMES[scheme])
+        all_starts(find_layout(bare(network)), SCHEMES[scheme])
     except ValueError:
         return False
     return network != "deep" or not fits("tiny", scheme)

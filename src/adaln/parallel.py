@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from adaln.types import as_rows
+
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)
 """How long processes wait for one that scores or writes; a process that died is torchrun's to notice, at once."""
@@ -197,9 +199,13 @@ def own_rows(tensor: Tensor) -> slice:
 
 
 def own_part(tensor: Tensor, start: int, stop: int) -> Tensor:
-    """What this process holds of rows `start` to `stop`, in the same memory; a scalar is its own only row."""
+    """What this process holds of rows `start` to `stop` of `as_rows(tensor)`, in the same memory; a scalar is its only
+    row."""
     if not tensor.ndim:
         return tensor
+    if tensor.ndim > 2 and tensor.shape[0] == 1:  # a table, of which one process holds all
+        held = own(tensor)
+        return as_rows(held)[start:stop] if len(held) else held[0:0].flatten(0, -2)
     rows = own_rows(tensor)
     first, last = (min(max(row, rows.start), rows.stop) - rows.start for row in (start, stop))
     return own(tensor)[first:last]

@@ -88,3 +88,13 @@ OnLog = Callable[[int, Mapping[str, float]], None]
 
 class NonFinite(ValueError):
     """A loss, a gradient, weights or images are not finite; the message names the first that went wrong."""
+
+
+def as_rows(tensor: Tensor) -> Tensor:
+    """A view whose first dimension is what a site's rows count: leading dimensions of 1 are passed over.
+
+    (k, D) of a table (1, k, D); a matrix, and a flat table (k * D,) by its elements, as they are.
+    """
+    while tensor.ndim > 2 and tensor.shape[0] == 1:
+        tensor = tensor[0]
+    return tensor

@@ -13,7 +13,7 @@ from adaln.analysis.audit import audit
 from adaln.analysis.branches import branch_energies
 from adaln.analysis.sketch import sketch
 from adaln.analysis.starts import LIBRARY_DEFAULT, PIXART, Spread, distance
-from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_sites, standard_inputs
+from adaln.conditioning import SCHEMES, Role, find_sites, standard_inputs
 from adaln.conditioning.distributions import DISTRIBUTIONS, std_of
 from adaln.models import MODELS, build
 from adaln.rng import generator
@@ -223,9 +223,10 @@ def test_the_head_is_watched():
     assert ("note", "head") in kinds(audit(tensors(foreign("DiT"))))
 
 
-def test_weights_that_are_no_transformer_are_refused():
-    with pytest.raises(UnknownLayout, match="expected a diffusion transformer"):
-        audit({"conv.weight": torch.zeros(4, 4)})
+def test_that_there_is_no_modulation_is_an_answer():
+    result = audit({"conv.weight": torch.zeros(4, 4)})
+    assert (result.start, result.rows, result.num_blocks) == (None, (), 0)
+    assert result.blocks() == ["no modulation: by name and shape none of the 1 tensors may be gate, scale or shift"]
 
 
 def test_gradients_and_wrapped_names_are_audited_too():
@@ -338,7 +339,7 @@ def test_unknown_classes_are_audited_with_inputs_of_their_own():
             return self.module(**inputs)
 
     model = Wrapper()
-    with pytest.raises(ValueError, match="no standard inputs for Wrapper"):
-        audit(model)
+    (not_run,) = (finding for finding in audit(model).findings if finding.kind == "not run")
+    assert not_run.text.startswith("only its weights were audited: no standard inputs for Wrapper")
     inputs = {"x": torch.randn(2, 1, 8, 8), "t": torch.tensor([1, 900]), "y": torch.tensor([0, 3])}
     assert len(audit(model, inputs).energies) == 8

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import adaln
-from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_head, find_sites, scheme, standard_inputs
+from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_layout, find_sites, scheme, standard_inputs
 from adaln.rng import generator
 from helpers.foreign import CONFIGS, foreign
 
@@ -33,7 +33,7 @@ def test_every_known_network_takes_the_papers_start(name):
             # the std of n draws is known to 1 / sqrt(2n); four of these
             assert values.std().item() == pytest.approx(1e-3, rel=4 / (2 * len(values)) ** 0.5), role
         assert not rows(after, role, final=True).any()
-    touched = {tensor for site in sites for tensor in site.tensors()} | set(find_head(before))
+    touched = {tensor for site in sites for tensor in site.tensors()} | set(find_layout(before).head)
     assert {key for key in before if not torch.equal(before[key], after[key])} <= touched
 
 
@@ -98,7 +98,7 @@ def test_an_ambiguous_network_needs_its_family():
 def test_a_network_without_modulation_is_refused_untouched():
     model = nn.Sequential(nn.Linear(4, 4))
     before = parameters(model)
-    with pytest.raises(UnknownLayout, match="no modulation layer of a known layout among"):
+    with pytest.raises(UnknownLayout, match=r"^no modulation among these tensors; expected"):
         adaln.initialise(model)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 

@@ -16,7 +16,7 @@ from adaln.conditioning import (
     Role,
     Scheme,
     Start,
-    find_head,
+    find_layout,
     find_sites,
     initialise,
     num_held,
@@ -24,7 +24,6 @@ from adaln.conditioning import (
     scheme,
     standard_inputs,
 )
-from adaln.conditioning.sites import find_backbone, find_branch_ends
 from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator
 from adaln.types import DataSpec
@@ -57,9 +56,9 @@ def test_initialise_changes_nothing_but_what_the_scheme_names(name, modulation, 
     model = build(DiTConfig(width, depth, 4, 2, modulation=modulation), DIGITS, generator("test", 1))
     before = snapshot(model)
     sites = initialise(model, row, generator("scheme", 1))
-    named = {tensor for site in sites for tensor in site.tensors()} | set(find_head(before))
+    named = {tensor for site in sites for tensor in site.tensors()} | set(find_layout(before).head)
     if row.backbone:
-        named |= set(find_backbone(before))
+        named |= set(find_layout(before).backbone)
     changed = {tensor for tensor, p in model.named_parameters() if not torch.equal(p, before[tensor])}
     assert changed <= named
 
@@ -146,7 +145,7 @@ def test_final_shift_and_backbone_gaussians(model):
     assert values(model, Role.SHIFT, ("final",)).std().item() == pytest.approx(4e-3, rel=0.05)
     initialise(model, scheme("adaln-backbone:0.03"), generator("scheme", 0))
     tensors = snapshot(model)
-    assert all(tensors[name].std().item() == pytest.approx(0.03, rel=0.05) for name in find_backbone(tensors))
+    assert all(tensors[name].std().item() == pytest.approx(0.03, rel=0.05) for name in find_layout(tensors).backbone)
 
 
 def test_branches_that_end_at_zero_add_nothing_though_their_gates_are_open(any_model):
@@ -158,7 +157,7 @@ def test_branches_that_end_at_zero_add_nothing_though_their_gates_are_open(any_m
     initialise(any_model, row, generator("scheme", 0))
     assert all(energy.ratio == 0 for energy in branch_energies(any_model, standard_inputs(any_model)))
     changed = {name for name, p in any_model.named_parameters() if not torch.equal(p, before[name])}
-    assert changed == set(find_branch_ends(before)) and len(changed) < len(find_backbone(before))
+    assert changed == set(find_layout(before).branch_ends) and len(changed) < len(find_layout(before).backbone)
 
 
 def test_a_row_without_branch_ends_is_written_as_before_there_were_any():

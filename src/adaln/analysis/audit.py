@@ -24,13 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaln.analysis.branches import BranchEnergy, branch_energies, observe_roles
+from adaln.analysis.branches import BranchEnergy, are_identities, branch_energies, observe_roles
 from adaln.analysis.distributions import sketches
 from adaln.analysis.findings import Facts, Finding, findings
-from adaln.analysis.groups import Group, GroupedRows, Weights, role_name, run_of, weights_of
+from adaln.analysis.groups import Group, GroupedRows, Weights, class_of, role_name, run_of, weights_of
 from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.starts import Key, NearestStart, distances, known_starts, nearest_start
-from adaln.conditioning import Role, Site, UnknownLayout, find_family, find_head, find_sites, standard_inputs
+from adaln.conditioning import Family, Layout, Role, Site, find_layout, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
 from adaln.tensor_files import WeightSet, shapes
 
@@ -57,8 +57,8 @@ class Audit(Shown):
 
     family: str
     num_blocks: int
-    start: NearestStart
-    """Of all modulation layers together."""
+    start: NearestStart | None
+    """Of all modulation layers together; None where there are none."""
     rows: tuple[AuditRow, ...]
     head: Moments | None
     """Of the last projection."""
@@ -68,6 +68,9 @@ class Audit(Shown):
 
     def blocks(self) -> list[str | Table]:
         """The start in a sentence, role by block, the energies of the branches, and the pitfalls."""
+        if self.start is None:
+            answer, *others = sorted(self.findings, key=lambda finding: finding.kind != "no modulation")
+            return [answer.text, *(f"{f.level}: {f.text}" for f in others)]
         start = f"at no known start (nearest: {self.start.name}, by {self.start.distance:.2f} in the log of its std)"
         modulation = f"as {self.start.name} starts it" if self.start.is_start else f"trained: {start}"
         summary = f"{self.family} layout, {self.num_blocks} blocks, modulation {modulation}"
@@ -78,40 +81,48 @@ class Audit(Shown):
 def audit(
     source: Weights,
     inputs: Mapping[str, Any] | None = None,
-    family: str | None = None,
+    family: str | Family | None = None,
     *,
     step: int | None = None,
     weights: WeightSet | None = None,
+    allow_unread: bool = False,
 ) -> Audit:
     """Where the conditioning of anyone's network is, how it was started, and what fools people about it.
 
     `source` is a network, tensors by name, a run, or the path of one, of a file or of a diffusers folder. A network, so
     that of a run, is run with `inputs`, keyword arguments of its forward pass (default: `standard_inputs`): once for
-    what each branch adds to the residual stream, once for each kind of site to see what its rows do. Tensors and files
-    are read only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the
-    newest; 0: the start. `family` decides between two families of the same names.
+    what each branch adds to the residual stream, once for each kind of site to see what its rows do; without inputs of
+    a class that has no standard ones its weights alone are audited, which a finding says. Tensors and files are read
+    only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the newest;
+    0: the start. `family` (a name, a layout file) decides between two families of the same names. With `allow_unread`
+    what may be modulation and is in no layout is a finding, else an error.
 
-    Raises `ValueError` in one line for a network of no known family, for a class that has no standard inputs, and for
-    what is missing or damaged on disk.
+    Raises `ValueError` in one line for a network of no known family, and for what is missing or damaged on disk.
     """
     if run := run_of(source):
         fresh = step == 0 or (step is None and not run.steps_saved())
-        return _audit_network(run.new_model() if fresh else run.load_model(step, weights or "ema")[0], inputs, family)
-    if step is not None:
+        source = run.new_model() if fresh else run.load_model(step, weights or "ema")[0]
+    elif step is not None:
         raise ValueError(f"step is {step}; expected none: only a run has steps")
     if isinstance(source, nn.Module):
-        return _audit_network(source, inputs, family)
-    return _report(_facts(weights_of(source, weights=weights), family))
+        return _audit_network(source, inputs, find_layout(source, family, allow_unread=allow_unread))
+    tensors = weights_of(source, weights=weights)
+    layout = find_layout(shapes(tensors), family, class_name=class_of(source), allow_unread=allow_unread)
+    return _report(_facts(tensors, layout))
 
 
-def _audit_network(model: nn.Module, inputs: Mapping[str, Any] | None, family: str | None) -> Audit:
-    facts = _facts(dict(model.named_parameters()), family)
-    given = standard_inputs(model) if inputs is None else inputs
-    if facts.not_finite:  # nothing could be seen
+def _audit_network(model: nn.Module, inputs: Mapping[str, Any] | None, layout: Layout) -> Audit:
+    facts = _facts(dict(model.named_parameters()), layout)
+    if facts.not_finite or not layout.sites:  # nothing could be seen
         return _report(facts)
-    observed = observe_roles(model, given, _one_of_each(facts.sites), family)
-    energies = tuple(branch_energies(model, given, family))
-    return replace(_report(replace(facts, observed=tuple(observed))), energies=energies)
+    try:
+        given = standard_inputs(model) if inputs is None else inputs
+    except ValueError as error:
+        return _report(replace(facts, not_run=str(error)))
+    observed = tuple(observe_roles(model, given, _one_of_each(facts.sites), layout.family))
+    identities = are_identities(model, given, [layout.prefix + block for block in layout.blocks])
+    energies = tuple(branch_energies(model, given, layout.family))
+    return replace(_report(replace(facts, observed=observed, identities=identities)), energies=energies)
 
 
 def _one_of_each(sites: Sequence[Site]) -> list[Site]:
@@ -121,14 +132,9 @@ def _one_of_each(sites: Sequence[Site]) -> list[Site]:
     return [site for block in kinds.values() for site in block]
 
 
-def _facts(tensors: Mapping[str, Tensor], family: str | None) -> Facts:
+def _facts(tensors: Mapping[str, Tensor], layout: Layout) -> Facts:
     known = shapes(tensors)
-    sites, known_family = find_sites(known, family), find_family(known, family)
-    if known_family is None:
-        raise UnknownLayout(
-            "no modulation layer of a known layout among these tensors; expected a diffusion transformer"
-        )
-    head = find_head(known, family)
+    sites, head = layout.sites, layout.head
 
     def rows(_: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
         for site in sites:
@@ -141,8 +147,7 @@ def _facts(tensors: Mapping[str, Tensor], family: str | None) -> Facts:
     groups = {(group.name, group.depth): sketch for group, sketch in values.items() if group.depth is not None}
     to_starts = distances(groups, known_starts(sites, known))
     return Facts(
-        family=known_family,
-        sites=tuple(sites),
+        layout=layout,
         shapes=known,
         groups=groups,
         head=values.get(Group("head")),
@@ -163,9 +168,11 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> Iterator[str]:
 
 
 def _report(facts: Facts) -> Audit:
-    blocks = {site.depth for site in facts.sites if site.branch != "final"}
     head = moments(facts.head) if facts.head else None
-    return Audit(facts.family, len(blocks), facts.start, tuple(_rows(facts)), head, tuple(findings(facts)))
+    layout = facts.layout
+    start = facts.start if layout.sites else None
+    rows, noticed = tuple(_rows(facts)), tuple(findings(facts))
+    return Audit(layout.family_name, layout.num_blocks, start, rows, head, noticed)
 
 
 def _rows(facts: Facts) -> Iterator[AuditRow]:

@@ -18,14 +18,12 @@ from torch import Tensor, nn
 from adaln.conditioning import (
     VALUE_FUNCTIONS,
     Branch,
+    Family,
     Role,
     Site,
     Stream,
     UnknownLayout,
-    family_of,
-    find_head,
-    find_sites,
-    wrapper_prefix,
+    find_layout,
 )
 
 _NUDGE = 0.5
@@ -46,6 +44,11 @@ class Call:
         named = "encoder_hidden_states" if of_context else "hidden_states"
         tokens: Tensor = self.kwargs[named] if of_context or not self.args else self.args[0]
         return tokens
+
+    def is_identity(self) -> bool:
+        """Whether all that came out is among what went in."""
+        entered = [value for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor)]
+        return all(any(torch.equal(output, value) for value in entered) for output in self.outputs())
 
     def outputs(self) -> tuple[Tensor, ...]:
         """All that came out."""
@@ -78,15 +81,16 @@ class Live:
     Raises `UnknownLayout` for a network without known sites.
     """
 
-    def __init__(self, model: nn.Module, family: str | None = None) -> None:
+    def __init__(self, model: nn.Module, family: str | Family | None = None) -> None:
         self.model = model
         self.tensors = dict(model.named_parameters())
-        self.sites = find_sites(self.tensors, family)
+        layout = find_layout(model, family)
+        self.sites = list(layout.sites)
         if not self.sites:
             raise UnknownLayout(f"no modulation layer of a known layout in {type(model).__name__}")
-        self.branches = family_of(self.tensors, family).branches
-        self.head = next((name.rpartition(".")[0] for name in find_head(self.tensors, family)), None)
-        self.prefix = wrapper_prefix(self.tensors)
+        self.branches = layout.family.branches
+        self.head = next((name.rpartition(".")[0] for name in layout.head), None)
+        self.prefix = layout.prefix
         of_blocks = [site for site in self.sites if site.branch != "final"]
         self.tables = [site for site in of_blocks if site.weight is None]
         self.shared = {(s.branch, s.role): s for s in of_blocks if self.tables and s.weight}
@@ -116,6 +120,13 @@ class Live:
             shared = self.shared[site.branch, site.role]
             given = self.tensors[site.bias or ""][site.rows] + calls[module_of(shared)].output[..., shared.rows]
         return given.detach().reshape(-1, given.shape[-1])
+
+
+def are_identities(model: nn.Module, inputs: Mapping[str, Any], blocks: Sequence[str]) -> bool | None:
+    """Whether each of these blocks gives back what entered it, bit for bit; None where no module is called so."""
+    modules = dict(model.named_modules())
+    calls = trace(model, [block for block in blocks if block in modules], inputs)
+    return all(call.is_identity() for call in calls.values()) if calls else None
 
 
 def module_of(site: Site) -> str:
@@ -175,7 +186,9 @@ class Passage:
         return BranchEnergy(self.site.block, self.site.depth, self.site.branch, *finite)
 
 
-def branch_energies(model: nn.Module, inputs: Mapping[str, Any], family: str | None = None) -> list[BranchEnergy]:
+def branch_energies(
+    model: nn.Module, inputs: Mapping[str, Any], family: str | Family | None = None
+) -> list[BranchEnergy]:
     """The energy of every gated branch in forward order, from one forward pass on `inputs`.
 
     Exactly 0 wherever a gate starts at zero. Empty for a network without gates (HunyuanDiT).
@@ -183,7 +196,7 @@ def branch_energies(model: nn.Module, inputs: Mapping[str, Any], family: str | N
     return [passage.energy() for passage in passages(model, inputs, family)]
 
 
-def passages(model: nn.Module, inputs: Mapping[str, Any], family: str | None = None) -> list[Passage]:
+def passages(model: nn.Module, inputs: Mapping[str, Any], family: str | Family | None = None) -> list[Passage]:
     """Every gated branch at its gate, in forward order. The branches of a block add up to what the block adds to x."""
     live = Live(model, family)
     calls = trace(model, [*live.modulations_of_gates(), *live.modules(live.gates)], inputs)
@@ -198,7 +211,7 @@ def passages(model: nn.Module, inputs: Mapping[str, Any], family: str | None = N
 
 
 def observe_roles(
-    model: nn.Module, inputs: Mapping[str, Any], sites: Sequence[Site], family: str | None = None
+    model: nn.Module, inputs: Mapping[str, Any], sites: Sequence[Site], family: str | Family | None = None
 ) -> list[tuple[Site, Role | None]]:
     """What the rows of each of these sites do, by one forward pass with them moved and one without; None: nothing seen.
 

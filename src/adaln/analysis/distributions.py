@@ -37,6 +37,7 @@ from adaln.analysis.sketch import (
 )
 from adaln.conditioning import UnknownLayout
 from adaln.tensor_files import TensorFile, shapes
+from adaln.types import as_rows
 
 HISTOGRAM_STDS = 5.0
 HISTOGRAM_BINS_PER_STD = 10
@@ -152,7 +153,7 @@ def sketches(
     def read(name: str) -> list[Sketch]:
         if isinstance(tensors, TensorFile):
             return [sketch_chunks(tensors.chunks(name, grouped.rows, CHUNK_ELEMENTS)) for grouped in by_tensor[name]]
-        return [sketch(tensors[name][grouped.rows]) for grouped in by_tensor[name]]
+        return [sketch(as_rows(tensors[name])[grouped.rows]) for grouped in by_tensor[name]]
 
     merged: dict[Group, Sketch] = defaultdict(Sketch)
     with _readers() as pool:

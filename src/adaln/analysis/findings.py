@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adaln.analysis.sketch import Sketch
 from adaln.analysis.starts import LIBRARY_DEFAULT, Distances, Key, NearestStart
-from adaln.conditioning import Role, Site
+from adaln.conditioning import Layout, Role, Site
 
 Level = Literal["warning", "note"]
 
@@ -28,8 +28,7 @@ class Finding:
 class Facts:
     """All that has been read of a network."""
 
-    family: str
-    sites: tuple[Site, ...]
+    layout: Layout
     shapes: Mapping[str, Tensor]
     groups: Mapping[Key, Sketch]
     """The values of each site's rows in each of its tensors."""
@@ -40,6 +39,15 @@ class Facts:
     """Tensors with NaN or infinities."""
     observed: tuple[tuple[Site, Role | None], ...] = ()
     """What the rows of a site did, where the network was run."""
+    identities: bool | None = None
+    """Whether every block gave back what entered it; None: not run."""
+    not_run: str = ""
+    """Why a network in memory was not run."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """In forward order."""
+        return self.layout.sites
 
     def gates(self) -> list[Site]:
         """All gates, a shared modulation's and its tables' too."""
@@ -56,6 +64,39 @@ def findings(facts: Facts) -> list[Finding]:
     return sorted(results, key=lambda finding: finding.level != "warning")
 
 
+def no_modulation(facts: Facts) -> Iterator[Finding]:
+    """No rows of any role, which is an answer and no error."""
+    name, generator = facts.layout.family_name, facts.layout.family.generated_by
+    if facts.sites:
+        return
+    if generator:
+        text = f"{name}: one network, {generator}, makes every role of every block; no rows of any are one role's"
+    elif name:
+        text = f"{name}: no modulation. {facts.layout.family.surprise}".rstrip()
+    else:
+        text = f"no modulation: by name and shape none of the {len(facts.shapes)} tensors may be gate, scale or shift"
+    yield Finding("note", "no modulation", text)
+
+
+def unread(facts: Facts) -> Iterator[Finding]:
+    """What may be modulation and is in no layout."""
+    if names := facts.layout.unread:
+        yield Finding("warning", "not read", f"not read, though it may be modulation: {_some(names)}")
+
+
+def not_run(facts: Facts) -> Iterator[Finding]:
+    """A network in memory of which only the weights were looked at."""
+    if facts.not_run:
+        yield Finding("note", "not run", f"only its weights were audited: {facts.not_run}")
+
+
+def static_gates(facts: Facts) -> Iterator[Finding]:
+    """Gates that learn and that no condition moves."""
+    if names := facts.layout.static_gates:
+        text = f"learned gates that no condition moves, left as they are by every scheme: {_some(names)}"
+        yield Finding("note", "static gate", text)
+
+
 def not_finite(facts: Facts) -> Iterator[Finding]:
     """Values that are no numbers, anywhere in the network."""
     if facts.not_finite:
@@ -68,7 +109,7 @@ def exchanged_rows(facts: Facts) -> Iterator[Finding]:
         if role is not site.role:
             does = f"act as {role.name.lower()}" if role else "change nothing that could be seen"
             rows = f"rows {site.rows.start} to {site.rows.stop - 1} of {site.tensors()[0]}"
-            layout = f"in the {facts.family} layout they are {site.role.name.lower()} of {site.branch}"
+            layout = f"in the {facts.layout.family_name} layout they are {site.role.name.lower()} of {site.branch}"
             yield Finding("warning", "exchanged rows", f"{rows} {does}; {layout}")
 
 
@@ -94,7 +135,11 @@ def closed_gates(facts: Facts) -> Iterator[Finding]:
     if not closed:
         return
     if facts.start.is_start:
-        yield Finding("note", "closed gate", "all gates start at exactly zero: every block begins as the identity")
+        ends = facts.layout.ungated_ends
+        text = f": every branch with a gate begins closed{f', none has {_some(ends)}' if ends else ''}"
+        if facts.identities is not None:
+            text = ": every block begins as the identity" if facts.identities else ", and yet blocks change what enters"
+        yield Finding("note", "closed gate", f"all gates start at exactly zero{text}")
         return
     text = (
         f"{len(closed)} of {len(gates)} gates are exactly zero though other modulation rows are not at their start:"
@@ -105,8 +150,10 @@ def closed_gates(facts: Facts) -> Iterator[Finding]:
 
 def no_gates(facts: Facts) -> Iterator[Finding]:
     """No gate at all."""
-    if not facts.gates():
-        text = f"the {facts.family} layout has no gates: every branch is added whole, from the first step on"
+    if facts.sites and not facts.gates():
+        text = (
+            f"the {facts.layout.family_name} layout has no gates: every branch is added whole, from the first step on"
+        )
         yield Finding("note", "no gates", text)
 
 
@@ -123,15 +170,15 @@ def scale_first(facts: Facts) -> Iterator[Finding]:
 def tables(facts: Facts) -> Iterator[Finding]:
     """One modulation for all blocks."""
     of_blocks = [site for site in facts.sites if site.weight is None and site.branch != "final"]
-    if of_blocks:
-        shared = next(site.weight for site in facts.sites if site.weight)
+    shared = next((site.weight for site in facts.sites if site.weight and not site.is_of_one_block), None)
+    if of_blocks and shared:
         text = f"all blocks share {shared}; what is their own are tables, biases that no condition multiplies"
         yield Finding("note", "tables", text)
 
 
 def head(facts: Facts) -> Iterator[Finding]:
     """The last projection, which every scheme of the paper starts at zero."""
-    if facts.head is None:
+    if facts.head is None or not facts.sites:
         return
     if _is_zero(facts.head):
         text = "the last projection is exactly zero: the network predicts 0"
@@ -144,7 +191,20 @@ def head(facts: Facts) -> Iterator[Finding]:
         yield Finding("note", "head", text)
 
 
-FINDERS = (not_finite, exchanged_rows, unzeroed, closed_gates, no_gates, scale_first, tables, head)
+FINDERS = (
+    no_modulation,
+    unread,
+    not_finite,
+    exchanged_rows,
+    unzeroed,
+    closed_gates,
+    static_gates,
+    no_gates,
+    scale_first,
+    tables,
+    head,
+    not_run,
+)
 
 
 def _is_zero(values: Sketch) -> bool:

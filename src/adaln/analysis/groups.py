@@ -2,6 +2,7 @@
 values together: a role over all blocks, in one block, in one branch; and every other module.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from adaln.conditioning import Site, family_of, find_sites
+from adaln.conditioning import Layout, Site, find_layout
+from adaln.files import reading
 from adaln.runs import Run, is_run
 from adaln.tensor_files import TensorFile, WeightSet, open_weights
 
@@ -54,16 +56,21 @@ def groups_of(site: Site, *, by_branch: bool) -> tuple[Group, ...]:
 
 def grouped_rows(tensors: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
     """All rows of a model that belong to a group, roles first; reads names and shapes only."""
-    yield from role_rows(tensors)
-    for module, pattern in family_of(tensors).groups.items():
-        for name in sorted(tensors):  # never the order of the mapping: files sort names, models do not
+    layout = find_layout(tensors)
+    yield from _role_rows(layout)
+    for module, pattern in layout.family.groups.items():
+        for name in sorted(layout.names):  # never the order of the mapping: files sort names, models do not
             if re.fullmatch(pattern, name):
-                yield GroupedRows(name, slice(0, tensors[name].shape[0]), (Group(module),))
+                yield GroupedRows(layout.names[name], slice(None), (Group(module),))
 
 
 def role_rows(tensors: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
     """The rows that are gate, scale or shift, in forward order: matrices, their biases, and tables."""
-    for site in find_sites(tensors):
+    return _role_rows(find_layout(tensors))
+
+
+def _role_rows(layout: Layout) -> Iterator[GroupedRows]:
+    for site in layout.sites:
         yield GroupedRows(site.tensors()[0], site.rows, groups_of(site, by_branch=True))
         if site.weight and site.bias:
             biases = (replace(group, name=f"{group.name} bias") for group in groups_of(site, by_branch=False))
@@ -84,6 +91,18 @@ def weights_of(source: Weights, step: int | None = None, weights: WeightSet | No
     if isinstance(source, str | Path):
         return open_weights(Path(source), weights).tensors
     return dict(source.named_parameters()) if isinstance(source, nn.Module) else source
+
+
+def class_of(source: Weights) -> str:
+    """The network's class that the config.json of its folder names; "" where none does."""
+    if not isinstance(source, str | Path):
+        return ""
+    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    for config in (folder / "config.json", folder / "transformer" / "config.json"):
+        if config.is_file():
+            with reading(config, "the config of a network"):
+                return str(json.loads(config.read_text(encoding="utf-8")).get("_class_name", ""))
+    return ""
 
 
 def run_of(source: Weights) -> Run | None:

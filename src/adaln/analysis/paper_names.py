@@ -15,9 +15,7 @@ from adaln.conditioning import (
     Scheme,
     Site,
     adamw,
-    family_of,
-    find_head,
-    find_sites,
+    find_layout,
     measure_order,
 )
 from adaln.conditioning import scheme as scheme_of
@@ -80,20 +78,23 @@ def update_order(
     opened: dict[str, list[int]] = defaultdict(list)
     for part, opens in order.items():
         opened[names[part]] += [] if opens is None else [opens]
-    present = tuple(name for name in dict.fromkeys([*TWELVE, *family_of(tensors).paper_names, _REST]) if name in opened)
+    present = tuple(
+        name for name in dict.fromkeys([*TWELVE, *find_layout(tensors).family.paper_names, _REST]) if name in opened
+    )
     moves = tuple(tuple(any(at <= i for at in opened[name]) for name in present) for i in range(iterations))
     return UpdateOrder(present, moves)
 
 
 def paper_names(tensors: Mapping[str, Tensor]) -> dict[OrderPart, str]:
     """The paper's name of every part of a model: "W_a1" for attention's gates, "W_ffm" for all of the MLPs, ..."""
+    layout = find_layout(tensors)
     named = {
         OrderPart(tensor, site.rows.start, site.rows.stop): f"W_{_ROLE_LETTERS[site.role]}{_index(site)}"
-        for site in find_sites(tensors)
+        for site in layout.sites
         for tensor in site.tensors()
     }
-    hosts, heads = {part.tensor for part in named}, find_head(tensors)
-    patterns = family_of(tensors).paper_names
+    hosts, heads = {part.tensor for part in named}, layout.head
+    patterns = layout.family.paper_names
     for name, tensor in tensors.items():
         if name not in hosts:
             module = next((module for module, pattern in patterns.items() if re.fullmatch(pattern, name)), _REST)

@@ -18,6 +18,7 @@ from adaln.conditioning import Site, find_sites
 from adaln.files import reading
 from adaln.parallel import rank, whole
 from adaln.runs import append_record, drop_from, read_records
+from adaln.types import as_rows
 
 LOG_SPACED_STEPS = (
     *(0, 1, 2, 5, 10, 20, 50, 100, 160, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000),
@@ -78,7 +79,7 @@ def observe(step: int, parameters: Mapping[str, Tensor]) -> list[RoleRecord]:
     sketches: dict[Group, Sketch] = defaultdict(Sketch)
     squares: dict[Group, list[Tensor]] = defaultdict(list)
     for site in find_sites(parameters):
-        values = sketch(whole(parameters[site.tensors()[0]])[site.rows])
+        values = sketch(as_rows(whole(parameters[site.tensors()[0]]))[site.rows])
         gradients = _gradient_squares(site, parameters)
         for group in groups_of(site, by_branch=False):
             sketches[group] += values
@@ -99,7 +100,7 @@ def _gradient_squares(site: Site, parameters: Mapping[str, Tensor]) -> list[Tens
     """
     missing = torch.tensor(nan, dtype=torch.float64)
     gradients = (parameters[name].grad for name in site.tensors())
-    return [missing if g is None else whole(g)[site.rows].cpu().double().square().sum() for g in gradients]
+    return [missing if g is None else as_rows(whole(g))[site.rows].cpu().double().square().sum() for g in gradients]
 
 
 def _to_row(record: RoleRecord) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from adaln.analysis.sketch import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_sites
 from adaln.rng import generator
 from adaln.tensor_files import shapes
-from adaln.types import Labels, Latents
+from adaln.types import Labels, Latents, as_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def distances(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[Distance
     _check_alike(shapes(a), shapes(b))
     sums: dict[Group, Tensor] = defaultdict(lambda: torch.zeros(6, dtype=torch.float64))
     for grouped in grouped_rows(shapes(a)):
-        total = _pair_sums(a[grouped.tensor][grouped.rows], b[grouped.tensor][grouped.rows])
+        total = _pair_sums(*(as_rows(side[grouped.tensor])[grouped.rows] for side in (a, b)))
         for group in grouped.groups:
             sums[group] += total
     return [_distance(group, total) for group, total in sums.items()]
@@ -76,7 +76,7 @@ def permute_role(model: nn.Module, role: Role, seed: int = 0) -> None:
     parameters = dict(model.named_parameters())
     sites = [site for site in find_sites(parameters) if site.role is role and site.branch != "final"]
     for index, site in enumerate(sites):
-        rows = parameters[site.tensors()[0]][site.rows]
+        rows = as_rows(parameters[site.tensors()[0]])[site.rows]
         order = torch.randperm(rows.numel(), generator=generator("permute role", seed, index)).to(rows.device)
         rows.copy_(rows.flatten()[order].view_as(rows))
 

@@ -1,11 +1,14 @@
 """Where gate, scale and shift live, how they start, and when they may move."""
 
+from adaln.conditioning.choice import UnknownLayout
 from adaln.conditioning.distributions import Constant, Distribution, Normal, std_of
 from adaln.conditioning.families import FAMILIES, standard_inputs
 from adaln.conditioning.family import VALUE_FUNCTIONS, Branch, Family, Layer, Role, Stream
 from adaln.conditioning.initialisation import all_starts, initialise, starts_of
+from adaln.conditioning.layout import Layout, find_layout, find_sites
+from adaln.conditioning.layout_file import family_named, family_text
 from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, save_scheme, scheme
-from adaln.conditioning.sites import Site, UnknownLayout, family_of, find_family, find_head, find_sites, wrapper_prefix
+from adaln.conditioning.sites import Site
 from adaln.conditioning.update_order import (
     Loss,
     MakeOptimizer,
@@ -31,6 +34,7 @@ __all__ = [
     "Distribution",
     "Family",
     "Layer",
+    "Layout",
     "Loss",
     "MakeOptimizer",
     "Normal",
@@ -44,9 +48,9 @@ __all__ = [
     "UnknownLayout",
     "adamw",
     "all_starts",
-    "family_of",
-    "find_family",
-    "find_head",
+    "family_named",
+    "family_text",
+    "find_layout",
     "find_sites",
     "hold",
     "holding",
@@ -61,5 +65,4 @@ __all__ = [
     "standard_inputs",
     "starts_of",
     "std_of",
-    "wrapper_prefix",
 ]

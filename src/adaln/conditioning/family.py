@@ -44,6 +44,12 @@ VALUE_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 1 + value, which under every other name is the function's value itself (`scale(plain)`: the value)."""
 
 
+def effect(role: Role, function: str) -> Callable[[Tensor], Tensor]:
+    """From the value that rows give to what multiplies (gate, scale) or is added (shift): 1 + value of DiT's scale."""
+    of_value = VALUE_FUNCTIONS[function]
+    return (lambda value: 1 + value) if role is Role.SCALE and not function else of_value
+
+
 class Chunk(NamedTuple):
     """A run of rows."""
 
@@ -55,18 +61,44 @@ class Chunk(NamedTuple):
 
 
 @cache
+def parts(rows: str) -> tuple[tuple[Chunk, ...], ...]:
+    """The chunks of a layer branch by branch, as its rows are written, first row first."""
+    parsed = []
+    for part in rows.split(";"):
+        branch, _, roles = part.strip().partition(": ")
+        words = [word.rstrip(")").partition("(") for word in roles.split()]
+        if not words or any(
+            role.upper() not in Role.__members__ or name not in VALUE_FUNCTIONS for role, _, name in words
+        ):
+            raise ValueError(
+                f"rows {rows!r}: expected 'branch: roles; branch: roles', roles out of gate, scale and shift, each with"
+                f" what its value goes through if anything: ({', '.join(filter(None, VALUE_FUNCTIONS))})"
+            )
+        parsed.append(tuple(Chunk(branch, Role[role.upper()], function) for role, _, function in words))
+    return tuple(parsed)
+
+
 def chunks(rows: str) -> tuple[Chunk, ...]:
     """The chunks of a layer, first row first.
 
     >>> [tuple(chunk) for chunk in chunks("attn: shift scale; mlp: gate(tanh)")][1:]
     [('attn', <Role.SCALE: 'gamma'>, ''), ('mlp', <Role.GATE: 'alpha'>, 'tanh')]
     """
-    parsed = []
-    for part in rows.split(";"):
-        branch, _, roles = part.strip().partition(": ")
-        for role, _, function in (word.rstrip(")").partition("(") for word in roles.split()):
-            parsed.append(Chunk(branch, Role[role.upper()], function))
-    return tuple(parsed)
+    return tuple(chunk for part in parts(rows) for chunk in part)
+
+
+def any_of(words: str) -> str:
+    """Pattern of any of these names; of none where there are none."""
+    return words.replace(".", r"\.").replace(" ", "|") or "(?!)"
+
+
+def any_word(words: str) -> str:
+    """Pattern of any of these names, in which `N`, `*` are numbers, `(a|b)` one of two and `?` any characters."""
+    return "|".join(map(_word, words.split())) or "(?!)"
+
+
+def _word(word: str) -> str:
+    return re.sub(r"\bN\b|\*", r"\\d+", word.replace(".", r"\.")).replace("?", r"[^.]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +248,11 @@ class Family:
     """Order and spacing of its time frequencies, in a few words; the usual spacing is 10000^(-i/half)."""
     surprise: str = ""
     """What a reader of DiT would not expect, in a sentence."""
+
+    @property
+    def class_names(self) -> set[str]:
+        """Of the networks that are known to be of it."""
+        return {*self.inputs, *self.classes.split()}
 
     @property
     def stages(self) -> list[str]:

@@ -1,16 +1,53 @@
 """The start of a network, ours or anyone's, as a scheme says."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from adaln.conditioning.choice import UnknownLayout
 from adaln.conditioning.distributions import Distribution
-from adaln.conditioning.family import Role
+from adaln.conditioning.family import Family, Role, effect
+from adaln.conditioning.layout import Layout, find_layout
 from adaln.conditioning.schemes import ZERO, Scheme
 from adaln.conditioning.schemes import scheme as scheme_of
-from adaln.conditioning.sites import Site, UnknownLayout, find_backbone, find_branch_ends, find_head, find_sites
+from adaln.conditioning.sites import Site
 from adaln.rng import generator
+from adaln.types import as_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised(Sequence[Site]):
+    """The sites that a scheme started, in forward order, and what else it set."""
+
+    scheme: str
+    layout: Layout
+    num_set: int
+    """Of the layout's sites; all of them, or nothing was changed."""
+    closed: tuple[str, ...]
+    """Tensors that end a branch without a gate, set to zero because the scheme closes all branches."""
+
+    @overload
+    def __getitem__(self, index: int) -> Site: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Site]: ...
+    def __getitem__(self, index: int | slice) -> Site | Sequence[Site]:
+        return self.layout.sites[index]
+
+    def __len__(self) -> int:
+        return len(self.layout.sites)
+
+    def __str__(self) -> str:
+        layout = self.layout
+        head = f", and {' and '.join(layout.head)}" if layout.head else ", no known last projection"
+        also = (
+            f"; closed the branches without a gate ({len(self.closed)} tensors, {self.closed[0]}, ...)"
+            if self.closed
+            else ""
+        )
+        return f"{self.scheme} started {self.num_set} of {len(self)} sites of {layout.family_name}{head}{also}"
 
 
 def initialise(
@@ -18,60 +55,85 @@ def initialise(
     scheme: str | Scheme = "adaln-gaussian",
     seed: int | torch.Generator = 0,
     *,
-    family: str | None = None,
-) -> list[Site]:
+    family: str | Family | None = None,
+) -> Initialised:
     """Start the conditioning of any diffusion transformer, yours or a library's, as a scheme says, in place.
 
     `scheme` is a name, `name:std[,std,...]`, a .json or .toml file, or a `Scheme`; modulation layers and the last
-    projection change, all else stays (unless the scheme names it). Returns the sites that were found, in forward order.
-    With the seed of a run, the start is that run's; a generator is drawn from as it is. `family` decides between two
-    families of the same names.
-    Raises `ValueError` in one line for an unknown scheme or network, or one with no place for what the scheme says.
+    projection change, all else stays (unless the scheme names it). Where a scheme closes every branch (adaln-zero) and
+    a branch has no gate (PixArt's cross-attention), its last matrix becomes zero. Returns the sites, in forward order;
+    printed, it says how many were set of how many and what else was.
+    With the seed of a run, the start is that run's; a generator is drawn from as it is. `family` (a name, a layout
+    file) decides between two families of the same names.
+    Raises `ValueError` in one line for an unknown scheme or network, one with no place for what the scheme says, or one
+    whose gates no value closes.
 
     >>> from torch import nn
     >>> import adaln
     >>> blocks = [nn.ModuleDict({"adaLN_modulation": nn.Sequential(nn.SiLU(), nn.Linear(8, 48))}) for _ in range(2)]
     >>> net = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
-    >>> [site.role.name for site in adaln.initialise(net, "adaln-zero")][:3]
-    ['SHIFT', 'SCALE', 'GATE']
+    >>> print(adaln.initialise(net, "adaln-zero"))
+    adaln-zero started 12 of 12 sites of DiT, no known last projection
     >>> bool(blocks[1]["adaLN_modulation"][1].weight.any())
     False
     """
     scheme = scheme_of(scheme)
     rng = seed if isinstance(seed, torch.Generator) else generator("scheme", seed)
-    tensors = dict(model.named_parameters())
-    sites, starts = find_sites(tensors, family), all_starts(tensors, scheme, family)
+    tensors, layout = dict(model.named_parameters()), find_layout(model, family)
+    starts = all_starts(layout, scheme)
     if meta := [name for name, tensor in tensors.items() if tensor.is_meta]:
         raise ValueError(f"{meta[0]!r} is on the meta device, where nothing is kept; expected a network in memory")
     with torch.no_grad():
         for name, rows, distribution in starts:
-            distribution.fill_(tensors[name][rows], rng, tensors[name].shape)
-    return sites
+            distribution.fill_(as_rows(tensors[name])[rows], rng, as_rows(tensors[name]).shape)
+    started = {(name, rows.start) for name, rows, _ in starts}
+    num_set = sum(all((name, site.rows.start) in started for name in site.tensors()) for site in layout.sites)
+    return Initialised(scheme.name, layout, num_set, tuple(layout.ungated_ends) if scheme.closes else ())
 
 
-def all_starts(
-    tensors: Mapping[str, Tensor], scheme: Scheme, family: str | None = None
-) -> list[tuple[str, slice, Distribution]]:
-    """Tensor, rows and start of all that a scheme says of a network, in the order of the draws.
-
-    Reads names and shapes alone; `ValueError` as `initialise`.
-    """
-    sites, whole = find_sites(tensors, family), slice(None)
-    if not sites:
-        raise UnknownLayout("no modulation layer of a known layout among these tensors; expected those of a DiT")
-    starts = list(starts_of(scheme, sites))
-    for name in find_head(tensors, family):
+def all_starts(layout: Layout, scheme: Scheme) -> list[tuple[str, slice, Distribution]]:
+    """Tensor, rows and start of all that a scheme says of a network, in the order of the draws; `ValueError` as
+    `initialise`."""
+    check_is_startable(layout, scheme)
+    whole = slice(None)
+    starts = list(starts_of(scheme, layout.sites))
+    for name in layout.head:
         starts.append((name, whole, scheme.head.weight if name.endswith("weight") else scheme.head.bias))
     if scheme.backbone:
-        starts += [(name, whole, scheme.backbone) for name in find_backbone(tensors, family)]
+        starts += [(name, whole, scheme.backbone) for name in layout.backbone]
     if scheme.branch_ends:
-        ends = [(name, whole, scheme.branch_ends) for name in find_branch_ends(tensors, family)]
-        if not ends:
+        if not layout.branch_ends:
             raise ValueError(
                 f"scheme {scheme.name!r} starts the branches' last matrices; expected a network of our own"
             )
-        starts += ends
+        starts += [(name, whole, scheme.branch_ends) for name in layout.branch_ends]
+    if scheme.closes:
+        starts += [(name, whole, ZERO) for name in layout.ungated_ends]
     return starts
+
+
+def check_is_startable(layout: Layout, scheme: Scheme) -> None:
+    """`ValueError` for a network in which no rows can be started, or whose value functions break the promise."""
+    if layout.family.generated_by:
+        raise ValueError(
+            f"in {layout.family_name} one network, {layout.family.generated_by!r}, makes every role: no rows of any"
+            " tensor are one role's, and nothing can be started by rows"
+        )
+    if not layout.sites:
+        what = f"{layout.family_name} has no modulation" if layout.family_name else "no modulation among these tensors"
+        raise UnknownLayout(f"{what}; expected a network with gates, scales or shifts (adaln families lists them)")
+    for site in layout.sites:
+        neutral = float(effect(site.role, site.function)(torch.zeros(())))
+        if site.role is Role.GATE and scheme.closes and neutral:
+            raise ValueError(
+                f"scheme {scheme.name!r} closes every branch, and {layout.family_name}'s gates are {site.function} of"
+                f" their value: {neutral:.3g} at zero, closed nowhere; expected open gates, as of adaln-gaussian"
+            )
+        if site.role is Role.SCALE and not neutral:
+            raise ValueError(
+                f"{layout.family_name} scales by the value itself ({site.tensors()[0]!r}), and schemes start scales"
+                " around zero, which would silence what enters the branch; expected a network that scales by 1 + value"
+            )
 
 
 def starts_of(scheme: Scheme, sites: Sequence[Site]) -> Iterator[tuple[str, slice, Distribution]]:
@@ -92,15 +154,22 @@ def starts_of(scheme: Scheme, sites: Sequence[Site]) -> Iterator[tuple[str, slic
 def check_fits(scheme: Scheme, sites: Sequence[Site]) -> None:
     """`ValueError` where a network has no place for what the scheme says.
 
-    Starts block by block for another depth, a bias other than zero for layers without, a final shift where none is.
+    Starts block by block for another depth or blocks that share their matrix, a bias other than zero for layers
+    without, a final shift where none is.
     """
-    num_blocks = len({site.depth for site in sites if site.branch != "final"})
+    blocks = {site.depth for site in sites if site.branch != "final" and site.is_of_one_block}
+    shared = next((site for site in sites if site.branch != "final" and not site.is_of_one_block), None)
     for role in ("gate", "scale", "shift"):
         starts = getattr(scheme, role)
-        if isinstance(starts, tuple) and len(starts) != num_blocks:
+        if isinstance(starts, tuple) and shared:
+            raise ValueError(
+                f"scheme {scheme.name!r} starts the {role} of {len(starts)} blocks one by one, and all blocks share"
+                f" {shared.weight!r}; expected a scheme with one start for all blocks"
+            )
+        if isinstance(starts, tuple) and len(starts) != len(blocks):
             raise ValueError(
                 f"scheme {scheme.name!r} starts the {role} of {len(starts)} blocks one by one, the model has"
-                f" {num_blocks} (a polynomial explodes outside its range: fit a start from a pilot run of this model)"
+                f" {len(blocks)} (a polynomial explodes outside its range: fit a start from a pilot run of this model)"
             )
     for site in sites:
         if site.bias is None and scheme.at(site).bias != ZERO:

@@ -69,6 +69,12 @@ class Scheme:
         if empty := [role for role in ("gate", "scale", "shift") if getattr(self, role) == ()]:
             raise ValueError(f"{empty[0]} has no start; expected one, or one per block")
 
+    @property
+    def closes(self) -> bool:
+        """Whether every gate starts at exactly zero, so that every branch is closed and every block the identity."""
+        gates = (self.gate,) if isinstance(self.gate, Start) else self.gate
+        return all(gate.weight == ZERO and gate.bias == ZERO for gate in gates)
+
     def at(self, site: Site) -> Start:
         """The start of a site; `ValueError` where a block-wise scheme serves another number of blocks."""
         if site.branch == "final":

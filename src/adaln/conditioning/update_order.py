@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from adaln.conditioning.initialisation import initialise
+from adaln.conditioning.layout import find_sites
 from adaln.conditioning.schemes import SCHEMES, Scheme
 from adaln.conditioning.schemes import scheme as scheme_of
-from adaln.conditioning.sites import find_sites
 from adaln.parallel import own_part
 from adaln.rng import generator
-from adaln.types import Hook
+from adaln.types import Hook, as_rows
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,7 +49,9 @@ MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 def order_parts(tensors: Mapping[str, Tensor]) -> list[OrderPart]:
     """All parts; together they cover every row of every tensor exactly once."""
-    cuts: dict[str, set[int]] = {name: {0, tensor.shape[0] if tensor.ndim else 1} for name, tensor in tensors.items()}
+    cuts: dict[str, set[int]] = {
+        name: {0, as_rows(tensor).shape[0] if tensor.ndim else 1} for name, tensor in tensors.items()
+    }
     for site in find_sites(tensors):
         for name in site.tensors():
             cuts[name] |= {site.rows.start, site.rows.stop}
@@ -109,7 +111,7 @@ def held_by(tensors: Mapping[str, Tensor], scheme: Scheme) -> Order:
 def num_held(tensors: Mapping[str, Tensor], scheme: Scheme) -> int:
     """Number of parameters that the scheme holds for ever: what it takes from a parameter count (adaLN's gates)."""
     held = (part for part, opens in held_by(tensors, scheme).items() if opens is None)
-    return sum(tensors[part.tensor][part.start : part.stop].numel() for part in held)
+    return sum(as_rows(tensors[part.tensor])[part.start : part.stop].numel() for part in held)
 
 
 def order_to_hold(model: nn.Module, scheme: Scheme, loss: Loss, seed: int = 0) -> Order:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from adaln.codec import canonical_json, short_hash
-from adaln.conditioning import Scheme, all_starts, initialise, num_held
+from adaln.conditioning import Scheme, all_starts, find_layout, initialise, num_held
 from adaln.config import RunConfig, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
 from adaln.execution import check_precision
@@ -114,7 +114,7 @@ class Run:
                 f" {config.model.outputs_per_channel}: set model.learn_sigma as the process learns its variance or not"
                 " (a flow takes a SiT)"
             )
-        all_starts(dict(skeleton(config.model, self.spec).named_parameters()), config.scheme)
+        all_starts(find_layout(skeleton(config.model, self.spec)), config.scheme)
 
     @cached_property
     def dataset(self) -> Dataset:

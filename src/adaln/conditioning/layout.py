@@ -1,0 +1,145 @@
+"""Where all conditioning of a network is, found from names and shapes alone.
+
+`find_layout` reads any `Mapping[str, Tensor]`: weights, gradients, EMA, Adam moments, a safetensors file. A family
+takes a network if its lines claim all that may be modulation there (`suspicion`), never part of it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from adaln.conditioning.choice import choose
+from adaln.conditioning.families import FAMILIES
+from adaln.conditioning.family import Family, any_of, any_word
+from adaln.conditioning.layout_file import family_named
+from adaln.conditioning.reading import readings, sites_in_forward_order
+from adaln.conditioning.sites import Site
+from adaln.conditioning.suspicion import is_suspicious
+
+
+def unwrapped(names: Mapping[str, Tensor]) -> dict[str, str]:
+    return {n: n for n in names}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the names and shapes of a network say of its conditioning: one fit, for all who ask."""
+
+    family_name: str
+    """ "" where there is no modulation in a network of no known family."""
+    family: Family
+    sites: tuple[Site, ...]
+    """In forward order; together they partition the rows of every modulation layer exactly."""
+    names: Mapping[str, str] = field(repr=False)
+    """By the network's own names, without wrappers and prefix, those in the mapping."""
+    shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
+    """By the network's own names."""
+    prefix: str = ""
+    """What stands before the network's own names ("model.diffusion_model.")."""
+    unread: tuple[str, ...] = ()
+    """What may be modulation and is no site's; never there unless asked for."""
+
+    @cached_property
+    def head(self) -> list[str]:
+        """Names of the last projection's tensors."""
+        return self._named(rf"({any_of(self.family.head)})\.(weight|bias)")
+
+    @cached_property
+    def backbone(self) -> list[str]:
+        """Names of the attention and MLP matrices."""
+        pattern = re.compile(rf".*\.\d+\.({any_of(self.family.backbone)})\.(.*\.)?weight")
+        own = (name for name in self.names if pattern.fullmatch(name) and len(self.shapes[name]) >= 2)
+        sited = {name for site in self.sites for name in site.tensors()}
+        return [self.names[name] for name in own if self.names[name] not in sited]
+
+    @cached_property
+    def branch_ends(self) -> list[str]:
+        """Names of the last matrix of every attention and MLP, where the family says them: at zero, it adds nothing."""
+        return self._named(rf".*\.\d+\.({any_of(self.family.branch_ends)})\.weight")
+
+    @cached_property
+    def ungated_ends(self) -> list[str]:
+        """Names of the tensors that end a branch without a gate."""
+        return self._named(rf".*\.\d+\.({any_of(self.family.ungated_ends)})\.(weight|bias)")
+
+    @cached_property
+    def static_gates(self) -> list[str]:
+        """Names of learned gates that no condition moves."""
+        return self._named(any_word(self.family.static_gates))
+
+    @cached_property
+    def blocks(self) -> list[str]:
+        """Names of the blocks that are modulated, those of a shared modulation without tables too."""
+        own = dict.fromkeys(site.block for site in self.sites if re.search(r"\.\d+$", site.block))
+        stages = "|".join(re.escape(stage) for layer in self.family.layers for stage in layer.shared_by.split())
+        shared = re.compile(rf"(({stages})\.\d+)\..*") if stages else re.compile("(?!)")
+        return list(own | dict.fromkeys(match[1] for name in self.names if (match := shared.fullmatch(name))))
+
+    @property
+    def num_blocks(self) -> int:
+        """How many there are; each unit of a U-DiT's blocks is one."""
+        return len(
+            {site.depth for site in self.sites if site.is_of_one_block and site.branch != "final"} or self.blocks
+        )
+
+    def _named(self, pattern: str) -> list[str]:
+        compiled = re.compile(pattern)
+        return [original for name, original in self.names.items() if compiled.fullmatch(name)]
+
+
+def find_sites(model: nn.Module | Mapping[str, Tensor], family: str | Family | None = None) -> list[Site]:
+    """All sites of a model, in forward order; together they partition the rows of every modulation layer exactly.
+
+    Empty where there is no modulation layer at all. `family` (one of `FAMILIES`, a layout file, a `Family`) decides
+    where two families fit.
+    Raises `UnknownLayout` (a `ValueError`) naming the layer that no layout fits, or the two families that fit.
+
+    >>> import torch, adaln
+    >>> six = torch.zeros(6 * 8, 8)  # shift, scale, gate of the attention, then of the MLP, each 8 rows
+    >>> sites = adaln.find_sites({f"blocks.{i}.adaLN_modulation.1.weight": six for i in range(2)})
+    >>> len(sites), sites[2].block, sites[2].branch, sites[2].role.name, sites[2].rows
+    (12, 'blocks.0', 'attn', 'GATE', slice(16, 24, None))
+    """
+    return list(find_layout(model, family).sites)
+
+
+def find_layout(
+    model: nn.Module | Mapping[str, Tensor],
+    family: str | Family | None = None,
+    *,
+    class_name: str = "",
+    allow_unread: bool = False,
+) -> Layout:
+    """Where all conditioning of a network is; names and shapes alone are read.
+
+    `family` as in `find_sites`. `class_name`, of a network in memory its own, decides between families of the same
+    names. What may be modulation and fits no line is an `UnknownLayout` in one line, or with `allow_unread` a name in
+    `Layout.unread`.
+    """
+    if not isinstance(model, nn.Module | Mapping):
+        raise ValueError(f"model is a {type(model).__name__}; expected a network or tensors by name")
+    if isinstance(model, nn.Module):
+        known = {cls for row in FAMILIES.values() for cls in row.class_names}
+        inner = (type(module).__name__ for module in model.modules())
+        class_name = next((name for name in inner if name in known), class_name)
+        model = dict(model.named_parameters())
+    names = unwrapped(model)
+    shapes = {name: tuple(model[original].shape) for name, original in names.items()}
+    asked = {} if family is None else dict([family_named(family)])
+    suspects = [name for name, shape in shapes.items() if is_suspicious(name, shape)]
+    chosen = choose(readings(shapes, asked or FAMILIES, class_name), suspects, class_name, shapes, allow_unread)
+    if chosen is None:
+        return Layout("", Family(), (), names, shapes)
+    own = {name.removeprefix(chosen.prefix): name for name in shapes if name.startswith(chosen.prefix)}
+    return Layout(
+        chosen.family_name,
+        chosen.family,
+        sites_in_forward_order(chosen, {name: names[original] for name, original in own.items()}),
+        {name: names[original] for name, original in own.items()},
+        {name: shapes[original] for name, original in own.items()},
+        chosen.prefix,
+        tuple(names[name] for name in suspects if name not in chosen.claimed),
+    )

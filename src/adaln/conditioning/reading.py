@@ -1,0 +1,216 @@
+"""A network's names and shapes as a family reads them: which tensors its lines take, and what speaks against it."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from adaln.conditioning.family import Family, Layer, alternatives, any_word, chunks, name_pattern, parts
+from adaln.conditioning.sites import Site
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""By the names of tensors, without wrappers."""
+
+
+class Claim(NamedTuple):
+    """A modulation layer that a line of a family takes."""
+
+    name: str
+    """The tensor's own name, the rest of which is `match` of the line's pattern."""
+    line: int
+    layer: Layer
+    match: re.Match[str]
+    widths: tuple[int, ...]
+    """Rows of each chunk."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A mapping of tensors as one family reads it."""
+
+    family_name: str
+    family: Family
+    prefix: str
+    claims: tuple[Claim, ...]
+    claimed: frozenset[str]
+    """All tensors that the family accounts for, by their names without wrappers."""
+    why_not: str
+    """What speaks against it though its names fit; "" if nothing."""
+
+
+Hits = dict[str, list[tuple[str, int]]]
+"""By the names that lines stand for, with 0 for every number, the families and the places of the lines in them."""
+
+
+@cache
+def _index(families: tuple[tuple[str, tuple[Layer, ...]], ...]) -> Hits:
+    index: Hits = defaultdict(list)
+    for family, layers in families:
+        for line, layer in enumerate(layers):
+            ending = "" if layer.path == "table" else ".weight"
+            for name in alternatives(re.sub(r"\bN\b|[*#]", "0", layer.name)):
+                index[re.sub(r"\d+", "0", name) + ending].append((family, line))
+    return index
+
+
+def readings(shapes: Shapes, families: Mapping[str, Family], class_name: str) -> list[Reading]:
+    """The mapping as each family reads it some of whose names, or whose class, are there."""
+    index = _index(tuple((name, family.layers) for name, family in families.items()))
+    endings: dict[str, list[tuple[int, list[tuple[str, int]]]]] = {}  # most names differ in their numbers alone
+    lines: dict[str, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for name in shapes:
+        zeroed = re.sub(r"\d+", "0", name)
+        if zeroed not in endings:
+            words = zeroed.split(".")
+            suffixes = (".".join(words[start:]) for start in range(len(words)))
+            endings[zeroed] = [(start, index[end]) for start, end in enumerate(suffixes) if end in index]
+        for start, hits in endings[zeroed]:
+            prefix = "".join(f"{word}." for word in name.split(".")[:start])
+            for family, line in hits:
+                if name_pattern(families[family].layers[line]).fullmatch(name, len(prefix)):
+                    lines[family][prefix, name].append(line)
+    known = [name for name in families if name in lines or _is_known(families[name], shapes, class_name)]
+    return [_reading(name, families[name], lines[name], shapes) for name in known]
+
+
+def _is_known(family: Family, shapes: Shapes, class_name: str) -> bool:
+    """Whether a family without rows is that of the network, by what generates them or by its class."""
+    if family.layers:
+        return False
+    generator = f"{family.generated_by}."
+    return class_name in family.class_names or (
+        generator != "." and any(name.startswith(generator) or f".{generator}" in name for name in shapes)
+    )
+
+
+def _reading(
+    family_name: str,
+    family: Family,
+    lines: Mapping[tuple[str, str], list[int]],
+    shapes: Shapes,
+) -> Reading:
+    prefix = min((prefix for prefix, _ in lines), key=lambda prefix: (len(prefix), prefix), default="")
+    paths: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for (stood_before, name), those in lines.items():
+        if stood_before == prefix:
+            in_sequence = family.layers[those[0]].name.endswith(".*")
+            paths[name.rsplit(".", 2)[0] if in_sequence else name, those[0]].append(name)
+    claims: list[Claim] = []
+    claimed: set[str] = set()
+    for path in paths.values():
+        path.sort(key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+        claim = _claim(family, lines[prefix, path[-1]], path, prefix, shapes)
+        if claim:
+            claims.append(claim)
+            claimed.update(end for name in path for end in (name, name.removesuffix("weight") + "bias"))
+    others = any_word(f"{family.no_rows} {family.static_gates} {family.head} {family.generated_by}")
+    accounted = re.compile(rf"{re.escape(prefix)}(?:{others})(\..*)?")
+    claimed.update(name for name in shapes if accounted.fullmatch(name))
+    return Reading(
+        family_name, family, prefix, tuple(claims), frozenset(claimed), _why_not(family, claims, shapes, prefix)
+    )
+
+
+def _claim(family: Family, lines: Sequence[int], path: Sequence[str], prefix: str, shapes: Shapes) -> Claim | None:
+    """The first of these lines that has the right number of rows for the last matrix of a path."""
+    for line in lines:
+        layer, name = family.layers[line], path[-1]
+        match = name_pattern(layer).fullmatch(name, len(prefix))
+        assert match
+        widths = chunk_widths(layer, match["block"], path, prefix, shapes)
+        if widths and sum(widths) == num_rows(shapes[name]):
+            return Claim(name, line, layer, match, widths)
+    return None
+
+
+def num_rows(shape: tuple[int, ...]) -> int:
+    """Rows of a tensor as `adaln.types.as_rows` sees it."""
+    return next((size for size in shape[:-1] if size != 1), 1) if len(shape) > 2 else shape[0]
+
+
+def chunk_widths(layer: Layer, block: str, path: Sequence[str], prefix: str, shapes: Shapes) -> tuple[int, ...]:
+    """Rows of each chunk; () where they are no even shares."""
+    counts = [len(part) for part in parts(layer.rows)]
+    shape = shapes[path[-1]]
+    if layer.path == "table" and len(shape) > 1:
+        return (1,) * sum(counts)
+    words = (layer.width_of,) * len(counts) if isinstance(layer.width_of, str) else layer.width_of
+    widths = []
+    for count, word in zip(counts, words, strict=True):
+        width = _witnessed(word, block, prefix, shapes)
+        if word == "" and layer.path == "matrix":
+            width = shapes[path[0]][1]  # the path's input is the condition, D wide
+        widths += [width or shape[0] // sum(counts)] * count
+    return tuple(widths)
+
+
+def _witnessed(words: str, block: str, prefix: str, shapes: Shapes) -> int:
+    """The width of what the first of these modules takes that is there; 0 where none is."""
+    for word in words.split():
+        name = f"{prefix}{block if word.startswith('.') else ''}{word}"
+        for tensor in (f"{name}.weight", name):
+            if tensor in shapes:
+                return shapes[tensor][min(1, len(shapes[tensor]) - 1)]
+    return 0
+
+
+def _why_not(family: Family, claims: Sequence[Claim], shapes: Shapes, prefix: str) -> str:
+    """What speaks against a family that takes these layers; "" if nothing does."""
+    if family.signs and not any(re.search(family.signs, name.removeprefix(prefix)) for name in shapes):
+        return f"no tensor is named like {family.signs!r}"
+    branches = {chunk.branch for claim in claims for chunk in chunks(claim.layer.rows)}
+    if family.layers and not family.signs and branches <= {"final"}:
+        return "only the last layer is there, no layer of a block"
+    numbers: dict[str, set[int]] = defaultdict(set)
+    for claim in claims:
+        if claim.match.groupdict().get("index"):
+            numbers[claim.match["stage"]].add(int(claim.match["index"]))
+    for stage, present in numbers.items():
+        if missing := sorted(set(range(max(present))) - present):
+            return f"the modulation of {stage}.{missing[0]} is missing (blocks up to {max(present)} are there)"
+    tables = [claim for claim in claims if claim.layer.path == "table"]
+    shared = {chunk[:2] for claim in claims if claim.layer.path == "matrix" for chunk in chunks(claim.layer.rows)}
+    for claim in tables:
+        alone = [chunk for chunk in chunks(claim.layer.rows) if chunk.branch != "final" and chunk[:2] not in shared]
+        if alone:
+            return f"{claim.name!r} is a table, and the matrix that all blocks share is missing"
+    return ""
+
+
+def sites_in_forward_order(reading: Reading, names: Mapping[str, str]) -> tuple[Site, ...]:
+    """The sites of a reading, with the names that their tensors have in the mapping."""
+    stages = reading.family.stages
+    numbered = [stage for layer in reading.family.layers if ".N" in layer.name for stage in layer.stages]
+    first = min((stages.index(stage) for stage in numbered), default=0)
+
+    def place(claim: Claim) -> tuple[int, int, int, int]:
+        groups = claim.match.groupdict()
+        index, unit, stage = int(groups.get("index") or 0), int(groups.get("unit") or 0), stages.index(groups["stage"])
+        takes_turns = reading.family.interleaved and groups["stage"] in numbered
+        return (first if takes_turns else stage, index, stage, unit)
+
+    ordered = sorted(reading.claims, key=lambda claim: (*place(claim), claim.line))
+    ranks = sorted({place(claim) for claim in ordered})
+    return tuple(
+        site for claim in ordered for site in _sites_of(claim, reading.prefix, ranks.index(place(claim)), names)
+    )
+
+
+def _sites_of(claim: Claim, prefix: str, depth: int, names: Mapping[str, str]) -> Iterator[Site]:
+    own, is_table = claim.name.removeprefix(prefix), claim.layer.path == "table"
+    name, bias = names[own], names.get(own.removesuffix("weight") + "bias")
+    unit, start = claim.match.groupdict().get("unit") or "", 0
+    for chunk, width in zip(chunks(claim.layer.rows), claim.widths, strict=True):
+        yield Site(
+            block=claim.match["block"],
+            depth=depth,
+            branch=chunk.branch.replace("#", unit),
+            role=chunk.role,
+            weight=None if is_table else name,
+            bias=name if is_table else bias,
+            rows=slice(start, start + width),
+            function=chunk.function,
+        )
+        start += width
