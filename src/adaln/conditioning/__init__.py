@@ -1,68 +1,42 @@
 """Where gate, scale and shift live, how they start, and when they may move."""
 
-from adaln.conditioning.choice import UnknownLayout
-from adaln.conditioning.distributions import Constant, Distribution, Normal, std_of
-from adaln.conditioning.families import FAMILIES, standard_inputs
-from adaln.conditioning.family import VALUE_FUNCTIONS, Branch, Family, Layer, Role, Stream
-from adaln.conditioning.initialisation import all_starts, initialise, starts_of
-from adaln.conditioning.layout import Layout, find_layout, find_sites
-from adaln.conditioning.layout_file import family_named, family_text
-from adaln.conditioning.schemes import PARAMETRIC, SCHEMES, Scheme, Start, save_scheme, scheme
-from adaln.conditioning.sites import Site
-from adaln.conditioning.update_order import (
-    Loss,
-    MakeOptimizer,
-    Order,
-    OrderPart,
-    adamw,
-    hold,
-    holding,
-    measure_order,
-    num_held,
-    order_to_hold,
-    refuse_weight_decay,
-    sgd,
-)
-
-__all__ = [
-    "FAMILIES",
-    "PARAMETRIC",
-    "SCHEMES",
-    "VALUE_FUNCTIONS",
-    "Branch",
-    "Constant",
-    "Distribution",
-    "Family",
-    "Layer",
-    "Layout",
-    "Loss",
-    "MakeOptimizer",
-    "Normal",
-    "Order",
-    "OrderPart",
-    "Role",
-    "Scheme",
-    "Site",
-    "Start",
-    "Stream",
-    "UnknownLayout",
-    "adamw",
-    "all_starts",
-    "family_named",
-    "family_text",
-    "find_layout",
-    "find_sites",
-    "hold",
-    "holding",
-    "initialise",
-    "measure_order",
-    "num_held",
-    "order_to_hold",
-    "refuse_weight_decay",
-    "save_scheme",
-    "scheme",
-    "sgd",
-    "standard_inputs",
-    "starts_of",
-    "std_of",
-]
+from adaln.conditioning.choice import UnknownLayout as UnknownLayout
+from adaln.conditioning.distributions import Constant as Constant
+from adaln.conditioning.distributions import Distribution as Distribution
+from adaln.conditioning.distributions import Normal as Normal
+from adaln.conditioning.distributions import std_of as std_of
+from adaln.conditioning.families import FAMILIES as FAMILIES
+from adaln.conditioning.families import standard_inputs as standard_inputs
+from adaln.conditioning.family import VALUE_FUNCTIONS as VALUE_FUNCTIONS
+from adaln.conditioning.family import Branch as Branch
+from adaln.conditioning.family import Family as Family
+from adaln.conditioning.family import Layer as Layer
+from adaln.conditioning.family import Role as Role
+from adaln.conditioning.family import Stream as Stream
+from adaln.conditioning.initialisation import all_starts as all_starts
+from adaln.conditioning.initialisation import initialise as initialise
+from adaln.conditioning.initialisation import starts_of as starts_of
+from adaln.conditioning.layout import Layout as Layout
+from adaln.conditioning.layout import find_layout as find_layout
+from adaln.conditioning.layout import find_sites as find_sites
+from adaln.conditioning.layout_file import family_named as family_named
+from adaln.conditioning.layout_file import family_text as family_text
+from adaln.conditioning.schemes import PARAMETRIC as PARAMETRIC
+from adaln.conditioning.schemes import SCHEMES as SCHEMES
+from adaln.conditioning.schemes import Scheme as Scheme
+from adaln.conditioning.schemes import Start as Start
+from adaln.conditioning.schemes import save_scheme as save_scheme
+from adaln.conditioning.schemes import scheme as scheme
+from adaln.conditioning.sites import Site as Site
+from adaln.conditioning.update_order import Loss as Loss
+from adaln.conditioning.update_order import MakeOptimizer as MakeOptimizer
+from adaln.conditioning.update_order import Order as Order
+from adaln.conditioning.update_order import OrderPart as OrderPart
+from adaln.conditioning.update_order import adamw as adamw
+from adaln.conditioning.update_order import hold as hold
+from adaln.conditioning.update_order import holding as holding
+from adaln.conditioning.update_order import measure_order as measure_order
+from adaln.conditioning.update_order import num_held as num_held
+from adaln.conditioning.update_order import order_to_hold as order_to_hold
+from adaln.conditioning.update_order import refuse_weight_decay as refuse_weight_decay
+from adaln.conditioning.update_order import sgd as sgd

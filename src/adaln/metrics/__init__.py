@@ -1,43 +1,25 @@
 """Scores of generated images: features of two sets, and what their distance is."""
 
-from adaln.metrics.classifier import LabelledImages, classifier_extractor
-from adaln.metrics.features import Extractor, Features, load_extractor
-from adaln.metrics.images import ImagesLike, open_images
-from adaln.metrics.registry import METRICS, Metric, Score
-from adaln.metrics.scores import (
-    Scores,
-    Source,
-    compare,
-    differences,
-    evaluate,
-    parse_source,
-    statistics,
-    unlike_published,
-)
-from adaln.metrics.statistics import Statistics, StatisticsFile, collect, load_statistics, save_statistics
-
-__all__ = [
-    "METRICS",
-    "Extractor",
-    "Features",
-    "ImagesLike",
-    "LabelledImages",
-    "Metric",
-    "Score",
-    "Scores",
-    "Source",
-    "Statistics",
-    "StatisticsFile",
-    "classifier_extractor",
-    "collect",
-    "compare",
-    "differences",
-    "evaluate",
-    "load_extractor",
-    "load_statistics",
-    "open_images",
-    "parse_source",
-    "save_statistics",
-    "statistics",
-    "unlike_published",
-]
+from adaln.metrics.classifier import LabelledImages as LabelledImages
+from adaln.metrics.classifier import classifier_extractor as classifier_extractor
+from adaln.metrics.features import Extractor as Extractor
+from adaln.metrics.features import Features as Features
+from adaln.metrics.features import load_extractor as load_extractor
+from adaln.metrics.images import ImagesLike as ImagesLike
+from adaln.metrics.images import open_images as open_images
+from adaln.metrics.registry import METRICS as METRICS
+from adaln.metrics.registry import Metric as Metric
+from adaln.metrics.registry import Score as Score
+from adaln.metrics.scores import Scores as Scores
+from adaln.metrics.scores import Source as Source
+from adaln.metrics.scores import compare as compare
+from adaln.metrics.scores import differences as differences
+from adaln.metrics.scores import evaluate as evaluate
+from adaln.metrics.scores import parse_source as parse_source
+from adaln.metrics.scores import statistics as statistics
+from adaln.metrics.scores import unlike_published as unlike_published
+from adaln.metrics.statistics import Statistics as Statistics
+from adaln.metrics.statistics import StatisticsFile as StatisticsFile
+from adaln.metrics.statistics import collect as collect
+from adaln.metrics.statistics import load_statistics as load_statistics
+from adaln.metrics.statistics import save_statistics as save_statistics

@@ -1,12 +1,20 @@
 """Processes turn data into noise and back: what a network learns of them, and the solvers that run them backwards."""
 
-from adaln.codec import name_kinds
-from adaln.processes.gaussian import GaussianConfig, GaussianDiffusion
-from adaln.processes.guidance import Guidance, guided
-from adaln.processes.interpolant import Interpolant, InterpolantConfig
-from adaln.processes.solvers import SOLVERS, SamplerConfig, Solver, count_updates, solve, solver_name
-from adaln.registry import Registry
-from adaln.types import ProcessConfig
+from adaln.codec import name_kinds as name_kinds
+from adaln.processes.gaussian import GaussianConfig as GaussianConfig
+from adaln.processes.gaussian import GaussianDiffusion as GaussianDiffusion
+from adaln.processes.guidance import Guidance as Guidance
+from adaln.processes.guidance import guided as guided
+from adaln.processes.interpolant import Interpolant as Interpolant
+from adaln.processes.interpolant import InterpolantConfig as InterpolantConfig
+from adaln.processes.solvers import SOLVERS as SOLVERS
+from adaln.processes.solvers import SamplerConfig as SamplerConfig
+from adaln.processes.solvers import Solver as Solver
+from adaln.processes.solvers import count_updates as count_updates
+from adaln.processes.solvers import solve as solve
+from adaln.processes.solvers import solver_name as solver_name
+from adaln.registry import Registry as Registry
+from adaln.types import ProcessConfig as ProcessConfig
 
 name_kinds({kind.__name__: kind for kind in (GaussianConfig, InterpolantConfig)}, of=ProcessConfig)
 
@@ -31,20 +39,3 @@ PROCESSES: Registry[ProcessConfig] = Registry(
     added=lambda config: name_kinds({type(config).__name__: type(config)}, of=ProcessConfig),
 )
 """Processes by name; "ddpm" is the paper's."""
-
-__all__ = [
-    "PROCESSES",
-    "SOLVERS",
-    "GaussianConfig",
-    "GaussianDiffusion",
-    "Guidance",
-    "Interpolant",
-    "InterpolantConfig",
-    "ProcessConfig",
-    "SamplerConfig",
-    "Solver",
-    "count_updates",
-    "guided",
-    "solve",
-    "solver_name",
-]

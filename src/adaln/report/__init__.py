@@ -1,60 +1,35 @@
 """Plain data -> what people look at: terminal, Markdown, CSV, JSON, PNG, PDF, SVG, one self-contained HTML page."""
 
-from adaln.report.figures import (
-    Axis,
-    Block,
-    Command,
-    Facts,
-    Figure,
-    Group,
-    Histograms,
-    ImageGrid,
-    Intervals,
-    Lines,
-    Matrix,
-    Page,
-    Panel,
-    Ridge,
-    Section,
-    Series,
-)
-from adaln.report.html import Shown, html, write_page, write_report, write_table
-from adaln.report.pictures import picture, write_figure
-from adaln.report.tables import Cell, Column, Marked, Measurement, Table
-from adaln.report.text import csv_text, markdown, page_markdown, show, terminal
-
-__all__ = [
-    "Axis",
-    "Block",
-    "Cell",
-    "Column",
-    "Command",
-    "Facts",
-    "Figure",
-    "Group",
-    "Histograms",
-    "ImageGrid",
-    "Intervals",
-    "Lines",
-    "Marked",
-    "Matrix",
-    "Measurement",
-    "Page",
-    "Panel",
-    "Ridge",
-    "Section",
-    "Series",
-    "Shown",
-    "Table",
-    "csv_text",
-    "html",
-    "markdown",
-    "page_markdown",
-    "picture",
-    "show",
-    "terminal",
-    "write_figure",
-    "write_page",
-    "write_report",
-    "write_table",
-]
+from adaln.report.figures import Axis as Axis
+from adaln.report.figures import Block as Block
+from adaln.report.figures import Command as Command
+from adaln.report.figures import Facts as Facts
+from adaln.report.figures import Figure as Figure
+from adaln.report.figures import Group as Group
+from adaln.report.figures import Histograms as Histograms
+from adaln.report.figures import ImageGrid as ImageGrid
+from adaln.report.figures import Intervals as Intervals
+from adaln.report.figures import Lines as Lines
+from adaln.report.figures import Matrix as Matrix
+from adaln.report.figures import Page as Page
+from adaln.report.figures import Panel as Panel
+from adaln.report.figures import Ridge as Ridge
+from adaln.report.figures import Section as Section
+from adaln.report.figures import Series as Series
+from adaln.report.html import Shown as Shown
+from adaln.report.html import html as html
+from adaln.report.html import write_page as write_page
+from adaln.report.html import write_report as write_report
+from adaln.report.html import write_table as write_table
+from adaln.report.pictures import picture as picture
+from adaln.report.pictures import write_figure as write_figure
+from adaln.report.tables import Cell as Cell
+from adaln.report.tables import Column as Column
+from adaln.report.tables import Marked as Marked
+from adaln.report.tables import Measurement as Measurement
+from adaln.report.tables import Table as Table
+from adaln.report.text import csv_text as csv_text
+from adaln.report.text import markdown as markdown
+from adaln.report.text import page_markdown as page_markdown
+from adaln.report.text import show as show
+from adaln.report.text import terminal as terminal

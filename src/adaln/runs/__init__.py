@@ -1,6 +1,9 @@
 """Run directories: config, manifest, metrics, checkpoints."""
 
-from adaln.runs.checkpoints import load_into
-from adaln.runs.run import Run, append_record, drop_from, is_run, open_run, read_records
-
-__all__ = ["Run", "append_record", "drop_from", "is_run", "load_into", "open_run", "read_records"]
+from adaln.runs.checkpoints import load_into as load_into
+from adaln.runs.run import Run as Run
+from adaln.runs.run import append_record as append_record
+from adaln.runs.run import drop_from as drop_from
+from adaln.runs.run import is_run as is_run
+from adaln.runs.run import open_run as open_run
+from adaln.runs.run import read_records as read_records

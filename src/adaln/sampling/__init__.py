@@ -1,17 +1,11 @@
 """Seeds to images: image i is a function of (seed, i) and its label, whoever draws it and in whatever company."""
 
-from adaln.sampling.networks import SampleExecution, Weak
-from adaln.sampling.parts import save_samples
-from adaln.sampling.sampler import SampleConfig, Sampler, Samples, choose_labels, load_sampler, sample
-
-__all__ = [
-    "SampleConfig",
-    "SampleExecution",
-    "Sampler",
-    "Samples",
-    "Weak",
-    "choose_labels",
-    "load_sampler",
-    "sample",
-    "save_samples",
-]
+from adaln.sampling.networks import SampleExecution as SampleExecution
+from adaln.sampling.networks import Weak as Weak
+from adaln.sampling.parts import save_samples as save_samples
+from adaln.sampling.sampler import SampleConfig as SampleConfig
+from adaln.sampling.sampler import Sampler as Sampler
+from adaln.sampling.sampler import Samples as Samples
+from adaln.sampling.sampler import choose_labels as choose_labels
+from adaln.sampling.sampler import load_sampler as load_sampler
+from adaln.sampling.sampler import sample as sample

@@ -1,21 +1,12 @@
 """Training a run: the loop, its state, its learning rate, what it logs and saves."""
 
-from adaln.training.ema_and_optimizer import TrainState
-from adaln.training.learning_rate import lr_factor
-from adaln.training.loop import Stopped, train
-from adaln.training.loss import batch_loss, drop_labels, inputs
-from adaln.training.resume import save
-from adaln.training.trackers import TRACKERS, Tracker
-
-__all__ = [
-    "TRACKERS",
-    "Stopped",
-    "Tracker",
-    "TrainState",
-    "batch_loss",
-    "drop_labels",
-    "inputs",
-    "lr_factor",
-    "save",
-    "train",
-]
+from adaln.training.ema_and_optimizer import TrainState as TrainState
+from adaln.training.learning_rate import lr_factor as lr_factor
+from adaln.training.loop import Stopped as Stopped
+from adaln.training.loop import train as train
+from adaln.training.loss import batch_loss as batch_loss
+from adaln.training.loss import drop_labels as drop_labels
+from adaln.training.loss import inputs as inputs
+from adaln.training.resume import save as save
+from adaln.training.trackers import TRACKERS as TRACKERS
+from adaln.training.trackers import Tracker as Tracker
