@@ -48,6 +48,14 @@ def test_every_element_is_counted_exactly_once(values):
     assert of.zeros == int((values == 0).sum())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@settings(deadline=None)
+@given(FLOATS)
+def test_a_type_of_16_bits_is_sketched_as_its_values_are_in_float32(dtype, values):
+    stored = values.to(dtype)
+    assert_same(sketch(stored), sketch(stored.float()), rtol=1e-12)
+
+
 @settings(deadline=None)
 @given(FLOATS)
 def test_each_value_lies_in_its_cell(values):

@@ -11,11 +11,13 @@ Values that cluster far from 0 (|mean| > 10 std) are the lattice's weak side: mo
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import chain
 from math import inf, isfinite, sqrt
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 18
@@ -126,13 +128,48 @@ def sketch(values: Float[Tensor, "..."]) -> Sketch:
 
 def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
     """The sketch of a stream of flat chunks of at most `CHUNK_ELEMENTS`; each is read before the next is asked for."""
+    iterator = iter(chunks)
+    first = next(iterator, None)
+    if first is None:
+        return Sketch()
+    whole = chain([first], iterator)
+    return _sketch_by_code(whole, first.dtype) if first.itemsize == 2 else _sketch_by_value(whole)
+
+
+def _sketch_by_code(chunks: Iterable[Tensor], dtype: torch.dtype) -> Sketch:
+    """Of a type of 16 bits: how often each of its numbers occurs says all."""
+    tally = torch.zeros(2 * _SIGN, dtype=torch.int64)
+    for chunk in chunks:
+        tally += chunk.view(torch.int16).int().bitwise_and_(2 * _SIGN - 1).bincount(minlength=2 * _SIGN)
+    occurring = tally.nonzero().flatten()
+    numbers, times = numbers_of(dtype)[occurring], tally[occurring]
+    finite, nans = numbers.isfinite(), int(times[numbers.isnan()].sum())
+    infs = int(times[~finite].sum()) - nans
+    values, counts = numbers[finite].numpy(), times[finite].numpy()
+    if not len(values):
+        return Sketch(nans=nans, infs=infs)
+    low, high, zeros, count = (
+        float(values.min()),
+        float(values.max()),
+        int(counts[values == 0].sum()),
+        int(counts.sum()),
+    )
+    pivot = 0.0 if low <= 0 <= high else float(values[0])
+    deviation = values.astype(np.float64) - pivot
+    powers = np.array([counts @ deviation**power for power in (1, 2, 3, 4)])
+    by_cell = np.zeros(2 * _SIGN, np.int64)
+    np.add.at(by_cell, values.view(np.uint32) >> 16, counts)
+    return Sketch(count, nans, infs, zeros, low, high, *_central(powers, count, pivot), *_occupied(by_cell))
+
+
+def _sketch_by_value(chunks: Iterable[Tensor]) -> Sketch:
     tally = torch.zeros(2 * _SIGN, dtype=torch.int64)
     total = _Sums()
     for chunk in chunks:
         numbers = total.take_strays(chunk.float())
         if numbers.numel():
             total.add(numbers)
-            upper = np.right_shift(numbers.numpy().view(np.uint32), 16)  # positive ones first, each sign by magnitude
+            upper = np.right_shift(numbers.numpy().view(np.uint32), 16)
             counts = torch.bincount(torch.from_numpy(upper.view(np.int32)), minlength=2 * _SIGN)
             tally += counts
             if counts[0] or counts[_SIGN]:  # the cells of zero hold denormals as well
@@ -140,10 +177,22 @@ def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
     if not total.count:
         return Sketch(nans=total.nans, infs=total.infs)
     moments = _central(total.powers, total.count, total.pivot)
-    by_cell = np.concatenate([tally.numpy()[_SIGN:][::-1], tally.numpy()[:_SIGN]])
-    occupied = np.flatnonzero(by_cell > 0)  # of booleans: many times faster than of integers
-    cells = occupied - _SIGN, by_cell[occupied]
+    cells = _occupied(tally.numpy())
     return Sketch(total.count, total.nans, total.infs, total.zeros, total.low, total.high, *moments, *cells)
+
+
+def _occupied(counts: Int[np.ndarray, " 65536"]) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
+    """Cells and counts, ascending, of counts by the upper half of float32: positive ones first, then negative ones."""
+    by_cell = np.concatenate([counts[_SIGN:][::-1], counts[:_SIGN]])
+    occupied = np.flatnonzero(by_cell > 0)  # of booleans: many times faster than of integers
+    return occupied - _SIGN, by_cell[occupied]
+
+
+@cache
+def numbers_of(dtype: torch.dtype) -> Float32[Tensor, " codes"]:
+    """The number that each bit pattern of a type of 8 or 16 bits is."""
+    patterns = torch.arange(1 << 8 * dtype.itemsize)
+    return patterns.to(torch.uint8 if dtype.itemsize == 1 else torch.int16).view(dtype).float()
 
 
 def moments(of: Sketch) -> Moments:
