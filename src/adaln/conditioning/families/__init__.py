@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adaln.conditioning.families import dit, flux, kandinsky, lumina, pixart, sd3, wan
+from adaln.conditioning.families import cogvideox, dit, flux, hunyuan_video, kandinsky, lumina, pixart, sd3, wan
 from adaln.conditioning.family import Family
 from adaln.conditioning.inputs import InputDraw
 from adaln.registry import Registry
 from adaln.types import DataSpec
 
-_ROWS = dit.ROWS | sd3.ROWS | flux.ROWS | lumina.ROWS | pixart.ROWS | wan.ROWS | kandinsky.ROWS
+_LINEAGES = dit, sd3, flux, hunyuan_video, cogvideox, lumina, pixart, wan, kandinsky
+_ROWS = {name: row for lineage in _LINEAGES for name, row in lineage.ROWS.items()}
 FAMILIES: Registry[Family] = Registry("family", _ROWS, accepts=Family)
 """A mapping of tensors belongs to a family whose lines take all its modulation layers."""
 
