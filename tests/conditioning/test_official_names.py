@@ -1,0 +1,76 @@
+"""Official names against diffusers' names of the same networks: its own converters must carry each role to itself."""
+
+import pytest
+import torch
+from diffusers.loaders import single_file_utils as converters
+from torch import Tensor
+
+from adaln.conditioning import FAMILIES, find_layout
+from adaln.conditioning.family import Layer, chunks
+
+CONVERTED = {
+    "Flux (BFL)": ("Flux", converters.convert_flux_transformer_checkpoint_to_diffusers),
+    "Flux.2 (BFL)": ("Flux.2", converters.convert_flux2_transformer_checkpoint_to_diffusers),
+    "Flux.3 (BFL)": ("Flux.3", converters.convert_flux3_transformer_checkpoint_to_diffusers),
+    "HunyuanVideo (official)": ("HunyuanVideo", converters.convert_hunyuan_video_transformer_to_diffusers),
+    "SD3 (official)": ("SD3", converters.convert_sd3_transformer_checkpoint_to_diffusers),
+    "AuraFlow (official)": ("AuraFlow", converters.convert_auraflow_transformer_checkpoint_to_diffusers),
+    "Mochi (official)": ("Mochi", converters.convert_mochi_transformer_checkpoint_to_diffusers),
+}
+NUM_BLOCKS = {"Mochi (official)": 48}
+"""Where a converter counts on the released network's."""
+ZEROS = torch.zeros(1, 1).expand(7 * 3072, 1)
+"""As many rows as Flux's first linear layers have in blocks of one stream, which its converter counts on."""
+
+
+class Checkpoint(dict[str, Tensor]):
+    """Tensors by name; what is asked for and is not there is zeros."""
+
+    def pop(self, name, *_):
+        return super().pop(name, ZEROS)
+
+    def __missing__(self, name):
+        return ZEROS
+
+
+def numbered_chunks(family: str) -> Checkpoint:
+    """Every modulation layer of a network of few blocks, each chunk filled with a number of its own.
+
+    Of two lines with one name the second one is the last block's.
+    """
+    lines: dict[str, list[Layer]] = {}
+    for layer in FAMILIES[family].layers:
+        lines.setdefault(layer.name.replace("*", "1"), []).append(layer)
+    tensors, number, num_blocks = Checkpoint(), 1, NUM_BLOCKS.get(family, 2)
+    for pattern, (first, *_, last) in ((pattern, (layers[0], *layers)) for pattern, layers in lines.items()):
+        for block in range(num_blocks) if ".N" in pattern else [0]:
+            layer, name = last if block == num_blocks - 1 else first, pattern.replace(".N", f".{block}")
+            numbers = torch.arange(number, number := number + len(chunks(layer.rows))).float()
+            if layer.path == "table":
+                tensors[name] = torch.stack([numbers, numbers], dim=1)
+                continue
+            tensors[f"{name}.weight"] = numbers.repeat_interleave(2)[:, None].expand(-1, 2).clone()
+            if layer.width_of:
+                tensors[f"{name.rpartition('.')[0]}{layer.width_of}.weight"] = torch.full((6, 2), -1.0)
+    return tensors
+
+
+def roles(tensors: dict[str, Tensor], family: str) -> dict[float, tuple]:
+    """Branch, role and value function by the number of a chunk."""
+    layout = find_layout(tensors)
+    assert layout.family_name == family
+    read = {}
+    for site in layout.sites:
+        (number,) = tensors[site.tensors()[0]][site.rows].unique().tolist()
+        read[number] = site.branch, site.role, site.function
+    return read
+
+
+@pytest.mark.parametrize("official", CONVERTED)
+def test_a_converter_carries_every_row_to_a_row_of_the_same_role(official):
+    family, convert = CONVERTED[official]
+    tensors = numbered_chunks(official)
+    by_number = roles(tensors, official)
+    assert len(by_number) == len({number for tensor in tensors.values() for number in tensor.unique().tolist()} - {-1})
+    converted = {name: tensor for name, tensor in convert(Checkpoint(tensors)).items() if tensor.any()}
+    assert roles(converted, family) == by_number
