@@ -1,17 +1,20 @@
-"""`adaln schemes`, `adaln models`, `adaln presets`: what can be computed is printed, not written down."""
+"""`adaln families`, `schemes`, `models`, `presets`: what can be computed is printed, not written down."""
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from adaln.cli.options import parse
+from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import PARAMETRIC, SCHEMES, Start, num_held
+from adaln.conditioning import FAMILIES, PARAMETRIC, SCHEMES, Start, num_held
 from adaln.config import PRESETS, model_name, to_dict
+from adaln.files import write_atomically
 from adaln.models import MODELS, flops, num_parameters, skeleton
 from adaln.processes import PROCESSES
 from adaln.report import Column, Table
 from adaln.types import DataSpec
+from adaln.views.families import detail, family_facts, overview, page
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,28 @@ def _in_words(starts: Start | tuple[Start, ...]) -> str:
         return "1, held"
     kind, std = type(starts.weight).__name__, getattr(starts.weight, "std", None)
     return f"{kind.lower()} {std:.1e}" if std is not None else ("0" if kind == "Constant" else kind)
+
+
+@dataclass(frozen=True, slots=True)
+class FamiliesOptions:
+    """The families of networks that audits and schemes know."""
+
+    name: Annotated[Positional[str | None], named("NAME")] = None
+    """One of them, in full; default: a line for each."""
+    out: Path | None = None
+    """A .md file for all of them in full."""
+
+
+def families_verb(words: list[str]) -> Output:
+    """[NAME] [--out PAGE.md]: how every known network conditions, or one in full."""
+    options = parse(FamiliesOptions, "families", words)
+    if options.out:
+        check_suffix(options.out, ".md")
+        write_atomically(options.out, page(FAMILIES))
+    if options.name:
+        family = FAMILIES[options.name]
+        return Output(family_facts(options.name, family), detail(options.name, family))
+    return Output([family_facts(name, family) for name, family in FAMILIES.items()], [overview(FAMILIES)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,9 +109,9 @@ class Layer:
     """Name of the module (of the parameter, where it is a table), with `N`, `*` and `#` for numbers."""
     rows: str
     """Branch and roles of the chunks; `#` in a branch is the number of the unit."""
-    path: Literal["matrix", "table"] = "matrix"
-    """matrix: condition -> chunks x D, a block's own or shared by all; table: (chunks, D), (1, chunks, D) or
-    (chunks * D), added to what shared matrices give."""
+    path: Literal["matrix", "low_rank", "table"] = "matrix"
+    """matrix: condition -> chunks x D, a block's own or shared by all; low_rank: the last of two such matrices; table:
+    (chunks, D), (1, chunks, D) or (chunks * D), added to what shared matrices give."""
     width_of: str | tuple[str, ...] = ""
     """Module whose input is D wide, of several words the first that is there, inside the block if it begins with a dot;
     a tuple: one for each part of `rows`, where their widths differ. "": the condition is D wide, of a table its columns
@@ -156,7 +156,7 @@ def name_pattern(layer: Layer) -> re.Pattern[str]:
     stage, number, inner = (part.replace("(", "(?:").replace(".", r"\.") for part in _stage(layer.name))
     block = rf"(?P<block>(?P<stage>{stage})" + r"\.(?P<index>\d+)" * bool(number) + ")"
     parts = [part.replace("*", r"\d+").replace("#", r"(?P<unit>\d+)") for part in [inner] if part]
-    return re.compile(r"\.".join([block, *parts, *["weight"] * (layer.path == "matrix")]))
+    return re.compile(r"\.".join([block, *parts, *["weight"] * (layer.path != "table")]))
 
 
 Stream = Literal["image", "context"]

@@ -140,7 +140,7 @@ def chunk_widths(layer: Layer, block: str, path: Sequence[str], prefix: str, sha
     widths = []
     for count, word in zip(counts, words, strict=True):
         width = _witnessed(word, block, prefix, shapes)
-        if word == "" and layer.path == "matrix":
+        if word == "" and layer.path != "table":
             width = shapes[path[0]][1]  # the path's input is the condition, D wide
         widths += [width or shape[0] // sum(counts)] * count
     return tuple(widths)
@@ -171,7 +171,7 @@ def _why_not(family: Family, claims: Sequence[Claim], shapes: Shapes, prefix: st
         if missing := sorted(set(range(max(present))) - present):
             return f"the modulation of {stage}.{missing[0]} is missing (blocks up to {max(present)} are there)"
     tables = [claim for claim in claims if claim.layer.path == "table"]
-    shared = {chunk[:2] for claim in claims if claim.layer.path == "matrix" for chunk in chunks(claim.layer.rows)}
+    shared = {chunk[:2] for claim in claims if claim.layer.path != "table" for chunk in chunks(claim.layer.rows)}
     for claim in tables:
         alone = [chunk for chunk in chunks(claim.layer.rows) if chunk.branch != "final" and chunk[:2] not in shared]
         if alone:
