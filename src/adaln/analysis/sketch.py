@@ -9,15 +9,14 @@ from: over chunks, blocks, or files.
 Values that cluster far from 0 (|mean| > 10 std) are the lattice's weak side: moments stay exact, shapes do not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import chain
 from math import inf, isfinite, sqrt
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 18
@@ -25,6 +24,8 @@ CHUNK_ELEMENTS = 1 << 18
 _SIGN = 1 << 15
 LAST_EDGE = 0x7F80
 """Index of the end of the last cell, 2^128."""
+Times = Float64[Tensor, " n"] | None
+"""How often each value occurs, whole numbers; None: once each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,64 +129,43 @@ def sketch(values: Float[Tensor, "..."]) -> Sketch:
 
 def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
     """The sketch of a stream of flat chunks of at most `CHUNK_ELEMENTS`; each is read before the next is asked for."""
-    iterator = iter(chunks)
-    first = next(iterator, None)
-    if first is None:
-        return Sketch()
-    whole = chain([first], iterator)
-    return _sketch_by_code(whole, first.dtype) if first.itemsize == 2 else _sketch_by_value(whole)
-
-
-def _sketch_by_code(chunks: Iterable[Tensor], dtype: torch.dtype) -> Sketch:
-    """Of a type of 16 bits: how often each of its numbers occurs says all."""
-    tally = torch.zeros(2 * _SIGN, dtype=torch.int64)
-    for chunk in chunks:
-        tally += chunk.view(torch.int16).int().bitwise_and_(2 * _SIGN - 1).bincount(minlength=2 * _SIGN)
-    occurring = tally.nonzero().flatten()
-    numbers, times = numbers_of(dtype)[occurring], tally[occurring]
-    finite, nans = numbers.isfinite(), int(times[numbers.isnan()].sum())
-    infs = int(times[~finite].sum()) - nans
-    values, counts = numbers[finite].numpy(), times[finite].numpy()
-    if not len(values):
-        return Sketch(nans=nans, infs=infs)
-    low, high, zeros, count = (
-        float(values.min()),
-        float(values.max()),
-        int(counts[values == 0].sum()),
-        int(counts.sum()),
-    )
-    pivot = 0.0 if low <= 0 <= high else float(values[0])
-    deviation = values.astype(np.float64) - pivot
-    powers = np.array([counts @ deviation**power for power in (1, 2, 3, 4)])
-    by_cell = np.zeros(2 * _SIGN, np.int64)
-    np.add.at(by_cell, values.view(np.uint32) >> 16, counts)
-    return Sketch(count, nans, infs, zeros, low, high, *_central(powers, count, pivot), *_occupied(by_cell))
-
-
-def _sketch_by_value(chunks: Iterable[Tensor]) -> Sketch:
     tally = torch.zeros(2 * _SIGN, dtype=torch.int64)
     total = _Sums()
-    for chunk in chunks:
-        numbers = total.take_strays(chunk.float())
+    for values, times in counted(chunks):
+        numbers, times = total.take_strays(values, times)
         if numbers.numel():
-            total.add(numbers)
-            upper = np.right_shift(numbers.numpy().view(np.uint32), 16)
-            counts = torch.bincount(torch.from_numpy(upper.view(np.int32)), minlength=2 * _SIGN)
+            total.add(numbers, times)
+            upper = np.right_shift(numbers.numpy().view(np.uint32), 16)  # positive ones first, each sign by magnitude
+            counts = torch.bincount(torch.from_numpy(upper.view(np.int32)), times, 2 * _SIGN).long()
             tally += counts
             if counts[0] or counts[_SIGN]:  # the cells of zero hold denormals as well
-                total.zeros += numbers.numel() - int(numbers.count_nonzero())
+                total.zeros += number_of(numbers == 0, times)
     if not total.count:
         return Sketch(nans=total.nans, infs=total.infs)
     moments = _central(total.powers, total.count, total.pivot)
-    cells = _occupied(tally.numpy())
+    by_cell = np.concatenate([tally.numpy()[_SIGN:][::-1], tally.numpy()[:_SIGN]])
+    occupied = np.flatnonzero(by_cell > 0)  # of booleans: many times faster than of integers
+    cells = occupied - _SIGN, by_cell[occupied]
     return Sketch(total.count, total.nans, total.infs, total.zeros, total.low, total.high, *moments, *cells)
 
 
-def _occupied(counts: Int[np.ndarray, " 65536"]) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
-    """Cells and counts, ascending, of counts by the upper half of float32: positive ones first, then negative ones."""
-    by_cell = np.concatenate([counts[_SIGN:][::-1], counts[:_SIGN]])
-    occupied = np.flatnonzero(by_cell > 0)  # of booleans: many times faster than of integers
-    return occupied - _SIGN, by_cell[occupied]
+def counted(chunks: Iterable[Tensor]) -> Iterator[tuple[Float32[Tensor, " n"], Times]]:
+    """The values of a stream of flat chunks: chunk by chunk, but of a type of 16 bits each number that occurs once."""
+    codes: dict[torch.dtype, Tensor] = {}
+    for chunk in chunks:
+        if chunk.itemsize == 2:
+            patterns = chunk.view(torch.int16).int().bitwise_and_(2 * _SIGN - 1)
+            codes[chunk.dtype] = patterns.bincount(minlength=2 * _SIGN) + codes.get(chunk.dtype, 0)
+        else:
+            yield chunk.float(), None
+    for dtype, tally in codes.items():
+        occurring = tally.nonzero().flatten()
+        yield numbers_of(dtype)[occurring], tally[occurring].double()
+
+
+def number_of(those: Bool[Tensor, " n"], times: Times) -> int:
+    """How many elements those are, where each occurs so many times."""
+    return int(those.count_nonzero() if times is None else times[those].sum())
 
 
 @cache
@@ -238,19 +218,18 @@ class _Sums:
     powers: Float[np.ndarray, "4"] = field(default_factory=lambda: np.zeros(4))
     scratch: Tensor = field(default_factory=lambda: torch.empty(2, 0, dtype=torch.float64))
 
-    def take_strays(self, chunk: Tensor) -> Tensor:
+    def take_strays(self, values: Tensor, times: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Count and remove NaN and infinities; the extremes, needed anyway, tell whether there are any."""
-        low, high = (float(extreme) for extreme in torch.aminmax(chunk)) if chunk.numel() else (inf, -inf)
-        if chunk.numel() and not (isfinite(low) and isfinite(high)):
-            nans = int(chunk.isnan().sum())
-            numbers = chunk[chunk.isfinite()]
+        low, high = (float(extreme) for extreme in torch.aminmax(values)) if values.numel() else (inf, -inf)
+        if values.numel() and not (isfinite(low) and isfinite(high)):
+            finite, nans = values.isfinite(), number_of(values.isnan(), times)
             self.nans += nans
-            self.infs += chunk.numel() - numbers.numel() - nans
-            return self.take_strays(numbers)
+            self.infs += number_of(~finite, times) - nans
+            return self.take_strays(values[finite], None if times is None else times[finite])
         self.low, self.high = min(self.low, low), max(self.high, high)
-        return chunk
+        return values, times
 
-    def add(self, numbers: Tensor) -> None:
+    def add(self, numbers: Tensor, times: Times) -> None:
         if not self.count and not self.low <= 0 <= self.high:
             self.pivot = float(numbers[0])  # one of the values: a constant tensor has a std of exactly 0
         if self.scratch.shape[1] < numbers.numel():
@@ -260,8 +239,13 @@ class _Sums:
         if self.pivot:
             deviation.sub_(self.pivot)
         torch.mul(deviation, deviation, out=square)
-        self.count += numbers.numel()
-        sums = deviation.sum(), square.sum(), torch.dot(deviation, square), torch.dot(square, square)
+        if times is None:
+            self.count += numbers.numel()
+            sums = deviation.sum(), square.sum(), torch.dot(deviation, square), torch.dot(square, square)
+        else:
+            self.count += int(times.sum())
+            weighed = times * square
+            sums = times.dot(deviation), weighed.sum(), weighed.dot(deviation), weighed.dot(square)
         self.powers += [float(power) for power in sums]
 
 
