@@ -39,6 +39,8 @@ class ImportOptions:
     """How the weights once started, for the record; the published networks are adaln-zero."""
     weights: WeightSet | None = None
     """Which set of a training checkpoint; default: ema if the file has it, else model."""
+    prefix: str = ""
+    """Of several networks in one file the one whose names begin so; default: the only one with modulation."""
     size: tuple[int, ...] = ()
     """Side, or height and width, of the latents or images, where the weights do not tell (U-DiT)."""
     step: int = 0
@@ -51,8 +53,8 @@ def import_verb(words: list[str]) -> Output:
     """FILE --model NAME [--process NAME] [--out RUN]: a run out of released weights (.pt, .safetensors, diffusers)."""
     model, words = take_option(words, "--model")
     process, words = take_option(words, "--process")
-    network = MODELS[model or "DiT-XL/2"]
-    default = ImportOptions(network, PROCESSES[process] if process else usual_process(network))
+    config = MODELS[model or "DiT-XL/2"]
+    default = ImportOptions(config, PROCESSES[process] if process else usual_process(config))
     options = parse(ImportOptions, "import", words, default)
     if options.file is None:
         raise ValueError("expected a file of weights or a diffusers folder; see adaln import --help")
@@ -61,13 +63,17 @@ def import_verb(words: list[str]) -> Output:
     path = options.out or Path("runs") / options.file.stem
     if (path / "config.json").exists():
         raise ValueError(f"{str(path)!r} is a run already; expected another folder as --out")
-    weights = read_weights(options.file, options.weights)
+    weights = read_weights(options.file, options.weights, options.prefix)
     spec = spec_of(weights, options.model, options.size)
-    run = imported_run(path, weights, load_weights(weights, options.model, spec), spec, options)
+    network = load_weights(weights, options.model, spec)
+    run = imported_run(path, weights, network, spec, options)
     data = {"run": str(run.path), "step": options.step, **run.manifest["imported"], "spec": asdict(spec)}
     what = f"{model_name(options.model)} for {spec.channels} x {spec.height} x {spec.width}, {spec.num_classes} classes"
     kind = f", its {weights.taken} weights" if weights.taken else ""
-    return Output(data, [f"imported {weights.file} ({weights.layout} layout{kind}) as {what}, into {run.path}"])
+    lines = [f"imported {weights.file} ({weights.layout} layout{kind}) as {what}, into {run.path}", *weights.notes]
+    if weights.layout == "official" and (computed := sorted(network.fixed().keys() - weights.tensors.keys())):
+        lines.append(f"computed, for the file does not hold it: {', '.join(computed)}")
+    return Output(data, lines)
 
 
 def imported_run(path: Path, weights: Weights, network: nn.Module, spec: DataSpec, options: ImportOptions) -> Run:
@@ -98,6 +104,7 @@ def _manifest(weights: Weights, network: nn.Module, spec: DataSpec, options: Imp
             "file_sha256": file_sha256(weights.file),
             "layout": weights.layout,
             "weights": weights.taken or "the only set",
+            "notes": list(weights.notes),
         },
         "data": {
             "name": UNKNOWN,

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from adaln.files import reading
 from adaln.models.dit import DiTConfig
 from adaln.models.network import ModelConfig, Network
 from adaln.models.registry import MODELS, skeleton
@@ -36,18 +37,16 @@ class Weights(OpenedWeights):
     """What the config.json beside diffusers' weights says; else empty."""
 
 
-def read_weights(path: Path, wanted: WeightSet | None = None) -> Weights:
+def read_weights(path: Path, wanted: WeightSet | None = None, prefix: str = "") -> Weights:
     """The weights that `open_weights` finds, by DiT's own names whether DiT's code or diffusers wrote them."""
-    opened = open_weights(path, wanted)
+    opened = open_weights(path, wanted, prefix)
     tensors = dict(opened.tensors)
-    for prefix in ("module.", "_orig_mod."):  # of DistributedDataParallel and torch.compile
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     if "pos_embed.proj.weight" not in tensors:  # as diffusers' DiT has it
-        return Weights(tensors, opened.file, opened.taken, "official", {})
+        return Weights(tensors, opened.file, opened.taken, "official", {}, notes=opened.notes)
     beside = opened.file.with_name("config.json")
-    settings = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    return Weights(from_diffusers(tensors), opened.file, opened.taken, "diffusers", settings)
+    with reading(beside, "the config of a diffusers model"):
+        settings = dict(json.loads(beside.read_text(encoding="utf-8"))) if beside.is_file() else {}
+    return Weights(from_diffusers(tensors), opened.file, opened.taken, "diffusers", settings, notes=opened.notes)
 
 
 def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -> DataSpec:
@@ -76,7 +75,7 @@ def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -
 
 
 def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> Network:
-    """The network of `config` holding these weights, in float32.
+    """The network of `config` holding these weights, in float32; what is fixed and was not saved is computed.
 
     Raises ValueError in one line: which registered network they do fit, or every name and shape that is wrong.
     """
@@ -84,7 +83,7 @@ def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> Netwo
     fixed = model.fixed()
     if weights.layout == "diffusers" and fixed:
         check_settings(weights.settings, config, spec)
-        tensors = fixed | tensors
+    tensors = fixed | tensors
     wrong = misfit(model.state_dict(), tensors)
     if wrong:
         fitting = " or ".join(fitting_models(weights, tensors, spec))

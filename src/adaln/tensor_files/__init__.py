@@ -1,0 +1,36 @@
+"""Tensors by name in files: written, described, opened whoever wrote them, and held against a network.
+
+No code from a file is ever run: safetensors, and what `torch.save` wrote as far as it is weights only.
+"""
+
+from adaln.tensor_files.content import what_is
+from adaln.tensor_files.names import misfit, unwrapped
+from adaln.tensor_files.opening import OpenedWeights, open_weights
+from adaln.tensor_files.pickles import load_pickle
+from adaln.tensor_files.safetensors_files import (
+    DTYPES,
+    TensorFile,
+    is_whole,
+    load_tensors,
+    read_header,
+    save_tensors,
+    shapes,
+)
+from adaln.tensor_files.sets import WeightSet
+
+__all__ = [
+    "DTYPES",
+    "OpenedWeights",
+    "TensorFile",
+    "WeightSet",
+    "is_whole",
+    "load_pickle",
+    "load_tensors",
+    "misfit",
+    "open_weights",
+    "read_header",
+    "save_tensors",
+    "shapes",
+    "unwrapped",
+    "what_is",
+]

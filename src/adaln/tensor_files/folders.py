@@ -1,0 +1,137 @@
+"""Folders and indexes of weights: which of the files in a diffusers folder is the network, and which shards are."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaln.files import reading
+from adaln.tensor_files.sets import WeightSet, kind_of
+
+STEM = "diffusion_pytorch_model"
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors")
+_SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)(\..*)?\.(safetensors|bin)")
+_INDEX = re.compile(r"([^.]+)\.(safetensors|bin)\.index(?:\.(.+))?\.json")
+_WHOLE = re.compile(r"([^.]+)(?:\.(.+))?\.(safetensors|bin)")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The file of a folder that holds the weights, or lists those that do."""
+
+    file: Path
+    taken: WeightSet | None = None
+    """Which set, where the file's variant says so."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    file: Path
+    stem: str
+    variant: str | None
+    ending: str
+    is_index: bool
+
+    @property
+    def taken(self) -> WeightSet | None:
+        if self.variant is None:
+            return None
+        return "model" if self.variant == "non_ema" else "ema" if kind_of(self.variant) == "ema" else None
+
+
+def weights_in(folder: Path, wanted: WeightSet | None = None) -> Listed:
+    """Of a diffusers folder, or of its `transformer`: the plain variant before others, safetensors before pickles.
+
+    `wanted` may choose a variant ("ema", "non_ema"). Raises `ValueError` in one line for other folders.
+    """
+    refuse_distributed(folder)
+    for inside in (folder, folder / "transformer"):
+        candidates = _candidates(inside)
+        if candidates:
+            candidates.sort(key=lambda c: _rank(c, wanted))
+            first, *others = candidates
+            beside = ", ".join(other.file.name for other in others)
+            notes = [f"read {first.file.name} of {inside}; beside it and not read: {beside}"] if others else []
+            if (second := folder / "transformer_2").is_dir() and inside != folder:
+                notes.append(f"{second} is another network, which this one leaves out: name its folder for it")
+            return Listed(first.file, first.taken, tuple(notes))
+        if shards := [file for file in _files(inside) if _SHARD.fullmatch(file.name)]:
+            raise ValueError(f"folder {str(inside)!r} has shards like {shards[0].name}, but no index (.index.json)")
+        if adapter := next((inside / name for name in ADAPTERS if (inside / name).is_file()), None):
+            return Listed(adapter)
+    raise ValueError(
+        f"folder {str(folder)!r} is no run and no diffusers model: no config.json with .safetensors files, no"
+        " diffusion_pytorch_model.safetensors or .bin, there or in transformer/"
+    )
+
+
+def refuse_distributed(folder: Path) -> None:
+    """ValueError that says how to put together what several processes saved."""
+    if any(folder.glob("*.distcp")):
+        raise ValueError(f"folder {str(folder)!r} is a checkpoint of torch.distributed: {join_distributed(folder)}")
+    if any(folder.glob("**/*_model_states.pt")):
+        whole = next(iter(sorted(folder.glob("**/mp_rank_00_model_states.pt"))), None)
+        raise ValueError(
+            f"folder {str(folder)!r} is a checkpoint of DeepSpeed: run the zero_to_fp32.py that lies in it"
+            + (f", or name {str(whole)!r} (up to ZeRO 2 it holds the whole network)" if whole else "")
+        )
+
+
+def join_distributed(folder: Path) -> str:
+    """How torch itself makes one file of the parts."""
+    return f"run `python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt`"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*") if file.is_file()) if folder.is_dir() else []
+
+
+def _candidates(folder: Path) -> list[_Candidate]:
+    has_config = (folder / "config.json").is_file()
+    found = []
+    for file in _files(folder):
+        if _SHARD.fullmatch(file.name):
+            continue
+        if match := _INDEX.fullmatch(file.name):
+            candidate = _Candidate(file, match[1], match[3], match[2], is_index=True)
+        elif match := _WHOLE.fullmatch(file.name):
+            candidate = _Candidate(file, match[1], match[2], match[3], is_index=False)
+        else:
+            continue
+        pickled_stems = (STEM, "pytorch_model") if has_config else (STEM,)
+        named_so = candidate.stem in pickled_stems or (has_config and candidate.ending == "safetensors")
+        if named_so and file.name not in ADAPTERS:
+            found.append(candidate)
+    return found
+
+
+def _rank(candidate: _Candidate, wanted: WeightSet | None) -> tuple[object, ...]:
+    asked = wanted is not None and candidate.taken == wanted
+    plain = candidate.variant is None
+    return not asked, not plain, candidate.ending, not candidate.is_index, len(candidate.file.name), candidate.file.name
+
+
+def shards_of(file: Path) -> dict[str, Path] | None:
+    """The shard of every tensor where the file is an index; None where it is not.
+
+    Raises `ValueError` for an index whose shards are not all there, and for one shard of several given alone.
+    """
+    if (part := _SHARD.fullmatch(file.name)) and int(part[3]) > 1:
+        index = next((each for each in _files(file.parent) if _INDEX.fullmatch(each.name)), None)
+        whole = f"the index {str(index)!r}, or the folder" if index else "its index (.index.json), or the folder"
+        raise ValueError(f"{str(file)!r} is one of {int(part[3])} shards, not the whole; expected {whole}")
+    with file.open("rb") as opened:
+        if not opened.read(64).lstrip().startswith(b"{"):
+            return None
+    with reading(file, "the index of a sharded model"):
+        index_of = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(index_of, dict) or "weight_map" not in index_of:
+            return None
+        shards = {str(name): file.with_name(Path(shard).name) for name, shard in index_of["weight_map"].items()}
+    if not shards:
+        raise ValueError(f"{str(file)!r} is an index that lists no tensor")
+    lost = sorted({shard.name for shard in shards.values() if not shard.is_file()})
+    if lost:
+        raise ValueError(f"{str(file)!r} lists shards that are missing beside it: {', '.join(lost)}")
+    return shards

@@ -1,0 +1,170 @@
+"""Anyone's weights, opened: what a file is decides its content, never its name."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adaln.registry import nearest
+from adaln.tensor_files.content import what_is
+from adaln.tensor_files.folders import Listed, join_distributed, shards_of, weights_in
+from adaln.tensor_files.names import torn_weights, unwrapped
+from adaln.tensor_files.pickles import load_pickle
+from adaln.tensor_files.safetensors_files import TensorFile, is_whole, readable, shapes
+from adaln.tensor_files.sets import Chosen, Contents, WeightSet, choose, contents, dotted_again
+
+ADAPTED = re.compile(r"\blora_|lora\.(?:up|down)|lora_(?:up|down|[AB])|lokr_|hada_|lora_magnitude|dora_scale|oft_")
+"""What names of adapters have in them."""
+SCALES = re.compile(
+    r"\.(?:scale_weight|weight_scale(?:_inv)?|weight_scale_2|absmax|quant_map)$|quant_state|scaled_fp8$"
+)
+"""What names of factors of quantised weights have in them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedWeights:
+    """Weights by the names that their network gives them, without those of wrappers around it."""
+
+    tensors: Mapping[str, Tensor]
+    """Memory-mapped: read when used."""
+    file: Path
+    """Of a folder the one that was chosen; of shards their index."""
+    taken: WeightSet | None
+    """Which of a training checkpoint's sets; None: the file holds one set only."""
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+    """What a reader must know of what was read and what was not, a line each."""
+
+
+def open_weights(path: Path, wanted: WeightSet | None = None, prefix: str = "") -> OpenedWeights:
+    """The weights in safetensors files, in what `torch.save` wrote, or in a diffusers folder, whole or in shards.
+
+    Of a training checkpoint ({"model": ..., "ema": ..., ...}) the set `wanted`, by default the averaged weights if they
+    are there; of several networks in one file that under `prefix`, by default the only one with modulation. Raises
+    `ValueError` in one line for what is missing, damaged, foreign, less than a network, or holds code.
+    """
+    if not path.exists():
+        others = [str(other) for other in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise ValueError(f"weights {str(path)!r} do not exist{nearest(str(path), others)}")
+    if path.suffix == ".distcp":
+        raise ValueError(
+            f"{str(path)!r} is a part of a checkpoint of torch.distributed: {join_distributed(path.parent)}"
+        )
+    listed = weights_in(path, wanted) if path.is_dir() else Listed(path)
+    try:
+        opened = _opened(_read(listed.file), listed.file, wanted if listed.taken is None else None, prefix)
+    except ValueError as error:
+        if str(listed.file) in str(error):
+            raise
+        raise ValueError(f"{str(listed.file)!r}: {error}") from None
+    return OpenedWeights(
+        opened.tensors, listed.file, listed.taken or opened.taken, notes=(*listed.notes, *opened.notes)
+    )
+
+
+def _read(file: Path) -> TensorFile | Contents:
+    """All that a file, or the shards that an index lists, hold."""
+    shards = shards_of(file)
+    if shards is None:
+        return _read_one(file)
+    parts = {shard: _read_one(shard) for shard in dict.fromkeys(shards.values())}
+    for name, shard in shards.items():
+        part = parts[shard]
+        if name not in part.unread and name not in (part.meta if isinstance(part, TensorFile) else part.tensors):
+            raise ValueError(f"{str(file)!r} says that {shard.name} holds {name!r}, which it does not")
+    if all(isinstance(part, TensorFile) for part in parts.values()):
+        return TensorFile(*parts)
+    whole = Contents()
+    for part in parts.values():
+        if isinstance(part, TensorFile):
+            raise ValueError(f"{str(file)!r} lists files of torch.save beside safetensors; expected one kind")
+        whole.tensors.update(part.tensors)
+        whole.unread.update(part.unread)
+    return whole
+
+
+def _read_one(file: Path) -> TensorFile | Contents:
+    with file.open("rb") as opened:
+        head = opened.read(9)
+    if is_whole(file):
+        return TensorFile(file)
+    if file.suffix.lower() == ".safetensors" or (head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30):
+        words = what_is(file)
+        raise ValueError(
+            f"{str(file)!r} is {words}; expected weights"
+            if words
+            else f"{str(file)!r} is not a complete safetensors file (truncated, or of another format)"
+        )
+    return contents(load_pickle(file))
+
+
+def _opened(whole: TensorFile | Contents, file: Path, wanted: WeightSet | None, prefix: str) -> OpenedWeights:
+    meta = whole.meta if isinstance(whole, TensorFile) else whole.tensors
+    if is_adapter([*meta]):
+        raise ValueError(f"{str(file)!r} is an adapter (LoRA), no network; `adaln audit` says what it changes")
+    levels, nameless = ([], []) if isinstance(whole, TensorFile) else (whole.levels, whole.nameless)
+    stored = dotted_again({**meta, **whole.unread})
+    known = {new: meta.get(old, torch.empty(2, device="meta")) for new, old in stored.items()}
+    chosen = choose(known, levels, wanted, existing_prefix(prefix, known))
+    notes = _notes(chosen)
+    if nameless and chosen.taken != "ema":
+        if wanted != "model":
+            way = "; --weights model takes the raw ones" if known else ""
+            raise ValueError(f"the averaged weights are a list without names, {nameless[0]!r}, not readable{way}")
+        notes.append(f"the averaged weights are a list without names, {nameless[0]!r}: not read")
+    names = unwrapped(chosen.names(known))
+    names = {clean: stored[chosen.prefix + name] for clean, name in names.items()}
+    if not names:
+        raise ValueError(f"{str(file)!r} holds no tensors by name")
+    if isinstance(whole, TensorFile):
+        tensors: Mapping[str, Tensor] = whole.under(names)
+    else:
+        tensors = {new: readable(whole.tensors[old]) for new, old in names.items() if old in whole.tensors}
+    refuse_unreadable({new: whole.unread[old] for new, old in names.items() if old in whole.unread}, tensors)
+    return OpenedWeights(tensors, file, chosen.taken, notes=tuple(notes))
+
+
+def _notes(chosen: Chosen) -> list[str]:
+    if not chosen.others:
+        return []
+    what = {"ema": "the averaged weights", "model": "the raw weights", None: "the weights"}[chosen.taken]
+    where = f" under {chosen.prefix!r}" if chosen.prefix else ""
+    others = ", ".join(repr(other) if other else "names without a prefix" for other in chosen.others)
+    return [f"read {what}{where}; the file also holds {others} (--weights and --prefix choose)"]
+
+
+def existing_prefix(prefix: str, names: Iterable[str]) -> str:
+    """The prefix with its dot; `ValueError` naming the nearest where no name begins with it."""
+    if not prefix or (any(name.startswith(prefix) for name in names) and prefix.endswith(".")):
+        return prefix
+    if any(name.startswith(f"{prefix}.") for name in names):
+        return f"{prefix}."
+    words = (name.split(".")[:-1] for name in names)
+    known = {".".join(head[:depth]) + "." for head in words for depth in range(1, min(len(head), 3) + 1)}
+    raise ValueError(f"no name begins with the prefix {prefix!r}{nearest(prefix, sorted(known))}")
+
+
+def is_adapter(names: Sequence[str]) -> bool:
+    """Whether a file holds what LoRA and its like add to a network, and not the network."""
+    added = [name for name in names if ADAPTED.search(name)]
+    whole = [name for name in names if name.endswith(".weight") and not ADAPTED.search(name)]
+    return bool(added) and not any("base_layer" in name for name in names) and len(whole) < len(added)
+
+
+def refuse_unreadable(unread: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+    """`ValueError` naming a tensor that is no weight as it stands, and its type."""
+    for name, dtype in unread.items():
+        raise ValueError(f"tensor {name!r} is of type {dtype}, which is not read; expected floating-point weights")
+    known = shapes(tensors)
+    if scales := [name for name in known if SCALES.search(name)]:
+        raise ValueError(f"{scales[0]!r} says that weights are stored quantised; expected floating-point weights")
+    if torn := torn_weights(known):
+        raise ValueError(f"{torn[0]!r} is a part of a parametrised weight; remove_parametrizations() before saving")
+    for name, tensor in known.items():
+        if name.endswith(".weight") and not tensor.is_floating_point():
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(f"tensor {name!r} is of type {dtype}: quantised; expected floating-point weights")
+        if name.endswith(".weight") and not tensor.numel():
+            raise ValueError(f"tensor {name!r} is empty: a part of what several processes saved (ZeRO 3)")

@@ -1,0 +1,226 @@
+"""Which of a file's tensors are the network that is asked for: averaged or raw, and apart from what lies beside it."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adaln.tensor_files.names import WRAPPERS
+from adaln.tensor_files.pickles import Inert, module_tensors
+from adaln.tensor_files.safetensors_files import DTYPES, FLOAT8
+
+WeightSet = Literal["ema", "model"]
+Kind = Literal["ema", "model", "part", "state"]
+"""Averaged weights, raw weights, another network beside them, the state of a training."""
+KINDS: Mapping[Kind, str] = {
+    "ema": r"(?!non_ema)(?:\w*_)?ema(?:[_\d].*)?|(?:swa|avg|averaged)_\w+|\w+_(?:swa|avg|averaged)|averaged|shadow\w*",
+    "part": r"(?:first_stage|cond_stage)_model|vae|autoencoder|pretransform|vocoder|text_(?:encoders?(?:_\d)?|model)"
+    r"|conditioner|clip|discriminator|teacher|lpips",
+    "state": r".*opt(?:im|imizers?|imizer_states?)?|.*sched(?:ulers?)?|.*scaler|.*rng.*|callbacks|loops|.*loss(?:es)?",
+    "model": r"(?:\w+_)?(?:model|net|network|state_dict|module|params|weights)|model_\w+|online|denoiser|transformer"
+    rf"|dit|unet|backbone|generator|student|non_ema|{'|'.join(WRAPPERS)}",
+}
+"""What trainers call them: whole words between dots, the first kind that fits."""
+MODULATION = re.compile(
+    r"(?i)ada_?(?:ln|layer_?norm)|modulation|scale_shift_table|[._](?:lin_)?mod(?:_lin|ulator)?[._]|t_block|\bnorm\w*\.linear"
+)
+"""What names of modulation layers have in them; of several networks in one file it shows which is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Everything by name that a file holds, dictionaries inside dictionaries with dots between their keys."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    levels: list[str] = field(default_factory=list)
+    """Prefixes that were dictionaries of their own."""
+    nameless: list[str] = field(default_factory=list)
+    """Averaged weights that are lists, in an order that nothing tells."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Types by the names of tensors that are of a class which is not read."""
+
+
+def contents(loaded: Mapping[Any, Any], prefix: str = "") -> Contents:
+    """Of what a pickle held the tensors, numpy's arrays as such."""
+    found = Contents()
+    _collect(loaded, prefix, found)
+    return found
+
+
+def _collect(loaded: Mapping[Any, Any], prefix: str, into: Contents) -> None:
+    for key, value in loaded.items():
+        if not isinstance(key, str):  # an optimiser's state is by number
+            continue
+        name = f"{prefix}{key}"
+        if isinstance(value, Inert) and "_parameters" in vars(value):
+            value = dict(module_tensors(value))
+        if isinstance(value, Tensor | np.ndarray | np.generic):
+            _add(value, name, into)
+        elif isinstance(value, Mapping):
+            into.levels.append(f"{name}.")
+            _collect(value, f"{name}.", into)
+        elif isinstance(value, Inert) and "." in key:
+            into.unread[name] = value.stands_for
+        elif _is_list_of_tensors(value) and any(kind_of(word) == "ema" for word in name.split(".")):
+            into.nameless.append(name)
+
+
+def _add(value: Tensor | np.ndarray | np.generic, name: str, into: Contents) -> None:
+    if isinstance(value, Tensor):
+        into.tensors[name] = value
+    elif value.dtype.kind in "fiub":
+        into.tensors[name] = torch.from_numpy(np.array(value))
+    if name in into.tensors and (dtype := into.tensors[name].dtype) not in (*DTYPES.values(), *FLOAT8.values()):
+        into.unread[name] = str(dtype).removeprefix("torch.")
+
+
+def _is_list_of_tensors(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 1 and all(isinstance(each, Tensor) for each in value)
+
+
+def kind_of(word: str) -> Kind | None:
+    """What a word at the beginning of names, or the key of a dictionary, says that these tensors are."""
+    return next((kind for kind, pattern in KINDS.items() if re.fullmatch(pattern, word, re.IGNORECASE)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The names that begin with `prefix` and with none of `without`."""
+
+    prefix: str
+    taken: WeightSet | None
+    """Which of a training checkpoint's sets; None: there is one only."""
+    without: tuple[str, ...]
+    others: tuple[str, ...]
+    """Prefixes of other weights in the file."""
+
+    def names(self, names: Iterable[str]) -> dict[str, str]:
+        """Those names by what follows the prefix."""
+        inside = (name for name in names if name.startswith(self.prefix) and not name.startswith(self.without))
+        return {name.removeprefix(self.prefix): name for name in inside}
+
+
+def choose(tensors: Mapping[str, Tensor], levels: Sequence[str], wanted: WeightSet | None, prefix: str = "") -> Chosen:
+    """The averaged weights if there are any, or those `wanted`, however deep they stand.
+
+    Raises `ValueError` naming the prefixes where two networks could be meant, and where there is no set `wanted`.
+    """
+    known: tuple[WeightSet, ...] = ("ema", "model")
+    words = [kind_of(word) for word in prefix.split(".")]
+    taken: WeightSet | None = next((kind for kind in known if kind in words), None)
+    seen, others, without = {taken}, list[str](), list[str]()
+    while True:
+        node = _node(tensors, levels, prefix)
+        averaged = [] if wanted == "model" and node.raw else node.averaged
+        pick = _one_of(averaged or node.raw, tensors)
+        seen |= {kind for kind, there in zip(known, (node.averaged, node.raw), strict=True) if there and node.has_sets}
+        if node.has_sets:
+            is_raw = node.averaged and pick in node.raw
+            taken = "ema" if pick in node.averaged or node.is_average else "model" if is_raw else taken or "model"
+        without += node.beside(pick)
+        others += [other for other in node.beside(pick) if other not in node.state]
+        others += [prefix] if pick in node.averaged and prefix in node.raw else []
+        if pick == prefix:
+            break
+        prefix = pick
+    if wanted is not None and wanted != taken:
+        has = " and ".join(kind for kind in known if kind in seen) or "one set only"
+        raise ValueError(f"has no set of weights {wanted!r}; it has {has}")
+    return Chosen(prefix, taken, tuple(without), tuple(others))
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """What stands directly behind a prefix: prefixes by what they are; one's own tensors are at the prefix itself."""
+
+    averaged: list[str]
+    raw: list[str]
+    parts: list[str]
+    state: list[str]
+    has_sets: bool
+    """Whether words or dictionaries tell sets apart here."""
+    is_average: bool
+    """Whether this is torch's AveragedModel, or the like: it counts what it has averaged."""
+
+    def beside(self, pick: str) -> list[str]:
+        """All but that one; a prefix that holds it is not beside it."""
+        return [p for p in (*self.averaged, *self.raw, *self.parts, *self.state) if not pick.startswith(p)]
+
+
+def _node(tensors: Mapping[str, Tensor], levels: Sequence[str], prefix: str) -> _Node:
+    inside = [name for name in tensors if name.startswith(prefix)]
+    levels = [level for level in levels if level.startswith(prefix) and level != prefix]
+    children: dict[str, list[str]] = defaultdict(list)
+    bare = []
+    for name in inside:
+        level = next((level for level in levels if name.startswith(level)), None)  # the outermost comes first
+        head, dot, _ = name.removeprefix(prefix).partition(".")
+        if level or dot:
+            children[level or f"{prefix}{head}."].append(name)
+        elif tensors[name].numel() > 1:
+            bare.append(name)
+    kinds: dict[Kind | None, list[str]] = defaultdict(list)
+    for child in children:
+        kind = kind_of(child.removeprefix(prefix).rstrip("."))
+        kinds[kind if kind != "state" or child in levels else None].append(child)
+    models, unknown = kinds["model"], kinds[None]
+    nested = [child for child in models if child in levels]
+    if nested:
+        raw, rest = models, unknown
+    elif unknown or bare:
+        is_alone = len(unknown) == 1 and not models and not bare
+        raw, rest = [_only(children, unknown[0], prefix, levels) if is_alone else prefix], []
+    else:
+        raw, rest = models, []
+    if not raw and not kinds["ema"]:
+        return _Node([], [prefix], [], [], False, False)
+    has_sets = bool(nested or kinds["ema"])
+    is_average = f"{prefix}n_averaged" in tensors
+    return _Node(kinds["ema"], raw, kinds["part"] + rest, kinds["state"], has_sets or is_average, is_average)
+
+
+def _only(children: Mapping[str, list[str]], child: str, prefix: str, levels: Sequence[str]) -> str:
+    """The only child, or what stands alone in it, where that is a network: modules, a list of blocks among them.
+
+    Otherwise the prefix: a list of blocks is no network of its own.
+    """
+    names, inner = children[child], child
+    while inner not in levels:
+        words = {name.removeprefix(inner).partition(".")[0] for name in names}
+        if len(words) > 1:
+            has_blocks = any(re.match(r"\w+\.\d+\.", name.removeprefix(inner)) for name in names)
+            return inner if has_blocks and not all(word.isdigit() for word in words) else prefix
+        inner += f"{words.pop()}."
+        if inner.rstrip(".") in names or inner.rstrip(".").rpartition(".")[2].isdigit():
+            return prefix
+    return inner
+
+
+def _one_of(prefixes: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
+    if len(prefixes) == 1:
+        return prefixes[0]
+    modulated = [p for p in prefixes if any(n.startswith(p) and MODULATION.search(n, len(p)) for n in tensors)]
+    if len(modulated) != 1:
+        listed = " and ".join(map(repr, modulated or prefixes))
+        raise ValueError(f"networks stand under {listed}; expected one of them as --prefix")
+    return modulated[0]
+
+
+def dotted_again(names: Iterable[str]) -> dict[str, str]:
+    """Names by themselves, but those of an average that was kept as buffers, so without dots, as the raw weights' are.
+
+    >>> list(dotted_again(["model.a.weight", "model_ema.aweight", "model_ema.decay"]))
+    ['model.a.weight', 'model_ema.a.weight', 'model_ema.decay']
+    """
+    names = list(names)
+    averages = {name[: name.index("model_ema.")] for name in names if "model_ema." in name}
+    dots: dict[str, str] = {}
+    for outer in averages:
+        inner_names = (name.removeprefix(f"{outer}model.") for name in names if name.startswith(f"{outer}model."))
+        dots |= {f"{outer}model_ema.{inner.replace('.', '')}": f"{outer}model_ema.{inner}" for inner in inner_names}
+    return {dots.get(name, name): name for name in names}

@@ -1,0 +1,142 @@
+"""Which of a checkpoint's sets is read, whatever trainers call them, and what is said of the others."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from adaln.tensor_files import open_weights
+from helpers.weight_files import dit_weights as weights
+from helpers.weight_files import same, under
+
+RAW, AVERAGED = weights(1), weights(2)
+SCALARS = {"initted": torch.tensor([True]), "step": torch.tensor(7)}
+OPTIMISER = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(3))]).state_dict()
+
+TWO_SETS = {
+    "DiT": {"model": RAW, "ema": AVERAGED, "opt": OPTIMISER},
+    "timm": {"state_dict": RAW, "state_dict_ema": under("module.", AVERAGED), "arch": "x", "optimizer": OPTIMISER},
+    "model_ema": {"model": under("module.", RAW), "model_ema": AVERAGED, "scaler": {"scale": torch.ones(3)}},
+    "ema_state_dict": {"model_state_dict": RAW, "ema_state_dict": AVERAGED, "rng_state": torch.zeros(9).byte()},
+    "ema_model": {"net": RAW, "ema_model": under("_orig_mod.", AVERAGED)},
+    "decay in the name": {"model": RAW, "ema_0.9999": AVERAGED},
+    "params_ema": {"params": RAW, "params_ema": AVERAGED},
+    "swa": {"model_state": RAW, "swa_model": {**under("module.", AVERAGED), "n_averaged": torch.tensor(3)}},
+    "ema-pytorch": {**under("online_model.", RAW), **under("ema_model.", AVERAGED), **SCALARS},
+    "ema-pytorch in a key": {"ema": {**under("online_model.", RAW), **under("ema_model.", AVERAGED), **SCALARS}},
+    "prefixes": {**under("model.", RAW), **under("ema.", AVERAGED)},
+    "ema beside bare names": {**RAW, **under("ema.", AVERAGED)},
+    "nested": {"state_dict": {"model": RAW, "ema": AVERAGED}, "epoch": 3},
+    "wrapped dictionaries": {"checkpoint": {"weights": {"net": RAW, "net_ema": AVERAGED}}},
+    "Lightning": {"state_dict": {**under("model.", RAW), **under("ema_model.", AVERAGED)}, "loops": {}},
+    "latent diffusion": {
+        "state_dict": {
+            **under("model.diffusion_model.", RAW),
+            **under("model_ema.", {f"diffusion_model{name.replace('.', '')}": t for name, t in AVERAGED.items()}),
+            "model_ema.decay": torch.tensor(0.999),
+            "model_ema.num_updates": torch.tensor(3),
+        }
+    },
+    "diffusers' original": {"module": RAW, "ema": {"decay": 0.9, "module": AVERAGED}},
+}
+
+
+@pytest.mark.parametrize("spelling", TWO_SETS)
+def test_the_averaged_set_is_found_under_every_name_and_the_raw_one_can_be_asked_for(tmp_path, spelling):
+    torch.save(TWO_SETS[spelling], tmp_path / "net.pt")
+    opened, averaged, raw = (open_weights(tmp_path / "net.pt", wanted) for wanted in (None, "ema", "model"))
+    assert same(opened.tensors, AVERAGED) and same(averaged.tensors, AVERAGED) and same(raw.tensors, RAW)
+    assert (opened.taken, averaged.taken, raw.taken) == ("ema", "ema", "model")
+    assert len(opened.notes) == 1 and "the averaged weights" in opened.notes[0] and "also holds" in opened.notes[0]
+    assert "the raw weights" in raw.notes[0]
+
+
+@pytest.mark.parametrize("spelling", ["ema-pytorch", "prefixes", "ema beside bare names"])
+def test_safetensors_hold_sets_by_prefixes(tmp_path, spelling):
+    save_file(TWO_SETS[spelling], tmp_path / "net.safetensors")
+    assert same(dict(open_weights(tmp_path / "net.safetensors").tensors), AVERAGED)
+    assert same(dict(open_weights(tmp_path / "net.safetensors", "model").tensors), RAW)
+
+
+ONE_SET = {
+    "bare": ({**RAW}, None),
+    "wrapped": (under("module.module.", RAW), None),
+    "under a name": (under("my_net.", RAW), None),
+    "DeepSpeed": ({"module": RAW, "optimizer": None, "dp_world_size": 8}, "model"),
+    "model": ({"model": RAW}, "model"),
+    "average of torch": ({**under("module.", RAW), "n_averaged": torch.tensor(5)}, "ema"),
+    "average alone": ({**under("ema_model.", RAW), **SCALARS}, "ema"),
+    "ComfyUI": (under("model.diffusion_model.", RAW), None),
+    "Lightning": ({"state_dict": under("model.net._orig_mod.", RAW)}, "model"),
+    "modules that are called like sets": ({**RAW, "transformer.w.x": torch.ones(2), "net.y": torch.ones(2)}, None),
+}
+
+
+@pytest.mark.parametrize("spelling", ONE_SET)
+def test_a_single_set_is_read_without_a_word(tmp_path, spelling):
+    saved, taken = ONE_SET[spelling]
+    torch.save(saved, tmp_path / "net.pt")
+    opened = open_weights(tmp_path / "net.pt")
+    extra = {name: saved[name] for name in ("transformer.w.x", "net.y") if name in saved}
+    assert same(opened.tensors, {**RAW, **extra}) and opened.taken == taken and not opened.notes
+
+
+def test_a_set_that_is_not_there_is_not_taken_for_another(tmp_path):
+    torch.save({"model": RAW}, tmp_path / "one.pt")
+    torch.save(RAW, tmp_path / "bare.pt")
+    with pytest.raises(ValueError, match="has no set of weights 'ema'; it has model"):
+        open_weights(tmp_path / "one.pt", "ema")
+    with pytest.raises(ValueError, match="has no set of weights 'ema'; it has one set only"):
+        open_weights(tmp_path / "bare.pt", "ema")
+
+
+@pytest.mark.parametrize("key", ["ema_params", "shadow_params"])
+@pytest.mark.parametrize("nested", [True, False])
+def test_an_average_without_names_is_refused_by_its_key_and_the_raw_weights_are_offered(tmp_path, key, nested):
+    average = {key: list(AVERAGED.values()), "decay": 0.999}
+    torch.save({"model": RAW, **({"ema": average} if nested else average)}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=f"list without names, '.*{key}', not readable; --weights model"):
+        open_weights(tmp_path / "net.pt")
+    opened = open_weights(tmp_path / "net.pt", "model")
+    assert same(opened.tensors, RAW) and key in opened.notes[0]
+    torch.save(average, tmp_path / "alone.pt")
+    with pytest.raises(ValueError, match=f"list without names, '{key}'"):
+        open_weights(tmp_path / "alone.pt")
+
+
+VAE = {"encoder.conv_in.weight": torch.ones(2, 2), "decoder.conv_out.weight": torch.ones(2, 2)}
+TEXT = {f"encoder.block.{i}.layer.weight": torch.ones(2, 2) for i in range(2)}
+TOGETHER = {
+    "ComfyUI": {**under("model.diffusion_model.", RAW), **under("first_stage_model.", VAE)},
+    "three": {**under("model.diffusion_model.", RAW), **under("vae.", VAE), **under("text_encoders.t5.", TEXT)},
+    "names that nobody knows": {**under("model.", RAW), **under("tokens_model.", TEXT)},
+    "a VAE with modulation": {
+        **under("model.diffusion_model.", RAW),
+        **under("vae.", {**VAE, "decoder.up.0.scale_shift_table": torch.ones(2, 2)}),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_of_several_networks_in_one_file_the_one_with_modulation_is_read_and_the_others_are_named(tmp_path, kind):
+    save_file(TOGETHER[kind], tmp_path / "net.safetensors")
+    opened = open_weights(tmp_path / "net.safetensors")
+    assert same(dict(opened.tensors), RAW)
+    others = {name.partition(".")[0] for name in TOGETHER[kind]} - {"model"}
+    assert all(repr(f"{other}.") in opened.notes[0] for other in others)
+
+
+def test_a_prefix_chooses_and_two_networks_with_modulation_are_refused_without_one(tmp_path):
+    both = {**under("low_noise_model.", RAW), **under("high_noise_model.", AVERAGED)}
+    save_file(both, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"'high_noise_model\.' and 'low_noise_model\.'.*--prefix"):
+        open_weights(tmp_path / "net.safetensors")
+    for prefix in ("low_noise_model.", "low_noise_model"):
+        assert same(dict(open_weights(tmp_path / "net.safetensors", prefix=prefix).tensors), RAW)
+    with pytest.raises(ValueError, match=r"no name begins with the prefix 'low_nois' \(nearest: 'low_noise_model\.'\)"):
+        open_weights(tmp_path / "net.safetensors", prefix="low_nois")
+
+
+def test_a_prefix_reaches_into_dictionaries(tmp_path):
+    torch.save(TWO_SETS["DiT"], tmp_path / "net.pt")
+    opened = open_weights(tmp_path / "net.pt", prefix="model.")
+    assert same(opened.tensors, RAW) and opened.taken == "model"
