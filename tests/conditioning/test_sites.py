@@ -295,3 +295,24 @@ def test_what_is_no_network_is_refused():
 def test_without_modulation_layers_there_are_no_sites():
     tensors = {"conv.weight": torch.zeros(4, 4), "blocks.0.norm1.weight": torch.zeros(4)}
     assert find_sites(tensors) == [] and find_layout(tensors).family_name == ""
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda name: name.replace("blocks.0.", "blocks.0._orig_mod."),
+        lambda name: re.sub(r"(blocks\.\d+)\.", r"\1._checkpoint_wrapped_module._fsdp_wrapped_module.", name),
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: name.replace("linear.weight", "linear.base_layer.weight"),
+        lambda name: name.replace("norm1.linear.weight", "norm1.linear.parametrizations.weight.original"),
+    ],
+)
+def test_wrappers_inside_names_change_nothing_but_the_names_of_tensors(wrapped):
+    bare = tensors_of(foreign("SD3"))
+    names = {name: wrapped(name) for name in bare}
+    inner, outer = find_layout(bare), find_layout({names[name]: tensor for name, tensor in bare.items()})
+    assert names != dict(zip(bare, bare, strict=True))
+    assert [site.block for site in outer.sites] == [site.block for site in inner.sites]
+    for before, after in zip(inner.sites, outer.sites, strict=True):
+        assert after.tensors()[0] == names[before.tensors()[0]]
+    assert outer.head == [names[name] for name in inner.head]

@@ -18,10 +18,7 @@ from adaln.conditioning.layout_file import family_named
 from adaln.conditioning.reading import readings, sites_in_forward_order
 from adaln.conditioning.sites import Site
 from adaln.conditioning.suspicion import is_suspicious
-
-
-def unwrapped(names: Mapping[str, Tensor]) -> dict[str, str]:
-    return {n: n for n in names}
+from adaln.tensor_files.names import unwrapped
 
 
 @dataclass(frozen=True)
