@@ -97,6 +97,12 @@ def test_a_file_is_audited_without_being_run(tmp_path, capsys):
     assert "residual stream" not in told
 
 
+def test_stored_types_with_commas_between_are_a_table_of_their_own(factory, capsys):
+    answer = audit_verb([f"{factory}:network", "--precision", "bf16,fp8"])
+    assert [row["type"] for row in answer.data["precision"]] == ["bf16"] * 12 + ["fp8"] * 12
+    assert "What a stored type loses" in shown(answer, capsys)
+
+
 def test_family_decides_between_layouts_of_one_name(tmp_path, capsys):
     tensors = {"blocks.0.adaLN_modulation.1.weight": torch.ones(24, 6)}
     save_file(tensors, tmp_path / "net.safetensors")
@@ -132,6 +138,7 @@ def test_a_run_is_audited_at_its_newest_checkpoint_and_as_it_started(tmp_path):
         (["audited_factory:network", "--step", "3"], "--step is for runs"),
         (["audited_factory:network", "--weights", "ema"], "--weights is for runs and files"),
         ([".", "--weights", "ema"], "no run and no diffusers model"),
+        (["audited_factory:network", "--precision", "bf16,fp8_e5m3"], "(nearest: 'fp8_e5m2')"),
         (["audited_factory:network", "--famly", "DiT"], "nearest: '--family'"),
     ],
 )

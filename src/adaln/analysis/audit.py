@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from adaln.analysis.branches import BranchEnergy, are_identities, branch_energies, observe_roles
 from adaln.analysis.distributions import sketches
 from adaln.analysis.findings import Facts, Finding, findings
-from adaln.analysis.groups import Group, GroupedRows, Weights, class_of, role_name, run_of, weights_of
+from adaln.analysis.groups import Group, GroupedRows, Weights, by_role, class_of, role_name, run_of, weights_of
+from adaln.analysis.precision import STORED_TYPES, PrecisionRow, precision_rows, precision_table
 from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.starts import Key, NearestStart, distances, known_starts, nearest_start
-from adaln.conditioning import Family, Layout, Role, Site, find_layout, standard_inputs
+from adaln.conditioning import Family, Layout, Site, find_layout, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
 from adaln.tensor_files import WeightSet, shapes
 
@@ -65,6 +66,8 @@ class Audit(Shown):
     findings: tuple[Finding, ...]
     energies: tuple[BranchEnergy, ...] = ()
     """Of a live network, as it is now: at step 0 if it is fresh."""
+    precision: tuple[PrecisionRow, ...] = ()
+    """What stored types do to each role, where that was asked for."""
 
     def blocks(self) -> list[str | Table]:
         """The start in a sentence, role by block, the energies of the branches, and the pitfalls."""
@@ -75,7 +78,14 @@ class Audit(Shown):
         modulation = f"as {self.start.name} starts it" if self.start.is_start else f"trained: {start}"
         summary = f"{self.family} layout, {self.num_blocks} blocks, modulation {modulation}"
         energies = [_energy_table(self.energies)] if self.energies else []
-        return [summary, _role_table(self.rows), *energies, *(f"{f.level}: {f.text}" for f in self.findings)]
+        precision = [precision_table(self.precision)] if self.precision else []
+        return [
+            summary,
+            _role_table(self.rows),
+            *energies,
+            *precision,
+            *(f"{f.level}: {f.text}" for f in self.findings),
+        ]
 
 
 def audit(
@@ -86,6 +96,7 @@ def audit(
     step: int | None = None,
     weights: WeightSet | None = None,
     allow_unread: bool = False,
+    precision: Sequence[str] = (),
 ) -> Audit:
     """Where the conditioning of anyone's network is, how it was started, and what fools people about it.
 
@@ -95,24 +106,28 @@ def audit(
     a class that has no standard ones its weights alone are audited, which a finding says. Tensors and files are read
     only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the newest;
     0: the start. `family` (a name, a layout file) decides between two families of the same names. With `allow_unread`
-    what may be modulation and is in no layout is a finding, else an error.
+    what may be modulation and is in no layout is a finding, else an error. `precision`: types to store the weights in,
+    of `STORED_TYPES`, and what each would lose, role by role.
 
     Raises `ValueError` in one line for a network of no known family, and for what is missing or damaged on disk.
     """
+    types = {name: STORED_TYPES[name] for name in precision}
     if run := run_of(source):
         fresh = step == 0 or (step is None and not run.steps_saved())
         source = run.new_model() if fresh else run.load_model(step, weights or "ema")[0]
     elif step is not None:
         raise ValueError(f"step is {step}; expected none: only a run has steps")
     if isinstance(source, nn.Module):
-        return _audit_network(source, inputs, find_layout(source, family, allow_unread=allow_unread))
+        return _audit_network(source, inputs, find_layout(source, family, allow_unread=allow_unread), types)
     tensors = weights_of(source, weights=weights)
     layout = find_layout(shapes(tensors), family, class_name=class_of(source), allow_unread=allow_unread)
-    return _report(_facts(tensors, layout))
+    return _report(_facts(tensors, layout, types))
 
 
-def _audit_network(model: nn.Module, inputs: Mapping[str, Any] | None, layout: Layout) -> Audit:
-    facts = _facts(dict(model.named_parameters()), layout)
+def _audit_network(
+    model: nn.Module, inputs: Mapping[str, Any] | None, layout: Layout, types: Mapping[str, torch.dtype]
+) -> Audit:
+    facts = _facts(dict(model.named_parameters()), layout, types)
     if facts.not_finite or not layout.sites:  # nothing could be seen
         return _report(facts)
     try:
@@ -132,7 +147,7 @@ def _one_of_each(sites: Sequence[Site]) -> list[Site]:
     return [site for block in kinds.values() for site in block]
 
 
-def _facts(tensors: Mapping[str, Tensor], layout: Layout) -> Facts:
+def _facts(tensors: Mapping[str, Tensor], layout: Layout, types: Mapping[str, torch.dtype]) -> Facts:
     known = shapes(tensors)
     sites, head = layout.sites, layout.head
 
@@ -154,6 +169,7 @@ def _facts(tensors: Mapping[str, Tensor], layout: Layout) -> Facts:
         distances=to_starts,
         start=nearest_start(groups, to_starts),
         not_finite=tuple(_not_finite(tensors)),
+        precision=tuple(precision_rows(tensors, sites, types, head)),
     )
 
 
@@ -172,13 +188,12 @@ def _report(facts: Facts) -> Audit:
     layout = facts.layout
     start = facts.start if layout.sites else None
     rows, noticed = tuple(_rows(facts)), tuple(findings(facts))
-    return Audit(layout.family_name, layout.num_blocks, start, rows, head, noticed)
+    return Audit(layout.family_name, layout.num_blocks, start, rows, head, noticed, precision=facts.precision)
 
 
 def _rows(facts: Facts) -> Iterator[AuditRow]:
     """Role by role; of each role all blocks together, then one by one in forward order."""
-    ordered = sorted(facts.sites, key=lambda s: (s.branch == "final", s.weight is None, list(Role).index(s.role)))
-    for role, group in groupby(ordered, key=role_name):
+    for role, group in groupby(by_role(facts.sites), key=role_name):
         blocks = [list(block) for _, block in groupby(group, key=attrgetter("depth"))]
         if len(blocks) > 1:
             yield _row(role, None, None, [site for block in blocks for site in block], facts)

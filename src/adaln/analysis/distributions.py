@@ -4,6 +4,8 @@ Every result names its bins and its estimator, and counts what is not a number. 
 what is not defined (the skewness of a constant) is None, never NaN.
 
 >>> from math import e, log, pi
+>>> import torch
+>>> from adaln.analysis import sketch
 >>> from adaln.rng import generator
 >>> gate = sketch(1e-3 * torch.randn(1000, 1000, generator=generator("example")))
 >>> summary = summarise(gate)
@@ -12,32 +14,26 @@ what is not defined (the skewness of a constant) is None, never NaN.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adaln.analysis.groups import Group, GroupedRows, Weights, grouped_rows, weights_of
+from adaln.analysis.groups import Group, GroupedRows, Weights, grouped_rows, read_rows, weights_of
 from adaln.analysis.sketch import (
-    CHUNK_ELEMENTS,
     LAST_EDGE,
     Moments,
     Sketch,
     lattice_values,
     moments,
     nearest_cells,
-    sketch,
     sketch_chunks,
 )
 from adaln.conditioning import UnknownLayout
-from adaln.tensor_files import TensorFile, shapes
-from adaln.types import as_rows
+from adaln.tensor_files import shapes
 
 HISTOGRAM_STDS = 5.0
 HISTOGRAM_BINS_PER_STD = 10
@@ -145,22 +141,11 @@ def descriptions(tensors: Mapping[str, Tensor]) -> list[Description]:
 def sketches(
     tensors: Mapping[str, Tensor], find_rows: Callable[[Mapping[str, Tensor]], Iterable[GroupedRows]] = grouped_rows
 ) -> dict[Group, Sketch]:
-    """The sketch of every group; tensors are read side by side, as many as torch has threads, with equal results."""
-    by_tensor: dict[str, list[GroupedRows]] = defaultdict(list)
-    for grouped in find_rows(shapes(tensors)):
-        by_tensor[grouped.tensor].append(grouped)
-
-    def read(name: str) -> list[Sketch]:
-        if isinstance(tensors, TensorFile):
-            return [sketch_chunks(tensors.chunks(name, grouped.rows, CHUNK_ELEMENTS)) for grouped in by_tensor[name]]
-        return [sketch(as_rows(tensors[name])[grouped.rows]) for grouped in by_tensor[name]]
-
+    """The sketch of every group."""
     merged: dict[Group, Sketch] = defaultdict(Sketch)
-    with _readers() as pool:
-        for read_sketches, name in zip(pool.map(read, by_tensor), by_tensor, strict=True):
-            for values, grouped in zip(read_sketches, by_tensor[name], strict=True):
-                for group in grouped.groups:
-                    merged[group] += values
+    for grouped, values in read_rows(tensors, find_rows(shapes(tensors)), sketch_chunks):
+        for group in grouped.groups:
+            merged[group] += values
     return dict(merged)
 
 
@@ -255,17 +240,6 @@ def histogram_entropy(of: Sketch, width: float = FIXED_BIN_WIDTH) -> Entropy:
     surprise = np.log(spread) - np.log(p)
     nats = float(p @ surprise)
     return Entropy(nats, estimator, bins, sqrt(float(p @ (surprise - nats) ** 2) / of.count), 0.0)
-
-
-@contextmanager
-def _readers() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch has, each computing alone: sharing out every small chunk costs more than it gains."""
-    num_threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(num_threads)  # torch also keeps the number as the default of threads yet to come
 
 
 def _histogram(of: Sketch, edges: Int[np.ndarray, " J"], bins: str) -> Histogram:

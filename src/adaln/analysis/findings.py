@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Literal
 
 from torch import Tensor
 
+from adaln.analysis.precision import LOST_ALARM, ZEROED_ALARM, PrecisionRow
 from adaln.analysis.sketch import Sketch
 from adaln.analysis.starts import LIBRARY_DEFAULT, Distances, Key, NearestStart
 from adaln.conditioning import Layout, Role, Site
@@ -43,6 +46,8 @@ class Facts:
     """Whether every block gave back what entered it; None: not run."""
     not_run: str = ""
     """Why a network in memory was not run."""
+    precision: tuple[PrecisionRow, ...] = ()
+    """What stored types do to each role, where that was asked for."""
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -191,6 +196,37 @@ def head(facts: Facts) -> Iterator[Finding]:
         yield Finding("note", "head", text)
 
 
+def stored_types(facts: Facts) -> Iterator[Finding]:
+    """What not to store in a type, what not to train stored in it; else that it is fit for both."""
+    for name, group in groupby(facts.precision, key=attrgetter("type")):
+        rows = list(group)
+        beyond = [row.role for row in rows if row.beyond_range]
+        zeroed = {row.role: row.zeroed_share for row in rows if row.zeroed_share > ZEROED_ALARM}
+        lost = {row.role: row.lost_updates[0] for row in rows if row.lost_updates[0] > LOST_ALARM}
+        if beyond:
+            text = f"do not store {_some(beyond)} in {name}: entries lie beyond its largest number"
+            yield Finding("warning", "stored type", text)
+        if zeroed:
+            roles = "any role" if len(zeroed) == len(rows) else _some(list(zeroed))
+            text = f"do not store {roles} in {name}: {_most(zeroed)} of the entries round to zero"
+            yield Finding("warning", "stored type", text)
+        if lost:
+            roles = "any role" if len(lost) == len(rows) else _some(list(lost))
+            text = (
+                f"do not train {roles} stored in {name}, keep float32 weights: {_most(lost)} of AdamW's first updates"
+            )
+            yield Finding("warning", "stored type", f"{text} (lr 1e-4) change nothing")
+        if not (beyond or zeroed or lost):
+            text = f"{name} serves every role: at most {ZEROED_ALARM:.0%} of the entries round to zero, and at most"
+            text += f" {LOST_ALARM:.0%} of AdamW's first updates (lr 1e-4) change nothing"
+            yield Finding("note", "stored type", text)
+
+
+def _most(shares: Mapping[str, float]) -> str:
+    role = max(shares, key=lambda role: shares[role])
+    return f"up to {shares[role]:.0%} ({role})"
+
+
 FINDERS = (
     no_modulation,
     unread,
@@ -204,6 +240,7 @@ FINDERS = (
     tables,
     head,
     not_run,
+    stored_types,
 )
 
 

@@ -1,19 +1,28 @@
 """What is looked at: whose weights (a network's, tensors by name, a file's, those of a run's checkpoint), and which
-values together: a role over all blocks, in one block, in one branch; and every other module.
+values together: a role over all blocks, in one block, in one branch; and every other module; and how they are read.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
-from adaln.conditioning import Layout, Site, find_layout
+from adaln.analysis.sketch import CHUNK_ELEMENTS
+from adaln.conditioning import Role, Site, find_layout
 from adaln.files import reading
 from adaln.runs import Run, is_run
 from adaln.tensor_files import TensorFile, WeightSet, open_weights
+from adaln.types import as_rows
+
+T = TypeVar("T")
 
 Weights = nn.Module | Mapping[str, Tensor] | Run | str | Path
 """A network, tensors by name, a run, or the path of one, of a file of weights or of a diffusers folder."""
@@ -57,7 +66,7 @@ def groups_of(site: Site, *, by_branch: bool) -> tuple[Group, ...]:
 def grouped_rows(tensors: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
     """All rows of a model that belong to a group, roles first; reads names and shapes only."""
     layout = find_layout(tensors)
-    yield from _role_rows(layout)
+    yield from rows_of_sites(layout.sites)
     for module, pattern in layout.family.groups.items():
         for name in sorted(layout.names):  # never the order of the mapping: files sort names, models do not
             if re.fullmatch(pattern, name):
@@ -66,15 +75,54 @@ def grouped_rows(tensors: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
 
 def role_rows(tensors: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
     """The rows that are gate, scale or shift, in forward order: matrices, their biases, and tables."""
-    return _role_rows(find_layout(tensors))
+    return rows_of_sites(find_layout(tensors).sites)
 
 
-def _role_rows(layout: Layout) -> Iterator[GroupedRows]:
-    for site in layout.sites:
+def rows_of_sites(sites: Iterable[Site]) -> Iterator[GroupedRows]:
+    """The rows of these sites, each with its bias after it."""
+    for site in sites:
         yield GroupedRows(site.tensors()[0], site.rows, groups_of(site, by_branch=True))
         if site.weight and site.bias:
             biases = (replace(group, name=f"{group.name} bias") for group in groups_of(site, by_branch=False))
             yield GroupedRows(site.bias, site.rows, tuple(biases))
+
+
+def by_role(sites: Iterable[Site]) -> list[Site]:
+    """Sites role by role, tables and the final layer last; those of one role in the order given."""
+    return sorted(sites, key=lambda s: (s.branch == "final", s.weight is None, list(Role).index(s.role)))
+
+
+def read_rows(
+    tensors: Mapping[str, Tensor], rows: Iterable[GroupedRows], reduce: Callable[[Iterable[Tensor]], T]
+) -> Iterator[tuple[GroupedRows, T]]:
+    """The rows with what `reduce` makes of their values, which it gets as flat chunks of at most `CHUNK_ELEMENTS`.
+
+    Tensors are read side by side, as many as torch has threads, with equal results; a file's without keeping them.
+    """
+    by_tensor: dict[str, list[GroupedRows]] = defaultdict(list)
+    for grouped in rows:
+        by_tensor[grouped.tensor].append(grouped)
+
+    def read(name: str) -> list[T]:
+        if isinstance(tensors, TensorFile):
+            return [reduce(tensors.chunks(name, grouped.rows, CHUNK_ELEMENTS)) for grouped in by_tensor[name]]
+        flat = (as_rows(tensors[name].detach())[grouped.rows].cpu().reshape(-1) for grouped in by_tensor[name])
+        return [reduce(torch.split(values, CHUNK_ELEMENTS)) for values in flat]
+
+    with _readers() as pool:
+        for name, results in zip(by_tensor, pool.map(read, by_tensor), strict=True):
+            yield from zip(by_tensor[name], results, strict=True)
+
+
+@contextmanager
+def _readers() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch has, each computing alone: sharing out every small chunk costs more than it gains."""
+    num_threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(num_threads)  # torch also keeps the number as the default of threads yet to come
 
 
 def weights_of(source: Weights, step: int | None = None, weights: WeightSet | None = None) -> Mapping[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from adaln.analysis.audit import Audit, audit
 from adaln.analysis.fit import fit
+from adaln.analysis.precision import STORED_TYPES
 from adaln.cli.options import Device, Positional, check_suffix, named, parse, usual_process
 from adaln.cli.output import Output
 from adaln.codec import encode
@@ -43,10 +44,12 @@ class AuditOptions:
     """Which weights of a run or a training checkpoint; default: ema if it is there."""
     step: int | None = None
     """Checkpoint of a run; default: the newest, if any. 0: the network as its scheme starts it."""
+    precision: str = ""
+    """Types to store the weights in, and what each would lose: bf16, fp16, fp8, fp8_e5m2, with commas between."""
 
 
 def audit_verb(words: list[str]) -> Output:
-    """MODEL [--family F]: a run, a file, a diffusers folder or module:factory: its conditioning, start and pitfalls."""
+    """MODEL [--family F] [--precision bf16,fp8]: anyone's weights or network: its conditioning, start and pitfalls."""
     options = parse(AuditOptions, "audit", words)
     if options.family is not None:
         FAMILIES[options.family]  # an unknown name is said before anything is read
@@ -63,12 +66,13 @@ def _audit(options: AuditOptions) -> Audit:
     model, path = options.model, Path(options.model)
     if options.step is not None and not is_run(path):
         raise ValueError(f"--step is for runs; {model!r} is none")
+    types = [name for name in options.precision.split(",") if name and STORED_TYPES[name]]  # or its name is unknown
     if path.exists() or ":" not in model:
-        return audit(path, family=options.family, step=options.step, weights=options.weights)
+        return audit(path, family=options.family, step=options.step, weights=options.weights, precision=types)
     if options.weights is not None:
         raise ValueError("--weights is for runs and files; a factory has one set")
     network, inputs = _made_by(model)
-    return audit(network, inputs, options.family)
+    return audit(network, inputs, options.family, precision=types)
 
 
 def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
