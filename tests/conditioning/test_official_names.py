@@ -6,7 +6,7 @@ from diffusers.loaders import single_file_utils as converters
 from torch import Tensor
 
 from adaln.conditioning import FAMILIES, find_layout
-from adaln.conditioning.family import Layer, chunks
+from adaln.conditioning.family import Layer, alternatives, chunks
 
 CONVERTED = {
     "Flux (BFL)": ("Flux", converters.convert_flux_transformer_checkpoint_to_diffusers),
@@ -16,9 +16,17 @@ CONVERTED = {
     "SD3 (official)": ("SD3", converters.convert_sd3_transformer_checkpoint_to_diffusers),
     "AuraFlow (official)": ("AuraFlow", converters.convert_auraflow_transformer_checkpoint_to_diffusers),
     "Mochi (official)": ("Mochi", converters.convert_mochi_transformer_checkpoint_to_diffusers),
+    "Wan (official)": ("Wan", converters.convert_wan_transformer_to_diffusers),
+    "Wan Animate 2 (official)": ("Wan (official)", converters.convert_wan_animate_2_transformer_to_diffusers),
+    "PixArt (official)": ("Sana", converters.convert_sana_transformer_to_diffusers),
+    "LTX (official)": ("LTX", converters.convert_ltx_transformer_checkpoint_to_diffusers),
+    "LTX-2 (official)": ("LTX-2", converters.convert_ltx2_transformer_to_diffusers),
+    "Krea 2 (official)": ("Krea 2", converters.convert_krea2_transformer_checkpoint_to_diffusers),
 }
 NUM_BLOCKS = {"Mochi (official)": 48}
 """Where a converter counts on the released network's."""
+SIGNS = {"LTX (official)": "patchify_proj.weight"}
+"""What must be there besides."""
 ZEROS = torch.zeros(1, 1).expand(7 * 3072, 1)
 """As many rows as Flux's first linear layers have in blocks of one stream, which its converter counts on."""
 
@@ -40,8 +48,11 @@ def numbered_chunks(family: str) -> Checkpoint:
     """
     lines: dict[str, list[Layer]] = {}
     for layer in FAMILIES[family].layers:
-        lines.setdefault(layer.name.replace("*", "1"), []).append(layer)
+        for name in alternatives(layer.name.replace("*", "1")):
+            lines.setdefault(name, []).append(layer)
     tensors, number, num_blocks = Checkpoint(), 1, NUM_BLOCKS.get(family, 2)
+    if family in SIGNS:
+        tensors[SIGNS[family]] = torch.full((6, 2), -1.0)
     for pattern, (first, *_, last) in ((pattern, (layers[0], *layers)) for pattern, layers in lines.items()):
         for block in range(num_blocks) if ".N" in pattern else [0]:
             layer, name = last if block == num_blocks - 1 else first, pattern.replace(".N", f".{block}")
@@ -57,10 +68,8 @@ def numbered_chunks(family: str) -> Checkpoint:
 
 def roles(tensors: dict[str, Tensor], family: str) -> dict[float, tuple]:
     """Branch, role and value function by the number of a chunk."""
-    layout = find_layout(tensors)
-    assert layout.family_name == family
     read = {}
-    for site in layout.sites:
+    for site in find_layout(tensors, family).sites:
         (number,) = tensors[site.tensors()[0]][site.rows].unique().tolist()
         read[number] = site.branch, site.role, site.function
     return read
@@ -70,6 +79,7 @@ def roles(tensors: dict[str, Tensor], family: str) -> dict[float, tuple]:
 def test_a_converter_carries_every_row_to_a_row_of_the_same_role(official):
     family, convert = CONVERTED[official]
     tensors = numbered_chunks(official)
+    assert find_layout(tensors).family_name == official
     by_number = roles(tensors, official)
     assert len(by_number) == len({number for tensor in tensors.values() for number in tensor.unique().tolist()} - {-1})
     converted = {name: tensor for name, tensor in convert(Checkpoint(tensors)).items() if tensor.any()}

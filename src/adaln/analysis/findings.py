@@ -135,8 +135,8 @@ def closed_gates(facts: Facts) -> Iterator[Finding]:
     """Gates at exactly zero: how adaLN-Zero starts, but in a trained network a branch that never opened."""
     tabled = [site for site in facts.gates() if site.weight is None]
     gates = tabled or facts.gates()
-    shared = {site.branch: facts.is_zero(site) for site in facts.gates() if tabled and site.weight}
-    closed = [site for site in gates if facts.is_zero(site) and shared.get(site.branch, True)]
+    shared = facts.layout.shared
+    closed = [site for site in gates if all(map(facts.is_zero, [site, *shared.get((site.branch, site.role), ())]))]
     if not closed:
         return
     if facts.start.is_start:

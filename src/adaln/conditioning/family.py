@@ -54,7 +54,7 @@ class Chunk(NamedTuple):
     """A run of rows."""
 
     branch: str
-    """"attn", "mlp", "context_attn", ..., and "final"."""
+    """"attn", "mlp", "context_attn", ..., and "final"; "attn+context_attn" of a matrix that adds to tables of both."""
     role: Role
     function: str = ""
     """One of `VALUE_FUNCTIONS`."""

@@ -1,6 +1,6 @@
 """Inputs made by us for one forward pass of a network, so that it can be watched without anyone's data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,9 @@ class InputDraw:
     """Draws for the inputs of one forward pass, by a seed alone: a batch of 4, images of 4 x 4 tokens, 4 of text."""
 
     batch_size = 4
+    frames = 2
     tokens_per_side = 4
+    audio_tokens = 6
     text_tokens = 4
 
     def __init__(self, seed: int) -> None:
@@ -27,6 +29,16 @@ class InputDraw:
         """Latents of the channels and patches of a network's config."""
         side = self.tokens_per_side * config.patch_size
         return self.normal(config.in_channels, side, side)
+
+    def video(self, channels: int, patch_size: Sequence[int]) -> Tensor:
+        """Latents (B, C, T, H, W) of `frames` frames of tokens."""
+        deep, high, wide = patch_size
+        return self.normal(channels, self.frames * deep, self.tokens_per_side * high, self.tokens_per_side * wide)
+
+    def positions(self) -> Tensor:
+        """(0, row, column) of every token of an image."""
+        side = torch.arange(self.tokens_per_side)
+        return torch.cartesian_prod(torch.zeros(1, dtype=torch.long), side, side)
 
     def text(self, width: int) -> Tensor:
         """Encoded text."""

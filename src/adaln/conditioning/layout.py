@@ -5,7 +5,7 @@ takes a network if its lines claim all that may be modulation there (`suspicion`
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adaln.conditioning.choice import choose
 from adaln.conditioning.families import FAMILIES
-from adaln.conditioning.family import Family, any_of, any_word
+from adaln.conditioning.family import Family, Role, any_of, any_word
 from adaln.conditioning.layout_file import family_named
 from adaln.conditioning.reading import readings, sites_in_forward_order
 from adaln.conditioning.sites import Site
@@ -74,6 +74,16 @@ class Layout:
         stages = "|".join(re.escape(stage) for layer in self.family.layers for stage in layer.shared_by.split())
         shared = re.compile(rf"(({stages})\.\d+)\..*") if stages else re.compile("(?!)")
         return list(own | dict.fromkeys(match[1] for name in self.names if (match := shared.fullmatch(name))))
+
+    @cached_property
+    def shared(self) -> Mapping[tuple[str, Role], Sequence[Site]]:
+        """By branch and role the rows of matrices that are no block's own; what several and a table give adds up."""
+        by_role: dict[tuple[str, Role], list[Site]] = {}
+        for site in self.sites:
+            if site.weight and site.branch != "final" and not site.is_of_one_block:
+                for branch in site.branch.split("+"):
+                    by_role.setdefault((branch, site.role), []).append(site)
+        return by_role
 
     @property
     def num_blocks(self) -> int:

@@ -76,12 +76,14 @@ def readings(shapes: Shapes, families: Mapping[str, Family], class_name: str) ->
 
 
 def _is_known(family: Family, shapes: Shapes, class_name: str) -> bool:
-    """Whether a family without rows is that of the network, by what generates them or by its class."""
+    """Whether a family without rows is that of the network, by what generates them, its class or its signs."""
     if family.layers:
         return False
     generator = f"{family.generated_by}."
-    return class_name in family.class_names or (
-        generator != "." and any(name.startswith(generator) or f".{generator}" in name for name in shapes)
+    return (
+        class_name in family.class_names
+        or (generator != "." and any(name.startswith(generator) or f".{generator}" in name for name in shapes))
+        or (family.signs != "" and any(re.search(family.signs, name) for name in shapes))
     )
 
 
@@ -171,10 +173,10 @@ def _why_not(family: Family, claims: Sequence[Claim], shapes: Shapes, prefix: st
         if missing := sorted(set(range(max(present))) - present):
             return f"the modulation of {stage}.{missing[0]} is missing (blocks up to {max(present)} are there)"
     tables = [claim for claim in claims if claim.layer.path == "table"]
-    shared = {chunk[:2] for claim in claims if claim.layer.path != "table" for chunk in chunks(claim.layer.rows)}
+    of_matrices = [chunk for claim in claims if claim.layer.path != "table" for chunk in chunks(claim.layer.rows)]
+    shared = {(branch, chunk.role) for chunk in of_matrices for branch in chunk.branch.split("+")}
     for claim in tables:
-        alone = [chunk for chunk in chunks(claim.layer.rows) if chunk.branch != "final" and chunk[:2] not in shared]
-        if alone:
+        if any(chunk[:2] not in shared for chunk in chunks(claim.layer.rows) if chunk.branch != "final"):
             return f"{claim.name!r} is a table, and the matrix that all blocks share is missing"
     return ""
 

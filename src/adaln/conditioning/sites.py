@@ -14,7 +14,7 @@ class Site:
     depth: int
     """Place in the forward pass, from the layout, never from file order (safetensors sorts names)."""
     branch: str
-    """What is modulated: "attn", "mlp", "attn1", "context_attn", ..., "final"."""
+    """What is modulated: "attn", "mlp", "attn1", "context_attn", ..., "final"; joined by "+" where several are."""
     role: Role
     weight: str | None
     """Tensor name of the matrix; None for a table (PixArt), which is a bias that no condition multiplies."""

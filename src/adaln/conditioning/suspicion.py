@@ -16,7 +16,7 @@ _WORDS = (
     r"(attn|mha|msa|mlp|ff|ffn|cross|branch|block|residual|res)_(scale|shift|gate|gamma|beta|alpha)s?(?![a-z])",
     r"(scale|shift|gamma|beta|alpha)s?_(attn|mha|msa|mlp|ff|ffn|cross|branch|block|residual|res|output)(?![a-z])",
     r"layer_?scale|(?<![a-z])ls\d?[._]gamma|guidance_layer|(?<![a-z])t_block(?![a-z])|cond\w*_embeds_mapper|style_?(proj|mlp|affine|lin|fc)",
-    r"(?<![a-z])(time|timestep|t|temb|emb)_(mod_)?proj(ection)?(?![a-z])|(time|timestep)_embed\w*\.linear\.|emb_layers\.",
+    r"(?<![a-z])(time|timestep|t|fps|temb|emb)_(mod_)?proj(ection)?(?![a-z])|(time|timestep)_embed\w*\.linear\.|emb_layers\.",
     r"cond\w*_(proj|lin|linear|mlp|fc|affine|norm|scale|shift|gate)(?![a-z])|proj_out_1\.",
 )
 _SUSPICIOUS = re.compile("|".join(_WORDS), re.IGNORECASE)

@@ -10,13 +10,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adaln.conditioning.families import cogvideox, dit, flux, hunyuan_video, kandinsky, lumina, pixart, sd3, wan
+from adaln.conditioning.families import (
+    audio,
+    cogvideox,
+    dit,
+    flux,
+    hunyuan_video,
+    kandinsky,
+    ltx,
+    lumina,
+    pixart,
+    sd3,
+    wan,
+)
 from adaln.conditioning.family import Family
 from adaln.conditioning.inputs import InputDraw
 from adaln.registry import Registry
 from adaln.types import DataSpec
 
-_LINEAGES = dit, sd3, flux, hunyuan_video, cogvideox, lumina, pixart, wan, kandinsky
+_LINEAGES = dit, sd3, flux, hunyuan_video, cogvideox, lumina, ltx, pixart, wan, audio, kandinsky
 _ROWS = {name: row for lineage in _LINEAGES for name, row in lineage.ROWS.items()}
 FAMILIES: Registry[Family] = Registry("family", _ROWS, accepts=Family)
 """A mapping of tensors belongs to a family whose lines take all its modulation layers."""
@@ -45,6 +57,8 @@ def standard_inputs(model: nn.Module, seed: int = 0) -> dict[str, Any]:
 def _moved(value: Any, like: Tensor) -> Any:
     if isinstance(value, dict):
         return {key: _moved(item, like) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(item, like) for item in value)
     if not isinstance(value, Tensor):
         return value
     return value.to(like.device, like.dtype if value.is_floating_point() else value.dtype)

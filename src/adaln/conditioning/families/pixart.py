@@ -1,17 +1,13 @@
-"""PixArt and its kin: one modulation that all blocks share, and a table of its own in each."""
+"""PixArt and its kin: one modulation that all blocks share, and in each block a table of its own that is added."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from adaln.conditioning.families.common import CROSS_ATTENDING, SIX
-from adaln.conditioning.family import Branch, Family, Layer
+from adaln.conditioning.families.common import CROSS_ATTENDING, TABLE_START, tables
+from adaln.conditioning.family import Branch, Family
 from adaln.conditioning.inputs import InputDraw
-
-TABLES = (
-    Layer("transformer_blocks.N.scale_shift_table", SIX, "table"),
-    Layer("scale_shift_table", "final: shift scale", "table"),
-)
 
 
 def _pixart(config: Any, draw: InputDraw) -> dict[str, Any]:
@@ -28,24 +24,130 @@ def _pixart(config: Any, draw: InputDraw) -> dict[str, Any]:
     }
 
 
-ROWS = {
-    "PixArt": Family(
-        layers=(Layer("adaln_single.linear", SIX), *TABLES),
-        branches=CROSS_ATTENDING,
-        head="proj_out",
-        inputs={"PixArtTransformer2DModel": _pixart},
-    ),
-    "Sana": Family(
-        layers=(Layer("time_embed.linear", SIX), *TABLES),
-        branches={"attn": Branch("attn1"), "mlp": Branch("ff", channels_first=True)},
-        head="proj_out",
-        inputs={
-            "SanaTransformer2DModel": lambda config, draw: {
-                "hidden_states": draw.image(config),
-                "encoder_hidden_states": draw.text(config.caption_channels),
-                "timestep": draw.times(1000.0),
-                "guidance": draw.times(1.0) if config.guidance_embeds else None,
-            }
+def _transformer_2d(config: Any, draw: InputDraw) -> dict[str, Any]:
+    """Of every `norm_type`: labels, text and sizes where the config has them, discrete latents where it counts them."""
+    size = config.sample_size or draw.tokens_per_side
+    discrete = torch.randint((config.num_vector_embeds or 2) - 1, (draw.batch_size, size**2), generator=draw.rng)
+    text = config.caption_channels or config.cross_attention_dim
+    sizes = torch.full((draw.batch_size, 2), 1024.0)
+    wanted = config.norm_type == "ada_norm_single" and size == 128
+    return {
+        "hidden_states": discrete if config.num_vector_embeds else draw.image(config),
+        "encoder_hidden_states": draw.text(text) if text else None,
+        "timestep": draw.times(config.num_embeds_ada_norm or 1000.0).long(),
+        "class_labels": draw.labels(config.num_embeds_ada_norm) if config.norm_type == "ada_norm_zero" else None,
+        "added_cond_kwargs": {
+            "resolution": sizes if wanted else None,
+            "aspect_ratio": sizes[:, :1] / 1024 if wanted else None,
         },
+    }
+
+
+def _allegro(config: Any, draw: InputDraw) -> dict[str, Any]:
+    return {
+        "hidden_states": draw.video(config.in_channels, (config.patch_size_t, config.patch_size, config.patch_size)),
+        "encoder_hidden_states": draw.normal(1, draw.text_tokens, config.caption_channels),
+        "timestep": draw.times(1000.0),
+    }
+
+
+def _latte(config: Any, draw: InputDraw) -> dict[str, Any]:
+    return {
+        "hidden_states": draw.normal(config.in_channels, config.video_length, config.sample_size, config.sample_size),
+        "encoder_hidden_states": draw.text(config.caption_channels),
+        "timestep": draw.times(1000.0),
+    }
+
+
+def _sana(config: Any, draw: InputDraw) -> dict[str, Any]:
+    video = not isinstance(config.patch_size, int)
+    return {
+        "hidden_states": draw.video(config.in_channels, config.patch_size) if video else draw.image(config),
+        "encoder_hidden_states": draw.text(config.caption_channels),
+        "timestep": draw.times(1000.0),
+        "guidance": draw.times(1.0) if config.guidance_embeds else None,
+    }
+
+
+def _sana_controlnet(config: Any, draw: InputDraw) -> dict[str, Any]:
+    return {
+        "hidden_states": draw.image(config),
+        "encoder_hidden_states": draw.text(config.caption_channels),
+        "timestep": draw.times(1000.0),
+        "controlnet_cond": draw.image(config),
+    }
+
+
+def _sana_wm(config: Any, draw: InputDraw) -> dict[str, Any]:
+    return {
+        "hidden_states": draw.video(config.in_channels, config.patch_size),
+        "encoder_hidden_states": draw.normal(1, draw.text_tokens, config.caption_channels),
+        "encoder_attention_mask": torch.ones(draw.batch_size, draw.text_tokens),
+        "timestep": draw.times(1000.0)[:, None, None].expand(-1, 1, draw.frames),
+    }
+
+
+_PIXART = Family(
+    layers=tables("adaln_single.linear", "transformer_blocks.N.scale_shift_table", "scale_shift_table"),
+    branches=CROSS_ATTENDING,
+    head="proj_out",
+    inputs={
+        "PixArtTransformer2DModel": _pixart,
+        "Transformer2DModel": _transformer_2d,
+        "AllegroTransformer3DModel": _allegro,
+    },
+    branch_ends="attn1.to_out.0 attn2.to_out.0 ff.net.2",
+    ungated_ends="attn2.to_out.0",
+    start=TABLE_START,
+    surprise="Cross-attention has no norm and no gate: with all gates at zero no block is the identity.",
+)
+_SANA = replace(
+    _PIXART,
+    layers=tables("time_embed.linear", "transformer_blocks.N.scale_shift_table", "scale_shift_table"),
+    branches={"attn": Branch("attn1"), "mlp": Branch("ff", channels_first=True)},
+    inputs={
+        "SanaTransformer2DModel": _sana,
+        "SanaVideoTransformer3DModel": _sana,
+        "SanaControlNetModel": _sana_controlnet,
+    },
+    branch_ends="attn1.to_out.0 attn2.to_out.0 ff.conv_point",
+)
+
+ROWS = {
+    "PixArt": _PIXART,
+    "Latte": replace(
+        _PIXART,
+        layers=tables(
+            "adaln_single.linear",
+            "(transformer_blocks|temporal_transformer_blocks).N.scale_shift_table",
+            "scale_shift_table",
+        ),
+        branches={},
+        inputs={"LatteTransformer3DModel": _latte},
+        interleaved=True,
+        surprise="Blocks of space and of time take turns; only those of space attend to the text, without a gate.",
+    ),
+    "Sana": _SANA,
+    "PixArt (official)": replace(
+        _PIXART,
+        layers=tables("t_block.*", "blocks.N.scale_shift_table", "final_layer.scale_shift_table"),
+        branches={},
+        head="final_layer.linear",
+        inputs={"SanaWMTransformer3DModel": _sana_wm},
+        no_rows="blocks.N.attn.beta_proj",
+        backbone="attn cross_attn mlp",
+        branch_ends="attn.proj cross_attn.proj mlp.fc2 mlp.point_conv.conv",
+        ungated_ends="cross_attn.proj",
+        surprise="Sana's names too, and those of Sana WM, where every frame has a time of its own.",
+    ),
+    "ACE-Step 1 (official)": replace(
+        _PIXART,
+        layers=tables("t_block.*", "transformer_blocks.N.scale_shift_table", "final_layer.scale_shift_table"),
+        branches={},
+        head="final_layer.linear",
+        inputs={},
+        backbone="attn cross_attn ff",
+        branch_ends="attn.to_out.0 cross_attn.to_out.0 ff.point_conv.conv",
+        ungated_ends="cross_attn.to_out.0",
     ),
 }
