@@ -149,6 +149,7 @@ ROWS = {
             Layer("modF.*", "final: shift scale"),
         ),
         head="final_linear",
+        no_rows="cond_seq_linear",
         backbone="attn mlp mlp[CX]",
         start="zero in the blocks",
         surprise=_AURAFLOW,
