@@ -1,7 +1,9 @@
 """`adaln.initialise` on networks that are not ours."""
 
 import copy
+from itertools import permutations
 
+import diffusers
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ import adaln
 from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_layout, find_sites, scheme, standard_inputs
 from adaln.rng import generator
 from helpers.foreign import CONFIGS, foreign
+from helpers.zoo_joint import JOINT
 
 
 def parameters(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -46,6 +49,28 @@ def test_a_started_foreign_network_predicts_exactly_zero(name):
         after = model(**standard_inputs(model), return_dict=False)[0]
     assert before.any()
     assert not after.any()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated", "ignore:In CPU autocast")  # diffusers' own
+@pytest.mark.parametrize("name", [name for name in JOINT if name != "ChromaTransformer2DModel"])
+def test_closed_blocks_give_back_the_streams_that_enter_them(name):
+    network = getattr(diffusers, name.split()[0])(**JOINT[name]).eval()
+    blocks, closed = adaln.initialise(network, "adaln-zero").layout.blocks, set()
+
+    def watch(block, args, kwargs, output):
+        streams = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor) and value.ndim == 3]
+        pairs = [pair for pair in permutations(streams, 2) if pair[0].shape[::2] == pair[1].shape[::2]]
+        came = [*streams, *(torch.cat(pair, dim=1) for pair in pairs)]  # blocks of one stream take both
+        outputs = output if isinstance(output, tuple) else (output,)
+        if all(any(torch.equal(left, x) for x in came) for left in outputs if left is not None):
+            closed.add(block)
+
+    for block in blocks:
+        network.get_submodule(block).register_forward_hook(watch, with_kwargs=True)
+    with torch.no_grad():
+        network(**standard_inputs(network))
+    assert closed == {network.get_submodule(block) for block in blocks}
 
 
 def test_a_start_is_its_seed_whatever_wraps_the_network():

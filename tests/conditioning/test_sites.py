@@ -251,6 +251,15 @@ def test_a_wrappers_prefix_changes_nothing_but_the_names_of_tensors(prefix, name
     assert find_layout(wrapped).backbone == [prefix + key for key in find_layout(bare).backbone]
 
 
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_a_network_whose_modulation_another_one_generates_is_known_and_has_no_sites(prefix):
+    names = ("distilled_guidance_layer.norms.0.scale", "distilled_guidance_layer.layers.0.in_layer.weight")
+    tensors = {f"{prefix}{name}": torch.zeros(4, 4) for name in (*names, "final_layer.linear.weight")}
+    layout = find_layout(tensors)
+    assert (layout.family_name, layout.sites, layout.unread) == ("Chroma", (), ())
+    assert layout.head == [f"{prefix}final_layer.linear.weight"]
+
+
 def test_own_models_are_found_behind_a_prefix(model):
     bare = tensors_of(model)
     wrapped = {f"module.{key}": value for key, value in bare.items()}

@@ -184,9 +184,15 @@ BACKBONE = r"attn\d? mlp\d? ff ff_context feed_forward proj_mlp proj_out"
 """The modules that hold a block's attention and MLP, by the names that most use."""
 GROUPS: Mapping[str, str] = {
     "final head": r"final_layer\.(linear|out_proj)\.weight|proj_out_2\.weight",
-    "attention": r".*\.attn\d?\.(qkv|proj|(to_|add_)(qkv|q|k|v|out|add_out)(_proj)?(\.0)?)\.weight",
-    "MLP fc1": r".*\.(mlp\d?\.(fc1|c_fc[12]|w12|project_in\.\d)|ff(_context)?\.net\.0\.proj)\.weight",
-    "MLP fc2": r".*\.(mlp\d?\.(fc2|c_proj|w3|project_out\.\d)|ff(_context)?\.net\.2)\.weight",
+    "attention": r".*\.(\w+_)?attn\d?\.(qkv|proj|(to_|add_)(qkv|q|k|v|out|add_out)(_proj|_t)?(\.0)?)\.weight",
+    "MLP fc1": (
+        r".*\.(mlp\d?\.(fc1|c_fc[12]|w12|project_in\.\d)|(img|txt)_mlp\.(fc1|0)"
+        r"|(\w+_)?(ff|mlp)(_context)?\.(net\.0\.proj|linear_in)|proj_mlp)\.weight"
+    ),
+    "MLP fc2": (
+        r".*\.(mlp\d?\.(fc2|c_proj|w3|project_out\.\d)|(img|txt)_mlp\.(fc2|2)"
+        r"|(\w+_)?(ff|mlp)(_context)?\.(net\.2|linear_out))\.weight"
+    ),
     "patch embedder": r"(x_embedder|pos_embed)\.proj\.weight",
     "label embedder": r"(.*\.)?(y_embedder(_\d)?|class_embedder)\.embedding_table\.weight",
     "timestep embedder": r"(.*\.)?(t_embedder(_\d)?\.mlp\.[02]|timestep_embedder\.linear_[12])\.weight",
@@ -197,8 +203,8 @@ GROUPS: Mapping[str, str] = {
 }
 """Matrices whose distributions the paper shows besides the roles (Figures 15 to 20), by the names that most use."""
 PAPER_NAMES: Mapping[str, str] = {
-    "W_att": r".*\.\d+\.attn\d?\..*",
-    "W_ffm": r".*\.\d+\.(mlp\d?|ff(_context)?)\..*",
+    "W_att": r".*\.\d+\.(\w+[._])?attn\d?[._].*",
+    "W_ffm": r".*\.\d+\.(\w+[._])?(mlp\d?|ff(_context|_[it])?)\..*",
     "W_pat": r"(x_embedder|pos_embed)\..*",
     "timestep embedder": r".*(t_embedder|timestep_embedder).*",
     "label embedder": r".*(y_embedder|class_embedder).*",

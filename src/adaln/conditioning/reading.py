@@ -79,12 +79,15 @@ def _is_known(family: Family, shapes: Shapes, class_name: str) -> bool:
     """Whether a family without rows is that of the network, by what generates them, its class or its signs."""
     if family.layers:
         return False
-    generator = f"{family.generated_by}."
-    return (
-        class_name in family.class_names
-        or (generator != "." and any(name.startswith(generator) or f".{generator}" in name for name in shapes))
-        or (family.signs != "" and any(re.search(family.signs, name) for name in shapes))
-    )
+    signed = family.signs != "" and any(re.search(family.signs, name) for name in shapes)
+    return class_name in family.class_names or signed or _before_generator(family, shapes) is not None
+
+
+def _before_generator(family: Family, shapes: Shapes) -> str | None:
+    """What stands before the network that generates all modulation; None where there is none."""
+    pattern = re.compile(rf"((?:\w+\.)*?){re.escape(family.generated_by)}\.")
+    first = (match[1] for name in shapes if family.generated_by and (match := pattern.match(name)))
+    return next(first, None)
 
 
 def _reading(
@@ -93,7 +96,8 @@ def _reading(
     lines: Mapping[tuple[str, str], list[int]],
     shapes: Shapes,
 ) -> Reading:
-    prefix = min((prefix for prefix, _ in lines), key=lambda prefix: (len(prefix), prefix), default="")
+    prefixes = {prefix for prefix, _ in lines} or {_before_generator(family, shapes) or ""}
+    prefix = min(prefixes, key=lambda prefix: (len(prefix), prefix))
     paths: dict[tuple[str, int], list[str]] = defaultdict(list)
     for (stood_before, name), those in lines.items():
         if stood_before == prefix:

@@ -108,6 +108,7 @@ ROWS = {
             "EasyAnimateTransformer3DModel": _easyanimate,
         },
         backbone=f"{BACKBONE} txt_ff",
+        frequencies="cos, sin, as many as D",
         surprise="The last layer holds shift before scale, under one name with SD3's, which holds scale before shift.",
     ),
     "CogVideoX (SAT)": Family(

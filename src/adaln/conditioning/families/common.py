@@ -1,6 +1,8 @@
 """The lines and branches that families of several lineages share."""
 
-from adaln.conditioning.family import Branch, Layer
+from collections.abc import Mapping
+
+from adaln.conditioning.family import GROUPS, Branch, Layer
 
 SIX = "attn: shift scale gate; mlp: shift scale gate"
 CONTEXT_SIX = "context_attn: shift scale gate; context_mlp: shift scale gate"
@@ -25,3 +27,8 @@ JOINT = {
     "context_mlp": Branch("ff_context", stream="context"),
 }
 """Image and context attend together, then each goes through its own MLP."""
+
+
+def groups_with_mlp(fc1: str, fc2: str) -> Mapping[str, str]:
+    """Groups of matrices where those of the MLP are named otherwise than in most networks."""
+    return {**GROUPS, "MLP fc1": rf".*\.{fc1}\.weight", "MLP fc2": rf".*\.{fc2}\.weight"}

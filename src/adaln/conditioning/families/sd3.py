@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from adaln.conditioning.families.common import CONTEXT_SIX, FINAL_LAYER, JOINT, NORM_OUT, SIX
+from adaln.conditioning.families.common import CONTEXT_SIX, FINAL_LAYER, JOINT, NORM_OUT, SIX, groups_with_mlp
 from adaln.conditioning.family import Branch, Family, Layer
 from adaln.conditioning.inputs import InputDraw
 
@@ -139,6 +139,7 @@ ROWS = {
                 "timestep": draw.times(1.0),
             }
         },
+        groups=groups_with_mlp(r"ff(_context)?\.linear_[12]", r"ff(_context)?\.out_projection"),
         surprise=_AURAFLOW,
     ),
     "AuraFlow (official)": Family(
@@ -176,6 +177,7 @@ ROWS = {
         head="proj_out",
         inputs={"QwenImage21Transformer2DModel": _qwen_image_2_1},
         backbone="attn img_mlp",
+        groups=groups_with_mlp(r"img_mlp\.(proj|gate_layer)", r"img_mlp\.out"),
         surprise=f"One matrix without bias modulates all blocks alike. {_UNMODULATED_TIME}",
     ),
     "Mochi": Family(
@@ -209,6 +211,7 @@ ROWS = {
         head="final_layer.linear",
         inputs={"HiDreamImageTransformer2DModel": _hidream},
         backbone=r"block.attn1 block.ff_[it].w\d block.ff_i.shared_experts block.ff_i.experts",
+        groups=groups_with_mlp(r"ff_[it]\.(.*\.)?w[13]", r"ff_[it]\.(.*\.)?w2"),
         surprise="The image's MLP is a mixture of experts, whose router sees what is modulated.",
     ),
 }
