@@ -1,5 +1,7 @@
 """Official names against diffusers' names of the same networks: its own converters must carry each role to itself."""
 
+import re
+
 import pytest
 import torch
 from diffusers.loaders import single_file_utils as converters
@@ -22,11 +24,25 @@ CONVERTED = {
     "LTX (official)": ("LTX", converters.convert_ltx_transformer_checkpoint_to_diffusers),
     "LTX-2 (official)": ("LTX-2", converters.convert_ltx2_transformer_to_diffusers),
     "Krea 2 (official)": ("Krea 2", converters.convert_krea2_transformer_checkpoint_to_diffusers),
+    "Lumina 2 (official)": ("Lumina 2", converters.convert_lumina2_to_diffusers),
+    "Z-Image (ComfyUI)": ("Z-Image", converters.convert_z_image_transformer_checkpoint_to_diffusers),
+    "MiniMax-H3 (official)": (
+        "MiniMax-H3",
+        lambda tensors: converters.convert_minimax_h3_transformer_checkpoint_to_diffusers(dict(tensors), config={}),
+    ),
+    "Cosmos (official)": (
+        "Cosmos",
+        lambda tensors: converters.convert_cosmos_transformer_checkpoint_to_diffusers(dict(tensors)),
+    ),
 }
 NUM_BLOCKS = {"Mochi (official)": 48}
 """Where a converter counts on the released network's."""
 SIGNS = {"LTX (official)": "patchify_proj.weight"}
 """What must be there besides."""
+PLACES = {"Cosmos (official)": "2"}
+"""Of the last matrix in its sequence, where it is not the only one."""
+NUM_ROWS = 3840
+"""Of the attention's matrices: a converter takes no other number."""
 ZEROS = torch.zeros(1, 1).expand(7 * 3072, 1)
 """As many rows as Flux's first linear layers have in blocks of one stream, which its converter counts on."""
 
@@ -53,7 +69,7 @@ def numbered_chunks(family: str) -> Checkpoint:
     """
     lines: dict[str, list[Layer]] = {}
     for layer in FAMILIES[family].layers:
-        for name in alternatives(layer.name.replace("*", "1")):
+        for name in alternatives(layer.name.replace("*", PLACES.get(family, "1"))):
             lines.setdefault(name, []).append(layer)
     tensors, number, num_blocks = Checkpoint(), 1, NUM_BLOCKS.get(family, 2)
     if family in SIGNS:
@@ -67,7 +83,9 @@ def numbered_chunks(family: str) -> Checkpoint:
                 continue
             tensors[f"{name}.weight"] = numbers.repeat_interleave(2)[:, None].expand(-1, 2).clone()
             if layer.width_of:
-                tensors[f"{name.rpartition('.')[0]}{layer.width_of}.weight"] = torch.full((6, 2), -1.0)
+                word = layer.width_of.split()[0]
+                inside = re.match(r".*?\.\d+", name)[0] if word.startswith(".") else ""
+                tensors[f"{inside}{word}.weight"] = torch.full((NUM_ROWS, 2), -1.0)
     return tensors
 
 
@@ -91,3 +109,40 @@ def test_a_converter_carries_every_row_to_a_row_of_the_same_role(official):
     by_number = roles(whole, official)
     assert len(by_number) == len({number for tensor in tensors.values() for number in tensor.unique().tolist()} - {-1})
     assert roles(converted, family) == by_number
+
+
+SIX, TWO = (6 * 4, 4), (2 * 4, 4)
+DIT = {"blocks.0.adaLN_modulation.1": SIX, "final_layer.adaLN_modulation.1": TWO}
+KEEP_NAMES = {
+    "REPA": ("DiT", {**DIT, "projectors.0.0": (8, 4), "projectors.0.2": (8, 8)}),
+    "DDT": ("DiT", {"blocks.0.adaLN_modulation.0": SIX, "final_layer.adaLN_modulation.0": TWO}),
+    "RAE with DDT's head": ("DiT", {**DIT, "blocks.1.adaLN_modulation.1": (6 * 5, 5), "s_projector": (5, 4)}),
+    "MDTv2": (
+        "MDT",
+        {
+            "en_inblocks.0.adaLN_modulation.1": SIX,
+            "en_outblocks.0.adaLN_modulation.1": SIX,
+            "sideblocks.0.adaLN_modulation.1": SIX,
+            "de_blocks.0.adaLN_modulation.1": SIX,
+            "final_layer.adaLN_modulation.1": TWO,
+        },
+    ),
+    "VAR": ("VAR", {"blocks.0.ada_lin.1": SIX, "head_nm.ada_lin.1": TWO}),
+}
+"""By the name of a network the family whose names its code keeps, and shapes of its layers."""
+
+
+@pytest.mark.parametrize("name", KEEP_NAMES)
+def test_a_network_that_keeps_the_names_of_another_is_read_as_that(name):
+    family, shapes = KEEP_NAMES[name]
+    layout = find_layout({f"{layer}.weight": torch.zeros(shape) for layer, shape in shapes.items()})
+    assert layout.family_name == family and not layout.unread
+    assert {site.weight for site in layout.sites} == {f"{layer}.weight" for layer in shapes if ".ada" in layer}
+
+
+def test_the_tables_of_var_have_two_leading_dimensions_of_one():
+    tensors = {"shared_ada_lin.1.weight": torch.zeros(SIX), "head_nm.ada_lin.1.weight": torch.zeros(TWO)}
+    sites = find_layout(tensors | {"blocks.0.ada_gss": torch.zeros(1, 1, 6, 4)}).sites
+    assert [(site.bias, site.role.name) for site in sites[6:12:2]] == [
+        ("blocks.0.ada_gss", role) for role in ("GATE", "SCALE", "SHIFT")
+    ]

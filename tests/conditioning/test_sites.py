@@ -141,7 +141,7 @@ def test_a_family_from_outside_is_a_row_of_words(monkeypatch):
 
 
 def family_of(name):
-    words = {"DiT": "diffusers-DiT", "SD3.5": "SD3", "Lumina 2": "Lumina2"}
+    words = {"DiT": "diffusers-DiT", "SD3.5": "SD3"}
     return words.get(name, name.removesuffix(" guided").removesuffix("-alpha").removesuffix("-sigma"))
 
 

@@ -48,10 +48,10 @@ class InputDraw:
         """From early to late, 0 and `last` left out."""
         return last * (torch.arange(self.batch_size) + 1) / (self.batch_size + 1)
 
-    def labels(self, num_classes: int) -> Tensor:
-        """Classes."""
-        return torch.randint(num_classes, (self.batch_size,), generator=self.rng)
+    def labels(self, num_classes: int, *shape: int) -> Tensor:
+        """Classes, or codes of a vocabulary."""
+        return torch.randint(num_classes, (self.batch_size, *shape), generator=self.rng)
 
 
 MakeInputs = Callable[[Any, InputDraw], dict[str, Any]]
-"""(the network's config, draws) -> keyword arguments of its forward pass."""
+"""(the network's config, draws) -> keyword arguments of its forward pass; the network, where it has no config."""

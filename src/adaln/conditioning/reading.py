@@ -72,7 +72,14 @@ def readings(shapes: Shapes, families: Mapping[str, Family], class_name: str) ->
                 if name_pattern(families[family].layers[line]).fullmatch(name, len(prefix)):
                     lines[family][prefix, name].append(line)
     known = [name for name in families if name in lines or _is_known(families[name], shapes, class_name)]
-    return [_reading(name, families[name], lines[name], shapes) for name in known]
+    read = (_reading(name, families[name], lines[name], shapes) for name in known)
+    return [reading for reading in read if _bears_signs(reading, shapes)]
+
+
+def _bears_signs(reading: Reading, shapes: Shapes) -> bool:
+    """Whether the name is there without which the network is none of the family's, if there is such a name."""
+    signs = reading.family.signs
+    return not signs or any(re.search(signs, name.removeprefix(reading.prefix)) for name in shapes)
 
 
 def _is_known(family: Family, shapes: Shapes, class_name: str) -> bool:
@@ -114,9 +121,7 @@ def _reading(
     others = any_word(f"{family.no_rows} {family.static_gates} {family.head} {family.generated_by}")
     accounted = re.compile(rf"{re.escape(prefix)}(?:{others})(\..*)?")
     claimed.update(name for name in shapes if accounted.fullmatch(name))
-    return Reading(
-        family_name, family, prefix, tuple(claims), frozenset(claimed), _why_not(family, claims, shapes, prefix)
-    )
+    return Reading(family_name, family, prefix, tuple(claims), frozenset(claimed), _why_not(family, claims))
 
 
 def _claim(family: Family, lines: Sequence[int], path: Sequence[str], prefix: str, shapes: Shapes) -> Claim | None:
@@ -162,10 +167,8 @@ def _witnessed(words: str, block: str, prefix: str, shapes: Shapes) -> int:
     return 0
 
 
-def _why_not(family: Family, claims: Sequence[Claim], shapes: Shapes, prefix: str) -> str:
+def _why_not(family: Family, claims: Sequence[Claim]) -> str:
     """What speaks against a family that takes these layers; "" if nothing does."""
-    if family.signs and not any(re.search(family.signs, name.removeprefix(prefix)) for name in shapes):
-        return f"no tensor is named like {family.signs!r}"
     branches = {chunk.branch for claim in claims for chunk in chunks(claim.layer.rows)}
     if family.layers and not family.signs and branches <= {"final"}:
         return "only the last layer is there, no layer of a block"

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from adaln.conditioning.families import (
     audio,
     cogvideox,
+    cosmos,
     dit,
+    film,
     flux,
     hunyuan_video,
     kandinsky,
@@ -21,6 +23,7 @@ from adaln.conditioning.families import (
     lumina,
     pixart,
     sd3,
+    unmodulated,
     wan,
 )
 from adaln.conditioning.family import Family
@@ -28,7 +31,22 @@ from adaln.conditioning.inputs import InputDraw
 from adaln.registry import Registry
 from adaln.types import DataSpec
 
-_LINEAGES = dit, sd3, flux, hunyuan_video, cogvideox, lumina, ltx, pixart, wan, audio, kandinsky
+_LINEAGES = (
+    dit,
+    sd3,
+    flux,
+    hunyuan_video,
+    cogvideox,
+    lumina,
+    ltx,
+    pixart,
+    wan,
+    audio,
+    cosmos,
+    kandinsky,
+    film,
+    unmodulated,
+)
 _ROWS = {name: row for lineage in _LINEAGES for name, row in lineage.ROWS.items()}
 FAMILIES: Registry[Family] = Registry("family", _ROWS, accepts=Family)
 """A mapping of tensors belongs to a family whose lines take all its modulation layers."""
@@ -47,7 +65,7 @@ def standard_inputs(model: nn.Module, seed: int = 0) -> dict[str, Any]:
         labels = draw.labels(spec.num_classes) if model.num_labels else None
         inputs = {"x": draw.normal(spec.channels, spec.height, spec.width), "t": draw.times(1000.0), "y": labels}
     elif name in known:
-        inputs = known[name](model.config, draw)
+        inputs = known[name](getattr(model, "config", model), draw)
     else:
         raise ValueError(f"no standard inputs for {name}; known: DiT, UDiT of this package, {', '.join(known)}")
     like = next(model.parameters())

@@ -24,25 +24,6 @@ def _pixart(config: Any, draw: InputDraw) -> dict[str, Any]:
     }
 
 
-def _transformer_2d(config: Any, draw: InputDraw) -> dict[str, Any]:
-    """Of every `norm_type`: labels, text and sizes where the config has them, discrete latents where it counts them."""
-    size = config.sample_size or draw.tokens_per_side
-    discrete = torch.randint((config.num_vector_embeds or 2) - 1, (draw.batch_size, size**2), generator=draw.rng)
-    text = config.caption_channels or config.cross_attention_dim
-    sizes = torch.full((draw.batch_size, 2), 1024.0)
-    wanted = config.norm_type == "ada_norm_single" and size == 128
-    return {
-        "hidden_states": discrete if config.num_vector_embeds else draw.image(config),
-        "encoder_hidden_states": draw.text(text) if text else None,
-        "timestep": draw.times(config.num_embeds_ada_norm or 1000.0).long(),
-        "class_labels": draw.labels(config.num_embeds_ada_norm) if config.norm_type == "ada_norm_zero" else None,
-        "added_cond_kwargs": {
-            "resolution": sizes if wanted else None,
-            "aspect_ratio": sizes[:, :1] / 1024 if wanted else None,
-        },
-    }
-
-
 def _allegro(config: Any, draw: InputDraw) -> dict[str, Any]:
     return {
         "hidden_states": draw.video(config.in_channels, (config.patch_size_t, config.patch_size, config.patch_size)),
@@ -93,7 +74,6 @@ _PIXART = Family(
     head="proj_out",
     inputs={
         "PixArtTransformer2DModel": _pixart,
-        "Transformer2DModel": _transformer_2d,
         "AllegroTransformer3DModel": _allegro,
     },
     branch_ends="attn1.to_out.0 attn2.to_out.0 ff.net.2",
@@ -114,7 +94,7 @@ _SANA = replace(
 )
 
 ROWS = {
-    "PixArt": _PIXART,
+    "PixArt": replace(_PIXART, classes="Transformer2DModel"),
     "Latte": replace(
         _PIXART,
         layers=tables(
