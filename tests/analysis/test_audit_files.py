@@ -42,6 +42,15 @@ def test_a_safetensors_file_audits_like_the_tensors_in_memory(tmp_path, dtype):
     assert asdict(audit(open_weights(tmp_path / "net.safetensors").tensors)) == asdict(audit(tensors))
 
 
+def test_of_a_file_that_holds_more_an_audit_says_what_was_read(tmp_path):
+    both = {f"{name}.{key}": tensor for name in ("model", "ema_model") for key, tensor in weights().items()}
+    save_file(both, tmp_path / "net.safetensors")
+    [note] = [finding for finding in audit(tmp_path / "net.safetensors").findings if finding.kind == "file"]
+    assert "the averaged weights under 'ema_model.'" in note.text and "'model.'" in note.text
+    raw = audit(tmp_path / "net.safetensors", prefix="model.")
+    assert asdict(raw)["rows"] == asdict(audit(weights()))["rows"]
+
+
 # The command
 
 
@@ -136,7 +145,7 @@ def test_a_run_is_audited_at_its_newest_checkpoint_and_as_it_started(tmp_path):
         (["audited_factory:network", "--family", "dit"], "nearest: 'DiT'"),
         (["audited_factory:network", "--family", "SD3"], "no layout takes the modulation layer"),
         (["audited_factory:network", "--step", "3"], "--step is for runs"),
-        (["audited_factory:network", "--weights", "ema"], "--weights is for runs and files"),
+        (["audited_factory:network", "--weights", "ema"], "--weights and --prefix are for runs and files"),
         ([".", "--weights", "ema"], "no run and no diffusers model"),
         (["audited_factory:network", "--precision", "bf16,fp8_e5m3"], "(nearest: 'fp8_e5m2')"),
         (["audited_factory:network", "--famly", "DiT"], "nearest: '--family'"),

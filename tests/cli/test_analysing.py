@@ -15,6 +15,7 @@ from adaln.views.orders import subject_of_run
 from adaln.views.run_page import run_page, with_saved
 from helpers.browser import CHROMIUM, chromium
 from helpers.command_line import SMALL, fails, run
+from helpers.weight_files import dit_weights
 
 TRAINED = [*SMALL, "--checkpoint-every", "2", "--keep-checkpoints", "0", "--optim.lr", "1e-3"]
 
@@ -95,6 +96,18 @@ def test_a_fit_prints_its_intervals_and_keeps_a_base(capsys, runs):
     assert "8.000e-04" in text and "--scheme" in text
     assert scheme["gate"]["weight"]["std"] == pytest.approx(8e-4)
     assert scheme["scale"]["weight"]["std"] == pytest.approx(1e-3, rel=0.5)
+
+
+def test_files_of_several_sets_and_networks_are_read_as_asked_and_the_answer_says_which(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": dit_weights(1), "ema": dit_weights(2), "vae": {"a.b": torch.ones(2)}}, "both.ckpt")
+    averaged = json.loads(run(capsys, "fit", "both.ckpt", "--out", "a.json", "--json"))
+    raw = json.loads(run(capsys, "fit", "both.ckpt", "--prefix", "model.", "--out", "b.json", "--json"))
+    assert averaged["roles"] != raw["roles"] and "'vae.'" in averaged["notes"][0]
+    assert "read the averaged weights" in run(capsys, "fit", "both.ckpt", "--out", "a.json")
+    assert "both: read the raw weights" in run(capsys, "distributions", "both.ckpt", "--weights", "model")
+    save_tensors(Path("bare.safetensors"), dit_weights())
+    assert "one set of weights only" in run(capsys, "distributions", "bare.safetensors", "--weights", "ema")
 
 
 TABLE_1 = """yes – – – – – – – – – – –

@@ -95,6 +95,7 @@ def audit(
     *,
     step: int | None = None,
     weights: WeightSet | None = None,
+    prefix: str = "",
     allow_unread: bool = False,
     precision: Sequence[str] = (),
 ) -> Audit:
@@ -105,9 +106,9 @@ def audit(
     what each branch adds to the residual stream, once for each kind of site to see what its rows do; without inputs of
     a class that has no standard ones its weights alone are audited, which a finding says. Tensors and files are read
     only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the newest;
-    0: the start. `family` (a name, a layout file) decides between two families of the same names. With `allow_unread`
-    what may be modulation and is in no layout is a finding, else an error. `precision`: types to store the weights in,
-    of `STORED_TYPES`, and what each would lose, role by role.
+    0: the start. Of several networks in one file the one under `prefix`. `family` (a name, a layout file) decides
+    between two families of the same names. With `allow_unread` what may be modulation and is in no layout is a finding,
+    else an error. `precision`: types to store the weights in, of `STORED_TYPES`, and what each would lose, role by role.
 
     Raises `ValueError` in one line for a network of no known family, and for what is missing or damaged on disk.
     """
@@ -119,9 +120,10 @@ def audit(
         raise ValueError(f"step is {step}; expected none: only a run has steps")
     if isinstance(source, nn.Module):
         return _audit_network(source, inputs, find_layout(source, family, allow_unread=allow_unread), types)
-    tensors = weights_of(source, weights=weights)
+    tensors, notes = weights_of(source, weights=weights, prefix=prefix)
     layout = find_layout(shapes(tensors), family, class_name=class_of(source), allow_unread=allow_unread)
-    return _report(_facts(tensors, layout, types))
+    report = _report(_facts(tensors, layout, types))
+    return replace(report, findings=(*report.findings, *(Finding("note", "file", text) for text in notes)))
 
 
 def _audit_network(

@@ -126,7 +126,7 @@ def describe(source: Weights) -> list[Description]:
     >>> [d.group.name for d in describe(net)[:4]]
     ['shift', 'scale', 'gate', 'shift bias']
     """
-    if not (found := descriptions(weights_of(source))):
+    if not (found := descriptions(weights_of(source)[0])):
         raise UnknownLayout("no layer of a known layout among these tensors; expected a diffusion transformer")
     return found
 

@@ -86,7 +86,7 @@ def fit(
     for role in base or {}:
         if role not in ROLES:
             raise ValueError(f"unknown role {role!r} of base{nearest(role, ROLES)}; known: {', '.join(ROLES)}")
-    all_sketches = sketches(weights_of(source), role_rows)
+    all_sketches = sketches(weights_of(source)[0], role_rows)
     if not any(group.name == "gate" for group in all_sketches):
         raise ValueError("no gate to fit: these weights have no modulation layer of a known layout")
     if by_block and any("table" in group.name for group in all_sketches):

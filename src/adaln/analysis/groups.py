@@ -125,20 +125,25 @@ def _readers() -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(num_threads)  # torch also keeps the number as the default of threads yet to come
 
 
-def weights_of(source: Weights, step: int | None = None, weights: WeightSet | None = None) -> Mapping[str, Tensor]:
-    """Tensors by name, of a file read when used; of a run those of `checkpoint`, `weights` "model" by default.
+def weights_of(
+    source: Weights, step: int | None = None, weights: WeightSet | None = None, prefix: str = ""
+) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    """Tensors by name, of a file read when used, and what must be known of which were read (see `open_weights`).
+
+    Of a run those of `checkpoint`, `weights` "model" by default.
 
     Raises `ValueError` in one line for what is missing or damaged, and for the step of what is no run.
     """
     if run := run_of(source):
-        return checkpoint(run, step, weights or "model")[1]
+        return checkpoint(run, step, weights or "model")[1], ()
     assert not isinstance(source, Run)
     if step is not None:
         whose = repr(str(source)) if isinstance(source, str | Path) else "weights in memory"
         raise ValueError(f"step {step} of {whose}: a file holds one step only; expected a run")
     if isinstance(source, str | Path):
-        return open_weights(Path(source), weights).tensors
-    return dict(source.named_parameters()) if isinstance(source, nn.Module) else source
+        opened = open_weights(Path(source), weights, prefix)
+        return opened.tensors, opened.notes
+    return (dict(source.named_parameters()) if isinstance(source, nn.Module) else source), ()
 
 
 def class_of(source: Weights) -> str:

@@ -42,6 +42,8 @@ class AuditOptions:
     """Layout of the modulation layers, where names fit two."""
     weights: WeightSet | None = None
     """Which weights of a run or a training checkpoint; default: ema if it is there."""
+    prefix: str = ""
+    """Of several networks in one file the one whose names begin so; default: the only one with modulation."""
     step: int | None = None
     """Checkpoint of a run; default: the newest, if any. 0: the network as its scheme starts it."""
     precision: str = ""
@@ -68,9 +70,10 @@ def _audit(options: AuditOptions) -> Audit:
         raise ValueError(f"--step is for runs; {model!r} is none")
     types = [name for name in options.precision.split(",") if name and STORED_TYPES[name]]  # or its name is unknown
     if path.exists() or ":" not in model:
-        return audit(path, family=options.family, step=options.step, weights=options.weights, precision=types)
-    if options.weights is not None:
-        raise ValueError("--weights is for runs and files; a factory has one set")
+        step, weights, prefix = options.step, options.weights, options.prefix
+        return audit(path, family=options.family, step=step, weights=weights, prefix=prefix, precision=types)
+    if options.weights is not None or options.prefix:
+        raise ValueError("--weights and --prefix are for runs and files; a factory has one set")
     network, inputs = _made_by(model)
     return audit(network, inputs, options.family, precision=types)
 
@@ -107,6 +110,8 @@ class DistributionsOptions:
     """role: over all blocks, and every other module; block; branch: attention and MLP of each block."""
     weights: WeightSet | None = None
     """model or ema; default: a run's weights in training, the averaged ones in the file of a training checkpoint."""
+    prefix: str = ""
+    """Of several networks in one file the one whose names begin so; default: the only one with modulation."""
     out: Path | None = None
     """Folder of tables, pictures and page; default: RUN/analysis/NAME, or analysis/NAME-SOURCES here."""
 
@@ -116,13 +121,16 @@ def distributions_verb(words: list[str]) -> Output:
     options = parse(DistributionsOptions, "distributions", words)
     if not options.paths:
         raise ValueError("expected runs or files of weights; see adaln distributions --help")
-    snapshots = [s for path in options.paths for s in open_snapshots(path, options.steps, options.weights)]
+    snapshots = [
+        s for path in options.paths for s in open_snapshots(path, options.steps, options.weights, options.prefix)
+    ]
+    notes = [f"{s.source}: {note}" for s in snapshots for note in s.notes]
     name = "distributions" + f"-by-{options.by}" * (options.by != "role")
     section = distributions_section(snapshots, options.by)
-    data = {"groups": as_data(snapshots, options.by)}
+    data = {"groups": as_data(snapshots, options.by), "notes": notes}
     moved = [block for block in section.blocks if isinstance(block, Table) and block.title in (MOVED, APART)]
     shown = [overview_table(snapshots, options.by), *moved]
-    return saved(section, options.out or analysis_folder(options.paths, name), data, shown)
+    return saved(section, options.out or analysis_folder(options.paths, name), data, [*shown, *notes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +156,8 @@ class FitOptions:
     """Checkpoint to measure; default: the newest."""
     weights: WeightSet | None = None
     """model or ema; default as in `adaln distributions`."""
+    prefix: str = ""
+    """As in `adaln distributions`."""
     base: Base = field(default_factory=Base)
     name: str | None = None
     """Name of the scheme; default: fit-SOURCE-METHOD."""
@@ -161,14 +171,16 @@ def fit_verb(words: list[str]) -> Output:
     folder = analysis_folder([options.source], "fit")
     out = options.out or folder / "scheme.json"
     check_suffix(out, ".json")
-    source = pilot(options.source, options.step, options.weights)
+    source = pilot(options.source, options.step, options.weights, options.prefix)
     base = {role: std for role, std in asdict(options.base).items() if std is not None}
     fitted = fit(source.tensors or {}, options.method, by_block=options.by_block, base=base)
     start = fitted.scheme(options.name or f"fit-{source.source}-{options.method}{'-by-block' * options.by_block}")
     out.parent.mkdir(parents=True, exist_ok=True)
     save_scheme(start, out)
     data = {"scheme_file": str(out), "step": source.step, **asdict(fitted), "scheme": encode(start)}
-    return saved(fit_section(source.label, fitted, out), folder, data, note=f"the scheme lies at {out}: --scheme {out}")
+    data["notes"] = list(source.notes)
+    section, note = fit_section(source.label, fitted, out), f"the scheme lies at {out}: --scheme {out}"
+    return saved(section, folder, data, [*terminal_blocks(section), *source.notes], note)
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,8 @@ def _candidates(folder: Path) -> list[_Candidate]:
 def _rank(candidate: _Candidate, wanted: WeightSet | None) -> tuple[object, ...]:
     asked = wanted is not None and candidate.taken == wanted
     plain = candidate.variant is None
-    return not asked, not plain, candidate.ending, not candidate.is_index, len(candidate.file.name), candidate.file.name
+    name, is_pickle = candidate.file.name, candidate.ending != "safetensors"
+    return not asked, not plain, is_pickle, not candidate.is_index, len(name), name
 
 
 def shards_of(file: Path) -> dict[str, Path] | None:

@@ -11,15 +11,16 @@ from adaln.views.figures import LETTERS
 from adaln.views.snapshots import Snapshot
 
 
-def pilot(path: Path, step: int | None = None, weights: WeightSet | None = None) -> Snapshot:
+def pilot(path: Path, step: int | None = None, weights: WeightSet | None = None, prefix: str = "") -> Snapshot:
     """The weights that a start is measured on: a run's checkpoint, the newest by default, or a file; values unread.
 
     Raises `ValueError` naming the checkpoints that there are.
     """
     if is_run(path):
-        saved, tensors = checkpoint(Run.open(path), step, weights or "model")
-        return Snapshot(path.name, saved, {}, tensors)
-    return Snapshot(path.stem, None, {}, weights_of(path, step, weights))
+        saved, file = checkpoint(Run.open(path), step, weights or "model")
+        return Snapshot(path.name, saved, {}, file)
+    tensors, notes = weights_of(path, step, weights, prefix)
+    return Snapshot(path.stem, None, {}, tensors, notes)
 
 
 def fit_section(source: str, fit: Fit, scheme_file: Path) -> Section:

@@ -1,7 +1,7 @@
 """Models at moments: distributions of a run's checkpoints, of what it recorded while it trained, of anyone's file."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -40,6 +40,8 @@ class Snapshot:
     views: Mapping[Group, View]
     tensors: Mapping[str, Tensor] | None = None
     """The weights themselves, read when used; None for a recording."""
+    notes: tuple[str, ...] = ()
+    """What must be known of which weights of a file were read."""
 
     def view(self, name: str) -> View | None:
         """The distribution of a role over all blocks, or of a module."""
@@ -95,12 +97,19 @@ def snapshots_of_run(run: Run, steps: Sequence[int] = (), weights: WeightSet = "
     return [snapshot(run.path.name, step, saved[step]) if step in saved else seen[step] for step in chosen]
 
 
-def open_snapshots(path: Path, steps: Sequence[int] = (), weights: WeightSet | None = None) -> list[Snapshot]:
+def open_snapshots(
+    path: Path, steps: Sequence[int] = (), weights: WeightSet | None = None, prefix: str = ""
+) -> list[Snapshot]:
     """The snapshots of a run's folder (by default of the weights in training), or the one of a file of weights."""
     if is_run(path):
         return snapshots_of_run(Run.open(path), steps, weights or "model")
-    has_sets = path.is_file() and path.suffix != ".safetensors"  # of several sources the choice is for those with sets
-    return [snapshot(path.stem, None, open_weights(path, weights if has_sets else None).tensors)]
+    opened = open_weights(path, None, prefix)
+    notes = opened.notes
+    if weights and opened.taken is None:  # of several sources the choice is for those with sets
+        notes = (*notes, f"holds one set of weights only, whether {weights} or not")
+    elif weights:
+        notes = (opened := open_weights(path, weights, prefix)).notes
+    return [replace(snapshot(path.stem, None, opened.tensors), notes=notes)]
 
 
 def recording_file(run: Run) -> Path:

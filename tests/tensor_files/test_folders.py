@@ -1,0 +1,134 @@
+"""Folders and indexes: the whole network or a refusal, whatever variant, however many shards."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from adaln.tensor_files import open_weights
+from helpers.foreign import foreign
+from helpers.weight_files import dit_weights as weights
+from helpers.weight_files import same
+
+STEM = "diffusion_pytorch_model"
+
+
+def write_shards(folder, ending="safetensors", variant="", seed=0):
+    """The weights in three shards with their index, as diffusers names them."""
+    tensors, folder_of = weights(seed), {}
+    folder.mkdir(exist_ok=True)
+    for number in range(3):
+        name = f"{STEM}{variant}-{number + 1:05}-of-00003.{ending}"
+        part = dict(list(tensors.items())[number::3])
+        (save_file if ending == "safetensors" else torch.save)(part, folder / name)
+        folder_of |= dict.fromkeys(part, name)
+    index = folder / f"{STEM}.{ending}.index{variant}.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": folder_of}))
+    return index
+
+
+def opened(path, *wanted):
+    found = open_weights(path, *wanted)
+    return dict(found.tensors), found.notes
+
+
+@pytest.mark.parametrize("shard_size", ["10GB", "20KB"])
+def test_what_diffusers_saves_as_a_variant_is_read_whole(tmp_path, shard_size):
+    model = foreign("SD3.5").half()
+    model.save_pretrained(tmp_path, variant="fp16", max_shard_size=shard_size)
+    found = open_weights(tmp_path)
+    assert same(dict(found.tensors), model.state_dict()) and not found.notes
+    assert ".fp16." in found.file.name
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+@pytest.mark.parametrize("variant", ["", ".fp16", ".bf16", ".ema"])
+def test_shards_are_read_by_the_folder_and_by_the_index_and_one_of_them_is_not_the_whole(tmp_path, ending, variant):
+    index = write_shards(tmp_path, ending, variant)
+    assert same(opened(tmp_path)[0], weights()) and same(opened(index)[0], weights())
+    for shard in tmp_path.glob(f"*of-00003*.{ending}"):
+        with pytest.raises(ValueError, match=f"is one of 3 shards, not the whole; expected the index '.*{index.name}'"):
+            open_weights(shard)
+    index.unlink()
+    with pytest.raises(ValueError, match=r"has shards like .*, but no index"):
+        open_weights(tmp_path)
+    with pytest.raises(ValueError, match=r"is one of 3 shards.*expected its index"):
+        open_weights(shard)
+
+
+def test_a_lone_shard_of_one_is_the_whole(tmp_path):
+    save_file(weights(), tmp_path / "model-00001-of-00001.safetensors")
+    assert same(opened(tmp_path / "model-00001-of-00001.safetensors")[0], weights())
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_a_shard_that_is_lost_cut_short_or_holds_less_than_the_index_says_is_named(tmp_path, ending):
+    index = write_shards(tmp_path / "whole", ending)
+    second = f"{STEM}-00002-of-00003.{ending}"
+    for damage in ("lost", "cut", "less"):
+        shutil.copytree(tmp_path / "whole", tmp_path / damage)
+    (tmp_path / "lost" / second).unlink()
+    (tmp_path / "cut" / second).write_bytes((tmp_path / "whole" / second).read_bytes()[:300])
+    (save_file if ending == "safetensors" else torch.save)({"other": torch.ones(2)}, tmp_path / "less" / second)
+    with pytest.raises(ValueError, match=f"{index.name}' lists shards that are missing beside it: {second}"):
+        open_weights(tmp_path / "lost")
+    with pytest.raises(ValueError, match=f"{second}' is .*(not a complete safetensors file|cut short)"):
+        open_weights(tmp_path / "cut")
+    with pytest.raises(ValueError, match=f"says that {second} holds '.*', which it does not"):
+        open_weights(tmp_path / "less")
+
+
+def test_an_index_of_nothing_and_a_json_file_that_is_no_index_are_refused(tmp_path):
+    for name, content, said in (
+        ("a.json", {"weight_map": {}}, "lists no tensor"),
+        ("b.json", {"error": "not found"}, "a JSON text that begins"),
+        ("c.json", {"weight_map": [1]}, "is not the index of a sharded model"),
+    ):
+        (tmp_path / name).write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=said):
+            open_weights(tmp_path / name)
+
+
+def test_of_two_variants_the_plain_one_is_read_and_the_other_is_named(tmp_path):
+    save_file(weights(1), tmp_path / f"{STEM}.safetensors")
+    for variant in ("fp16", "non_ema"):
+        save_file(weights(2), tmp_path / f"{STEM}.{variant}.safetensors")
+    tensors, notes = opened(tmp_path)
+    assert same(tensors, weights(1))
+    assert "fp16" in notes[0] and "non_ema" in notes[0] and "not read" in notes[0]
+    assert same(opened(tmp_path, "model")[0], weights(2))
+    write_shards(tmp_path, variant=".ema", seed=3)
+    assert same(opened(tmp_path, "ema")[0], weights(3)) and open_weights(tmp_path, "ema").taken == "ema"
+    assert same(opened(tmp_path)[0], weights(1))
+
+
+def test_safetensors_come_before_pickles_and_a_pipeline_is_read_by_its_transformer(tmp_path):
+    (tmp_path / "transformer").mkdir()
+    torch.save(weights(1), tmp_path / "transformer" / f"{STEM}.bin")
+    assert same(opened(tmp_path)[0], weights(1))
+    save_file(weights(2), tmp_path / "transformer" / f"{STEM}.safetensors")
+    assert same(opened(tmp_path)[0], weights(2))
+    shutil.copytree(tmp_path / "transformer", tmp_path / "transformer_2")
+    tensors, notes = opened(tmp_path)
+    assert same(tensors, weights(2)) and any("transformer_2" in note for note in notes)
+
+
+def test_what_several_processes_saved_is_said_how_to_put_together(tmp_path):
+    (tmp_path / "fsdp").mkdir()
+    (tmp_path / "fsdp" / "__0_0.distcp").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"python -m torch\.distributed\.checkpoint\.format_utils dcp_to_torch .*fsdp"):
+        open_weights(tmp_path / "fsdp")
+    step = tmp_path / "deepspeed" / "global_step10"
+    step.mkdir(parents=True)
+    torch.save({"module": weights()}, step / "mp_rank_00_model_states.pt")
+    with pytest.raises(ValueError, match=r"run the zero_to_fp32\.py .*or name '.*mp_rank_00_model_states\.pt'"):
+        open_weights(tmp_path / "deepspeed")
+    assert same(opened(step / "mp_rank_00_model_states.pt")[0], weights())
+
+
+def test_a_folder_of_an_adapter_is_called_one(tmp_path):
+    save_file({"a.lora_A.weight": torch.ones(2, 2)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match="is an adapter"):
+        open_weights(tmp_path)
