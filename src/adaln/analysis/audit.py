@@ -108,7 +108,7 @@ def audit(
     only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the newest;
     0: the start. Of several networks in one file the one under `prefix`. `family` (a name, a layout file) decides
     between two families of the same names. With `allow_unread` what may be modulation and is in no layout is a finding,
-    else an error. `precision`: types to store the weights in, of `STORED_TYPES`, and what each would lose, role by role.
+    else an error. `precision`: types to store the weights in, of `STORED_TYPES`, and what each would lose, by role.
 
     Raises `ValueError` in one line for a network of no known family, and for what is missing or damaged on disk.
     """

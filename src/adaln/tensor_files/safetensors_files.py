@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from adaln.types import as_rows
+
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -119,10 +121,10 @@ class TensorFile(Mapping[str, Tensor]):
         return readable(torch.from_numpy(values).view(dtype).reshape(meta.shape))
 
     def chunks(self, name: str, rows: slice, num_elements: int) -> Iterator[Tensor]:
-        """Rows of a tensor as flat chunks, all in one buffer: each is gone when the next is asked for."""
-        (path, begin, dtype), meta = self._places[name], self.meta[name]
-        start, stop, _ = rows.indices(meta.shape[0])
-        row_elements = prod(meta.shape[1:])
+        """Rows of a tensor, counted as in `as_rows`, as flat chunks in one buffer: each is gone with the next."""
+        (path, begin, dtype), shape = self._places[name], as_rows(self.meta[name]).shape
+        start, stop, _ = rows.indices(shape[0])
+        row_elements = prod(shape[1:])
         buffer = torch.empty(min((stop - start) * row_elements, num_elements), dtype=dtype)
         bytes_left = (stop - start) * row_elements * dtype.itemsize
         with path.open("rb") as file:
