@@ -24,7 +24,7 @@ def _cogvideox(config: Any, draw: InputDraw) -> dict[str, Any]:
     size = [config.patch_size * draw.tokens_per_side] * 2
     if config.use_learned_positional_embeddings:
         size = [config.sample_height, config.sample_width]
-    frames = 2 * (getattr(config, "patch_size_t", None) or 1)
+    frames = draw.frames * (getattr(config, "patch_size_t", None) or 1)
     return {
         "hidden_states": draw.normal(frames, config.in_channels, *size),
         "encoder_hidden_states": draw.normal(config.max_text_seq_length, config.text_embed_dim),
@@ -45,13 +45,12 @@ def _consisid(config: Any, draw: InputDraw) -> dict[str, Any]:
 
 
 def _easyanimate(config: Any, draw: InputDraw) -> dict[str, Any]:
-    shape = 2, config.patch_size * draw.tokens_per_side, config.patch_size * draw.tokens_per_side
-    given = config.in_channels - config.out_channels
+    patch, given = (1, config.patch_size, config.patch_size), config.in_channels - config.out_channels
     return {
-        "hidden_states": draw.normal(config.out_channels, *shape),
+        "hidden_states": draw.video(config.out_channels, patch),
         "encoder_hidden_states": draw.text(config.text_embed_dim),
         "encoder_hidden_states_t5": draw.text(config.text_embed_dim_t5) if config.text_embed_dim_t5 else None,
-        "inpaint_latents": draw.normal(given, *shape) if given else None,
+        "inpaint_latents": draw.video(given, patch) if given else None,
         "timestep": draw.times(1000.0),
     }
 

@@ -27,12 +27,12 @@ def guidance(config: Any, draw: InputDraw, strength: float = 3.5) -> Tensor | No
 
 
 def _tokens(config: Any, draw: InputDraw, last_time: float = 1.0) -> dict[str, Any]:
-    side, axes = draw.tokens_per_side, len(config.axes_dims_rope)
+    axes, ids = len(config.axes_dims_rope), draw.positions()
     return {
-        "hidden_states": draw.normal(side**2, config.in_channels),
+        "hidden_states": draw.normal(len(ids), config.in_channels),
         "encoder_hidden_states": draw.text(config.joint_attention_dim),
         "timestep": draw.times(last_time),
-        "img_ids": pad(torch.cartesian_prod(torch.arange(side), torch.arange(side)), (1, axes - 3)),
+        "img_ids": pad(ids, (0, axes - 3)),
         "txt_ids": torch.zeros(draw.text_tokens, axes),
     }
 
@@ -59,9 +59,8 @@ def _bria_fibo(config: Any, draw: InputDraw) -> dict[str, Any]:
 
 
 def _motif_video(config: Any, draw: InputDraw) -> dict[str, Any]:
-    side = config.patch_size * draw.tokens_per_side
     return {
-        "hidden_states": draw.normal(config.in_channels, 2 * config.patch_size_t, side, side),
+        "hidden_states": draw.video(config.in_channels, (config.patch_size_t, config.patch_size, config.patch_size)),
         "timestep": draw.times(1000.0),
         "encoder_hidden_states": draw.text(config.text_embed_dim),
         "image_embeds": draw.normal(3, config.image_embed_dim) if config.image_embed_dim else None,
@@ -88,12 +87,15 @@ def _flux_2_layers(linear: str, double: str, single: str) -> tuple[Layer, ...]:
 
 
 def _flux_3_layers(linear: str, early: str, single: str) -> tuple[Layer, ...]:
-    of_stream = {"txt": "context", "image": "image", "image_cond": "reference"}
+    of_stream = {
+        "txt": ("context_attn_and_mlp", "txt_mode_blocks"),
+        "image": ("attn_and_mlp", f"{early}.image"),
+        "image_cond": ("reference_attn_and_mlp", f"{early}.image_cond"),
+    }
     return tuple(
-        Layer(f"{stage}_stream_modulations.{stream}.{linear}", f"{branch}_attn_and_mlp: {TRIPLE}", shared_by=blocks)
-        for stage in ("early", "single")
-        for stream, branch in of_stream.items()
-        for blocks in [single if stage == "single" else "txt_mode_blocks" if stream == "txt" else f"{early}.{stream}"]
+        Layer(f"{stage}_stream_modulations.{stream}.{linear}", f"{branch}: {TRIPLE}", shared_by=single or blocks)
+        for stage, single in (("early", ""), ("single", single))
+        for stream, (branch, blocks) in of_stream.items()
     )
 
 

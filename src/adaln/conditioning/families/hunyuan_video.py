@@ -21,8 +21,7 @@ def _text(config: Any, draw: InputDraw, suffix: str = "") -> dict[str, Any]:
 
 
 def _video(config: Any, draw: InputDraw) -> dict[str, Any]:
-    side = config.patch_size * draw.tokens_per_side
-    video = draw.normal(config.in_channels, 2 * config.patch_size_t, side, side)
+    video = draw.video(config.in_channels, (config.patch_size_t, config.patch_size, config.patch_size))
     return {"hidden_states": video, "timestep": draw.times(1000.0), **_text(config, draw)}
 
 
@@ -43,10 +42,9 @@ def _hunyuan_video_1_5(config: Any, draw: InputDraw) -> dict[str, Any]:
 def _framepack(config: Any, draw: InputDraw) -> dict[str, Any]:
     inputs = _hunyuan_video(config, draw)
     _, channels, frames, *size = inputs["hidden_states"].shape
-    history = {"clean": ("clean", 2), "history_2x": ("history_2x", 2), "history_4x": ("history_4x", 4)}
-    for name, (_, num) in history.items():
-        inputs[f"latents_{name}"] = draw.normal(channels, num, *size)
-        inputs[f"indices_latents_{name}"] = torch.arange(num)
+    for name, num_frames in {"clean": 2, "history_2x": 2, "history_4x": 4}.items():
+        inputs[f"latents_{name}"] = draw.normal(channels, num_frames, *size)
+        inputs[f"indices_latents_{name}"] = torch.arange(num_frames)
     return {
         **inputs,
         "indices_latents": torch.arange(frames),

@@ -76,9 +76,8 @@ def _qwen_image_2_1(config: Any, draw: InputDraw) -> dict[str, Any]:
 
 
 def _mochi(config: Any, draw: InputDraw) -> dict[str, Any]:
-    side = config.patch_size * draw.tokens_per_side
     return {
-        "hidden_states": draw.normal(config.in_channels, 2, side, side),
+        "hidden_states": draw.video(config.in_channels, (1, config.patch_size, config.patch_size)),
         "encoder_hidden_states": draw.text(config.text_embed_dim),
         "encoder_attention_mask": torch.ones(draw.batch_size, draw.text_tokens, dtype=torch.bool),
         "timestep": draw.times(1000.0),
@@ -167,7 +166,7 @@ ROWS = {
             "QwenImageControlNetModel": _qwen_image_controlnet,
         },
         backbone="attn img_mlp txt_mlp",
-        surprise="A third of all weights are modulation; for editing, reference images are modulated by t = 0.",
+        surprise="When it edits, the tokens of the reference image are modulated by t = 0, through the same matrices.",
     ),
     "Qwen-Image 2.1": Family(
         (
