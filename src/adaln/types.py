@@ -93,8 +93,10 @@ class NonFinite(ValueError):
 def as_rows(tensor: Tensor) -> Tensor:
     """A view whose first dimension is what a site's rows count: leading dimensions of 1 are passed over.
 
-    (k, D) of a table (1, k, D); a matrix, and a flat table (k * D,) by its elements, as they are.
+    (k, D) of a table (1, k, D); a matrix, and a flat table (k * D,) by its elements, as they are; a scalar is one row.
     """
+    if not tensor.ndim:
+        return tensor.reshape(1)
     while tensor.ndim > 2 and tensor.shape[0] == 1:
         tensor = tensor[0]
     return tensor

@@ -17,6 +17,7 @@ from adaln.conditioning import SCHEMES, Role, find_sites, standard_inputs
 from adaln.conditioning.distributions import DISTRIBUTIONS, std_of
 from adaln.models import MODELS, build
 from adaln.rng import generator
+from adaln.tensor_files import save_tensors
 from helpers.foreign import CONFIGS, foreign
 from helpers.networks import DIGITS
 
@@ -150,6 +151,18 @@ def test_an_audit_is_json_whatever_the_weights_hold():
     assert not found.start.is_start
     (row,) = (row for row in found.rows if row.role == "shift" and row.block == "blocks.0")
     assert row.moments.nans == 64
+
+
+def test_what_is_not_finite_is_named_whatever_its_shape_type_and_file(tmp_path):
+    weights = trained()
+    weights["blocks.1.mlp.fc1.weight"] = weights["blocks.1.mlp.fc1.weight"].bfloat16()
+    weights["blocks.1.mlp.fc1.weight"][-1, -1] = inf
+    weights |= {"temperature": torch.tensor(nan), "steps": torch.tensor(3), "nothing": torch.empty(0, 4)}
+    save_tensors(tmp_path / "net.safetensors", weights)
+    for source in (weights, tmp_path / "net.safetensors"):
+        (text,) = texts(audit(source), "not finite")
+        names = text.removeprefix("NaN or infinite values in ").split(", ")
+        assert sorted(names) == ["blocks.1.mlp.fc1.weight", "temperature"]
 
 
 # What fools people

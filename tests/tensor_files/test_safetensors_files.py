@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from adaln.rng import generator
 from adaln.tensor_files import TensorFile, load_tensors, save_tensors, shapes
+from adaln.types import as_rows
 from helpers.weight_files import dit_weights as weights
 from helpers.weight_files import same
 
@@ -32,6 +33,15 @@ def test_rows_of_a_file_are_read_exactly_across_chunk_borders(tmp_path):
     assert file["empty"].shape == (0, 4)
     assert shapes(file)["w"].shape == whole.shape
     assert sorted(file) == ["empty", "other", "w"]
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (1, 6, 4), (1, 1, 6, 4), (6,)])
+def test_rows_of_a_table_are_counted_past_leading_dimensions_of_1(tmp_path, shape):
+    whole = torch.arange(torch.Size(shape).numel(), dtype=torch.float32).reshape(shape)
+    save_file({"table": whole, "scalar": torch.tensor(7.0)}, tmp_path / "w.safetensors")
+    file = TensorFile(tmp_path / "w.safetensors")
+    assert torch.equal(torch.cat(list(file.chunks("table", slice(2, 5), CHUNK))), as_rows(whole)[2:5].reshape(-1))
+    assert next(file.chunks("scalar", slice(None), CHUNK)).tolist() == [7.0]
 
 
 def test_a_torn_or_foreign_file_is_one_clear_line(tmp_path):

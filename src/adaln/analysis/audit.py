@@ -14,7 +14,7 @@ through, and whether rows do what the layout says. Nothing is changed. All resul
 [0.0, 0.0]
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import isfinite
@@ -27,7 +27,17 @@ from torch import Tensor, nn
 from adaln.analysis.branches import BranchEnergy, are_identities, branch_energies, observe_roles
 from adaln.analysis.distributions import sketches
 from adaln.analysis.findings import Facts, Finding, findings
-from adaln.analysis.groups import Group, GroupedRows, Weights, by_role, class_of, role_name, run_of, weights_of
+from adaln.analysis.groups import (
+    Group,
+    GroupedRows,
+    Weights,
+    by_role,
+    class_of,
+    read_rows,
+    role_name,
+    run_of,
+    weights_of,
+)
 from adaln.analysis.precision import STORED_TYPES, PrecisionRow, precision_rows, precision_table
 from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.starts import Key, NearestStart, distances, known_starts, nearest_start
@@ -170,19 +180,23 @@ def _facts(tensors: Mapping[str, Tensor], layout: Layout, types: Mapping[str, to
         head=values.get(Group("head")),
         distances=to_starts,
         start=nearest_start(groups, to_starts),
-        not_finite=tuple(_not_finite(tensors)),
+        not_finite=tuple(_not_finite(tensors, groups)),
         precision=tuple(precision_rows(tensors, sites, types, head)),
     )
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    """Tensors that hold NaN or infinities: the extremes tell, without a copy."""
-    for name in tensors:
-        tensor = tensors[name].detach()
-        if tensor.is_floating_point() and tensor.numel():
-            low, high = (float(extreme) for extreme in torch.aminmax(tensor))
-            if not (isfinite(low) and isfinite(high)):
-                yield name
+def _not_finite(tensors: Mapping[str, Tensor], groups: Mapping[Key, Sketch]) -> list[str]:
+    """Tensors that hold NaN or infinities: the sketches of their rows tell, and the extremes of all others."""
+    known, read = shapes(tensors), {name for name, _ in groups}
+    strays = {name for (name, _), values in groups.items() if values.nans + values.infs}
+    others = [name for name, t in known.items() if name not in read and t.is_floating_point() and t.numel()]
+    rows = (GroupedRows(name, slice(None), ()) for name in others)
+    strays |= {grouped.tensor for grouped, has_strays in read_rows(tensors, rows, _has_strays) if has_strays}
+    return [name for name in known if name in strays]
+
+
+def _has_strays(chunks: Iterable[Tensor]) -> bool:
+    return not all(isfinite(float(extreme)) for chunk in chunks for extreme in torch.aminmax(chunk))
 
 
 def _report(facts: Facts) -> Audit:

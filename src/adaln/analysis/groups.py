@@ -106,7 +106,7 @@ def read_rows(
     def read(name: str) -> list[T]:
         if isinstance(tensors, TensorFile):
             return [reduce(tensors.chunks(name, grouped.rows, CHUNK_ELEMENTS)) for grouped in by_tensor[name]]
-        flat = (as_rows(tensors[name].detach())[grouped.rows].cpu().reshape(-1) for grouped in by_tensor[name])
+        flat = (as_rows(tensors[name].detach())[grouped.rows].reshape(-1) for grouped in by_tensor[name])
         return [reduce(torch.split(values, CHUNK_ELEMENTS)) for values in flat]
 
     with _readers() as pool:

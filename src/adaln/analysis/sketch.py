@@ -153,6 +153,7 @@ def counted(chunks: Iterable[Tensor]) -> Iterator[tuple[Float32[Tensor, " n"], T
     """The values of a stream of flat chunks: chunk by chunk, but of a type of 16 bits each number that occurs once."""
     codes: dict[torch.dtype, Tensor] = {}
     for chunk in chunks:
+        chunk = chunk.cpu()
         if chunk.itemsize == 2:
             patterns = chunk.view(torch.int16).int().bitwise_and_(2 * _SIGN - 1)
             codes[chunk.dtype] = patterns.bincount(minlength=2 * _SIGN) + codes.get(chunk.dtype, 0)
