@@ -10,11 +10,19 @@ from torch import Tensor
 from adaln.conditioning import FAMILIES, find_layout
 from adaln.conditioning.family import Layer, alternatives, chunks
 
+
+def from_comfyui(checkpoint):
+    """HunyuanVideo under Flux's words, as ComfyUI saves it."""
+    official = {name.replace(".lin.", ".linear."): tensor for name, tensor in checkpoint.items()}
+    return converters.convert_hunyuan_video_transformer_to_diffusers(official)
+
+
 CONVERTED = {
     "Flux (BFL)": ("Flux", converters.convert_flux_transformer_checkpoint_to_diffusers),
     "Flux.2 (BFL)": ("Flux.2", converters.convert_flux2_transformer_checkpoint_to_diffusers),
     "Flux.3 (BFL)": ("Flux.3", converters.convert_flux3_transformer_checkpoint_to_diffusers),
     "HunyuanVideo (official)": ("HunyuanVideo", converters.convert_hunyuan_video_transformer_to_diffusers),
+    "HunyuanVideo (ComfyUI)": ("HunyuanVideo", from_comfyui),
     "SD3 (official)": ("SD3", converters.convert_sd3_transformer_checkpoint_to_diffusers),
     "AuraFlow (official)": ("AuraFlow", converters.convert_auraflow_transformer_checkpoint_to_diffusers),
     "Mochi (official)": ("Mochi", converters.convert_mochi_transformer_checkpoint_to_diffusers),

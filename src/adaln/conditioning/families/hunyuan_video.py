@@ -64,6 +64,22 @@ def _hunyuan_image(config: Any, draw: InputDraw) -> dict[str, Any]:
     }
 
 
+def _official(linear: str) -> Family:
+    return Family(
+        (
+            Layer("txt_in.individual_token_refiner.blocks.N.adaLN_modulation.*", _GATES),
+            Layer(f"double_blocks.N.img_mod.{linear}", SIX),
+            Layer(f"double_blocks.N.txt_mod.{linear}", CONTEXT_SIX),
+            Layer(f"single_blocks.N.modulation.{linear}", f"attn_and_mlp: {TRIPLE}"),
+            FINAL_LAYER,
+        ),
+        head="final_layer.linear",
+        backbone="(img|txt|self)_attn(_qkv|_proj)? ((img|txt)_)?mlp linear1 linear2",
+        start="zero",
+        surprise="The last layer holds shift before scale, under diffusers' names scale before shift.",
+    )
+
+
 ROWS = {
     "HunyuanVideo": Family(
         (Layer("context_embedder.token_refiner.refiner_blocks.N.norm_out.linear", _GATES), *FLUX_LAYERS),
@@ -76,16 +92,6 @@ ROWS = {
         },
         surprise="The text's refiner has gates without shift and scale, and a time embedding of its own.",
     ),
-    "HunyuanVideo (official)": Family(
-        (
-            Layer("txt_in.individual_token_refiner.blocks.N.adaLN_modulation.*", _GATES),
-            Layer("double_blocks.N.img_mod.linear", SIX),
-            Layer("double_blocks.N.txt_mod.linear", CONTEXT_SIX),
-            Layer("single_blocks.N.modulation.linear", f"attn_and_mlp: {TRIPLE}"),
-            FINAL_LAYER,
-        ),
-        head="final_layer.linear",
-        backbone="(img|txt)_attn_(qkv|proj) (img|txt)_mlp linear1 linear2 self_attn_(qkv|proj) mlp",
-        start="zero",
-    ),
+    "HunyuanVideo (official)": _official("linear"),
+    "HunyuanVideo (ComfyUI)": _official("lin"),
 }
