@@ -13,16 +13,20 @@ from helpers.modulated import (
     BATCH,
     FORMS,
     TOKENS,
+    BiasedScores,
     Block,
     D,
     Joint,
     JointNetwork,
+    Lerped,
     Network,
     NoModulation,
     Odd,
     OfFunctions,
+    PerFrame,
     PerToken,
     Pooled,
+    Scalars,
     TabledNetwork,
     Uneven,
     inputs,
@@ -66,6 +70,15 @@ def test_what_a_value_goes_through_is_seen(name):
 def test_a_function_that_is_not_known_is_refused_by_the_name_of_the_layer():
     with pytest.raises(ValueError, match=r"blocks.0.modulation meets tokens in 'blocks.0' in a way"):
         probe(Network(OfFunctions, torch.atan, torch.tanh), inputs())
+
+
+def test_an_operation_that_is_not_known_is_refused_too():
+    with pytest.raises(ValueError, match=r"blocks.0.modulation meets tokens in 'blocks.0' in a way that is not known"):
+        probe(Network(Lerped), inputs())
+
+
+def test_one_number_may_stand_for_a_whole_branch():
+    assert said(probe(Network(Scalars), inputs())) == {f"blocks.{i}.modulation.weight": "scale gate" for i in range(2)}
 
 
 def test_streams_that_run_together_are_told_apart():
@@ -112,6 +125,17 @@ def test_rows_may_be_chosen_token_by_token():
 
 def test_what_only_looks_like_modulation_is_left_out():
     assert probe(NoModulation(), inputs()) == []
+    assert probe(Network(BiasedScores), inputs()) == []
+
+
+def test_times_of_frames_are_no_tokens():
+    class OfFrames(Network):
+        def forward(self, x, t):
+            return super().forward(x, t.flatten(1))
+
+    model = OfFrames(PerFrame)
+    given = inputs(t=torch.rand(BATCH, 1, TOKENS, 1))
+    assert said(probe(model, given)) == {f"blocks.{i}.modulation.weight": "scale gate" for i in range(2)}
 
 
 def test_a_condition_may_depend_on_the_text():

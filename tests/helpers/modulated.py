@@ -242,3 +242,50 @@ class Odd(nn.Module):
         heads = (x @ x.mT @ x).unflatten(-1, (2, -1)) * self.head_gate(c)[:, None, :, None]
         x = x + heads.flatten(-2)
         return x + self.conv(norm(x).mT * (1 + self.conv_scale(c))[..., None]).mT
+
+
+class Lerped(nn.Module):
+    """A gate between x and F(x), by an operation of which nothing is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.modulation, self.mlp = nn.Linear(C, D), Mlp()
+
+    def forward(self, x, c):
+        return torch.lerp(x, self.mlp(norm(x)), self.modulation(c)[:, None])
+
+
+class Scalars(nn.Module):
+    """One number for a whole branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.modulation, self.mlp = nn.Linear(C, 2), Mlp()
+
+    def forward(self, x, c):
+        scale, gate = self.modulation(c)[:, None].chunk(2, -1)
+        return x + gate * self.mlp(norm(x) * (1 + scale))
+
+
+class BiasedScores(nn.Module):
+    """Attention whose scores depend on the time: no modulation, nor is the temperature that it learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias, self.temperature = nn.Linear(C, TOKENS), nn.Parameter(torch.ones(TOKENS))
+
+    def forward(self, x, c):
+        scores = norm(x) @ norm(x).mT * self.temperature + self.bias(c)[:, None]
+        return x + scores.softmax(-1) @ x
+
+
+class PerFrame(nn.Module):
+    """A condition for each token."""
+
+    def __init__(self):
+        super().__init__()
+        self.modulation, self.mlp = nn.Linear(C, 2 * D), Mlp()
+
+    def forward(self, x, c):
+        scale, gate = self.modulation(c).chunk(2, -1)
+        return x + gate * self.mlp(norm(x) * (1 + scale))

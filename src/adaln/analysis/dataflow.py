@@ -122,7 +122,7 @@ class Trace(Counted):
             self.flows[table] = Flow(layers=frozenset({name}))
 
     def marked(self, model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The inputs, of which it is known from now on which are tokens; those that forward() names first are noisy."""
+        """The inputs, tokens among them known from now on; of these what forward() names first is noisy."""
         self.batch_size = _batch_size(inputs)
         order = list(signature(model.forward).parameters)
         noisy = True
@@ -135,10 +135,10 @@ class Trace(Counted):
         return aliases
 
     def _is_sequence(self, leaf: Tensor) -> bool:
-        """Not a time, a mask, labels or one vector for each sample."""
-        if leaf.ndim < 2 or not leaf.is_floating_point():
-            return False
-        return leaf.shape[0] != self.batch_size if leaf.ndim == 2 else leaf.numel() > leaf.shape[0] * leaf.shape[-1]
+        """Vectors or images, more than one for a sample: no times, masks, labels or one vector for each sample."""
+        sizes = [size for size in leaf.shape[1:] if size > 1]
+        one_each = leaf.ndim > 0 and leaf.shape[0] in (1, self.batch_size)
+        return leaf.is_floating_point() and len(sizes) > one_each
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """At a block, its streams have names."""
@@ -152,11 +152,11 @@ class Trace(Counted):
     def leave(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Of a matrix that no tokens go through, or only one vector for each sample: a value."""
         super().leave(name, module, args, output)
-        if not is_matrix(module, output) or name not in (self.matrices or (name,)):
+        if not is_matrix(module, output) or (self.matrices is not None and name not in self.matrices):
             return
         flow = self.flows.get(output)
         pooled = 0 < output.numel() <= self.batch_size * output.shape[-1] and not (flow and flow.noisy)
-        if flow and flow.tokens and not pooled and not self.matrices:
+        if flow and flow.tokens and not pooled and self.matrices is None:
             self.of_tokens.add(name)
         else:
             self.of_values[name] = output.shape[-1]
