@@ -170,6 +170,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "cross_attention_dim": 14,
     },
 }
+UNMODULATED = (
+    "Transformer2DModel layer_norm", "DreamLiteTransformer2DModel", "DualTransformer2DModel", "Cosmos3OmniTransformer",
+    "PriorTransformer", "TransformerTemporalModel", "TransformerSpatioTemporalModel",
+)
 # fmt: on
 
 

@@ -184,14 +184,18 @@ BACKBONE = r"attn\d? mlp\d? ff ff_context feed_forward proj_mlp proj_out"
 """The modules that hold a block's attention and MLP, by the names that most use."""
 GROUPS: Mapping[str, str] = {
     "final head": r"final_layer\.(linear|out_proj)\.weight|proj_out_2\.weight",
-    "attention": r".*\.(\w+_)?attn\d?\.(qkv|proj|(to_|add_)(qkv|q|k|v|out|add_out)(_proj|_t)?(\.0)?)\.weight",
+    "attention": (
+        r".*\.(\w+_)?att(n\d?|ention)\.((\w+_)?(qkv|kv)(_proj)?|proj|out|out_layer|w[qkvo]"
+        r"|(to_|add_)(qkv|q|k|v|query|key|value|out|add_out)(_proj|_t)?(\.0)?)\.weight"
+    ),
     "MLP fc1": (
         r".*\.(mlp\d?\.(fc1|c_fc[12]|w12|project_in\.\d)|(img|txt)_mlp\.(fc1|0)"
-        r"|(\w+_)?(ff|mlp)(_context)?\.(net\.0\.proj|linear_in)|proj_mlp)\.weight"
+        r"|(\w+_)?(ff|mlp)(_context)?\.(net\.0\.proj|linear_in)|proj_mlp"
+        r"|feed_forward\.(w[13]|linear_[13]|in_layer|net\.0\.proj))\.weight"
     ),
     "MLP fc2": (
         r".*\.(mlp\d?\.(fc2|c_proj|w3|project_out\.\d)|(img|txt)_mlp\.(fc2|2)"
-        r"|(\w+_)?(ff|mlp)(_context)?\.(net\.2|linear_out))\.weight"
+        r"|(\w+_)?(ff|mlp)(_context)?\.(net\.2|linear_out)|feed_forward\.(w2|linear_2|out_layer|net\.2))\.weight"
     ),
     "patch embedder": r"(x_embedder|pos_embed)\.proj\.weight",
     "label embedder": r"(.*\.)?(y_embedder(_\d)?|class_embedder)\.embedding_table\.weight",
@@ -203,8 +207,8 @@ GROUPS: Mapping[str, str] = {
 }
 """Matrices whose distributions the paper shows besides the roles (Figures 15 to 20), by the names that most use."""
 PAPER_NAMES: Mapping[str, str] = {
-    "W_att": r".*\.\d+\.(\w+[._])?attn\d?[._].*",
-    "W_ffm": r".*\.\d+\.(\w+[._])?(mlp\d?|ff(_context|_[it])?)\..*",
+    "W_att": r".*\.\d+\.(\w+[._])?att(n\d?|ention)[._].*",
+    "W_ffm": r".*\.\d+\.(\w+[._])?(mlp\d?|ff(_context|_[it])?|feed_forward)\..*",
     "W_pat": r"(x_embedder|pos_embed)\..*",
     "timestep embedder": r".*(t_embedder|timestep_embedder).*",
     "label embedder": r".*(y_embedder|class_embedder).*",

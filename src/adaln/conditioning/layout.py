@@ -46,8 +46,8 @@ class Layout:
 
     @cached_property
     def backbone(self) -> list[str]:
-        """Names of the attention and MLP matrices."""
-        pattern = re.compile(rf".*\.\d+\.({any_of(self.family.backbone)})\.(.*\.)?weight")
+        """Names of the attention and MLP matrices, those of experts in one tensor too."""
+        pattern = re.compile(rf".*\.\d+\.({any_of(self.family.backbone)})\.(.*\.)?(weight|\w+_proj)")
         own = (name for name in self.names if pattern.fullmatch(name) and len(self.shapes[name]) >= 2)
         sited = {name for site in self.sites for name in site.tensors()}
         return [self.names[name] for name in own if self.names[name] not in sited]
@@ -55,7 +55,7 @@ class Layout:
     @cached_property
     def branch_ends(self) -> list[str]:
         """Names of the last matrix of every attention and MLP, where the family says them: at zero, it adds nothing."""
-        return self._named(rf".*\.\d+\.({any_of(self.family.branch_ends)})\.weight")
+        return self._named(rf".*\.\d+\.({any_of(self.family.branch_ends)})(\.weight)?")
 
     @cached_property
     def ungated_ends(self) -> list[str]:

@@ -187,7 +187,7 @@ ROWS = {
         head="proj_out",
         inputs={"NucleusMoEImageTransformer2DModel": _nucleus},
         backbone="attn img_mlp",
-        branch_ends="attn.to_out.0 img_mlp.(shared_expert.)?net.2",
+        branch_ends="attn.to_out.0 img_mlp.(shared_expert.)?net.2 img_mlp.experts.down_proj",
         frequencies="cos, sin, D wide",
         surprise="Gates are clamped to +-2 before the tanh; the router of the experts sees t and the unmodulated norm;"
         " diffusers leaves the experts uninitialised.",

@@ -66,13 +66,13 @@ ROWS = {
         inputs={"Cosmos3OmniTransformer": _cosmos_3},
         backbone="self_attn mlp mlp_moe_gen",
         branch_ends=r"self_attn.to_(add_)?out \w*mlp\w*.down_proj",
-        surprise="No modulation: the embedding of time is added to the noisy tokens.",
+        surprise="The embedding of time is added to the noisy tokens.",
     ),
     "unCLIP prior": Family(
         head="proj_to_clip_embeddings",
         inputs={"PriorTransformer": _prior},
         frequencies="cos, sin, D wide",
-        surprise="No modulation: time is a token.",
+        surprise="Time is a token.",
     ),
     "U-Net transformers": Family(
         head="proj_out (transformers.0|transformers.1).proj_out",
@@ -83,6 +83,6 @@ ROWS = {
         },
         classes="Transformer2DModel DreamLiteTransformer2DModel",
         frequencies="none, the U-Net around them knows the time",
-        surprise="No modulation, unless `norm_type` is one of ada_norm, ada_norm_zero and ada_norm_single.",
+        surprise="With a `norm_type` of ada_norm, ada_norm_zero or ada_norm_single they are of other families.",
     ),
 }
