@@ -115,8 +115,9 @@ def _tallies(dtypes: Sequence[torch.dtype], chunks: Iterable[Tensor]) -> list[_T
     tallies = [_Tally()] * len(dtypes)
     for values, times in counted(chunks):
         finite = values.isfinite()
-        numbers, weights = values[finite], None if times is None else times[finite]
-        tallies = [tally + _tally(numbers, weights, dtype) for tally, dtype in zip(tallies, dtypes, strict=True)]
+        if not finite.all():  # picking them out costs more than all else
+            values, times = values[finite], None if times is None else times[finite]
+        tallies = [tally + _tally(values, times, dtype) for tally, dtype in zip(tallies, dtypes, strict=True)]
     return tallies
 
 
@@ -124,8 +125,10 @@ def _tally(values: Float32[Tensor, " n"], times: Times, dtype: torch.dtype) -> _
     stored = values.to(dtype)
     rounded = stored.float()
     beyond = values.abs() > torch.finfo(dtype).max
-    error = torch.where(beyond, 0, rounded - values).double()
-    within = torch.where(beyond, 0, values).double()
+    error, within = rounded - values, values
+    if beyond.any():
+        error, within = error.where(~beyond, 0), values.where(~beyond, 0)
+    error, within = error.double(), within.double()
     codes = stored.view(torch.uint8) if dtype.itemsize == 1 else stored.view(torch.int16).int() & (_NUM_CODES - 1)
     return _Tally(
         values.numel() if times is None else int(times.sum()),
