@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
+from adaln.analysis.adapters import AdapterAudit, audit_adapter
 from adaln.analysis.audit import Audit, audit
 from adaln.analysis.fit import fit
 from adaln.analysis.precision import STORED_TYPES
@@ -55,13 +56,18 @@ def audit_verb(words: list[str]) -> Output:
     options = parse(AuditOptions, "audit", words)
     if options.family is not None:
         FAMILIES[options.family]  # an unknown name is said before anything is read
-    report = _audit(options)
+    report: Audit | AdapterAudit | None = audit_adapter(Path(options.model)) if _is_file(options) else None
+    report = report or _audit(options)
     summary, *blocks = report.blocks()
     section = Section("Audit", [f"{options.model}: {summary}", *blocks])
     data, path = {"model": options.model, **asdict(report)}, Path(options.model)
     if is_run(path):  # then `adaln report` takes it up
         return saved(section, path / "analysis" / "audit", data)
     return Output(data, terminal_blocks(section))
+
+
+def _is_file(options: AuditOptions) -> bool:
+    return Path(options.model).exists() and not is_run(options.model) and not options.prefix
 
 
 def _audit(options: AuditOptions) -> Audit:

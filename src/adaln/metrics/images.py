@@ -18,6 +18,7 @@ from adaln.data import Dataset
 from adaln.data.dataset import Rows
 from adaln.data.listing import Listing, list_folder, list_zip
 from adaln.data.pictures import UNREADABLE, decode, is_colour
+from adaln.tensor_files import what_is
 
 Batch = UInt8[Tensor, "B C H W"]
 ARRAY = "arr_0"
@@ -138,7 +139,8 @@ def _npz_array(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtyp
                     raise ValueError(f"{path}: '{ARRAY}' is in Fortran order, expected C order")
                 yield file, shape, dtype
     except UNREADABLE as error:
-        raise ValueError(f"{path}: damaged npz ({error})") from error
+        words = what_is(path) if path.is_file() and not zipfile.is_zipfile(path) else ""
+        raise ValueError(f"{path}: {f'is {words}' if words else 'damaged npz'} ({error})") from error
 
 
 def _pictures(listing: Listing) -> ImageStream:

@@ -5,7 +5,7 @@ No code from a file is ever run: safetensors, and what `torch.save` wrote as far
 
 from adaln.tensor_files.content import what_is
 from adaln.tensor_files.names import misfit, unwrapped
-from adaln.tensor_files.opening import OpenedWeights, open_weights
+from adaln.tensor_files.opening import OpenedWeights, open_adapter, open_weights
 from adaln.tensor_files.pickles import load_pickle
 from adaln.tensor_files.safetensors_files import (
     DTYPES,
@@ -27,6 +27,7 @@ __all__ = [
     "load_pickle",
     "load_tensors",
     "misfit",
+    "open_adapter",
     "open_weights",
     "read_header",
     "save_tensors",

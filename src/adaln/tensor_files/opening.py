@@ -45,6 +45,25 @@ def open_weights(path: Path, wanted: WeightSet | None = None, prefix: str = "") 
     are there; of several networks in one file that under `prefix`, by default the only one with modulation. Raises
     `ValueError` in one line for what is missing, damaged, foreign, less than a network, or holds code.
     """
+    listed = _listed(path, wanted)
+    whole = _read(listed.file)
+    try:
+        opened = _opened(whole, listed.file, wanted if listed.taken is None else None, prefix)
+    except ValueError as error:
+        raise ValueError(f"{str(listed.file)!r}: {error}") from None
+    return OpenedWeights(
+        opened.tensors, listed.file, listed.taken or opened.taken, notes=(*listed.notes, *opened.notes)
+    )
+
+
+def open_adapter(path: Path) -> Mapping[str, Tensor] | None:
+    """All tensors of a file or folder by the names there, where they are an adapter; None where they are not."""
+    whole = _read(_listed(path).file)
+    tensors = whole if isinstance(whole, TensorFile) else whole.tensors
+    return tensors if is_adapter([*tensors]) else None
+
+
+def _listed(path: Path, wanted: WeightSet | None = None) -> Listed:
     if not path.exists():
         others = [str(other) for other in path.parent.glob("*")] if path.parent.is_dir() else []
         raise ValueError(f"weights {str(path)!r} do not exist{nearest(str(path), others)}")
@@ -52,16 +71,7 @@ def open_weights(path: Path, wanted: WeightSet | None = None, prefix: str = "") 
         raise ValueError(
             f"{str(path)!r} is a part of a checkpoint of torch.distributed: {join_distributed(path.parent)}"
         )
-    listed = weights_in(path, wanted) if path.is_dir() else Listed(path)
-    try:
-        opened = _opened(_read(listed.file), listed.file, wanted if listed.taken is None else None, prefix)
-    except ValueError as error:
-        if str(listed.file) in str(error):
-            raise
-        raise ValueError(f"{str(listed.file)!r}: {error}") from None
-    return OpenedWeights(
-        opened.tensors, listed.file, listed.taken or opened.taken, notes=(*listed.notes, *opened.notes)
-    )
+    return weights_in(path, wanted) if path.is_dir() else Listed(path)
 
 
 def _read(file: Path) -> TensorFile | Contents:
@@ -103,7 +113,7 @@ def _read_one(file: Path) -> TensorFile | Contents:
 def _opened(whole: TensorFile | Contents, file: Path, wanted: WeightSet | None, prefix: str) -> OpenedWeights:
     meta = whole.meta if isinstance(whole, TensorFile) else whole.tensors
     if is_adapter([*meta]):
-        raise ValueError(f"{str(file)!r} is an adapter (LoRA), no network; `adaln audit` says what it changes")
+        raise ValueError("is an adapter (LoRA), no network; `adaln audit` says what it changes")
     levels, nameless = ([], []) if isinstance(whole, TensorFile) else (whole.levels, whole.nameless)
     stored = dotted_again({**meta, **whole.unread})
     known = {new: meta.get(old, torch.empty(2, device="meta")) for new, old in stored.items()}
@@ -117,7 +127,7 @@ def _opened(whole: TensorFile | Contents, file: Path, wanted: WeightSet | None, 
     names = unwrapped(chosen.names(known))
     names = {clean: stored[chosen.prefix + name] for clean, name in names.items()}
     if not names:
-        raise ValueError(f"{str(file)!r} holds no tensors by name")
+        raise ValueError("holds no tensors by name")
     if isinstance(whole, TensorFile):
         tensors: Mapping[str, Tensor] = whole.under(names)
     else:
