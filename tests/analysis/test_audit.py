@@ -10,7 +10,7 @@ import torch
 
 import adaln
 from adaln.analysis.audit import audit
-from adaln.analysis.branches import branch_energies
+from adaln.analysis.live import branch_energies
 from adaln.analysis.sketch import sketch
 from adaln.analysis.starts import LIBRARY_DEFAULT, PIXART, Spread, distance
 from adaln.conditioning import SCHEMES, Role, find_sites, standard_inputs

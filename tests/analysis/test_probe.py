@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from adaln.analysis.branches import branch_energies
+from adaln.analysis.live import branch_energies
 from adaln.analysis.probe import of_one_role, probe
 from adaln.conditioning import VALUE_FUNCTIONS, Role, find_sites, initialise, standard_inputs
 from adaln.models import MODELS, build

@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adaln.analysis.branches import branch_energies
+from adaln.analysis.live import branch_energies
 from adaln.codec import decode, encode
 from adaln.conditioning import (
     PARAMETRIC,

@@ -7,7 +7,6 @@ import adaln
 from adaln import registry
 from adaln.conditioning import (
     FAMILIES,
-    Branch,
     Family,
     Layer,
     Role,
@@ -119,8 +118,7 @@ def test_a_family_from_outside_is_a_row_of_words(monkeypatch):
         Layer("shared_rows.*", "audio: scale shift gate(tanh)"),
         Layer("(early|late).N.role_table", "audio: scale shift gate(tanh)", "table"),
     )
-    branches = {"audio": Branch("attn1", "norm_after")}
-    row = Family(layers, branches, head="to_noise", inputs={"Sounds": lambda config, draw: {"x": draw.normal(config)}})
+    row = Family(layers, head="to_noise", inputs={"Sounds": lambda config, draw: {"x": draw.normal(config)}})
     adaln.register("family", "sounds", row)
     names = ("late.0.role_table", "early.1.role_table", "early.0.role_table")
     tensors = {name: torch.zeros(3, 8) for name in names}

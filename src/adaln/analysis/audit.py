@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaln.analysis.branches import BranchEnergy, are_identities, branch_energies, observe_roles
 from adaln.analysis.distributions import sketches
 from adaln.analysis.findings import Facts, Finding, findings
 from adaln.analysis.groups import (
@@ -38,6 +37,7 @@ from adaln.analysis.groups import (
     run_of,
     weights_of,
 )
+from adaln.analysis.live import BranchEnergy, observe
 from adaln.analysis.precision import STORED_TYPES, PrecisionRow, precision_rows, precision_table
 from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.starts import Key, NearestStart, distances, known_starts, nearest_start
@@ -112,9 +112,9 @@ def audit(
     """Where the conditioning of anyone's network is, how it was started, and what fools people about it.
 
     `source` is a network, tensors by name, a run, or the path of one, of a file or of a diffusers folder. A network, so
-    that of a run, is run with `inputs`, keyword arguments of its forward pass (default: `standard_inputs`): once for
-    what each branch adds to the residual stream, once for each kind of site to see what its rows do; without inputs of
-    a class that has no standard ones its weights alone are audited, which a finding says. Tensors and files are read
+    that of a run, is run a few times with `inputs`, keyword arguments of its forward pass (default: `standard_inputs`),
+    for what each branch adds to the residual stream and what the rows of every site do; without inputs of a class that
+    has no standard ones its weights alone are audited, which a finding says. Tensors and files are read
     only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the newest;
     0: the start. Of several networks in one file the one under `prefix`. `family` (a name, a layout file) decides
     between two families of the same names. With `allow_unread` what may be modulation and is in no layout is a finding,
@@ -146,17 +146,8 @@ def _audit_network(
         given = standard_inputs(model) if inputs is None else inputs
     except ValueError as error:
         return _report(replace(facts, not_run=str(error)))
-    observed = tuple(observe_roles(model, given, _one_of_each(facts.sites), layout.family))
-    identities = are_identities(model, given, [layout.prefix + block for block in layout.blocks])
-    energies = tuple(branch_energies(model, given, layout.family))
-    return replace(_report(replace(facts, observed=observed, identities=identities)), energies=energies)
-
-
-def _one_of_each(sites: Sequence[Site]) -> list[Site]:
-    """The sites of the first block of every kind, kinds told apart by what they hold."""
-    blocks = [list(block) for _, block in groupby(sites, key=attrgetter("block"))]
-    kinds = {tuple((site.branch, site.role) for site in block): block for block in reversed(blocks)}
-    return [site for block in kinds.values() for site in block]
+    observed = observe(model, given, layout)
+    return replace(_report(replace(facts, observed=observed)), energies=observed.energies)
 
 
 def _facts(tensors: Mapping[str, Tensor], layout: Layout, types: Mapping[str, torch.dtype]) -> Facts:

@@ -1,5 +1,6 @@
 """What fools people about a network's conditioning, each as one function from facts to sentences."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -8,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from adaln.analysis.live import Observed
 from adaln.analysis.precision import LOST_ALARM, ZEROED_ALARM, PrecisionRow
 from adaln.analysis.sketch import Sketch
 from adaln.analysis.starts import LIBRARY_DEFAULT, Distances, Key, NearestStart
@@ -40,10 +42,8 @@ class Facts:
     start: NearestStart
     not_finite: tuple[str, ...]
     """Tensors with NaN or infinities."""
-    observed: tuple[tuple[Site, Role | None], ...] = ()
-    """What the rows of a site did, where the network was run."""
-    identities: bool | None = None
-    """Whether every block gave back what entered it; None: not run."""
+    observed: Observed | None = None
+    """What forward passes have shown, where the network was run."""
     not_run: str = ""
     """Why a network in memory was not run."""
     precision: tuple[PrecisionRow, ...] = ()
@@ -110,12 +110,25 @@ def not_finite(facts: Facts) -> Iterator[Finding]:
 
 def exchanged_rows(facts: Facts) -> Iterator[Finding]:
     """Rows that do something else than the layout says: scale and shift exchanged, or another chunk order."""
-    for site, role in facts.observed:
-        if role is not site.role:
-            does = f"act as {role.name.lower()}" if role else "change nothing that could be seen"
-            rows = f"rows {site.rows.start} to {site.rows.stop - 1} of {site.tensors()[0]}"
-            layout = f"in the {facts.layout.family_name} layout they are {site.role.name.lower()} of {site.branch}"
-            yield Finding("warning", "exchanged rows", f"{rows} {does}; {layout}")
+    kinds: dict[tuple[str, ...], tuple[Site, frozenset[tuple[Role, str]]]] = {}
+    for site, effects in facts.observed.roles if facts.observed else ():
+        if effects and (site.role, site.function) not in effects:
+            kinds.setdefault((re.sub(r"\d+", "N", site.block), site.branch, site.role), (site, effects))
+    for site, effects in kinds.values():
+        does = " and ".join(f"{role.name.lower()} {function}".strip() for role, function in sorted(effects))
+        rows = f"rows {site.rows.start} to {site.rows.stop - 1} of {site.tensors()[0]}"
+        is_said = f"{site.role.name.lower()} {site.function}".strip()
+        text = f"{rows} act as {does}; in the {facts.layout.family_name} layout they are {is_said} of {site.branch}"
+        yield Finding("warning", "exchanged rows", text)
+
+
+def idle_rows(facts: Facts) -> Iterator[Finding]:
+    """Rows that no tokens ever met."""
+    idle = [site for site, effects in (facts.observed.roles if facts.observed else ()) if not effects]
+    if idle:
+        names = _some(list(dict.fromkeys(site.tensors()[0] for site in idle)))
+        text = f"{len(idle)} of {len(facts.sites)} chunks touched no tokens in this forward pass: {names}"
+        yield Finding("note", "idle rows", text)
 
 
 def unzeroed(facts: Facts) -> Iterator[Finding]:
@@ -142,8 +155,9 @@ def closed_gates(facts: Facts) -> Iterator[Finding]:
     if facts.start.is_start:
         ends = facts.layout.ungated_ends
         text = f": every branch with a gate begins closed{f', none has {_some(ends)}' if ends else ''}"
-        if facts.identities is not None:
-            text = ": every block begins as the identity" if facts.identities else ", and yet blocks change what enters"
+        if facts.observed and facts.observed.identities is not None:
+            measured = facts.observed.identities
+            text = ": every block begins as the identity" if measured else ", and yet blocks change what enters"
         yield Finding("note", "closed gate", f"all gates start at exactly zero{text}")
         return
     text = (
@@ -232,6 +246,7 @@ FINDERS = (
     unread,
     not_finite,
     exchanged_rows,
+    idle_rows,
     unzeroed,
     closed_gates,
     static_gates,

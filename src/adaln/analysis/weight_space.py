@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.analysis.branches import Live, trace
 from adaln.analysis.groups import Group, grouped_rows
+from adaln.analysis.live import gate_values
 from adaln.analysis.sketch import CHUNK_ELEMENTS
-from adaln.conditioning import Role, find_sites
+from adaln.conditioning import Role, find_layout, find_sites
 from adaln.rng import generator
 from adaln.tensor_files import shapes
 from adaln.types import Labels, Latents, as_rows
@@ -87,11 +87,9 @@ def gate_sizes(model: nn.Module, x: Latents, times: Sequence[float | int], y: La
 
     Gates depend on time and label only; `x` just lets the network run. `times` are in the process's own units.
     """
-    live, gates = Live(model), []
+    layout, gates = find_layout(model), []
     for t in torch.as_tensor(times):
-        calls = trace(model, live.modulations_of_gates(), {"x": x, "t": t.to(x.device).expand(len(x)), "y": y})
-        for site in live.gates:
-            gate = live.modulation(site, calls)
+        for site, gate in gate_values(model, {"x": x, "t": t.to(x.device).expand(len(x)), "y": y}, layout):
             sizes = float(gate.abs().mean()), float(gate.square().mean().sqrt())
             gates.append(GateSize(site.block, site.depth, site.branch, float(t), *sizes))
     return gates

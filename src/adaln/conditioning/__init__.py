@@ -8,11 +8,9 @@ from adaln.conditioning.distributions import std_of as std_of
 from adaln.conditioning.families import FAMILIES as FAMILIES
 from adaln.conditioning.families import standard_inputs as standard_inputs
 from adaln.conditioning.family import VALUE_FUNCTIONS as VALUE_FUNCTIONS
-from adaln.conditioning.family import Branch as Branch
 from adaln.conditioning.family import Family as Family
 from adaln.conditioning.family import Layer as Layer
 from adaln.conditioning.family import Role as Role
-from adaln.conditioning.family import Stream as Stream
 from adaln.conditioning.initialisation import all_starts as all_starts
 from adaln.conditioning.initialisation import initialise as initialise
 from adaln.conditioning.initialisation import starts_of as starts_of

@@ -159,27 +159,6 @@ def name_pattern(layer: Layer) -> re.Pattern[str]:
     return re.compile(r"\.".join([block, *parts, *["weight"] * (layer.path != "table")]))
 
 
-Stream = Literal["image", "context"]
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """Where a branch of a block runs; names of modules are relative to the block."""
-
-    enters: str
-    """Module whose input is norm(x) * (1 + scale) + shift."""
-    leaves: str | None = None
-    """Module whose output the gate multiplies; None: the one that it enters."""
-    stream: Stream = "image"
-    """Whose tokens it sees and changes."""
-    both_streams: bool = False
-    """The modules see the tokens of both streams in one sequence, context first."""
-    channels_first: bool = False
-    """What leaves is (B, D, H, W)."""
-    residual: str | None = None
-    """Module whose input is the stream x; None: the block itself."""
-
-
 BACKBONE = r"attn\d? mlp\d? ff ff_context feed_forward proj_mlp proj_out"
 """The modules that hold a block's attention and MLP, by the names that most use."""
 GROUPS: Mapping[str, str] = {
@@ -223,8 +202,6 @@ class Family:
     layers: tuple[Layer, ...] = ()
     """Its modulation layers; of two that fit one tensor the first that has the right number of rows. None at all: such
     networks have no rows of one role, see `generated_by`, or no modulation."""
-    branches: Mapping[str, Branch] = field(default_factory=dict)
-    """Where each branch runs; "final" of every family enters the head."""
     head: str = ""
     """The last projection, which every scheme of the paper starts at zero; of several words those that are there."""
     classes: str = ""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adaln.analysis import Recorder
-from adaln.analysis.branches import branch_energies
+from adaln.analysis.live import branch_energies
 from adaln.codec import encode
 from adaln.conditioning import (
     SCHEMES,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from adaln.conditioning.families.common import CONTEXT_SIX, FINAL_LAYER, NORM_OUT, SIX
-from adaln.conditioning.family import BACKBONE, Branch, Family, Layer
+from adaln.conditioning.family import BACKBONE, Family, Layer
 from adaln.conditioning.inputs import InputDraw, MakeInputs
 
 _INTERLEAVED = "; ".join(
@@ -94,12 +94,6 @@ ROWS = {
             Layer("transformer_blocks.N.norm2.linear", _OF_BRANCH.format("mlp"), width_of=".attn1.to_q"),
             Layer("norm_out.linear", "final: shift scale", width_of="proj_out"),
         ),
-        branches={
-            "attn": Branch("attn1"),
-            "context_attn": Branch("attn1", stream="context"),
-            "mlp": Branch("ff", both_streams=True),
-            "context_mlp": Branch("ff", stream="context", both_streams=True),
-        },
         head="proj_out",
         inputs={
             "CogVideoXTransformer3DModel": _cogvideox_1_5,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from adaln.conditioning.family import GROUPS, Branch, Layer
+from adaln.conditioning.family import GROUPS, Layer
 
 SIX = "attn: shift scale gate; mlp: shift scale gate"
 CONTEXT_SIX = "context_attn: shift scale gate; context_mlp: shift scale gate"
@@ -17,16 +17,6 @@ def tables(
     """The matrix that all blocks share, the table that a block adds, and that of the last layer, which it adds to the
     embedding of the time itself."""
     return (Layer(shared, rows), Layer(block, rows, "table"), Layer(final, final_rows, "table"))
-
-
-CROSS_ATTENDING = {"attn": Branch("attn1"), "mlp": Branch("ff")}
-JOINT = {
-    "attn": Branch("attn"),
-    "context_attn": Branch("attn", stream="context"),
-    "mlp": Branch("ff"),
-    "context_mlp": Branch("ff_context", stream="context"),
-}
-"""Image and context attend together, then each goes through its own MLP."""
 
 
 def groups_with_mlp(fc1: str, fc2: str) -> Mapping[str, str]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from adaln.conditioning.families.common import CROSS_ATTENDING, FINAL_LAYER, NORM_OUT, SIX
-from adaln.conditioning.family import Branch, Family, Layer
+from adaln.conditioning.families.common import FINAL_LAYER, NORM_OUT, SIX
+from adaln.conditioning.family import Family, Layer
 from adaln.conditioning.inputs import InputDraw
 
 _BLOCK = "blocks.N.adaLN_modulation.*"
@@ -85,7 +85,6 @@ def _ernie_image(config: Any, draw: InputDraw) -> dict[str, Any]:
 
 _DIT = Family(
     layers=(Layer(_BLOCK, SIX), FINAL_LAYER),
-    branches={"attn": Branch("attn"), "mlp": Branch("mlp")},
     head="final_layer.linear",
     branch_ends="attn.proj mlp.fc2 mlp.c_proj mlp.w3",
     start=_ZERO,
@@ -93,7 +92,6 @@ _DIT = Family(
 """SiT and REPA, DiT-LLaMA, LightningDiT, JiT, Latte, DDT and RAE's DDT head too."""
 _HUNYUAN_DIT = Family(
     layers=(Layer("blocks.N.norm1.linear", "attn: shift"), NORM_OUT),
-    branches={"attn": Branch("attn1")},
     head="proj_out",
     inputs={"HunyuanDiT2DModel": _hunyuan_dit, "HunyuanDiT2DControlNetModel": _hunyuan_dit_control},
     branch_ends=_ENDS,
@@ -164,14 +162,12 @@ ROWS = {
             ),
             FINAL_LAYER,
         ),
-        branches={name: Branch(name) for name in ("attn1", "mlp1", "attn2", "mlp2")},
         head="final_layer.out_proj",
         branch_ends="attn1.to_out mlp1.project_out.1 attn2.to_out mlp2.project_out.1",
         start=_ZERO,
     ),
     "diffusers-DiT": Family(
         layers=(Layer("transformer_blocks.N.norm1.linear", SIX), Layer("proj_out_1", "final: shift scale")),
-        branches=CROSS_ATTENDING,
         head="proj_out_2 proj_out",
         inputs={
             "DiTTransformer2DModel": _dit,
@@ -186,7 +182,6 @@ ROWS = {
     "HunyuanDiT (official)": replace(
         _HUNYUAN_DIT,
         layers=(Layer("blocks.N.default_modulation.*", "attn: shift"), FINAL_LAYER),
-        branches={},
         head="final_layer.linear",
         inputs={},
         backbone=r"attn\d mlp",

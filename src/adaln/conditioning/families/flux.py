@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from adaln.conditioning.families.common import CONTEXT_SIX, FINAL_LAYER, JOINT, NORM_OUT, SIX
-from adaln.conditioning.family import BACKBONE, Branch, Family, Layer
+from adaln.conditioning.families.common import CONTEXT_SIX, FINAL_LAYER, NORM_OUT, SIX
+from adaln.conditioning.family import BACKBONE, Family, Layer
 from adaln.conditioning.inputs import InputDraw
 
 BFL_BACKBONE = "(img|txt)_attn (img|txt)_mlp linear1 linear2"
@@ -102,7 +102,6 @@ def _flux_3_layers(linear: str, early: str, single: str) -> tuple[Layer, ...]:
 ROWS = {
     "Flux": Family(
         FLUX_LAYERS,
-        branches={**JOINT, "attn_and_mlp": Branch("attn", "proj_out", residual="norm")},
         head="proj_out",
         inputs={
             "FluxTransformer2DModel": _flux,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from adaln.conditioning.families.common import NORM_OUT
-from adaln.conditioning.family import Branch, Family, Layer
+from adaln.conditioning.family import Family, Layer
 from adaln.conditioning.inputs import InputDraw
 
 _SCALE_GATE = "attn: scale gate(tanh); mlp: scale gate(tanh)"
@@ -104,7 +104,6 @@ def _nucleus(config: Any, draw: InputDraw) -> dict[str, Any]:
 
 _LUMINA_2 = Family(
     layers=(_blocks("(noise_refiner|layers).N.norm1.linear"), _LINEAR_1),
-    branches={"attn": Branch("attn", "norm2"), "mlp": Branch("feed_forward", "ffn_norm2")},
     head="norm_out.linear_2",
     inputs={"Lumina2Transformer2DModel": _lumina_2},
     backbone="attn feed_forward",
@@ -136,7 +135,7 @@ _Z_IMAGE = Family(
 
 def _official(family: Family, *layers: Layer, **words: Any) -> Family:
     """The names of its own code, in which the last layer is DiT's."""
-    return replace(family, layers=(*layers, _FINAL_SCALE), branches={}, head="final_layer.linear", inputs={}, **words)
+    return replace(family, layers=(*layers, _FINAL_SCALE), head="final_layer.linear", inputs={}, **words)
 
 
 ROWS = {

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from adaln.conditioning.families.common import CROSS_ATTENDING, TABLE_START, tables
-from adaln.conditioning.family import Branch, Family
+from adaln.conditioning.families.common import TABLE_START, tables
+from adaln.conditioning.family import Family
 from adaln.conditioning.inputs import InputDraw
 
 
@@ -70,7 +70,6 @@ def _sana_wm(config: Any, draw: InputDraw) -> dict[str, Any]:
 
 _PIXART = Family(
     layers=tables("adaln_single.linear", "transformer_blocks.N.scale_shift_table", "scale_shift_table"),
-    branches=CROSS_ATTENDING,
     head="proj_out",
     inputs={
         "PixArtTransformer2DModel": _pixart,
@@ -84,7 +83,6 @@ _PIXART = Family(
 _SANA = replace(
     _PIXART,
     layers=tables("time_embed.linear", "transformer_blocks.N.scale_shift_table", "scale_shift_table"),
-    branches={"attn": Branch("attn1"), "mlp": Branch("ff", channels_first=True)},
     inputs={
         "SanaTransformer2DModel": _sana,
         "SanaVideoTransformer3DModel": _sana,
@@ -102,7 +100,6 @@ ROWS = {
             "(transformer_blocks|temporal_transformer_blocks).N.scale_shift_table",
             "scale_shift_table",
         ),
-        branches={},
         inputs={"LatteTransformer3DModel": _latte},
         interleaved=True,
         surprise="Blocks of space and of time take turns; only those of space attend to the text, without a gate.",
@@ -111,7 +108,6 @@ ROWS = {
     "PixArt (official)": replace(
         _PIXART,
         layers=tables("t_block.*", "blocks.N.scale_shift_table", "final_layer.scale_shift_table"),
-        branches={},
         head="final_layer.linear",
         inputs={"SanaWMTransformer3DModel": _sana_wm},
         no_rows="blocks.N.attn.beta_proj",
@@ -123,7 +119,6 @@ ROWS = {
     "ACE-Step 1 (official)": replace(
         _PIXART,
         layers=tables("t_block.*", "transformer_blocks.N.scale_shift_table", "final_layer.scale_shift_table"),
-        branches={},
         head="final_layer.linear",
         inputs={},
         backbone="attn cross_attn ff",

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from adaln.conditioning.families.common import CONTEXT_SIX, FINAL_LAYER, JOINT, NORM_OUT, SIX, groups_with_mlp
-from adaln.conditioning.family import Branch, Family, Layer
+from adaln.conditioning.families.common import CONTEXT_SIX, FINAL_LAYER, NORM_OUT, SIX, groups_with_mlp
+from adaln.conditioning.family import Family, Layer
 from adaln.conditioning.inputs import InputDraw
 
 _ATTN_2 = f"{SIX}; attn2: shift scale gate"
@@ -105,7 +105,6 @@ ROWS = {
             Layer("transformer_blocks.N.norm1_context.linear", "context_attn: scale shift"),
             NORM_OUT,
         ),
-        branches={**JOINT, "attn2": Branch("attn2")},
         head="proj_out",
         inputs={"SD3Transformer2DModel": _sd3, "SD3ControlNetModel": _sd3_controlnet},
         surprise="The last block reads the text and no more: its scale comes before its shift.",
@@ -129,7 +128,6 @@ ROWS = {
             Layer("single_transformer_blocks.N.norm1.linear", SIX),
             NORM_OUT,
         ),
-        branches=JOINT,
         head="proj_out",
         inputs={
             "AuraFlowTransformer2DModel": lambda config, draw: {

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adaln.analysis.branches import BranchEnergy, branch_energies
+from adaln.analysis.live import BranchEnergy, branch_energies
 from adaln.report import Axis, Block, Cell, Column, Lines, Section, Series, Table
 from adaln.runs import Run
 from adaln.statistics import t_interval
@@ -57,7 +57,7 @@ def mean_energies(runs: Sequence[Outcome]) -> dict[str, float]:
     }
 
 
-def energies_at_start(run: Run) -> list[BranchEnergy]:
+def energies_at_start(run: Run) -> tuple[BranchEnergy, ...]:
     """How much every branch of a run's fresh network adds to the stream, on the first images that it learns from."""
     model = run.new_model()
     seen: dict[str, Any] = {}
