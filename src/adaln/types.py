@@ -99,4 +99,4 @@ def as_rows(tensor: Tensor) -> Tensor:
         return tensor.reshape(1)
     while tensor.ndim > 2 and tensor.shape[0] == 1:
         tensor = tensor[0]
-    return tensor
+    return tensor if tensor.ndim else tensor.view(1)

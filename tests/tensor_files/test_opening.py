@@ -101,6 +101,23 @@ def test_what_is_not_read_may_lie_beside_the_network_that_is(tmp_path):
     assert same(dict(open_weights(tmp_path / "net").tensors), weights())
 
 
+def test_weights_with_an_adapter_beside_them_are_the_weights_and_the_answer_says_so(tmp_path):
+    layer = "blocks.1.adaLN_modulation.1"
+    beside = {name.replace(f"{layer}.", f"{layer}.base_layer."): tensor for name, tensor in weights().items()}
+    beside |= {f"{layer}.lora_{letter}.default.weight": torch.ones(2, 2) for letter in "AB"}
+    torch.save(beside, tmp_path / "net.pt")
+    opened = open_weights(tmp_path / "net.pt")
+    assert same({name: opened.tensors[name] for name in weights()}, weights())
+    assert layer in opened.notes[0] and "without it" in opened.notes[0]
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save])
+def test_numbers_without_a_dimension_beside_the_weights_are_no_hindrance_to_an_audit(tmp_path, save):
+    tensors = {**weights(), "logit_scale": torch.tensor(3.0), "num_updates": torch.tensor(5)}
+    save(tensors, tmp_path / "net")
+    assert audit(tmp_path / "net").rows == audit(weights()).rows == audit(tensors).rows
+
+
 @pytest.mark.parametrize(
     "names",
     [

@@ -49,9 +49,7 @@ MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 def order_parts(tensors: Mapping[str, Tensor]) -> list[OrderPart]:
     """All parts; together they cover every row of every tensor exactly once."""
-    cuts: dict[str, set[int]] = {
-        name: {0, as_rows(tensor).shape[0] if tensor.ndim else 1} for name, tensor in tensors.items()
-    }
+    cuts: dict[str, set[int]] = {name: {0, as_rows(tensor).shape[0]} for name, tensor in tensors.items()}
     for site in find_sites(tensors):
         for name in site.tensors():
             cuts[name] |= {site.rows.start, site.rows.stop}

@@ -11,7 +11,7 @@ from torch import Tensor
 from adaln.registry import nearest
 from adaln.tensor_files.content import what_is
 from adaln.tensor_files.folders import Listed, join_distributed, shards_of, weights_in
-from adaln.tensor_files.names import torn_weights, unwrapped
+from adaln.tensor_files.names import grouped, torn_weights, unwrapped
 from adaln.tensor_files.pickles import load_pickle
 from adaln.tensor_files.safetensors_files import TensorFile, is_whole, readable, shapes
 from adaln.tensor_files.sets import Chosen, Contents, WeightSet, choose, contents, dotted_again
@@ -125,6 +125,9 @@ def _opened(whole: TensorFile | Contents, file: Path, wanted: WeightSet | None, 
             raise ValueError(f"the averaged weights are a list without names, {nameless[0]!r}, not readable{way}")
         notes.append(f"the averaged weights are a list without names, {nameless[0]!r}: not read")
     names = unwrapped(chosen.names(known))
+    if adapted := sorted({name[: match.start()].rstrip(".") for name in names if (match := ADAPTED.search(name))}):
+        layers = ", ".join(grouped(adapted))
+        notes.append(f"an adapter (LoRA) lies beside the weights of {layers}: read are the weights without it")
     names = {clean: stored[chosen.prefix + name] for clean, name in names.items()}
     if not names:
         raise ValueError("holds no tensors by name")
