@@ -3,7 +3,6 @@
 import copy
 from itertools import permutations
 
-import diffusers
 import pytest
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_layout, find_s
 from adaln.rng import generator
 from helpers import zoo_others
 from helpers.foreign import CONFIGS, foreign
-from helpers.zoo_joint import JOINT
+from helpers.zoo import ZOO, zoo_network
 
 
 def parameters(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -57,7 +56,10 @@ NEVER_CLOSED = {
     "OmniGenTransformer2DModel": "no block is modulated",
     "RFD4ProteinaTransformer": "gates that are sigmoids",
     **{name: "blocks that give projections" for name in zoo_others.CONFIGS if name.startswith(("ZImageC", "CosmosC"))},
+    "WanVACETransformer3DModel": "blocks of the control signal take the image up",
+    "StableAudio3DiTModel": "gates that are sigmoids",
     **dict.fromkeys(zoo_others.UNMODULATED, "no modulation"),
+    **{name: "no modulation" for name in ZOO if name.startswith(("StableAudioDiT", "MiniMaxMusic3"))},
     "ChromaTransformer2DModel": "roles that another network makes",
 }
 
@@ -65,10 +67,9 @@ NEVER_CLOSED = {
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:In CPU autocast")  # diffusers' own
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("name", [name for name in (*JOINT, *zoo_others.CONFIGS) if name not in NEVER_CLOSED])
+@pytest.mark.parametrize("name", [name for name in ZOO if name not in NEVER_CLOSED])
 def test_closed_blocks_give_back_the_streams_that_enter_them(name):
-    joint = name in JOINT
-    network = getattr(diffusers, name.split()[0])(**JOINT[name]).eval() if joint else zoo_others.network(name)
+    network = zoo_network(name)
     blocks, closed = adaln.initialise(network, "adaln-zero").layout.blocks, set()
 
     def watch(block, args, kwargs, output):

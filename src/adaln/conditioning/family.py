@@ -161,20 +161,21 @@ def name_pattern(layer: Layer) -> re.Pattern[str]:
 
 BACKBONE = r"attn\d? mlp\d? ff ff_context feed_forward proj_mlp proj_out"
 """The modules that hold a block's attention and MLP, by the names that most use."""
+_MLP = r"(\w+_)?(mlp|ffn?)\d?(_context|_[it])?"
 GROUPS: Mapping[str, str] = {
     "final head": r"final_layer\.(linear|out_proj)\.weight|proj_out_2\.weight",
     "attention": (
-        r".*\.(\w+_)?att(n\d?|ention)\.((\w+_)?(qkv|kv)(_proj)?|proj|out|out_layer|w[qkvo]"
-        r"|(to_|add_)(qkv|q|k|v|query|key|value|out|add_out)(_proj|_t)?(\.0)?)\.weight"
+        r".*\.\d+\.(\w+\.)?(\w+_)?att(n\d?|ention)\.((img|txt)_(attn_)?)?(to_|add_|w)?"
+        r"(qkv|kv|q|k|v|o|query|key|value|out|add_out|proj)(_linear|_proj|_t|_layer)?(\.0)?\.weight"
     ),
     "MLP fc1": (
-        r".*\.(mlp\d?\.(fc1|c_fc[12]|w12|project_in\.\d)|(img|txt)_mlp\.(fc1|0)"
-        r"|(\w+_)?(ff|mlp)(_context)?\.(net\.0\.proj|linear_in)|proj_mlp"
+        rf".*\.\d+\.(\w+\.)?({_MLP}\.(fc1|c_fc[12]|w12|project_in\.\d|(net\.|ff\.)?0(\.proj)?|(gate|up)(_proj)?"
+        r"|(proj|linear)_in|conv_inverted|inverted_conv\.conv)|proj_mlp"
         r"|feed_forward\.(w[13]|linear_[13]|in_layer|net\.0\.proj))\.weight"
     ),
     "MLP fc2": (
-        r".*\.(mlp\d?\.(fc2|c_proj|w3|project_out\.\d)|(img|txt)_mlp\.(fc2|2)"
-        r"|(\w+_)?(ff|mlp)(_context)?\.(net\.2|linear_out)|feed_forward\.(w2|linear_2|out_layer|net\.2))\.weight"
+        rf".*\.\d+\.(\w+\.)?({_MLP}\.(fc2|c_proj|w3|project_out\.\d|(net\.|ff\.)?[23]|down(_proj)?|(proj|linear)_out"
+        r"|conv_point|point_conv\.conv)|feed_forward\.(w2|linear_2|out_layer|net\.2))\.weight"
     ),
     "patch embedder": r"(x_embedder|pos_embed)\.proj\.weight",
     "label embedder": r"(.*\.)?(y_embedder(_\d)?|class_embedder)\.embedding_table\.weight",
@@ -187,7 +188,7 @@ GROUPS: Mapping[str, str] = {
 """Matrices whose distributions the paper shows besides the roles (Figures 15 to 20), by the names that most use."""
 PAPER_NAMES: Mapping[str, str] = {
     "W_att": r".*\.\d+\.(\w+[._])?att(n\d?|ention)[._].*",
-    "W_ffm": r".*\.\d+\.(\w+[._])?(mlp\d?|ff(_context|_[it])?|feed_forward)\..*",
+    "W_ffm": rf".*\.\d+\.(\w+\.)?({_MLP}|feed_forward)\..*",
     "W_pat": r"(x_embedder|pos_embed)\..*",
     "timestep embedder": r".*(t_embedder|timestep_embedder).*",
     "label embedder": r".*(y_embedder|class_embedder).*",

@@ -96,7 +96,8 @@ def _official(family: Family, **changes: Any) -> Family:
         replace(layer, name=".".join(_OFFICIAL.get(part, part) for part in layer.name.split(".")))
         for layer in family.layers
     )
-    return replace(family, layers=layers, inputs={}, **changes)
+    start = family.start.replace("as torch starts it", "normal, of a std that its config names")
+    return replace(family, layers=layers, inputs={}, start=start, **changes)
 
 
 _LTX = Family(

@@ -114,6 +114,7 @@ ROWS = {
         backbone="attn cross_attn mlp",
         branch_ends="attn.proj cross_attn.proj mlp.fc2 mlp.point_conv.conv",
         ungated_ends="cross_attn.proj",
+        start="tables N(0, 1/D), the shared matrix N(0, 0.02^2), PixArt's head and ends of cross-attention zero",
         surprise="Sana's names too, and those of Sana WM, where every frame has a time of its own.",
     ),
     "ACE-Step 1 (official)": replace(

@@ -127,7 +127,7 @@ _WAN = Family(
     },
     backbone="attn1 attn2 ffn",
     branch_ends="attn1.to_out.0 attn2.to_out.0 ffn.net.2",
-    ungated_ends="attn2.to_out.0",
+    ungated_ends="attn2.to_out.0 proj_out",
     start=TABLE_START,
     surprise="The norm before the ungated cross-attention is affine, those under the modulation are not.",
 )
@@ -141,7 +141,8 @@ _WAN_OFFICIAL = replace(
     inputs={"WanAnimate2Transformer3DModel": _animate_2},
     backbone="self_attn cross_attn ffn",
     branch_ends="self_attn.o self_attn.to_out.0 cross_attn.o cross_attn.to_out.0 ffn.2",
-    ungated_ends="cross_attn.o cross_attn.to_out.0",
+    ungated_ends="cross_attn.o cross_attn.to_out.0 after_proj",
+    start="tables N(0, 1/D), the shared matrix Xavier-uniform, the head zero",
 )
 _SCALE_FIRST = "attn: scale shift gate; mlp: scale shift gate"
 _KREA = Family(
