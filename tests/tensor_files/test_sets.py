@@ -36,7 +36,13 @@ TWO_SETS = {
             "model_ema.num_updates": torch.tensor(3),
         }
     },
-    "diffusers' original": {"module": RAW, "ema": {"decay": 0.9, "module": AVERAGED}},
+    "capitals": {"Model": RAW, "EMA": {"decay": 0.9, "shadow": AVERAGED}},
+    "a callback's": {
+        "state_dict": under("model.", RAW),
+        "callbacks": {"EMA": {"ema_weights": under("model.", AVERAGED)}},
+    },
+    "a list's": {"model": [RAW], "ema": [AVERAGED]},
+    "an engine's": {"module": RAW, "ema": {"decay": 0.9, "module": AVERAGED}},
 }
 
 
@@ -67,6 +73,7 @@ ONE_SET = {
     "average alone": ({**under("ema_model.", RAW), **SCALARS}, "ema"),
     "ComfyUI": (under("model.diffusion_model.", RAW), None),
     "Lightning": ({"state_dict": under("model.net._orig_mod.", RAW)}, "model"),
+    "under names that nobody knows": ({"checkpoint": {"foo": RAW}}, "model"),
     "modules that are called like sets": ({**RAW, "transformer.w.x": torch.ones(2), "net.y": torch.ones(2)}, None),
 }
 
@@ -78,6 +85,47 @@ def test_a_single_set_is_read_without_a_word(tmp_path, spelling):
     opened = open_weights(tmp_path / "net.pt")
     extra = {name: saved[name] for name in ("transformer.w.x", "net.y") if name in saved}
     assert same(opened.tensors, {**RAW, **extra}) and opened.taken == taken and not opened.notes
+
+
+def test_an_optimiser_beside_the_weights_is_none_of_them(tmp_path):
+    moments = {f"{name}.exp_avg": tensor for name, tensor in RAW.items()}
+    for saved in (
+        {"model": RAW, "optimizer": {"exp_avg": AVERAGED}},
+        {**under("model.", RAW), **under("optimizer.state.", moments)},
+        {**under("app.model.", RAW), **under("app.optim.state.", moments)},
+        {"foo": RAW, "metrics": {"loss": torch.ones(5)}},
+    ):
+        torch.save(saved, tmp_path / "net.pt")
+        assert same(open_weights(tmp_path / "net.pt").tensors, RAW)
+
+
+def test_sets_that_no_word_tells_apart_and_several_averages_are_refused_by_name(tmp_path):
+    for saved in ({"foo": RAW, "bar": AVERAGED}, {"model": RAW, "ema_0.99": AVERAGED, "ema_0.9999": RAW}):
+        torch.save(saved, tmp_path / "net.pt")
+        with pytest.raises(ValueError, match=r"networks stand under .* and .*; expected one of them as --prefix"):
+            open_weights(tmp_path / "net.pt")
+
+
+def test_a_tree_of_modules_as_dictionaries_is_one_network(tmp_path):
+    tree = {}
+    for name, tensor in RAW.items():
+        *path, last = name.split(".")
+        inner = tree
+        for word in path:
+            inner = inner.setdefault(word, {})
+        inner[last] = tensor
+    torch.save(tree, tmp_path / "net.pt")
+    assert same(open_weights(tmp_path / "net.pt").tensors, RAW)
+
+
+def test_an_average_of_a_part_of_the_network_is_not_taken_for_the_whole(tmp_path):
+    part = {name: tensor for name, tensor in AVERAGED.items() if "blocks.1" not in name}
+    torch.save({"model": RAW, "ema": part}, tmp_path / "net.pt")
+    with pytest.raises(
+        ValueError, match=r"'ema\.' hold 3 modulation tensors of 5: a part of the network; --weights model"
+    ):
+        open_weights(tmp_path / "net.pt")
+    assert same(open_weights(tmp_path / "net.pt", "model").tensors, RAW)
 
 
 def test_a_set_that_is_not_there_is_not_taken_for_another(tmp_path):

@@ -12,9 +12,9 @@ from adaln.registry import nearest
 from adaln.tensor_files.content import what_is
 from adaln.tensor_files.folders import Listed, join_distributed, shards_of, weights_in
 from adaln.tensor_files.names import grouped, torn_weights, unwrapped
-from adaln.tensor_files.pickles import load_pickle
+from adaln.tensor_files.pickles import Contents, contents, load_pickle
 from adaln.tensor_files.safetensors_files import TensorFile, is_whole, readable, shapes
-from adaln.tensor_files.sets import Chosen, Contents, WeightSet, choose, contents, dotted_again
+from adaln.tensor_files.sets import Chosen, WeightSet, choose, dotted_again
 
 ADAPTED = re.compile(r"\blora_|lora\.(?:up|down)|lora_(?:up|down|[AB])|lokr_|hada_|lora_magnitude|dora_scale|oft_")
 """What names of adapters have in them."""

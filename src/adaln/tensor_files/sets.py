@@ -3,22 +3,19 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from adaln.tensor_files.names import WRAPPERS
-from adaln.tensor_files.pickles import Inert, module_tensors
-from adaln.tensor_files.safetensors_files import DTYPES, FLOAT8
 
 WeightSet = Literal["ema", "model"]
 Kind = Literal["ema", "model", "part", "state"]
 """Averaged weights, raw weights, another network beside them, the state of a training."""
 KINDS: Mapping[Kind, str] = {
-    "ema": r"(?!non_ema)(?:\w*_)?ema(?:[_\d].*)?|(?:swa|avg|averaged)_\w+|\w+_(?:swa|avg|averaged)|averaged|shadow\w*",
+    "ema": r"(?!non_ema)(?:\w*_)?ema(?:[_\d].*)?|(?:swa|avg|averaged)_\w+"
+    r"|(?:model|net|weights|params|state_dict)_(?:swa|avg|averaged)|averaged|shadow\w*",
     "part": r"(?:first_stage|cond_stage)_model|vae|autoencoder|pretransform|vocoder|text_(?:encoders?(?:_\d)?|model)"
     r"|conditioner|clip|discriminator|teacher|lpips",
     "state": r".*opt(?:im|imizers?|imizer_states?)?|.*sched(?:ulers?)?|.*scaler|.*rng.*|callbacks|loops|.*loss(?:es)?",
@@ -30,57 +27,6 @@ MODULATION = re.compile(
     r"(?i)ada_?(?:ln|layer_?norm)|modulation|scale_shift_table|[._](?:lin_)?mod(?:_lin|ulator)?[._]|t_block|\bnorm\w*\.linear"
 )
 """What names of modulation layers have in them; of several networks in one file it shows which is meant."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """Everything by name that a file holds, dictionaries inside dictionaries with dots between their keys."""
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    levels: list[str] = field(default_factory=list)
-    """Prefixes that were dictionaries of their own."""
-    nameless: list[str] = field(default_factory=list)
-    """Averaged weights that are lists, in an order that nothing tells."""
-    unread: dict[str, str] = field(default_factory=dict)
-    """Types by the names of tensors that are of a class which is not read."""
-
-
-def contents(loaded: Mapping[Any, Any], prefix: str = "") -> Contents:
-    """Of what a pickle held the tensors, numpy's arrays as such."""
-    found = Contents()
-    _collect(loaded, prefix, found)
-    return found
-
-
-def _collect(loaded: Mapping[Any, Any], prefix: str, into: Contents) -> None:
-    for key, value in loaded.items():
-        if not isinstance(key, str):  # an optimiser's state is by number
-            continue
-        name = f"{prefix}{key}"
-        if isinstance(value, Inert) and "_parameters" in vars(value):
-            value = dict(module_tensors(value))
-        if isinstance(value, Tensor | np.ndarray | np.generic):
-            _add(value, name, into)
-        elif isinstance(value, Mapping):
-            into.levels.append(f"{name}.")
-            _collect(value, f"{name}.", into)
-        elif isinstance(value, Inert) and "." in key:
-            into.unread[name] = value.stands_for
-        elif _is_list_of_tensors(value) and any(kind_of(word) == "ema" for word in name.split(".")):
-            into.nameless.append(name)
-
-
-def _add(value: Tensor | np.ndarray | np.generic, name: str, into: Contents) -> None:
-    if isinstance(value, Tensor):
-        into.tensors[name] = value
-    elif value.dtype.kind in "fiub":
-        into.tensors[name] = torch.from_numpy(np.array(value))
-    if name in into.tensors and (dtype := into.tensors[name].dtype) not in (*DTYPES.values(), *FLOAT8.values()):
-        into.unread[name] = str(dtype).removeprefix("torch.")
-
-
-def _is_list_of_tensors(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 1 and all(isinstance(each, Tensor) for each in value)
 
 
 def kind_of(word: str) -> Kind | None:
@@ -118,6 +64,8 @@ def choose(tensors: Mapping[str, Tensor], levels: Sequence[str], wanted: WeightS
         node = _node(tensors, levels, prefix)
         averaged = [] if wanted == "model" and node.raw else node.averaged
         pick = _one_of(averaged or node.raw, tensors)
+        if pick in averaged and len(node.raw) == 1:
+            _refuse_partial(pick, node.raw[0], tensors, (*averaged, *node.parts, *node.state))
         seen |= {kind for kind, there in zip(known, (node.averaged, node.raw), strict=True) if there and node.has_sets}
         if node.has_sets:
             is_raw = node.averaged and pick in node.raw
@@ -166,22 +114,63 @@ def _node(tensors: Mapping[str, Tensor], levels: Sequence[str], prefix: str) -> 
             bare.append(name)
     kinds: dict[Kind | None, list[str]] = defaultdict(list)
     for child in children:
-        kind = kind_of(child.removeprefix(prefix).rstrip("."))
-        kinds[kind if kind != "state" or child in levels else None].append(child)
-    models, unknown = kinds["model"], kinds[None]
-    nested = [child for child in models if child in levels]
-    if nested:
-        raw, rest = models, unknown
-    elif unknown or bare:
-        is_alone = len(unknown) == 1 and not models and not bare
-        raw, rest = [_only(children, unknown[0], prefix, levels) if is_alone else prefix], []
-    else:
-        raw, rest = models, []
-    if not raw and not kinds["ema"]:
+        kinds[kind_of(child.removeprefix(prefix).rstrip("."))].append(child)
+    loose = [child for child in kinds["state"] if child not in levels and (kinds[None] or not kinds["model"])]
+    state, unknown = (
+        [child for child in kinds["state"] if child not in loose],
+        kinds[None] + loose,
+    )  # modules, called so
+    averaged = kinds["ema"] + _averages_in(state, levels, tensors)
+    raw, rest = _raw(kinds["model"], unknown, children, levels, prefix, bool(bare))
+    if not raw and not averaged:
         return _Node([], [prefix], [], [], False, False)
-    has_sets = bool(nested or kinds["ema"])
+    has_sets = bool(averaged) or any(child in levels for child in raw)
     is_average = f"{prefix}n_averaged" in tensors
-    return _Node(kinds["ema"], raw, kinds["part"] + rest, kinds["state"], has_sets or is_average, is_average)
+    return _Node(averaged, raw, kinds["part"] + rest, state, has_sets or is_average, is_average)
+
+
+def _averages_in(state: Sequence[str], levels: Sequence[str], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Averaged weights that callbacks and optimisers keep."""
+    inner = [level for level in levels if level.startswith(tuple(state)) and kind_of(_last_word(level)) == "ema"]
+    modulated = [level for level in inner if _num_modulated(level, tensors)]
+    return [level for level in modulated if not any(o != level and level.startswith(o) for o in modulated)]
+
+
+def _last_word(level: str) -> str:
+    return level.rstrip(".").rpartition(".")[2]
+
+
+def _num_modulated(prefix: str, tensors: Mapping[str, Tensor]) -> int:
+    return sum(1 for name in tensors if name.startswith(prefix) and MODULATION.search(name, len(prefix)))
+
+
+def _raw(
+    models: Sequence[str],
+    unknown: Sequence[str],
+    children: Mapping[str, list[str]],
+    levels: Sequence[str],
+    prefix: str,
+    has_bare: bool,
+) -> tuple[list[str], list[str]]:
+    """Prefixes of the raw weights, and of what no word tells apart from them and is not one of their modules."""
+    if any(child in levels for child in models):
+        return [*models], [*unknown]
+    if not unknown and not has_bare:
+        return [*models], []
+    if len(unknown) == 1 and not models and not has_bare:
+        return [_only(children, unknown[0], prefix, levels)], []
+    networks = [child for child in unknown if child in levels and _has_blocks(children[child], child)]
+    if not models and not any(_is_list(children[child], child) for child in unknown) and networks:
+        return networks, [child for child in unknown if child not in networks]
+    return [prefix], []
+
+
+def _is_list(names: Sequence[str], prefix: str) -> bool:
+    return all(name.removeprefix(prefix).partition(".")[0].isdigit() for name in names)
+
+
+def _has_blocks(names: Sequence[str], prefix: str) -> bool:
+    return any(re.match(r"\w+\.\d+\.", name.removeprefix(prefix)) for name in names)
 
 
 def _only(children: Mapping[str, list[str]], child: str, prefix: str, levels: Sequence[str]) -> str:
@@ -193,12 +182,21 @@ def _only(children: Mapping[str, list[str]], child: str, prefix: str, levels: Se
     while inner not in levels:
         words = {name.removeprefix(inner).partition(".")[0] for name in names}
         if len(words) > 1:
-            has_blocks = any(re.match(r"\w+\.\d+\.", name.removeprefix(inner)) for name in names)
-            return inner if has_blocks and not all(word.isdigit() for word in words) else prefix
+            is_network = _has_blocks(names, inner) or all(kind_of(word) for word in words)
+            return inner if is_network and not _is_list(names, inner) else prefix
         inner += f"{words.pop()}."
         if inner.rstrip(".") in names or inner.rstrip(".").rpartition(".")[2].isdigit():
             return prefix
     return inner
+
+
+def _refuse_partial(averaged: str, raw: str, tensors: Mapping[str, Tensor], beside: Sequence[str]) -> None:
+    """`ValueError` where an average is one of a part of the network."""
+    own = {name: t for name, t in tensors.items() if not name.startswith(tuple(p for p in beside if p != raw))}
+    few, all_of_them = _num_modulated(averaged, tensors), _num_modulated(raw, own)
+    if few < all_of_them:
+        what = f"the averaged weights {averaged!r} hold {few} modulation tensors of {all_of_them}"
+        raise ValueError(f"{what}: a part of the network; --weights model takes the raw ones")
 
 
 def _one_of(prefixes: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
