@@ -148,6 +148,60 @@ def test_a_network_that_keeps_the_names_of_another_is_read_as_that(name):
     assert {site.weight for site in layout.sites} == {f"{layer}.weight" for layer in shapes if ".ada" in layer}
 
 
+PUBLISHED = {
+    "SkyReels-V2 (official)": {
+        "time_projection.1.weight": SIX,
+        "fps_projection.0.weight": (4, 4),
+        "fps_projection.2.weight": SIX,
+        "blocks.0.modulation": (1, 6, 4),
+        "head.modulation": (1, 2, 4),
+    },
+    "LTX-2.3 (official)": {
+        "model.diffusion_model.adaln_single.linear.weight": (9 * 8, 8),
+        "model.diffusion_model.audio_adaln_single.linear.weight": (9 * 4, 4),
+        "model.diffusion_model.av_ca_video_scale_shift_adaln_single.linear.weight": (4 * 8, 8),
+        "model.diffusion_model.av_ca_audio_scale_shift_adaln_single.linear.weight": (4 * 4, 4),
+        "model.diffusion_model.av_ca_a2v_gate_adaln_single.linear.weight": (8, 8),
+        "model.diffusion_model.av_ca_v2a_gate_adaln_single.linear.weight": (4, 4),
+        "model.diffusion_model.prompt_adaln_single.linear.weight": (2 * 8, 8),
+        "model.diffusion_model.audio_prompt_adaln_single.linear.weight": (2 * 4, 4),
+        "model.diffusion_model.transformer_blocks.0.scale_shift_table": (9, 8),
+        "model.diffusion_model.transformer_blocks.0.audio_scale_shift_table": (9, 4),
+        "model.diffusion_model.transformer_blocks.0.prompt_scale_shift_table": (2, 8),
+        "model.diffusion_model.transformer_blocks.0.audio_prompt_scale_shift_table": (2, 4),
+        "model.diffusion_model.transformer_blocks.0.scale_shift_table_a2v_ca_video": (5, 8),
+        "model.diffusion_model.transformer_blocks.0.scale_shift_table_a2v_ca_audio": (5, 4),
+        "model.diffusion_model.scale_shift_table": (2, 8),
+        "model.diffusion_model.audio_scale_shift_table": (2, 4),
+    },
+    "ACE-Step 1 (official)": {
+        "t_block.1.weight": SIX,
+        "transformer_blocks.0.scale_shift_table": (6, 4),
+        "final_layer.scale_shift_table": (2, 4),
+    },
+    "ACE-Step": {
+        "decoder.time_embed.time_proj.weight": SIX,
+        "decoder.time_embed_r.time_proj.weight": SIX,
+        "decoder.layers.0.scale_shift_table": (1, 6, 4),
+        "decoder.scale_shift_table": (1, 2, 4),
+    },
+    "Stable Audio 3 (official)": {
+        "model.model.transformer.global_cond_embedder.0.weight": (4, 4),
+        "model.model.transformer.global_cond_embedder.2.weight": SIX,
+        "model.model.transformer.layers.0.to_scale_shift_gate": (6 * 4,),
+    },
+}
+"""By family the modulation of files that diffusers has no converter for, as they name it."""
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_a_published_file_is_read_by_its_names(family):
+    layout = find_layout({name: torch.zeros(shape) for name, shape in PUBLISHED[family].items()})
+    assert layout.family_name == family
+    squeezes = {name for name in PUBLISHED[family] if name.endswith(".0.weight")}
+    assert {name for site in layout.sites for name in site.tensors()} == PUBLISHED[family].keys() - squeezes
+
+
 def test_the_tables_of_var_have_two_leading_dimensions_of_one():
     tensors = {"shared_ada_lin.1.weight": torch.zeros(SIX), "head_nm.ada_lin.1.weight": torch.zeros(TWO)}
     sites = find_layout(tensors | {"blocks.0.ada_gss": torch.zeros(1, 1, 6, 4)}).sites

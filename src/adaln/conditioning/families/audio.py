@@ -130,6 +130,6 @@ ROWS = {
         },
         backbone="attn ff_in ff_out gate_proj up_proj down_proj",
         frequencies="sin, cos; learned",
-        surprise="The time is a token before the others.",
+        surprise="The time is a token before the others; its decoder of codes has none.",
     ),
 }

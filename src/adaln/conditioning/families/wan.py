@@ -10,13 +10,17 @@ from adaln.conditioning.family import Family, Layer
 from adaln.conditioning.inputs import InputDraw
 
 
-def _wan(config: Any, draw: InputDraw) -> dict[str, Any]:
+def _video(config: Any, draw: InputDraw) -> dict[str, Any]:
     return {
         "hidden_states": draw.video(config.in_channels, config.patch_size),
         "timestep": draw.times(1000.0),
         "encoder_hidden_states": draw.text(config.text_dim),
-        "encoder_hidden_states_image": draw.text(config.image_dim) if config.image_dim else None,
     }
+
+
+def _wan(config: Any, draw: InputDraw) -> dict[str, Any]:
+    image = draw.text(config.image_dim) if config.image_dim else None
+    return {**_video(config, draw), "encoder_hidden_states_image": image}
 
 
 def _vace(config: Any, draw: InputDraw) -> dict[str, Any]:
@@ -24,10 +28,9 @@ def _vace(config: Any, draw: InputDraw) -> dict[str, Any]:
 
 
 def _animate(config: Any, draw: InputDraw) -> dict[str, Any]:
-    inputs = _wan(config, draw)
     size = config.motion_encoder_size
     return {
-        **inputs,
+        **_wan(config, draw),
         "pose_hidden_states": draw.video(config.latent_channels, config.patch_size)[:, :, 1:],
         "face_pixel_values": draw.normal(3, 4 * (draw.frames - 1), size, size),
     }
@@ -44,12 +47,10 @@ class _NoCache:
 
 
 def _animate_2(config: Any, draw: InputDraw) -> dict[str, Any]:
-    video = draw.video(config.in_dim, config.patch_size)
-    noisy = config.out_dim
-    side = draw.tokens_per_side
+    video, side = draw.video(config.in_dim, config.patch_size), draw.tokens_per_side
     return {
-        "hidden_states": list(video[:, :noisy]),
-        "condition_latents": list(video[:, noisy:]),
+        "hidden_states": list(video[:, : config.out_dim]),
+        "condition_latents": list(video[:, config.out_dim :]),
         "timestep": draw.times(1000.0),
         "encoder_hidden_states": list(draw.text(config.text_dim)),
         "encoder_hidden_states_image": draw.normal(draw.text_tokens, 1280) if config.use_img_emb else None,
@@ -76,22 +77,6 @@ def _anyflow(config: Any, draw: InputDraw) -> dict[str, Any]:
 
 def _anyflow_far(config: Any, draw: InputDraw) -> dict[str, Any]:
     return {**_anyflow(config, draw), "chunk_partition": [1] * draw.frames}
-
-
-def _helios(config: Any, draw: InputDraw) -> dict[str, Any]:
-    return {
-        "hidden_states": draw.video(config.in_channels, config.patch_size),
-        "timestep": draw.times(1000.0),
-        "encoder_hidden_states": draw.text(config.text_dim),
-    }
-
-
-def _joy(config: Any, draw: InputDraw) -> dict[str, Any]:
-    return {
-        "hidden_states": draw.video(config.in_channels, config.patch_size),
-        "timestep": draw.times(1000.0),
-        "encoder_hidden_states": draw.text(config.text_dim),
-    }
 
 
 def _joy_plus(config: Any, draw: InputDraw) -> dict[str, Any]:
@@ -179,7 +164,7 @@ ROWS = {
     "Helios": replace(
         _WAN,
         layers=tables("condition_embedder.time_proj", "blocks.N.scale_shift_table", "norm_out.scale_shift_table"),
-        inputs={"HeliosTransformer3DModel": _helios},
+        inputs={"HeliosTransformer3DModel": _video},
         surprise="Frames of the past are modulated by t = 0.",
     ),
     "JoyImage": Family(
@@ -192,7 +177,7 @@ ROWS = {
             Layer("double_blocks.N.txt_mod.modulate_table", CONTEXT_SIX, "table"),
         ),
         head="proj_out",
-        inputs={"JoyImageEditTransformer3DModel": _joy, "JoyImageEditPlusTransformer3DModel": _joy_plus},
+        inputs={"JoyImageEditTransformer3DModel": _video, "JoyImageEditPlusTransformer3DModel": _joy_plus},
         backbone="attn img_mlp txt_mlp",
         branch_ends="attn.img_attn_proj attn.txt_attn_proj img_mlp.net.2 txt_mlp.net.2",
         start="diffusers: tables zero, all blocks begin alike with open gates; its own code: tables N(0, 1/D)",
