@@ -25,6 +25,8 @@ IDLE = {
     "ZImageTransformer2DModel patches": "all_final_layer.4-1",  # of two patch sizes one runs at a time
 }
 """Networks of which some rows meet no tokens, and a word of the names of those."""
+PROJECTING = ("WanVACE", "ZImageControlNet", "CosmosControlNet")
+"""Of these some blocks give projections for another network, closed or not."""
 
 
 def network(name: str) -> nn.Module:
@@ -114,7 +116,7 @@ def test_zero_closes_every_block_or_is_refused(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ZOO if name not in SLOW])
+@pytest.mark.parametrize("name", [name for name in ZOO if name not in SLOW and not name.startswith(PROJECTING)])
 def test_zero_closes_every_block_of_diffusers_or_is_refused(name):
     check_closed_blocks_are_identities(name)
 

@@ -10,9 +10,8 @@ from torch import nn
 import adaln
 from adaln.conditioning import SCHEMES, Role, UnknownLayout, find_layout, find_sites, scheme, standard_inputs
 from adaln.rng import generator
-from helpers import zoo_others
 from helpers.foreign import CONFIGS, foreign
-from helpers.zoo import ZOO, zoo_network
+from helpers.zoo import UNMODULATED, ZOO, zoo_network
 
 
 def parameters(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -55,11 +54,10 @@ NEVER_CLOSED = {
     "HunyuanDiT2DModel": "skips between its halves",
     "OmniGenTransformer2DModel": "no block is modulated",
     "RFD4ProteinaTransformer": "gates that are sigmoids",
-    **{name: "blocks that give projections" for name in zoo_others.CONFIGS if name.startswith(("ZImageC", "CosmosC"))},
+    **{name: "blocks that give projections" for name in ZOO if name.startswith(("ZImageC", "CosmosC"))},
     "WanVACETransformer3DModel": "blocks of the control signal take the image up",
     "StableAudio3DiTModel": "gates that are sigmoids",
-    **dict.fromkeys(zoo_others.UNMODULATED, "no modulation"),
-    **{name: "no modulation" for name in ZOO if name.startswith(("StableAudioDiT", "MiniMaxMusic3"))},
+    **dict.fromkeys(UNMODULATED, "no modulation"),
     "ChromaTransformer2DModel": "roles that another network makes",
 }
 

@@ -1,17 +1,9 @@
-"""Small networks of diffusers: those of DiT's and Lumina's lineage, of none, and without modulation.
+"""Small configurations of diffusers' networks: those of DiT's and Lumina's lineage, of none, and without modulation.
 
 A variant of a class stands after a space. Widths of tokens, condition, text and MLP differ where the class lets them.
 """
 
-from types import SimpleNamespace
 from typing import Any
-
-import diffusers
-import torch
-from diffusers.models.controlnets import controlnet_cosmos
-from diffusers.models.transformers.dual_transformer_2d import DualTransformer2DModel
-from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
-from torch import nn
 
 # fmt: off
 _HEADS = {"num_attention_heads": 2, "attention_head_dim": 24}
@@ -75,7 +67,7 @@ _PROTEINA = {
     "feats_cond_seq": ("time_emb_bb_ca", "time_emb_local_latents"), "feats_pair_repr": ("xt_bb_ca_pair_dists",),
 }
 
-CONFIGS: dict[str, dict[str, Any]] = {
+OTHERS: dict[str, dict[str, Any]] = {
     "DiTTransformer2DModel": _PATCHED,
     "Transformer2DModel ada_norm_zero": {**_PATCHED, **_BY_LABEL, "num_embeds_ada_norm": 1000, "attention_bias": True},
     "Transformer2DModel ada_norm": {
@@ -170,29 +162,4 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "cross_attention_dim": 14,
     },
 }
-UNMODULATED = (
-    "Transformer2DModel layer_norm", "DreamLiteTransformer2DModel", "DualTransformer2DModel", "Cosmos3OmniTransformer",
-    "PriorTransformer", "TransformerTemporalModel", "TransformerSpatioTemporalModel",
-)
 # fmt: on
-
-
-_UNEXPORTED = {cls.__name__: cls for cls in (DualTransformer2DModel, TransformerSpatioTemporalModel)}
-
-
-def network(name: str) -> nn.Module:
-    """A fresh network as diffusers starts it, able to run, the same on every call."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        cls = name.partition(" ")[0]
-        model = (_UNEXPORTED.get(cls) or getattr(diffusers, cls))(**CONFIGS[name]).eval()
-        if cls == "ZImageControlNetModel":  # it runs with embedders and refiners of the network that it controls
-            released = {**_Z_IMAGE, "in_channels": 16, "cap_feat_dim": 2560}
-            model = type(model).from_transformer(model, diffusers.ZImageTransformer2DModel(**released).eval())
-        if name.startswith("Cosmos"):  # torchvision, which only resizes a mask
-            resize = SimpleNamespace(resize=lambda mask, size, **_: mask[..., : size[0], : size[1]])
-            mode = SimpleNamespace(NEAREST=0)
-            controlnet_cosmos.transforms = SimpleNamespace(functional=resize, InterpolationMode=mode)
-        for parameter in (p for key, p in model.named_parameters() if ".experts." in key):
-            nn.init.normal_(parameter, std=0.1)  # diffusers leaves them as memory was
-    return model

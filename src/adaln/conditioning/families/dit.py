@@ -30,7 +30,7 @@ def _transformer_2d(config: Any, draw: InputDraw) -> dict[str, Any]:
     side, norm_type, num_times = draw.tokens_per_side, config.norm_type, config.num_embeds_ada_norm
     text_width = config.get("caption_channels") or config.cross_attention_dim
     times = draw.times(num_times or 1000.0).long()
-    sized = norm_type == "ada_norm_single" and config.sample_size == 128  # as the network itself decides
+    sized = norm_type == "ada_norm_single" and (config.use_additional_conditions or config.sample_size == 128)
     if config.get("num_vector_embeds"):
         hidden_states = draw.labels(config.num_vector_embeds - 1, side**2)
     elif config.get("patch_size"):
