@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from adaln.analysis.adapters import audit_adapter
-from adaln.cli.analysing import audit_verb
+from adaln.cli.auditing import audit_verb
 from adaln.rng import generator
 from helpers.weight_files import dit_weights
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 import adaln
 from adaln.analysis.audit import audit
 from adaln.cli import main
-from adaln.cli.analysing import audit_verb
+from adaln.cli.auditing import audit_verb
 from adaln.config import PRESETS
 from adaln.models import MODELS, build
 from adaln.rng import generator
@@ -137,7 +137,7 @@ def test_a_run_is_audited_at_its_newest_checkpoint_and_as_it_started(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "expected a run, a .safetensors"),
+        ([], "expected a run, a file of weights"),
         (["nowhere"], "do not exist"),
         (["audited_factory:nothing"], "is not there"),
         (["no_such_module:network"], "No module named"),

@@ -193,7 +193,7 @@ class Runs:
     [
         (["distributions"], "expected runs or files of weights"),
         (["distributions", "nowhere.pt"], "nowhere.pt"),
-        (["distributions", "evil.pt"], "code is never run from a file"),
+        (["distributions", "evil.pt"], "cannot be read as weights alone"),
         (["distributions", "cut.safetensors"], "cut.safetensors"),
         (["distributions", "RUN", "--steps", "7"], "it has checkpoints at [2, 4]"),
         (["distributions", "RUN", "--by", "layer"], "--by"),

@@ -44,6 +44,7 @@ from adaln.analysis.starts import Key, NearestStart, distances, known_starts, ne
 from adaln.conditioning import Family, Layout, Site, find_layout, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
 from adaln.tensor_files import WeightSet, shapes
+from adaln.types import as_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ def _row(role: str, block: str | None, depth: int | None, sites: Sequence[Site],
         role,
         block,
         depth,
-        (num_rows, *facts.shapes[sites[0].tensors()[0]].shape[1:]),
+        (num_rows, *as_rows(facts.shapes[sites[0].tensors()[0]]).shape[1:]),
         moments(sum((facts.groups[key] for key in main), Sketch())),
         moments(sum((facts.groups[key] for key in biases), Sketch())) if biases else None,
         nearest_start({key: facts.groups[key] for key in (*main, *biases)}, known),

@@ -1,18 +1,20 @@
 """A family out of a live network that nobody has described: what its rows do, by behaviour, as lines of a row.
 
-What `probe` sees of one network becomes `Layer`s by the numbers in its names, so that the lines hold for the same
-network at any depth and width.
+What `probe` sees of one network becomes `Layer`s, with `N` for the numbers of blocks, so that the lines hold for the
+same network at any depth and width.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from adaln.analysis.probe import Seen, of_one_role, probe
-from adaln.conditioning import Family, Layer, UnknownLayout
+from adaln.conditioning import Family, Layer, UnknownLayout, find_layout
+from adaln.tensor_files import unwrapped
 from adaln.types import as_rows
 
 
@@ -20,67 +22,93 @@ def discover(model: nn.Module, inputs: Mapping[str, Any]) -> Family:
     """The family of a network, from what its rows do in forward passes on `inputs`; no name is known or needed.
 
     `adaln.conditioning.family_text` writes it as a layout file, which is taken wherever a family is. The network is as
-    it was afterwards. Raises `UnknownLayout` where nothing modulates, or where a layer's rows are not all seen.
+    it was afterwards. Raises `UnknownLayout` where nothing modulates, or where some rows of a layer are not seen.
     """
-    seen = of_one_role(probe(model, inputs))
-    if not seen:
+    seen_of: dict[str, list[Seen]] = defaultdict(list)
+    for one in of_one_role(probe(model, inputs)):
+        seen_of[one.tensor].append(one)
+    if not seen_of:
         raise UnknownLayout(f"nothing in {type(model).__name__} shifts, scales or gates its tokens by a condition")
-    by_tensor: dict[str, list[Seen]] = defaultdict(list)
-    for one in seen:
-        by_tensor[one.tensor].append(one)
-    shared = {name: stages_of(those) for name, those in by_tensor.items() if _is_shared(name, those)}
-    tabled = any(not name.endswith(".weight") and _number(name) for name in by_tensor)
-    layers = {_line(model, name, those, "" if tabled else shared.get(name, "")) for name, those in by_tensor.items()}
-    in_order = {
-        layer: None
-        for name, those in by_tensor.items()
-        for layer in [_line(model, name, those, "" if tabled else shared.get(name, ""))]
-    }
-    assert layers == set(in_order)
-    heads = dict.fromkeys(one.branch for one in seen if _is_last(one))
-    return Family(tuple(in_order), head=" ".join(filter(None, heads)))
+    layers = tuple(dict.fromkeys(_line(model, tensor, seen) for tensor, seen in seen_of.items()))
+    last = dict.fromkeys(_module(model, one) for seen in seen_of.values() for one in seen if not _is_in_a_block(one))
+    only_last = all(layer.rows.startswith("final") for layer in layers)
+    signs = f"^{re.escape(layers[0].name)}" if only_last else ""
+    family = Family(layers, head=" ".join(filter(None, last)), signs=signs)
+    unread = find_layout(model, family, allow_unread=True).unread
+    parts = dict.fromkeys(re.sub(r"\.\d+\.", ".N.", unwrapped_name(name)) for name in unread)
+    return replace(family, no_rows=" ".join(parts))
 
 
-def _is_shared(tensor: str, seen: Sequence[Seen]) -> bool:
-    return not _number(tensor) and any(_number(f"{one.block}.") for one in seen)
+def unwrapped_name(name: str) -> str:
+    """Name of the module of a tensor as the network itself has it, of a bare parameter its own."""
+    return next(iter(unwrapped([name]))).removesuffix(".weight").removesuffix(".bias")
 
 
-def stages_of(seen: Iterable[Seen]) -> str:
-    """Stages, in words, in whose blocks rows act."""
-    return " ".join(dict.fromkeys(one.block.rpartition(".")[0] for one in seen if _number(f"{one.block}.")))
+def _module(model: nn.Module, seen: Seen) -> str:
+    """Full name of the module that the modulated tokens enter."""
+    inside = f"{seen.block}.{seen.branch}"
+    return inside if inside in dict(model.named_modules()) else seen.branch
 
 
-def _is_last(seen: Seen) -> bool:
-    return not _number(f"{seen.block}.")
+def _is_in_a_block(seen: Seen) -> bool:
+    return seen.block.rpartition(".")[2].isdigit()
 
 
-def _number(name: str) -> re.Match[str] | None:
-    """Where the number of the block is in the name of something inside one."""
-    return re.match(r"[^.]*?(?:\.[^.\d]+)*?\.(\d+)\.", name)
-
-
-def _line(model: nn.Module, tensor: str, seen: Sequence[Seen], shared_by: str) -> Layer:
-    parameter = as_rows(model.get_parameter(tensor))
-    chunks = {one.rows.start: one for one in sorted(seen, key=lambda one: one.rows.start)}
-    widths = [one.rows.stop - one.rows.start for one in chunks.values()]
+def _line(model: nn.Module, tensor: str, seen: Sequence[Seen]) -> Layer:
+    """What one tensor is, as a line; its block's number is `N`."""
+    parameter, is_table = as_rows(model.get_parameter(tensor)), not tensor.endswith(".weight")
+    by_start = {one.rows.start: one for one in sorted(seen, key=lambda one: one.rows.start)}
+    chunks = list(by_start.values())
+    widths = [one.rows.stop - one.rows.start for one in chunks]
     if sum(widths) != len(parameter):
         raise UnknownLayout(
-            f"only {sum(widths)} of the {len(parameter)} rows of {tensor!r} were seen to do anything; expected all"
+            f"{sum(widths)} of the {len(parameter)} rows of {tensor!r} meet tokens in this forward pass; expected all"
         )
-    block, is_table = next(iter(chunks.values())).block, not tensor.endswith(".weight")
-    rows, branches = "", ["final" if _is_last(one) else one.branch.replace(".", "_") for one in chunks.values()]
-    for branch, before, one in zip(branches, ["", *branches], chunks.values(), strict=False):
-        rows += ("" if branch == before else f"; {branch}:") + f" {one.role.name.lower()}"
-        rows += f"({one.function})" if one.function else ""
-    width_of = "" if is_table and parameter.ndim > 1 else _witness(model, block, set(widths))
+    own = next((one.block for one in chunks if tensor.startswith(f"{one.block}.") and _is_in_a_block(one)), "")
     name = tensor.removesuffix(".weight")
-    if match := _number(tensor):
-        name = f"{name[: match.start(1)]}N{name[match.end(1) :]}"
-    return Layer(name, rows.removeprefix("; "), "table" if is_table else "matrix", width_of, shared_by)
+    if own:
+        name = f"{own.rpartition('.')[0]}.N{name.removeprefix(own)}"
+    stages = dict.fromkeys(one.block.rpartition(".")[0] for one in seen if not own and _is_in_a_block(one))
+    branches = [_branches([one for one in seen if one.rows == rows]) for rows in (one.rows for one in chunks)]
+    parts = _parts(chunks, branches)
+    is_wide = is_table and parameter.ndim > 1
+    width_of = "" if is_wide else _width_of(model, own, dict(zip(branches, widths, strict=True)), widths)
+    return Layer(name, parts, "table" if is_table else "matrix", width_of, " ".join(stages))
 
 
-def _witness(model: nn.Module, block: str, widths: set[int]) -> str:
-    """A matrix of the block that takes as many values as a chunk has rows; "rows" where all chunks are as wide."""
-    if len(widths) == 1:
-        return "rows"
-    raise UnknownLayout(f"the chunks of {block!r} have {len(widths)} widths, {sorted(widths)}; describe them by hand")
+def _parts(chunks: Sequence[Seen], branches: Sequence[str]) -> str:
+    """The chunks as a line writes them, branch by branch."""
+    parts: list[str] = []
+    for one, branch, before in zip(chunks, branches, ["", *branches], strict=False):
+        parts += [f"{branch}:"] * (branch != before)
+        parts[-1] += f" {one.role.name.lower()}" + (f"({one.function})" if one.function else "")
+    return "; ".join(parts)
+
+
+def _branches(seen: Sequence[Seen]) -> str:
+    """All branches in which the same rows act."""
+    return "+".join(dict.fromkeys(map(_branch, seen)))
+
+
+def _branch(seen: Seen) -> str:
+    """A name of its module, behind that of its stream where that is not the noisy one's."""
+    if not _is_in_a_block(seen):
+        return "final"
+    of_text = any(word in seen.stream for word in ("encoder", "context", "txt", "text"))
+    return "context_" * of_text + (seen.branch or "all").replace(".", "_")
+
+
+def _width_of(
+    model: nn.Module, block: str, width_by_branch: Mapping[str, int], widths: Sequence[int]
+) -> str | tuple[str, ...]:
+    """Matrices of the block that take as many values as a chunk has rows: they tell chunk counts apart at any width."""
+    inputs: dict[int, str] = {}
+    for name, module in model.get_submodule(block).named_modules() if block else ():
+        weight = getattr(module, "weight", None)
+        if weight is not None and weight.ndim == 2 and weight.shape[0] != sum(widths):
+            inputs.setdefault(weight.shape[1], f".{name}")
+    if len(set(widths)) == 1:
+        return inputs.get(widths[0], "rows")
+    if len(set(widths)) > len(width_by_branch) or not inputs.keys() >= set(widths):
+        raise UnknownLayout(f"the chunks of a layer of {block!r} have {sorted(set(widths))} rows; describe it by hand")
+    return tuple(inputs[width] for width in width_by_branch.values())

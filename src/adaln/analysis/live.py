@@ -61,11 +61,10 @@ def branch_energies(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Branch
 
 
 def _energies(layout: Layout, seen_of: Sequence[tuple[Site, Sequence[Seen]]]) -> list[BranchEnergy]:
-    tabled = {site.branch for site in layout.sites if site.weight is None}
     depths = {block: depth for depth, block in enumerate(layout.blocks)}
     energies = []
     for site, those in seen_of:
-        if not site.is_of_one_block and site.branch in tabled:  # the table of each block says it
+        if _is_in_tables(site, layout):
             continue
         for one in those:
             if one.role is Role.GATE:
@@ -131,21 +130,27 @@ class _Outputs(Counted):
 def gate_values(model: nn.Module, inputs: Mapping[str, Any], layout: Layout) -> list[tuple[Site, Tensor]]:
     """What the rows of every gate give for each sample, (samples, D), a table's sum with the shared matrices'."""
     gates = [site for site in layout.sites if site.role is Role.GATE]
-    watched = _Outputs({site.weight.removesuffix(".weight") for site in gates if site.weight})
+    watched = _Outputs({module_of(site) for site in gates if site.weight})
     run(model, inputs, watched)
-    tables = any(site.weight is None for site in gates)
     parameters = dict(model.named_parameters())
-    shared: dict[str, Tensor] = {}
-    values: dict[int, Tensor] = {}
-    for place, site in enumerate(gates):
+
+    def value(site: Site) -> Tensor:
         if site.weight:
-            given = watched.outputs[site.weight.removesuffix(".weight")][..., site.rows].flatten(0, -2)
-            if tables and not site.is_of_one_block:
-                shared[site.branch] = given + shared.get(site.branch, 0)
-            else:
-                values[place] = given
-        else:
-            values[place] = as_rows(parameters[site.tensors()[0]]).detach()[site.rows].reshape(1, -1)
-    in_tables = (place for place, site in enumerate(gates) if not site.weight)
-    values |= {place: values[place] + shared[gates[place].branch] for place in in_tables}
-    return [(gates[place], value) for place, value in sorted(values.items())]
+            return watched.outputs[module_of(site)][..., site.rows].flatten(0, -2)
+        table = as_rows(parameters[site.tensors()[0]]).detach()[site.rows].reshape(1, -1)
+        return sum((value(matrix) for matrix in layout.shared.get((site.branch, site.role), ())), table)
+
+    return [(site, value(site)) for site in gates if not _is_in_tables(site, layout)]
+
+
+def module_of(site: Site) -> str:
+    """Name of the module that holds the matrix of a site."""
+    return (site.weight or "").removesuffix(".weight")
+
+
+def _is_in_tables(site: Site, layout: Layout) -> bool:
+    """Whether the rows are those of a shared matrix to which tables are added, which then say it block by block."""
+    if not site.weight or site.is_of_one_block:
+        return False
+    tabled = {table.branch for table in layout.sites if table.weight is None}
+    return not tabled.isdisjoint(site.branch.split("+"))

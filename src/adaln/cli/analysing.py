@@ -1,22 +1,15 @@
-"""`adaln audit`, `adaln distributions`, `adaln fit`, `adaln order`, `adaln explain`: what happens inside."""
+"""`adaln distributions`, `adaln fit`, `adaln order`, `adaln explain`: what happens inside."""
 
-import importlib
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from torch import nn
-
-from adaln.analysis.adapters import AdapterAudit, audit_adapter
-from adaln.analysis.audit import Audit, audit
 from adaln.analysis.fit import fit
-from adaln.analysis.precision import STORED_TYPES
 from adaln.cli.options import Device, Positional, check_suffix, named, parse, usual_process
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import FAMILIES, SCHEMES, Scheme, adamw, save_scheme, scheme, sgd
+from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, sgd
 from adaln.config import PRESETS
 from adaln.models import MODELS
 from adaln.parallel import find_device
@@ -31,77 +24,6 @@ from adaln.views.fitting import fit_section, pilot
 from adaln.views.orders import Subject, measured_side_by_side, subject_of_model, subject_of_run
 from adaln.views.run_page import save_section
 from adaln.views.snapshots import open_snapshots
-
-
-@dataclass(frozen=True, slots=True)
-class AuditOptions:
-    """What to look at."""
-
-    model: Annotated[Positional[str], named("MODEL")]
-    """A run, a .safetensors or .pt file, a diffusers folder, or module:factory."""
-    family: str | None = None
-    """Layout of the modulation layers, where names fit two."""
-    weights: WeightSet | None = None
-    """Which weights of a run or a training checkpoint; default: ema if it is there."""
-    prefix: str = ""
-    """Of several networks in one file the one whose names begin so; default: the only one with modulation."""
-    step: int | None = None
-    """Checkpoint of a run; default: the newest, if any. 0: the network as its scheme starts it."""
-    precision: str = ""
-    """Types to store the weights in, and what each would lose: bf16, fp16, fp8, fp8_e5m2, with commas between."""
-
-
-def audit_verb(words: list[str]) -> Output:
-    """MODEL [--family F] [--precision bf16,fp8]: anyone's weights or network: its conditioning, start and pitfalls."""
-    options = parse(AuditOptions, "audit", words)
-    if options.family is not None:
-        FAMILIES[options.family]  # an unknown name is said before anything is read
-    report: Audit | AdapterAudit | None = audit_adapter(Path(options.model)) if _is_file(options) else None
-    report = report or _audit(options)
-    summary, *blocks = report.blocks()
-    section = Section("Audit", [f"{options.model}: {summary}", *blocks])
-    data, path = {"model": options.model, **asdict(report)}, Path(options.model)
-    if is_run(path):  # then `adaln report` takes it up
-        return saved(section, path / "analysis" / "audit", data)
-    return Output(data, terminal_blocks(section))
-
-
-def _is_file(options: AuditOptions) -> bool:
-    return Path(options.model).exists() and not is_run(options.model) and not options.prefix
-
-
-def _audit(options: AuditOptions) -> Audit:
-    model, path = options.model, Path(options.model)
-    if options.step is not None and not is_run(path):
-        raise ValueError(f"--step is for runs; {model!r} is none")
-    types = [name for name in options.precision.split(",") if name and STORED_TYPES[name]]  # or its name is unknown
-    if path.exists() or ":" not in model:
-        step, weights, prefix = options.step, options.weights, options.prefix
-        return audit(path, family=options.family, step=step, weights=weights, prefix=prefix, precision=types)
-    if options.weights is not None or options.prefix:
-        raise ValueError("--weights and --prefix are for runs and files; a factory has one set")
-    network, inputs = _made_by(model)
-    return audit(network, inputs, options.family, precision=types)
-
-
-def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
-    """What `module:factory` makes: a network, or a pair with keyword arguments for its forward pass."""
-    module, _, factory = spec.partition(":")
-    sys.path.insert(0, here := str(Path.cwd()))
-    try:
-        make = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"{spec!r} is not there: {error}; expected a run, a .safetensors or .pt file, a"
-            " diffusers folder, or module:factory"
-        ) from None
-    finally:
-        sys.path.remove(here)
-    made = make()
-    network, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"{spec!r} made a {type(network).__name__}; expected an nn.Module, or one with inputs")
-    return network, inputs
 
 
 @dataclass(frozen=True, slots=True)

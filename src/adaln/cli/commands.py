@@ -42,7 +42,7 @@ VERBS: Registry[Verb] = Registry(
         "study": Verb("studying", "NAME", "all the runs of a question, its table and its page"),
         "search": Verb("studying", "PRESET --over ROLE", "the std of gate, scale and shift that serves best (Optuna)"),
         "report": Verb("studying", "RUN-OR-STUDY", "its page, and every table and picture of it as a file"),
-        "audit": Verb("analysing", "MODEL", "where anyone's conditioning lives, how it was started, its pitfalls"),
+        "audit": Verb("auditing", "MODEL", "where anyone's conditioning lives, how it was started, its pitfalls"),
         "distributions": Verb("analysing", "RUN-OR-FILE...", "moments, fits, entropies and histograms of weights"),
         "fit": Verb("analysing", "RUN-OR-FILE", "a start measured from a pilot run: a file for train --scheme"),
         "order": Verb("analysing", "MODEL --scheme S", "which weights move at which iteration, measured (Table 1)"),

@@ -1,0 +1,129 @@
+"""`adaln audit`: where anyone's conditioning lives, how it was started, its pitfalls, and what unknown rows do."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from torch import nn
+
+from adaln.analysis.adapters import AdapterAudit, audit_adapter
+from adaln.analysis.audit import Audit, audit
+from adaln.analysis.discovery import discover
+from adaln.analysis.precision import STORED_TYPES
+from adaln.cli.analysing import saved, terminal_blocks
+from adaln.cli.options import Positional, check_suffix, named, parse
+from adaln.cli.output import Output
+from adaln.codec import encode
+from adaln.conditioning import family_named, family_text, standard_inputs
+from adaln.files import write_atomically
+from adaln.report import Section
+from adaln.runs import is_run
+from adaln.tensor_files import WeightSet
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """What to look at."""
+
+    model: Annotated[Positional[str], named("MODEL")]
+    """A run, a file of weights, a diffusers folder, or module:factory."""
+    family: str | None = None
+    """Layout of the modulation layers, where names fit two (adaln families lists them)."""
+    layout: Path | None = None
+    """A .toml file that describes the modulation layers, as --discover writes it."""
+    weights: WeightSet | None = None
+    """Which weights of a run or a training checkpoint; default: ema if it is there."""
+    prefix: str = ""
+    """Of several networks in one file the one whose names begin so; default: the only one with modulation."""
+    step: int | None = None
+    """Checkpoint of a run; default: the newest, if any. 0: the network as its scheme starts it."""
+    precision: str = ""
+    """Types to store the weights in, and what each would lose: bf16, fp16, fp8, fp8_e5m2, with commas between."""
+    allow_unread: bool = False
+    """Audit what is known where tensors that may be modulation fit no layout, and name them."""
+    discover: bool = False
+    """Of module:factory: find what its rows do, and print the layout, which --layout takes."""
+    out: Path | None = None
+    """With --discover: a .toml file for the layout."""
+
+    def __post_init__(self) -> None:
+        if self.family is not None and self.layout is not None:
+            raise ValueError("--family and --layout both say the layout; expected one of them")
+        if self.out is not None and not self.discover:
+            raise ValueError("--out is for the layout that --discover finds; expected both or none")
+
+
+def audit_verb(words: list[str]) -> Output:
+    """MODEL [--family F] [--precision bf16,fp8] [--discover]: anyone's network: its conditioning, start, pitfalls."""
+    options = parse(AuditOptions, "audit", words)
+    layout = str(options.layout) if options.layout else options.family
+    if options.layout:
+        check_suffix(options.layout, ".toml")
+    if layout is not None:
+        family_named(layout)  # an unknown name is said before anything is read
+    if options.discover:
+        return _discovered(options)
+    report: Audit | AdapterAudit | None = audit_adapter(Path(options.model)) if _is_file(options) else None
+    report = report or _audit(options, layout)
+    summary, *blocks = report.blocks()
+    section = Section("Audit", [f"{options.model}: {summary}", *blocks])
+    data, path = {"model": options.model, **asdict(report)}, Path(options.model)
+    if is_run(path):  # then `adaln report` takes it up
+        return saved(section, path / "analysis" / "audit", data)
+    return Output(data, terminal_blocks(section))
+
+
+def _is_file(options: AuditOptions) -> bool:
+    return Path(options.model).exists() and not is_run(options.model) and not options.prefix
+
+
+def _audit(options: AuditOptions, layout: str | None) -> Audit:
+    model, path = options.model, Path(options.model)
+    if options.step is not None and not is_run(path):
+        raise ValueError(f"--step is for runs; {model!r} is none")
+    types = [name for name in options.precision.split(",") if name and STORED_TYPES[name]]  # or its name is unknown
+    said: dict[str, Any] = {"family": layout, "precision": types, "allow_unread": options.allow_unread}
+    if path.exists() or ":" not in model:
+        return audit(path, step=options.step, weights=options.weights, prefix=options.prefix, **said)
+    if options.weights is not None or options.prefix:
+        raise ValueError("--weights and --prefix are for runs and files; a factory has one set")
+    network, inputs = _made_by(model)
+    return audit(network, inputs, **said)
+
+
+def _discovered(options: AuditOptions) -> Output:
+    """The layout of a network that is run, as a file."""
+    if Path(options.model).exists() or ":" not in options.model:
+        raise ValueError(f"{options.model!r} cannot be run; expected module:factory, whose rows are seen at work")
+    if options.out:
+        check_suffix(options.out, ".toml")
+    network, inputs = _made_by(options.model)
+    family = discover(network, standard_inputs(network) if inputs is None else inputs)
+    text = family_text(family)
+    if options.out:
+        write_atomically(options.out, text + "\n")
+    lines = [text, *[f"# written to {options.out}: adaln audit MODEL --layout {options.out}"] * bool(options.out)]
+    return Output({"model": options.model, "layout": text, "layers": encode(family.layers)}, lines)
+
+
+def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
+    """What `module:factory` makes: a network, or a pair with keyword arguments for its forward pass."""
+    module, _, factory = spec.partition(":")
+    sys.path.insert(0, here := str(Path.cwd()))
+    try:
+        make = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{spec!r} is not there: {error}; expected a run, a .safetensors or .pt file, a"
+            " diffusers folder, or module:factory"
+        ) from None
+    finally:
+        sys.path.remove(here)
+    made = make()
+    network, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{spec!r} made a {type(network).__name__}; expected an nn.Module, or one with inputs")
+    return network, inputs

@@ -1,0 +1,152 @@
+"""Layouts found by behaviour: of networks that nobody has described, and of known ones without their rows."""
+
+import pytest
+import torch
+from torch import nn
+
+from adaln.analysis.audit import audit
+from adaln.analysis.discovery import discover
+from adaln.cli.auditing import audit_verb
+from adaln.conditioning import UnknownLayout, family_named, family_text, find_layout, initialise, standard_inputs
+from helpers.zoo import SLOW, ZOO, zoo_network
+
+QUICK = [
+    "SD3Transformer2DModel",
+    "Flux2Transformer2DModel",
+    "Kandinsky6Transformer3DModel",
+    "JoyImageEditTransformer3DModel",
+]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:In CPU autocast"),  # diffusers' own
+    pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile"),
+]
+
+
+class Mystery(nn.Module):
+    """Gate first, through a tanh, then scale and shift, under names that no family has."""
+
+    def __init__(self, width=12, depth=3):
+        super().__init__()
+        self.time = nn.Linear(1, 7)
+        self.trunk = nn.ModuleList(
+            nn.ModuleDict({"cond": nn.Linear(7, 3 * width), "body": nn.Linear(width, width)}) for _ in range(depth)
+        )
+        self.exit = nn.Linear(width, width)
+
+    def forward(self, x, t):
+        c = torch.nn.functional.silu(self.time(t[:, None]))
+        for block in self.trunk:
+            gate, scale, shift = block["cond"](c)[:, None].chunk(3, dim=-1)
+            normed = torch.nn.functional.layer_norm(x, x.shape[-1:])
+            x = x + torch.tanh(gate) * torch.relu(block["body"](normed * (1 + scale) + shift))
+        return self.exit(x)
+
+
+def mystery():
+    torch.manual_seed(0)
+    return Mystery(), {"x": torch.randn(4, 5, 12), "t": torch.tensor([0.1, 0.4, 0.6, 0.9])}
+
+
+def roles(layout):
+    return {(site.tensors()[0], site.rows.start, site.rows.stop, site.role, site.function) for site in layout.sites}
+
+
+def check_the_roles_come_back(name, tmp_path):
+    """Of a known network without its row, through a layout file."""
+    network = zoo_network(name)
+    known = find_layout(network)
+    if known.sites:
+        file = tmp_path / "layout.toml"
+        file.write_text(family_text(discover(network, standard_inputs(network))), encoding="utf-8")
+        found = find_layout(network, str(file))
+        assert roles(found) == roles(known)
+        assert found.num_blocks == known.num_blocks
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_roles_of_a_network_come_back_without_its_row(name, tmp_path):
+    check_the_roles_come_back(name, tmp_path)
+
+
+IDLE = "ZImageTransformer2DModel patches"
+"""Of two last layers one runs at a time: the other is said not to be read."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ZOO if name not in {*QUICK, *SLOW, IDLE}])
+def test_the_roles_of_every_network_of_diffusers_come_back_without_its_row(name, tmp_path):
+    check_the_roles_come_back(name, tmp_path)
+
+
+def test_a_network_of_unknown_names_is_found_described_and_started(tmp_path):
+    network, inputs = mystery()
+    family = discover(network, inputs)
+    assert [(layer.name, layer.rows) for layer in family.layers] == [("trunk.N.cond", "body: gate(tanh) scale shift")]
+    file = tmp_path / "mystery.toml"
+    file.write_text(family_text(family), encoding="utf-8")
+    started = initialise(network, "adaln-zero", family=str(file))
+    assert (started.num_set, started.layout.num_blocks) == (9, 3)
+    assert not any(block["cond"].weight.any() for block in network.trunk)
+    result = audit(network, inputs, str(file))
+    assert [energy.ratio for energy in result.energies] == [0, 0, 0]
+    assert "every block begins" not in str(result.findings)  # its blocks are no modules that take tokens
+
+
+def test_the_layout_holds_at_another_depth_and_width():
+    network, inputs = mystery()
+    family = discover(network, inputs)
+    assert len(find_layout(Mystery(width=20, depth=5), family).sites) == 15
+
+
+def test_a_network_without_conditioning_has_no_layout():
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    with pytest.raises(UnknownLayout, match="nothing in Sequential shifts, scales or gates"):
+        discover(network, {"input": torch.randn(2, 3, 4)})
+
+
+FACTORY = """
+from {module} import mystery as network
+"""
+
+
+def test_the_command_writes_the_layout_and_takes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mystery_factory.py").write_text(FACTORY.format(module=__name__), encoding="utf-8")
+    answer = audit_verb(["mystery_factory:network", "--discover", "--out", "mystery.toml"])
+    assert answer.data["layers"][0]["rows"] == "body: gate(tanh) scale shift"
+    assert family_named("mystery.toml")[0] == "mystery"
+    audited = audit_verb(["mystery_factory:network", "--layout", "mystery.toml"])
+    assert audited.data["family"] == "mystery" and audited.data["num_blocks"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["net.pt", "--discover"], "cannot be run; expected module:factory"),
+        (["m:f", "--layout", "a.toml", "--family", "Flux"], "expected one of them"),
+        (["m:f", "--layout", "a.toml"], "layout file 'a.toml' does not exist"),
+        (["m:f", "--layout", "a.json"], "expected .*toml"),
+        (["m:f", "--out", "a.toml"], "expected both or none"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        audit_verb(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no \\[\\[layers\\]\\]"),
+        ('[[layers]]\nname = "b.N.m"\nrows = "attn: gait"', "expected 'branch: roles"),
+        ('[[layers]]\nname = "b.N.m"\nrows = "attn: gate(tahn)"', "expected 'branch: roles"),
+        ('[[layer]]\nname = "b.N.m"', "layers"),
+        ("not toml", "layout file"),
+    ],
+)
+def test_a_layout_file_says_what_is_wrong_with_it(text, message, tmp_path):
+    file = tmp_path / "layout.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        family_named(str(file))
