@@ -96,6 +96,8 @@ def test_an_imported_run_says_where_it_comes_from(tmp_path: Path):
     assert run.manifest["provenance"] == "imported"
     file_hash = hashlib.sha256((tmp_path / "DiT.pt").read_bytes()).hexdigest()
     expected = {"file": "DiT.pt", "file_sha256": file_hash, "layout": "official", "weights": "ema"}
+    expected["notes"] = answer["notes"]
+    assert "the averaged weights under 'ema.'; the file also holds 'model.'" in answer["notes"][0]
     assert run.manifest["imported"] == expected
     assert expected.items() <= answer.items()
     ema, model = (load_file(run.folder(400_000) / f"{name}.safetensors") for name in ("ema", "model"))

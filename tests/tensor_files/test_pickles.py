@@ -61,6 +61,13 @@ def test_a_function_of_any_library_is_not_called_either(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_function_that_the_file_looks_up_itself_is_refused(tmp_path):
+    torch.save({"model": weights(), "args": Calls(pathlib.Path.touch, tmp_path / "ran")}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"net\.pt' .*code is never run from a file"):
+        open_weights(tmp_path / "net.pt")
+    assert not (tmp_path / "ran").exists()
+
+
 class Attributes(dict):
     """As easydict and ml_collections have it."""
 

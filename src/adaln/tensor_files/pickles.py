@@ -178,6 +178,8 @@ def _in_our_words(error: str) -> str:
         return f"pickle opcode {operand} is not of protocol 2, which torch.save writes by default"
     if "persistent_load" in error:
         return "a network was pickled whole, as torch before 1.6 did it; save its state_dict()"
+    if "call reduce" in error:
+        return "it calls functions that it looks up itself, and code is never run from a file"
     return "an object in it is built in a way that only its own code knows"
 
 
