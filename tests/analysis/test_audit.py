@@ -12,7 +12,7 @@ import adaln
 from adaln.analysis.audit import audit
 from adaln.analysis.live import branch_energies
 from adaln.analysis.sketch import sketch
-from adaln.analysis.starts import LIBRARY_DEFAULT, PIXART, Spread, distance
+from adaln.analysis.starts import LIBRARY_DEFAULT, PIXART, ZERO_BLOCKS, Spread, distance
 from adaln.conditioning import SCHEMES, Role, find_sites, standard_inputs
 from adaln.conditioning.distributions import DISTRIBUTIONS, std_of
 from adaln.models import MODELS, build
@@ -20,6 +20,7 @@ from adaln.rng import generator
 from adaln.tensor_files import save_tensors
 from helpers.foreign import CONFIGS, foreign
 from helpers.networks import DIGITS
+from helpers.zoo import zoo_network
 
 INDISTINCT = {"adaln-mix": "adaln-step1", "adaln-backbone": "adaln-gaussian"}
 """Schemes that draw the same numbers: they differ in the update order, and outside the modulation."""
@@ -191,6 +192,13 @@ def test_a_gate_with_a_bias_is_not_closed():
     weights["blocks.2.adaLN_modulation.1.weight"][5 * 64 : 6 * 64] = 0
     assert weights["blocks.2.adaLN_modulation.1.bias"][5 * 64 : 6 * 64].any()
     assert not texts(audit(weights), "closed gate")
+
+
+@pytest.mark.parametrize("name", ["PRXTransformer2DModel", "ErnieImageTransformer2DModel"])
+def test_blocks_at_zero_under_a_last_layer_that_torch_starts_are_fresh(name):
+    report = audit(zoo_network(name))
+    assert report.start.name == ZERO_BLOCKS and report.start.is_start
+    assert not [finding for finding in report.findings if finding.level == "warning"]
 
 
 def test_closed_gates_of_a_fresh_network_are_a_note():

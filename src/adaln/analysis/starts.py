@@ -24,6 +24,8 @@ LIBRARY_DEFAULT = "library default"
 """What torch leaves: nn.Linear uniform with std 1 / sqrt(3 fan_in), its bias too; diffusers' tables N(0, 1 / D)."""
 PIXART = "pixart"
 """One shared map N(0, 0.02^2) with bias 0, tables N(0, 1 / D), final layer 0."""
+ZERO_BLOCKS = "zero blocks"
+"""All of the blocks zero, the last layer as torch leaves it (PRX, ERNIE-Image)."""
 _FLOOR_STD = 1e-8
 _TOLERANCE = 0.05
 _STANDARD_ERRORS = 5
@@ -70,7 +72,7 @@ def known_starts(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Starts:
             )
             for tensor, rows, distribution in rows
         }
-    for name in (LIBRARY_DEFAULT, PIXART):
+    for name in (LIBRARY_DEFAULT, PIXART, ZERO_BLOCKS):
         starts[name] = {
             (tensor, site.rows.start): _of_library(name, site, tensor, shapes)
             for site in sites
@@ -82,9 +84,11 @@ def known_starts(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Starts:
 def _of_library(start: str, site: Site, tensor: str, shapes: Mapping[str, Tensor]) -> Spread:
     """What a library leaves in one tensor of a site."""
     fan_in = shapes[site.weight or tensor].shape[-1]
+    if start == ZERO_BLOCKS and site.branch != "final":
+        return Spread(0.0, 1.0)
     if site.weight is None:
         return Spread(fan_in**-0.5, 0.0)
-    if start == LIBRARY_DEFAULT:
+    if start != PIXART:
         return Spread((3 * fan_in) ** -0.5, 0.0)
     return Spread(0.02, 0.0) if tensor == site.weight and site.branch != "final" else Spread(0.0, 1.0)
 
