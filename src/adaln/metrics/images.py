@@ -139,8 +139,9 @@ def _npz_array(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtyp
                     raise ValueError(f"{path}: '{ARRAY}' is in Fortran order, expected C order")
                 yield file, shape, dtype
     except UNREADABLE as error:
-        words = what_is(path) if path.is_file() and not zipfile.is_zipfile(path) else ""
-        raise ValueError(f"{path}: {f'is {words}' if words else 'damaged npz'} ({error})") from error
+        words = what_is(path) if path.is_file() else ""
+        is_npz = not words or "zip" in words  # which an npz is
+        raise ValueError(f"{path}: {'damaged npz' if is_npz else f'is {words}'} ({error})") from error
 
 
 def _pictures(listing: Listing) -> ImageStream:
