@@ -140,7 +140,7 @@ def _npz_array(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtyp
                 yield file, shape, dtype
     except UNREADABLE as error:
         words = what_is(path) if path.is_file() else ""
-        is_npz = not words or "zip" in words  # which an npz is
+        is_npz = not words or any(word in words for word in ("zip", "NumPy"))  # which an npz is
         raise ValueError(f"{path}: {'damaged npz' if is_npz else f'is {words}'} ({error})") from error
 
 
