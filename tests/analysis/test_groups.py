@@ -72,7 +72,6 @@ def test_modules_are_found_under_the_names_of_diffusers():
         "transformer_blocks.0.norm1.emb.timestep_embedder.linear_1.weight": "timestep embedder",
         "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight": "label embedder",
         "pos_embed.proj.weight": "patch embedder",
-        "proj_out_2.weight": "final head",
     }
     found = {piece.tensor: piece.groups[0].name for piece in grouped_rows({name: torch.zeros(2, 2) for name in names})}
     assert found == names
@@ -81,3 +80,9 @@ def test_modules_are_found_under_the_names_of_diffusers():
 def test_tables_of_a_shared_modulation_are_kept_apart_from_matrices():
     names = {group.name for piece in grouped_rows(parameters_of("tiny-shared")) for group in piece.groups}
     assert {"gate", "gate bias", "gate table"} <= names
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_last_projection_is_a_group_of_its_own(name):
+    found = [piece.tensor for piece in grouped_rows(parameters_of(name)) if piece.groups == (Group("final head"),)]
+    assert found in (["final_layer.linear.weight"], ["final_layer.out_proj.weight"])

@@ -85,8 +85,9 @@ class Audit(Shown):
         if self.start is None:
             answer, *others = sorted(self.findings, key=lambda finding: finding.kind != "no modulation")
             return [answer.text, *(f"{f.level}: {f.text}" for f in others)]
-        start = f"at no known start (nearest: {self.start.name}, by {self.start.distance:.2f} in the log of its std)"
-        modulation = f"as {self.start.name} starts it" if self.start.is_start else f"trained: {start}"
+        nearest = f"(nearest: {self.start.name}, by {self.start.distance:.2f} in the log of its std)"
+        trained = f"at no known start, so trained or started otherwise {nearest}"
+        modulation = f"as {self.start.name} starts it" if self.start.is_start else trained
         summary = f"{self.family} layout, {self.num_blocks} blocks, modulation {modulation}"
         energies = [_energy_table(self.energies)] if self.energies else []
         precision = [precision_table(self.precision)] if self.precision else []

@@ -188,10 +188,9 @@ def scale_first(facts: Facts) -> Iterator[Finding]:
 
 def tables(facts: Facts) -> Iterator[Finding]:
     """One modulation for all blocks."""
-    of_blocks = [site for site in facts.sites if site.weight is None and site.branch != "final"]
-    shared = next((site.weight for site in facts.sites if site.weight and not site.is_of_one_block), None)
-    if of_blocks and shared:
-        text = f"all blocks share {shared}; what is their own are tables, biases that no condition multiplies"
+    if any(site.weight is None and site.branch != "final" for site in facts.sites):
+        shared = list(dict.fromkeys(site.weight or "" for sites in facts.layout.shared.values() for site in sites))
+        text = f"all blocks share {_some(shared)}; what is their own are tables, biases that no condition multiplies"
         yield Finding("note", "tables", text)
 
 
@@ -203,7 +202,7 @@ def head(facts: Facts) -> Iterator[Finding]:
         text = "the last projection is exactly zero: the network predicts 0"
         trained = not facts.start.is_start
         yield Finding(
-            "warning" if trained else "note", "head", text + " though its modulation has been trained" * trained
+            "warning" if trained else "note", "head", text + " though its modulation is at no known start" * trained
         )
     elif facts.start.is_start:
         text = f"the last projection starts with std {facts.head.std:.2g}; every scheme of the paper starts it at zero"

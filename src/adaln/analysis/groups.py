@@ -67,6 +67,8 @@ def grouped_rows(tensors: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
     """All rows of a model that belong to a group, roles first; reads names and shapes only."""
     layout = find_layout(tensors)
     yield from rows_of_sites(layout.sites)
+    for name in sorted(name for name in layout.head if name.endswith("weight")):
+        yield GroupedRows(name, slice(None), (Group("final head"),))
     for module, pattern in layout.family.groups.items():
         for name in sorted(layout.names):  # never the order of the mapping: files sort names, models do not
             if re.fullmatch(pattern, name):

@@ -64,7 +64,7 @@ def _energies(layout: Layout, seen_of: Sequence[tuple[Site, Sequence[Seen]]]) ->
     depths = {block: depth for depth, block in enumerate(layout.blocks)}
     energies = []
     for site, those in seen_of:
-        if _is_in_tables(site, layout):
+        if _is_in_blocks(site, layout):
             continue
         for one in those:
             if one.role is Role.GATE:
@@ -140,7 +140,7 @@ def gate_values(model: nn.Module, inputs: Mapping[str, Any], layout: Layout) -> 
         table = as_rows(parameters[site.tensors()[0]]).detach()[site.rows].reshape(1, -1)
         return sum((value(matrix) for matrix in layout.shared.get((site.branch, site.role), ())), table)
 
-    return [(site, value(site)) for site in gates if not _is_in_tables(site, layout)]
+    return [(site, value(site)) for site in gates if not _is_in_blocks(site, layout)]
 
 
 def module_of(site: Site) -> str:
@@ -148,9 +148,9 @@ def module_of(site: Site) -> str:
     return (site.weight or "").removesuffix(".weight")
 
 
-def _is_in_tables(site: Site, layout: Layout) -> bool:
-    """Whether the rows are those of a shared matrix to which tables are added, which then say it block by block."""
+def _is_in_blocks(site: Site, layout: Layout) -> bool:
+    """Whether the rows are those of a shared matrix that is added to rows of each block's own, which then say it."""
     if not site.weight or site.is_of_one_block:
         return False
-    tabled = {table.branch for table in layout.sites if table.weight is None}
-    return not tabled.isdisjoint(site.branch.split("+"))
+    own = {other.branch for other in layout.sites if other.is_of_one_block}
+    return not own.isdisjoint(site.branch.split("+"))

@@ -163,7 +163,6 @@ BACKBONE = r"attn\d? mlp\d? ff ff_context feed_forward proj_mlp proj_out"
 """The modules that hold a block's attention and MLP, by the names that most use."""
 _MLP = r"(\w+_)?(mlp|ffn?)\d?(_context|_[it])?"
 GROUPS: Mapping[str, str] = {
-    "final head": r"final_layer\.(linear|out_proj)\.weight|proj_out_2\.weight",
     "attention": (
         r".*\.\d+\.(\w+\.)?(\w+_)?att(n\d?|ention)\.((img|txt)_(attn_)?)?(to_|add_|w)?"
         r"(qkv|kv|q|k|v|o|query|key|value|out|add_out|proj)(_linear|_proj|_t|_layer)?(\.0)?\.weight"

@@ -41,7 +41,7 @@ _COSMOS = Family(
     layers=(
         Layer(
             "time_embed.t_embedder.linear_2",
-            f"every: {_ROLES}",
+            f"attn+cross+mlp: {_ROLES}",
             shared_by="transformer_blocks control_blocks",
         ),
         *(
@@ -65,7 +65,7 @@ ROWS = {
     "Cosmos (official)": replace(
         _COSMOS,
         layers=(
-            Layer("t_embedder.1.linear_2", f"every: {_ROLES}", shared_by="blocks"),
+            Layer("t_embedder.1.linear_2", f"attn+cross+mlp: {_ROLES}", shared_by="blocks"),
             *(
                 Layer(f"blocks.N.adaln_modulation_{name}.*", f"{branch}: {_ROLES}", "low_rank", ".self_attn.q_proj")
                 for name, branch in (("self_attn", "attn"), ("cross_attn", "cross"), ("mlp", "mlp"))
