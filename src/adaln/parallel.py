@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from adaln.types import as_rows
+from adaln.types import rows_axis
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)
@@ -188,14 +188,29 @@ def whole(tensor: Tensor) -> Tensor:
     return full
 
 
+def own_box(tensor: Tensor) -> tuple[slice, ...]:
+    """Which part of the whole this process holds, along each axis; `ValueError` where it is not one part."""
+    box = [slice(0, size) for size in tensor.shape]
+    if not is_sharded(tensor):
+        return tuple(box)
+    place = tensor.device_mesh.get_coordinate()
+    assert place is not None, "this process is none of those among which a tensor is sharded"
+    strided_last = sorted(enumerate(tensor.placements), key=lambda one: type(one[1]).__name__ == "_StridedShard")
+    for axis, placement in strided_last:  # these are FSDP2's, of what tensor parallelism has sharded before
+        if hasattr(placement, "dim"):
+            of = box[placement.dim]
+            each = -(-(of.stop - of.start) // tensor.device_mesh.size(axis))
+            start = min(of.start + place[axis] * each, of.stop)
+            box[placement.dim] = slice(start, min(start + each, of.stop))
+    shape = tuple(part.stop - part.start for part in box)
+    if own(tensor).shape != shape or any(placement.is_partial() for placement in tensor.placements):
+        raise ValueError(f"a tensor is sharded as {tensor.placements}; expected shards as of torch.chunk, or replicas")
+    return tuple(box)
+
+
 def own_rows(tensor: Tensor) -> slice:
     """Which rows of the whole this process holds."""
-    if not is_sharded(tensor):
-        return slice(0, len(tensor) if tensor.ndim else 1)
-    mesh, count = tensor.device_mesh, len(tensor)
-    each = -(-count // mesh.size())
-    start = min(mesh.get_local_rank() * each, count)
-    return slice(start, min(start + each, count))
+    return own_box(tensor)[0] if tensor.ndim else slice(0, 1)
 
 
 def own_part(tensor: Tensor, start: int, stop: int) -> Tensor:
@@ -203,12 +218,20 @@ def own_part(tensor: Tensor, start: int, stop: int) -> Tensor:
     row."""
     if not tensor.ndim:
         return tensor
-    if tensor.ndim > 2 and tensor.shape[0] == 1:  # a table, of which one process holds all
-        held = own(tensor)
-        return as_rows(held)[start:stop] if len(held) else held[0:0].flatten(0, -2)
-    rows = own_rows(tensor)
+    axis = rows_axis(tensor.shape)
+    held, rows = own(tensor), own_box(tensor)[axis]
+    if 0 in held.shape[:axis]:  # a table, of which another process holds all
+        return held.flatten(0, axis)
     first, last = (min(max(row, rows.start), rows.stop) - rows.start for row in (start, stop))
-    return own(tensor)[first:last]
+    return held[(0,) * axis][first:last]
+
+
+@torch.no_grad()
+def fill_part(tensor: Tensor, start: int, stop: int, full: Tensor) -> None:
+    """Overwrite what this process holds of rows `start` to `stop` of `as_rows(tensor)` by its part of these rows."""
+    rows, *others = own_box(tensor)[rows_axis(tensor.shape) :]
+    part, first = own_part(tensor, start, stop), max(rows.start - start, 0)
+    part.copy_(full[(slice(first, first + len(part)), *others)])
 
 
 @torch.no_grad()

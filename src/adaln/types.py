@@ -90,13 +90,18 @@ class NonFinite(ValueError):
     """A loss, a gradient, weights or images are not finite; the message names the first that went wrong."""
 
 
+def rows_axis(shape: Sequence[int]) -> int:
+    """The axis that a site's rows count: leading dimensions of 1 are passed over.
+
+    >>> rows_axis((1, 6, 8)), rows_axis((48, 8)), rows_axis((1, 8))
+    (1, 0, 0)
+    """
+    return next((axis for axis, size in enumerate(shape[:-2]) if size != 1), max(len(shape) - 2, 0))
+
+
 def as_rows(tensor: Tensor) -> Tensor:
-    """A view whose first dimension is what a site's rows count: leading dimensions of 1 are passed over.
+    """A view whose first dimension is what a site's rows count, `rows_axis`.
 
     (k, D) of a table (1, k, D); a matrix, and a flat table (k * D,) by its elements, as they are; a scalar is one row.
     """
-    if not tensor.ndim:
-        return tensor.reshape(1)
-    while tensor.ndim > 2 and tensor.shape[0] == 1:
-        tensor = tensor[0]
-    return tensor if tensor.ndim else tensor.view(1)
+    return tensor[(0,) * rows_axis(tensor.shape)] if tensor.ndim else tensor.reshape(1)

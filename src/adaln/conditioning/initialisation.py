@@ -1,21 +1,23 @@
 """The start of a network, ours or anyone's, as a scheme says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adaln.conditioning.choice import UnknownLayout
 from adaln.conditioning.distributions import Distribution
 from adaln.conditioning.family import Family, Role, effect
-from adaln.conditioning.layout import Layout, find_layout
+from adaln.conditioning.layout import Layout, class_name_in, find_layout
 from adaln.conditioning.schemes import ZERO, Scheme
 from adaln.conditioning.schemes import scheme as scheme_of
 from adaln.conditioning.sites import Site
+from adaln.conditioning.startable import check_kept, check_used, check_written, made_of, with_made
+from adaln.parallel import fill_part, own
 from adaln.rng import generator
-from adaln.types import as_rows
+from adaln.types import rows_axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,10 @@ def initialise(
     printed, it says how many were set of how many and what else was.
     With the seed of a run, the start is that run's; a generator is drawn from as it is. `family` (a name, a layout
     file) decides between two families of the same names.
-    Raises `ValueError` in one line for an unknown scheme or network, one with no place for what the scheme says, or one
-    whose gates no value closes.
+    On parameters that processes share (FSDP2, any DTensor) each writes its part of what one process would draw.
+    Raises `ValueError` in one line, before anything is changed, for an unknown scheme or network, one with no place for
+    what the scheme says, one whose gates no value closes, and where what is written would not be what the network
+    computes with: quantised, packed, parametrised and meta tensors, adapters that have learnt, ties to other layers.
 
     >>> from torch import nn
     >>> import adaln
@@ -79,16 +83,36 @@ def initialise(
     """
     scheme = scheme_of(scheme)
     rng = seed if isinstance(seed, torch.Generator) else generator("scheme", seed)
-    tensors, layout = dict(model.named_parameters()), find_layout(model, family)
+    tensors = dict(model.named_parameters())
+    check_kept(model, tensors)
+    made = made_of(tensors)
+    layout = find_layout_to_start(with_made(tensors, made), class_name_in(model), family)
     starts = all_starts(layout, scheme)
-    if meta := [name for name, tensor in tensors.items() if tensor.is_meta]:
-        raise ValueError(f"{meta[0]!r} is on the meta device, where nothing is kept; expected a network in memory")
-    with torch.no_grad():
-        for name, rows, distribution in starts:
-            distribution.fill_(as_rows(tensors[name])[rows], rng, as_rows(tensors[name]).shape)
+    names = list(dict.fromkeys(name for name, _, _ in starts))
+    check_used(model, names, made)
+    check_written(tensors, names)
+    for name, rows, distribution in starts:
+        shape = tensors[name].shape[rows_axis(tensors[name].shape) :]
+        first, last, _ = rows.indices(shape[0])
+        drawn = torch.empty((last - first, *shape[1:]), dtype=tensors[name].dtype)
+        distribution.fill_(drawn, rng, shape)
+        fill_part(tensors[name], first, last, drawn)
     started = {(name, rows.start) for name, rows, _ in starts}
     num_set = sum(all((name, site.rows.start) in started for name in site.tensors()) for site in layout.sites)
     return Initialised(scheme.name, layout, num_set, tuple(layout.ungated_ends) if scheme.closes else ())
+
+
+def find_layout_to_start(tensors: Mapping[str, Tensor], class_name: str, family: str | Family | None) -> Layout:
+    """`find_layout`; where it knows no modulation and tensors are packed, these are named."""
+    packed = [name for name, tensor in tensors.items() if own(tensor).itemsize < 2]
+    try:
+        layout = find_layout(tensors, family, class_name=class_name)
+    except UnknownLayout:
+        check_written(tensors, packed)
+        raise
+    if not layout.sites:
+        check_written(tensors, packed)
+    return layout
 
 
 def all_starts(layout: Layout, scheme: Scheme) -> list[tuple[str, slice, Distribution]]:

@@ -129,9 +129,7 @@ def find_layout(
     if not isinstance(model, nn.Module | Mapping):
         raise ValueError(f"model is a {type(model).__name__}; expected a network or tensors by name")
     if isinstance(model, nn.Module):
-        known = {cls for row in FAMILIES.values() for cls in row.class_names}
-        inner = (type(module).__name__ for module in model.modules())
-        class_name = next((name for name in inner if name in known), class_name)
+        class_name = class_name_in(model) or class_name
         model = dict(model.named_parameters())
     names = unwrapped(model)
     shapes = {name: tuple(model[original].shape) for name, original in names.items()}
@@ -150,3 +148,9 @@ def find_layout(
         chosen.prefix,
         tuple(names[name] for name in suspects if name not in chosen.claimed),
     )
+
+
+def class_name_in(model: nn.Module) -> str:
+    """The class of the network that a family knows, however it is wrapped; "" where none is known."""
+    known = {cls for row in FAMILIES.values() for cls in row.class_names}
+    return next((name for module in model.modules() if (name := type(module).__name__) in known), "")
