@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from adaln.conditioning import SCHEMES, Order, Role, find_layout, find_sites, holding, initialise, order_to_hold
+from adaln.conditioning.holding import held_by
 from adaln.conditioning.initialisation import all_starts
-from adaln.conditioning.update_order import held_by, order_parts
+from adaln.conditioning.update_order import order_parts
 from adaln.config import OptimConfig
 from adaln.models import MODELS, DiTConfig, ModelConfig, UDiTConfig, build, skeleton
 from adaln.processes import PROCESSES, GaussianDiffusion, Interpolant
@@ -155,7 +156,7 @@ def test_it_trains(network: str, scheme: str, process: str):
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.99 * losses[0]
     named = dict(training.model.named_parameters())
-    for_ever = {part for part, opens in held_by(named, training.scheme).items() if opens is None}
+    for_ever = {part for part, opens in held_by(find_sites(named), training.scheme).items() if opens is None}
     assert reached == set(order_parts(named)) - for_ever
 
 
@@ -164,7 +165,7 @@ def test_only_adaln_holds_anything_for_ever_and_that_is_its_gates():
     gates = {(site.weight, site.rows.start) for site in find_sites(named) if site.role is Role.GATE}
     for name, scheme in SCHEMES.items():
         if fits("tiny", name):
-            held = {(p.tensor, p.start) for p, opens in held_by(named, scheme).items() if opens is None}
+            held = {(p.tensor, p.start) for p, opens in held_by(find_sites(named), scheme).items() if opens is None}
             assert {at for at in held if at[0].endswith("weight")} == (gates if name == "adaln" else set())
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from adaln.conditioning import Scheme as Scheme
     from adaln.conditioning import Start as Start
     from adaln.conditioning import find_sites as find_sites
-    from adaln.conditioning import hold as hold
     from adaln.conditioning import initialise as initialise
     from adaln.conditioning import scheme as scheme
     from adaln.conditioning.distributions import Constant as Constant
@@ -43,7 +42,7 @@ _NAMES_IN = {
     "adaln.analysis": "Recorder describe update_order",
     "adaln.analysis.audit": "audit",
     "adaln.analysis.fit": "fit",
-    "adaln.conditioning": "SCHEMES Scheme Start find_sites hold initialise scheme",
+    "adaln.conditioning": "SCHEMES Scheme Start find_sites initialise scheme",
     "adaln.conditioning.distributions": "Constant Laplace Normal Quantiles Sign TruncatedNormal Uniform Xavier",
     "adaln.config": "RunConfig preset",
     "adaln.evaluation.samples": "evaluate",

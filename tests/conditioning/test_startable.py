@@ -1,5 +1,9 @@
 """`adaln.initialise` does all of what it says, or names what is in its way and changes nothing."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -188,3 +192,15 @@ def test_what_does_not_touch_a_start_leaves_it_as_it_is(what):
     same = [name for name in started if "norm1.linear" in name and "lora" not in name]
     assert len(same) == 4
     assert all(torch.equal(started[name], plain.get_parameter(name)) for name in same)
+
+
+@pytest.mark.slow
+def test_two_processes_start_and_hold_what_one_would():
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    program = ["-m", "helpers.start_together", "adaln"]
+    done = subprocess.run([*torchrun, *program], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said, differ, is_held = json.loads(done.stdout.splitlines()[-1])
+    assert said.startswith("adaln started 34 of 34 sites of SD3")
+    assert differ == [[], [], []]
+    assert is_held

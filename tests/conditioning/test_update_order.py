@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from adaln.conditioning import SCHEMES, Role, find_sites, holding, initialise, measure_order, order_to_hold, sgd
-from adaln.conditioning.update_order import OrderPart, adamw, order_parts, refuse_weight_decay
+from adaln.conditioning.holding import OrderPart
+from adaln.conditioning.update_order import adamw, order_parts
 from adaln.rng import generator
 
 
@@ -104,14 +105,6 @@ def test_parts_cover_every_row_once(any_model):
     assert all(
         found == list(range(tensors[name].shape[0] if tensors[name].ndim else 1)) for name, found in rows.items()
     )
-
-
-def test_weight_decay_is_refused_where_rows_are_held(model, noise_loss):
-    held = order_to_hold(model, SCHEMES["adaln"], noise_loss)
-    with pytest.raises(ValueError, match=r"weight decay 0\.1 moves rows whose gradient is zero"):
-        refuse_weight_decay(held, 0.1)
-    refuse_weight_decay(held, 0.0)
-    refuse_weight_decay({}, 0.1)
 
 
 def test_every_family_has_a_measurable_order(any_model, noise_loss):

@@ -1,7 +1,7 @@
 """The start of a network, ours or anyone's, as a scheme says."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 import torch
@@ -10,26 +10,28 @@ from torch import Tensor, nn
 from adaln.conditioning.choice import UnknownLayout
 from adaln.conditioning.distributions import Distribution
 from adaln.conditioning.family import Family, Role, effect
+from adaln.conditioning.holding import Hold, Loss, Order, held_by
 from adaln.conditioning.layout import Layout, class_name_in, find_layout
 from adaln.conditioning.schemes import ZERO, Scheme
 from adaln.conditioning.schemes import scheme as scheme_of
 from adaln.conditioning.sites import Site
 from adaln.conditioning.startable import check_kept, check_used, check_written, made_of, with_made
-from adaln.parallel import fill_part, own
+from adaln.parallel import fill_part, is_sharded, own
 from adaln.rng import generator
 from adaln.types import rows_axis
 
 
 @dataclass(frozen=True, slots=True)
 class Initialised(Sequence[Site]):
-    """The sites that a scheme started, in forward order, and what else it set."""
+    """The sites that a scheme started, in forward order, what else it set, and how to keep what it holds."""
 
-    scheme: str
+    scheme: Scheme
     layout: Layout
     num_set: int
     """Of the layout's sites; all of them, or nothing was changed."""
     closed: tuple[str, ...]
     """Tensors that end a branch without a gate, set to zero because the scheme closes all branches."""
+    model: nn.Module = field(repr=False)
 
     @overload
     def __getitem__(self, index: int) -> Site: ...
@@ -49,7 +51,40 @@ class Initialised(Sequence[Site]):
             if self.closed
             else ""
         )
-        return f"{self.scheme} started {self.num_set} of {len(self)} sites of {layout.family_name}{head}{also}"
+        replayed = f"the update order of {self.scheme.order_of}" if self.scheme.order_of else ""
+        held = " and ".join(["rows"] * bool(held_by(self, self.scheme)) + [replayed] * bool(replayed))
+        keep = f"; the scheme holds {held}: started.hold(optimizer) keeps it, nothing else does" if held else ""
+        return (
+            f"{self.scheme.name} started {self.num_set} of {len(self)} sites of {layout.family_name}{head}{also}{keep}"
+        )
+
+    def hold(self, optimizer: torch.optim.Optimizer, order: Order | None = None) -> None:
+        """Keep what the scheme holds where it started, in every step of this optimiser (adaln, adaln-mix, `opens`).
+
+        Before each step the gradients of held rows become zero, and the step is counted in the optimiser's groups, so
+        that a resumed one goes on; a scheme that holds nothing leaves the optimiser as it is. Weight decay of a group
+        that holds rows is a `ValueError`. Of several optimisers each is told. A norm to which gradients are clipped
+        before the step counts those of held rows. `order`, for a scheme that replays another's: that of `order`.
+        """
+        if self.scheme.order_of and order is None:
+            raise ValueError(
+                f"scheme {self.scheme.name!r} replays the update order of {self.scheme.order_of!r}, which a loss"
+                " measures; expected started.hold(optimizer, started.order(loss))"
+            )
+        if order := held_by(self, self.scheme) if order is None else order:
+            Hold(order, self.model).register(optimizer)
+
+    def order(self, loss: Loss, seed: int = 0) -> Order:
+        """All that the scheme holds, and until when, with the order that it replays: three iterations on a copy.
+
+        `loss(model, iteration)` is the scalar loss of a batch. The network itself stays as it is; one that is sharded
+        over processes has no copy (`ValueError`), so that its order is measured before.
+        """
+        from adaln.conditioning.update_order import order_to_hold  # which starts its copy by `initialise`
+
+        if sharded := [name for name, tensor in self.model.named_parameters() if is_sharded(tensor)]:
+            raise ValueError(f"{sharded[0]!r} is sharded; expected started.order(loss) before the network is")
+        return order_to_hold(self.model, self.scheme, loss, seed, self.layout.family)
 
 
 def initialise(
@@ -64,7 +99,8 @@ def initialise(
     `scheme` is a name, `name:std[,std,...]`, a .json or .toml file, or a `Scheme`; modulation layers and the last
     projection change, all else stays (unless the scheme names it). Where a scheme closes every branch (adaln-zero) and
     a branch has no gate (PixArt's cross-attention), its last matrix becomes zero. Returns the sites, in forward order;
-    printed, it says how many were set of how many and what else was.
+    printed, it says how many were set of how many and what else was. A scheme that holds rows (adaln, adaln-mix,
+    `opens`) is kept only where they are held: `started.hold(optimizer)` in a loop of your own, `adaln.train` by itself.
     With the seed of a run, the start is that run's; a generator is drawn from as it is. `family` (a name, a layout
     file) decides between two families of the same names.
     On parameters that processes share (FSDP2, any DTensor) each writes its part of what one process would draw.
@@ -99,7 +135,7 @@ def initialise(
         fill_part(tensors[name], first, last, drawn)
     started = {(name, rows.start) for name, rows, _ in starts}
     num_set = sum(all((name, site.rows.start) in started for name in site.tensors()) for site in layout.sites)
-    return Initialised(scheme.name, layout, num_set, tuple(layout.ungated_ends) if scheme.closes else ())
+    return Initialised(scheme, layout, num_set, tuple(layout.ungated_ends) if scheme.closes else (), model)
 
 
 def find_layout_to_start(tensors: Mapping[str, Tensor], class_name: str, family: str | Family | None) -> Layout:
