@@ -23,6 +23,24 @@ def progress(stage: str, done: int, total: int, unit: str) -> None:
     _shown.get()(stage, done, total, unit)
 
 
+_noted: ContextVar[Callable[[str], None]] = ContextVar("noted", default=lambda line: None)
+
+
+def note(line: str) -> None:
+    """Say what is to be known before work begins, in one line, to whoever shows it."""
+    _noted.get()(line)
+
+
+@contextmanager
+def noting(display: Callable[[str], None]) -> Iterator[None]:
+    """In this block `display` shows the notes of this thread."""
+    before = _noted.set(display)
+    try:
+        yield
+    finally:
+        _noted.reset(before)
+
+
 @contextmanager
 def showing(display: Progress) -> Iterator[None]:
     """In this block `display` shows the progress of this thread."""

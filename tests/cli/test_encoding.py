@@ -107,6 +107,57 @@ def test_pixels_are_kept_as_bytes_and_inspected(capsys, pictures):
     assert data(capsys, "encode", pictures, "bytes", "--autoencoder", "none") == made  # all is there: nothing to do
 
 
+@pytest.mark.parametrize("command", ["train", "encode"])
+@pytest.mark.parametrize(
+    ("add", "said"),
+    [
+        ({}, "set: 6 pictures, 2 classes of at least 3"),
+        (
+            {"dog/9.png": b"", "cat/w.jfif": b""},
+            "set: 7 pictures, 2 classes of at least 3; passed over: 1 .jfif (cat/w.jfif)",
+        ),
+        (
+            {f"{i}/{i}.cls": b"" for i in "ab"}
+            | {f"cat/{i}.cls": b"2" for i in range(3)}
+            | {f"dog/{i}.cls": b"1" for i in range(3)},
+            "set: 6 pictures, 3 classes of at least 3, but 1 of them without any ('0'); passed over: 2 .cls (a/a.cls)",
+        ),
+    ],
+)
+def test_training_and_encoding_begin_with_one_line_of_what_the_set_is(capsys, pictures, command, add, said):
+    write_folder(pictures, add)
+    skipping = "--data.on-bad-image" if command == "train" else "--on-bad-image"
+    where = (
+        ["digits", *SMALL, "--data.path", "set", "--out", "run"]
+        if command == "train"
+        else ["set", "run", "--autoencoder", "none"]
+    )
+    main([command, *where, *([] if "dog/9.png" not in add else [skipping.replace("data.", ""), "skip"])])
+    lines = capsys.readouterr().err.splitlines()
+    if command == "train" and "dog/9.png" in add:
+        said = said.replace("7 pictures", "6 pictures") + ", 1 that cannot be decoded"
+    assert lines[0] == said
+
+
+def test_the_counts_of_a_run_are_in_its_manifest_and_for_machines(capsys, pictures):
+    write_folder(pictures, {"cat/w.jfif": b""})
+    made = data(capsys, "encode", pictures, "bytes", "--autoencoder", "none")
+    for path in (pictures, "bytes"):
+        trained = data(capsys, "train", "digits", *SMALL, "--data.path", path, "--out", f"run-{path}")
+        manifest = json.loads((Path(trained["run"]) / "manifest.json").read_text())["data"]
+        assert trained["data"] == manifest
+        assert (manifest["num_images"], manifest["class_counts"]) == (6, [3, 3])
+        found = data(capsys, "data", "inspect", path)
+        assert manifest["passed_over"] == found["passed_over"] == made["passed_over"] == ["1 .jfif (cat/w.jfif)"]
+
+
+def test_a_flat_set_is_called_unconditional_and_so_is_one_whose_labels_are_ignored(capsys, pictures):
+    main(["train", "digits", *SMALL, "--data.path", "set", "--data.no-conditional", "--out", "run"])
+    assert capsys.readouterr().err.splitlines()[0].endswith("2 classes of at least 3; labels ignored: unconditional")
+    main(["encode", "set/cat", "flat", "--autoencoder", "none"])
+    assert capsys.readouterr().err.splitlines()[0] == "set/cat: 3 pictures, no classes: unconditional"
+
+
 def test_celeba_is_encoded_by_attribute(capsys, pictures):
     rows = "".join(f"{i}.png {1 if i == 2 else -1} 1\n" for i in range(3))
     (pictures / "list_attr_celeba.txt").write_text(f"3\nSmiling Young\n{rows}")
@@ -140,6 +191,7 @@ def test_a_set_with_many_classes_is_summed_up(capsys, tmp_path, monkeypatch):
         (["encode", "sett", "out", "--autoencoder", "none"], "no data at 'sett'"),
         (["data"], "expected the word inspect and a path"),
         (["data", "inspct", "set"], "unknown action 'inspct'"),
+        (["data", "inspect", "sett"], "no data at 'sett'"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_half_written(capsys, pictures, words, said):

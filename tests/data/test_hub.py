@@ -52,6 +52,43 @@ def test_a_row_without_a_class_and_a_table_without_pictures_are_refused(datasets
         load(DataConfig(str(tmp_path / "text")))
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "values", "class_names"),
+    [
+        ("label", "int64", [2, 0, 1], ("0", "1", "2")),
+        ("label", "uint8", [1, 1, 0], ("0", "1")),
+        ("labels", "string", ["cat", "emu", "cat"], ("cat", "emu")),
+        ("target", "float32", [1.0, 0.0, 1.0], ("0", "1")),
+        ("caption", "string", ["a", "b", "c"], ()),
+    ],
+)
+@pytest.mark.parametrize("kept_as", [None, "numpy", "pandas", "arrow"])
+def test_a_plain_column_of_labels_gives_classes_and_others_are_counted(
+    datasets, tmp_path, name, kind, values, class_names, kept_as
+):
+    saved = plain(datasets, name, kind, values).with_format(kept_as)
+    found = load_saved(saved, tmp_path)
+    assert found.class_names == class_names
+    assert [found.class_names[label] for label in found.labels] == (
+        [str(int(v)) if kind != "string" else v for v in values] if class_names else []
+    )
+    assert found.passed_over == (() if class_names else ("column 'caption'",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"), [("float32", [0.5, 1.0]), ("int64", [0, -1]), ("int64", [0, None]), ("bool", [True, False])]
+)
+def test_a_plain_column_that_holds_no_classes_is_refused_by_row(datasets, tmp_path, kind, values):
+    with pytest.raises(ValueError, match=r"column 'label': class .* of 'row \d'; expected a whole number"):
+        load_saved(plain(datasets, "label", kind, values), tmp_path)
+
+
+def plain(datasets, name, kind, values):
+    kinds = datasets.Features({name: datasets.Value(kind), "photo": datasets.Image()})
+    pictures = [Image.fromarray(pixels(i)) for i in range(len(values))]
+    return datasets.Dataset.from_dict({name: values, "photo": pictures}, features=kinds)
+
+
 def test_without_the_library_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     for path in ("hf:cifar10", str(tmp_path)):

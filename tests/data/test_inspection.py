@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from adaln.data import DataConfig, encode, inspect
 from adaln.progress import showing
@@ -53,8 +54,9 @@ def test_an_unfinished_encoding_says_so(tmp_path):
     assert "has not ended" in inspect(str(tmp_path / "out")).problems[0]
 
 
-def test_a_path_with_nothing_is_a_problem_not_a_crash(tmp_path):
-    assert "no data at" in inspect(str(tmp_path / "nothing")).problems[0]
+def test_a_path_that_is_not_there_is_refused_and_an_empty_one_has_a_problem(tmp_path):
+    with pytest.raises(ValueError, match="no data at"):
+        inspect(str(tmp_path / "nothing"))
     (tmp_path / "empty").mkdir()
     assert "no images" in inspect(str(tmp_path / "empty")).problems[0]
 
@@ -72,3 +74,14 @@ def test_latents_of_fast_dit_are_read_to_the_last(tmp_path, monkeypatch):
     assert found.problems == (f"{tmp_path / 'set'}: latents 0 to 3 are not all finite",)
     (tmp_path / "set/a_features/2.npy").write_bytes(b"")
     assert "2.npy: missing, cut short" in inspect(str(tmp_path / "set")).problems[0]
+
+
+def test_what_a_set_holds_is_one_line_in_every_kind(tmp_path):
+    files = two_classes() | {"cat/0.jfif": b"", "cat/1.HEIC": b"", "cat/2.heic": b""}
+    said = "6 pictures, 2 classes of at least 3; passed over: 2 .heic (cat/1.HEIC), 1 .jfif (cat/0.jfif)"
+    folder = write_folder(tmp_path / "set", files)
+    encode(DataConfig(str(folder)), tmp_path / "out")
+    for path in (folder, write_zip(tmp_path / "s.zip", files), tmp_path / "out"):
+        found = inspect(str(path))
+        assert found.notes["holds"] == said
+        assert found.passed_over == ("2 .heic (cat/1.HEIC)", "1 .jfif (cat/0.jfif)")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adaln.data import DataConfig, inspect, load, open_source
-from helpers.pictures import pixels, png, two_classes, write_folder, write_zip
+from helpers.pictures import path_for, pixels, png, two_classes, write_folder, write_tar, write_zip
 
 PICTURE = png(pixels(0))
 
@@ -38,6 +38,53 @@ def test_a_wrong_dataset_json_is_refused_by_name(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:
         open_source(edm_zip(tmp_path, content, num_images=2))
     assert "edm.zip: dataset.json" in str(error.value)
+
+
+def edm_files(before="", labels=(4, 0, 2), named="{}"):
+    names = [f"0000{i % 2}/img{i}.png" for i in range(len(labels))]
+    pairs = [[named.format(name), label] for name, label in zip(names, labels, strict=True)]
+    pictures = {before + name: PICTURE for name in names}
+    return pictures | {f"{before}dataset.json": json.dumps({"labels": pairs}).encode()}
+
+
+@pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
+@pytest.mark.parametrize("before", ["", "set/", "a/b.c/"])
+@pytest.mark.parametrize("named", ["{}", "./{}", "/{}"])
+def test_dataset_json_counts_wherever_the_sets_own_folder_puts_it(tmp_path, write, before, named):
+    source = open_source(write(path_for(write, tmp_path), edm_files(before, named=named)))
+    labels = {name[-8:]: label for name, label in zip(source.names, source.labels.tolist(), strict=True)}
+    assert labels == {"img0.png": 4, "img1.png": 0, "img2.png": 2}
+    assert source.class_names == ("0", "1", "2", "3", "4") and source.passed_over == ()
+
+
+def test_each_tar_of_a_set_may_have_its_own_dataset_json_and_then_all_must(tmp_path):
+    for number in range(2):
+        write_tar(tmp_path / f"set/s{number}.tar", edm_files(labels=(number, 2)))
+    assert open_source(tmp_path / "set").labels.tolist() == [0, 2, 1, 2]
+    write_tar(tmp_path / "set/s2.tar", {"0.png": PICTURE})
+    with pytest.raises(ValueError, match=r"no label for image 's2\.tar/0\.png'"):
+        open_source(tmp_path / "set")
+
+
+def test_a_dataset_json_that_lies_in_one_class_alone_is_passed_over_and_counted(tmp_path):
+    source = open_source(write_folder(tmp_path / "set", two_classes() | {"cat/dataset.json": b"{}"}))
+    assert (source.class_names, source.passed_over) == (("cat", "dog"), ("1 .json (cat/dataset.json)",))
+
+
+def test_one_picture_of_two_classes_is_refused_and_accents_are_compared_composed(tmp_path):
+    twice = {"0.png": PICTURE, "dataset.json": b'{"labels": [["0.png", 1], ["./0.png", 2]]}'}
+    with pytest.raises(ValueError, match=r"'\./0\.png' is of the classes 1 and 2"):
+        open_source(write_zip(tmp_path / "twice.zip", twice))
+    apart = {"e\u0301.png": PICTURE, "dataset.json": json.dumps({"labels": [["\u00e9.png", 0]]}).encode()}
+    assert open_source(write_zip(tmp_path / "accents.zip", apart)).class_names == ("0",)
+
+
+@pytest.mark.parametrize("file", ["metadata.csv", "metadata.jsonl", "labels.csv", "labels.parquet", "0.txt"])
+@pytest.mark.parametrize("write", [write_folder, write_zip])
+def test_a_table_beside_flat_pictures_is_not_read_which_is_said(tmp_path, write, file):
+    path = write(tmp_path / "set.zip", {"0.png": PICTURE, "1.png": PICTURE, file: b"0.png,1"})
+    said = inspect(str(path)).notes["holds"]
+    assert said.startswith("2 pictures, no classes: unconditional; passed over: 1 .") and file in said
 
 
 def test_tiny_imagenet_validation_is_labelled_by_its_annotations(tmp_path):

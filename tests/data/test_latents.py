@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -45,11 +47,78 @@ def test_npy_pairs_of_fast_dit_come_as_they_are(tmp_path):
     assert torch.equal(y, LABELS[batches.indices(3)])
 
 
-def test_the_labels_of_fast_dit_are_gathered_once(tmp_path):
+def test_the_labels_of_fast_dit_are_gathered_once_and_again_when_a_file_changes(tmp_path, monkeypatch):
     folder = fast_dit(tmp_path)
     load(DataConfig(str(folder)))
-    (folder / "imagenet256_labels/3.npy").write_bytes(b"")  # a file's content does not change its folder's time
-    assert load(DataConfig(str(folder))).labels.tolist() == LABELS.tolist()
+    with monkeypatch.context() as patch:
+        patch.setattr("adaln.data.latents.whole_number", lambda *_: pytest.fail("read again"))
+        assert load(DataConfig(str(folder))).labels.tolist() == LABELS.tolist()
+    changed = folder / "imagenet256_labels/3.npy"
+    np.save(changed, np.array([2]))
+    os.utime(changed, ns=(0, 10**9))
+    assert load(DataConfig(str(folder))).labels.tolist() == [0, 2, 1, 2, 2, 1, 0, 2, 1]
+
+
+@pytest.mark.parametrize("part", ["features", "labels"])
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4, 2, 2)), np.zeros(4, int), np.int64(0), np.zeros((1, 4, 2, 3)), np.zeros(0)]
+)
+@pytest.mark.parametrize("number", [0, 5])
+def test_rows_of_fast_dit_that_do_not_belong_together_are_refused_at_opening(tmp_path, part, array, number):
+    folder = fast_dit(tmp_path)
+    np.save(folder / f"imagenet256_{part}/{number}.npy", array)
+    with pytest.raises(ValueError, match=rf"imagenet256_{part}/\d\.npy: holds .*shape \(.*; expected "):
+        load(DataConfig(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.array([1.5]), "1.5"),
+        (np.array([-1]), "-1"),
+        (np.array([True]), "True"),
+        (np.array([10**9]), "no class number"),
+    ],
+)
+def test_labels_of_fast_dit_that_are_no_class_numbers_are_named(tmp_path, array, said):
+    folder = fast_dit(tmp_path)
+    for number in range(9):
+        np.save(folder / f"imagenet256_labels/{number}.npy", np.zeros(1, array.dtype))
+    np.save(folder / "imagenet256_labels/4.npy", array)
+    with pytest.raises(ValueError, match=r"labels/[04]\.npy") as error:
+        load(DataConfig(str(folder)))
+    assert said in str(error.value) or (array.dtype == bool and "False" in str(error.value))
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 3), (1, 2, 3), (0, 1, 10)])
+def test_a_gap_in_the_numbers_of_fast_dit_is_named(tmp_path, numbers):
+    for part, array in (("x_features", np.zeros((1, 4, 2, 2))), ("x_labels", np.zeros(1, int))):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        for number in numbers:
+            np.save(tmp_path / "set" / part / f"{number}.npy", array)
+    with pytest.raises(ValueError, match=rf"x_features/{next(n for n in range(3) if n not in numbers)}\.npy: missing"):
+        load(DataConfig(str(tmp_path / "set")))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"labels": LABELS[:3]}, "a row and a label for every latent"),
+        ({"latents_flip": LATENTS[:3]}, "a row and a label for every latent"),
+        ({"labels": LABELS[:4].float()}, "labels hold float32"),
+        ({"labels": -LABELS[:4]}, "labels hold the class -2"),
+        ({"labels": None}, "has no 'labels'"),
+    ],
+)
+def test_shards_of_lightning_dit_with_parts_that_do_not_belong_together_are_named(tmp_path, changed, said):
+    folder = lightning_dit(tmp_path)
+    tensors = {"latents": LATENTS[:4], "latents_flip": LATENTS[:4], "labels": LABELS[:4]} | changed
+    save_file(
+        {name: tensor.clone() for name, tensor in tensors.items() if tensor is not None},
+        folder / "latents_rank00_shard001.safetensors",
+    )
+    with pytest.raises(ValueError, match=rf"shard001\.safetensors: .*{said}"):
+        load(DataConfig(str(folder)))
 
 
 def test_latents_of_lightning_dit_are_normalised_by_their_statistics(tmp_path):

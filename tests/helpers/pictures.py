@@ -3,6 +3,7 @@
 import io
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,11 @@ def write_tar(path: Path, files: dict[str, bytes]) -> Path:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return path
+
+
+def path_for(write: Callable[[Path, dict[str, bytes]], Path], folder: Path) -> Path:
+    """Where one of these writers may write: a tar is known by its ending."""
+    return folder / ("set.tar" if write is write_tar else "set.zip")
 
 
 def two_classes(num_each: int = 3, **shape) -> dict[str, bytes]:

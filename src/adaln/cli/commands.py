@@ -12,7 +12,7 @@ from importlib import import_module
 from adaln.cli.output import SILENT, Output
 from adaln.cli.progress_bar import Display
 from adaln.codec import encode
-from adaln.progress import showing
+from adaln.progress import noting, showing
 from adaln.registry import Registry
 from adaln.version import __version__
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(__version__)
             return
         module = VERBS[words[0]].module
-        with Display() as shown, showing(shown):
+        with Display() as shown, showing(shown), noting(shown.note):
             output: Output = getattr(import_module(f"adaln.cli.{module}"), f"{words[0]}_verb")(words[1:])
         if output is SILENT:
             return

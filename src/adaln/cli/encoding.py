@@ -104,6 +104,7 @@ def encoded(out: Path, index: Index, checked: RoundTrip | None) -> Output:
         "num_images": index.num_rows,
         "shards": len(index.shards),
         "skipped": index.skipped,
+        "passed_over": index.passed_over,
         "fingerprint": index.fingerprint,
         "space": asdict(plan.space) if plan.space else None,
         "channel_mean": index.channel_mean,

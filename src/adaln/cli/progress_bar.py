@@ -23,6 +23,7 @@ class Display(ExitStack):
     def __init__(self) -> None:
         super().__init__()
         self._stage, self._done = "", 0
+        self._noted: set[str] = set()
         self._update: Update = lambda done, total: None
 
     def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
@@ -36,6 +37,17 @@ class Display(ExitStack):
             self._update = self.enter_context((bar if sys.stderr.isatty() else lines)(stage, done, unit))
         self._stage, self._done = stage, done
         self._update(done, total)
+
+    def note(self, line: str) -> None:
+        """Write a line above the bar, once; of torchrun's processes the first one's."""
+        from adaln.parallel import rank
+
+        if not rank() and line not in self._noted:
+            self.close()
+            self._stage = ""
+            self._noted.add(line)
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
 
 
 class _Rate(ProgressColumn):

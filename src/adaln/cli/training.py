@@ -81,6 +81,7 @@ def trained(run: Run, scoring: Scoring, steps: Sequence[int]) -> Output:
     last = run.metrics()[-1:]
     scores = {step: read_scores(run, scoring, step) for step in steps if step not in unscored}
     data = {"run": str(run.path), "step": run.config.steps, "scheme": run.config.scheme.name, "metrics": last}
+    data["data"] = run.manifest["data"]
     loss = f", loss {last[0]['loss']:.4f}" if last else ""
     shown: list[str | Table] = [f"trained {run.path}: {run.config.steps} steps under {run.config.scheme.name}{loss}"]
     if scores:

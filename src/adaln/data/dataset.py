@@ -16,6 +16,9 @@ from torch import Tensor
 
 from adaln.types import DataSpec
 
+SHOWN = 6
+"""Names and kinds in a line."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
@@ -98,6 +101,8 @@ class Dataset:
     flip: bool = False
     skipped: tuple[str, ...] = ()
     """Images that could not be decoded and were left out, each with its reason."""
+    passed_over: tuple[str, ...] = ()
+    """What lay beside the images and is none of the set, a phrase for each kind: `2 .jfif (cat/0.jfif)`."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -111,6 +116,12 @@ class Dataset:
             pixels = torch.where(torch.from_numpy(mirrored)[:, None, None, None], pixels.flip(-1), pixels)
         return to_model_range(pixels)
 
+    def summary(self) -> str:
+        """One line: how many pictures, which classes and how many each has at least, what was passed over."""
+        ignores = self.class_names and not self.spec.num_classes
+        left = (*self.passed_over, *([f"{len(self.skipped):,} that cannot be decoded"] if self.skipped else ()))
+        return summary(self.labels, self.class_names, left) + ("; labels ignored: unconditional" if ignores else "")
+
     def describe_latents(self) -> dict[str, Any] | None:
         """What a run must keep of its latents to decode its samples without the data; None for pixels."""
         return None
@@ -120,6 +131,29 @@ def spec_of(shape: tuple[int, ...], class_names: tuple[str, ...], conditional: b
     """What a network must know of items of `shape` (C, H, W)."""
     channels, height, width = shape
     return DataSpec(channels, height, width, num_classes=len(class_names) if conditional else 0)
+
+
+def count_classes(labels: Int64[np.ndarray, "N"], class_names: tuple[str, ...]) -> dict[str, int]:
+    """How many items each class has; empty without classes."""
+    return dict(zip(class_names, np.bincount(labels, minlength=len(class_names)).tolist(), strict=False))
+
+
+def summary(labels: Int64[np.ndarray, "N"], class_names: tuple[str, ...], passed_over: Sequence[str] = ()) -> str:
+    """One line on a set: how many pictures, which classes and how many each has at least, what was passed over.
+
+    >>> summary(np.array([2, 2, 1]), ("a", "b", "c"), ["2 .jfif (b/0.jfif)"])
+    "3 pictures, 3 classes of at least 1, but 1 of them without any ('a'); passed over: 2 .jfif (b/0.jfif)"
+    """
+    counts = count_classes(labels, class_names)
+    empty = [name for name, count in counts.items() if not count]
+    what = f"{len(counts):,} classes of at least {min(filter(None, counts.values()), default=0):,}"
+    if not counts:
+        what = "no classes: unconditional"
+    elif empty:
+        what += f", but {len(empty):,} of them without any ({', '.join(map(repr, empty[:SHOWN]))})"
+    kinds = [*passed_over[:SHOWN], *([f"{len(passed_over) - SHOWN} more kinds"] if len(passed_over) > SHOWN else ())]
+    left = f"; passed over: {', '.join(kinds)}" if kinds else ""
+    return f"{len(labels):,} pictures, {what}{left}"
 
 
 def to_model_range(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

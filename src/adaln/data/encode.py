@@ -20,7 +20,7 @@ from jaxtyping import Float16, UInt8
 
 from adaln.codec import decode
 from adaln.data.autoencoder import Autoencoder
-from adaln.data.dataset import DataConfig, row_digests, to_model_range
+from adaln.data.dataset import DataConfig, row_digests, summary, to_model_range
 from adaln.data.formats import open_source
 from adaln.data.pictures import Decoding, Mode, Source, stored_mode
 from adaln.data.shard_files import (
@@ -35,7 +35,7 @@ from adaln.data.shard_files import (
     write_shard,
 )
 from adaln.files import claimed, locked, reading
-from adaln.progress import progress
+from adaln.progress import note, progress
 
 SHARD_BYTES = 2**25
 """Rows of a shard fill about this much: what a kill can cost, and little enough to write at once."""
@@ -81,6 +81,8 @@ def encode(
     with claimed(out / f".rank-{rank}.lock", f"{out}: another encoder is writing here"):
         encoding = prepare(config, out, autoencoder, flips, batch_size, shard_rows)
         settle(out, encoding.plan)
+        source = encoding.source
+        note(f"{config.path}: {summary(source.labels, source.class_names, source.passed_over)}")
         shards = range(rank, encoding.plan.num_shards, world)
         missing = [shard for shard in shards if not is_made(out / shard_name(shard), encoding.plan)]
         total = sum(len(encoding.plan.pictures(shard)) for shard in shards)
@@ -95,7 +97,7 @@ def encode(
             done += len(encoding.plan.pictures(shard))
             show(0)
         origin = autoencoder.origin if autoencoder else ""
-        return write_index(out, encoding.plan, set(encoding.source.labels.tolist()), origin)
+        return write_index(out, encoding.plan, set(source.labels.tolist()), origin, source.passed_over)
 
 
 def prepare(

@@ -10,10 +10,11 @@ from adaln.data.dataset import DataConfig, Dataset
 from adaln.data.hub import HUB, hub_dataset
 from adaln.data.labels import by_attribute, labelled
 from adaln.data.latents import LIGHTNING_SHARDS, open_encoded, open_fast_dit, open_lightning_dit
-from adaln.data.listing import is_tar, list_folder, list_tars, list_zip, tars_in
+from adaln.data.listing import list_folder, list_zip
 from adaln.data.pictures import Source, decoded, default_cache
 from adaln.data.published_sets import digits, digits_source
 from adaln.data.shard_files import PLAN
+from adaln.data.tars import is_tar, list_tars, tars_in
 from adaln.registry import Registry, nearest
 
 _warn_once = cache(logging.getLogger(__name__).warning)

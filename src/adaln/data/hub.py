@@ -7,22 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from adaln.data.labels import Labelled
+from adaln.data.folders import without_classes
+from adaln.data.numbers import Labelled, numbered, whole_number
 from adaln.data.pictures import Source, one_at_a_time
 
 HUB = "hf:"
 """`hf:uoft-cs/cifar10` is the training split of a dataset of the hub."""
+LABEL_COLUMNS = ("label", "labels", "class", "class_label", "class_id", "category", "target", "fine_label")
+"""Names of columns that are taken for classes although they are no `ClassLabel`, the first that is there."""
 
 
 def hub_dataset(path: str) -> Source:
     """The pictures of a Hugging Face dataset, named by their row."""
-    table = open_table(path)
+    table = open_table(path).with_format(None)
     names = [f"{number:08d}" for number in range(len(table))]
-    labels, class_names = labels_of(path, table)
-    read = one_at_a_time(reader(table, picture_column(path, table)))
+    (labels, class_names), label_column = labels_of(path, table)
+    pictures = picture_column(path, table)
+    read = one_at_a_time(reader(table, pictures))
     files = [Path(entry["filename"]).stat() for entry in table.cache_files]
     stamp = sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
-    return Source(Path(path), names, labels, class_names, [stamp] * len(names), read)
+    left = tuple(f"column {name!r}" for name in table.features if name not in (pictures, label_column))
+    return Source(Path(path), names, labels, class_names, [stamp] * len(names), read, left)
 
 
 def library() -> Any:
@@ -60,16 +65,36 @@ def picture_column(path: str, table: Any) -> str:
     raise ValueError(f"{path}: no column of images among {', '.join(f'{n} ({k})' for n, k in kinds.items())}")
 
 
-def labels_of(path: str, table: Any) -> Labelled:
-    """The column of classes called `label`, else the one with the most classes, else no classes."""
+def labels_of(path: str, table: Any) -> tuple[Labelled, str]:
+    """Labels by a column of classes: `label`, else the one with the most classes; else by a column whose name says so.
+
+    Numbers count as they are, texts in their order. The column's name comes with them; "" without one.
+    """
     columns = {name: feature for name, feature in table.features.items() if type(feature).__name__ == "ClassLabel"}
     if not columns:
-        return np.zeros(len(table), np.int64), ()
+        name = next((name for name in LABEL_COLUMNS if name in table.features), "")
+        return by_values(path, name, table[name][:] if name else [None] * len(table)), name
     name = "label" if "label" in columns else max(columns, key=lambda name: columns[name].num_classes)
-    labels = np.array(table[name], np.int64)
+    values = table[name][:]
+    labels = np.array([-1 if value is None else value for value in values], np.int64)
     if labels.min() < 0:
         raise ValueError(f"{path}: row {labels.argmin()} has no {name}; expected a class for every row")
-    return labels, tuple(columns[name].names)
+    return (labels, tuple(columns[name].names)), name
+
+
+def by_values(path: str, name: str, values: list[Any]) -> Labelled:
+    """Classes by the values of a column that is no `ClassLabel`."""
+    rows = [f"row {number}" for number in range(len(values))]
+    if not name:
+        return without_classes(len(values))
+    if all(isinstance(value, str) for value in values):
+        class_names = tuple(sorted(set(values)))
+        index = {value: number for number, value in enumerate(class_names)}
+        return np.array([index[value] for value in values], np.int64), class_names
+    try:
+        return numbered([whole_number(value, row) for value, row in zip(values, rows, strict=True)], rows.__getitem__)
+    except ValueError as error:
+        raise ValueError(f"{path}: column {name!r}: {error} (or a text in every row)") from error
 
 
 def reader(table: Any, column: str) -> Callable[[str], bytes]:

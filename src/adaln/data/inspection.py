@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt8
 
 from adaln.data.autoencoder import Autoencoder
 from adaln.data.batches import augmented
-from adaln.data.dataset import DataConfig, row_digests
+from adaln.data.dataset import DataConfig, count_classes, row_digests, summary
 from adaln.data.formats import FORMATS, load, open_source, recognise
 from adaln.data.pictures import AT_ONCE, decode, decode_all, stored_mode
 from adaln.data.shard_files import ShardSet, map_shard, open_shards, read_index, sha256_of
@@ -38,6 +38,8 @@ class Inspection:
     """One line per thing that is missing, damaged or out of place, naming the file."""
     notes: dict[str, str]
     """What else the set says of itself."""
+    passed_over: tuple[str, ...] = ()
+    """What lies there and is none of the set, a phrase for each kind."""
 
     @property
     def is_intact(self) -> bool:
@@ -45,10 +47,12 @@ class Inspection:
 
 
 def inspect(path: str) -> Inspection:
-    """Look through everything at `path`: every picture is decoded, every shard and every latent read."""
-    kind = "nothing"
+    """Look through everything at `path`: every picture is decoded, every shard and every latent read.
+
+    Raises ValueError where there is nothing.
+    """
+    kind, _, _ = recognise(path)
     try:
-        kind, _, _ = recognise(path)
         look = pictures if FORMATS[kind].pictures else {"shards of adaln": shards}.get(kind, latents)
         return look(path, kind)
     except ValueError as error:
@@ -66,9 +70,10 @@ def pictures(path: str, kind: str) -> Inspection:
         else:
             shapes[dimensions(picture.shape)] += 1
         progress(f"inspect {path}", index + 1, len(source.names), "images")
-    counts = count(source.labels, source.class_names)
+    counts, left = count_classes(source.labels, source.class_names), source.passed_over
     notes = {"size": "set one to crop the images to"} if len(shapes) > 1 else {}
-    return Inspection(path, kind, len(source.names), dict(shapes), counts, tuple(problems), notes)
+    notes["holds"] = summary(source.labels, source.class_names, left)
+    return Inspection(path, kind, len(source.names), dict(shapes), counts, tuple(problems), notes, left)
 
 
 def shards(path: str, kind: str) -> Inspection:
@@ -96,8 +101,10 @@ def shards(path: str, kind: str) -> Inspection:
     }
     if plan.space:
         notes |= {"autoencoder": plan.space.autoencoder, "scaling factor": str(plan.space.scaling_factor)}
-    counts = count(np.concatenate(labels), plan.class_names)
-    return Inspection(path, kind, index.num_rows, {shape: index.num_rows}, counts, tuple(problems), notes)
+    found, left = np.concatenate(labels), index.passed_over
+    notes["holds"] = summary(found, plan.class_names, left)
+    counts = count_classes(found, plan.class_names)
+    return Inspection(path, kind, index.num_rows, {shape: index.num_rows}, counts, tuple(problems), notes, left)
 
 
 def latents(path: str, kind: str) -> Inspection:
@@ -113,19 +120,15 @@ def latents(path: str, kind: str) -> Inspection:
         except ValueError as error:
             problems.append(str(error))
         progress(f"inspect {path}", stop, len(dataset), "latents")
-    counts = count(dataset.labels, dataset.class_names)
+    counts = count_classes(dataset.labels, dataset.class_names)
     spec = dataset.spec
     shapes = {dimensions((spec.channels, spec.height, spec.width)): len(dataset)}
-    return Inspection(path, kind, len(dataset), shapes, counts, tuple(problems), {})
+    notes = {"holds": summary(dataset.labels, dataset.class_names)}
+    return Inspection(path, kind, len(dataset), shapes, counts, tuple(problems), notes)
 
 
 def dimensions(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
-
-
-def count(labels: Int64[np.ndarray, "N"], class_names: tuple[str, ...]) -> dict[str, int]:
-    numbers = np.bincount(labels, minlength=len(class_names)).tolist()
-    return dict(zip(class_names, numbers, strict=False))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

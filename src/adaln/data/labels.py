@@ -1,23 +1,25 @@
-"""Which class a picture is of: by its folder, by a file of labels beside the pictures, or by an attribute of CelebA."""
+"""Which class a picture is of: by its folder, by files of labels beside the pictures, or by an attribute of CelebA."""
 
 import json
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Int64
 
-from adaln.data.listing import Listing
+from adaln.data.folders import by_folder, by_tars, without_classes
+from adaln.data.keys import class_files, one_of_each_key
+from adaln.data.listing import Listing, ending, settled
+from adaln.data.numbers import Labelled, numbered, whole_number
 from adaln.data.pictures import SUFFIXES, Source
 from adaln.registry import nearest
 
-T = TypeVar("T")
-Labelled = tuple[Int64[np.ndarray, "N"], tuple[str, ...]]
-"""A label per picture and the names of the classes; no names: the set has no classes and all labels are 0."""
-SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 ATTRIBUTE_FILES = ("CelebAMask-HQ-attribute-anno.txt", "list_attr_celeba.txt")
 """As CelebAMask-HQ and CelebA name theirs: a count, a line of attributes, then per image its name and 1 or -1 each."""
+T = TypeVar("T")
 
 
 def labelled(listing: Listing) -> Source:
@@ -25,114 +27,132 @@ def labelled(listing: Listing) -> Source:
 
     Raises ValueError where there is nothing to learn from.
     """
-    names = listing.pictures
+    read: set[str] = set()
+
+    def noted(name: str) -> bytes:
+        read.add(name)
+        return listing.read(name)
+
     try:
-        if not names:
-            raise ValueError(f"no images among its {len(listing.stamps)} files; expected {', '.join(SUFFIXES)}")
-        labels, class_names = label(names, listing)
+        if not listing.pictures:
+            num_files, others = len(listing.stamps), "; ".join(passed_over(listing, read))
+            among = f"its {num_files} files{f' ({others})' if others else ''}"
+            raise ValueError(f"no images among {among}; expected {', '.join(SUFFIXES)}")
+        names, reasons = one_of_each_key(listing)
+        listing = replace(listing, passed_over=listing.passed_over | reasons)
+        labels, class_names = label(names, replace(listing, read=noted))
     except ValueError as error:
         raise ValueError(f"{listing.path}: {error}") from error
     stamps = [listing.stamps[name] for name in names]
-    return Source(listing.path, names, labels, class_names, stamps, listing.read)
+    left = passed_over(listing, read.union(names))
+    return Source(listing.path, names, labels, class_names, stamps, listing.read, left)
+
+
+def passed_over(listing: Listing, used: set[str]) -> tuple[str, ...]:
+    """What lies there and is not `used`: how many of each kind, most first, with the first name."""
+    reasons = {name: ending(name) for name in listing.stamps if name not in used} | listing.passed_over
+    first = {reason: name for name, reason in sorted(reasons.items(), reverse=True)}
+    return tuple(f"{count} {reason} ({first[reason]})" for reason, count in Counter(reasons.values()).most_common())
 
 
 def label(names: list[str], listing: Listing) -> Labelled:
-    """Labels of the pictures `names` by the first rule that the layout fits."""
+    """Labels of the pictures `names` by the first rule that the layout fits, decided over all of them."""
     for file, rule in (("dataset.json", by_dataset_json), ("val_annotations.txt", by_annotations)):
-        if file in listing.stamps:
-            return rule(file, names, listing.read(file))
-    if not listing.in_tars:
-        return by_folder(names, listing.folders)
-    if class_file(names[0]) in listing.stamps:
-        return by_class_files(names, listing)
-    return by_folder([inside(name) for name in names], {inside(folder) for folder in listing.folders} - {""})
+        files = files_above(file, names, listing)
+        if any(files):
+            return rule(files, names, listing)
+    file_of = class_files(names, listing)
+    if file_of:
+        return by_class_files(file_of, listing)
+    return (by_tars if listing.in_tars else by_folder)(names, listing.folders, listing.stamps)
 
 
-def by_dataset_json(file: str, names: list[str], content: bytes) -> Labelled:
+def files_above(file: str, names: list[str], listing: Listing) -> list[str]:
+    """For each picture the nearest `file` that lies above it, or "". But for tars it must lie above all pictures."""
+    common = names[0].split("/")[:-1]
+    while not names[-1].startswith("".join(f"{part}/" for part in common)):  # names are sorted
+        common.pop()
+    nearest_of: dict[str, str] = {}
+    for name in names:
+        folder = name.rpartition("/")[0] if listing.in_tars else "/".join(common)
+        if folder not in nearest_of:
+            parts = folder.split("/") if folder else []
+            paths = ("/".join([*parts[:depth], file]) for depth in range(len(parts), -1, -1))
+            nearest_of[folder] = next((path for path in paths if path in listing.stamps), "")
+    return [nearest_of[name.rpartition("/")[0] if listing.in_tars else "/".join(common)] for name in names]
+
+
+def by_dataset_json(files: list[str], names: list[str], listing: Listing) -> Labelled:
     """`{"labels": [["00000/img00000000.png", 6], ...]}`, or null for a set without classes.
 
     Source: the data set format of StyleGAN2-ADA and EDM (`dataset_tool.py`).
     """
+    tables = {file: read_dataset_json(file, listing.read(file)) for file in sorted(set(files) - {""})}
+    if not any(tables.values()):
+        return without_classes(len(names))
+    labels = [
+        look_up(file, tables.get(file, {}), file_key(name.removeprefix(file[: -len("dataset.json")])))
+        for file, name in zip(files, names, strict=True)
+    ]
+    try:
+        return numbered(labels, names.__getitem__)
+    except ValueError as error:
+        raise ValueError(f"{files[0]}: {error}") from error
+
+
+def read_dataset_json(file: str, content: bytes) -> dict[str, int]:
+    """The class of each name; empty where labels are null."""
     try:
         pairs = json.loads(content)["labels"]
-        labels_of = {str(name): int(number) for name, number in pairs or ()}
-    except (ValueError, TypeError, KeyError) as error:
+        values = [(str(name), value) for name, value in pairs or ()]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{file}: {error!r}; expected {{'labels': [[name, class], ...]}} or null") from error
-    if not pairs:
-        return np.zeros(len(names), np.int64), ()
-    labels = np.array([look_up(file, labels_of, name) for name in names], np.int64)
-    if labels.min() < 0:
-        raise ValueError(f"{file}: class {labels.min()} of {names[labels.argmin()]!r}; expected 0 or more")
-    return labels, tuple(str(number) for number in range(labels.max() + 1))
+    labels: dict[str, int] = {}
+    for name, value in values:
+        try:
+            number = whole_number(value, name)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+        if labels.setdefault(file_key(name), number) != number:
+            raise ValueError(f"{file}: {name!r} is of the classes {labels[file_key(name)]} and {number}; expected one")
+    return labels
 
 
-def by_annotations(file: str, names: list[str], content: bytes) -> Labelled:
+def file_key(name: str) -> str:
+    """The form in which names are compared: accents composed, for some systems store them apart."""
+    return unicodedata.normalize("NFC", settled(name))
+
+
+def by_annotations(files: list[str], names: list[str], listing: Listing) -> Labelled:
     """Lines of `val_0.JPEG<tab>n03444034<tab>box`: Tiny ImageNet's validation part; classes sorted by name."""
-    rows = [line.split("\t") for line in content.decode().splitlines() if line.strip()]
-    class_of = {row[0]: row[1] for row in rows if len(row) > 1}
-    of_names = [look_up(file, class_of, PurePosixPath(name).name) for name in names]
+    of_files = {}
+    for file in sorted(set(files) - {""}):
+        lines = listing.read(file).decode("utf-8-sig", errors="replace").splitlines()
+        rows = [line.split("\t") for line in lines if line.strip()]
+        of_files[file] = {row[0]: row[1] for row in rows if len(row) > 1}
+    of_names = [
+        look_up(file, of_files.get(file, {}), PurePosixPath(name).name) for file, name in zip(files, names, strict=True)
+    ]
     class_names = tuple(sorted(set(of_names)))
     index = {name: number for number, name in enumerate(class_names)}
     return np.array([index[name] for name in of_names], np.int64), class_names
 
 
-def class_file(name: str) -> str:
-    """`t.tar/000123.cls` of `t.tar/000123.jpg`: WebDataset's key ends at the first dot of the last part."""
-    return str(PurePosixPath(name).with_name(PurePosixPath(name).name.split(".")[0] + ".cls"))
-
-
-def inside(name: str) -> str:
-    """The name without that of the tar."""
-    return name.partition("/")[2]
-
-
-def by_class_files(names: list[str], listing: Listing) -> Labelled:
-    """`000123.jpg` beside `000123.cls`, which holds the class number in digits.
-
-    Source: https://github.com/webdataset/webdataset, "The WebDataset Format".
-    """
+def by_class_files(file_of: Mapping[str, str], listing: Listing) -> Labelled:
+    """`000123.jpg` beside `000123.cls`, which holds the class number in digits."""
     numbers = []
-    for name in names:
-        file = class_file(name)
+    for name, file in file_of.items():
         content = listing.read(file).decode(errors="replace").strip() if file in listing.stamps else "nothing"
-        if not (content.isascii() and content.isdigit()):
+        if not (content.isascii() and content.isdigit() and len(content) < 20):
             raise ValueError(f"{file} holds {content[:20]!r}; expected the class number of {name!r}")
         numbers.append(int(content))
-    return np.array(numbers, np.int64), tuple(str(number) for number in range(max(numbers) + 1))
+    return numbered(numbers, list(file_of).__getitem__)
 
 
-def look_up(file: str, labels: dict[str, T], name: str) -> T:
+def look_up(file: str, labels: Mapping[str, T], name: str) -> T:
     if name not in labels:
-        raise ValueError(f"{file}: no label for image {name!r}; expected one for every image")
+        raise ValueError(f"{file or 'a file of labels'}: no label for image {name!r}; expected one for every image")
     return labels[name]
-
-
-def by_folder(names: list[str], folders: set[str]) -> Labelled:
-    """One folder per class, however deep the pictures lie in it; no labels if all lie at the top."""
-    tops = {folder for folder in folders if "/" not in folder}
-    is_packed = len(tops) == 1 and all(name.count("/") >= 2 for name in names)  # all in one folder, as in many zips
-    root = f"{tops.pop()}/" if is_packed else ""
-    flat = [name for name in names if "/" not in name.removeprefix(root)]
-    if len(flat) == len(names):
-        return np.zeros(len(names), np.int64), ()
-    if flat:
-        raise ValueError(f"image {flat[0]!r} lies beside class folders; expected all images in class folders")
-    class_names = class_folders(root, names, folders)
-    index = {name: number for number, name in enumerate(class_names)}
-    return np.array([index[name.removeprefix(root).split("/")[0]] for name in names], np.int64), class_names
-
-
-def class_folders(root: str, names: list[str], folders: set[str]) -> tuple[str, ...]:
-    """Sorted names of the folders directly beneath `root`; each must hold a picture."""
-    inside = {folder.removeprefix(root) for folder in folders if folder.startswith(root)}
-    classes = sorted(folder for folder in inside if folder and "/" not in folder)
-    filled = {name.removeprefix(root).split("/")[0] for name in names}
-    empty = [folder for folder in classes if folder not in filled]
-    if {folder.lower() for folder in classes} <= SPLITS:
-        raise ValueError(f"{', '.join(classes)} are splits, not classes; expected one of them alone")
-    if empty:
-        raise ValueError(f"class folder {empty[0]!r} holds no image; fill or remove it ({len(empty)} empty)")
-    return tuple(classes)
 
 
 def by_attribute(source: Source, attribute: str) -> Source:

@@ -7,6 +7,7 @@ whoever decodes the samples must know it.
 
 import hashlib
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.dataset import DataConfig, Dataset, Rows, spec_of
+from adaln.data.numbers import numbered, whole_number
 from adaln.data.pictures import default_cache
 from adaln.data.shard_files import Index, map_tensors, open_shards
 from adaln.files import write_atomically
@@ -74,7 +76,8 @@ def open_encoded(config: DataConfig) -> Dataset:
     if config.flip and plan.space and plan.flips == 1:
         raise ValueError(f"{folder}: encoded without mirror images; encode with flips or set flip to False")
     spec = spec_of(shards.rows.shape[-3:], plan.class_names, config.conditional)
-    common = (shards.labels, plan.class_names, spec, index.fingerprint, config.flip, index.skipped)
+    told = (index.skipped, index.passed_over)
+    common = (shards.labels, plan.class_names, spec, index.fingerprint, config.flip, *told)
     name = folder.resolve().name
     if plan.space is None:
         return Dataset(name, shards.rows, *common)
@@ -85,16 +88,28 @@ def open_encoded(config: DataConfig) -> Dataset:
 class NpyFiles(Rows):
     """Rows that lie in `0.npy`, `1.npy`, ... of a folder, each with a leading axis of length 1."""
 
-    def __init__(self, folder: Path, num_rows: int) -> None:
-        self.folder = folder
-        super().__init__([load_npy(folder / "0.npy")])
-        self.num_rows = num_rows
+    def __init__(self, folder: Path, num_rows: int, ndim: int) -> None:
+        self.folder, self.num_rows = folder, num_rows
+        first = load_npy(folder / "0.npy")
+        if first.ndim != ndim or len(first) != 1:
+            expected = f"one row of {ndim - 1} axes, (1, ...)" if ndim > 1 else "one number, (1,)"
+            raise ValueError(f"{folder / '0.npy'}: holds the shape {first.shape}; expected {expected}")
+        super().__init__([first])
 
     def __len__(self) -> int:
         return self.num_rows
 
     def gather(self, indices: Int64[np.ndarray, "B"]) -> np.ndarray:
-        return np.concatenate([load_npy(self.folder / f"{index}.npy") for index in indices.tolist()])
+        return np.concatenate([self.row(index) for index in indices.tolist()])
+
+    def row(self, index: int) -> np.ndarray:
+        """What the file of that number holds; it must be as the first one."""
+        file, first = self.folder / f"{index}.npy", self.parts[0]
+        array = load_npy(file)
+        if array.shape != first.shape or array.dtype.kind != first.dtype.kind:
+            holds, expected = (f"{part.dtype} of the shape {part.shape}" for part in (array, first))
+            raise ValueError(f"{file}: holds {holds}; expected {expected} as 0.npy")
+        return array
 
 
 def load_npy(path: Path) -> np.ndarray:
@@ -134,23 +149,40 @@ def open_fast_dit(config: DataConfig) -> Dataset:
     """`X_features/0.npy` (1, C, h, w), already scaled, beside `X_labels/0.npy` (1,)."""
     folder = Path(config.path)
     (features,), (labels,) = folder.glob("*_features"), folder.glob("*_labels")
-    counts = [sum(1 for _ in part.glob("*.npy")) for part in (features, labels)]
-    if counts[0] != counts[1] or not counts[0]:
-        raise ValueError(f"{folder}: {counts[0]} files in {features.name} but {counts[1]} in {labels.name}")
+    stamps, of_labels = (npy_stamps(part) for part in (features, labels))
+    if len(stamps) != len(of_labels) or not stamps:
+        raise ValueError(f"{folder}: {len(stamps)} files in {features.name} but {len(of_labels)} in {labels.name}")
+    for part, known in ((features, stamps), (labels, of_labels)):
+        missing = next((number for number in range(len(known)) if f"{number}.npy" not in known), None)
+        if missing is not None:
+            raise ValueError(f"{part / f'{missing}.npy'}: missing; expected 0.npy to {len(known) - 1}.npy")
     if config.flip:
         raise ValueError(f"{folder}: fast-DiT's extraction fixed each flip once; set flip to False")
-    latents = NpyFiles(features, counts[0])
+    latents = NpyFiles(features, len(stamps), 4)
+    for number in range(len(stamps)):
+        if stamps[f"{number}.npy"][0] != stamps["0.npy"][0]:
+            latents.row(number)  # says in what it differs; of another type of floats it is another number of bytes
     one = np.ones((latents.shape[1], 1, 1), np.float32)
-    return fixed_latents(config, latents, None, cached_labels(labels, counts[0]), 0 * one, one)
+    return fixed_latents(config, latents, None, cached_labels(labels, of_labels), 0 * one, one)
 
 
-def cached_labels(folder: Path, num_labels: int) -> Int64[np.ndarray, "N"]:
-    """The labels of a folder of npy files, gathered once: a million files take minutes to read."""
-    key = hashlib.sha256(repr((str(folder.resolve()), num_labels, folder.stat().st_mtime_ns)).encode()).hexdigest()[:24]
-    path = default_cache() / "labels" / f"{key}.npy"
+def npy_stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and modification time of the npy files of a folder."""
+    entries = [entry for entry in os.scandir(folder) if entry.name.endswith(".npy") and entry.name[0] != "."]
+    return {entry.name: (status.st_size, status.st_mtime_ns) for entry in entries for status in [entry.stat()]}
+
+
+def cached_labels(folder: Path, stamps: dict[str, tuple[int, int]]) -> Int64[np.ndarray, "N"]:
+    """The labels of a folder of npy files, gathered once: a million files take minutes to read.
+
+    They are gathered again when the size or time of any file changes.
+    """
+    known = (str(folder.resolve()), [stamps[f"{number}.npy"] for number in range(len(stamps))])
+    path = default_cache() / "labels" / f"{hashlib.sha256(repr(known).encode()).hexdigest()[:24]}.npy"
     if not path.exists():
-        content = io.BytesIO()
-        np.save(content, NpyFiles(folder, num_labels)[:].astype(np.int64))
+        rows, content = NpyFiles(folder, len(stamps), 1), io.BytesIO()
+        labels = [whole_number(rows.row(row).item(), str(folder / f"{row}.npy")) for row in range(len(rows))]
+        np.save(content, numbered(labels, lambda row: str(folder / f"{row}.npy"))[0])
         write_atomically(path, content.getvalue())
     return load_npy(path)
 
@@ -158,11 +190,28 @@ def cached_labels(folder: Path, num_labels: int) -> Int64[np.ndarray, "N"]:
 def open_lightning_dit(config: DataConfig) -> Dataset:
     """`latents`, `latents_flip` and `labels` per shard, normalised by the channel statistics in `latents_stats.pt`."""
     folder = Path(config.path)
-    shards = [map_tensors(path)[0] for path in sorted(folder.glob(LIGHTNING_SHARDS))]
+    shards = [lightning_shard(path) for path in sorted(folder.glob(LIGHTNING_SHARDS))]
     latents, mirrored = (Rows([shard[name] for shard in shards]) for name in ("latents", "latents_flip"))
     labels = np.concatenate([shard["labels"] for shard in shards]).astype(np.int64)
     mean, std = read_statistics(folder / STATISTICS, latents.shape[1])
     return fixed_latents(config, latents, mirrored, labels, mean, 1 / std)
+
+
+def lightning_shard(path: Path) -> dict[str, np.ndarray]:
+    """Its tensors. Raises ValueError unless each has a row for every latent and labels are whole numbers."""
+    tensors, names = map_tensors(path)[0], ("latents", "latents_flip", "labels")
+    missing = set(names) - set(tensors)
+    if missing:
+        raise ValueError(f"{path}: has no {min(missing)!r}; expected {', '.join(names)}")
+    shapes = {name: tensors[name].shape for name in names}
+    num_rows = len(tensors["latents"])
+    if shapes["latents"] != shapes["latents_flip"] or shapes["labels"] != (num_rows,):
+        raise ValueError(f"{path}: shapes {shapes} do not belong together; expected a row and a label for every latent")
+    labels = tensors["labels"]
+    if labels.dtype.kind not in "iu" or (num_rows and labels.min() < 0):
+        worst = f"{labels.dtype}" if labels.dtype.kind not in "iu" else f"the class {labels.min()}"
+        raise ValueError(f"{path}: labels hold {worst}; expected whole numbers, 0 or more")
+    return tensors
 
 
 def read_statistics(path: Path, channels: int) -> tuple[Float32[np.ndarray, "C 1 1"], Float32[np.ndarray, "C 1 1"]]:
@@ -189,7 +238,7 @@ def fixed_latents(
     if config.size is not None:
         shape = "x".join(map(str, latents.shape[2:]))
         raise ValueError(f"{folder}: holds latents of {shape}, whose images had a size of their own; leave size out")
-    class_names = tuple(str(number) for number in range(int(labels.max()) + 1))
+    _, class_names = numbered(labels.tolist(), "row {}".format)
     known = (latents.shape, labels.tobytes(), shift.tobytes(), scale.tobytes(), latents[:16].tobytes())
     return FixedLatents(
         folder.resolve().name,

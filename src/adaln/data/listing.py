@@ -1,20 +1,26 @@
-"""What lies beneath a root, be it a folder, a zip or tars: files with their stamps, folders, and how a file is read."""
+"""What lies beneath a root, be it a folder or a zip: files with their stamps, folders, and how a file is read."""
 
 import os
-import tarfile
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from adaln.data.pictures import SUFFIXES, one_at_a_time
 
-COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
+FURNITURE = (
+    r"@eaDir|@Recycle|@Recently-Snapshot|#recycle|#snapshot|\$RECYCLE\.BIN|System Volume Information|lost\+found"
+)
+"""Folders that disk stations and systems keep among a user's own."""
+PASSED_OVER = re.compile(rf"(?:^|/)(\.[^/]*|__MACOSX[^/]*|(?:{FURNITURE})(?=/|$))", re.IGNORECASE)
+"""Dot files, the resource forks that macOS packs into its zips, and furniture, at any depth."""
+LEADS_BACK = "links that lead back"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Every file and folder beneath a root, hidden ones left out."""
+    """Every file and folder beneath a root but for those that are `passed_over`."""
 
     path: Path
     stamps: dict[str, tuple[int, int]]
@@ -22,6 +28,8 @@ class Listing:
     folders: set[str]
     read: Callable[[str], bytes]
     """The content of a file."""
+    passed_over: dict[str, str]
+    """Why a file, or a folder with all that lies in it, is none of the set: `hidden`, or the name of its kind."""
     in_tars: bool = False
     """Names begin with the name of the tar that they lie in: shards of one set may repeat the names inside."""
 
@@ -31,115 +39,93 @@ class Listing:
         return sorted(name for name in self.stamps if name.lower().endswith(SUFFIXES))
 
 
-def is_hidden(name: str) -> bool:
-    """Dot files and the resource forks that macOS packs into its zips, at any depth."""
-    return name.startswith((".", "__MACOSX")) or "/." in name or "/__MACOSX" in name
+def passes_over(name: str, reasons: dict[str, str], before: str = "") -> bool:
+    """Whether what has that name (in `before`) is none of a set; `reasons` gets the file or folder that makes it so."""
+    match = PASSED_OVER.search(name)
+    if match:
+        part = match[1]
+        is_hidden = part.startswith(".") or part.upper().startswith("__MACOSX")
+        reasons[before + name[: match.end()]] = "hidden" if is_hidden else part
+    return match is not None
+
+
+def settled(name: str) -> str:
+    """The one form of a name within a set: parts with forward slashes between, without `./`, `/` or `//`.
+
+    >>> settled("./set//cat\\\\0.png"), settled("/set/cat/")
+    ('set/cat/0.png', 'set/cat')
+    """
+    if "\0" in name:
+        raise ValueError(f"the name {name!r} holds a NUL; expected names of files")
+    if "\\" not in name and "//" not in name and "./" not in name and name[:1] not in ("/", ".") and name[-1:] != "/":
+        return name
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
 
 
 def list_folder(root: Path) -> Listing:
-    """Files and folders beneath `root`; folders that are links count at the top only, so that a link cannot loop."""
-    stamps: dict[str, tuple[int, int]] = {}
-    folders: set[str] = set()
-    to_visit = [("", str(root))]
+    """Files and folders beneath `root`. Links are followed, but for those to a folder that they lie in."""
+    stamps, folders, paths, reasons = dict[str, tuple[int, int]](), set[str](), dict[str, str](), dict[str, str]()
+    above = frozenset(identity(folder.stat()) for folder in (root, *root.resolve().parents))
+    to_visit = [("", str(root), above)]
     while to_visit:
-        inside, here = to_visit.pop()
+        inside, here, chain = to_visit.pop()
         for entry in os.scandir(here):
-            name = inside + entry.name
-            if is_hidden(entry.name):
+            if passes_over(entry.name, reasons, inside):
                 continue
-            if entry.is_dir(follow_symlinks=inside == ""):
+            name = settled(inside + entry.name)
+            try:
+                status = entry.stat()
+            except OSError:  # a dangling link, which then fails to decode like any bad picture
+                stamps[name] = (0, 0)
+                continue
+            if entry.is_dir():
+                if identity(status) in chain:
+                    reasons[name] = LEADS_BACK
+                    continue
                 folders.add(name)
-                to_visit.append((name + "/", entry.path))
+                to_visit.append((name + "/", entry.path, chain | {identity(status)}))
             else:
-                try:
-                    status = entry.stat()
-                    stamps[name] = (status.st_size, status.st_mtime_ns)
-                except FileNotFoundError:  # a dangling link, which then fails to decode like any bad picture
-                    stamps[name] = (0, 0)
-    return Listing(root, stamps, folders, lambda name: (root / name).read_bytes())
+                stamps[name] = (status.st_size, status.st_mtime_ns)
+            if name != inside + entry.name:  # with backslashes, as some programs unpack
+                paths[name] = entry.path
+                folders.update(parents(name))
+    return Listing(root, stamps, folders, lambda name: Path(paths.get(name, root / name)).read_bytes(), reasons)
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """What two paths to one folder have in common."""
+    return status.st_dev, status.st_ino
 
 
 def list_zip(path: Path) -> Listing:
     """Members of a zip, which stays open. Raises ValueError where it is damaged or holds a name twice."""
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+        entries = {settled(entry.orig_filename): entry for entry in reversed(archive.infolist())}
+    except (zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f"{path}: not a readable zip ({error}); expected 'digits', a folder, zip or tar") from error
-    stamps: dict[str, tuple[int, int]] = {}
-    folders: set[str] = set()
+    stamps, folders, reasons = dict[str, tuple[int, int]](), set[str](), dict[str, str]()
     for entry in archive.infolist():
-        name = entry.filename.rstrip("/")
-        if is_hidden(name):
+        name = settled(entry.orig_filename)
+        if not name or passes_over(name, reasons):
             continue
         folders.update(parents(name))
-        if entry.is_dir():
+        if entry.orig_filename.endswith(("/", "\\")):
             folders.add(name)
         elif name in stamps:
             raise ValueError(f"{path}: holds {name!r} twice; expected every name once")
         else:
             stamps[name] = (entry.file_size, entry.CRC)
-    return Listing(path, stamps, folders, one_at_a_time(archive.read))
+    return Listing(path, stamps, folders, one_at_a_time(lambda name: archive.read(entries[name])), reasons)
 
 
-def is_tar(path: Path) -> bool:
-    """Whether that is a tar; a compressed one is by its name alone."""
-    return path.name.lower().endswith(COMPRESSED) or (path.suffix.lower() == ".tar" and path.is_file())
+def ending(name: str) -> str:
+    """The ending by which a file that is no picture is counted.
 
-
-def tars_in(folder: Path) -> list[Path]:
-    """The tar files directly in a folder that has no pictures or folders."""
-    entries = [entry for entry in folder.iterdir() if not is_hidden(entry.name)] if folder.is_dir() else []
-    if any(entry.is_dir() or entry.name.lower().endswith(SUFFIXES) for entry in entries):
-        return []
-    return sorted(entry for entry in entries if entry.suffix.lower() == ".tar")
-
-
-def list_tars(path: Path) -> Listing:
-    """What lies in a tar or in a folder of tars; read in place, at random.
-
-    Raises ValueError where one is compressed or cut short.
+    >>> ending("cat/0.JFIF"), ending("LICENSE")
+    ('.jfif', 'without an ending')
     """
-    positions: dict[str, tuple[Path, int, int]] = {}
-    stamps: dict[str, tuple[int, int]] = {}
-    folders: set[str] = set()
-    for tar in tars_in(path) or [path]:
-        time = tar.stat().st_mtime_ns
-        for member in members(tar):
-            name = f"{tar.name}/{member.name.removeprefix('./')}"
-            if is_hidden(name):
-                continue
-            if member.isdir():
-                folders.add(name)
-            elif name in positions:
-                raise ValueError(f"{tar}: holds {member.name!r} twice; expected every name once")
-            else:
-                positions[name] = (tar, member.offset_data, member.size)
-                stamps[name] = (member.size, time)
-                folders.update(parents(name))
-
-    def read(name: str) -> bytes:
-        tar, begin, size = positions[name]
-        with tar.open("rb") as file:
-            file.seek(begin)
-            return file.read(size)
-
-    return Listing(path, stamps, folders, read, in_tars=True)
-
-
-def members(path: Path) -> Iterator[tarfile.TarInfo]:
-    """Files and folders of a tar. Raises ValueError where it is compressed or cut short."""
-    if path.name.lower().endswith(COMPRESSED):
-        raise ValueError(f"{path}: a compressed tar cannot be read at random; unpack it or store it as .tar")
-    num_bytes = path.stat().st_size
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                if member.offset_data + member.size > num_bytes:
-                    raise ValueError(f"{path}: cut short within {member.name!r}")
-                if member.isfile() or member.isdir():
-                    yield member
-    except tarfile.TarError as error:
-        raise ValueError(f"{path}: cut short, or not a tar ({error})") from error
+    return PurePosixPath(name).suffix.lower() or "without an ending"
 
 
 def parents(name: str) -> Iterator[str]:

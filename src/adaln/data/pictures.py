@@ -54,6 +54,8 @@ class Source:
     stamps: list[tuple[int, int]]
     """Size and modification time (folder, tar) or CRC (zip): a changed file has another stamp."""
     read: Callable[[str], bytes]
+    passed_over: tuple[str, ...] = ()
+    """What lies there and is none of the set, a phrase for each kind: `2 .jfif (cat/0.jfif)`."""
 
 
 def one_at_a_time(read: Callable[[str], bytes]) -> Callable[[str], bytes]:
@@ -242,7 +244,7 @@ def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
     stop_at(source.path, about["skipped"], skip_bad)
     spec = spec_of(images.shape[1:], source.class_names, config.conditional)
     known = (source.class_names, spec, about["fingerprint"], config.flip, tuple(about["skipped"]))
-    return Dataset(source.path.resolve().stem, np.asarray(images), labels, *known)
+    return Dataset(source.path.resolve().stem, np.asarray(images), labels, *known, source.passed_over)
 
 
 def cache_key(source: Source, size: int | None) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int64
 from safetensors.numpy import save
 
-from adaln.codec import decode
+from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.dataset import Rows, fingerprint
 from adaln.files import locked, reading, remove_temporaries, write_atomically
@@ -94,6 +94,8 @@ class Index:
     channel_std: tuple[float, ...]
     autoencoder: str
     """Where the autoencoder was opened: a path or an id at the hub; empty for images."""
+    passed_over: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
+    """What lay beside the pictures and is none of the set, a phrase for each kind."""
 
     @property
     def num_rows(self) -> int:
@@ -155,8 +157,9 @@ def map_shard(folder: Path, shard: ShardEntry, plan: Plan) -> dict[str, np.ndarr
     tensors, about = read_shard(path)
     if about["plan"] != plan.sha256:
         raise ValueError(f"{path}: belongs to another set than {folder / INDEX}")
-    if len(tensors[plan.tensor]) != shard.rows:
-        raise ValueError(f"{path}: holds {len(tensors[plan.tensor])} rows; expected {shard.rows}")
+    for name in (plan.tensor, "labels", "digests"):
+        if len(tensors[name]) != shard.rows:
+            raise ValueError(f"{path}: holds {len(tensors[name])} rows of {name}; expected {shard.rows}")
     return tensors
 
 
@@ -202,7 +205,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_index(out: Path, plan: Plan, classes: set[int], autoencoder: str) -> Index | None:
+def write_index(
+    out: Path, plan: Plan, classes: set[int], autoencoder: str, passed_over: tuple[str, ...] = ()
+) -> Index | None:
     """Write the index if every shard is there; None if other ranks have still to make some.
 
     `autoencoder`: where it was opened, for whoever decodes; no part of what makes sets equal.
@@ -212,9 +217,9 @@ def write_index(out: Path, plan: Plan, classes: set[int], autoencoder: str) -> I
     paths = [out / shard_name(shard) for shard in range(plan.num_shards)]
     if not all(path.exists() for path in paths):
         return None
-    index = describe(out, plan, paths, classes, autoencoder)
+    index = replace(describe(out, plan, paths, classes, autoencoder), passed_over=passed_over)
     with locked(out / ".plan.lock"):
-        write_json(out / INDEX, {"format": FORMAT, **asdict(index)})
+        write_json(out / INDEX, {"format": FORMAT, **encode(index)})
         remove_temporaries(out)  # of killed encoders; all shards are there, so nobody is writing one
     return index
 

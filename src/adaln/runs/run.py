@@ -24,6 +24,7 @@ from adaln.codec import canonical_json, short_hash
 from adaln.conditioning import Scheme, all_starts, find_layout, initialise, num_held
 from adaln.config import RunConfig, differing_fields, from_dict, to_dict
 from adaln.data import Batches, Dataset, load
+from adaln.data.dataset import count_classes
 from adaln.execution import check_precision
 from adaln.files import naming, reading, remove_temporaries, write_atomically
 from adaln.models import build, null_label, skeleton
@@ -230,6 +231,8 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "num_images": len(dataset),
         "class_names": list(dataset.class_names),
+        "class_counts": list(count_classes(dataset.labels, dataset.class_names).values()),
+        "passed_over": list(dataset.passed_over),
         "skipped": list(dataset.skipped),
         "spec": asdict(dataset.spec),
         "latents": dataset.describe_latents(),

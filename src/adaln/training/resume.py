@@ -14,6 +14,7 @@ from adaln.conditioning import Order, OrderPart, order_to_hold, refuse_weight_de
 from adaln.execution import DEFAULT_EXECUTION, Execution, matrix_products, prepare_blocks
 from adaln.files import claimed, reading, remove_temporaries, write_atomically
 from adaln.parallel import from_first, rank, world
+from adaln.progress import note
 from adaln.runs import Run, drop_from
 from adaln.runs.run import describe_data, describe_parameters, environment
 from adaln.training.ema_and_optimizer import TrainState
@@ -72,6 +73,7 @@ def open_session(run: Run, state: TrainState, execution: Execution) -> None:
         "sessions": [*manifest.get("sessions", []), session],
     }
     write_atomically(run.path / "manifest.json", canonical_json(row))
+    note(f"{run.config.data.path}: {run.dataset.summary()}")
 
 
 def run_order(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Order:

@@ -1,0 +1,102 @@
+"""Classes by where pictures lie: a folder each, or a tar each."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+import numpy as np
+
+from adaln.data.listing import ending
+from adaln.data.numbers import Labelled
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test"}
+SYNSET = re.compile(r"n\d{8}")
+
+
+def without_classes(num_pictures: int) -> Labelled:
+    """Labels of a set that has none."""
+    return np.zeros(num_pictures, np.int64), ()
+
+
+def by_folder(names: list[str], folders: Collection[str], files: Iterable[str]) -> Labelled:
+    """One folder per class, however deep the pictures lie in it; no labels if all lie at the top."""
+    root, depth = "", 2
+    while len(tops := beneath(root, folders)) == 1 and all(name.count("/") >= depth for name in names):
+        root, depth = f"{root}{tops.pop()}/", depth + 1  # all in one folder, as in many zips
+    flat = [name for name in names if "/" not in name.removeprefix(root)]
+    if len(flat) == len(names):
+        return without_classes(len(names))
+    if flat:
+        raise ValueError(f"image {flat[0]!r} lies beside class folders; expected all images in class folders")
+    held = {name: name.removeprefix(root).split("/")[0] for name in files if name.startswith(root)}
+    return by_container([held[name] for name in names], sorted(tops), held, "class folder")
+
+
+def beneath(root: str, folders: Iterable[str]) -> set[str]:
+    """Names of the folders directly beneath `root`."""
+    inside = (folder.removeprefix(root) for folder in folders if folder.startswith(root))
+    return {folder for folder in inside if folder and "/" not in folder}
+
+
+def by_container(of_names: list[str], classes: list[str], held: dict[str, str], kind: str) -> Labelled:
+    """A class for each of `classes`, which must hold a picture; `of_names`: which one holds each picture, `held`: each
+    file."""
+    if {name.lower().removesuffix(".tar") for name in classes} <= SPLITS:
+        raise ValueError(f"{', '.join(classes)} are splits, not classes; expected one of them alone")
+    empty = sorted(set(classes) - set(of_names))
+    if empty:
+        endings = Counter(ending(name) for name, holder in held.items() if holder == empty[0])
+        but = f" ({', '.join(f'{count} {kind}' for kind, count in endings.most_common())})" if endings else ""
+        raise ValueError(f"{kind} {empty[0]!r} holds no image{but}; fill or remove it ({len(empty)} empty)")
+    index = {name: number for number, name in enumerate(classes)}
+    return np.array([index[name] for name in of_names], np.int64), tuple(classes)
+
+
+def by_tars(names: list[str], folders: Collection[str], files: Iterable[str]) -> Labelled:
+    """By the class folders inside the tars; else by the tars themselves, unless they are the shards of one set."""
+    if any("/" in split(name)[1] for name in names):
+        inner = {split(folder)[1] for folder in folders} - {""}
+        return by_folder([split(name)[1] for name in names], inner, [split(name)[1] for name in files])
+    held = {name: split(name)[0] for name in files}
+    of_names = [held[name] for name in names]
+    tars = sorted(set(held.values()))
+    if are_shards(of_names, names):
+        return without_classes(len(names))
+    labels, classes = by_container(of_names, tars, held, "class tar")
+    return labels, tuple(stem(name) for name in classes)
+
+
+def split(name: str) -> tuple[str, str]:
+    """The tar, within its own, that a file lies in, and its name there.
+
+    >>> split("outer.tar/cat.tar/old/0.png")
+    ('outer.tar/cat.tar', 'old/0.png')
+    """
+    parts = name.split("/")
+    depth = 2 if len(parts) > 1 and parts[1].lower().endswith(".tar") and len(parts) > 2 else 1
+    return "/".join(parts[:depth]), "/".join(parts[depth:])
+
+
+def stem(tar: str) -> str:
+    return re.sub(r"\.tar$", "", tar.split("/")[-1], flags=re.IGNORECASE)
+
+
+def are_shards(of_names: list[str], names: list[str]) -> bool:
+    """Whether tars of pictures without labels or folders are parts of one set, by their names.
+
+    Names without digits are classes, and those of ImageNet's classes; names that differ in digits alone are shards.
+    Raises ValueError for others.
+    """
+    stems = {stem(tar) for tar in of_names}
+    if len(stems) == 1:
+        return True
+    begins = all(name.split("/")[-1].startswith(f"{stem(tar)}_") for tar, name in zip(of_names, names, strict=True))
+    if begins or all(map(SYNSET.fullmatch, stems)) or not any(re.search(r"\d", name) for name in stems):
+        return False
+    if len({re.sub(r"\d+", "0", name) for name in stems}) > 1:
+        one, other = sorted(stems)[0], sorted(stems)[-1]
+        raise ValueError(
+            f"{one}.tar to {other}.tar hold pictures without labels: are they classes or shards? expected names"
+            " without digits, names that differ in digits alone, class folders inside, or .cls files"
+        )
+    return True

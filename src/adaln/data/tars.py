@@ -1,0 +1,98 @@
+"""What lies in tars, read in place: the shards of a set, a tar for each class, or a tar of either."""
+
+import itertools
+import operator
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from adaln.data.listing import Listing, ending, parents, passes_over, settled
+from adaln.data.pictures import SUFFIXES
+
+TAR = ".tar"
+COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
+
+
+def is_tar(path: Path) -> bool:
+    """Whether that is a tar; a compressed one is by its name alone."""
+    return path.name.lower().endswith(COMPRESSED) or (path.suffix.lower() == TAR and path.is_file())
+
+
+def tars_in(folder: Path) -> list[Path]:
+    """The tar files directly in a folder that has no pictures or folders."""
+    entries = [entry for entry in folder.iterdir() if not passes_over(entry.name, {})] if folder.is_dir() else []
+    if any(entry.is_dir() or entry.name.lower().endswith(SUFFIXES) for entry in entries):
+        return []
+    return sorted(entry for entry in entries if entry.suffix.lower() == TAR)
+
+
+def list_tars(path: Path) -> Listing:
+    """What lies in a tar or in a folder of tars; read in place, at random.
+
+    A tar that holds tars and no pictures of its own counts as a folder of them.
+    Raises ValueError where one is compressed or cut short.
+    """
+    tars = tars_in(path)
+    positions: dict[str, tuple[Path, int, int]] = {}
+    stamps: dict[str, tuple[int, int]] = {}
+    folders: set[str] = set()
+    beside = [entry.name for entry in path.iterdir() if entry not in tars] if tars else []
+    reasons = {name: ending(name) for name in beside if not passes_over(name, {})}
+    for tar in tars or [path]:
+        time = tar.stat().st_mtime_ns
+        for name, member in members(tar, reasons):
+            if member.isdir():
+                folders.add(name)
+            elif name in positions:
+                raise ValueError(f"{tar}: holds {member.name!r} twice; expected every name once")
+            else:
+                positions[name] = (tar, member.offset_data, member.size)
+                stamps[name] = (member.size, time)
+                folders.update(parents(name))
+
+    def read(name: str) -> bytes:
+        tar, begin, size = positions[name]
+        with tar.open("rb") as file:
+            file.seek(begin)
+            return file.read(size)
+
+    return Listing(path, stamps, folders, read, reasons, in_tars=True)
+
+
+def members(path: Path, reasons: dict[str, str]) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Files and folders of a tar by their names, which begin with that of the tar.
+
+    Raises ValueError where it is compressed or cut short; `reasons` gets what is passed over.
+    """
+    if path.name.lower().endswith(COMPRESSED):
+        raise ValueError(f"{path}: a compressed tar cannot be read at random; unpack it or store it as .tar")
+    try:
+        with path.open("rb") as file:
+            own = list(members_within(file, 0, path.stat().st_size, f"{path.name}/", reasons))
+            has_pictures = any(name.lower().endswith(SUFFIXES) for name, _ in own)
+            is_nested = [not has_pictures and name.lower().endswith(TAR) and member.isfile() for name, member in own]
+            yield from itertools.compress(own, map(operator.not_, is_nested))
+            for name, tar in itertools.compress(own, is_nested):
+                end = tar.offset_data + tar.size
+                yield from members_within(file, tar.offset_data, end, f"{name}/", reasons)
+    except (tarfile.TarError, ValueError) as error:
+        raise ValueError(f"{path}: cut short, or not a tar ({error})") from error
+
+
+def members_within(
+    file: BinaryIO, begin: int, end: int, before: str, reasons: dict[str, str]
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Files and folders of the tar between two positions of a file; their positions are of the whole file."""
+    file.seek(begin)
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        for member in archive:
+            if member.offset >= end or member.offset_data + member.size > end:
+                raise ValueError(f"cut short within {member.name!r}")
+            inside = settled(member.name)
+            if not inside or passes_over(inside, reasons, before):
+                continue
+            if member.isfile() or member.isdir():
+                yield before + inside, member
+            else:
+                reasons[before + inside] = "links" if member.issym() or member.islnk() else "neither files nor folders"

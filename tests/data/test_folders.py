@@ -1,0 +1,97 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaln.data import open_source
+from adaln.data.folders import are_shards, by_folder
+from helpers.pictures import pixels, png, two_classes, write_folder, write_tar, write_zip
+
+PICTURE = png(pixels(0))
+
+
+def class_tars(folder, stems, name="{stem}_{i}.JPEG"):
+    for stem in stems:
+        write_tar(folder / f"{stem}.tar", {name.format(stem=stem, i=i): PICTURE for i in range(2)})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("stems", "name"),
+    [
+        (("n01440764", "n01443537"), "{stem}_{i}.JPEG"),
+        (("n01440764", "n01443537"), "{i}.JPEG"),
+        (("cat", "dog", "élan"), "{i}.png"),
+        (("class1", "class2"), "{stem}_{i}.png"),
+    ],
+)
+def test_a_tar_for_each_class_is_a_class(tmp_path, stems, name):
+    source = open_source(class_tars(tmp_path / "set", stems, name))
+    assert source.class_names == tuple(stems)
+    assert source.labels.tolist() == [number for number in range(len(stems)) for _ in range(2)]
+
+
+def test_a_tar_of_class_tars_equals_the_folder_of_them(tmp_path):
+    folder = class_tars(tmp_path / "set", ("n01440764", "n01443537"))
+    outer = write_tar(tmp_path / "outer.tar", {path.name: path.read_bytes() for path in folder.iterdir()})
+    inside, beside = open_source(outer), open_source(folder)
+    assert (inside.class_names, inside.labels.tolist()) == (beside.class_names, beside.labels.tolist())
+    assert [inside.read(name) for name in inside.names] == [beside.read(name) for name in beside.names]
+
+
+@pytest.mark.parametrize("cut", [512, 2000])
+def test_a_tar_that_is_cut_short_within_a_tar_is_named(tmp_path, cut):
+    folder = class_tars(tmp_path / "set", ("cat", "dog"))
+    outer = write_tar(tmp_path / "outer.tar", {p.name: p.read_bytes()[:cut] for p in sorted(folder.iterdir())})
+    with pytest.raises(ValueError, match=r"outer\.tar: cut short"):
+        open_source(outer)
+
+
+@pytest.mark.parametrize("stems", [("train-000", "train-001"), ("00000", "00001"), ("part_1_of_2", "part_2_of_2")])
+def test_tars_that_differ_in_digits_alone_are_shards(tmp_path, stems):
+    assert open_source(class_tars(tmp_path / "set", stems, "{i}.png")).class_names == ()
+
+
+@pytest.mark.parametrize(
+    ("stems", "said"), [(("train", "val"), "are splits"), (("cat-0", "cat-1", "dog-0"), "are they classes or shards?")]
+)
+def test_tars_that_may_be_either_are_refused(tmp_path, stems, said):
+    with pytest.raises(ValueError, match=said):
+        open_source(class_tars(tmp_path / "set", stems, "{i}.png"))
+
+
+def test_an_empty_class_tar_is_named(tmp_path):
+    write_tar(class_tars(tmp_path / "set", ("cat", "dog")) / "emu.tar", {"0.jfif": b""})
+    with pytest.raises(ValueError, match=r"class tar 'emu\.tar' holds no image \(1 \.jfif\)"):
+        open_source(tmp_path / "set")
+
+
+STEM = st.from_regex(r"[a-z]{1,3}[0-9]{0,2}", fullmatch=True)
+
+
+@given(st.lists(STEM, min_size=2, max_size=4, unique=True))
+def test_tars_are_shards_classes_or_refused_and_never_lose_their_labels(stems):
+    names = [f"{stem}.tar/x.png" for stem in stems]
+    tars = [f"{stem}.tar" for stem in stems]
+    try:
+        found = are_shards(tars, names)
+    except ValueError:
+        assert any(stem[-1].isdigit() for stem in stems)
+    else:
+        assert found == (len({stem.rstrip("0123456789") for stem in stems}) == 1 and stems[0][-1].isdigit())
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(["home", "me", "set", "x.y"]), max_size=3))
+def test_folders_around_the_whole_set_are_no_classes(around):
+    before = "".join(f"{part}/" for part in around)
+    names = sorted(before + name for name in two_classes())
+    folders = {name.rsplit("/", depth)[0] for name in names for depth in range(1, name.count("/") + 1)}
+    labels, class_names = by_folder(names, folders, names)
+    assert (class_names, labels.tolist()) == (("cat", "dog"), [0, 0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize("write", [write_folder, write_zip])
+def test_a_class_without_pictures_says_what_it_holds(tmp_path, write):
+    path = write(tmp_path / "set.zip", two_classes() | {"emu/0.jfif": b"", "emu/1.HEIC": b"", "emu/2.heic": b""})
+    with pytest.raises(ValueError, match=r"class folder 'emu' holds no image \(2 \.heic, 1 \.jfif\); fill"):
+        open_source(path)
