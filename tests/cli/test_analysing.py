@@ -72,8 +72,10 @@ def gate_weights(path, step):
 
 
 def test_a_start_fitted_from_a_pilot_run_is_trained_with_at_once(capsys, runs, tmp_path):
-    scheme = tmp_path / "mine.json"
+    scheme, before = tmp_path / "mine.json", contents(runs)
     found = json.loads(run(capsys, "fit", runs / "gaussian", "--by-block", "--out", scheme, "--json"))
+    assert contents(runs) == before
+    assert Path(found["report"]) == tmp_path / "mine" / "index.html"
     measured = [gate.double().std(correction=0).item() for gate in block_gates(runs / "gaussian")]
     assert found["roles"]["gate"]["stds"] == pytest.approx(measured)
     words = ["train", "digits", *TRAINED, "--steps", "2", "--scheme", scheme, "--out", tmp_path / "next", "--json"]
@@ -83,6 +85,10 @@ def test_a_start_fitted_from_a_pilot_run_is_trained_with_at_once(capsys, runs, t
     for depth, std in enumerate(measured):
         rows = torch.cat([start[site.weight][site.rows].flatten() for site in sites if site.depth == depth])
         assert rows.std().item() == pytest.approx(std, rel=4 / (2 * rows.numel()) ** 0.5)  # 4 standard errors
+
+
+def contents(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def block_gates(path):

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -277,3 +278,18 @@ def test_an_unknown_scheme_names_the_nearest(spec, said):
 def test_parametric_names_are_rows_too():
     assert set(PARAMETRIC) <= set(SCHEMES)
     assert all(isinstance(row, Scheme) and row.note for row in SCHEMES.values())
+
+
+def test_a_scheme_file_is_the_old_one_or_the_next_never_half_of_it(tmp_path, monkeypatch):
+    file = tmp_path / "mine.json"
+    save_scheme(SCHEMES["adaln-zero"], file)
+    whole, write = file.read_bytes(), Path.write_bytes
+
+    def full_disk(path, content):
+        write(path, content[: len(content) // 2])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        save_scheme(SCHEMES["adaln"], file)
+    assert file.read_bytes() == whole and list(tmp_path.iterdir()) == [file]

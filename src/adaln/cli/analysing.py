@@ -90,13 +90,14 @@ class FitOptions:
     name: str | None = None
     """Name of the scheme; default: fit-SOURCE-METHOD."""
     out: Path | None = None
-    """The scheme file (.json); default: analysis/fit/scheme.json in the run, or analysis/fit-SOURCE/scheme.json."""
+    """The scheme file (.json), its page in a folder of its name beside it, and nothing in the run; default:
+    analysis/fit/scheme.json in the run, or analysis/fit-SOURCE/scheme.json."""
 
 
 def fit_verb(words: list[str]) -> Output:
     """RUN-OR-FILE [--method peak] [--by-block] [--out FILE]: the next run's start, measured: train --scheme FILE."""
     options = parse(FitOptions, "fit", words)
-    folder = analysis_folder([options.source], "fit")
+    folder = options.out.with_suffix("") if options.out else analysis_folder([options.source], "fit")
     out = options.out or folder / "scheme.json"
     check_suffix(out, ".json")
     source = pilot(options.source, options.step, options.weights, options.prefix)

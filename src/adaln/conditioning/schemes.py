@@ -21,6 +21,7 @@ from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
 from adaln.conditioning.distributions import Constant, Distribution, Normal, Xavier
 from adaln.conditioning.family import Role
 from adaln.conditioning.sites import Site
+from adaln.files import write_atomically
 from adaln.registry import Registry
 
 ZERO = Constant(0.0)
@@ -223,4 +224,4 @@ def load_scheme(path: Path) -> Scheme:
 
 def save_scheme(scheme: Scheme, path: Path) -> None:
     """Write a scheme as JSON, to be used as `--scheme FILE`."""
-    path.write_text(json.dumps(encode(scheme), indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(encode(scheme), indent=2) + "\n")
