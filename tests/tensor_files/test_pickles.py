@@ -155,6 +155,22 @@ def test_a_tensor_of_a_class_that_is_not_read_is_named_and_not_dropped(tmp_path)
         open_weights(tmp_path / "net.pt")
 
 
+UNLIKE_MATRICES = {
+    "float32, layout sparse_coo": lambda: torch.ones(8, 8).to_sparse(),
+    "float64, layout sparse_csr": lambda: torch.ones(8, 8, dtype=torch.float64).to_sparse_csr(),
+    "float32, nested": lambda: torch.nested.nested_tensor([torch.ones(3, 8), torch.ones(2, 8)]),
+    "float32, on the meta device": lambda: torch.empty(8, 8, device="meta"),
+}
+
+
+@pytest.mark.parametrize("kind", UNLIKE_MATRICES)
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested")
+def test_a_tensor_whose_values_do_not_lie_row_by_row_is_named(tmp_path, kind):
+    torch.save({**weights(), "blocks.0.attn.proj.weight": UNLIKE_MATRICES[kind]()}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=rf"'blocks\.0\.attn\.proj\.weight' is of type {kind}.*, which is not read"):
+        open_weights(tmp_path / "net.pt")
+
+
 @pytest.mark.parametrize("loaded", [[torch.zeros(3)], torch.zeros(3), {}, 3, Namespace(a=1)])
 def test_what_is_no_mapping_of_names_is_refused(tmp_path, loaded):
     torch.save(loaded, tmp_path / "net.pt")

@@ -137,6 +137,17 @@ def test_a_set_that_is_not_there_is_not_taken_for_another(tmp_path):
         open_weights(tmp_path / "bare.pt", "ema")
 
 
+@pytest.mark.parametrize("wanted", ["ema", "model"])
+def test_a_student_beside_its_teacher_is_no_set_and_both_are_named(tmp_path, wanted):
+    save_file({**under("student.", RAW), **under("teacher.", AVERAGED)}, tmp_path / "net.safetensors")
+    opened = open_weights(tmp_path / "net.safetensors")
+    assert same(dict(opened.tensors), RAW) and "'teacher.'" in opened.notes[0]
+    with pytest.raises(
+        ValueError, match=r"one set only, under 'student\.', and beside it 'teacher\.': --prefix chooses"
+    ):
+        open_weights(tmp_path / "net.safetensors", wanted)
+
+
 @pytest.mark.parametrize("key", ["ema_params", "shadow_params"])
 @pytest.mark.parametrize("nested", [True, False])
 def test_an_average_without_names_is_refused_by_its_key_and_the_raw_weights_are_offered(tmp_path, key, nested):

@@ -203,7 +203,7 @@ class Contents:
     nameless: list[str] = field(default_factory=list)
     """Averaged weights that are lists, in an order that nothing tells."""
     unread: dict[str, str] = field(default_factory=dict)
-    """Types by the names of tensors that are of a class which is not read."""
+    """Types by the names of tensors that are of a class, or of a layout, which is not read."""
 
 
 def contents(loaded: Mapping[Any, Any], prefix: str = "") -> Contents:
@@ -235,12 +235,21 @@ def _collect(loaded: Mapping[Any, Any], prefix: str, into: Contents) -> None:
 
 
 def _add(value: Tensor | np.ndarray | np.generic, name: str, into: Contents) -> None:
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and (kind := _without_strides(value)):
+        into.unread[name] = f"{str(value.dtype).removeprefix('torch.')}, {kind}"
+    elif isinstance(value, Tensor):
         into.tensors[name] = value
     elif value.dtype.kind in "fiub":
         into.tensors[name] = torch.from_numpy(np.array(value))
     if name in into.tensors and (dtype := into.tensors[name].dtype) not in (*DTYPES.values(), *FLOAT8.values()):
         into.unread[name] = str(dtype).removeprefix("torch.")
+
+
+def _without_strides(tensor: Tensor) -> str:
+    """What keeps the values of a tensor from being read row by row; "" if nothing."""
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "nested" if tensor.is_nested else f"layout {str(tensor.layout).removeprefix('torch.')}"
+    return "on the meta device, without values" if tensor.is_meta else ""
 
 
 def _is_list_of_tensors(value: Any) -> bool:

@@ -78,6 +78,8 @@ def choose(tensors: Mapping[str, Tensor], levels: Sequence[str], wanted: WeightS
         prefix = pick
     if wanted is not None and wanted != taken:
         has = " and ".join(kind for kind in known if kind in seen) or "one set only"
+        if others:
+            has += f", under {prefix!r}, and beside it {', '.join(map(repr, others))}: --prefix chooses"
         raise ValueError(f"has no set of weights {wanted!r}; it has {has}")
     return Chosen(prefix, taken, tuple(without), tuple(others))
 
