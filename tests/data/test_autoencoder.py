@@ -1,7 +1,10 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from adaln.data import DataConfig, encode, load, open_autoencoder, renderer
 from adaln.data.dataset import to_uint8
@@ -63,3 +66,52 @@ def test_latents_of_fast_dit_are_noted_as_unrecorded(tmp_path, monkeypatch):
         np.save(tmp_path / "set" / name / "0.npy", array)
     noted = load(DataConfig(str(tmp_path / "set"))).describe_latents()
     assert noted == {"autoencoder": None, "space": None, "is_normalised": False}
+
+
+def test_the_autoencoder_of_a_pipeline_is_taken_from_its_folder(tmp_path, vae):
+    shutil.copytree(vae, tmp_path / "pipe/vae")
+    (tmp_path / "pipe/model_index.json").write_text("{}")
+    opened = open_autoencoder(str(tmp_path / "pipe"))
+    assert opened.space.autoencoder_sha256 == open_autoencoder(str(vae)).space.autoencoder_sha256
+    assert open_autoencoder(opened.origin).space.autoencoder_sha256 == opened.space.autoencoder_sha256
+
+
+@pytest.mark.parametrize("name", ["AutoencoderTiny", "VQModel", "AsymmetricAutoencoderKL", "AutoencoderKLWan"])
+def test_an_autoencoder_of_another_class_is_refused_by_its_name(tmp_path, vae, name):
+    folder = shutil.copytree(vae, tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_class_name": name}))
+    with pytest.raises(
+        ValueError, match=rf"no autoencoder at .*other' \(it is of the class {name}, expected AutoencoderKL\)"
+    ):
+        open_autoencoder(str(folder))
+
+
+def drop_weights(folder, keep):
+    file = folder / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor for name, tensor in load_file(file).items() if keep(name)}, file)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: drop_weights(folder, lambda name: "decoder" not in name), r"missing_keys 'decoder\."),
+        (lambda folder: drop_weights(folder, lambda name: name != "quant_conv.bias"), "missing_keys 'quant_conv.bias'"),
+        (
+            lambda folder: (folder / "diffusion_pytorch_model.safetensors").rename(folder / "model.bin"),
+            r"\.bin files alone",
+        ),
+        (lambda folder: (folder / "config.json").unlink(), "no autoencoder"),
+    ],
+)
+def test_an_autoencoder_that_is_not_all_there_is_refused(tmp_path, vae, damage, said):
+    folder = shutil.copytree(vae, tmp_path / "part")
+    damage(folder)
+    with pytest.raises(ValueError, match=said) as error:
+        open_autoencoder(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_is_no_autoencoder(vae):
+    with pytest.raises(ValueError, match=r"\(it is a file\); expected a folder with config\.json"):
+        open_autoencoder(str(vae / "diffusion_pytorch_model.safetensors"))

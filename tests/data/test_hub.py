@@ -69,9 +69,9 @@ def test_a_plain_column_of_labels_gives_classes_and_others_are_counted(
     saved = plain(datasets, name, kind, values).with_format(kept_as)
     found = load_saved(saved, tmp_path)
     assert found.class_names == class_names
-    assert [found.class_names[label] for label in found.labels] == (
-        [str(int(v)) if kind != "string" else v for v in values] if class_names else []
-    )
+    if class_names:
+        as_names = [value if kind == "string" else str(int(value)) for value in values]
+        assert [found.class_names[label] for label in found.labels] == as_names
     assert found.passed_over == (() if class_names else ("column 'caption'",))
 
 

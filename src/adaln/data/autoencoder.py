@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adaln.data.dataset import to_uint8
 
+EXPECTED = "a folder with config.json and safetensors weights of an AutoencoderKL, or a hub id"
 DECODED_AT_ONCE = 16
 """Latents that are decoded together: 512-pixel images take a few GB."""
 
@@ -81,20 +82,35 @@ def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencod
             "an autoencoder needs the diffusers library; install it with: pip install 'adaln[diffusers]'"
         ) from error
     folder = Path(path).expanduser()
+    if not (folder / "config.json").exists() and (folder / "vae/config.json").exists():
+        folder = folder / "vae"  # of a pipeline
+    where = folder if folder.is_dir() else path
     try:
-        network: Any = AutoencoderKL.from_pretrained(
-            folder if folder.is_dir() else path, use_safetensors=True, low_cpu_mem_usage=False
+        made_as = AutoencoderKL.load_config(where).get("_class_name", "AutoencoderKL")
+        if made_as != "AutoencoderKL":
+            raise ValueError(f"it is of the class {made_as}, expected AutoencoderKL")
+        network, loading = AutoencoderKL.from_pretrained(
+            where, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
         )  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"no autoencoder at {path!r} ({why}); expected a folder with config.json or a hub id"
-        ) from error
+        wrong = [f"{kind} {names[0]!r}" for kind, names in loading.items() if names]
+        if wrong:
+            raise ValueError(f"its weights do not fit its config: {', '.join(wrong)}")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"no autoencoder at {path!r} ({why_not(folder, error)}); expected {EXPECTED}") from error
     network = network.eval().requires_grad_(False).to(device)
     scaling, shift = network.config.scaling_factor, network.config.shift_factor
     space = LatentSpace(Path(path).name, weights_sha256(network.state_dict()), float(scaling), float(shift or 0.0))
     origin = str(folder.resolve()) if folder.is_dir() else path
     return Autoencoder(network, space, origin, torch.device(device))
+
+
+def why_not(path: Path, error: Exception) -> str:
+    """Why a path holds no autoencoder that can be opened."""
+    if path.is_file():
+        return "it is a file"
+    if any(path.glob("*.bin")) and not any(path.glob("*.safetensors")):
+        return "its weights are .bin files alone; save them as safetensors"
+    return " ".join(str(error).split())[:200]
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
