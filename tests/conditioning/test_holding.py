@@ -10,8 +10,9 @@ from torch import nn
 import adaln
 from adaln.conditioning import SCHEMES, Role, Start, find_sites, holding, order_to_hold
 from adaln.conditioning.distributions import Normal
-from adaln.conditioning.holding import OrderPart, refuse_weight_decay
+from adaln.conditioning.holding import Hold, OrderPart, refuse_weight_decay
 from adaln.conditioning.update_order import order_parts
+from adaln.rng import generator
 from helpers.foreign import foreign
 
 OPENS_AT_3 = replace(SCHEMES["adaln-gaussian"], name="late", shift=Start(Normal(1e-3), opens=3))
@@ -108,7 +109,6 @@ def test_a_resumed_optimizer_goes_on_counting(model, noise_loss):
     started = adaln.initialise(model, OPENS_AT_3)
     optimizer = adamw(model)
     started.hold(optimizer)
-    started.hold(optimizer)  # twice is once
     learn(model, optimizer, noise_loss, range(2))
     saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
     again = adamw(model)
@@ -165,6 +165,10 @@ def test_what_cannot_be_held_is_refused(model, noise_loss):
     with pytest.raises(ValueError, match=r"'adaln-zero', which a loss measures; expected started.hold"):
         started.hold(adamw(model))
     started = adaln.initialise(model, "adaln")
+    optimizer = adamw(model)
+    started.hold(optimizer)
+    with pytest.raises(ValueError, match="holds rows of this network already"):
+        started.hold(optimizer)
     with pytest.raises(ValueError, match="the optimiser moves none of the tensors that hold rows, such as 'blocks"):
         started.hold(adamw(nn.Linear(2, 2)))
     with pytest.raises(ValueError, match="Wrapping is no optimiser of torch; expected the one that it wraps"):
@@ -180,3 +184,36 @@ def test_a_start_says_that_somebody_must_hold_it(model):
     assert str(adaln.initialise(model, OPENS_AT_3)).endswith(held.format("rows"))
     assert str(adaln.initialise(model, "adaln-mix")).endswith(held.format("the update order of adaln-zero"))
     assert "hold" not in str(adaln.initialise(model, "adaln-zero"))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize("opens", [1, 100, 1000])
+def test_rows_that_open_late_take_the_steps_of_a_fresh_tensor_where_they_count_their_own_age(kind, opens):
+    layer, fresh = nn.Linear(4, 3, bias=False), nn.Linear(4, 1, bias=False)
+    nn.init.zeros_(layer.weight), nn.init.zeros_(fresh.weight)
+    optimizer, of_fresh = (kind(one.parameters(), lr=1e-2, weight_decay=0.0) for one in (layer, fresh))
+    hold = Hold({OrderPart("weight", 1, 2): opens}, layer, own_age=True)
+    hold.register(optimizer)
+    usual = nn.Linear(4, 3, bias=False)
+    nn.init.zeros_(usual.weight)
+    of_usual = kind(usual.parameters(), lr=1e-2, weight_decay=0.0)
+    rng = generator("own age")
+    for step in range(opens + 50):
+        gradient = torch.randn(3, 4, generator=rng)
+        layer.weight.grad, usual.weight.grad = gradient.clone(), gradient.clone()
+        optimizer.step()
+        of_usual.step()
+        if step >= opens:
+            assert torch.equal(layer.weight.grad, gradient)
+            fresh.weight.grad = gradient[1:2]
+            of_fresh.step()
+    torch.testing.assert_close(layer.weight[1:2], fresh.weight, rtol=1e-4, atol=1e-6)
+    assert torch.equal(layer.weight[[0, 2]], usual.weight[[0, 2]])
+
+
+def test_only_adam_counts_the_age_of_rows(model):
+    started = adaln.initialise(model, OPENS_AT_3)
+    with pytest.raises(ValueError, match=r"own_age corrects the averages of Adam and AdamW .*, not of this SGD"):
+        started.hold(torch.optim.SGD(model.parameters()), own_age=True)
+    with pytest.raises(ValueError, match="no amsgrad"):
+        started.hold(adamw(model, amsgrad=True), own_age=True)

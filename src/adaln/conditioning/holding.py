@@ -6,7 +6,7 @@ Weight decay moves rows whose gradient is zero, so holding refuses weight decay.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.conditioning.layout import find_sites
+from adaln.conditioning.own_age import check_is_adam, correct
 from adaln.conditioning.schemes import Scheme
 from adaln.conditioning.sites import Site
 from adaln.parallel import own_part
@@ -93,12 +94,18 @@ class Hold:
 
     order: Order
     model: nn.Module
+    own_age: bool = False
+    """Whether Adam is to correct the averages of rows that open late by their own age."""
     step: int = 0
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
     def register(self, optimizer: torch.optim.Optimizer) -> None:
         """`ValueError` for an optimiser that does not move what is held, or would by weight decay."""
         if not hasattr(optimizer, "_optimizer_step_pre_hooks"):
             raise ValueError(f"{type(optimizer).__name__} is no optimiser of torch; expected the one that it wraps")
+        hooks = (getattr(hook, "__self__", None) for hook in optimizer._optimizer_step_pre_hooks.values())
+        if any(isinstance(hook, Hold) and hook.model is self.model for hook in hooks):
+            raise ValueError("the optimiser holds rows of this network already; expected one hold for each optimiser")
         held = {part.tensor for part in self.order}
         if gone := held - {name for name, _ in self.model.named_parameters()}:
             raise ValueError(f"{min(gone)!r} is no parameter of the network any more; expected its parts unwrapped")
@@ -108,6 +115,8 @@ class Hold:
                 " network's parameters, made after whatever replaces them (FSDP2)"
             )
         self._mask(optimizer)
+        for group in self._groups(optimizer) if self.own_age else ():
+            check_is_adam(optimizer, group)
         optimizer.register_step_pre_hook(self._before)
         optimizer.register_step_post_hook(self._after)
 
@@ -127,18 +136,30 @@ class Hold:
     def _before(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        self._mask(optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # the optimiser itself is the first
         if not callable(closure):
+            self._ready(optimizer)
             return None
 
-        def masked() -> Any:
+        def held() -> Any:
             loss = closure()
-            self._mask(optimizer)
+            self._ready(optimizer)
             return loss
 
-        return args[:1], {**kwargs, "closure": masked}
+        return args[:1], {**kwargs, "closure": held}
+
+    def _ready(self, optimizer: torch.optim.Optimizer) -> None:
+        self._mask(optimizer)
+        tensors = dict(self.model.named_parameters())
+        groups = {id(one): group for group in optimizer.param_groups for one in group["params"]}
+        for part, opens in self.order.items() if self.own_age else ():
+            tensor = tensors[part.tensor]
+            if opens and self.step >= opens and id(tensor) in groups:
+                rows, age = (part.start, part.stop), self.step - opens + 1
+                self.afterwards.append(correct(optimizer, groups[id(tensor)], tensor, rows, age))
 
     def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        while self.afterwards:
+            self.afterwards.pop()()
         for group in optimizer.param_groups:
             group[STEPS] = self.step + 1

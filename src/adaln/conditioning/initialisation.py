@@ -58,13 +58,14 @@ class Initialised(Sequence[Site]):
             f"{self.scheme.name} started {self.num_set} of {len(self)} sites of {layout.family_name}{head}{also}{keep}"
         )
 
-    def hold(self, optimizer: torch.optim.Optimizer, order: Order | None = None) -> None:
+    def hold(self, optimizer: torch.optim.Optimizer, order: Order | None = None, *, own_age: bool = False) -> None:
         """Keep what the scheme holds where it started, in every step of this optimiser (adaln, adaln-mix, `opens`).
 
         Before each step the gradients of held rows become zero, and the step is counted in the optimiser's groups, so
         that a resumed one goes on; a scheme that holds nothing leaves the optimiser as it is. Weight decay of a group
         that holds rows is a `ValueError`. Of several optimisers each is told. A norm to which gradients are clipped
         before the step counts those of held rows. `order`, for a scheme that replays another's: that of `order`.
+        `own_age`: to rows that open late Adam takes the steps of fresh ones, its averages corrected by their own age.
         """
         if self.scheme.order_of and order is None:
             raise ValueError(
@@ -72,7 +73,7 @@ class Initialised(Sequence[Site]):
                 " measures; expected started.hold(optimizer, started.order(loss))"
             )
         if order := held_by(self, self.scheme) if order is None else order:
-            Hold(order, self.model).register(optimizer)
+            Hold(order, self.model, own_age).register(optimizer)
 
     def order(self, loss: Loss, seed: int = 0) -> Order:
         """All that the scheme holds, and until when, with the order that it replays: three iterations on a copy.
