@@ -69,6 +69,48 @@ def network_and_inputs():
 
 def number():
     return 3
+
+def needs_more(width):
+    return network()
+
+def fails():
+    raise RuntimeError("no\\nweights")
+
+def stops():
+    raise SystemExit(3)
+
+class NeedsCuda(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = network()
+        self.spec, self.num_labels = self.inner.spec, self.inner.num_labels
+
+    def forward(self, **inputs):
+        raise RuntimeError("needs\\ncuda")
+
+class Stopped(NeedsCuda):
+    def forward(self, **inputs):
+        raise KeyboardInterrupt
+
+def with_inputs():
+    return NeedsCuda(), {"x": 1}
+
+def with_foreign_inputs():
+    return network(), {"x": 1}
+
+def with_listed_inputs():
+    return network(), [1]
+
+def on_meta():
+    return network().to("meta")
+
+def talks():
+    print("building")
+    made = network()
+    made.register_forward_pre_hook(lambda *_: print("running"))
+    return made
+
+SETTING = 3
 """
 
 
@@ -148,7 +190,18 @@ def test_a_run_is_audited_at_its_newest_checkpoint_and_as_it_started(tmp_path):
         (["audited_factory:network", "--weights", "ema"], "--weights and --prefix are for runs and files"),
         ([".", "--weights", "ema"], "no run and no diffusers model"),
         (["audited_factory:network", "--precision", "bf16,fp8_e5m3"], "(nearest: 'fp8_e5m2')"),
+        (["audited_factory:network", "--precision", ","], "--precision is ','; expected types out of bf16"),
+        (["audited_factory:network", "--layout", "x.safetensors"], "--layout is 'x.safetensors'; expected"),
         (["audited_factory:network", "--famly", "DiT"], "nearest: '--family'"),
+        (["audited_factory:SETTING"], "'audited_factory:SETTING' is a int; expected a function without arguments"),
+        (["audited_factory:needs_more"], "raised TypeError: needs_more() missing 1 required positional argument"),
+        (["audited_factory:fails"], "'audited_factory:fails' raised RuntimeError: no weights"),
+        (["audited_factory:stops"], "'audited_factory:stops' raised SystemExit: 3"),
+        (["audited_factory:with_inputs"], "running NeedsCuda raised RuntimeError: needs cuda"),
+        (["audited_factory:with_inputs", "--discover"], "running NeedsCuda raised RuntimeError: needs cuda"),
+        (["audited_factory:with_foreign_inputs"], "raised TypeError"),
+        (["audited_factory:with_listed_inputs"], "made inputs that are a list; expected them by name, in a dict"),
+        (["audited_factory:on_meta"], "on the meta device, without values"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line(factory, words, said, capsys):
@@ -157,6 +210,25 @@ def test_what_a_user_gets_wrong_is_one_line(factory, words, said, capsys):
     told = capsys.readouterr().err
     assert stop.value.code == 2
     assert said in told and told.count("\n") == 1
+
+
+def test_a_network_that_fails_with_standard_inputs_is_audited_by_its_weights(factory, capsys):
+    told = shown(audit_verb([f"{factory}:NeedsCuda"]), capsys)
+    assert "DiT layout, 4 blocks" in told
+    assert "note: only its weights were audited: running NeedsCuda raised RuntimeError: needs cuda" in told
+
+
+@pytest.mark.parametrize("words", [[], ["--discover"]])
+def test_what_a_network_prints_is_no_part_of_the_json(factory, words, capsys):
+    main(["audit", f"{factory}:talks", *words, "--json"])
+    answer = capsys.readouterr()
+    assert json.loads(answer.out)["model"] == "audited_factory:talks"
+    assert "building" in answer.err and "running" in answer.err
+
+
+def test_a_stop_by_the_user_is_no_error_of_the_network(factory):
+    with pytest.raises(KeyboardInterrupt):
+        audit_verb([f"{factory}:Stopped"])
 
 
 def test_an_audit_from_memory_and_through_the_command_agree(factory):

@@ -115,12 +115,13 @@ def audit(
 
     `source` is a network, tensors by name, a run, or the path of one, of a file or of a diffusers folder. A network, so
     that of a run, is run a few times with `inputs`, keyword arguments of its forward pass (default: `standard_inputs`),
-    for what each branch adds to the residual stream and what the rows of every site do; without inputs of a class that
-    has no standard ones its weights alone are audited, which a finding says. Tensors and files are read
-    only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the newest;
-    0: the start. Of several networks in one file the one under `prefix`. `family` (a name, a layout file) decides
-    between two families of the same names. With `allow_unread` what may be modulation and is in no layout is a finding,
-    else an error. `precision`: types to store the weights in, of `STORED_TYPES`, and what each would lose, by role.
+    for what each branch adds to the residual stream and what the rows of every site do; without inputs, where there are
+    no standard ones or it fails with them, its weights alone are audited, which a finding says. Tensors and files are
+    read only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the
+    newest; 0: the start. Of several networks in one file the one under `prefix`. `family` (a name, a layout file)
+    decides between two families of the same names. With `allow_unread` what may be modulation and is in no layout is a
+    finding, else an error. `precision`: types to store the weights in, of `STORED_TYPES`, and what each would lose, by
+    role.
 
     Raises `ValueError` in one line for a network of no known family, and for what is missing or damaged on disk.
     """
@@ -145,10 +146,14 @@ def _audit_network(
     if facts.not_finite or not layout.sites:  # nothing could be seen
         return _report(facts)
     try:
-        given = standard_inputs(model) if inputs is None else inputs
-    except ValueError as error:
-        return _report(replace(facts, not_run=str(error)))
-    observed = observe(model, given, layout)
+        observed = observe(model, standard_inputs(model) if inputs is None else inputs, layout)
+    except Exception as error:  # whatever the network's own code raises
+        why = " ".join(str(error).split())
+        if not isinstance(error, ValueError):
+            why = f"running {type(model).__name__} raised {type(error).__name__}: {why}"
+        if inputs is not None:
+            raise ValueError(why) from error
+        return _report(replace(facts, not_run=why))
     return replace(_report(replace(facts, observed=observed)), energies=observed.energies)
 
 

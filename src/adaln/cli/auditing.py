@@ -3,7 +3,8 @@
 import importlib
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from adaln.cli.analysing import saved, terminal_blocks
 from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import family_named, family_text, standard_inputs
+from adaln.conditioning import Family, family_named, family_text, standard_inputs
 from adaln.files import write_atomically
 from adaln.report import Section
 from adaln.runs import is_run
@@ -37,7 +38,8 @@ class AuditOptions:
     weights: WeightSet | None = None
     """Which weights of a run or a training checkpoint; default: ema if it is there."""
     prefix: str = ""
-    """Of several networks in one file the one whose names begin so; default: the only one with modulation."""
+    """Of several networks in one file the one whose names begin so; default: the one that names say is the model (the
+    student beside a teacher), or the only one with modulation."""
     step: int | None = None
     """Checkpoint of a run; default: the newest, if any. 0: the network as its scheme starts it."""
     precision: str = ""
@@ -61,13 +63,12 @@ def audit_verb(words: list[str]) -> Output:
     options = parse(AuditOptions, "audit", words)
     layout = str(options.layout) if options.layout else options.family
     if options.layout:
-        check_suffix(options.layout, ".toml")
+        check_suffix(options.layout, ".toml", "--layout")
     if layout is not None:
         family_named(layout)  # an unknown name is said before anything is read
     if options.discover:
         return _discovered(options)
-    report: Audit | AdapterAudit | None = audit_adapter(Path(options.model)) if _is_file(options) else None
-    report = report or _audit(options, layout)
+    report: Audit | AdapterAudit = _adapter(options) or _audit(options, layout)
     summary, *blocks = report.blocks()
     section = Section("Audit", [f"{options.model}: {summary}", *blocks])
     data, path = {"model": options.model, **asdict(report)}, Path(options.model)
@@ -76,8 +77,16 @@ def audit_verb(words: list[str]) -> Output:
     return Output(data, terminal_blocks(section))
 
 
-def _is_file(options: AuditOptions) -> bool:
-    return Path(options.model).exists() and not is_run(options.model) and not options.prefix
+def _adapter(options: AuditOptions) -> AdapterAudit | None:
+    """Of a file that holds one; `ValueError` naming an option that says something about a network."""
+    path = Path(options.model)
+    report = audit_adapter(path) if path.exists() and not is_run(path) else None
+    default = AuditOptions(options.model)
+    given = [field.name for field in fields(options) if getattr(options, field.name) != getattr(default, field.name)]
+    if report and given:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise ValueError(f"{flag} is for networks; {options.model!r} is an adapter (LoRA), which is read whole")
+    return report
 
 
 def _audit(options: AuditOptions, layout: str | None) -> Audit:
@@ -85,13 +94,16 @@ def _audit(options: AuditOptions, layout: str | None) -> Audit:
     if options.step is not None and not is_run(path):
         raise ValueError(f"--step is for runs; {model!r} is none")
     types = [name for name in options.precision.split(",") if name and STORED_TYPES[name]]  # or its name is unknown
+    if options.precision and not types:
+        raise ValueError(f"--precision is {options.precision!r}; expected types out of {', '.join(STORED_TYPES)}")
     said: dict[str, Any] = {"family": layout, "precision": types, "allow_unread": options.allow_unread}
     if path.exists() or ":" not in model:
         return audit(path, step=options.step, weights=options.weights, prefix=options.prefix, **said)
     if options.weights is not None or options.prefix:
         raise ValueError("--weights and --prefix are for runs and files; a factory has one set")
-    network, inputs = _made_by(model)
-    return audit(network, inputs, **said)
+    with redirect_stdout(sys.stderr):  # what the network prints is no part of the answer
+        network, inputs = _made_by(model)
+        return audit(network, inputs, **said)
 
 
 def _discovered(options: AuditOptions) -> Output:
@@ -100,8 +112,9 @@ def _discovered(options: AuditOptions) -> Output:
         raise ValueError(f"{options.model!r} cannot be run; expected module:factory, whose rows are seen at work")
     if options.out:
         check_suffix(options.out, ".toml")
-    network, inputs = _made_by(options.model)
-    family = discover(network, standard_inputs(network) if inputs is None else inputs)
+    with redirect_stdout(sys.stderr):
+        network, inputs = _made_by(options.model)
+        family = _discover(network, inputs)
     text = family_text(family)
     if options.out:
         write_atomically(options.out, text + "\n")
@@ -109,8 +122,30 @@ def _discovered(options: AuditOptions) -> Output:
     return Output({"model": options.model, "layout": text, "layers": encode(family.layers)}, lines)
 
 
+def _discover(network: nn.Module, inputs: Mapping[str, Any] | None) -> Family:
+    try:
+        return discover(network, standard_inputs(network) if inputs is None else inputs)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever the network's own code raises
+        raise _raised(f"running {type(network).__name__}", error) from error
+
+
 def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
     """What `module:factory` makes: a network, or a pair with keyword arguments for its forward pass."""
+    made = _call(spec)
+    network, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{spec!r} made a {type(network).__name__}; expected an nn.Module, or one with inputs")
+    if not isinstance(inputs, Mapping | None):
+        raise ValueError(f"{spec!r} made inputs that are a {type(inputs).__name__}; expected them by name, in a dict")
+    if name := next((name for name, parameter in network.named_parameters() if parameter.is_meta), ""):
+        raise ValueError(f"{spec!r} made {name!r} on the meta device, without values; expected weights that are there")
+    return network, inputs
+
+
+def _call(spec: str) -> Any:
+    """What the factory gives; `ValueError` in one line for whatever the user's code raises."""
     module, _, factory = spec.partition(":")
     sys.path.insert(0, here := str(Path.cwd()))
     try:
@@ -120,10 +155,17 @@ def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
             f"{spec!r} is not there: {error}; expected a run, a .safetensors or .pt file, a"
             " diffusers folder, or module:factory"
         ) from None
+    except (Exception, SystemExit) as error:
+        raise _raised(repr(spec), error) from error
     finally:
         sys.path.remove(here)
-    made = make()
-    network, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"{spec!r} made a {type(network).__name__}; expected an nn.Module, or one with inputs")
-    return network, inputs
+    if not callable(make):
+        raise ValueError(f"{spec!r} is a {type(make).__name__}; expected a function without arguments")
+    try:
+        return make()
+    except (Exception, SystemExit) as error:
+        raise _raised(repr(spec), error) from error
+
+
+def _raised(what: str, error: BaseException) -> ValueError:
+    return ValueError(f"{what} raised {type(error).__name__}: {error}")

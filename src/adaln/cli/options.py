@@ -126,10 +126,10 @@ def usual_process(model: ModelConfig) -> ProcessConfig:
     return PROCESSES["ddpm" if model.outputs_per_channel == 2 else "linear-velocity"]
 
 
-def check_suffix(out: Path, suffix: str) -> None:
-    """ValueError unless the file to write is called what it will be."""
-    if out.suffix != suffix:
-        raise ValueError(f"out is {str(out)!r}; expected a name that ends in {suffix}")
+def check_suffix(path: Path, suffix: str, option: str = "out") -> None:
+    """ValueError unless a file is called what it is, or will be."""
+    if path.suffix != suffix:
+        raise ValueError(f"{option} is {str(path)!r}; expected a name that ends in {suffix}")
 
 
 def _one_line(panel: str) -> str:
