@@ -116,6 +116,75 @@ def test_what_is_no_low_rank_pair_is_named(tmp_path):
     assert audit_adapter(tmp_path / "lora.safetensors").unread == ("lokr_w1",)
 
 
+PAIR = {"lora_A.weight": A, "lora_B.weight": B}
+UNREAD = {
+    "a whole matrix": ({"weight": B @ A}, "weight"),
+    "a whole matrix under PEFT's name": ({"modules_to_save.default.weight": B @ A}, "modules_to_save.default.weight"),
+    "LoHa": ({f"hada_w{i}_{side}": A for i in (1, 2) for side in "ab"}, "hada_w1_a"),
+    "LoKr": ({"lokr_w1": A, "lokr_w2": A}, "lokr_w1"),
+    "DoRA": ({**PAIR, "lora_magnitude_vector": B[:, 0]}, "lora_magnitude_vector"),
+    "A without B": ({"lora_A.weight": A}, "lora_A.weight"),
+    "B without A": ({"lora_B.weight": B}, "lora_B.weight"),
+    "A and B of two ranks": ({"lora_A.weight": A, "lora_B.weight": B.repeat(1, 2)}, "lora_A.weight"),
+    "A that is a vector": ({"lora_A.weight": A[0], "lora_B.weight": B}, "lora_A.weight"),
+    "a rank of 0": ({"lora_A.weight": A[:0], "lora_B.weight": B[:, :0]}, "lora_A.weight"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+@pytest.mark.parametrize("layer", ["transformer.blocks.0.adaLN_modulation.1", "lora_unet_blocks_0_adaLN_modulation_1"])
+def test_what_changes_modulation_and_is_not_read_is_named(tmp_path, kind, layer):
+    tensors, named = UNREAD[kind]
+    others = {f"blocks.{i}.attn.qkv.{part}": tensor for i in range(2) for part, tensor in PAIR.items()}
+    together = others | {f"{layer}.{part}": tensor for part, tensor in tensors.items()}
+    save_file({name: tensor.clone() for name, tensor in together.items()}, tmp_path / "lora.safetensors")
+    found = audit_adapter(tmp_path / "lora.safetensors")
+    assert f"{layer}.{named}" in found.unread_modulation and named in found.unread
+    assert found.num_layers == 3 and len(found.layers) == (kind == "DoRA")
+    assert f"warning: modulation is changed by what is not read: {layer}." in str(found)
+    assert "no modulation layer" not in str(found)
+
+
+def test_pairs_that_are_shaped_like_convolutions_are_read(tmp_path):
+    tensors = {"lora_down.weight": A[:, :, None, None], "lora_up.weight": B[:, :, None, None]}
+    layer = "lora_unet_blocks_0_adaLN_modulation_1"
+    save_file({f"{layer}.{part}": tensor for part, tensor in tensors.items()}, tmp_path / "lora.safetensors")
+    found = audit_adapter(tmp_path / "lora.safetensors")
+    assert found.layers[0].norm == pytest.approx((B @ A).norm().item()) and found.by_role and not found.unread
+
+
+def test_a_tensor_of_an_adapter_that_cannot_be_read_is_named(tmp_path):
+    torch.save({"x.lora_A.weight": A.to_sparse(), "x.lora_B.weight": B}, tmp_path / "lora.pt")
+    with pytest.raises(ValueError, match=r"'x\.lora_A\.weight' is of type float32, layout sparse_coo"):
+        audit_adapter(tmp_path / "lora.pt")
+
+
+def test_a_config_of_another_kind_of_adapter_is_no_error(tmp_path):
+    save_file(
+        {"blocks.0.attn.qkv.lokr_w1": A, "blocks.0.attn.qkv.lokr_w2": A + 1}, tmp_path / "adapter_model.safetensors"
+    )
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LOKR", "alpha": 4}))
+    found = audit_adapter(tmp_path)
+    assert found.num_layers == 1 and found.unread == ("lokr_w1", "lokr_w2") and "no modulation layer" in str(found)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--precision", "bf16"],
+        ["--step", "3"],
+        ["--family", "DiT"],
+        ["--weights", "ema"],
+        ["--prefix", "blocks."],
+        ["--allow-unread"],
+    ],
+)
+def test_what_is_said_of_a_network_is_refused_of_an_adapter(tmp_path, words):
+    save_file({f"blocks.0.adaLN_modulation.1.{part}": tensor for part, tensor in PAIR.items()}, tmp_path / "a")
+    with pytest.raises(ValueError, match=f"{words[0]} is for networks; .* is an adapter"):
+        audit_verb([str(tmp_path / "a"), *words])
+
+
 def test_a_network_is_no_adapter(tmp_path):
     save_file(dit_weights(), tmp_path / "net.safetensors")
     assert audit_adapter(tmp_path / "net.safetensors") is None

@@ -25,9 +25,14 @@ from adaln.tensor_files import open_adapter
 
 _DOWN = re.compile(r"(.+?)\.(?:lora_A(?:\.\w+)?|lora_down|lora\.down|lora_linear_layer\.down)\.weight")
 _BEFORE = re.compile(
-    r"(?:(?:base_model|model|diffusion_model|transformer|unet|module)\.|lora_(?:unet|transformer)_|transformer_(?=\w+_\d))+"
+    r"(?:(?:base_model|model|diffusion_model|transformer|unet|module)\.|(?:lora_(?:unet|transformer)|lycoris)_"
+    r"|transformer_(?=\w+_\d))+"
 )
 """What libraries put before the names of the network itself; kohya's have underscores for dots."""
+_LAYER = re.compile(
+    r"(.+?)(?:\.|_(?=lora\.))((?:lora|lokr|hada|oft|dora|diff|modules_to_save|alpha|weight|bias)(?:[._].*)?)"
+)
+"""A layer, and what an adapter, of whatever kind, has for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +56,31 @@ class AdapterAudit(Shown):
     """What an adapter touches of gate, scale and shift."""
 
     num_layers: int
-    """Matrices that it changes in all."""
+    """Layers that it changes in all, whether they are read or not."""
     families: tuple[str, ...]
     """The known families whose modulation layers these may be."""
     layers: tuple[AdaptedLayer, ...]
-    """The modulation layers among them."""
+    """The modulation layers among them, of which low-rank pairs are read."""
     by_role: Mapping[str, float]
     """Frobenius norm of the update per role, over all those layers."""
     unread: tuple[str, ...]
-    """What the file holds besides low-rank pairs: kinds of adapter that are not read."""
+    """What the file holds besides low-rank pairs: other kinds of adapter, halves of pairs, whole matrices."""
+    unread_modulation: tuple[str, ...]
+    """The tensors among these that change modulation layers."""
 
     def blocks(self) -> list[str | Table]:
         """In a sentence what it touches, then role by role and layer by layer."""
         unread = [f"warning: not read: {', '.join(self.unread)}"] if self.unread else []
+        if names := self.unread_modulation:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            unread.insert(0, f"warning: modulation is changed by what is not read: {', '.join(names[:3])}{more}")
         what = f"an adapter (LoRA) of {self.num_layers} layers"
         if not self.layers:
-            return [f"{what}, which touches no modulation layer", *unread]
+            touched = "modulation by no low-rank pair" if self.unread_modulation else "no modulation layer"
+            return [f"{what}, which touches {touched}", *unread]
         ranks = sorted({layer.rank for layer in self.layers})
-        names = f" as of {' or '.join(self.families)}" if self.families else ", of no known family"
-        summary = f"{what}, {len(self.layers)} of them modulation layers{names}, rank {', '.join(map(str, ranks))}"
+        family = f" as of {' or '.join(self.families)}" if self.families else ", of no known family"
+        summary = f"{what}, {len(self.layers)} of them modulation layers{family}, rank {', '.join(map(str, ranks))}"
         roles: list[list[Cell]] = [[role, norm] for role, norm in self.by_role.items()]
         columns = [Column("role"), Column("norm of the update", format=".3g")]
         tables = [Table("Update by role", columns, roles)] if roles else []
@@ -86,8 +97,9 @@ def audit_adapter(path: Path) -> AdapterAudit | None:
         return None
     alpha = _configured_alpha(path)
     pairs = list(_pairs(tensors))
-    modulating = [pair for pair in pairs if _may_modulate(pair[0], tensors[pair[2]])]
-    rows = _roles({layer: (len(tensors[up]), tensors[down].shape[-1]) for layer, down, up in modulating})
+    shapes = {layer: (len(tensors[up]), tensors[down].flatten(1).shape[1]) for layer, down, up in pairs}
+    modulating = [pair for pair in pairs if _may_modulate(pair[0], shapes[pair[0]][1])]
+    rows = _roles({layer: shapes[layer] for layer, _, _ in modulating})
     layers = tuple(
         _adapted(layer, tensors[down], tensors[up], _alpha(tensors, down, alpha), rows.get(layer, ((), ()))[1])
         for layer, down, up in modulating
@@ -96,11 +108,18 @@ def audit_adapter(path: Path) -> AdapterAudit | None:
     for adapted in layers:
         for role, norm in adapted.by_role.items():
             by_role[role] += norm**2
-    known = {name for _, down, up in pairs for name in (down, up)}
-    left = {re.sub(r".*\.(?=\w)", "", name) for name in tensors if name not in known and "lora_" not in name}
-    unread = tuple(sorted(word for word in left if word not in ("alpha", "weight", "bias")))
+    read = {name for _, down, up in pairs for name in (down, up)}
+    parts = {name: _layer_and_part(name) for name in tensors}
+    left = [name for name in tensors if name not in read and parts[name][1] != "alpha"]
     families = tuple(dict.fromkeys(family for names, _ in rows.values() for family in names))
-    return AdapterAudit(len(pairs), families, layers, {role: sqrt(total) for role, total in by_role.items()}, unread)
+    return AdapterAudit(
+        len({layer for layer, _ in parts.values()}),
+        families,
+        layers,
+        {role: sqrt(total) for role, total in by_role.items()},
+        unread=tuple(sorted({parts[name][1] for name in left})),
+        unread_modulation=tuple(name for name in left if _may_modulate(parts[name][0])),
+    )
 
 
 def _configured_alpha(path: Path) -> float | None:
@@ -108,7 +127,16 @@ def _configured_alpha(path: Path) -> float | None:
     if not config.is_file():
         return None
     with reading(config, "the config of an adapter"):
-        return float(json.loads(config.read_text(encoding="utf-8"))["lora_alpha"])
+        row = json.loads(config.read_text(encoding="utf-8"))
+        alpha = row.get("lora_alpha", row.get("alpha"))  # of LoRA, of LoHa and LoKr
+        return None if alpha is None else float(alpha)
+
+
+def _layer_and_part(name: str) -> tuple[str, str]:
+    """The network's own name of the layer that a tensor changes, and the rest of its name."""
+    match = _LAYER.fullmatch(name)
+    layer, part = (match[1], match[2]) if match else (name, name.rpartition(".")[2])
+    return _BEFORE.sub("", layer, count=1) if _BEFORE.match(layer) else layer, part
 
 
 def _pairs(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, str]]:
@@ -117,8 +145,13 @@ def _pairs(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, str]]:
         if match := _DOWN.fullmatch(down):
             ending = down.removeprefix(match[1])
             up = match[1] + ending.replace("lora_A", "lora_B").replace("down", "up")
-            if up in tensors and tensors[up].ndim == 2:
-                yield _BEFORE.sub("", match[1], count=1) if _BEFORE.match(match[1]) else match[1], down, up
+            if up in tensors and _multiply(tensors[up], tensors[down]):
+                yield _layer_and_part(down)[0], down, up
+
+
+def _multiply(up: Tensor, down: Tensor) -> bool:
+    """Whether B A is a matrix, with ones behind their shapes as convolutions have them or without."""
+    return min(up.ndim, down.ndim) >= 2 and up.flatten(1).shape[1] == len(down) > 0
 
 
 def _alpha(tensors: Mapping[str, Tensor], down: str, configured: float | None) -> float | None:
@@ -127,9 +160,8 @@ def _alpha(tensors: Mapping[str, Tensor], down: str, configured: float | None) -
     return configured if stored is None else float(stored)
 
 
-def _may_modulate(layer: str, down: Tensor) -> bool:
-    shape = (1, down.shape[-1])
-    return any(is_suspicious(f"{name}.weight", shape) for name in (layer, layer.replace("_", ".")))
+def _may_modulate(layer: str, num_columns: int = 2) -> bool:
+    return any(is_suspicious(f"{name}.weight", (1, num_columns)) for name in (layer, layer.replace("_", ".")))
 
 
 def _roles(shapes: Mapping[str, tuple[int, int]]) -> dict[str, tuple[tuple[str, ...], Sequence[Chunk]]]:
@@ -166,7 +198,7 @@ def _claims(layer: str, num_rows: int, num_columns: int) -> dict[str, Sequence[C
 
 
 def _adapted(layer: str, down: Tensor, up: Tensor, alpha: float | None, rows: Sequence[Chunk]) -> AdaptedLayer:
-    a, b = down.double(), up.double()
+    a, b = down.flatten(1).double(), up.flatten(1).double()
     rank = len(a)
     scale = 1.0 if alpha is None else alpha / rank
     squares = ((b @ (a @ a.T)) * b).sum(1).clamp_min(0)  # of each row of B A

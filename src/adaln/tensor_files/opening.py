@@ -60,7 +60,10 @@ def open_adapter(path: Path) -> Mapping[str, Tensor] | None:
     """All tensors of a file or folder by the names there, where they are an adapter; None where they are not."""
     whole = _read(_listed(path).file)
     tensors = whole if isinstance(whole, TensorFile) else whole.tensors
-    return tensors if is_adapter([*tensors]) else None
+    if not is_adapter([*tensors, *whole.unread]):
+        return None
+    refuse_unreadable(whole.unread, {})
+    return tensors
 
 
 def _listed(path: Path, wanted: WeightSet | None = None) -> Listed:
