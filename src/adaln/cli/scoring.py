@@ -1,11 +1,14 @@
 """`adaln sample`, `adaln evaluate` and `adaln stats`: images of a run, and what they are worth."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 
 from adaln.cli.options import Device, Flat, Positional, check_suffix, named, parse
 from adaln.cli.output import SILENT, Output
@@ -49,8 +52,26 @@ def sample_verb(words: list[str]) -> Output:
     grid = out.with_suffix(".png")
     count = f"{options.config.num_images:,} images"
     done = f"wrote {count} to {out}" if are_new else f"nothing to draw: {out} holds these {count}"
-    data = {"samples": str(out), "grid": str(grid), **sampler.provenance}
-    return Output(data, [f"{done}, the first of them as a grid in {grid}"])
+    chosen, classes = classes_of(sampler.labels, run.manifest.get("data", {}))
+    data = {"samples": str(out), "grid": str(grid), **sampler.provenance, "classes": chosen}
+    return Output(data, [f"{done}, the first of them as a grid in {grid}", *classes])
+
+
+def classes_of(labels: Int64[np.ndarray, "N"], learned: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
+    """How many images are drawn of each class by its name, and lines on a single class and on classes never learned.
+
+    `learned`: what the run's manifest says of its data.
+    """
+    names, counts = learned.get("class_names", []), learned.get("class_counts", [])
+    numbers, images = np.unique(labels[labels >= 0], return_counts=True)
+    chosen = {names[n] if n < len(names) else str(n): int(k) for n, k in zip(numbers, images, strict=True)}
+    lines = [f"all of class {numbers[0]}, {next(iter(chosen))!r}"] if len(chosen) == 1 else []
+    unlearned = [names[n] for n in numbers if n < len(counts) and not counts[n]]
+    if unlearned:
+        count = sum(chosen[name] for name in unlearned)
+        first = ", ".join(map(repr, unlearned[:6]))
+        lines.append(f"{count:,} of them of {len(unlearned):,} classes without any picture in the data ({first})")
+    return chosen, lines
 
 
 def weak_run(spec: str | None, device: torch.device) -> Weak | None:
