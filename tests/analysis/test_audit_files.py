@@ -88,6 +88,13 @@ class NeedsCuda(torch.nn.Module):
     def forward(self, **inputs):
         raise RuntimeError("needs\\ncuda")
 
+class Refuses(NeedsCuda):
+    def forward(self, **inputs):
+        raise ValueError("not so")
+
+def refuses():
+    return Refuses(), {}
+
 class Stopped(NeedsCuda):
     def forward(self, **inputs):
         raise KeyboardInterrupt
@@ -199,6 +206,8 @@ def test_a_run_is_audited_at_its_newest_checkpoint_and_as_it_started(tmp_path):
         (["audited_factory:stops"], "'audited_factory:stops' raised SystemExit: 3"),
         (["audited_factory:with_inputs"], "running NeedsCuda raised RuntimeError: needs cuda"),
         (["audited_factory:with_inputs", "--discover"], "running NeedsCuda raised RuntimeError: needs cuda"),
+        (["audited_factory:refuses"], "running Refuses raised ValueError: not so"),
+        (["audited_factory:refuses", "--discover"], "running Refuses raised ValueError: not so"),
         (["audited_factory:with_foreign_inputs"], "raised TypeError"),
         (["audited_factory:with_listed_inputs"], "made inputs that are a list; expected them by name, in a dict"),
         (["audited_factory:on_meta"], "on the meta device, without values"),

@@ -149,7 +149,7 @@ def _audit_network(
         observed = observe(model, standard_inputs(model) if inputs is None else inputs, layout)
     except Exception as error:  # whatever the network's own code raises
         why = " ".join(str(error).split())
-        if not isinstance(error, ValueError):
+        if inputs is not None or not isinstance(error, ValueError):  # else that it has no standard inputs
             why = f"running {type(model).__name__} raised {type(error).__name__}: {why}"
         if inputs is not None:
             raise ValueError(why) from error

@@ -18,7 +18,7 @@ from adaln.cli.analysing import saved, terminal_blocks
 from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import Family, family_named, family_text, standard_inputs
+from adaln.conditioning import Family, UnknownLayout, family_named, family_text, standard_inputs
 from adaln.files import write_atomically
 from adaln.report import Section
 from adaln.runs import is_run
@@ -123,9 +123,10 @@ def _discovered(options: AuditOptions) -> Output:
 
 
 def _discover(network: nn.Module, inputs: Mapping[str, Any] | None) -> Family:
+    inputs = standard_inputs(network) if inputs is None else inputs
     try:
-        return discover(network, standard_inputs(network) if inputs is None else inputs)
-    except ValueError:
+        return discover(network, inputs)
+    except UnknownLayout:
         raise
     except Exception as error:  # whatever the network's own code raises
         raise _raised(f"running {type(network).__name__}", error) from error
