@@ -47,6 +47,10 @@ def mystery():
     return Mystery(), {"x": torch.randn(4, 5, 12), "t": torch.tensor([0.1, 0.4, 0.6, 0.9])}
 
 
+IDLE = {"ZImageTransformer2DModel patches": "all_final_layer.4-1", "SanaWMLTX2RefinerTransformer3DModel": "audio"}
+"""Networks of which a part does not run, and a word of its names: nobody knows what it does, so it is not read."""
+
+
 def roles(layout):
     return {(site.tensors()[0], site.rows.start, site.rows.stop, site.role, site.function) for site in layout.sites}
 
@@ -58,8 +62,10 @@ def check_the_roles_come_back(name, tmp_path):
     if known.sites:
         file = tmp_path / "layout.toml"
         file.write_text(family_text(discover(network, standard_inputs(network))), encoding="utf-8")
-        found = find_layout(network, str(file))
-        assert roles(found) == roles(known)
+        found = find_layout(network, str(file), allow_unread=name in IDLE)
+        assert bool(found.unread) == (name in IDLE)
+        idle = IDLE.get(name, "\0")
+        assert roles(found) == {role for role in roles(known) if idle not in role[0]}
         assert found.num_blocks == known.num_blocks
 
 
@@ -68,12 +74,8 @@ def test_the_roles_of_a_network_come_back_without_its_row(name, tmp_path):
     check_the_roles_come_back(name, tmp_path)
 
 
-IDLE = "ZImageTransformer2DModel patches"
-"""Of two last layers one runs at a time: the other is said not to be read."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ZOO if name not in {*QUICK, *SLOW, IDLE}])
+@pytest.mark.parametrize("name", [name for name in ZOO if name not in {*QUICK, *SLOW}])
 def test_the_roles_of_every_network_of_diffusers_come_back_without_its_row(name, tmp_path):
     check_the_roles_come_back(name, tmp_path)
 

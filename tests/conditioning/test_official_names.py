@@ -112,7 +112,9 @@ def test_a_converter_carries_every_row_to_a_row_of_the_same_role(official):
     tensors = numbered_chunks(official)
     checkpoint = Checkpoint(tensors)
     converted = {name: tensor for name, tensor in convert(checkpoint).items() if tensor.any()}
-    whole = tensors | {name: torch.zeros(4, 4) for name in checkpoint.others}  # with whatever else the network has
+    weights = {name: tensors.get(f"{name.removesuffix('bias')}weight", torch.zeros(4, 4)) for name in checkpoint.others}
+    others = {name: torch.zeros(len(weights[name]) if name.endswith("bias") else (4, 4)) for name in checkpoint.others}
+    whole = tensors | others  # with whatever else the network has
     assert find_layout(whole).family_name == official
     by_number = roles(whole, official)
     assert len(by_number) == len({number for tensor in tensors.values() for number in tensor.unique().tolist()} - {-1})

@@ -41,7 +41,7 @@ from adaln.analysis.live import BranchEnergy, observe
 from adaln.analysis.precision import STORED_TYPES, PrecisionRow, precision_rows, precision_table
 from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.starts import Key, NearestStart, distances, known_starts, nearest_start
-from adaln.conditioning import Family, Layout, Site, find_layout, standard_inputs
+from adaln.conditioning import Family, Layout, Site, UnknownLayout, find_layout, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
 from adaln.tensor_files import WeightSet, shapes
 from adaln.types import as_rows
@@ -143,7 +143,7 @@ def _audit_network(
     model: nn.Module, inputs: Mapping[str, Any] | None, layout: Layout, types: Mapping[str, torch.dtype]
 ) -> Audit:
     facts = _facts(dict(model.named_parameters()), layout, types)
-    if facts.not_finite or not layout.sites:  # nothing could be seen
+    if facts.not_finite or layout.family.generated_by:  # nothing could be seen
         return _report(facts)
     try:
         observed = observe(model, standard_inputs(model) if inputs is None else inputs, layout)
@@ -154,6 +154,11 @@ def _audit_network(
         if inputs is not None:
             raise ValueError(why) from error
         return _report(replace(facts, not_run=why))
+    if observed.strangers and not layout.sites:
+        raise UnknownLayout(
+            f"by what they do, {', '.join(observed.strangers[:3])} shift, scale or gate the tokens of"
+            f" {type(model).__name__}, and no layout knows them; ways on: --discover, then --layout FILE"
+        )
     return replace(_report(replace(facts, observed=observed)), energies=observed.energies)
 
 

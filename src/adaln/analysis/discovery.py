@@ -6,12 +6,13 @@ same network at any depth and width.
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from adaln.analysis.operations import modules_that_run
 from adaln.analysis.probe import Seen, of_one_role, probe
 from adaln.conditioning import Family, Layer, UnknownLayout, find_layout
 from adaln.tensor_files import unwrapped
@@ -22,7 +23,9 @@ def discover(model: nn.Module, inputs: Mapping[str, Any]) -> Family:
     """The family of a network, from what its rows do in forward passes on `inputs`; no name is known or needed.
 
     `adaln.conditioning.family_text` writes it as a layout file, which is taken wherever a family is. The network is as
-    it was afterwards. Raises `UnknownLayout` where nothing modulates, or where some rows of a layer are not seen.
+    it was afterwards. What is named like modulation and was at work as something else is in the family's `no_rows`;
+    what did not run is not, and is refused by name until somebody says what it is.
+    Raises `UnknownLayout` where nothing modulates, or where some rows of a layer are not seen.
     """
     seen_of: dict[str, list[Seen]] = defaultdict(list)
     for one in of_one_role(probe(model, inputs)):
@@ -30,13 +33,25 @@ def discover(model: nn.Module, inputs: Mapping[str, Any]) -> Family:
     if not seen_of:
         raise UnknownLayout(f"nothing in {type(model).__name__} shifts, scales or gates its tokens by a condition")
     layers = tuple(dict.fromkeys(_line(model, tensor, seen) for tensor, seen in seen_of.items()))
-    last = dict.fromkeys(_module(model, one) for seen in seen_of.values() for one in seen if not _is_in_a_block(one))
+    in_order = [one for seen in seen_of.values() for one in seen]
+    after = 1 + max((place for place, one in enumerate(in_order) if _is_in_a_block(one)), default=-1)
+    last = dict.fromkeys(_module(model, one) for one in in_order[after:] if not _is_in_a_block(one))
     only_last = all(layer.rows.startswith("final") for layer in layers)
     signs = f"^{re.escape(layers[0].name)}" if only_last else ""
     family = Family(layers, head=" ".join(filter(None, last)), signs=signs)
-    unread = find_layout(model, family, allow_unread=True).unread
-    parts = dict.fromkeys(re.sub(r"\.\d+\.", ".N.", unwrapped_name(name)) for name in unread)
+    ran = modules_that_run(model, inputs)
+    innocent = [name for name in find_layout(model, family, allow_unread=True).unread if _has_run(model, name, ran)]
+    parts = dict.fromkeys(re.sub(r"\.\d+\.", ".N.", unwrapped_name(name)) for name in innocent)
     return replace(family, no_rows=" ".join(parts))
+
+
+def _has_run(model: nn.Module, name: str, ran: Collection[str]) -> bool:
+    """Whether a tensor was at work where nothing was seen of it, so that it is no modulation.
+
+    A norm's own weights are none, whether its module or a function of its owner ran.
+    """
+    tensor = dict(model.named_parameters()).get(name)
+    return name.rpartition(".")[0] in ran or (tensor is not None and tensor.ndim < 2 and not name.endswith("gate"))
 
 
 def unwrapped_name(name: str) -> str:

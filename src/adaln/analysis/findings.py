@@ -89,6 +89,13 @@ def unread(facts: Facts) -> Iterator[Finding]:
         yield Finding("warning", "not read", f"not read, though it may be modulation: {_some(names)}")
 
 
+def strangers(facts: Facts) -> Iterator[Finding]:
+    """What modulates by its behaviour and is in no layout."""
+    if facts.observed and (names := facts.observed.strangers):
+        text = f"by what they do, {_some(names)} shift, scale or gate tokens, and are in no layout: see --discover"
+        yield Finding("warning", "not read", text)
+
+
 def not_run(facts: Facts) -> Iterator[Finding]:
     """A network in memory of which only the weights were looked at."""
     if facts.not_run:
@@ -211,7 +218,7 @@ def head(facts: Facts) -> Iterator[Finding]:
 
 def stored_types(facts: Facts) -> Iterator[Finding]:
     """What not to store in a type, what not to train stored in it; else that it is fit for both."""
-    for name, group in groupby(facts.precision, key=attrgetter("type")):
+    for name, group in groupby(() if facts.not_finite else facts.precision, key=attrgetter("type")):
         rows = list(group)
         beyond = [row.role for row in rows if row.beyond_range]
         zeroed = {row.role: row.zeroed_share for row in rows if row.zeroed_share > ZEROED_ALARM}
@@ -243,6 +250,7 @@ def _most(shares: Mapping[str, float]) -> str:
 FINDERS = (
     no_modulation,
     unread,
+    strangers,
     not_finite,
     exchanged_rows,
     idle_rows,

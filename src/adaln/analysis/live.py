@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.analysis.operations import Counted, run, tensors_of
-from adaln.analysis.probe import Seen, probe
+from adaln.analysis.probe import Seen, of_one_role, probe
 from adaln.conditioning import Layout, Role, Site, find_layout
 from adaln.tensor_files import unwrapped
 from adaln.types import as_rows
@@ -37,6 +37,8 @@ class Observed:
     """Of every gated branch, in forward order."""
     roles: tuple[tuple[Site, frozenset[tuple[Role, str]]], ...]
     """What the rows of each site do, and what their value goes through; nothing where they reach no tokens."""
+    strangers: tuple[str, ...]
+    """Tensors that shift, scale or gate tokens and are in no site."""
     identities: bool | None
     """Whether every block gave back what entered it, bit for bit; None where no block is a module."""
 
@@ -48,11 +50,14 @@ def observe(model: nn.Module, inputs: Mapping[str, Any], layout: Layout | None =
     """
     layout = layout or find_layout(model)
     at: dict[tuple[str, int, int], list[Seen]] = defaultdict(list)
-    for one in probe(model, inputs):
+    seen = probe(model, inputs)
+    for one in seen:
         at[one.tensor, one.rows.start, one.rows.stop].append(one)
     seen_of = [(site, at[site.tensors()[0], site.rows.start, site.rows.stop]) for site in layout.sites]
     roles = tuple((site, frozenset((one.role, one.function) for one in those)) for site, those in seen_of)
-    return Observed(tuple(_energies(layout, seen_of)), roles, _are_identities(model, inputs, layout))
+    known = {name for site in layout.sites for name in site.tensors()}
+    strangers = tuple(dict.fromkeys(one.tensor for one in of_one_role(seen) if one.tensor not in known))
+    return Observed(tuple(_energies(layout, seen_of)), roles, strangers, _are_identities(model, inputs, layout))
 
 
 def branch_energies(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[BranchEnergy, ...]:
@@ -78,9 +83,12 @@ def _energies(layout: Layout, seen_of: Sequence[tuple[Site, Sequence[Seen]]]) ->
 
 def modules_of(model: nn.Module, layout: Layout) -> dict[str, str]:
     """The names of the blocks' modules in the model by their names in the layout; none for what is no module."""
-    modules = unwrapped(f"{name}.weight" for name, _ in model.named_modules())
-    names = {block: f"{layout.prefix}{block}.weight" for block in layout.blocks}
-    return {block: modules[name].removesuffix(".weight") for block, name in names.items() if name in modules}
+    outermost: dict[str, str] = {}
+    for name, _ in model.named_modules():  # a block, then what it wraps
+        clean = next(iter(unwrapped([f"{name}.weight"])))
+        outermost.setdefault(clean.removesuffix(".weight"), name)
+    names = {block: f"{layout.prefix}{block}" for block in layout.blocks}
+    return {block: outermost[name] for block, name in names.items() if name in outermost}
 
 
 class _Identities(Counted):

@@ -90,6 +90,25 @@ def run(model: nn.Module, inputs: Mapping[str, Any], mode: Counted) -> None:
         model.eval()(**inputs)
 
 
+class _Running(Counted):
+    """Names of the modules that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        super().enter(name, module, args, kwargs)
+        self.names.add(name)
+
+
+def modules_that_run(model: nn.Module, inputs: Mapping[str, Any]) -> set[str]:
+    """The names of the modules that a forward pass calls."""
+    running = _Running()
+    run(model, inputs, running)
+    return running.names
+
+
 def block_of(name: str) -> str:
     """The numbered module that holds a module or tensor, or ""."""
     match = re.match(r"(?:.*?\.)?\d+(?=\.|$)", name)

@@ -42,7 +42,7 @@ def choose(
     if not suspects and not taken:
         return None
     nearest = max(taken, key=lambda reading: len(reading.claimed.intersection(suspects)), default=None)
-    if allow_unread and nearest and not nearest.why_not:
+    if allow_unread and nearest and any(".N" in claim.layer.name for claim in nearest.claims):
         return nearest
     raise _misfit(nearest, readings, suspects, shapes)
 
@@ -71,8 +71,18 @@ def _misfit(
 ) -> UnknownLayout:
     """Why no family takes the network: a layer's name, its number of rows, or what is missing."""
     unclaimed = [name for name in suspects if nearest is None or name not in nearest.claimed]
+    if nearest and (other := next((name for name in unclaimed if not name.startswith(nearest.prefix)), None)):
+        stood_before = _before_a_line(other, readings)
+        if stood_before is not None:
+            return UnknownLayout(
+                f"modulation layers stand under {nearest.prefix!r} and {stood_before!r}; expected one model: choose by"
+                " --prefix or --weights"
+            )
     for name in unclaimed:
         expected = [text for reading in readings for text in _expected(reading, name, shapes)]
+        bias = shapes.get(name.removesuffix("weight") + "bias", shapes[name][:1])
+        if expected and bias[:1] != shapes[name][:1]:
+            return UnknownLayout(f"{name!r} has {shapes[name][0]} rows, and its bias {_text(bias)}; expected as many")
         if expected:
             rows, others = num_rows(shapes[name]), " or ".join(dict.fromkeys(expected))
             return UnknownLayout(f"{name!r} has {rows} rows, expected {others}; {_WAYS_ON}")
@@ -85,18 +95,20 @@ def _misfit(
     if not unclaimed:
         return UnknownLayout(f"as {nearest.family_name!r} reads the network, {nearest.why_not}; {_WAYS_ON}")
     name = unclaimed[0]
-    for claim in nearest.claims:
-        own = claim.name.removeprefix(nearest.prefix)
-        if name.endswith(own) and not name.startswith(nearest.prefix):  # what does stands inside the same model
-            other = name.removesuffix(own)
-            return UnknownLayout(
-                f"modulation layers stand under {nearest.prefix!r} and {other!r}; expected one model: choose by"
-                " --prefix or --weights"
-            )
     return UnknownLayout(
         f"{name!r} of shape {_text(shapes[name])} may be modulation, and the nearest family, {nearest.family_name!r},"
         f" does not take it (it takes {len(suspects) - len(unclaimed)} of {len(suspects)} such tensors); {_WAYS_ON}"
     )
+
+
+def _before_a_line(name: str, readings: Sequence[Reading]) -> str | None:
+    """What stands before a name that some line of a family takes; None where none does."""
+    for reading in readings:
+        for claim in reading.claims:
+            own = re.sub(r"\d+", "0", claim.name.removeprefix(reading.prefix))
+            if re.sub(r"\d+", "0", name).endswith(f".{own}"):
+                return ".".join(name.split(".")[: -own.count(".") - 1]) + "."
+    return None
 
 
 def _expected(reading: Reading, name: str, shapes: Shapes) -> Iterator[str]:

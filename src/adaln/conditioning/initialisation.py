@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.conditioning.choice import UnknownLayout
-from adaln.conditioning.distributions import Distribution
+from adaln.conditioning.distributions import Constant, Distribution
 from adaln.conditioning.family import Family, Role, effect
 from adaln.conditioning.holding import Hold, Loss, Order, held_by
 from adaln.conditioning.layout import Layout, class_name_in, find_layout
@@ -190,6 +190,14 @@ def check_is_startable(layout: Layout, scheme: Scheme) -> None:
                 f"scheme {scheme.name!r} closes every branch, and {layout.family_name}'s gates are {site.function} of"
                 f" their value: {neutral:.3g} at zero, closed nowhere; expected open gates, as of adaln-gaussian"
             )
+        held = scheme.at(site) if site.role is Role.GATE else None
+        if held and held.weight == ZERO and isinstance(held.bias, Constant) and (value := held.bias.value):
+            given = float(effect(site.role, site.function)(torch.tensor(value)))
+            if given != value:
+                raise ValueError(
+                    f"scheme {scheme.name!r} sets gates to {value:g}, and {layout.family_name}'s are {site.function} of"
+                    f" their value, {given:.3g} of it; expected a scheme that sets no gate to a number (adaln-gaussian)"
+                )
         if site.role is Role.SCALE and not neutral:
             raise ValueError(
                 f"{layout.family_name} scales by the value itself ({site.tensors()[0]!r}), and schemes start scales"

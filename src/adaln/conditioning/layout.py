@@ -11,13 +11,13 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from adaln.conditioning.choice import choose
+from adaln.conditioning.choice import UnknownLayout, choose
 from adaln.conditioning.families import FAMILIES
 from adaln.conditioning.family import Family, Role, any_of, any_word
 from adaln.conditioning.layout_file import family_named
 from adaln.conditioning.reading import readings, sites_in_forward_order
 from adaln.conditioning.sites import Site
-from adaln.conditioning.suspicion import is_suspicious
+from adaln.conditioning.suspicion import is_suspicious, suspects
 from adaln.tensor_files.names import unwrapped
 
 
@@ -37,7 +37,7 @@ class Layout:
     prefix: str = ""
     """What stands before the network's own names ("model.diffusion_model.")."""
     unread: tuple[str, ...] = ()
-    """What may be modulation and is no site's; never there unless asked for."""
+    """What may be modulation and is no site's, and what else speaks against the layout; nothing unless asked for."""
 
     @cached_property
     def head(self) -> list[str]:
@@ -128,17 +128,22 @@ def find_layout(
     """
     if not isinstance(model, nn.Module | Mapping):
         raise ValueError(f"model is a {type(model).__name__}; expected a network or tensors by name")
+    buffers: set[str] = set()
     if isinstance(model, nn.Module):
         class_name = class_name_in(model) or class_name
-        model = dict(model.named_parameters())
+        buffers = {name for name, _ in model.named_buffers()}
+        model = _tensors_of(model)
     names = unwrapped(model)
     shapes = {name: tuple(model[original].shape) for name, original in names.items()}
     asked = {} if family is None else dict([family_named(family)])
-    suspects = [name for name, shape in shapes.items() if is_suspicious(name, shape)]
-    chosen = choose(readings(shapes, asked or FAMILIES, class_name), suspects, class_name, shapes, allow_unread)
+    suspected = suspects(shapes)
+    chosen = choose(readings(shapes, asked or FAMILIES, class_name), suspected, class_name, shapes, allow_unread)
     if chosen is None:
         return Layout("", Family(), (), names, shapes)
+    if held := [names[claim.name] for claim in chosen.claims if names[claim.name] in buffers]:
+        raise UnknownLayout(f"{held[0]!r} is a buffer, which nothing starts or trains; expected a parameter")
     own = {name.removeprefix(chosen.prefix): name for name in shapes if name.startswith(chosen.prefix)}
+    unread = [names[name] for name in suspected if name not in chosen.claimed]
     return Layout(
         chosen.family_name,
         chosen.family,
@@ -146,8 +151,21 @@ def find_layout(
         {name: names[original] for name, original in own.items()},
         {name: shapes[original] for name, original in own.items()},
         chosen.prefix,
-        tuple(names[name] for name in suspects if name not in chosen.claimed),
+        (*unread, *[chosen.why_not] * bool(chosen.why_not)),
     )
+
+
+def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a network by name, and what is named like modulation among its buffers.
+
+    `UnknownLayout` for weights that are packed away.
+    """
+    packed = next((name for name, module in model.named_modules() if hasattr(module, "_packed_params")), None)
+    if packed is not None:
+        raise UnknownLayout(f"the weights of {packed!r} are packed; expected the network before it is quantised")
+    buffers = {name: tensor for name, tensor in model.named_buffers() if tensor.is_floating_point()}
+    named_so = {name: tensor for name, tensor in buffers.items() if is_suspicious(name, tensor.shape)}
+    return dict(model.named_parameters()) | named_so
 
 
 def class_name_in(model: nn.Module) -> str:

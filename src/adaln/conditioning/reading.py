@@ -40,6 +40,7 @@ class Reading:
     """What speaks against it though its names fit; "" if nothing."""
 
 
+_BLOCK = re.compile(r"((?:[A-Za-z_]\w*\.)*?[A-Za-z_]\w*)\.(\d+)\.")
 Hits = dict[str, list[tuple[str, int]]]
 """By the names that lines stand for, with 0 for every number, the families and the places of the lines in them."""
 
@@ -121,7 +122,8 @@ def _reading(
     others = any_word(f"{family.no_rows} {family.static_gates} {family.head} {family.generated_by}")
     accounted = re.compile(rf"{re.escape(prefix)}(?:{others})(\..*)?")
     claimed.update(name for name in shapes if accounted.fullmatch(name))
-    return Reading(family_name, family, prefix, tuple(claims), frozenset(claimed), _why_not(family, claims))
+    why_not = _why_not(family, claims, _blocks_of(prefix, shapes))
+    return Reading(family_name, family, prefix, tuple(claims), frozenset(claimed), why_not)
 
 
 def _claim(family: Family, lines: Sequence[int], path: Sequence[str], prefix: str, shapes: Shapes) -> Claim | None:
@@ -130,8 +132,11 @@ def _claim(family: Family, lines: Sequence[int], path: Sequence[str], prefix: st
         layer, name = family.layers[line], path[-1]
         match = name_pattern(layer).fullmatch(name, len(prefix))
         assert match
+        if layer.path != "table" and any(len(shapes[matrix]) < 2 for matrix in path):
+            continue
         widths = chunk_widths(layer, match["block"], path, prefix, shapes)
-        if widths and sum(widths) == num_rows(shapes[name]):
+        bias = shapes.get(name.removesuffix("weight") + "bias", shapes[name][:1])
+        if widths and sum(widths) == num_rows(shapes[name]) and bias[:1] == shapes[name][:1]:
             return Claim(name, line, layer, match, widths)
     return None
 
@@ -152,7 +157,7 @@ def chunk_widths(layer: Layer, block: str, path: Sequence[str], prefix: str, sha
     for count, word in zip(counts, words, strict=True):
         width = _witnessed(word, block, prefix, shapes)
         if word == "" and layer.path != "table":
-            width = shapes[path[0]][1]  # the path's input is the condition, D wide
+            width = shapes[path[0]][1] if len(shapes[path[0]]) > 1 else 0  # the path's input is the condition, D wide
         widths += [width or shape[0] // sum(counts)] * count
     return tuple(widths)
 
@@ -167,24 +172,39 @@ def _witnessed(words: str, block: str, prefix: str, shapes: Shapes) -> int:
     return 0
 
 
-def _why_not(family: Family, claims: Sequence[Claim]) -> str:
+def _blocks_of(prefix: str, shapes: Shapes) -> Mapping[str, set[int]]:
+    """The numbers of the blocks that there are, by stage, with modulation or without."""
+    blocks: dict[str, set[int]] = defaultdict(set)
+    for name in shapes:
+        match = _BLOCK.match(name, len(prefix)) if name.startswith(prefix) else None
+        if match:
+            blocks[match[1]].add(int(match[2]))
+    return blocks
+
+
+def _why_not(family: Family, claims: Sequence[Claim], blocks: Mapping[str, set[int]]) -> str:
     """What speaks against a family that takes these layers; "" if nothing does."""
     branches = {chunk.branch for claim in claims for chunk in chunks(claim.layer.rows)}
     if family.layers and not family.signs and branches <= {"final"}:
         return "only the last layer is there, no layer of a block"
-    numbers: dict[str, set[int]] = defaultdict(set)
+    numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
     for claim in claims:
         if claim.match.groupdict().get("index"):
-            numbers[claim.match["stage"]].add(int(claim.match["index"]))
-    for stage, present in numbers.items():
-        if missing := sorted(set(range(max(present))) - present):
-            return f"the modulation of {stage}.{missing[0]} is missing (blocks up to {max(present)} are there)"
+            inside = claim.name[claim.match.end("block") :].removesuffix(".weight")
+            numbers[claim.match["stage"], inside.rpartition(".")[0] or inside].add(int(claim.match["index"]))
+    for (stage, inside), present in numbers.items():
+        there = blocks.get(stage, set()) | set(range(max(present)))
+        if missing := sorted(there - present):
+            return f"{stage}.{missing[0]}{inside} is missing (of blocks up to {max(there)})"
     tables = [claim for claim in claims if claim.layer.path == "table"]
     of_matrices = [chunk for claim in claims if claim.layer.path != "table" for chunk in chunks(claim.layer.rows)]
     shared = {(branch, chunk.role) for chunk in of_matrices for branch in chunk.branch.split("+")}
     for claim in tables:
         if any(chunk[:2] not in shared for chunk in chunks(claim.layer.rows) if chunk.branch != "final"):
             return f"{claim.name!r} is a table, and the matrix that all blocks share is missing"
+    of_tables = [layer for layer in family.layers if layer.path == "table" and ".N" in layer.name]
+    if of_tables and not any(".N" in claim.layer.name for claim in claims):
+        return f"{of_tables[0].name} is missing in every block"
     return ""
 
 

@@ -99,7 +99,7 @@ ROWS = {
         backbone="self_attn cross_attn ffn",
         branch_ends="self_attn.to_out.0 cross_attn.to_out.0 ffn.ff.3",
         ungated_ends="cross_attn.to_out.0",
-        start="matrices and last layer zero, but tables N(0, 1/D): gates begin open, alike for all times",
+        start="all matrices zero; with tables, N(0, 1/D), gates begin open, alike for all times",
         frequencies="sin, cos; 10000^(-i/(half - 1))",
         surprise="The gate comes first, and a block's table is flat.",
     ),

@@ -163,6 +163,7 @@ ROWS = {
         head="proj_out final_layer.linear",
         inputs={"ChromaTransformer2DModel": _tokens},
         generated_by="distilled_guidance_layer",
+        no_rows="time_text_embed.mod_proj",
         backbone=f"{BACKBONE} {BFL_BACKBONE}",
         surprise="One MLP of time and of a vector's number makes the shift, scale and gate of every block.",
     ),

@@ -233,6 +233,7 @@ ROWS = {
             *_alphafold_norm("transformer_layers.N.transition", "mlp"),
         ),
         head="ca_linear.1 local_latents_linear.1",
+        no_rows="pair_update_layers.N.linear_x",
         inputs={"RFD4ProteinaTransformer": _proteina},
         backbone="mhba.mha transition.transition",
         branch_ends="mhba.mha.to_out transition.transition.linear_out",

@@ -110,11 +110,12 @@ ROWS = {
         layers=tables("t_block.*", "blocks.N.scale_shift_table", "final_layer.scale_shift_table"),
         head="final_layer.linear",
         inputs={"SanaWMTransformer3DModel": _sana_wm},
-        no_rows="blocks.N.attn.beta_proj",
+        no_rows="blocks.N.attn.(beta_proj|recall_gate)",
         backbone="attn cross_attn mlp",
         branch_ends="attn.proj cross_attn.proj mlp.fc2 mlp.point_conv.conv",
         ungated_ends="cross_attn.proj",
-        start="tables N(0, 1/D), the shared matrix N(0, 0.02^2), PixArt's head and ends of cross-attention zero",
+        start="tables N(0, 1/D); PixArt: the shared matrix N(0, 0.02^2), head and ends of cross-attention zero; Sana WM"
+        " in diffusers: as torch",
         surprise="Sana's names too, and those of Sana WM, where every frame has a time of its own.",
     ),
     "ACE-Step 1 (official)": replace(

@@ -127,7 +127,7 @@ _WAN_OFFICIAL = replace(
     backbone="self_attn cross_attn ffn",
     branch_ends="self_attn.o self_attn.to_out.0 cross_attn.o cross_attn.to_out.0 ffn.2",
     ungated_ends="cross_attn.o cross_attn.to_out.0 after_proj",
-    start="tables N(0, 1/D), the shared matrix Xavier-uniform, the head zero",
+    start="tables N(0, 1/D), the shared matrix Xavier-uniform, the head zero; WanAnimate2 in diffusers: as torch",
 )
 _SCALE_FIRST = "attn: scale shift gate; mlp: scale shift gate"
 _KREA = Family(
