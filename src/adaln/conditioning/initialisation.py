@@ -98,16 +98,13 @@ def initialise(
     """Start the conditioning of any diffusion transformer, yours or a library's, as a scheme says, in place.
 
     `scheme` is a name, `name:std[,std,...]`, a .json or .toml file, or a `Scheme`; modulation layers and the last
-    projection change, all else stays (unless the scheme names it). Where a scheme closes every branch (adaln-zero) and
-    a branch has no gate (PixArt's cross-attention), its last matrix becomes zero. Returns the sites, in forward order;
-    printed, it says how many were set of how many and what else was. A scheme that holds rows (adaln, adaln-mix,
-    `opens`) is kept only where they are held: `started.hold(optimizer)` in a loop of your own, `adaln.train` by itself.
-    With the seed of a run, the start is that run's; a generator is drawn from as it is. `family` (a name, a layout
-    file) decides between two families of the same names.
-    On parameters that processes share (FSDP2, any DTensor) each writes its part of what one process would draw.
+    projection change, all else stays (unless the scheme names it; where one closes every branch and a branch has no
+    gate, its last matrix becomes zero). Returns the sites, in forward order; printed, it says what was set. Rows that a
+    scheme holds (adaln, adaln-mix, `opens`) need `started.hold(optimizer)` in a loop of your own. With the seed of a
+    run, the start is that run's; a generator is drawn from as it is. `family` (a name, a layout file) decides between
+    families of the same names. Of sharded parameters (FSDP2, any DTensor) each process writes its part.
     Raises `ValueError` in one line, before anything is changed, for an unknown scheme or network, one with no place for
-    what the scheme says, one whose gates no value closes, and where what is written would not be what the network
-    computes with: quantised, packed, parametrised and meta tensors, adapters that have learnt, ties to other layers.
+    what the scheme says, and where the network would not compute with what is written (quantised, parametrised, tied).
 
     >>> from torch import nn
     >>> import adaln
@@ -115,8 +112,6 @@ def initialise(
     >>> net = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
     >>> print(adaln.initialise(net, "adaln-zero"))
     adaln-zero started 12 of 12 sites of DiT, no known last projection
-    >>> bool(blocks[1]["adaLN_modulation"][1].weight.any())
-    False
     """
     scheme = scheme_of(scheme)
     rng = seed if isinstance(seed, torch.Generator) else generator("scheme", seed)
@@ -129,14 +124,19 @@ def initialise(
     check_used(model, names, made)
     check_written(tensors, names)
     for name, rows, distribution in starts:
-        shape = tensors[name].shape[rows_axis(tensors[name].shape) :]
-        first, last, _ = rows.indices(shape[0])
-        drawn = torch.empty((last - first, *shape[1:]), dtype=tensors[name].dtype)
-        distribution.fill_(drawn, rng, shape)
-        fill_part(tensors[name], first, last, drawn)
+        _draw(tensors[name], rows, distribution, rng)
     started = {(name, rows.start) for name, rows, _ in starts}
     num_set = sum(all((name, site.rows.start) in started for name in site.tensors()) for site in layout.sites)
     return Initialised(scheme, layout, num_set, tuple(layout.ungated_ends) if scheme.closes else (), model)
+
+
+def _draw(tensor: Tensor, rows: slice, distribution: Distribution, rng: torch.Generator) -> None:
+    """Fill rows of a tensor from a distribution; the draws are those of one process, each writes its part of them."""
+    shape = tensor.shape[rows_axis(tensor.shape) :]
+    first, last, _ = rows.indices(shape[0])
+    drawn = torch.empty((last - first, *shape[1:]), dtype=tensor.dtype)
+    distribution.fill_(drawn, rng, shape)
+    fill_part(tensor, first, last, drawn)
 
 
 def find_layout_to_start(tensors: Mapping[str, Tensor], class_name: str, family: str | Family | None) -> Layout:
