@@ -259,6 +259,7 @@ def test_gradients_and_wrapped_names_are_audited_too():
 # Live
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_a_fresh_foreign_network_is_not_zeroed_whatever_its_layers_are_called(name):
     model = foreign(name)
@@ -272,6 +273,7 @@ def test_a_fresh_foreign_network_is_not_zeroed_whatever_its_layers_are_called(na
     assert all(0 < energy.ratio < energy.open_ratio for energy in found.energies)  # |gate| < 1 at torch's start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_a_foreign_network_that_we_zero_is_zeroed(name):
     model = foreign(name)

@@ -171,6 +171,7 @@ def test_family_decides_between_layouts_of_one_name(tmp_path, capsys):
     assert "no gates" in shown(answer, capsys)
 
 
+@pytest.mark.slow
 def test_a_run_is_audited_at_its_newest_checkpoint_and_as_it_started(tmp_path):
     run = str(tmp_path / "run")
     train(Run.create(replace(PRESETS["digits"](), steps=2, batch_size=8), out=Path(run)))

@@ -47,6 +47,7 @@ def test_a_thing_without_modulation_is_refused():
         describe(torch.nn.Linear(4, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_a_file_gives_the_same_description_as_the_tensors_in_memory(tmp_path, dtype):
     tensors = {name: tensor.to(dtype) for name, tensor in weights().items()}

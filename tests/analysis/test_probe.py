@@ -210,6 +210,7 @@ def test_ratios_are_those_of_the_gates_and_the_stream_that_enters_the_block():
         assert seen[name].open_ratio == pytest.approx((kept[name].norm() / kept["x"].norm()).item(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "tiny-SE", "tiny-shared", "U-DiT-tiny"])
 def test_our_networks_do_what_their_layouts_say(name):
     model = build(MODELS[name], DIGITS, generator("probe", 0))

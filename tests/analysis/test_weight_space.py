@@ -82,6 +82,7 @@ def test_interpolation_meets_both_ends_exactly_and_is_straight(weight):
     torch.testing.assert_close(interpolate(a, b, weight)["w"].double(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "U-DiT-tiny", "tiny-SE", "tiny-shared"])
 @pytest.mark.parametrize("role", Role)
 def test_permuting_a_role_keeps_every_histogram_and_moves_nothing_else(name, role):

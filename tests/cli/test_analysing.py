@@ -36,6 +36,7 @@ def gates(path, step):
     return [tensors[site.weight][site.rows] for site in find_sites(tensors) if site.role is Role.GATE]
 
 
+@pytest.mark.slow
 def test_distributions_of_a_run_print_a_table_and_write_pictures_with_their_data(capsys, runs):
     text = run(capsys, "distributions", runs / "gaussian", "--by", "branch")
     assert "The last step in numbers" in text and "blocks.1" in text
@@ -104,6 +105,7 @@ def test_a_fit_prints_its_intervals_and_keeps_a_base(capsys, runs):
     assert scheme["scale"]["weight"]["std"] == pytest.approx(1e-3, rel=0.5)
 
 
+@pytest.mark.slow
 def test_files_of_several_sets_and_networks_are_read_as_asked_and_the_answer_says_which(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model": dit_weights(1), "ema": dit_weights(2), "vae": {"a.b": torch.ones(2)}}, "both.ckpt")

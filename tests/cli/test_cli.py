@@ -34,6 +34,7 @@ def test_catalogues_list_their_registry_for_people_and_machines(capsys, monkeypa
     assert all(name in text and name in data for name in known)
 
 
+@pytest.mark.slow
 def test_from_training_to_a_comparison(capsys, trained_path):
     other = json.loads(run(capsys, "train", "digits", *SMALL, "--scheme", "adaln-gaussian:2e-3", "--json"))["run"]
     for path in (trained_path, other):
@@ -70,6 +71,7 @@ def test_from_training_to_a_comparison(capsys, trained_path):
     assert all(f"<h2>{heading}" in page.read_text() for heading in ("Gate, scale and shift over training", "Audit"))
 
 
+@pytest.mark.slow
 def test_a_run_before_its_first_checkpoint_is_audited_and_its_recording_read(capsys, trained_path):
     shutil.rmtree(trained_path / "checkpoints")
     for words in (["audit", trained_path], ["audit", trained_path, "--step", "0"]):

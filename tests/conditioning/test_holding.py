@@ -186,6 +186,7 @@ def test_a_start_says_that_somebody_must_hold_it(model):
     assert "hold" not in str(adaln.initialise(model, "adaln-zero"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
 @pytest.mark.parametrize("opens", [1, 100, 1000])
 def test_rows_that_open_late_take_the_steps_of_a_fresh_tensor_where_they_count_their_own_age(kind, opens):

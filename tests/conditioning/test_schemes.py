@@ -64,6 +64,7 @@ def test_initialise_changes_nothing_but_what_the_scheme_names(name, modulation, 
     assert changed <= named
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOR_ANY_DEPTH)
 def test_every_scheme_starts_every_family(any_model, name):
     sites = initialise(any_model, SCHEMES[name], generator("scheme", 0))
@@ -71,6 +72,7 @@ def test_every_scheme_starts_every_family(any_model, name):
     assert all(bool(torch.isfinite(p).all()) for p in any_model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOR_ANY_DEPTH)
 def test_a_zeroed_head_gives_output_exactly_zero(any_model, name):
     initialise(any_model, SCHEMES[name], generator("scheme", 0))
@@ -149,6 +151,7 @@ def test_final_shift_and_backbone_gaussians(model):
     assert all(tensors[name].std().item() == pytest.approx(0.03, rel=0.05) for name in find_layout(tensors).backbone)
 
 
+@pytest.mark.slow
 def test_branches_that_end_at_zero_add_nothing_though_their_gates_are_open(any_model):
     open_gate = Start(Constant(0.0), Constant(1.0), opens=None)
     row = Scheme("zero-ends", gate=open_gate, branch_ends=Constant(0.0))

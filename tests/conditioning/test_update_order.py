@@ -107,6 +107,7 @@ def test_parts_cover_every_row_once(any_model):
     )
 
 
+@pytest.mark.slow
 def test_every_family_has_a_measurable_order(any_model, noise_loss):
     order = measure_order(any_model, SCHEMES["adaln-zero"], noise_loss)
     head = [
