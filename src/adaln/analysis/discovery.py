@@ -6,7 +6,7 @@ same network at any depth and width.
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 from adaln.analysis.operations import modules_that_run
 from adaln.analysis.probe import Seen, of_one_role, probe
 from adaln.conditioning import Family, Layer, UnknownLayout, find_layout
+from adaln.conditioning.family import chunks
 from adaln.tensor_files import unwrapped
 from adaln.types import as_rows
 
@@ -32,7 +33,7 @@ def discover(model: nn.Module, inputs: Mapping[str, Any]) -> Family:
         seen_of[one.tensor].append(one)
     if not seen_of:
         raise UnknownLayout(f"nothing in {type(model).__name__} shifts, scales or gates its tokens by a condition")
-    layers = tuple(dict.fromkeys(_line(model, tensor, seen) for tensor, seen in seen_of.items()))
+    layers = _without_repeats(_line(model, tensor, seen) for tensor, seen in seen_of.items())
     in_order = [one for seen in seen_of.values() for one in seen]
     after = 1 + max((place for place, one in enumerate(in_order) if _is_in_a_block(one)), default=-1)
     last = dict.fromkeys(_module(model, one) for one in in_order[after:] if not _is_in_a_block(one))
@@ -45,13 +46,22 @@ def discover(model: nn.Module, inputs: Mapping[str, Any]) -> Family:
     return replace(family, no_rows=" ".join(parts))
 
 
+def _without_repeats(lines: Iterable[Layer]) -> tuple[Layer, ...]:
+    """One line for each name and what its rows do, though branches may be called otherwise in another block."""
+    first: dict[tuple[object, ...], Layer] = {}
+    for line in lines:
+        first.setdefault((line.name, *(chunk[1:] for chunk in chunks(line.rows))), line)
+    return tuple(first.values())
+
+
 def _has_run(model: nn.Module, name: str, ran: Collection[str]) -> bool:
     """Whether a tensor was at work where nothing was seen of it, so that it is no modulation.
 
     A norm's own weights are none, whether its module or a function of its owner ran.
     """
     tensor = dict(model.named_parameters()).get(name)
-    return name.rpartition(".")[0] in ran or (tensor is not None and tensor.ndim < 2 and not name.endswith("gate"))
+    is_a_norms = tensor is not None and tensor.ndim < 2 and name.endswith(".weight")
+    return name.rpartition(".")[0] in ran or is_a_norms
 
 
 def unwrapped_name(name: str) -> str:

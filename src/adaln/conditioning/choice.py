@@ -42,7 +42,7 @@ def choose(
     if not suspects and not taken:
         return None
     nearest = max(taken, key=lambda reading: len(reading.claimed.intersection(suspects)), default=None)
-    if allow_unread and nearest and any(".N" in claim.layer.name for claim in nearest.claims):
+    if allow_unread and nearest and any(not claim.layer.rows.startswith("final") for claim in nearest.claims):
         return nearest
     raise _misfit(nearest, readings, suspects, shapes)
 

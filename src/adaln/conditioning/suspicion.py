@@ -84,7 +84,7 @@ def _widths_of_stages(shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
     for name, shape in shapes.items():
         if len(shape) == 2 and name.endswith(".weight") and (stage := _stage(name)):
             columns[stage][shape[1]] += 1
-    return {stage: counts.most_common(1)[0][0] for stage, counts in columns.items()}
+    return {stage: max(counts, key=lambda width: (counts[width], width)) for stage, counts in columns.items()}
 
 
 def _is_shaped_so(name: str, shape: Sequence[int], widths: Mapping[str, int]) -> bool:
