@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 
+import adaln
 from adaln.conditioning import UnknownLayout, find_layout
 from helpers.zoo import UNMODULATED, zoo_network
 
@@ -117,3 +118,13 @@ def test_a_table_that_is_a_buffer_is_refused():
     network.register_buffer("scale_shift_table", table)
     with pytest.raises(UnknownLayout, match="'scale_shift_table' is a buffer"):
         find_layout(network)
+    with pytest.raises(ValueError, match="'scale_shift_table' is a buffer"):
+        adaln.initialise(network, "adaln-zero")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("blocks.0.adaLN_modulation.1.weight", ()), ("blocks.0.scale_shift_table", ())]
+)
+def test_a_number_under_the_name_of_a_matrix_or_a_table_is_refused(name, shape):
+    with pytest.raises(UnknownLayout, match=re.escape(name)):
+        find_layout({name: torch.zeros(shape)})

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from adaln.conditioning.family import any_of, chunks, name_pattern
-from adaln.conditioning.reading import Reading, Shapes, chunk_widths, num_rows
+from adaln.conditioning.reading import Reading, Shapes, chunk_widths, has_rows, num_rows
 
 
 class UnknownLayout(ValueError):
@@ -115,7 +115,7 @@ def _expected(reading: Reading, name: str, shapes: Shapes) -> Iterator[str]:
     """The numbers of rows that a family's lines of this name take."""
     for layer in reading.family.layers:
         match = name_pattern(layer).fullmatch(name, len(reading.prefix)) if name.startswith(reading.prefix) else None
-        if match:
+        if match and has_rows(layer, shapes[name]):
             widths = chunk_widths(layer, match["block"], [name], reading.prefix, shapes)
             each = " + ".join(map(str, widths)) if len(set(widths)) > 1 else f"{len(widths)} x {widths[0]}"
             yield f"{each} ({reading.family_name})"

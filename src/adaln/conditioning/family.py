@@ -88,17 +88,8 @@ def chunks(rows: str) -> tuple[Chunk, ...]:
 
 
 def any_of(words: str) -> str:
-    """Pattern of any of these names; of none where there are none."""
-    return words.replace(".", r"\.").replace(" ", "|") or "(?!)"
-
-
-def any_word(words: str) -> str:
-    """Pattern of any of these names, in which `N`, `*` are numbers, `(a|b)` one of two and `?` any characters."""
-    return "|".join(map(_word, words.split())) or "(?!)"
-
-
-def _word(word: str) -> str:
-    return re.sub(r"\bN\b|\*", r"\\d+", word.replace(".", r"\.")).replace("?", r"[^.]*")
+    """Pattern of any of these names, themselves patterns in which dots are dots and `N` is a number; "" is none."""
+    return re.sub(r"\bN\b", r"\\d+", "|".join(words.split()).replace(".", r"\.")) or "(?!)"
 
 
 @dataclass(frozen=True, slots=True)

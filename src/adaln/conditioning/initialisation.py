@@ -11,7 +11,7 @@ from adaln.conditioning.choice import UnknownLayout
 from adaln.conditioning.distributions import Constant, Distribution
 from adaln.conditioning.family import Family, Role, effect
 from adaln.conditioning.holding import Hold, Loss, Order, held_by
-from adaln.conditioning.layout import Layout, class_name_in, find_layout
+from adaln.conditioning.layout import Layout, class_name_in, find_layout, tensors_of
 from adaln.conditioning.schemes import ZERO, Scheme
 from adaln.conditioning.schemes import scheme as scheme_of
 from adaln.conditioning.sites import Site
@@ -116,9 +116,9 @@ def initialise(
     scheme = scheme_of(scheme)
     rng = seed if isinstance(seed, torch.Generator) else generator("scheme", seed)
     tensors = dict(model.named_parameters())
-    check_kept(model, tensors)
+    check_kept(tensors)
     made = made_of(tensors)
-    layout = find_layout_to_start(with_made(tensors, made), class_name_in(model), family)
+    layout = find_layout_to_start(with_made(tensors_of(model), made), class_name_in(model), family)
     starts = all_starts(layout, scheme)
     names = list(dict.fromkeys(name for name, _, _ in starts))
     check_used(model, names, made)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adaln.conditioning.choice import UnknownLayout, choose
 from adaln.conditioning.families import FAMILIES
-from adaln.conditioning.family import Family, Role, any_of, any_word
+from adaln.conditioning.family import Family, Role, any_of
 from adaln.conditioning.layout_file import family_named
 from adaln.conditioning.reading import readings, sites_in_forward_order
 from adaln.conditioning.sites import Site
@@ -65,12 +65,12 @@ class Layout:
     @cached_property
     def static_gates(self) -> list[str]:
         """Names of learned gates that no condition moves."""
-        return self._named(any_word(self.family.static_gates))
+        return self._named(any_of(self.family.static_gates))
 
     @cached_property
     def blocks(self) -> list[str]:
         """Names of the blocks that are modulated, those of a shared modulation without tables too."""
-        own = dict.fromkeys(site.block for site in self.sites if re.search(r"\.\d+$", site.block))
+        own = dict.fromkeys(site.block for site in self.sites if site.is_of_one_block)
         stages = "|".join(re.escape(stage) for layer in self.family.layers for stage in layer.shared_by.split())
         shared = re.compile(rf"(({stages})\.\d+)\..*") if stages else re.compile("(?!)")
         return list(own | dict.fromkeys(match[1] for name in self.names if (match := shared.fullmatch(name))))
@@ -132,7 +132,7 @@ def find_layout(
     if isinstance(model, nn.Module):
         class_name = class_name_in(model) or class_name
         buffers = {name for name, _ in model.named_buffers()}
-        model = _tensors_of(model)
+        model = tensors_of(model)
     names = unwrapped(model)
     shapes = {name: tuple(model[original].shape) for name, original in names.items()}
     asked = {} if family is None else dict([family_named(family)])
@@ -155,7 +155,7 @@ def find_layout(
     )
 
 
-def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """The parameters of a network by name, and what is named like modulation among its buffers.
 
     `UnknownLayout` for weights that are packed away.
@@ -163,9 +163,13 @@ def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
     packed = next((name for name, module in model.named_modules() if hasattr(module, "_packed_params")), None)
     if packed is not None:
         raise UnknownLayout(f"the weights of {packed!r} are packed; expected the network before it is quantised")
-    buffers = {name: tensor for name, tensor in model.named_buffers() if tensor.is_floating_point()}
-    named_so = {name: tensor for name, tensor in buffers.items() if is_suspicious(name, tensor.shape)}
-    return dict(model.named_parameters()) | named_so
+    leaves = {name for name, module in model.named_modules() if not any(module.children())}  # masks, vectors of norms
+    buffers = {
+        name: tensor
+        for name, tensor in model.named_buffers()
+        if tensor.is_floating_point() and name.rpartition(".")[0] not in leaves and is_suspicious(name, tensor.shape)
+    }
+    return dict(model.named_parameters()) | buffers
 
 
 def class_name_in(model: nn.Module) -> str:

@@ -4,23 +4,16 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
 from adaln.codec import decode
 from adaln.conditioning.families import FAMILIES
-from adaln.conditioning.family import Family, Layer, alternatives, any_of, any_word, name_pattern, parts
+from adaln.conditioning.family import Family, Layer, alternatives, any_of, name_pattern, parts
 
-_WORDS: dict[str, Callable[[str], str]] = {
-    "head": any_of,
-    "no_rows": any_word,
-    "static_gates": any_word,
-    "backbone": any_of,
-    "branch_ends": any_of,
-    "ungated_ends": any_of,
-}
+_WORDS = ("head", "no_rows", "static_gates", "backbone", "branch_ends", "ungated_ends")
 """The fields of a family that are patterns, word by word."""
 _OTHER = r"(?!N(?:\.|$))"
 _NAME = re.compile(rf"{_OTHER}[\w-]+(\.{_OTHER}[\w-]+)*?(\.N)?(\.{_OTHER}[\w#*-]+)*")
@@ -94,9 +87,9 @@ def _check_layer(layer: Layer) -> None:
 
 def _patterns(family: Family) -> Iterator[tuple[str, str, str]]:
     """Field, word and regular expression of all that a family says in patterns besides its layers."""
-    for field, as_pattern in _WORDS.items():
+    for field in _WORDS:
         for word in getattr(family, field).split():
-            yield field, word, as_pattern(word)
+            yield field, word, any_of(word)
     yield "signs", family.signs, family.signs
     for field in ("groups", "paper_names"):
         for name, pattern in getattr(family, field).items():

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from adaln.conditioning.family import Family, Layer, alternatives, any_word, chunks, name_pattern, parts
+from adaln.conditioning.family import Family, Layer, alternatives, any_of, chunks, name_pattern, parts
 from adaln.conditioning.sites import Site
+from adaln.types import rows_axis
 
 Shapes = Mapping[str, tuple[int, ...]]
 """By the names of tensors, without wrappers."""
@@ -119,7 +120,7 @@ def _reading(
         if claim:
             claims.append(claim)
             claimed.update(end for name in path for end in (name, name.removesuffix("weight") + "bias"))
-    others = any_word(f"{family.no_rows} {family.static_gates} {family.head} {family.generated_by}")
+    others = any_of(f"{family.no_rows} {family.static_gates} {family.head} {family.generated_by}")
     accounted = re.compile(rf"{re.escape(prefix)}(?:{others})(\..*)?")
     claimed.update(name for name in shapes if accounted.fullmatch(name))
     why_not = _why_not(family, claims, _blocks_of(prefix, shapes))
@@ -132,7 +133,7 @@ def _claim(family: Family, lines: Sequence[int], path: Sequence[str], prefix: st
         layer, name = family.layers[line], path[-1]
         match = name_pattern(layer).fullmatch(name, len(prefix))
         assert match
-        if layer.path != "table" and any(len(shapes[matrix]) < 2 for matrix in path):
+        if not all(has_rows(layer, shapes[tensor]) for tensor in path):
             continue
         widths = chunk_widths(layer, match["block"], path, prefix, shapes)
         bias = shapes.get(name.removesuffix("weight") + "bias", shapes[name][:1])
@@ -143,7 +144,12 @@ def _claim(family: Family, lines: Sequence[int], path: Sequence[str], prefix: st
 
 def num_rows(shape: tuple[int, ...]) -> int:
     """Rows of a tensor as `adaln.types.as_rows` sees it."""
-    return next((size for size in shape[:-1] if size != 1), 1) if len(shape) > 2 else shape[0]
+    return shape[rows_axis(shape)] if shape else 1
+
+
+def has_rows(layer: Layer, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor has as many dimensions as the line's rows need: a matrix two, a table one."""
+    return len(shape) >= (1 if layer.path == "table" else 2)
 
 
 def chunk_widths(layer: Layer, block: str, path: Sequence[str], prefix: str, shapes: Shapes) -> tuple[int, ...]:
@@ -157,7 +163,7 @@ def chunk_widths(layer: Layer, block: str, path: Sequence[str], prefix: str, sha
     for count, word in zip(counts, words, strict=True):
         width = _witnessed(word, block, prefix, shapes)
         if word == "" and layer.path != "table":
-            width = shapes[path[0]][1] if len(shapes[path[0]]) > 1 else 0  # the path's input is the condition, D wide
+            width = shapes[path[0]][1]  # the path's input is the condition, D wide
         widths += [width or shape[0] // sum(counts)] * count
     return tuple(widths)
 

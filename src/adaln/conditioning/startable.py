@@ -15,10 +15,8 @@ _PARTS = re.compile(r"(.*\.)?(?:parametrizations\.(\w+)\.original\d*|(\w+)_(?:g|
 _ADAPTER = re.compile(r"lora_(?:layer\.)?(?:A|down|(B|up))\b")
 
 
-def check_kept(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """`ValueError` for weights that are no parameters in memory: packed ones, and those of which nothing is here."""
-    if packed := [name for name, module in model.named_modules() if hasattr(module, "_packed_params")]:
-        raise ValueError(f"the weights of {packed[0]!r} are packed; expected the network before it is quantised")
+def check_kept(tensors: Mapping[str, Tensor]) -> None:
+    """`ValueError` for parameters of which nothing is here."""
     for name, tensor in tensors.items():
         if isinstance(tensor, nn.UninitializedParameter):
             raise ValueError(f"{name!r} has no shape before the network has run once; expected a network that has")
@@ -42,8 +40,10 @@ def why_not_written(tensor: Tensor) -> str:
 
 
 def check_written(tensors: Mapping[str, Tensor], names: Collection[str]) -> None:
-    """`ValueError` for quantised parameters among the names, and for those of inference mode."""
+    """`ValueError` for quantised parameters among the names, those of inference mode, and what is no parameter."""
     for name in names:
+        if name not in tensors:
+            raise ValueError(f"{name!r} is a buffer, which nothing starts or trains; expected a parameter")
         if what := why_not_written(tensors[name]):
             raise ValueError(
                 f"{name!r} is {what}, and a start cannot be written there; expected a network of ordinary parameters"

@@ -52,7 +52,7 @@ _COSMOS = Family(
     ),
     head="proj_out",
     inputs={"CosmosTransformer3DModel": _cosmos, "CosmosControlNetModel": _cosmos_control},
-    no_rows=f"{_STAGES}.N.norm*.linear_1 norm_out.linear_1",
+    no_rows=rf"{_STAGES}.N.norm\d.linear_1 norm_out.linear_1",
     branch_ends=r"attn\d.to_out.0 ff.net.2",
     frequencies="cos, sin, D wide",
     surprise="To what a branch's low rank matrices give of the normed sinusoid, one shift, scale and gate is added"

@@ -133,8 +133,13 @@ def _alphafold_norm(name: str, branch: str) -> Sequence[Layer]:
     ]
 
 
-_KANDINSKY_ENDS = r"(\w+_dec_block.)?\w*att(entio)?n.out_layer (\w+_dec_block.)?feed_forward.(out_layer|net.2)"
-_KANDINSKY_BACKBONE = r"(\w+_dec_block.)?\w*attention (\w+_dec_block.)?feed_forward attn"
+_KANDINSKY = Family(
+    head="out_layer.out_layer",
+    backbone=r"(\w+_dec_block.)?\w*attention (\w+_dec_block.)?feed_forward attn",
+    branch_ends=r"(\w+_dec_block.)?\w*att(entio)?n.out_layer (\w+_dec_block.)?feed_forward.(out_layer|net.2)",
+    frequencies="cos, sin, D wide",
+)
+"""What all versions share besides their layers."""
 _MINIMAX_H3 = Family(
     layers=(
         Layer("transformer_blocks.N.adaln_proj.linear", _THREE_SIX, width_of=".attn.to_q"),
@@ -148,7 +153,8 @@ _MINIMAX_H3 = Family(
 )
 
 ROWS = {
-    "Kandinsky 5": Family(
+    "Kandinsky 5": replace(
+        _KANDINSKY,
         layers=(
             _text_blocks("text_transformer_blocks", "self_attention"),
             Layer(
@@ -158,15 +164,12 @@ ROWS = {
             ),
             *_out_layers("out_layer"),
         ),
-        head="out_layer.out_layer",
         inputs={"Kandinsky5Transformer3DModel": _kandinsky_5},
-        backbone=_KANDINSKY_BACKBONE,
-        branch_ends=_KANDINSKY_ENDS,
         start="zero, weight and bias",
-        frequencies="cos, sin, D wide",
         surprise="Cross-attention has a shift, a scale and a gate of its own; text is modulated too, before the video.",
     ),
-    "Kandinsky 6": Family(
+    "Kandinsky 6": replace(
+        _KANDINSKY,
         layers=(
             _text_blocks("(video_text|audio_text)_transformer_blocks", "attn"),
             *(
@@ -182,13 +185,11 @@ ROWS = {
         ),
         head="out_layer.out_layer audio_out_layer.out_layer",
         inputs={"Kandinsky6Transformer3DModel": _kandinsky_6},
-        backbone=_KANDINSKY_BACKBONE,
-        branch_ends=_KANDINSKY_ENDS,
-        frequencies="cos, sin, D wide",
         surprise="The layer that scales and shifts the video before it asks the audio holds the gate of what the audio"
         " hears of the video, as wide as the audio, and the reverse; the zero start of Kandinsky 5 is gone.",
     ),
-    "Kandinsky 6 SR": Family(
+    "Kandinsky 6 SR": replace(
+        _KANDINSKY,
         layers=(
             Layer(
                 "visual_transformer_blocks.N.visual_modulation.out_layer",
@@ -197,11 +198,7 @@ ROWS = {
             ),
             *_out_layers("out_layer"),
         ),
-        head="out_layer.out_layer",
         inputs={"Kandinsky6SRTransformer3DModel": _kandinsky_6_sr},
-        backbone=_KANDINSKY_BACKBONE,
-        branch_ends=_KANDINSKY_ENDS,
-        frequencies="cos, sin, D wide",
         surprise="No text: what the empty caption gave is a constant added to the condition.",
     ),
     "MiniMax-H3": _MINIMAX_H3,

@@ -147,7 +147,7 @@ ROWS = {
         layers=_LTX.layers,
         head="proj_out",
         inputs={"SanaWMLTX2RefinerTransformer3DModel": _refiner},
-        no_rows="audio_? av_cross_attn_? transformer_blocks.N.audio_? transformer_blocks.N.video_?",
+        no_rows=r"audio_\w* av_cross_attn_\w* transformer_blocks.N.(audio|video)_\w*",
         ungated_ends="attn2.to_out.0",
         surprise="It carries the whole audio half of LTX-2, by the same names, and runs none of it.",
     ),
