@@ -31,7 +31,7 @@ def runs(tmp_path_factory):
 
 
 def gates(path, step):
-    model, _ = Run.open(path).load_model(step)
+    model, _ = Run.open(path).averaged_model(step)
     tensors = dict(model.named_parameters())
     return [tensors[site.weight][site.rows] for site in find_sites(tensors) if site.role is Role.GATE]
 
@@ -61,7 +61,7 @@ def test_distributions_over_runs_and_files_are_data_for_machines(capsys, runs, t
 
 
 def torch_weights(path):
-    return dict(Run.open(path).load_model()[0].state_dict())
+    return dict(Run.open(path).averaged_model()[0].state_dict())
 
 
 def gate_weights(path, step):
@@ -183,7 +183,7 @@ def test_shuffled_values_cost_exactly_what_the_shuffled_network_loses(runs):
     (row,) = [row for row in table.rows if row[0] == "gate shuffled"]
     losses = []
     for seed in range(SHUFFLES):
-        model, _ = probe.run.load_model()
+        model, _ = probe.run.averaged_model()
         permute_role(model, Role.GATE, seed)
         losses += probe.losses(model)
     assert row[1].value == pytest.approx(sum(losses) / len(losses))

@@ -68,7 +68,7 @@ def test_what_is_imported_and_exported_is_bit_identical(tmp_path: Path, name: st
     adaln("export", tmp_path / "run", "--out", tmp_path / "back.safetensors")
     assert same(load_file(tmp_path / "back.safetensors"), tensors)
     adaln("import", tmp_path / "back.safetensors", "--model", name, *SIZE.get(name, []), "--out", tmp_path / "again")
-    first, again = (Run.open(tmp_path / run).load_model()[0].state_dict() for run in ("run", "again"))
+    first, again = (Run.open(tmp_path / run).averaged_model()[0].state_dict() for run in ("run", "again"))
     assert same(first, again)
 
 
@@ -79,12 +79,12 @@ def test_diffusers_loads_what_is_exported_and_the_way_back_is_bit_identical(tmp_
     theirs = DiTTransformer2DModel.from_pretrained(tmp_path / "folder").eval()
     for block in theirs.transformer_blocks:
         block.norm1.emb.time_proj.downscale_freq_shift = 0
-    ours, _ = Run.open(tmp_path / "run").load_model()
+    ours, _ = Run.open(tmp_path / "run").averaged_model()
     x, t, y = torch.randn(3, 1, 8, 8, generator=generator("x")), torch.tensor([0, 500, 999]), torch.tensor([0, 9, 10])
     with torch.no_grad():
         torch.testing.assert_close(theirs(x, t, y).sample, ours(x, t, y), rtol=0, atol=1e-5)
     adaln("import", tmp_path / "folder", "--model", "tiny", "--out", tmp_path / "back")
-    assert same(Run.open(tmp_path / "back").load_model()[0].state_dict(), tensors)
+    assert same(Run.open(tmp_path / "back").averaged_model()[0].state_dict(), tensors)
 
 
 def test_an_imported_run_says_where_it_comes_from(tmp_path: Path):
@@ -107,7 +107,7 @@ def test_an_imported_run_says_where_it_comes_from(tmp_path: Path):
 def test_the_other_set_of_a_checkpoint_can_be_taken(tmp_path: Path):
     tensors = released(tmp_path / "DiT.pt")
     adaln("import", tmp_path / "DiT.pt", "--model", "tiny", "--weights", "model", "--out", tmp_path / "run")
-    found = Run.open(tmp_path / "run").load_model()[0].state_dict()
+    found = Run.open(tmp_path / "run").averaged_model()[0].state_dict()
     assert same(found, other_set(tensors))
 
 

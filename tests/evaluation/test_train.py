@@ -100,7 +100,7 @@ def test_samples_are_scored_alike_from_memory_and_from_disk(trained, tmp_path):
 
 
 def test_what_looks_at_weights_takes_a_run_its_path_a_network_or_tensors(trained):
-    network, _ = trained.load_model(weights="model")
+    network, _ = trained.load_model(None, "model")
     sources = (trained, trained.path, str(trained.path), network, dict(network.named_parameters()))
     stds = {adaln.fit(source).roles["gate"].stds for source in sources}
     assert len(stds) == 1

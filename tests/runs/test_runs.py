@@ -94,7 +94,7 @@ def test_a_checkpoint_of_another_network_lists_what_does_not_fit(trained, small_
     for file in wider.folder(10).iterdir():
         (trained.folder(10) / file.name).write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match=r"does not fit the model: of another shape blocks"):
-        trained.load_model()
+        trained.averaged_model()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -104,7 +104,7 @@ def test_averaged_weights_that_are_not_finite_are_named(trained, value):
     tensors["blocks.1.mlp.fc1.weight"] = tensors["blocks.1.mlp.fc1.weight"].index_fill(0, torch.tensor(2), value)
     save_tensors(file, tensors)
     with pytest.raises(NonFinite, match=r"000000010/ema.safetensors: 'blocks.1.mlp.fc1.weight' is not finite"):
-        trained.load_model()
+        trained.averaged_model()
 
 
 def test_only_the_newest_checkpoints_are_kept(small_config, tmp_path):
@@ -226,11 +226,11 @@ def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
 def test_sampling_needs_no_data(trained, monkeypatch):
     monkeypatch.setattr("adaln.runs.run.load", lambda config: pytest.fail("data was loaded"))
     run = Run.open(trained.path)
-    model, step = run.load_model()
+    model, step = run.averaged_model()
     assert step == 10
     assert not any(p.requires_grad for p in model.parameters())
 
 
 def test_an_unsaved_step_lists_what_there_is(trained):
     with pytest.raises(ValueError, match=r"no complete checkpoint at step 7; it has: \[5, 10\]"):
-        trained.load_model(7)
+        trained.averaged_model(7)

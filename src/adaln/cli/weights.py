@@ -137,7 +137,7 @@ def export_verb(words: list[str]) -> Output:
     """RUN --out FILE [--layout official|diffusers]: the averaged weights of a run as safetensors for other programs."""
     options = parse(ExportOptions, "export", words)
     run = Run.open(options.run)
-    model, step = run.load_model(options.step)
+    model, step = run.averaged_model(options.step)
     write = export_official if options.layout == "official" else export_diffusers
     write(run, model, step, options.out)
     data = {"run": str(run.path), "step": step, "layout": options.layout, "out": str(options.out)}

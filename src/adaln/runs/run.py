@@ -169,8 +169,12 @@ class Run:
         """Where the checkpoint of a step lies."""
         return self.checkpoints.folder(step)
 
-    def load_model(self, step: int | None = None, weights: WeightSet = "ema") -> tuple[nn.Module, int]:
-        """The network of a checkpoint, the newest by default, with its averaged or raw weights; and its step.
+    def averaged_model(self, step: int | None = None) -> tuple[nn.Module, int]:
+        """The network of a checkpoint, the newest by default, with its averaged weights; and its step."""
+        return self.load_model(step, "ema")
+
+    def load_model(self, step: int | None, weights: WeightSet) -> tuple[nn.Module, int]:
+        """As `averaged_model`, with the averaged or the raw weights.
 
         Raises `ValueError` where there is none, or where it is not finite.
         """
@@ -197,7 +201,7 @@ class Run:
 def open_run(path: Path | str, device: str = "auto") -> Run:
     """The run in a folder, on cpu, cuda or mps; auto: the fastest there is.
 
-    What it holds: `run.config`, `run.steps_saved()`, `run.load_model(step=None, weights="ema")`, `run.metrics()`;
+    What it holds: `run.config`, `run.steps_saved()`, `run.averaged_model(step=None)`, `run.metrics()`;
     `adaln.scores_of(run)` are its scores. Raises `ValueError` where there is no run, naming the nearest folder.
 
     >>> import adaln

@@ -44,7 +44,7 @@ def network(run: Run, step: int | None, dtype: Precision, execution: SampleExecu
     check_precision(dtype, run.device)
     if step is None:  # one for all processes, while the run may go on
         step = from_first(lambda: max(run.steps_saved(), default=None))
-    model, step = run.load_model(step)
+    model, step = run.averaged_model(step)
     prepared = usable(Execution(execution.compile), run.device)
     return computing(model, dtype, replace(execution, compile=prepared.compile)), step
 

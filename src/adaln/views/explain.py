@@ -39,7 +39,7 @@ class Probe:
         """The newest checkpoint by default; `ValueError` where there is none, or with fewer than two batches."""
         if num_batches < 2:
             raise ValueError(f"num_batches is {num_batches}; expected at least 2, for an interval")
-        return cls(run, *run.load_model(step), num_batches)
+        return cls(run, *run.averaged_model(step), num_batches)
 
     @torch.no_grad()
     def losses(self, model: nn.Module) -> list[float]:

@@ -246,7 +246,7 @@ def test_a_shuffle_changes_the_loss_but_not_the_weights_on_disk(trained, monkeyp
     found = {what: permuted.measured(outcome, what).loss for what in ("as trained", "all three shuffled")}
     assert found["as trained"] != found["all three shuffled"]
     (sampler,) = seen
-    kept, _ = trained.load_model()
+    kept, _ = trained.averaged_model()
     name = "blocks.0.adaLN_modulation.1.weight"
     moved, still = sampler.model.get_parameter(name), kept.get_parameter(name)
     assert not torch.equal(moved, still)
