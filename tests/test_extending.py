@@ -70,7 +70,7 @@ def test_what_a_package_adds_is_listed(done: tuple[Path, str], listing: str):
 @pytest.mark.slow
 def test_what_a_package_adds_is_used(done: tuple[Path, str]):
     here, printed = done
-    assert "tartan-mixer layout, 3 blocks, modulation trained" in printed
+    assert "tartan-mixer layout, 3 blocks, modulation at no known start, so trained" in printed
     assert '"kind": "MixerConfig"' in (here / "runs" / "mixer" / "config.json").read_text()
     assert '"kind": "LogitNormalConfig"' in (here / "runs" / "flow" / "config.json").read_text()
     assert '"solver": "ab2"' in (here / "samples.json").read_text()
