@@ -77,13 +77,20 @@ def score(run: Run, scoring: Scoring, step: int) -> Scores:
 
     The processes of torchrun share sampling and features.
     """
-    extractor, theirs = reference(run.config.data, scoring.features, scoring.reference, str(run.device))
+    extractor, theirs = reference_of(run, scoring)
     sampler, file = load_sampler(run, scoring.sample, step), samples_file(run, scoring, step)
     save_samples(sampler, file)
     scores = evaluate(file, theirs, extractor, choices=sampler.provenance)
     if rank() == 0:
         write_scores(run, scoring, step, scores)
     return scores
+
+
+def reference_of(run: Run, scoring: Scoring) -> tuple[Extractor, Statistics]:
+    """As `reference`, for the checkpoints of a run; `ValueError` where its data is not what it began with."""
+    if scoring.reference is None:
+        _ = run.dataset  # which refuses other data than the manifest's
+    return reference(run.config.data, scoring.features, scoring.reference, str(run.device))
 
 
 @lru_cache(maxsize=4)

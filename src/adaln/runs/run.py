@@ -119,8 +119,19 @@ class Run:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data, decoded; loading is cached by the data room."""
-        return load(self.config.data)
+        """The data, decoded; `ValueError` where the manifest says that the run began with other data.
+
+        Loading is cached by the data room.
+        """
+        dataset, path = load(self.config.data), self.config.data.path
+        began_with = self.manifest.get("data", {}).get("fingerprint", dataset.fingerprint)
+        if began_with != dataset.fingerprint:
+            where = f" ({Path(path).expanduser().absolute()})" if Path(path).expanduser().exists() else ""
+            raise ValueError(
+                f"run {str(self.path)!r} began with data {began_with[:12]}, {path!r}{where} now is"
+                f" {dataset.fingerprint[:12]}: other images or labels; stand where the run was begun, or restore them"
+            )
+        return dataset
 
     @property
     def spec(self) -> DataSpec:

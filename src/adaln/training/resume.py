@@ -58,12 +58,6 @@ def resume_or_start(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Train
 def open_session(run: Run, state: TrainState, execution: Execution) -> None:
     """An entry in the manifest: where, with what and how the run is trained from here on."""
     manifest, data = run.manifest, describe_data(run.dataset)
-    began_with = manifest.get("data", data)["fingerprint"]
-    if began_with != data["fingerprint"]:
-        raise ValueError(
-            f"run {str(run.path)!r} began with data {began_with[:12]}, {run.config.data.path!r} now is"
-            f" {data['fingerprint'][:12]}: the images or labels have changed"
-        )
     how = {"precision": run.config.precision, "processes": world(), "execution": asdict(execution)}
     session = {"from_step": state.step, **environment(run.device), **how}
     row = {

@@ -11,7 +11,7 @@ import torch
 from adaln.analysis import permute_role
 from adaln.codec import decode, encode, short_hash
 from adaln.conditioning import Role
-from adaln.evaluation.checkpoints import reference, scores_file
+from adaln.evaluation.checkpoints import reference_of, scores_file
 from adaln.files import write_atomically
 from adaln.metrics import Scores, evaluate
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Measurement, Section, Table
@@ -71,7 +71,7 @@ def _measure(outcome: Outcome, run: Run, what: str, samples: Path) -> Measured:
     loss = fmean(probe.losses(probe.model))
     if what == TRAINED:
         return Measured(loss, final(outcome.scores()))
-    extractor, theirs = reference(job.config.data, job.features, job.reference, str(run.device))
+    extractor, theirs = reference_of(run, job.scoring)
     sampler = load_sampler(run, job.sample, probe.step)
     sampler = replace(sampler, model=probe.model, provenance={**sampler.provenance, "shuffled": what})
     save_samples(sampler, samples)
