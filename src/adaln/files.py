@@ -106,7 +106,10 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path, expected: str) -> Iterator[None]:
-    """In this block what a file does not hold, or holds otherwise, is a `ValueError` that names the file.
+    """In this block whatever is raised over the content of a file is a `ValueError` of one line that names the file.
+
+    For bytes and libraries: of what they meet in a foreign file they raise nearly anything. What the system says of a
+    file (it is missing, the disk fails) stays an `OSError`; a `ValueError` that names the file stays as it is.
 
     >>> with reading(Path("a.json"), "a list of numbers"):
     ...     float("x")
@@ -114,9 +117,23 @@ def reading(path: Path, expected: str) -> Iterator[None]:
     ValueError: 'a.json' is not a list of numbers: could not convert string to float: 'x'
     """
     try:
-        yield
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{str(path)!r} is not {expected}: {error}") from None
+        with naming(path):
+            yield
+    except Exception as error:
+        names_file = isinstance(error, ValueError) and str(path) in str(error)
+        if names_file or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        raise ValueError(f"{str(path)!r} is not {expected}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What an exception says, in one line; a bare key or nothing at all by its type.
+
+    >>> reason(KeyError("spec")), reason(EOFError())
+    ("it has no 'spec'", 'EOFError')
+    """
+    words = " ".join(str(error).split())
+    return f"it has no {words}" if isinstance(error, KeyError) else words or type(error).__name__
 
 
 def remove_folder(path: Path) -> None:

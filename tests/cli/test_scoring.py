@@ -211,7 +211,7 @@ def cut_short() -> None:
         (no_array, "bad.npz: has no 'arr_0', got ['images']"),
         (floats, "bad.npz: got float32 images, expected uint8"),
         (four_channels, "bad.npz: got shape (9, 8, 8, 4), expected (N, H, W, C)"),
-        (cut_short, "bad.npz: damaged npz"),
+        (cut_short, "bad.npz' is not an intact npz"),
     ],
 )
 def test_a_bad_npz_on_either_side_is_one_line(capsys, make, said, side):

@@ -224,19 +224,117 @@ def test_statistics_of_unequal_shapes_are_refused(tmp_path):
         load_statistics(tmp_path / "a.npz", Extractor("inception", "", "0", small))
 
 
+def rewritten(path, **changed) -> None:
+    """Statistics with some of their arrays made into others by functions, or left out by None."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays |= {name: change(arrays[name].copy()) for name, change in changed.items() if change}
+    np.savez(path, **{name: array for name, array in arrays.items() if changed.get(name, True)})
+
+
+def nudged(matrix, by=1e-5):
+    matrix[0, 1] *= 1 + by
+    return matrix
+
+
+def with_diagonal(matrix, value):
+    matrix[0, 0] = value
+    return matrix
+
+
+def too_correlated(matrix):
+    """A correlation of 2 between the first two features."""
+    matrix[0, 1] = matrix[1, 0] = 2 * np.sqrt(matrix[0, 0] * matrix[1, 1])
+    return matrix
+
+
+def of_pairs(matrix):
+    """Zero variances and a covariance of 1: what no sum over a diagonal shows."""
+    return np.fliplr(np.eye(len(matrix)))
+
+
+def single(array):
+    return array.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sigma": single, "mu": single},
+        {"sigma": nudged},
+        {"sigma": lambda m: nudged(single(m))},
+        {"sigma": lambda m: m.astype(">f8")},
+    ],
+)
+@pytest.mark.parametrize("count", [50, 5])  # of 6 features: full rank, and singular
+def test_statistics_that_another_program_rounded_score_as_they_did(tmp_path, changed, count):
+    path = tmp_path / "ref.npz"
+    save_statistics(statistics(pictures(count, seed=1), EXTRACTOR), path)
+    before = scores(reference=path, metrics=["fid"])["fid"].value
+    rewritten(path, **changed)
+    assert scores(reference=path, metrics=["fid"])["fid"].value == pytest.approx(before, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"sigma": lambda m: nudged(m, 1e3)}, "'sigma' is not symmetric"),
+        ({"sigma": lambda m: with_diagonal(m, -1e7)}, "'sigma' has the negative variance -1e"),
+        ({"sigma": lambda m: m - 1.1 * m.diagonal().min() * np.eye(len(m))}, "'sigma' has the negative variance"),
+        ({"sigma": too_correlated}, "'sigma' is no covariance: it has the"),
+        ({"sigma": of_pairs}, "'sigma' is no covariance"),
+        ({"sigma": lambda m: with_diagonal(m, np.nan)}, "'sigma' has NaN or infinite entries"),
+        ({"mu": lambda m: m / 0}, "'mu' has NaN or infinite entries"),
+        ({"mu": lambda m: m[:-1]}, "expected (F,) and (F, F)"),
+        ({"sigma": lambda m: m[:-1]}, "expected (F,) and (F, F)"),
+        ({"sigma": lambda m: m[0, 0]}, "expected (F,) and (F, F)"),
+        ({"mu": lambda m: m[None]}, "expected (F,) and (F, F)"),
+        ({"mu": lambda m: m[:0], "sigma": lambda m: m[:0, :0]}, "expected (F,) and (F, F)"),
+        ({"sigma": lambda m: m * 1j}, "'sigma' is complex128, expected floating-point numbers"),
+        ({"sigma": lambda m: m.astype(int)}, "'sigma' is int64, expected floating-point numbers"),
+        ({"mu": lambda m: m.astype(object)}, "'mu' is object, expected floating-point numbers"),
+        ({"mu": lambda m: m.astype(str)}, "expected floating-point numbers"),
+        ({"sigma": None}, "has 'mu' but no 'sigma'"),
+        ({"mu": None}, "has 'sigma' but no 'mu'"),
+        ({"mu": lambda m: m[:3], "sigma": lambda m: m[:3, :3]}, "'pool_rows' is float32 (50, 6), expected numbers"),
+        ({"pool_rows": lambda m: m.astype(object)}, "'pool_rows' is object (50, 6)"),
+        ({"probs": lambda m: m * np.nan}, "'probs' has NaN or infinite entries"),
+        ({"adaln": lambda m: np.array("no JSON")}, "is not a file of statistics"),
+        ({"adaln": lambda m: np.array([1, 2])}, "is not a file of statistics"),
+        ({"adaln": lambda m: np.array('{"format": 1, "extractor": {}}')}, "it has no 'name'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value)")
+def test_statistics_that_are_none_are_refused_by_the_name_of_their_file(tmp_path, changed, said):
+    path = tmp_path / "ref.npz"
+    save_statistics(statistics(pictures(50, seed=1), EXTRACTOR), path)
+    rewritten(path, **changed)
+    with pytest.raises(ValueError) as caught:
+        scores(reference=path, metrics=["fid"])
+    assert str(path) in str(caught.value) and said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_sides_of_unequal_width_are_named(tmp_path):
+    path = tmp_path / "ref.npz"
+    save_statistics(statistics(pictures(50, seed=1), EXTRACTOR), path, rows=False)
+    rewritten(path, mu=lambda m: m[:3], sigma=lambda m: m[:3, :3])
+    with pytest.raises(ValueError, match=r"array: 6, .*ref\.npz: 3 pooled features; expected as many"):
+        scores(reference=path, metrics=["fid"])
+
+
 def test_damaged_statistics_are_named(tmp_path):
     path = tmp_path / "ref.npz"
     save_statistics(statistics(pictures(50), EXTRACTOR), path)
     content = path.read_bytes()
     middle = content.index(b"NUMPY") + 200
     path.write_bytes(content[:middle] + b"damage" + content[middle + 6 :])
-    with pytest.raises(ValueError, match=r"ref\.npz: damaged statistics"):
+    with pytest.raises(ValueError, match=r"ref\.npz' is not an intact npz"):
         load_statistics(path, EXTRACTOR)
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"ref\.npz"):
         scores(reference=path)
     np.savez(path, mu=np.zeros(3), sigma=np.eye(3), adaln=np.array('{"format": 1}'))
-    with pytest.raises(ValueError, match="damaged statistics"):
+    with pytest.raises(ValueError, match=r"ref\.npz' is not a file of statistics: it has no 'extractor'"):
         load_statistics(path, EXTRACTOR)
 
 

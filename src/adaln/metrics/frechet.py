@@ -14,6 +14,9 @@ from adaln.metrics.intervals import ScoreInterval, around, resampling_weights
 
 RESIDUAL_LIMIT = 1e-9
 """Largest relative defect of the trace identities that is still rounding (about 1e-13 is usual at 2048 dimensions)."""
+ROUNDING = 1e-5
+"""Of a covariance that somebody stored, what single precision and another program's sums leave: how far it may be from
+symmetric, by its largest entry, and from positive, by its largest eigenvalue."""
 BOOTSTRAP_DIM = 128
 """Above this many features a bootstrap replicate costs too much; the infinitesimal jackknife does not."""
 
@@ -103,7 +106,8 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> FrechetDistance:
     Singular covariances (fewer images than dimensions, dead features) therefore need no shift by `eps I`.
 
     What was cut has traces `e_a`, `e_b`; it changes the trace by at most `sqrt(e_a tr B) + sqrt(e_b tr A)`.
-    Raises ValueError on non-finite input and ArithmeticError where a factorisation fails its trace identity.
+    Raises ValueError on non-finite input and where a factorisation fails its trace identity: no covariance goes in, or
+    numbers too large for their products.
 
     Source: Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium" (2017),
     eq. 6; Rotfel'd's inequality `tr (X + Y)^(1/2) <= tr X^(1/2) + tr Y^(1/2)` for the bound.
@@ -111,12 +115,16 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> FrechetDistance:
     _check(a, b)
     left, right = _factored(a.covariance), _factored(b.covariance)
     cross = left.factor.T @ right.factor
+    if not torch.isfinite(cross).all():
+        raise ValueError("Frechet distance: features too large for their products, expected finite numbers")
     eigenvalues = torch.linalg.eigvalsh(cross @ cross.T if cross.shape[0] <= cross.shape[1] else cross.T @ cross)
     product_trace = float((a.covariance * b.covariance).sum())
     norms = float(a.covariance.norm() * b.covariance.norm())
     residual = max(left.residual, right.residual, _relative(float(eigenvalues.sum()) - product_trace, norms))
     if not residual <= RESIDUAL_LIMIT:
-        raise ArithmeticError(f"Frechet distance: trace identities off by {residual:.1e}, expected rounding only")
+        raise ValueError(
+            f"Frechet distance: trace identities off by {residual:.1e}, expected the rounding of two covariances"
+        )
     mean_term = float((a.mean - b.mean).square().sum())
     return FrechetDistance(
         value=mean_term + left.trace + right.trace - 2 * float(eigenvalues.clamp(min=0).sqrt().sum()),
@@ -137,6 +145,30 @@ def pivoted_cholesky(matrix: Float64[Tensor, "F F"]) -> Float64[Tensor, "F R"]:
     result = torch.empty_like(factor)
     result[torch.from_numpy(pivots).long() - 1] = factor
     return result.to(matrix.device)
+
+
+def as_covariance(matrix: Float64[Tensor, "F F"]) -> Float64[Tensor, "F F"]:
+    """The covariance that a stored matrix is up to `ROUNDING`; itself, where it is one in float64.
+
+    Raises ValueError for what is none: not finite, not symmetric, or with a negative direction.
+    """
+    if not torch.isfinite(matrix).all():
+        raise ValueError("has NaN or infinite entries")
+    largest = float(matrix.abs().max())
+    asymmetry = _relative(float((matrix - matrix.T).abs().max()), largest)
+    if asymmetry > 1.01 * ROUNDING:
+        raise ValueError(f"is not symmetric (by {asymmetry:.1g} of its largest entry), as a covariance is")
+    if (lowest := float(matrix.diagonal().min())) < -ROUNDING * largest:
+        raise ValueError(f"has the negative variance {lowest:.4g} on its diagonal")
+    factor = pivoted_cholesky(matrix)
+    if float((matrix - factor @ factor.T).abs().max()) <= RESIDUAL_LIMIT * largest:
+        return matrix
+    eigenvalues, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    if eigenvalues[0] < -ROUNDING * eigenvalues[-1]:
+        lowest, highest = float(eigenvalues[0]), float(eigenvalues[-1])
+        raise ValueError(f"is no covariance: it has the eigenvalue {lowest:.4g} (the largest is {highest:.4g})")
+    positive: Tensor = (vectors * eigenvalues.clamp(min=0)) @ vectors.T
+    return positive
 
 
 class _Factored(NamedTuple):

@@ -2,23 +2,21 @@
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from numpy.lib import format as npy
 from torch import Tensor
 
 from adaln.data import Dataset
 from adaln.data.dataset import Rows
 from adaln.data.listing import Listing, list_folder, list_zip
 from adaln.data.pictures import UNREADABLE, decode, is_colour
-from adaln.tensor_files import what_is
+from adaln.tensor_files import Npz
 
 Batch = UInt8[Tensor, "B C H W"]
 ARRAY = "arr_0"
@@ -106,42 +104,17 @@ def _check_layout(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
 
 
 def _npz(path: Path) -> ImageStream:
-    """The member `arr_0`, read piece by piece through the zip: a 50,000-image file never lies in memory."""
-    with _npz_array(path) as (_, shape, dtype):
-        _check_layout(str(path), dtype, shape)
-
-    def batches(size: int) -> Iterator[Batch]:
-        with _npz_array(path) as (file, shape, _):
-            bytes_each = int(np.prod(shape[1:]))
-            for start in range(0, shape[0], size):
-                count = min(size, shape[0] - start)
-                data = file.read(count * bytes_each)
-                if len(data) != count * bytes_each:
-                    raise ValueError(f"{path}: '{ARRAY}' ends early, at image {start} of {shape[0]} or soon after")
-                yield channels_first(torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(count, *shape[1:]))
-
-    return ImageStream(str(path), shape[0], batches)
-
-
-@contextmanager
-def _npz_array(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """The open member `arr_0` just before its first pixel, with its shape and dtype."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if f"{ARRAY}.npy" not in archive.namelist():
-                keys = [name.removesuffix(".npy") for name in archive.namelist()]
-                raise ValueError(f"{path}: has no '{ARRAY}', got {keys}; expected ADM's layout ({ARRAY}: uint8 NHWC)")
-            with archive.open(f"{ARRAY}.npy") as file:
-                version = npy.read_magic(file)
-                read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-                shape, column_major, dtype = read_header(file)
-                if column_major:
-                    raise ValueError(f"{path}: '{ARRAY}' is in Fortran order, expected C order")
-                yield file, shape, dtype
-    except UNREADABLE as error:
-        words = what_is(path) if path.is_file() else ""
-        is_npz = not words or any(word in words for word in ("zip", "NumPy"))  # which an npz is
-        raise ValueError(f"{path}: {'damaged npz' if is_npz else f'is {words}'} ({error})") from error
+    """The member `arr_0`, read piece by piece: a 50,000-image file never lies in memory."""
+    npz = Npz.open(path)
+    if ARRAY not in npz.names:
+        raise ValueError(f"{path}: has no '{ARRAY}', got {[*npz.names]}; expected ADM's layout ({ARRAY}: uint8 NHWC)")
+    header = npz.header(ARRAY)
+    _check_layout(str(path), header.dtype, header.shape)
+    return ImageStream(
+        str(path),
+        header.shape[0],
+        lambda size: (channels_first(torch.from_numpy(rows)) for rows in npz.pieces(ARRAY, size)),
+    )
 
 
 def _pictures(listing: Listing) -> ImageStream:

@@ -20,6 +20,7 @@ from adaln.metrics.statistics import (
     Statistics,
     StatisticsFile,
     check_one_extractor,
+    check_one_width,
     collect,
     is_statistics,
     load_statistics,
@@ -108,6 +109,10 @@ def evaluate(
     of_reference = statistics(reference, extractor, batch_size=batch_size)
     check_one_extractor(extractor.describe(), of_reference.extractor)
     of_samples = statistics(samples, extractor, needs=needs, batch_size=batch_size)
+    sides = ((samples, of_samples), (reference, of_reference))
+    check_one_width(
+        [(str(side.path) if isinstance(side, StatisticsFile) else known.origin.name, known) for side, known in sides]
+    )
     return from_first(
         lambda: compare(of_samples, of_reference, metrics, replicates=replicates, seed=seed, choices=choices)
     )

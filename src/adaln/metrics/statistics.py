@@ -3,8 +3,7 @@ disk, our own npz files and ADM's, under the same keys."""
 
 import hashlib
 import json
-import zipfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,13 +15,13 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from adaln.codec import decode, encode
-from adaln.data.pictures import UNREADABLE
-from adaln.files import atomic_file, file_sha256
+from adaln.files import atomic_file, file_sha256, reading
 from adaln.metrics.features import Extractor, Features, Images
-from adaln.metrics.frechet import FeatureMoments, Gaussian
+from adaln.metrics.frechet import FeatureMoments, Gaussian, as_covariance
 from adaln.metrics.images import ARRAY, ImagesLike, ImageStream, open_images
 from adaln.parallel import all_gather, rank, world
 from adaln.progress import progress
+from adaln.tensor_files import Npz
 
 Part = Literal["pool", "spatial", "pool_rows", "probs"]
 """What a score needs of a side, by the names of `Statistics`."""
@@ -150,14 +149,11 @@ def check_one_extractor(samples: dict[str, object], reference: dict[str, object]
 
 
 def is_statistics(source: ImagesLike) -> TypeGuard[str | Path]:
-    """Whether `source` is an npz file with ADM's key `mu`."""
+    """Whether `source` is an npz file with ADM's key `mu`, or `sigma`. Raises ValueError where it is no npz."""
     if not isinstance(source, str | Path):
         return False
     path = Path(source)
-    if path.suffix != ".npz" or not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return "mu.npy" in archive.namelist()
+    return path.suffix == ".npz" and path.is_file() and not {"mu", "sigma"}.isdisjoint(Npz.open(path).names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +165,8 @@ class StatisticsFile:
     @property
     def extractor(self) -> dict[str, Any]:
         """What it says of the extractor it was made with; of ADM's files only the name is known."""
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                kept: dict[str, Any] = json.loads(str(file[METADATA]))["extractor"] if METADATA in file.files else {}
-        except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path}: damaged statistics ({error!r}); make them anew") from error
-        return kept or {"name": "inception"}
+        ours = _metadata(Npz.open(self.path))
+        return ours[0] if ours else {"name": "inception"}
 
 
 def save_statistics(statistics: Statistics, path: Path, *, rows: bool = True) -> None:
@@ -202,42 +194,73 @@ def load_statistics(path: str | Path, extractor: Extractor, *, batch_size: int =
     not say which network they are of, so they are taken for Inception's and refused with any other.
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if METADATA in file.files:
-                return _ours(path, file, json.loads(str(file[METADATA])))
-            pool, spatial = _gaussian(file, "mu", "sigma"), _gaussian(file, "mu_s", "sigma_s")
-            has_images = ARRAY in file
-    except (*UNREADABLE, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: damaged statistics ({error!r}); make them anew") from error
+    npz = Npz.open(path)
+    pool, spatial = _gaussian(npz, "mu", "sigma"), _gaussian(npz, "mu_s", "sigma_s")
+    if pool is None:
+        raise ValueError(f"{path}: has neither 'mu' nor 'sigma', expected both")
+    if ours := _metadata(npz):
+        rows = {part: _rows(npz, part, width) for part, width in (("pool_rows", len(pool.mean)), ("probs", None))}
+        return Statistics(ours[1], ours[0], pool, spatial, **rows)
     if extractor.name != "inception":
         raise ValueError(f"{path}: precomputed statistics of Inception features, got extractor {extractor.name!r}")
-    if pool is None:
-        raise ValueError(f"{path}: has 'mu' but no 'sigma', expected both")
     origin = Origin(str(path), 0, file_sha256(path))
-    if not has_images:
+    if ARRAY not in npz.names:
         return Statistics(origin, extractor.describe(), pool, spatial)
     images = collect(open_images(path), extractor, batch_size=batch_size)
     return Statistics(origin, images.extractor, pool, spatial, images.pool_rows, images.spatial_rows, images.probs)
 
 
-def _ours(path: Path, file: Any, metadata: dict[str, Any]) -> Statistics:
-    pool = _gaussian(file, "mu", "sigma")
-    if metadata.get("format") != FORMAT or pool is None:
-        raise ValueError(
-            f"{path}: got statistics of format {metadata.get('format')}, expected {FORMAT}; make them anew"
-        )
-    rows = {name: torch.from_numpy(file[name]) for name in ("pool_rows", "probs") if name in file.files}
-    origin = decode(Origin, metadata["origin"])
-    return Statistics(origin, metadata["extractor"], pool, _gaussian(file, "mu_s", "sigma_s"), **rows)
+def check_one_width(sides: Sequence[tuple[str, Statistics]]) -> None:
+    """ValueError unless both sides, each with its name, have equally many features."""
+    for part in ("pool", "spatial"):
+        widths = {name: len(known.mean) for name, side in sides if (known := getattr(side, part)) is not None}
+        if len(set(widths.values())) > 1:
+            got = ", ".join(f"{name}: {width:,}" for name, width in widths.items())
+            raise ValueError(f"{got} {PARTS[part]}; expected as many on both sides")
 
 
-def _gaussian(file: Any, mean: str, covariance: str) -> Gaussian | None:
-    if mean not in file.files or covariance not in file.files:
+def _metadata(npz: Npz) -> tuple[dict[str, Any], Origin] | None:
+    """The extractor and the images of a file of ours; None for one of ADM's."""
+    if METADATA not in npz.names:
         return None
-    mu, sigma = (torch.from_numpy(np.asarray(file[name], np.float64)) for name in (mean, covariance))
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
-        raise ValueError(
-            f"'{mean}' {tuple(mu.shape)} and '{covariance}' {tuple(sigma.shape)}: expected (F,) and (F, F)"
-        )
-    return Gaussian(mu, sigma)
+    with reading(npz.path, "a file of statistics"):
+        about = json.loads(str(npz.array(METADATA)))
+        if about["format"] != FORMAT:
+            raise ValueError(f"its format is {about['format']}, expected {FORMAT}; make it anew")
+        extractor = about["extractor"]
+        if not all(isinstance(extractor[key], str) for key in ("name", "label", "fingerprint")):
+            raise ValueError(f"its extractor is {extractor}")
+        return {**extractor, "details": dict(extractor["details"])}, decode(Origin, about["origin"])
+
+
+def _rows(npz: Npz, name: str, width: int | None) -> Float32[Tensor, "N F"] | None:
+    """Features or probabilities of single images; None where the file has none."""
+    if name not in npz.names:
+        return None
+    shape, dtype = npz.header(name).shape, npz.header(name).dtype
+    if dtype.kind != "f" or len(shape) != 2 or shape[1] != (width or shape[1]):
+        raise ValueError(f"{npz.path}: '{name}' is {dtype} {shape}, expected numbers (N, {width or 'K'})")
+    rows = torch.from_numpy(npz.array(name).astype(np.float32))
+    if not torch.isfinite(rows).all():
+        raise ValueError(f"{npz.path}: '{name}' has NaN or infinite entries")
+    return rows
+
+
+def _gaussian(npz: Npz, mean: str, covariance: str) -> Gaussian | None:
+    if mean not in npz.names and covariance not in npz.names:
+        return None
+    for name, other in ((mean, covariance), (covariance, mean)):
+        if name not in npz.names:
+            raise ValueError(f"{npz.path}: has {other!r} but no {name!r}, expected both")
+        if (dtype := npz.header(name).dtype).kind != "f":
+            raise ValueError(f"{npz.path}: '{name}' is {dtype}, expected floating-point numbers")
+    of_mean, of_covariance = npz.header(mean).shape, npz.header(covariance).shape
+    if len(of_mean) != 1 or not of_mean[0] or of_covariance != of_mean * 2:
+        raise ValueError(f"{npz.path}: '{mean}' {of_mean} and '{covariance}' {of_covariance}: expected (F,) and (F, F)")
+    mu, sigma = (torch.from_numpy(npz.array(name).astype(np.float64)) for name in (mean, covariance))
+    if not torch.isfinite(mu).all():
+        raise ValueError(f"{npz.path}: '{mean}' has NaN or infinite entries, expected the mean of features")
+    try:
+        return Gaussian(mu, as_covariance(sigma))
+    except ValueError as error:
+        raise ValueError(f"{npz.path}: '{covariance}' {error}; expected a covariance") from None

@@ -9,6 +9,7 @@ import numpy as np
 
 from adaln.analysis import RoleRecord
 from adaln.evaluation.checkpoints import samples_file
+from adaln.evaluation.samples import first_images
 from adaln.report import Axis, Block, ImageGrid, Lines, Section, Series
 from adaln.statistics import t_interval
 from adaln.studies.comparison_tables import (
@@ -186,8 +187,7 @@ def grids(by_scheme: ByLabel) -> list[ImageGrid]:
     images = []
     for outcome in first.values():
         file = samples_file(outcome.run, outcome.job.scoring, outcome.job.score_at[-1])
-        with np.load(file) as archive:
-            images.append(archive["arr_0"][:count])
+        images.append(first_images(file, count, count)[0][0])
     caption = (
         f"{count} of {job.sample.num_images} samples per scheme after {job.config.steps} steps, training seed"
         f" {job.config.seed}; a column has the same noise and the same class in every row, not chosen by eye."
