@@ -91,5 +91,5 @@ def test_a_broken_package_is_a_line_and_stops_only_who_asks_for_it(tmp_path: Pat
     assert listed.stderr.splitlines() == [taken, broken]
     asked = run([sys.executable, "-m", "adaln", "train", "digits", "--scheme", "torn"], tmp_path, tmp_path)
     assert asked.returncode == 2
-    line = f"adaln: error: Error parsing --scheme: {broken}; see adaln train --help"
+    line = f"adaln: error: {broken}; see adaln train --help"
     assert asked.stderr.splitlines() == [taken, line]

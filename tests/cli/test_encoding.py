@@ -167,10 +167,23 @@ def test_celeba_is_encoded_by_attribute(capsys, pictures):
 
 def test_an_inspection_tells_people_what_is_wrong(capsys, pictures):
     (pictures / "cat/0.png").write_bytes(b"")
-    shown = run(capsys, "data", "inspect", pictures)
-    assert "PROBLEM cat/0.png: empty file (0 bytes)" in shown
-    assert "NOT intact: 1 problem" in shown
-    assert "cat" in shown and "dog" in shown
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "inspect", str(pictures)])
+    shown = capsys.readouterr()
+    problem = "cat/0.png: empty file (0 bytes)"
+    assert f"PROBLEM {problem}" in shown.out and "dog" in shown.out
+    assert shown.err.splitlines()[-1] == f"adaln: error: {pictures}: NOT intact: 1 problem, the first: {problem}"
+    assert stop.value.code == 2
+
+
+def test_what_cannot_be_inspected_is_bad_input_and_machines_have_the_problems_all_the_same(capsys, pictures):
+    assert fails(capsys, "data", "inspect", "nowhere").startswith("adaln: error: no data at 'nowhere'")
+    (pictures / "empty").mkdir()
+    for words in (["data", "inspect", pictures], ["data", "inspect", "set/empty"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*map(str, words), "--json"])
+        seen = json.loads(capsys.readouterr().out)
+        assert (stop.value.code, seen["is_intact"], len(seen["problems"])) == (2, False, 1)
 
 
 def test_a_set_with_many_classes_is_summed_up(capsys, tmp_path, monkeypatch):

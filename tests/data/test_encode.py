@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -58,6 +59,13 @@ def test_the_rows_of_a_shard_begin_at_a_page_of_memory(tmp_path):
 def test_digits_can_be_encoded_too(tmp_path):
     encode(DataConfig(), tmp_path / "out")
     assert load(DataConfig(path=str(tmp_path / "out"))).fingerprint == load(DataConfig()).fingerprint
+
+
+def test_class_folders_whose_names_are_no_utf_8_are_encoded_and_keep_their_bytes(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    folder = write_folder(tmp_path / "set", {f"{name}/0.png": png(pixels(0)), "dog/0.png": png(pixels(1))})
+    encode(DataConfig(str(folder)), tmp_path / "out")
+    assert load(DataConfig(str(tmp_path / "out"))).class_names == (name, "dog")
 
 
 def test_latents_are_drawn_from_the_posterior_of_the_autoencoder(tmp_path, vae):

@@ -1,4 +1,5 @@
 import os
+import re
 
 import numpy as np
 import pytest
@@ -169,9 +170,13 @@ def test_damaged_extractions_name_the_file_at_fault(tmp_path, make, damage, mess
 
 def test_settings_that_legacy_latents_cannot_follow_are_refused(tmp_path):
     folder = str(fast_dit(tmp_path))
-    with pytest.raises(ValueError, match="fixed each flip once"):
-        load(DataConfig(folder, flip=True))
-    with pytest.raises(ValueError, match="leave size out"):
-        load(DataConfig(folder, size=256))
+    size, flip = "size is 256, expected None (--data.size None)", "flip is True, expected False (--data.no-flip)"
+    for config, wrong in (
+        (DataConfig(folder, flip=True), flip),
+        (DataConfig(folder, size=256), size),
+        (DataConfig(folder, size=256, flip=True), f"{size}, {flip}"),
+    ):
+        with pytest.raises(ValueError, match=f"fixed as they were extracted: {re.escape(wrong)}$"):
+            load(config)
     with pytest.raises(ValueError, match="holds latents, not images"):
         load(DataConfig(folder)).images[0]

@@ -59,7 +59,7 @@ VERBS: Registry[Verb] = Registry(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of `adaln`. Exit codes: 0 done, 2 bad input or a full disk, 130 stopped (and saved)."""
+    """Entry point of `adaln`. Exit codes: 0 done, 2 bad input, damage or a full disk, 130 stopped (and saved)."""
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words
     words = [word for word in words if word != "--json"]
@@ -79,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(json.dumps(encode(output.data, finite=True), indent=1, allow_nan=False))
         else:
             output.show()
+        if output.failure:
+            raise ValueError(output.failure)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - closed with the process
     except KeyboardInterrupt as stop:  # `Stopped` is one, and says what was saved

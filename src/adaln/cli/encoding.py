@@ -142,7 +142,8 @@ def data_verb(words: list[str]) -> Output:
     if options.action != "inspect":
         raise ValueError(f"unknown action {options.action!r} of data; expected: adaln data inspect PATH")
     inspection = inspect(options.path)
-    return Output({**asdict(inspection), "is_intact": inspection.is_intact}, inspected(inspection))
+    data = {**asdict(inspection), "is_intact": inspection.is_intact}
+    return Output(data, inspected(inspection), "" if inspection.is_intact else verdict(inspection))
 
 
 def inspected(inspection: Inspection) -> list[str | Table]:
@@ -162,4 +163,10 @@ def inspected(inspection: Inspection) -> list[str | Table]:
     shown += [f"PROBLEM {line}" for line in inspection.problems[:MOST_PROBLEMS]]
     if len(inspection.problems) > MOST_PROBLEMS:
         shown.append(f"and {len(inspection.problems) - MOST_PROBLEMS:,} more problems (--json lists all)")
-    return [*shown, "intact" if inspection.is_intact else f"NOT intact: {len(inspection.problems):,} problem(s)"]
+    return [*shown, *(["intact"] if inspection.is_intact else ())]
+
+
+def verdict(inspection: Inspection) -> str:
+    """What is wrong with a set that is not intact, as one line."""
+    count, first = len(inspection.problems), inspection.problems[0]
+    return f"{inspection.path}: NOT intact: {count:,} problem{'s' * (count > 1)}, the first: {first}"

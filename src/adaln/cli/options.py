@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import itertools
 import logging
 import re
 import sys
@@ -13,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from adaln.cli.parse_errors import one_line
 from adaln.conditioning import Scheme, scheme
 from adaln.config import PRESETS, RunConfig
 from adaln.models import MODELS, ModelConfig
@@ -57,18 +57,33 @@ def parse(cls: type[T], verb: str, words: Sequence[str], default: T | None = Non
     panel = io.StringIO()
     words = ["--help"] if {"-h", "--help"} & set(words) else words  # behind a positional it would leave that out
     try:
-        with _RULES, _warnings_shown(), contextlib.redirect_stderr(panel):
-            return tyro.cli(
-                cls,
-                prog=f"adaln {verb}",
-                args=words,
-                default=tyro.MISSING_NONPROP if default is None else default,
-                config=(tyro.conf.AvoidSubcommands,),
-            )
+        with _warnings_shown(), contextlib.redirect_stderr(panel):
+            return _parsed(cls, verb, words, default)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise ValueError(f"{_one_line(panel.getvalue())}; see adaln {verb} --help") from None
+        raise ValueError(
+            f"{one_line(panel.getvalue(), words, flags_of(cls, default))}; see adaln {verb} --help"
+        ) from None
+
+
+def flags_of(cls: type[T], default: T | None = None) -> set[str]:
+    """All that its help names."""
+    shown = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(shown):
+        _parsed(cls, "", ["--help"], default)
+    return set(re.findall(r"--[\w.-]*\w", shown.getvalue()))
+
+
+def _parsed(cls: type[T], verb: str, words: Sequence[str], default: T | None) -> T:
+    with _RULES:
+        return tyro.cli(
+            cls,
+            prog=f"adaln {verb}",
+            args=words,
+            default=tyro.MISSING_NONPROP if default is None else default,
+            config=(tyro.conf.AvoidSubcommands,),
+        )
 
 
 @contextlib.contextmanager
@@ -130,33 +145,3 @@ def check_suffix(path: Path, suffix: str, option: str = "out") -> None:
     """ValueError unless a file is called what it is, or will be."""
     if path.suffix != suffix:
         raise ValueError(f"{option} is {str(path)!r}; expected a name that ends in {suffix}")
-
-
-def _one_line(panel: str) -> str:
-    """The message of the panel that tyro draws (with or without a frame), and the nearest flag that it suggests."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", panel)
-    lines = [line[2:].rstrip(" │") for line in plain.splitlines()[1:]]  # line 0 is a title, before each is a margin
-    lines = [line if line.strip(" ─╯-") else "" for line in lines]  # a rule is now empty
-    first = next((i for i, line in enumerate(lines) if line), 0)
-    body = list(itertools.takewhile(bool, lines[first:]))
-    if body and body[0].startswith("Missing from"):
-        return _missing(body[1:])
-    suggestion = re.search(r"Perhaps you meant:\s+(--)?([\w.-]+)", " ".join(lines))
-    nearest = f" (nearest: '--{suggestion[2]}')" if suggestion else ""
-    return f"{' '.join(line.strip() for line in body)}{nearest}"
-
-
-def _missing(lines: Sequence[str]) -> str:
-    """What was expected, of lines that name it and, indented further, say what it is."""
-    wanted: list[list[str]] = []
-    for line in lines:
-        if not line.startswith(" " * 8):
-            wanted.append([line.strip()])
-        else:
-            wanted[-1].append(line.strip())
-    parts = []
-    for name, *words in wanted:
-        what = " ".join(words).removesuffix("(required)").rstrip(" .")
-        what = what[:1].lower() + what[1:]
-        parts.append(f"{name} ({what})" if name.startswith("-") else what)
-    return f"expected {' and '.join(parts)}"

@@ -21,6 +21,8 @@ class Output:
     """JSON-able, what `--json` prints."""
     shown: Sequence[str | Table] = ()
     """What a person reads, in order."""
+    failure: str = ""
+    """Why the exit code is 2 for all that: the line on standard error."""
 
     def show(self) -> None:
         """Print for people."""

@@ -72,9 +72,13 @@ def open_encoded(config: DataConfig) -> Dataset:
     index, plan = shards.index, shards.index.plan
     if config.size is not None and plan.image_shape[1:] != (config.size, config.size):
         got = "x".join(map(str, plan.image_shape[1:]))
-        raise ValueError(f"{folder}: encoded at {got}, but size is {config.size}; encode again or leave size out")
+        raise ValueError(
+            f"{folder}: encoded at {got}, but size is {config.size}; encode again, or leave it None (--data.size None)"
+        )
     if config.flip and plan.space and plan.flips == 1:
-        raise ValueError(f"{folder}: encoded without mirror images; encode with flips or set flip to False")
+        raise ValueError(
+            f"{folder}: encoded without mirror images; encode with flips or set flip to False (--data.no-flip)"
+        )
     spec = spec_of(shards.rows.shape[-3:], plan.class_names, config.conditional)
     told = (index.skipped, index.passed_over)
     common = (shards.labels, plan.class_names, spec, index.fingerprint, config.flip, *told)
@@ -148,6 +152,7 @@ class FixedLatents(Dataset):
 def open_fast_dit(config: DataConfig) -> Dataset:
     """`X_features/0.npy` (1, C, h, w), already scaled, beside `X_labels/0.npy` (1,)."""
     folder = Path(config.path)
+    refuse_fixed(config, has_mirrored=False)
     (features,), (labels,) = folder.glob("*_features"), folder.glob("*_labels")
     stamps, of_labels = (npy_stamps(part) for part in (features, labels))
     if len(stamps) != len(of_labels) or not stamps:
@@ -156,8 +161,6 @@ def open_fast_dit(config: DataConfig) -> Dataset:
         missing = next((number for number in range(len(known)) if f"{number}.npy" not in known), None)
         if missing is not None:
             raise ValueError(f"{part / f'{missing}.npy'}: missing; expected 0.npy to {len(known) - 1}.npy")
-    if config.flip:
-        raise ValueError(f"{folder}: fast-DiT's extraction fixed each flip once; set flip to False")
     latents = NpyFiles(features, len(stamps), 4)
     for number in range(len(stamps)):
         if stamps[f"{number}.npy"][0] != stamps["0.npy"][0]:
@@ -190,6 +193,7 @@ def cached_labels(folder: Path, stamps: dict[str, tuple[int, int]]) -> Int64[np.
 def open_lightning_dit(config: DataConfig) -> Dataset:
     """`latents`, `latents_flip` and `labels` per shard, normalised by the channel statistics in `latents_stats.pt`."""
     folder = Path(config.path)
+    refuse_fixed(config, has_mirrored=True)
     shards = [lightning_shard(path) for path in sorted(folder.glob(LIGHTNING_SHARDS))]
     latents, mirrored = (Rows([shard[name] for shard in shards]) for name in ("latents", "latents_flip"))
     labels = np.concatenate([shard["labels"] for shard in shards]).astype(np.int64)
@@ -225,6 +229,19 @@ def read_statistics(path: Path, channels: int) -> tuple[Float32[np.ndarray, "C 1
     return mean, std
 
 
+def refuse_fixed(config: DataConfig, has_mirrored: bool) -> None:
+    """ValueError that names all at once of what is asked for and was decided when the latents were extracted."""
+    choices = (
+        (config.size is not None, f"size is {config.size}", "None (--data.size None)"),
+        (config.flip and not has_mirrored, "flip is True", "False (--data.no-flip)"),
+    )
+    wrong = [f"{got}, expected {expected}" for is_wrong, got, expected in choices if is_wrong]
+    if wrong:
+        raise ValueError(
+            f"{config.path}: size and flips of these latents were fixed as they were extracted: {', '.join(wrong)}"
+        )
+
+
 def fixed_latents(
     config: DataConfig,
     latents: Rows,
@@ -235,9 +252,6 @@ def fixed_latents(
 ) -> Dataset:
     """The set; its fingerprint is over labels, statistics and the first latents, for reading all would take hours."""
     folder = Path(config.path)
-    if config.size is not None:
-        shape = "x".join(map(str, latents.shape[2:]))
-        raise ValueError(f"{folder}: holds latents of {shape}, whose images had a size of their own; leave size out")
     _, class_names = numbered(labels.tolist(), "row {}".format)
     known = (latents.shape, labels.tobytes(), shift.tobytes(), scale.tobytes(), latents[:16].tobytes())
     return FixedLatents(

@@ -202,7 +202,7 @@ def write_shard(path: Path, plan: Plan, tensors: Mapping[str, np.ndarray], about
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that is there completely or not at all."""
-    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 def write_index(
