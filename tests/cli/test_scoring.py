@@ -233,7 +233,7 @@ def test_a_bad_npz_on_either_side_is_one_line(capsys, make, said, side):
         ),
         (("evaluate", "ours.npz", "--reference", "theirs.npz", "--metrics", "fidd"), "'fidd' (nearest: 'fid')"),
         (("evaluate", "ours.npz", "--reference", "theirs.npz", "--metrics", "is"), "gives no class probabilities"),
-        (("evaluate", "ours.npz", "--reference", "nowhere.npz"), "nowhere.npz: no such file"),
+        (("evaluate", "ours.npz", "--reference", "nowhere.npz"), "nowhere.npz: does not exist"),
         (("evaluate", "ours.npz", "--reference", "nowhere"), "no data at 'nowhere'"),
         (("evaluate", "nowhere", "--reference", "theirs.npz"), "no data at 'nowhere'"),
         (("stats", "theirs.npz", "out.pt"), "expected a name that ends in .npz"),
@@ -322,7 +322,7 @@ def test_a_run_scored_while_it_trains_shows_its_curve(capsys):
     [
         (("--evaluate.at", "3"), "asks for step 3, which leaves no checkpoint"),
         (("--evaluate.every", "2", "--evaluate.features", "quarter_mean:means"), "No module named 'quarter_mean'"),
-        (("--evaluate.every", "2", "--evaluate.reference", "nowhere.npz"), "nowhere.npz: no such file"),
+        (("--evaluate.every", "2", "--evaluate.reference", "nowhere.npz"), "nowhere.npz: does not exist"),
         (("--evaluate.every", "2", "--evaluate.sampler.solver", "dddim"), "nearest: 'ddim'"),
         (
             ("--evaluate.at", "4", "--data.no-conditional", "--evaluate.guidance.scale", "2"),

@@ -1,19 +1,24 @@
 """Images are read the same from every container; what is not images is refused in one line."""
 
 import zipfile
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from adaln.data import Dataset
+from adaln.data import DataConfig, Dataset, load
 from adaln.data.dataset import Rows
 from adaln.metrics import Extractor, Features, collect
 from adaln.metrics.images import open_images
 from adaln.types import DataSpec
+from helpers import pictures as files_of
 
 MEANS = Extractor("means", "", "0", lambda images: Features(images.float().mean(dim=(2, 3))))
 
@@ -27,7 +32,7 @@ def read(source, size: int = 2, num_images: int | None = None) -> np.ndarray:
 
 
 def write_folder(path: Path, images: np.ndarray) -> Path:
-    path.mkdir()
+    path.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
         Image.fromarray(image.squeeze()).save(path / f"{i:03d}.png")
     return path
@@ -98,25 +103,63 @@ def test_an_npz_is_read_piece_by_piece(tmp_path, monkeypatch):
     assert max(pieces) == 4 * 9 * 8 * 3
 
 
-def test_a_grey_picture_among_colour_ones_becomes_rgb(tmp_path):
-    folder = write_folder(tmp_path / "folder", pictures(2))
-    Image.fromarray(np.full((9, 8), 7, np.uint8)).save(folder / "grey.png")
-    assert (read(folder)[2] == 7).all()
+STORED: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "1": lambda picture: picture.convert("1"),
+    "L": lambda picture: picture.convert("L"),
+    "LA": lambda picture: picture.convert("LA"),
+    "I;16": lambda picture: Image.fromarray(257 * np.asarray(picture.convert("L"), np.uint16)),
+    "P": lambda picture: picture.quantize(4),
+    "grey P": lambda picture: picture.convert("L").convert("P"),
+    "RGB": lambda picture: picture,
+    "RGBA": lambda picture: picture.convert("RGBA"),
+}
+"""A picture as files store it, by Pillow's modes."""
+CONTAINERS = {
+    "folder": (files_of.write_folder, ""),
+    "a.zip": (files_of.write_zip, ""),
+    "a.tar": (files_of.write_tar, ""),
+    "tars": (files_of.write_tar, "part-0.tar"),
+}
+"""How each is written, and where in it."""
 
 
-def test_a_colour_picture_among_grey_ones_is_named(tmp_path):
-    folder = write_folder(tmp_path / "folder", pictures(2, channels=1))
-    Image.new("RGB", (8, 9)).save(folder / "z.png")
-    with pytest.raises(ValueError, match=r"z\.png: got \(3, 9, 8\), expected \(1, 9, 8\)"):
-        read(folder)
+@given(st.lists(st.sampled_from([*STORED]), min_size=1, max_size=5), st.sampled_from([*CONTAINERS]))
+@settings(max_examples=12, deadline=None)
+def test_pictures_of_any_kinds_in_any_order_and_container_are_what_training_reads(kinds, container):
+    files = {}
+    for i, (kind, image) in enumerate(zip(kinds, pictures(len(kinds)), strict=True)):
+        STORED[kind](Image.fromarray(image)).save(buffer := BytesIO(), "PNG")
+        files[f"{i:02d}.png"] = buffer.getvalue()
+    with TemporaryDirectory() as folder:
+        path = Path(folder, container)
+        write, inside = CONTAINERS[container]
+        write(path / inside, files)
+        expected = np.asarray(load(DataConfig(str(path)), cache=Path(folder, "cache")).images)
+        np.testing.assert_array_equal(read(path), expected.transpose(0, 2, 3, 1))
+        assert open_images(path).shape == expected.shape[1:]
+    assert len(expected[0]) == (1 if set(kinds) <= {"1", "L", "LA", "I;16"} else 3)
 
 
-def test_files_that_are_hidden_or_no_pictures_are_passed_over(tmp_path):
+def test_what_is_no_picture_is_passed_over_and_counted(tmp_path):
     images = pictures(2)
     folder = write_folder(tmp_path / "folder", images)
     (folder / "._000.png").write_bytes(b"resource fork")
     (folder / "notes.txt").write_text("notes")
+    (folder / "dataset.json").write_text("{}")
+    write_folder(folder / "@eaDir", images)
     np.testing.assert_array_equal(read(folder), images)
+    assert sorted(open_images(folder).passed_over) == [
+        "1 .txt (notes.txt)",
+        "1 @eaDir (@eaDir)",
+        "1 hidden (._000.png)",
+    ]
+
+
+def test_pictures_need_no_layout_of_classes(tmp_path):
+    images = pictures(4)
+    for part, name in enumerate((".", "train", "val", "a/b")):
+        write_folder(tmp_path / "f" / name, images[part : part + 1])
+    assert sorted(map(np.sum, read(tmp_path / "f"))) == sorted(map(np.sum, images))
 
 
 def test_alpha_and_palette_are_read_as_rgb(tmp_path):
@@ -190,6 +233,6 @@ def test_pictures_of_unequal_size_are_named(tmp_path):
 def test_what_is_neither_npz_nor_folder_nor_zip_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("text")
-    for name, message in (("gone", "does not exist"), ("a.txt", "not an npz or zip"), ("empty", "got no images")):
+    for name, message in (("gone", "does not exist"), ("a.txt", "is a text that"), ("empty", "no images among")):
         with pytest.raises(ValueError, match=f"{name}: {message}"):
             open_images(tmp_path / name)

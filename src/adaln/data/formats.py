@@ -8,9 +8,9 @@ from pathlib import Path
 
 from adaln.data.dataset import DataConfig, Dataset
 from adaln.data.hub import HUB, hub_dataset
-from adaln.data.labels import by_attribute, labelled
+from adaln.data.labels import by_attribute, labelled, unlabelled
 from adaln.data.latents import LIGHTNING_SHARDS, open_encoded, open_fast_dit, open_lightning_dit
-from adaln.data.listing import list_folder, list_zip
+from adaln.data.listing import Listing, list_folder, list_zip
 from adaln.data.pictures import Source, decoded, default_cache
 from adaln.data.published_sets import digits, digits_source
 from adaln.data.shard_files import PLAN
@@ -30,17 +30,22 @@ class Format:
     """The encoded pictures at a path; None: there are none."""
     loads: Callable[[DataConfig], Dataset] | None = None
     """The set as it is; None: the pictures are decoded once, into the cache."""
+    files: Callable[[str], Listing] | None = None
+    """All files at a path, for those who need no labels; None: `pictures` are read."""
+
+
+def _files(recognises: Callable[[str], bool], listing: Callable[[Path], Listing]) -> Format:
+    """Files of pictures, which their layout labels."""
+    return Format(recognises, lambda path: labelled(listing(Path(path))), files=lambda path: listing(Path(path)))
 
 
 FORMATS: Registry[Format] = Registry(
     "data",
     {
-        "images in a zip": Format(lambda path: Path(path).is_file(), lambda path: labelled(list_zip(Path(path)))),
-        "images in a folder": Format(lambda path: Path(path).is_dir(), lambda path: labelled(list_folder(Path(path)))),
-        "images in a folder of tars": Format(
-            lambda path: len(tars_in(Path(path))) > 0, lambda path: labelled(list_tars(Path(path)))
-        ),
-        "images in a tar": Format(lambda path: is_tar(Path(path)), lambda path: labelled(list_tars(Path(path)))),
+        "images in a zip": _files(lambda path: Path(path).is_file(), list_zip),
+        "images in a folder": _files(lambda path: Path(path).is_dir(), list_folder),
+        "images in a folder of tars": _files(lambda path: len(tars_in(Path(path))) > 0, list_tars),
+        "images in a tar": _files(lambda path: is_tar(Path(path)), list_tars),
         "images in a Hugging Face dataset": Format(
             lambda path: path.startswith(HUB) or matches(path, "state.json", "dataset_dict.json") > 0, hub_dataset
         ),
@@ -79,6 +84,19 @@ def load(config: DataConfig, *, cache: Path | None = None) -> Dataset:
 def open_source(path: str | Path) -> Source:
     """The encoded pictures that a user names. Raises ValueError where there are none."""
     return pictures_of(*recognise(str(path)))
+
+
+def open_pictures(path: str | Path) -> Source:
+    """As `open_source`, for those who need no labels: pictures may lie in any folder beneath the path."""
+    kind, path, _ = recognise(str(path))
+    files = FORMATS[kind].files
+    return unlabelled(files(path)) if files else pictures_of(kind, path, "")
+
+
+def are_files(path: str) -> bool:
+    """Whether a path leads to files of pictures: a folder, zip or tar."""
+    kind, _, _ = recognise(path)
+    return FORMATS[kind].files is not None
 
 
 def recognise(path: str) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from adaln.data.folders import by_folder, by_tars, without_classes
-from adaln.data.keys import class_files, one_of_each_key
+from adaln.data.keys import CLASS, class_files, one_of_each_key
 from adaln.data.listing import Listing, ending, settled
 from adaln.data.numbers import Labelled, numbered, whole_number
 from adaln.data.pictures import SUFFIXES, Source
@@ -19,6 +19,7 @@ from adaln.registry import nearest
 
 ATTRIBUTE_FILES = ("CelebAMask-HQ-attribute-anno.txt", "list_attr_celeba.txt")
 """As CelebAMask-HQ and CelebA name theirs: a count, a line of attributes, then per image its name and 1 or -1 each."""
+LABEL_FILES = ("dataset.json", "val_annotations.txt")
 T = TypeVar("T")
 
 
@@ -33,19 +34,42 @@ def labelled(listing: Listing) -> Source:
         read.add(name)
         return listing.read(name)
 
+    names, listing = pictures_in(listing)
     try:
-        if not listing.pictures:
-            num_files, others = len(listing.stamps), "; ".join(passed_over(listing, read))
-            among = f"its {num_files} files{f' ({others})' if others else ''}"
-            raise ValueError(f"no images among {among}; expected {', '.join(SUFFIXES)}")
-        names, reasons = one_of_each_key(listing)
-        listing = replace(listing, passed_over=listing.passed_over | reasons)
-        labels, class_names = label(names, replace(listing, read=noted))
+        of_names = label(names, replace(listing, read=noted))
     except ValueError as error:
         raise ValueError(f"{listing.path}: {error}") from error
+    return source_of(names, of_names, listing, read)
+
+
+def unlabelled(listing: Listing) -> Source:
+    """The pictures among the files in order, for those who need no labels, wherever in it they lie.
+
+    Raises ValueError where there are none.
+    """
+    names, listing = pictures_in(listing)
+    ends = (*LABEL_FILES, CLASS)
+    of_labels = {name for name in listing.stamps if name.rpartition("/")[2].lower().endswith(ends)}
+    return source_of(names, without_classes(len(names)), listing, of_labels)
+
+
+def pictures_in(listing: Listing) -> tuple[list[str], Listing]:
+    """The names of the pictures, sorted, one of each key, and the listing with all others passed over."""
+    if not listing.pictures:
+        num_files, others = len(listing.stamps), "; ".join(passed_over(listing, set()))
+        among = f"its {num_files} files{f' ({others})' if others else ''}"
+        raise ValueError(f"{listing.path}: no images among {among}; expected {', '.join(SUFFIXES)}")
+    try:
+        names, reasons = one_of_each_key(listing)
+    except ValueError as error:
+        raise ValueError(f"{listing.path}: {error}") from error
+    return names, replace(listing, passed_over=listing.passed_over | reasons)
+
+
+def source_of(names: list[str], of_names: Labelled, listing: Listing, read: set[str]) -> Source:
+    """These pictures and their labels; all files beside them that are not `read` are passed over."""
     stamps = [listing.stamps[name] for name in names]
-    left = passed_over(listing, read.union(names))
-    return Source(listing.path, names, labels, class_names, stamps, listing.read, left)
+    return Source(listing.path, names, *of_names, stamps, listing.read, passed_over(listing, read.union(names)))
 
 
 def passed_over(listing: Listing, used: set[str]) -> tuple[str, ...]:
@@ -57,7 +81,7 @@ def passed_over(listing: Listing, used: set[str]) -> tuple[str, ...]:
 
 def label(names: list[str], listing: Listing) -> Labelled:
     """Labels of the pictures `names` by the first rule that the layout fits, decided over all of them."""
-    for file, rule in (("dataset.json", by_dataset_json), ("val_annotations.txt", by_annotations)):
+    for file, rule in zip(LABEL_FILES, (by_dataset_json, by_annotations), strict=True):
         files = files_above(file, names, listing)
         if any(files):
             return rule(files, names, listing)

@@ -4,7 +4,6 @@ Samples on disk are ADM's npz, beside it the record of how they were drawn, and 
 """
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 
 from adaln.codec import short_hash
-from adaln.data import DataConfig, Dataset, default_cache, is_encoded, load
+from adaln.data import DataConfig, Dataset, are_files, default_cache, load
 from adaln.files import write_atomically
 from adaln.metrics import (
     METRICS,
@@ -30,6 +29,7 @@ from adaln.metrics import (
 )
 from adaln.metrics import evaluate as scores_between
 from adaln.metrics.classifier import NAME as CLASSIFIER
+from adaln.metrics.images import check_path, is_npz
 from adaln.metrics.scores import REPLICATES
 from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
@@ -38,16 +38,15 @@ from adaln.sampling import SampleConfig, Sampler, Samples, load_sampler, save_sa
 
 
 def named_images(name: str) -> Path | Dataset:
-    """An npz, a folder or a zip as its path, to be streamed; else the data set of that name.
+    """An npz, or a folder, zip or tar of pictures, as its path, to be streamed; else the data set of that name.
 
     Raises ValueError where there is nothing of that name.
     """
     path = Path(name).expanduser()
-    if path.suffix == ".npz" and not path.is_file():
-        raise ValueError(f"{name}: no such file")
-    if path.suffix == ".npz" or (path.is_dir() and not is_encoded(name)) or zipfile.is_zipfile(path):
+    if path.is_file() or path.suffix == ".npz":
+        check_path(path)
         return path
-    return load(DataConfig(path=name))
+    return path if path.exists() and are_files(name) else load(DataConfig(path=name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def named_reference(name: str, features: str | None) -> Reference:
     if is_run(name):
         return Reference.of(Run.open(name).dataset)
     source = named_images(name)
-    if isinstance(source, Path) and source.suffix != ".npz" and features in (None, CLASSIFIER):
+    if isinstance(source, Path) and not is_npz(source) and features in (None, CLASSIFIER):
         source = load(DataConfig(path=name))
     return Reference.of(source)
 

@@ -1,8 +1,8 @@
-"""Streams of uint8 images from whatever a user has: an array, a data set, an ADM npz, a folder or a zip."""
+"""Streams of uint8 images from whatever a user has: an array, a data set, an ADM npz, a folder, zip or tar."""
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -12,15 +12,17 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from adaln.data import Dataset
+from adaln.data import Dataset, open_pictures
 from adaln.data.dataset import Rows
-from adaln.data.listing import Listing, list_folder, list_zip
-from adaln.data.pictures import UNREADABLE, decode, is_colour
-from adaln.tensor_files import Npz
+from adaln.data.pictures import Mode, Source, decode_all, stored_mode
+from adaln.data.tars import is_tar
+from adaln.tensor_files import Npz, what_is
 
 Batch = UInt8[Tensor, "B C H W"]
 ARRAY = "arr_0"
 """The key under which ADM's npz files hold their images."""
+SOURCES = f"a folder, zip or tar of pictures, or an npz ({ARRAY}: uint8 NHWC; or mu and sigma)"
+"""What holds images, in words."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +33,10 @@ class ImageStream:
     num_images: int
     batches: Callable[[int], Iterable[Batch]]
     """Batch size -> uint8 (B, C, H, W) batches, in order; the last one may be shorter."""
+    shape: tuple[int, ...] = ()
+    """(C, H, W) of each image; empty: not known before they are read."""
+    passed_over: tuple[str, ...] = ()
+    """What lay beside the images and is none of them, a phrase for each kind: `2 .txt (a.txt)`."""
 
 
 ImagesLike: TypeAlias = np.ndarray | Tensor | Dataset | ImageStream | str | Path
@@ -40,15 +46,16 @@ def open_images(source: ImagesLike, num_images: int | None = None) -> ImageStrea
     """The images of `source`, or its first `num_images`.
 
     Arrays are uint8, (N, H, W, C) as ADM writes them or (N, C, H, W), with 1 or 3 channels; where both readings fit,
-    ADM's wins. Folders and zips are read in the order of their sorted paths, at their own size: nothing is resized or
-    cropped before the extractor. Raises ValueError where there are fewer images than asked for.
+    ADM's wins. The pictures of folders, zips and tars are those that training would read, decoded alike, in the order
+    of their sorted paths, at their own size: nothing is resized or cropped before the extractor. Raises ValueError
+    where there are fewer images than asked for.
     """
     stream = _open(source)
     if num_images is None:
         return stream
     if num_images < 1 or stream.num_images < num_images:
         raise ValueError(f"{stream.name}: got {stream.num_images} images, expected at least {num_images} as asked for")
-    return ImageStream(stream.name, num_images, lambda size: _first(stream, num_images, size))
+    return replace(stream, num_images=num_images, batches=lambda size: _first(stream, num_images, size))
 
 
 def _open(source: ImagesLike) -> ImageStream:
@@ -59,20 +66,37 @@ def _open(source: ImagesLike) -> ImageStream:
     if isinstance(source, np.ndarray):
         _check_layout("array", source.dtype, source.shape)
         array = source
-        return ImageStream("array", len(array), lambda size: map(channels_first, _slices(array, size)))
+        shape = channels_first_shape(array.shape)
+        return ImageStream("array", len(array), lambda size: map(channels_first, _slices(array, size)), shape)
     if isinstance(source, Dataset):
-        images = source.images
-        return ImageStream(source.name, len(images), lambda size: _slices(images, size))
+        images, skipped = source.images, len(source.skipped)
+        left = (*source.passed_over, *([f"{skipped:,} that cannot be decoded"] if skipped else ()))
+        return ImageStream(source.name, len(images), lambda size: _slices(images, size), images.shape[1:], left)
     path = Path(source)
-    if path.is_dir():
-        return _pictures(list_folder(path))
-    if path.suffix == ".npz" and path.is_file():
-        return _npz(path)
-    if path.is_file() and zipfile.is_zipfile(path):
-        return _pictures(list_zip(path))
-    raise ValueError(
-        f"{path}: {'not an npz or zip' if path.exists() else 'does not exist'}; expected npz, folder or zip"
-    )
+    check_path(path)
+    return _npz(path) if is_npz(path) else _pictures(open_pictures(path))
+
+
+def is_npz(path: Path) -> bool:
+    """Whether it is called an npz, or is one under another name."""
+    if path.suffix.lower() == ".npz":
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def check_path(path: Path) -> None:
+    """ValueError where there is nothing at a path, or a file that can hold neither images nor statistics."""
+    if not path.exists():
+        raise ValueError(f"{path}: does not exist; expected {SOURCES}")
+    if path.is_dir() or is_npz(path) or is_tar(path) or zipfile.is_zipfile(path):
+        return
+    words = what_is(path) or "nothing known"
+    array = f": np.savez(OUT, {ARRAY}=images)" if "NumPy" in words else ""
+    raise ValueError(f"{path}: is {words}, no npz or zip; expected {SOURCES}{array}")
 
 
 def _first(stream: ImageStream, num_images: int, size: int) -> Iterator[Batch]:
@@ -92,6 +116,11 @@ def _slices(images: np.ndarray | Rows, size: int) -> Iterator[UInt8[Tensor, "B _
 def channels_first(images: UInt8[Tensor, "B _ _ _"]) -> Batch:
     """(B, H, W, C) or (B, C, H, W) as (B, C, H, W); the channels are the axis of length 1 or 3, the last one first."""
     return images.permute(0, 3, 1, 2).contiguous() if images.shape[3] in (1, 3) else images
+
+
+def channels_first_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(C, H, W) of such images."""
+    return (shape[3], *shape[1:3]) if shape[3] in (1, 3) else shape[1:]
 
 
 def _check_layout(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
@@ -114,37 +143,30 @@ def _npz(path: Path) -> ImageStream:
         str(path),
         header.shape[0],
         lambda size: (channels_first(torch.from_numpy(rows)) for rows in npz.pieces(ARRAY, size)),
+        channels_first_shape(header.shape),
     )
 
 
-def _pictures(listing: Listing) -> ImageStream:
-    count = len(listing.pictures)
-    if not count:
-        raise ValueError(f"{listing.path}: got no images, expected files such as .png or .jpg")
+def _pictures(source: Source) -> ImageStream:
+    """The pictures at their own size, which is that of the first; grey ones among colour ones become RGB."""
+    mode = stored_mode(source)
 
     def batches(size: int) -> Iterator[Batch]:
-        pictures = _alike(listing)
+        pictures = _alike(source, mode, shape)
         while part := list(islice(pictures, size)):
             yield torch.from_numpy(np.stack(part))
 
-    return ImageStream(str(listing.path), count, batches)
+    shape = next(_alike(replace(source, names=source.names[:1]), mode, ())).shape
+    return ImageStream(str(source.path), len(source.names), batches, shape, source.passed_over)
 
 
-def _alike(listing: Listing) -> Iterator[UInt8[np.ndarray, "C H W"]]:
-    """Decoded pictures of one shape, which the first one sets: a grey one among colour ones becomes RGB."""
-    path = listing.path
-    first: tuple[int, ...] | None = None
-    for name in listing.pictures:
-        try:
-            content = listing.read(name)
-        except UNREADABLE as error:
-            raise ValueError(f"{path}/{name}: damaged ({error})") from error
-        grey = (first[0] == 1 if first else True) and not is_colour(content)
-        try:
-            pixels = decode(content, None, "L" if grey else "RGB")
-        except ValueError as error:
-            raise ValueError(f"{path}/{name}: cannot be decoded ({error})") from error
-        first = first or pixels.shape
-        if pixels.shape != first:
-            raise ValueError(f"{path}/{name}: got {pixels.shape}, expected {first} (C, H, W) as the first image has")
-        yield pixels
+def _alike(source: Source, mode: Mode, shape: tuple[int, ...]) -> Iterator[UInt8[np.ndarray, "C H W"]]:
+    """All pictures decoded, of that shape; empty: of any."""
+    for name, picture in zip(source.names, decode_all(source.read, source.names, None, mode), strict=True):
+        if isinstance(picture, ValueError):
+            raise ValueError(f"{source.path}/{name}: cannot be decoded ({picture}); repair it or take it away")
+        if shape and picture.shape != shape:
+            raise ValueError(
+                f"{source.path}/{name}: got {picture.shape}, expected {shape} (C, H, W) as the first image has"
+            )
+        yield picture

@@ -18,7 +18,7 @@ from adaln.codec import decode, encode
 from adaln.files import atomic_file, file_sha256, reading
 from adaln.metrics.features import Extractor, Features, Images
 from adaln.metrics.frechet import FeatureMoments, Gaussian, as_covariance
-from adaln.metrics.images import ARRAY, ImagesLike, ImageStream, open_images
+from adaln.metrics.images import ARRAY, ImagesLike, ImageStream, is_npz, open_images
 from adaln.parallel import all_gather, rank, world
 from adaln.progress import progress
 from adaln.tensor_files import Npz
@@ -153,7 +153,7 @@ def is_statistics(source: ImagesLike) -> TypeGuard[str | Path]:
     if not isinstance(source, str | Path):
         return False
     path = Path(source)
-    return path.suffix == ".npz" and path.is_file() and not {"mu", "sigma"}.isdisjoint(Npz.open(path).names)
+    return path.is_file() and is_npz(path) and not {"mu", "sigma"}.isdisjoint(Npz.open(path).names)
 
 
 @dataclass(frozen=True, slots=True)
