@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from adaln.cli import commands, main
@@ -252,6 +253,32 @@ def test_the_installed_command_starts_quickly_and_knows_its_version():
         [Path(sys.executable).with_name("adaln"), "--version"], capture_output=True, text=True, check=True
     )
     assert shown.stdout.strip().count(".") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ValueError("a.npz: two\nlines"), 2, "error: a.npz: two lines"),
+        (FileNotFoundError(2, "No such file", "a.npz"), 2, "error: [Errno 2] No such file: 'a.npz'"),
+        (MemoryError(), 2, "error: out of memory (MemoryError)"),
+        (torch.OutOfMemoryError("tried 2 GiB"), 2, "error: out of memory (tried 2 GiB)"),
+        (KeyError("x"), 70, "internal error, a fault of adaln: KeyError: 'x' ("),
+        (RuntimeError("sizes\n8 and 32"), 70, "internal error, a fault of adaln: RuntimeError: sizes 8 and 32 ("),
+    ],
+)
+@pytest.mark.parametrize("shows", [False, True])
+def test_what_a_user_gave_and_what_is_a_fault_of_ours_are_one_line_each(capsys, monkeypatch, error, code, said, shows):
+    def study_verb(words):
+        raise error
+
+    monkeypatch.setenv("ADALN_TRACEBACK", "1" if shows else "")
+    monkeypatch.setattr(commands, "import_module", lambda name: SimpleNamespace(study_verb=study_verb))
+    with pytest.raises(SystemExit) as stop:
+        main(["study"])
+    *before, line = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code == code and line.startswith(f"adaln: {said}")
+    assert ("Traceback (most recent call last):" in before) == shows
+    assert code == 2 or ("test_cli.py, line " in line and "ADALN_TRACEBACK=1" in line)
 
 
 def test_json_has_words_for_what_json_lacks(capsys, monkeypatch):

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 from adaln.cli.output import SILENT, Output
 from adaln.cli.progress_bar import Display
@@ -15,6 +16,9 @@ from adaln.codec import encode
 from adaln.progress import noting, showing
 from adaln.registry import Registry
 from adaln.version import __version__
+
+INTERNAL = 70
+"""Exit code of what should not happen whatever a user gives, as `sysexits.h` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,10 @@ VERBS: Registry[Verb] = Registry(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of `adaln`. Exit codes: 0 done, 2 bad input, damage or a full disk, 130 stopped (and saved)."""
+    """Entry point of `adaln`.
+
+    Exit codes: 0 done, 2 bad input, damage, a full disk or no memory, 70 a fault of ours, 130 stopped (and saved).
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words
     words = [word for word in words if word != "--json"]
@@ -85,10 +92,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - closed with the process
     except KeyboardInterrupt as stop:  # `Stopped` is one, and says what was saved
         _fail(128 + signal.SIGINT, f"{stop or 'interrupted'}; go on with the same command")
-    except (ValueError, OSError) as error:
+    except Exception as error:
         if os.environ.get("ADALN_TRACEBACK"):
             traceback.print_exc()
-        _fail(2, f"error: {' '.join(str(error).split())}")
+        _fail(*_code_and_line(error))
+
+
+def _code_and_line(error: Exception) -> tuple[int, str]:
+    """What was wrong with what a user gave; all else is a fault of ours, and never called theirs.
+
+    Whoever reads a foreign file makes a `ValueError` with its name of what a library raises (`adaln.files.reading`).
+    """
+    words = " ".join(str(error).split())
+    if isinstance(error, ValueError | OSError):
+        return 2, f"error: {words}"
+    kind = type(error).__name__
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in words:  # or torch's
+        return 2, f"error: out of memory ({words or kind})"
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{'/'.join(Path(at.filename).parts[-3:])}, line {at.lineno}"
+    return INTERNAL, f"internal error, a fault of adaln: {kind}: {words} ({where}); ADALN_TRACEBACK=1 shows all of it"
 
 
 def _fail(code: int, line: str) -> None:

@@ -107,7 +107,8 @@ def function_extractor(target: str) -> Extractor:
         raise ValueError(f"features {target!r}: expected 'module:function'")
     function = _import(module_name, function_name)
     fingerprint = getattr(function, "fingerprint", None) or _source_sha256(target, function)
-    return Extractor(target, f"{target} features, not comparable with Inception FID", fingerprint, _wrapped(function))
+    label = f"{target} features, not comparable with Inception FID"
+    return Extractor(target, label, fingerprint, _wrapped(target, function))
 
 
 def _source_sha256(target: str, function: Callable[[Images], object]) -> str:
@@ -124,8 +125,8 @@ def _import(module_name: str, function_name: str) -> Callable[[Images], object]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"features '{module_name}:{function_name}': {error}") from error
+    except Exception as error:  # whatever the user's own code raises
+        raise ValueError(f"features '{module_name}:{function_name}': {type(error).__name__}: {error}") from error
     function: Callable[[Images], object] | None = getattr(module, function_name, None)
     if not callable(function):
         near = nearest(function_name, [name for name in vars(module) if not name.startswith("_")])
@@ -133,9 +134,12 @@ def _import(module_name: str, function_name: str) -> Callable[[Images], object]:
     return function
 
 
-def _wrapped(function: Callable[[Images], object]) -> Callable[[Images], Features]:
+def _wrapped(target: str, function: Callable[[Images], object]) -> Callable[[Images], Features]:
     def network(images: Images) -> Features:
-        result = function(images)
+        try:
+            result = function(images)
+        except Exception as error:  # whatever the user's own code raises
+            raise ValueError(f"features {target!r}: {type(error).__name__}: {error}") from error
         if isinstance(result, Tensor) and result.ndim == 2 and len(result) == len(images):
             return Features(result.to(torch.float32))
         if isinstance(result, Features):
