@@ -37,6 +37,7 @@ def small(channels: int = 3, height: int = 8, width: int = 8, count: int = 30) -
     return LabelledImages(images, np.arange(count, dtype=np.int64) % 3)
 
 
+@pytest.mark.slow
 def test_the_classifier_of_digits_is_right_on_more_than_97_percent_of_held_out_images(extractor):
     assert extractor.details["held_out_accuracy"] > 0.97
 

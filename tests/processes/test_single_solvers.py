@@ -144,6 +144,7 @@ def test_flows_run_backwards():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["constant", "sbdm", "linear", "decreasing", "increasing-decreasing"])
 @pytest.mark.parametrize("solver", ["sde-euler", "sde-heun"])
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def test_plotted_data_are_in_the_page_unless_they_are_large():
     assert "bytes of JSON, kept out of this page" in html(Page("T", "s", [Section("h", [large])]))
 
 
+@pytest.mark.slow
 def test_a_page_of_a_study_stays_below_three_megabytes():
     ridges = [replace(bell(1e-3 * (i + 1)), label=str(10**i)) for i in range(8)]
     panels = [Panel(f"scheme {i}", ridges) for i in range(5)]

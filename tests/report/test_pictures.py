@@ -58,6 +58,7 @@ EDGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EDGES)
 def test_an_edge_case_is_drawn_without_a_warning(name):
     assert picture(EDGES[name], "png").startswith(b"\x89PNG")

@@ -73,6 +73,7 @@ def test_its_config_has_the_same_bytes_and_the_same_hash_in_the_name_of_its_fold
     assert made == (KEPT / "at_step_5" / "config.json").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["distributions", "audit", "explain", "report", "fit"])
 def test_its_files_are_read_by_every_verb_that_looks_into_a_run(verb, kept, capsys):
     main([verb, str(kept), "--json"])

@@ -98,6 +98,7 @@ def recorded_on_the_cpu(monkeypatch):
         monkeypatch.setattr(f"adaln.models.{room}.check_inputs", lambda *inputs: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", [name for name in MODELS if "tiny" in name])
 def test_a_recorded_network_answers_for_its_inputs_and_keeps_its_answers(name, dtype, recorded_on_the_cpu):

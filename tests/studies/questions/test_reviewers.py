@@ -99,6 +99,7 @@ def opened(scheme):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", factorial.CELLS, ids=lambda setup: factorial.CELLS[setup].name)
 def test_a_cell_has_the_parts_that_its_factors_say(setup):
     gate, shut, order = setup

@@ -97,6 +97,7 @@ def test_workers_start_on_their_cores_with_their_gpu_and_one_thread(tmp_path):
     assert usable_cores() == cores and dict(os.environ) == environment
 
 
+@pytest.mark.slow
 def test_a_piece_that_fails_or_takes_its_process_with_it_loses_no_other(tmp_path):
     pieces = {"bad": refuse, "dead": die, "odd": stumble, "good": Note(tmp_path, "good")}
     told = []
