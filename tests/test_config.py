@@ -20,7 +20,7 @@ from adaln.config import (
 from adaln.data import PUBLISHED_SETS
 from adaln.models import MODELS
 from adaln.processes import PROCESSES, InterpolantConfig
-from adaln.runs.run import config_hash
+from adaln.runs.folders import config_hash
 
 
 @pytest.mark.parametrize("model", ["tiny", "U-DiT-tiny", "DiT-LLaMA-tiny", "SiT-tiny"])

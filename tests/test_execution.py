@@ -12,7 +12,7 @@ from adaln.execution import Execution, blocks, compiler_fault, matrix_products, 
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run, read_records
-from adaln.runs.run import config_hash
+from adaln.runs.folders import config_hash
 from adaln.tensor_files import load_tensors
 from adaln.training import batch_loss, inputs, loop, resume, train
 from adaln.training.loop import accumulate

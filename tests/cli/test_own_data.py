@@ -35,13 +35,14 @@ def one_more(files):
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory):
-    """A run on `set`, named by a relative path, and samples of it."""
+    """A run on `set`, named by a relative path, which is gone since, and samples of it."""
     folder = tmp_path_factory.mktemp("begun")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_folder(folder / "set", PICTURES)
         for command in (TRAIN, ("sample", "r", *DRAWN)):
             main(list(command))
+    (folder / "set").rename(folder / "elsewhere")
     return folder
 
 
@@ -78,6 +79,19 @@ def test_other_data_at_the_same_path_is_not_the_run_s_own(capsys, elsewhere, cha
 def test_every_command_that_looks_at_a_run_s_own_data_refuses_other_data(capsys, elsewhere, words):
     write_folder(elsewhere / "set", other_pixels(PICTURES))
     assert "'r' began with data" in fails(capsys, *words)
+
+
+def test_a_run_that_moves_alone_finds_its_data_where_it_was_begun(capsys, sampled, elsewhere):
+    write_folder(elsewhere / "set", other_pixels(PICTURES))
+    begun = (sampled / "elsewhere").rename(sampled / "set")
+    try:
+        score = data(capsys, "evaluate", "r", "--reference", "r", *FEATURES)["scores"]["fid"]
+        assert score == data(capsys, "evaluate", "r", "--reference", begun, *FEATURES)["scores"]["fid"]
+        assert "'r' began with data" in fails(
+            capsys, *TRAIN, "--steps", "8"
+        )  # whose words name the data that lies here
+    finally:
+        begun.rename(sampled / "elsewhere")
 
 
 def test_the_same_data_elsewhere_is_the_run_s_own(capsys, elsewhere):

@@ -14,7 +14,7 @@ from adaln.evaluation.samples import named_reference
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
 from adaln.runs import Run, is_run, read_records
-from adaln.runs.run import config_hash
+from adaln.runs.folders import config_hash
 from adaln.tensor_files import load_tensors, save_tensors
 from adaln.training import train
 from adaln.training.resume import exclusive, resume_or_start

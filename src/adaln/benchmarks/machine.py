@@ -21,7 +21,7 @@ from adaln.execution import Precision, num_threads
 from adaln.products import HAS_WIDE_PRODUCT, wide_product
 from adaln.progress import progress
 from adaln.rng import generator
-from adaln.runs.run import environment
+from adaln.runs.manifest import environment
 
 PRODUCT_SIZES = ((2048, 384, 1536), (2048, 1536, 384), (2048, 2048, 2048))
 """Rows, inner width, columns, on a CPU: the MLP of DiT-S/2 at batch 8, and a larger one."""

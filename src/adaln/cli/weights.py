@@ -18,7 +18,7 @@ from adaln.models import MODELS, ModelConfig
 from adaln.models.weights import Weights, diffusers_config, load_weights, read_weights, spec_of, to_diffusers
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.runs import Run
-from adaln.runs.run import describe_parameters, environment
+from adaln.runs.manifest import describe_parameters, environment
 from adaln.tensor_files import WeightSet, save_tensors
 from adaln.training import TrainState, save
 from adaln.types import DataSpec

@@ -10,7 +10,9 @@ from adaln.data.dataset import DataConfig as DataConfig
 from adaln.data.dataset import Dataset as Dataset
 from adaln.data.encode import encode as encode
 from adaln.data.formats import Format as Format
+from adaln.data.formats import absolute_path as absolute_path
 from adaln.data.formats import are_files as are_files
+from adaln.data.formats import canonical_path as canonical_path
 from adaln.data.formats import is_encoded as is_encoded
 from adaln.data.formats import load as load
 from adaln.data.formats import open_pictures as open_pictures

@@ -100,21 +100,44 @@ def are_files(path: str) -> bool:
 
 
 def recognise(path: str) -> tuple[str, str, str]:
-    """What a user names: its kind, the path alone, and the attribute that makes its classes ("": none).
-
-    `set#Smiling` is the set at `set` by an attribute, unless a file or folder bears the whole name.
-    """
-    before, mark, attribute = path.rpartition("#")
-    if not mark or Path(path).expanduser().exists():
-        before, attribute = path, ""
-    path = str(Path(before).expanduser()) if before.startswith("~") else before
+    """What a user names: its kind, the path alone, and the attribute that makes its classes ("": none)."""
+    place, attribute = split_attribute(path)
     for kind in reversed(list(FORMATS)):
         try:
-            if FORMATS[kind].recognises(path):
-                return kind, path, attribute
+            if FORMATS[kind].recognises(place):
+                return kind, place, attribute
         except Exception as error:  # of a plug-in
             _warn_once("data %r is passed over: %s", kind, f"{type(error).__name__}: {error}")
-    raise ValueError(f"no data at {path!r}{nearest(path, ['digits'])}; expected 'digits', a folder, zip or tar")
+    where = "" if Path(place).is_absolute() else f" (relative to {Path.cwd()})"
+    raise ValueError(
+        f"no data at {place!r}{where}{nearest(place, ['digits'])}; expected 'digits', a folder, zip or tar"
+    )
+
+
+def split_attribute(path: str) -> tuple[str, str]:
+    """`set#Smiling` is the set at `set` by an attribute, unless a file or folder bears the whole name."""
+    place, mark, attribute = path.rpartition("#")
+    if not mark or Path(path).expanduser().exists():
+        place, attribute = path, ""
+    return (str(Path(place).expanduser()) if place.startswith("~") else place), attribute
+
+
+def absolute_path(path: str) -> str | None:
+    """Where data lies, without links; None of what has a name only (`digits`, `hf:NAME`), or where nothing lies."""
+    place, attribute = split_attribute(path)
+    real = str(Path(place).resolve())
+    if not Path(place).exists() or recognise(real)[0] != recognise(place)[0]:
+        return None
+    return f"{real}#{attribute}" if attribute else real
+
+
+def canonical_path(path: str) -> str:
+    """The one spelling of where data lies: relative within the working folder, else absolute; names as they are."""
+    absolute = absolute_path(path)
+    if absolute is None or not Path(absolute).is_relative_to(Path.cwd()):
+        return absolute or path
+    relative = str(Path(absolute).relative_to(Path.cwd()))
+    return relative if relative == path or absolute_path(relative) == absolute else absolute
 
 
 def pictures_of(kind: str, path: str, attribute: str) -> Source:

@@ -90,7 +90,7 @@ def reference_of(run: Run, scoring: Scoring) -> tuple[Extractor, Statistics]:
     """As `reference`, for the checkpoints of a run; `ValueError` where its data is not what it began with."""
     if scoring.reference is None:
         _ = run.dataset  # which refuses other data than the manifest's
-    return reference(run.config.data, scoring.features, scoring.reference, str(run.device))
+    return reference(run.data, scoring.features, scoring.reference, str(run.device))
 
 
 @lru_cache(maxsize=4)

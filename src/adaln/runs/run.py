@@ -7,24 +7,19 @@ scores/, samples/, analysis/               written by the other verbs
 """
 
 import json
-import platform
-import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from torch import nn
 
-from adaln.codec import canonical_json, short_hash
-from adaln.conditioning import Scheme, all_starts, find_layout, initialise, num_held
+from adaln.codec import canonical_json
+from adaln.conditioning import all_starts, find_layout, initialise
 from adaln.config import RunConfig, differing_fields, from_dict, to_dict
-from adaln.data import Batches, Dataset, load
-from adaln.data.dataset import count_classes
+from adaln.data import Batches, DataConfig, Dataset, absolute_path, canonical_path, load
 from adaln.execution import check_precision
 from adaln.files import naming, reading, remove_temporaries, write_atomically
 from adaln.models import build, null_label, skeleton
@@ -32,35 +27,9 @@ from adaln.parallel import find_device, rank, world
 from adaln.registry import nearest
 from adaln.rng import generator
 from adaln.runs.checkpoints import Checkpoints, load_into
+from adaln.runs.folders import data_place, is_run, run_folder, spelled
 from adaln.tensor_files import WeightSet, load_tensors
 from adaln.types import DataSpec, NonFinite, Process
-from adaln.version import __version__
-
-
-def is_run(path: Path | str) -> bool:
-    """Whether a folder is a run: its config.json has a scheme (that of a diffusers model has a `_class_name`).
-
-    One that cannot be read is of a run if it speaks of a scheme or checkpoints lie beside it: `Run.open` says so.
-    """
-    file = Path(path) / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError:
-        return False
-    except ValueError:
-        return b'"scheme"' in file.read_bytes() or (file.parent / "checkpoints").is_dir()
-    return isinstance(config, dict) and "scheme" in config
-
-
-def config_hash(config: RunConfig) -> str:
-    """Ten hex digits that identify what is computed.
-
-    The name does not enter, the scheme's content does. Nor do `steps`: the first steps of a longer run are the shorter
-    run, so both live in one folder and are trained once.
-    """
-    row = to_dict(config)
-    del row["name"], row["steps"]
-    return short_hash(row)
 
 
 class Run:
@@ -82,9 +51,14 @@ class Run:
         file keeps the larger number, the run that is returned has the one asked for.
         """
         config = from_dict(to_dict(config))  # names a field of a wrong type, which no file could be read with
-        run = cls(out or root / f"{config.name}-{config_hash(config)}", config, device)
+        path, data, place = out or run_folder(config, root), config.data, absolute_path(config.data.path)
+        existing = cls.open(path).config if (path / "config.json").exists() else None
+        is_same_place = existing and place and data_place(path, existing) == place
+        config = spelled(config, existing.data.path if existing and is_same_place else canonical_path(data.path))
+        run = cls(path, config, device)
+        if place:
+            run.data = data  # as it is seen from here, wherever the run was begun
         run.check_fits()
-        existing = cls.open(run.path).config if (run.path / "config.json").exists() else None
         if existing and (differing := differing_fields(replace(existing, steps=config.steps), config)):
             raise ValueError(f"run {str(run.path)!r} has another config: {'; '.join(differing)}")
         if rank() == 0 and (existing is None or existing.steps < config.steps):
@@ -118,17 +92,33 @@ class Run:
         all_starts(find_layout(skeleton(config.model, self.spec)), config.scheme)
 
     @cached_property
+    def data(self) -> DataConfig:
+        """What is learned from, by the path at which it lies now: that of the manifest, whatever the working folder is.
+
+        Raises `ValueError` where it was begun with a file or folder that is gone.
+        """
+        config = self.config
+        place, recorded = data_place(self.path, config), self.manifest.get("data", {}).get("path")
+        if recorded and not place:
+            raise ValueError(
+                f"no data at {recorded!r}, where run {str(self.path)!r} was begun, nor at {config.data.path!r} relative"
+                f" to {Path.cwd()}"
+            )
+        is_here = place in (None, absolute_path(config.data.path))
+        return config.data if is_here or place is None else spelled(config, place).data
+
+    @cached_property
     def dataset(self) -> Dataset:
         """The data, decoded; `ValueError` where the manifest says that the run began with other data.
 
         Loading is cached by the data room.
         """
-        dataset, path = load(self.config.data), self.config.data.path
+        dataset = load(self.data)
         began_with = self.manifest.get("data", {}).get("fingerprint", dataset.fingerprint)
         if began_with != dataset.fingerprint:
-            where = f" ({Path(path).expanduser().absolute()})" if Path(path).expanduser().exists() else ""
+            where = f" ({place})" if (place := absolute_path(self.data.path)) else ""
             raise ValueError(
-                f"run {str(self.path)!r} began with data {began_with[:12]}, {path!r}{where} now is"
+                f"run {str(self.path)!r} began with data {began_with[:12]}, {self.config.data.path!r}{where} now is"
                 f" {dataset.fingerprint[:12]}: other images or labels; stand where the run was begun, or restore them"
             )
         return dataset
@@ -221,60 +211,6 @@ def open_run(path: Path | str, device: str = "auto") -> Run:
     ValueError: 'runs/nowhere' is not a run (no config.json)
     """
     return Run.open(path, find_device(device))
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a number depends on beyond the config: versions and numeric settings of this process."""
-    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {
-        "adaln": __version__,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "safetensors": version("safetensors"),
-        "device": accelerator,
-        "num_threads": torch.get_num_threads(),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-    }
-
-
-def describe_data(dataset: Dataset) -> dict[str, Any]:
-    """What the run learned from; the fingerprint is over pixels (or moments) and labels."""
-    return {
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "num_images": len(dataset),
-        "class_names": list(dataset.class_names),
-        "class_counts": list(count_classes(dataset.labels, dataset.class_names).values()),
-        "passed_over": list(dataset.passed_over),
-        "skipped": list(dataset.skipped),
-        "spec": asdict(dataset.spec),
-        "latents": dataset.describe_latents(),
-    }
-
-
-def describe_parameters(model: torch.nn.Module, scheme: Scheme) -> dict[str, int]:
-    """Trainable parameters of the network, and how many of them the scheme leaves to training."""
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    total = sum(p.numel() for p in trainable.values())
-    return {"network": total, "trained": total - num_held(trainable, scheme)}
-
-
-def _commit() -> str | None:
-    """Commit of the source tree that this package runs from; None for an installed wheel."""
-    here = Path(__file__).parent
-    try:
-        shown = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return shown.stdout.strip()
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from adaln.config import RunConfig, to_dict
 from adaln.evaluation.checkpoints import Scoring, read_scores
 from adaln.metrics import Scores
 from adaln.report import Command, Facts, Page, Section, Table
-from adaln.runs import Run
-from adaln.runs.run import config_hash
+from adaln.runs import Run, run_folder
+from adaln.runs.folders import config_hash
 from adaln.sampling import SampleConfig
 from adaln.tensor_files import TensorFile
 
@@ -69,7 +69,7 @@ class Job:
 
     def run_in(self, root: Path) -> Run:
         """The run as it lies on disk, without making it."""
-        return Run(root / "-".join(self.run_key), self.config)
+        return Run(run_folder(self.config, root), self.config)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from adaln.files import claimed, reading, remove_temporaries, write_atomically
 from adaln.parallel import from_first, rank, world
 from adaln.progress import note
 from adaln.runs import Run, drop_from
-from adaln.runs.run import describe_data, describe_parameters, environment
+from adaln.runs.manifest import describe_data, describe_parameters, environment
 from adaln.training.ema_and_optimizer import TrainState
 from adaln.training.loss import inputs, loss_of
 from adaln.types import NonFinite
@@ -57,7 +57,7 @@ def resume_or_start(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Train
 
 def open_session(run: Run, state: TrainState, execution: Execution) -> None:
     """An entry in the manifest: where, with what and how the run is trained from here on."""
-    manifest, data = run.manifest, describe_data(run.dataset)
+    manifest, data = run.manifest, describe_data(run.dataset, run.data.path)
     how = {"precision": run.config.precision, "processes": world(), "execution": asdict(execution)}
     session = {"from_step": state.step, **environment(run.device), **how}
     row = {
@@ -67,7 +67,7 @@ def open_session(run: Run, state: TrainState, execution: Execution) -> None:
         "sessions": [*manifest.get("sessions", []), session],
     }
     write_atomically(run.path / "manifest.json", canonical_json(row))
-    note(f"{run.config.data.path}: {run.dataset.summary()}")
+    note(f"{run.data.path}: {run.dataset.summary()}")
 
 
 def run_order(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Order:
