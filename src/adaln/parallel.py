@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from adaln.launchers import is_of_torchrun, refuse_other_launchers
 from adaln.types import rows_axis
 
 T = TypeVar("T")
@@ -277,9 +278,11 @@ def store_of_this_start(store: dist.Store, number: int, count: int) -> dist.Stor
 def group_of_torchrun() -> Iterator[None]:
     """Join the processes that torchrun started together with this one, if it started it, and leave them at the end.
 
-    Inside such a block another one changes nothing.
+    Inside such a block another one changes nothing. Raises `ValueError` in one process of several of another launcher.
     """
-    if dist.is_initialized() or not dist.is_torchelastic_launched():
+    if not dist.is_initialized():
+        refuse_other_launchers("PROGRAM")
+    if dist.is_initialized() or not is_of_torchrun():
         yield
         return
     global _waiting, _beside

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -13,6 +14,7 @@ from pathlib import Path
 from adaln.cli.output import SILENT, Output
 from adaln.cli.progress_bar import Display
 from adaln.codec import encode
+from adaln.launchers import refuse_other_launchers
 from adaln.progress import noting, showing
 from adaln.registry import Registry
 from adaln.version import __version__
@@ -77,9 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if words[0] == "--version":
             print(__version__)
             return
-        module = VERBS[words[0]].module
-        with Display() as shown, showing(shown), noting(shown.note):
-            output: Output = getattr(import_module(f"adaln.cli.{module}"), f"{words[0]}_verb")(words[1:])
+        output = _output_of(words)
         if output is SILENT:
             return
         if as_json:
@@ -96,6 +96,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         if os.environ.get("ADALN_TRACEBACK"):
             traceback.print_exc()
         _fail(*_code_and_line(error))
+
+
+def _output_of(words: Sequence[str]) -> Output:
+    """What a verb gives back; `ValueError` where it would be done by each of several processes."""
+    module = VERBS[words[0]].module
+    if module != "listings":
+        refuse_other_launchers(f"--no-python adaln {shlex.join(words)}")
+    with Display() as shown, showing(shown), noting(shown.note):
+        output: Output = getattr(import_module(f"adaln.cli.{module}"), f"{words[0]}_verb")(words[1:])
+    return output
 
 
 def _code_and_line(error: Exception) -> tuple[int, str]:

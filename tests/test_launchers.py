@@ -1,0 +1,90 @@
+"""One of several processes that something other than torchrun started says so; whoever is alone goes on."""
+
+import os
+
+import pytest
+
+from adaln.launchers import is_of_torchrun, refuse_other_launchers
+from adaln.parallel import group_of_torchrun, world
+from helpers.command_line import fails, run
+
+SEVERAL = [
+    {"RANK": "0", "WORLD_SIZE": "2"},
+    {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"},
+    {"WORLD_SIZE": "16"},
+    {"RANK": "1"},
+    {"LOCAL_RANK": "0"},
+    {"LOCAL_RANK": "1"},
+    {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"},
+    {"PMI_SIZE": "4", "PMI_RANK": "3"},
+    {"MV2_COMM_WORLD_SIZE": "2"},
+    {"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"},
+    {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "1"},
+    {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "ENVIRONMENT": "BATCH"},
+]
+ALONE = [
+    {},
+    {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "here", "MASTER_PORT": "1"},
+    {"WORLD_SIZE": "", "PMI_SIZE": "many"},
+    {"OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "1"},
+    {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"},  # a shell of salloc
+    {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},  # one in a step
+    {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"},
+    {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"},  # a batch script
+    {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_ARRAY_TASK_ID": "3"},  # a study's own job
+]
+KNOWN = {name for env in (*SEVERAL, *ALONE) for name in env}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    def only(variables):
+        for name in KNOWN | {"TORCHELASTIC_RUN_ID"}:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return only
+
+
+@pytest.mark.parametrize("variables", SEVERAL, ids=str)
+def test_one_of_several_is_refused_in_a_line_that_names_torchrun(environment, variables):
+    environment(variables)
+    with pytest.raises(
+        ValueError, match=r"expected torchrun --nproc-per-node (\d+|N) PROGRAM \(for one .* unset \w+\)"
+    ):
+        refuse_other_launchers("PROGRAM")
+    with pytest.raises(ValueError, match="torchrun"), group_of_torchrun():
+        pytest.fail("it was let in")
+
+
+@pytest.mark.parametrize("variables", ALONE, ids=str)
+def test_a_process_alone_goes_on_wherever_it_runs(environment, variables):
+    environment(variables)
+    refuse_other_launchers("PROGRAM")
+    with group_of_torchrun():
+        assert (world(), is_of_torchrun()) == (1, False)
+
+
+@pytest.mark.parametrize("variables", SEVERAL, ids=str)
+def test_of_torchrun_every_process_is_welcome(environment, variables):
+    environment(variables | {"TORCHELASTIC_RUN_ID": "none"})
+    refuse_other_launchers("PROGRAM")
+    assert is_of_torchrun()
+
+
+@pytest.mark.parametrize(
+    "verb", ["train digits", "sample r", "study quickstart", "audit net.pt", "data inspect a\\ set"]
+)
+def test_every_command_that_does_something_says_so_at_once_with_the_command_to_give(environment, capsys, verb):
+    environment({"SLURM_STEP_NUM_TASKS": "2"})
+    words = verb.replace("\\ ", "\0").split()
+    line = fails(capsys, *(word.replace("\0", " ") for word in words))
+    expected = verb.replace("a\\ set", "'a set'")
+    assert f"expected torchrun --nproc-per-node 2 --no-python adaln {expected} (for one process alone: unset" in line
+
+
+def test_what_only_lists_is_answered_by_each(environment, capsys):
+    environment({"WORLD_SIZE": "2", "RANK": "0"})
+    assert "adaln-zero" in run(capsys, "schemes")
+    assert os.environ["WORLD_SIZE"] == "2"
