@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adaln.conditioning import SCHEMES, Order, Role, find_layout, find_sites, holding, initialise, order_to_hold
+from adaln.conditioning import SCHEMES, Layout, Order, Role, find_layout, find_sites, holding, initialise, order_to_hold
 from adaln.conditioning.holding import held_by
 from adaln.conditioning.initialisation import all_starts
 from adaln.conditioning.update_order import order_parts
@@ -40,16 +40,16 @@ def fitted(network: str, process: str) -> ModelConfig | None:
 
 
 @cache
-def bare(network: str) -> nn.Module:
-    """Names and shapes."""
-    return skeleton(NETWORKS[network], DIGITS)
+def layout_of(network: str) -> Layout:
+    """Where its modulation lives."""
+    return find_layout(skeleton(NETWORKS[network], DIGITS))
 
 
 @cache
 def fits(network: str, scheme: str) -> bool:
     """Whether the scheme serves as many blocks as the network has; any number of them, on small networks only."""
     try:
-        all_starts(find_layout(bare(network)), SCHEMES[scheme])
+        all_starts(layout_of(network), SCHEMES[scheme])
     except ValueError:
         return False
     return network != "deep" or not fits("tiny", scheme)
