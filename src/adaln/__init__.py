@@ -3,9 +3,9 @@
 The names that stand here (docs/python.md) are imported when they are first used: `import adaln` alone takes no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from adaln.lazily import lazily
 from adaln.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -38,32 +38,8 @@ if TYPE_CHECKING:
     from adaln.studies.registry import study as study
     from adaln.views.scores import scores_of as scores_of
 
-_NAMES_IN = {
-    "adaln.analysis": "Recorder describe update_order",
-    "adaln.analysis.audit": "audit",
-    "adaln.analysis.fit": "fit",
-    "adaln.conditioning": "SCHEMES Scheme Start find_sites initialise scheme",
-    "adaln.conditioning.distributions": "Constant Laplace Normal Quantiles Sign TruncatedNormal Uniform Xavier",
-    "adaln.config": "RunConfig preset",
-    "adaln.evaluation.samples": "evaluate",
-    "adaln.evaluation.checkpoints": "train",
-    "adaln.registry": "register",
-    "adaln.runs": "open_run",
-    "adaln.sampling": "sample",
-    "adaln.studies.registry": "study",
-    "adaln.views.scores": "scores_of",
-}
-_MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names.split()}
-__all__ = ["__version__", *sorted(_MODULE_OF)]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        from adaln.registry import nearest
-
-        raise AttributeError(f"module 'adaln' has no attribute {name!r}{nearest(name, _MODULE_OF)}")
-    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
-    return value
+__getattr__, _names = lazily(__name__)
+__all__ = ["__version__", *_names]
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 KINDS: Mapping[str, str] = {
     "scheme": "adaln.conditioning",
     "family": "adaln.conditioning",
-    "model": "adaln.models",
+    "model": "adaln.models.registry",
     "process": "adaln.processes",
     "solver": "adaln.processes",
     "score": "adaln.metrics",

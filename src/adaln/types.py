@@ -3,14 +3,15 @@
 Axes: B batch, N tokens, D width, C channels, H height, W width in space, F features.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from adaln.specs import DataSpec as DataSpec
+from adaln.specs import ProcessConfig as ProcessConfig
 
 Latents = Float[Tensor, "B C H W"]
 """What a process diffuses: autoencoder latents, or pixels in [-1, 1]."""
@@ -19,17 +20,6 @@ Times = Float[Tensor, "B"] | Int[Tensor, "B"]
 """Integer steps 0..T-1 (Gaussian processes, 0 = clean) or reals in [0, 1] (interpolants, 1 = clean)."""
 Labels = Int[Tensor, "B"]
 """Class indices; the null class of classifier-free guidance is `num_classes`."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataSpec:
-    """What a network must know of the data it is built for."""
-
-    channels: int
-    height: int
-    width: int
-    num_classes: int
-    """0: unconditional, the network has no label embedding and takes `y=None`."""
 
 
 @runtime_checkable
@@ -59,20 +49,6 @@ class Process(Protocol):
     def loss(self, model: Model, x: Latents, y: Labels | None, t: Times, noise: Latents) -> Float[Tensor, "B"]:
         """Loss per sample at those times, with that noise."""
         ...
-
-
-@dataclass(frozen=True)
-class ProcessConfig(ABC):
-    """The choices of a process."""
-
-    @property
-    @abstractmethod
-    def outputs_per_channel(self) -> int:
-        """Output channels that the network needs per data channel: 2 where it learns a variance as well, else 1."""
-
-    @abstractmethod
-    def build(self) -> Process:
-        """The process."""
 
 
 @runtime_checkable

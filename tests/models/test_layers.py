@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaln.models import DiTConfig, build, layers
-from adaln.models.dit import SwiGLU, swiglu_width
+from adaln.models.dit import SwiGLU
+from adaln.models.dit_config import LLaMAConfig
 from adaln.models.layers import (
     Attention,
     PatchEmbedder,
@@ -150,7 +151,7 @@ def test_gelu_is_one_function_compiled_or_not(dtype: torch.dtype, monkeypatch: p
 
 
 def test_swiglu_gates_by_its_first_map_and_has_no_biases():
-    mlp, x = SwiGLU(8, swiglu_width(8)), randn(1, 5, 8)
+    mlp, x = SwiGLU(8, LLaMAConfig(8, 1, 1, 1).mlp_width), randn(1, 5, 8)
     gate, value, down = mlp.c_fc1.weight, mlp.c_fc2.weight, mlp.c_proj.weight
     assert sum(p.numel() for p in mlp.parameters()) == 3 * 8 * 256
     torch.testing.assert_close(mlp(x), (F.silu(x @ gate.T) * (x @ value.T)) @ down.T)

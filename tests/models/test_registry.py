@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from _pytest.mark import ParameterSet
 from torch import Tensor, nn
 
 from adaln.models import (
     MODELS,
+    DiTConfig,
     LLaMAConfig,
     ModelConfig,
     UDiTConfig,
@@ -22,6 +22,7 @@ from adaln.models import (
     num_parameters,
     skeleton,
 )
+from adaln.models.network import counted
 from adaln.registry import UnknownName
 from adaln.rng import generator
 from adaln.types import DataSpec
@@ -33,8 +34,6 @@ SMALL = [name for name in MODELS if "tiny" in name]
 PUBLISHED = [
     entry for file in golden_files("models", "configs.json") for entry in json.loads(file.read_text())["configs"]
 ]
-QUICK = {"DiT-S/2", "DiT-S/4", "SiT-S/8", "DiTLLaMA_B_4", "SiTLLaMA_S_2", "IPT1K"}
-"""Reference names, every family once, whose FLOPs are counted in the default suite; the others are marked slow."""
 
 
 def our_name(reference_name: str) -> str:
@@ -45,19 +44,6 @@ def our_name(reference_name: str) -> str:
     if llama := re.fullmatch(r"(DiT|SiT)LLaMA_(\w+)_(\d)", reference_name):
         return "{}-LLaMA-{}/{}".format(*llama.groups())
     return "U-DiT-IPT1K" if reference_name == "IPT1K" else reference_name
-
-
-def quick_first() -> list[ParameterSet]:
-    return [
-        pytest.param(
-            entry,
-            size,
-            id=f"{our_name(entry['reference_name'])}-{size}",
-            marks=() if entry["reference_name"] in QUICK and size == "at_256" else pytest.mark.slow,
-        )
-        for entry in PUBLISHED
-        for size in ("at_256", "at_512")
-    ]
 
 
 def latents(side: int) -> DataSpec:
@@ -98,7 +84,8 @@ def test_parameters_are_as_many_as_published(entry: dict, size: str):
     assert sum(tensor.numel() for tensor in model.state_dict().values()) == entry[size]["params_total"]
 
 
-@pytest.mark.parametrize(("entry", "size"), quick_first())
+@pytest.mark.parametrize("size", ["at_256", "at_512"])
+@pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: our_name(entry["reference_name"]))
 def test_flops_are_as_many_as_published(entry: dict, size: str):
     counted = flops(MODELS[our_name(entry["reference_name"])], latents(entry[size]["latent"]))
     assert round(counted / 1e9, 4) == entry[size]["gflops_forward"]
@@ -278,3 +265,16 @@ def test_the_unused_position_table_of_rotary_networks_is_in_the_state_dict(confi
         before = model(*batch(DIGITS))
         model.pos_embed.fill_(7.0)
         assert torch.equal(model(*batch(DIGITS)), before)
+
+
+@pytest.mark.parametrize("name", [*SMALL, "U-DiT-S", "DiT-S/8-wide"])
+@pytest.mark.parametrize("spec", [DIGITS, UNCONDITIONAL, DataSpec(3, 16, 8, 7)], ids=str)
+def test_arithmetic_counts_what_the_built_network_holds_and_computes(name: str, spec: DataSpec):
+    config = DiTConfig(128, 3, 2, 4, mlp_ratio=1.7, class_dropout_prob=0.0) if "wide" in name else MODELS[name]
+    assert config.counts(spec) == counted(config, spec)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_arithmetic_counts_every_network_of_the_table(name: str):
+    assert MODELS[name].counts(latents(32)) == counted(MODELS[name], latents(32))

@@ -1,13 +1,20 @@
-"""Networks under their published parameter names: one file each, and a registry of their sizes by name."""
+"""Networks under their published parameter names: configs, one file for each network, a registry of sizes by name."""
 
-from adaln.models.dit import DiTConfig as DiTConfig
-from adaln.models.dit import LLaMAConfig as LLaMAConfig
-from adaln.models.network import ModelConfig as ModelConfig
-from adaln.models.network import Network as Network
-from adaln.models.registry import MODELS as MODELS
-from adaln.models.registry import build as build
-from adaln.models.registry import flops as flops
-from adaln.models.registry import null_label as null_label
-from adaln.models.registry import num_parameters as num_parameters
-from adaln.models.registry import skeleton as skeleton
-from adaln.models.udit import UDiTConfig as UDiTConfig
+from typing import TYPE_CHECKING
+
+from adaln.lazily import lazily
+
+if TYPE_CHECKING:
+    from adaln.models.config import ModelConfig as ModelConfig
+    from adaln.models.dit_config import DiTConfig as DiTConfig
+    from adaln.models.dit_config import LLaMAConfig as LLaMAConfig
+    from adaln.models.network import Network as Network
+    from adaln.models.registry import MODELS as MODELS
+    from adaln.models.registry import build as build
+    from adaln.models.registry import flops as flops
+    from adaln.models.registry import null_label as null_label
+    from adaln.models.registry import num_parameters as num_parameters
+    from adaln.models.registry import skeleton as skeleton
+    from adaln.models.udit_config import UDiTConfig as UDiTConfig
+
+__getattr__, __all__ = lazily(__name__)

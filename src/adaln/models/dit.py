@@ -12,17 +12,15 @@ Flow and Diffusion-based Generative Models with Scalable Interpolant Transformer
 # mypy: disable-error-code="no-any-return,no-untyped-call"
 # torch types the call of a module as Any and leaves `unflatten` untyped.
 
-from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adaln.models.config import num_labels
+from adaln.models.dit_config import TransformerConfig
 from adaln.models.layers import (
     Attention,
     LabelEmbedder,
@@ -31,7 +29,6 @@ from adaln.models.layers import (
     Rotation,
     TimestepEmbedder,
     conditioned_unit,
-    grid_of_table,
     modulated,
     modulation,
     rotation,
@@ -40,112 +37,8 @@ from adaln.models.layers import (
     timestep_features,
     unpatchify,
 )
-from adaln.models.network import (
-    SHARED_STARTS,
-    SQUEEZED_STARTS,
-    STARTS,
-    ModelConfig,
-    Network,
-    batch_flops,
-    check_inputs,
-    check_sizes,
-    num_labels,
-)
+from adaln.models.network import SHARED_STARTS, SQUEEZED_STARTS, STARTS, Network, check_inputs
 from adaln.types import DataSpec, Labels, Latents, Times, Tokens
-
-ModulationKind = Literal["linear", "se", "shared"]
-
-
-@dataclass(frozen=True)
-class TransformerConfig(ModelConfig):
-    """What DiT and DiT-LLaMA have in common."""
-
-    hidden_size: int
-    """Width D of the tokens; a multiple of 4 and of num_heads."""
-    depth: int
-    """Number of blocks."""
-    num_heads: int
-    """Attention heads per block."""
-    patch_size: int
-    """Side of the square patch that becomes one token."""
-    learn_sigma: bool = True
-    """Predict a variance beside each channel: twice the data's channels."""
-    drop_variance: bool = False
-    """SiT: the variance half is in the weights but not in the output."""
-    class_dropout_prob: float = 0.1
-    """How often training replaces a label by the null class; 0: there is no null class, hence no guidance."""
-    modulation: ModulationKind = "linear"
-    """Of the blocks: a linear map each, the same through an SE bottleneck, or PixArt's shared map with tables."""
-    se_ratio: int = 2
-    """Width over bottleneck width, where modulation is "se"."""
-
-    is_isotropic: ClassVar[bool] = True
-    rotary: ClassVar[bool]
-    published_as: ClassVar[tuple[str, str]]
-    """Names of the network, without and with `drop_variance`."""
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for counts below 1 and for widths that do not divide."""
-        counts = ("hidden_size", "depth", "num_heads", "patch_size", "se_ratio")
-        check_sizes(self.class_dropout_prob, **{name: getattr(self, name) for name in counts})
-        if self.hidden_size % 4 or self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"got hidden_size {self.hidden_size}, expected a multiple of 4 and of {self.num_heads} heads"
-            )
-        if self.rotary and (self.hidden_size // self.num_heads) % 4:
-            raise ValueError(f"got head width {self.hidden_size // self.num_heads}, expected a multiple of 4 (rotary)")
-        if self.modulation == "se" and self.hidden_size % self.se_ratio:
-            raise ValueError(f"got se_ratio {self.se_ratio}, expected a divisor of hidden_size {self.hidden_size}")
-
-    @property
-    def outputs_per_channel(self) -> int:
-        return 2 if self.learn_sigma and not self.drop_variance else 1
-
-    @abstractmethod
-    def feed_forward(self) -> nn.Module:
-        """A block's MLP."""
-
-    def network(self, spec: DataSpec) -> "DiT":
-        return DiT(self, spec)
-
-    def flops(self, spec: DataSpec) -> int:
-        one, two = (batch_flops(self.resized(depth=depth), spec, 1) for depth in (1, 2))
-        return one + (self.depth - 1) * (two - one)  # all blocks are alike
-
-    def describe(self) -> str:
-        family = self.published_as[self.drop_variance]
-        return f"a {family} of width {self.hidden_size}, {self.depth} blocks and patch {self.patch_size}"
-
-    def data_size(self, tensors: Mapping[str, Tensor]) -> tuple[int, int] | None:
-        if "pos_embed" not in tensors:
-            return None
-        rows, columns = grid_of_table(tensors["pos_embed"])
-        return rows * self.patch_size, columns * self.patch_size
-
-
-@dataclass(frozen=True)
-class DiTConfig(TransformerConfig):
-    """DiT, or SiT where `drop_variance` is set."""
-
-    mlp_ratio: float = 4.0
-    """Width of the MLP over width of the tokens."""
-
-    rotary: ClassVar[bool] = False
-    published_as: ClassVar[tuple[str, str]] = "DiT", "SiT"
-
-    def feed_forward(self) -> nn.Module:
-        return Mlp(self.hidden_size, int(self.hidden_size * self.mlp_ratio))
-
-
-@dataclass(frozen=True)
-class LLaMAConfig(TransformerConfig):
-    """DiT-LLaMA, or SiT-LLaMA where `drop_variance` is set."""
-
-    rotary: ClassVar[bool] = True
-    published_as: ClassVar[tuple[str, str]] = "DiT-LLaMA", "DiT-LLaMA"
-
-    def feed_forward(self) -> nn.Module:
-        return SwiGLU(self.hidden_size, swiglu_width(self.hidden_size))
 
 
 class SwiGLU(nn.Module):
@@ -161,15 +54,6 @@ class SwiGLU(nn.Module):
         return self.c_proj(F.silu(self.c_fc1(x)) * self.c_fc2(x))
 
 
-def swiglu_width(dim: int) -> int:
-    """Two thirds of 4 D, rounded up to a multiple of 256.
-
-    >>> [swiglu_width(dim) for dim in (384, 768, 1024, 1152)]
-    [1024, 2048, 2816, 3072]
-    """
-    return -(8 * dim // 3 // -256) * 256
-
-
 class DiTBlock(nn.Module):
     """Attention and MLP, each with its shift, scale and gate."""
 
@@ -177,7 +61,7 @@ class DiTBlock(nn.Module):
         super().__init__()
         dim = config.hidden_size
         self.attn = Attention(dim, config.num_heads)
-        self.mlp = config.feed_forward()
+        self.mlp = (SwiGLU if config.rotary else Mlp)(dim, config.mlp_width)
         if config.modulation == "shared":
             self.scale_shift_table = nn.Parameter(torch.empty(6, dim))
         elif config.modulation == "se":
@@ -222,12 +106,10 @@ class DiT(Network):
         super().__init__()
         self.config, self.spec = config, spec
         self.starts = {"linear": STARTS, "se": SQUEEZED_STARTS, "shared": SHARED_STARTS}[config.modulation]
-        dim, patch = config.hidden_size, config.patch_size
-        if spec.height % patch or spec.width % patch:
-            raise ValueError(f"got {spec.height} x {spec.width}, expected multiples of the patch size {patch}")
-        self.grid = spec.height // patch, spec.width // patch
+        dim = config.hidden_size
+        self.grid = config.grid(spec)
         self.num_labels = num_labels(spec, config.class_dropout_prob)
-        self.x_embedder = PatchEmbedder(spec.channels, dim, patch)
+        self.x_embedder = PatchEmbedder(spec.channels, dim, config.patch_size)
         self.t_embedder = TimestepEmbedder(dim)
         if self.num_labels:
             self.y_embedder = LabelEmbedder(self.num_labels, dim)
@@ -235,7 +117,7 @@ class DiT(Network):
         if config.modulation == "shared":
             self.t_block = modulation(dim, 6)
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
-        self.final_layer = FinalLayer(dim, patch**2 * spec.channels * (2 if config.learn_sigma else 1))
+        self.final_layer = FinalLayer(dim, config.head_features(spec))
 
     def forward(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
         check_inputs(x, t, y, self.spec, self.num_labels)

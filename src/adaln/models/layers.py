@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adaln.models.config import NUM_TIME_FEATURES
 from adaln.types import Labels, Latents, Times, Tokens
-
-NUM_TIME_FEATURES = 256
 
 
 def timestep_features(t: Times) -> Float[Tensor, "B 256"]:

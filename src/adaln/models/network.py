@@ -1,21 +1,19 @@
-"""What every network of ours is: a config that makes it, and a module that says what data it takes and how it starts.
+"""What every network of ours is: a module that says what data it takes and how it starts.
 
-A model is one file: a config class with these methods, and the network that it makes. How every tensor of a fresh
-network starts is a table of name patterns, of which the first match wins. Whatever the draws, a fresh network outputs
-exactly 0 and its blocks are the identity (`shared` modulation apart).
+How every tensor of a fresh network starts is a table of name patterns, of which the first match wins. Whatever the
+draws, a fresh network outputs exactly 0 and its blocks are the identity (`shared` modulation apart).
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from abc import ABC
+from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from adaln.models.config import Counts, ModelConfig
 from adaln.types import DataSpec
 
 Fill = Callable[[Tensor, torch.Generator], object]
@@ -83,68 +81,6 @@ class Network(nn.Module, ABC):
         return {}
 
 
-@dataclass(frozen=True)
-class ModelConfig(ABC):
-    """The sizes and choices of a network."""
-
-    hidden_size: int
-
-    is_isotropic: ClassVar[bool]
-    """Whether all blocks are alike, so that one width and one depth say it all."""
-
-    @property
-    @abstractmethod
-    def class_dropout_prob(self) -> float:
-        """How often training replaces a label by the null class; 0: there is no null class, hence no guidance."""
-
-    @property
-    @abstractmethod
-    def outputs_per_channel(self) -> int:
-        """Output channels per data channel: 2 if a variance is returned, else 1."""
-
-    @abstractmethod
-    def network(self, spec: DataSpec) -> Network:
-        """The network for this data, as its constructors leave it."""
-
-    def resized(
-        self, *, hidden_size: int | None = None, depth: int | None = None, num_heads: int | None = None
-    ) -> "ModelConfig":
-        """The same at other sizes; `depth` is the number of blocks wherever blocks repeat."""
-        sizes: dict[str, Any] = {"hidden_size": hidden_size, "num_heads": num_heads}
-        sizes["depth"] = depth and self.depth_of(depth)
-        return replace(self, **{name: size for name, size in sizes.items() if size})
-
-    def depth_of(self, blocks: int) -> Any:
-        """The field `depth` for so many blocks wherever blocks repeat."""
-        return blocks
-
-    @abstractmethod
-    def flops(self, spec: DataSpec) -> int:
-        """Floating-point operations of a forward pass, per sample."""
-
-    @abstractmethod
-    def describe(self) -> str:
-        """The network by its sizes, in words that follow "is"."""
-
-    def data_size(self, tensors: Mapping[str, Tensor]) -> tuple[int, int] | None:
-        """Height and width of the data that weights are for, where they tell."""
-        return None
-
-
-def num_labels(spec: DataSpec, class_dropout_prob: float) -> int:
-    """Rows of a label table: the classes, and one for the null class if labels are ever dropped."""
-    return spec.num_classes + 1 if spec.num_classes and class_dropout_prob > 0 else spec.num_classes
-
-
-def check_sizes(class_dropout_prob: float, **counts: int) -> None:
-    """Raise one ValueError for a configuration that is no network at all."""
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"got {name} {count}, expected at least 1")
-    if not 0 <= class_dropout_prob <= 1:
-        raise ValueError(f"got class_dropout_prob {class_dropout_prob}, expected 0..1")
-
-
 def check_inputs(x: Tensor, t: Tensor, y: Tensor | None, spec: DataSpec, num_labels: int) -> None:
     """Raise one ValueError for inputs that the network was not built for.
 
@@ -166,13 +102,18 @@ def check_inputs(x: Tensor, t: Tensor, y: Tensor | None, spec: DataSpec, num_lab
             raise ValueError(f"got labels in {low}..{high}, expected 0..{num_labels - 1}")
 
 
-@torch.no_grad()
-def batch_flops(config: ModelConfig, spec: DataSpec, batch_size: int) -> int:
-    """Floating-point operations of a forward pass over a batch, counted without computing it."""
+def counted(config: ModelConfig, spec: DataSpec) -> Counts:
+    """Parameters and operations of one more sample in a large batch, on the network itself, without its numbers."""
     with torch.device("meta"):
         model = config.network(spec)
+    large, small = (batch_flops(model, spec, batch_size) for batch_size in (8192, 4096))
+    return Counts(sum(parameter.numel() for parameter in model.parameters()), (large - small) // 4096)
+
+
+@torch.no_grad()
+def batch_flops(model: Network, spec: DataSpec, batch_size: int) -> int:
+    """Floating-point operations of a forward pass of a network on the meta device."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
         x, t = torch.empty(batch_size, spec.channels, spec.height, spec.width), torch.empty(batch_size)
-        y = torch.empty(batch_size, dtype=torch.long) if model.num_labels else None
-    with FlopCounterMode(display=False) as counter:
-        model(x, t, y)
+        model(x, t, torch.empty(batch_size, dtype=torch.long) if model.num_labels else None)
     return int(counter.get_total_flops())

@@ -6,15 +6,19 @@ Parameter names are the published ones, so released weights load. Networks know 
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-
-import torch
+from typing import TYPE_CHECKING
 
 from adaln.codec import name_kinds
-from adaln.models.dit import DiTConfig, LLaMAConfig, ModulationKind
-from adaln.models.network import ModelConfig, Network
-from adaln.models.udit import UDiTConfig
+from adaln.models.config import Counts, ModelConfig
+from adaln.models.dit_config import DiTConfig, LLaMAConfig, ModulationKind
+from adaln.models.udit_config import UDiTConfig
 from adaln.registry import Registry
-from adaln.types import DataSpec
+from adaln.specs import DataSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    import adaln.models.network
 
 WIDTH_DEPTH_HEADS = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
 LLAMA_SIZES = {"DiT": ("B/4", "L/4", "XL/4", "XL/2"), "SiT": ("S/2", "B/2", "L/2", "XL/2")}
@@ -60,17 +64,21 @@ MODELS: Registry[ModelConfig] = Registry(
 )
 
 
-def skeleton(config: ModelConfig, spec: DataSpec) -> Network:
+def skeleton(config: ModelConfig, spec: DataSpec) -> "adaln.models.network.Network":
     """The network without its numbers, on the meta device: names and shapes at no cost."""
+    import torch
+
     with torch.device("meta"):
         return config.network(spec)
 
 
-def build(config: ModelConfig, spec: DataSpec, rng: torch.Generator) -> Network:
+def build(config: ModelConfig, spec: DataSpec, rng: "torch.Generator") -> "adaln.models.network.Network":
     """A fresh network on the device of `rng`, which decides all its weights; its output is exactly 0.
 
     Inside `with torch.device("meta")` it is the `skeleton`, and `rng` is left alone.
     """
+    import torch
+
     model = skeleton(config, spec)
     if torch.empty(0).is_meta:
         return model
@@ -85,14 +93,18 @@ def null_label(config: ModelConfig, spec: DataSpec) -> int | None:
 
 def num_parameters(config: ModelConfig, spec: DataSpec) -> int:
     """Trainable parameters: without DiT's frozen position table, which published counts include."""
-    return sum(parameter.numel() for parameter in skeleton(config, spec).parameters())
+    return _counts(config, spec).parameters
 
 
-@cache
 def flops(config: ModelConfig, spec: DataSpec) -> int:
     """Floating-point operations of a forward pass, per sample; one multiply-add is 2.
 
     Counts linear maps, convolutions and attention products, no norms, activations or modulation products. Papers of
     these families print half of it, multiply-adds, under the name "Gflops".
     """
-    return config.flops(spec)
+    return _counts(config, spec).flops
+
+
+@cache
+def _counts(config: ModelConfig, spec: DataSpec) -> Counts:
+    return config.counts(spec)

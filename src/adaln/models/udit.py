@@ -7,15 +7,14 @@ images are channels-last (B, H, W, D), which is what norms, modulation and linea
 # mypy: disable-error-code="no-any-return,no-untyped-call"
 # torch types the call of a module as Any and leaves `unflatten` untyped.
 
-from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adaln.models.config import num_labels
 from adaln.models.layers import (
     LabelEmbedder,
     Rotation,
@@ -27,57 +26,14 @@ from adaln.models.layers import (
     rotation,
     timestep_features,
 )
-from adaln.models.network import ModelConfig, Network, batch_flops, check_inputs, check_sizes, num_labels
+from adaln.models.network import Network, check_inputs
+from adaln.models.udit_config import UDiTConfig
 from adaln.types import DataSpec, Labels, Latents, Times
 
 Image = Float[Tensor, "B H W D"]
 Condition = Float[Tensor, "B 1 1 D"]
 MAX_LOGIT_SCALE = 4.6052
 """ln 100 as the released networks round it."""
-
-
-@dataclass(frozen=True)
-class UDiTConfig(ModelConfig):
-    """U-DiT as published: two units per block, width doubling per level."""
-
-    hidden_size: int
-    """Width at full resolution; doubles at each of the two lower ones."""
-    num_heads: int
-    """Attention heads, the same at every level."""
-    depth: tuple[int, int, int, int, int] = (2, 5, 8, 5, 2)
-    """Blocks of encoder 1, encoder 2, latent, decoder 2, decoder 1."""
-    mlp_ratio: float = 2.0
-    """Width of the feed-forward part over width of the stage."""
-    learn_sigma: bool = True
-    """Predict a variance beside each channel: twice the data's channels."""
-    class_dropout_prob: float = 0.1
-    """How often training replaces a label by the null class; 0: there is no null class, hence no guidance."""
-
-    is_isotropic: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for counts below 1 and for a width that the heads do not divide into multiples of 4."""
-        depth = min(self.depth)
-        check_sizes(self.class_dropout_prob, hidden_size=self.hidden_size, num_heads=self.num_heads, depth=depth)
-        if self.hidden_size % (4 * self.num_heads):
-            raise ValueError(f"got hidden_size {self.hidden_size}, expected a multiple of 4 x {self.num_heads} heads")
-
-    @property
-    def outputs_per_channel(self) -> int:
-        return 2 if self.learn_sigma else 1
-
-    def network(self, spec: DataSpec) -> "UDiT":
-        return UDiT(self, spec)
-
-    def depth_of(self, blocks: int) -> tuple[int, ...]:
-        return (blocks,) * 5
-
-    def flops(self, spec: DataSpec) -> int:
-        """Those of one more sample in a large batch: kernels are multiplied with each other once per batch."""
-        return (batch_flops(self, spec, 8192) - batch_flops(self, spec, 4096)) // 4096
-
-    def describe(self) -> str:
-        return f"a U-DiT of width {self.hidden_size} and {sum(self.depth)} blocks"
 
 
 def convolved(conv: nn.Conv2d, x: Image) -> Float[Tensor, "B H W E"]:
@@ -251,8 +207,7 @@ class UDiT(Network):
 
     def __init__(self, config: UDiTConfig, spec: DataSpec) -> None:
         super().__init__()
-        if spec.height % 8 or spec.width % 8:
-            raise ValueError(f"got {spec.height} x {spec.width}, expected multiples of 8 (two halvings and sub-grids)")
+        config.check_data(spec)
         self.config, self.spec = config, spec
         self.num_labels = num_labels(spec, config.class_dropout_prob)
         h, depth = config.hidden_size, config.depth

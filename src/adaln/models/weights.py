@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from adaln.files import reading
-from adaln.models.dit import DiTConfig
-from adaln.models.network import ModelConfig, Network
+from adaln.models.config import ModelConfig
+from adaln.models.dit_config import DiTConfig
+from adaln.models.network import Network
 from adaln.models.registry import MODELS, skeleton
 from adaln.registry import nearest
 from adaln.tensor_files import OpenedWeights, WeightSet, misfit, open_weights
