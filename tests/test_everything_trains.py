@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.conditioning import SCHEMES, Layout, Order, Role, find_layout, find_sites, holding, initialise, order_to_hold
-from adaln.conditioning.holding import held_by
+from adaln.conditioning.held_rows import held_by
 from adaln.conditioning.initialisation import all_starts
 from adaln.conditioning.update_order import order_parts
 from adaln.config import OptimConfig

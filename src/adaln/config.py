@@ -8,10 +8,10 @@ from typing import Any, Literal
 from adaln.codec import LEFT_OUT_AT_DEFAULT, changed, decode, encode, kinds_of, leaves
 from adaln.conditioning import SCHEMES, Scheme, scheme
 from adaln.data import DataConfig
-from adaln.execution import Precision
 from adaln.models import MODELS, ModelConfig
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.registry import Registry
+from adaln.specs import Precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,52 +4,24 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from adaln.products import widen_products
+from adaln.specs import DEFAULT_EXECUTION as DEFAULT_EXECUTION
+from adaln.specs import Execution as Execution
+from adaln.specs import Precision as Precision
 from adaln.types import Labels, Latents, Model, Times
 
 MOST_KINDS_OF_BLOCKS = 64
 """Compilations of one `forward`: by shape, by precision, with and without gradients. After 8 torch would stop."""
-Precision = Literal["float32", "tf32", "bfloat16"]
-"""float32 throughout; the same with matrix products in TF32; or the network's forward under bfloat16 autocast. Weights,
-optimiser, moving average and loss are float32 in all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """How a run is computed: time and memory depend on it, numbers only by rounding, a run's hash not at all."""
-
-    compile: bool = False
-    """Compile each block (torch.compile); blocks of one kind and shape share one compilation."""
-    checkpoint_blocks: int = 0
-    """Activation checkpointing: the inside of every k-th block is computed again in the backward pass; 0: of none."""
-    parallel: Literal["ddp", "fsdp"] = "ddp"
-    """Several processes: each has the whole network (ddp), or its share of the rows of all weights, gradients, averages
-    and moments (fsdp), which takes less memory and more messages."""
-    micro_batches: int = 1
-    """Parts into which a process divides its share of a batch to save memory; the gradient is that of the whole."""
-    deterministic: bool = False
-    """On CUDA only kernels that give the same bits every time, so that a resumed run is the same bit for bit, as it is
-    on the CPU; the backward pass of fused attention takes longer so."""
-
-    def __post_init__(self) -> None:
-        if self.checkpoint_blocks < 0:
-            raise ValueError(f"checkpoint_blocks is {self.checkpoint_blocks}; expected 0 (none), 1 (all), 2 (half) ...")
-        if self.micro_batches < 1:
-            raise ValueError(f"micro_batches is {self.micro_batches}; expected an integer >= 1")
-
-
 Backend = str | Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Any]]
 """Of torch.compile: a registered name, or what makes a function of a graph and its example inputs."""
-DEFAULT_EXECUTION = Execution()
-"""Nothing compiled, nothing computed twice, whole batches."""
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

@@ -13,15 +13,15 @@ from difflib import get_close_matches
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 T = TypeVar("T")
 KINDS: Mapping[str, str] = {
-    "scheme": "adaln.conditioning",
-    "family": "adaln.conditioning",
+    "scheme": "adaln.conditioning.schemes",
+    "family": "adaln.conditioning.families",
     "model": "adaln.models.registry",
-    "process": "adaln.processes",
-    "solver": "adaln.processes",
+    "process": "adaln.processes.registry",
+    "solver": "adaln.processes.registry",
     "score": "adaln.metrics",
     "data": "adaln.data",
     "study": "adaln.studies",
@@ -46,6 +46,12 @@ class BrokenPlugin(ValueError):
     """A name that a user gave is that of a plug-in that cannot be used."""
 
 
+class Later(NamedTuple):
+    """What an entry is imported from when it is first asked for: `module:NAME`, a mapping that has it."""
+
+    where: str
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """`" (nearest: 'x')"`, or `""` where nothing is near; appended to messages about a name.
 
@@ -68,10 +74,14 @@ class Registry(Mapping[str, T], Generic[T]):
     """
 
     def __init__(
-        self, kind: str, entries: Mapping[str, T], accepts: Any = None, added: Callable[[T], None] = lambda entry: None
+        self,
+        kind: str,
+        entries: Mapping[str, T | Later],
+        accepts: Any = None,
+        added: Callable[[T], None] = lambda entry: None,
     ) -> None:
         self.kind = kind
-        self._entries = dict(entries)
+        self._entries: dict[str, Any] = dict(entries)
         self._accepts = accepts
         self._added = added
         self._offered: dict[str, list[EntryPoint]] | None = {} if accepts is None else None  # None: not looked for yet
@@ -82,7 +92,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
             self._load(name)
-        return self._entries[name]
+        if isinstance(entry := self._entries[name], Later):
+            module, _, table = entry.where.partition(":")
+            entry = self._entries[name] = getattr(import_module(module), table)[name]
+        return cast(T, entry)
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries or name in self._offers() or name in self._broken

@@ -1,11 +1,16 @@
-"""What networks and processes must be told before there are any: words of `adaln.types` that need no torch."""
+"""What is said of data, processes and execution before there are any: words of several rooms that need no torch."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import adaln.types
+
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""float32 throughout; the same with matrix products in TF32; or the network's forward under bfloat16 autocast. Weights,
+optimiser, moving average and loss are float32 in all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +36,31 @@ class ProcessConfig(ABC):
     @abstractmethod
     def build(self) -> "adaln.types.Process":
         """The process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a run is computed: time and memory depend on it, numbers only by rounding, a run's hash not at all."""
+
+    compile: bool = False
+    """Compile each block (torch.compile); blocks of one kind and shape share one compilation."""
+    checkpoint_blocks: int = 0
+    """Activation checkpointing: the inside of every k-th block is computed again in the backward pass; 0: of none."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Several processes: each has the whole network (ddp), or its share of the rows of all weights, gradients, averages
+    and moments (fsdp), which takes less memory and more messages."""
+    micro_batches: int = 1
+    """Parts into which a process divides its share of a batch to save memory; the gradient is that of the whole."""
+    deterministic: bool = False
+    """On CUDA only kernels that give the same bits every time, so that a resumed run is the same bit for bit, as it is
+    on the CPU; the backward pass of fused attention takes longer so."""
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_blocks < 0:
+            raise ValueError(f"checkpoint_blocks is {self.checkpoint_blocks}; expected 0 (none), 1 (all), 2 (half) ...")
+        if self.micro_batches < 1:
+            raise ValueError(f"micro_batches is {self.micro_batches}; expected an integer >= 1")
+
+
+DEFAULT_EXECUTION = Execution()
+"""Nothing compiled, nothing computed twice, whole batches."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adaln.conditioning import SCHEMES, Role, find_sites, holding, initialise, measure_order, order_to_hold, sgd
-from adaln.conditioning.holding import OrderPart
+from adaln.conditioning.held_rows import OrderPart
 from adaln.conditioning.update_order import adamw, order_parts
 from adaln.rng import generator
 

@@ -19,7 +19,8 @@ from adaln.processes import Guidance, SamplerConfig
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.sampling import SampleConfig, SampleExecution, sample
-from adaln.sampling.networks import EAGER, Graphed, computing
+from adaln.sampling.config import EAGER
+from adaln.sampling.networks import Graphed, computing
 from helpers.networks import DIGITS
 
 CONFIG = SampleConfig(7, batch_size=4, sampler=SamplerConfig(steps=3), guidance=Guidance(2.0))

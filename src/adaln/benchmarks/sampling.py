@@ -15,7 +15,8 @@ from adaln.execution import Precision, check_precision, matrix_products, num_thr
 from adaln.models import MODELS, flops
 from adaln.processes import PROCESSES, Guidance, SamplerConfig, guided, solve
 from adaln.rng import generator
-from adaln.sampling.networks import SampleExecution, computing
+from adaln.sampling.config import SampleExecution
+from adaln.sampling.networks import computing
 from adaln.sampling.sampler import seeded_draw
 
 STEPS = 250

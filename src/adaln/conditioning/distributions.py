@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import cos, fsum, isfinite, pi, sqrt
-from typing import Literal, Protocol, runtime_checkable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from adaln.codec import name_kinds
+
+if TYPE_CHECKING:
+    import torch
 
 
 @runtime_checkable
 class Distribution(Protocol):
     """A rule that fills rows of a tensor in place."""
 
-    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
         """Fill `rows`, a slice of a tensor of shape `whole`, from `rng`."""
         ...
 
@@ -34,7 +34,7 @@ class Constant:
     def __post_init__(self) -> None:
         _require_finite(self, self.value)
 
-    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
         rows.fill_(self.value)
 
 
@@ -59,7 +59,9 @@ class Normal(_Spread):
 
     fan_power: float = 0.0
 
-    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
+        import torch
+
         rows.copy_(torch.randn(rows.shape, generator=rng) * (self.std * whole[-1] ** self.fan_power))
 
 
@@ -67,7 +69,9 @@ class Normal(_Spread):
 class TruncatedNormal(_Spread):
     """A normal cut at two of its own standard deviations, scaled back to std `std`."""
 
-    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
+        import torch
+
         cut = torch.nn.init.trunc_normal_(torch.empty(rows.shape), a=-2.0, b=2.0, generator=rng)
         rows.copy_(cut * (self.std / 0.8796256610342398))  # std of N(0, 1) given |x| < 2
 
@@ -76,7 +80,9 @@ class TruncatedNormal(_Spread):
 class Uniform(_Spread):
     """U(-b, b) with b = std * sqrt(3)."""
 
-    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
+        import torch
+
         rows.copy_((2 * torch.rand(rows.shape, generator=rng) - 1) * (self.std * sqrt(3)))
 
 
@@ -84,7 +90,9 @@ class Uniform(_Spread):
 class Laplace(_Spread):
     """Laplace(0, b) with b = std / sqrt(2): the heavier tails of trained conditioning weights."""
 
-    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
+        import torch
+
         magnitude = torch.empty(rows.shape).exponential_(generator=rng)
         rows.copy_(_random_sign(rows, rng) * magnitude * (self.std / sqrt(2)))
 
@@ -93,7 +101,7 @@ class Laplace(_Spread):
 class Sign(_Spread):
     """+std or -std with equal chance: the normal's spread without its shape."""
 
-    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
         rows.copy_(_random_sign(rows, rng) * self.std)
 
 
@@ -107,7 +115,9 @@ class Xavier:
 
     over: Literal["matrix", "slice"] = "matrix"
 
-    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
+        import torch
+
         fan_out = whole[0] if self.over == "matrix" else rows.shape[0]
         bound = sqrt(6 / (fan_out + whole[-1]))
         rows.copy_((2 * torch.rand(rows.shape, generator=rng) - 1) * bound)
@@ -135,7 +145,9 @@ class Quantiles:
         mean = fsum(share * (a + b) / 2 for share, a, b in bins)
         return sqrt(max(fsum(share * (a * a + a * b + b * b) / 3 for share, a, b in bins) - mean * mean, 0.0))
 
-    def fill_(self, rows: Tensor, rng: torch.Generator, whole: Sequence[int]) -> None:
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
+        import torch
+
         levels = torch.tensor(quantile_levels(len(self.values)), dtype=torch.float64)
         values = torch.tensor(self.values, dtype=torch.float64)
         u = torch.rand(rows.shape, generator=rng).double()
@@ -185,5 +197,7 @@ def _require_finite(distribution: object, *values: float) -> None:
         raise ValueError(f"{distribution} has a number that is not finite")
 
 
-def _random_sign(like: Tensor, rng: torch.Generator) -> Tensor:
+def _random_sign(like: "torch.Tensor", rng: "torch.Generator") -> "torch.Tensor":
+    import torch
+
     return torch.randint(0, 2, like.shape, generator=rng) * 2.0 - 1.0

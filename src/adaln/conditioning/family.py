@@ -15,12 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import torch
-from torch import Tensor
-
-from adaln.conditioning.inputs import MakeInputs
+if TYPE_CHECKING:
+    import torch
 
 
 class Role(StrEnum):
@@ -31,20 +29,20 @@ class Role(StrEnum):
     SHIFT = "beta"
 
 
-VALUE_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+VALUE_FUNCTIONS: Mapping[str, Callable[["torch.Tensor"], "torch.Tensor"]] = {
     "": lambda value: value,
     "plain": lambda value: value,
-    "tanh": torch.tanh,
-    "clamped_tanh": lambda value: torch.tanh(value.clamp(-2, 2)),
-    "sigmoid": torch.sigmoid,
-    "sigmoid_of_one_minus": lambda value: torch.sigmoid(1 - value),
-    "exp": torch.exp,
+    "tanh": lambda value: value.tanh(),
+    "clamped_tanh": lambda value: value.clamp(-2, 2).tanh(),
+    "sigmoid": lambda value: value.sigmoid(),
+    "sigmoid_of_one_minus": lambda value: (1 - value).sigmoid(),
+    "exp": lambda value: value.exp(),
 }
 """What a network does to the value that rows give, before it gates, scales or shifts; "": nothing, but that a scale is
 1 + value, which under every other name is the function's value itself (`scale(plain)`: the value)."""
 
 
-def effect(role: Role, function: str) -> Callable[[Tensor], Tensor]:
+def effect(role: Role, function: str) -> Callable[["torch.Tensor"], "torch.Tensor"]:
     """From the value that rows give to what multiplies (gate, scale) or is added (shift): 1 + value of DiT's scale."""
     of_value = VALUE_FUNCTIONS[function]
     return (lambda value: 1 + value) if role is Role.SCALE and not function else of_value
@@ -197,8 +195,8 @@ class Family:
     """The last projection, which every scheme of the paper starts at zero; of several words those that are there."""
     classes: str = ""
     """The networks' classes, where no inputs name them: they decide between families of the same names and shapes."""
-    inputs: Mapping[str, MakeInputs] = field(default_factory=dict)
-    """By the name of the network's class."""
+    inputs: Mapping[str, Callable[..., dict[str, Any]]] = field(default_factory=dict)
+    """By the name of the network's class: `adaln.conditioning.inputs.MakeInputs`."""
     signs: str = ""
     """Pattern of names of which one must be there, where modulation layers alone do not make the family."""
     no_rows: str = ""

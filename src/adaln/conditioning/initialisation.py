@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adaln.conditioning.choice import UnknownLayout
 from adaln.conditioning.distributions import Constant, Distribution
 from adaln.conditioning.family import Family, Role, effect
-from adaln.conditioning.holding import Hold, Loss, Order, held_by
+from adaln.conditioning.held_rows import Hold, Loss, Order, held_by
 from adaln.conditioning.layout import Layout, class_name_in, find_layout, tensors_of
 from adaln.conditioning.schemes import ZERO, Scheme
 from adaln.conditioning.schemes import scheme as scheme_of

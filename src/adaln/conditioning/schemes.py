@@ -11,11 +11,10 @@ Source: PAPER section 2 (adaLN, Step1, Zero, Mix, Gaussian), A.10 (v2), A.11 (bl
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
-
-import numpy as np
 
 from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
 from adaln.conditioning.distributions import Constant, Distribution, Normal, Xavier
@@ -143,9 +142,8 @@ def _blockwise(reading: str, half: bool) -> Scheme:
     """
     peaks = (PRINTED_MEAN_PEAK_BETA, PRINTED_MEAN_PEAK_GAMMA)
     gamma_peak, beta_peak = peaks if reading == "consistent" else peaks[::-1]
-    blocks = np.arange(PUBLISHED_BLOCKS)
     per_block = [
-        tuple(Start(Normal(std)) for std in (base * peak / np.polyval(coefficients, blocks)).tolist())
+        tuple(Start(Normal(base * peak / _polynomial(coefficients, block))) for block in range(PUBLISHED_BLOCKS))
         for base, coefficients, peak in (
             (8e-4, PEAK_ALPHA, MEAN_PEAK_ALPHA),
             (1.2e-3, PEAK_GAMMA, gamma_peak),
@@ -156,6 +154,11 @@ def _blockwise(reading: str, half: bool) -> Scheme:
     gate: Starts = Start(Normal(8e-4)) if half else per_block[0]
     note = f"A.11 {reading}, 28 blocks"
     return Scheme(name, gate, per_block[1], per_block[2], note=note)
+
+
+def _polynomial(coefficients: Sequence[float], x: float) -> float:
+    """By Horner's rule, highest power first."""
+    return reduce(lambda value, coefficient: value * x + coefficient, coefficients, 0.0)
 
 
 _STEP1 = Scheme("adaln-step1", gate=Start(Xavier()), note="Xavier over the fused 6D x D matrix")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.conditioning.family import Family
-from adaln.conditioning.holding import Loss, Order, OrderPart, held_by, holding
+from adaln.conditioning.held_rows import Loss, Order, OrderPart, held_by, holding
 from adaln.conditioning.initialisation import initialise
 from adaln.conditioning.layout import find_sites
 from adaln.conditioning.schemes import SCHEMES, Scheme

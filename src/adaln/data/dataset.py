@@ -1,15 +1,14 @@
-"""What a data set is once it can be read, and what a user may say about it."""
+"""What a data set is once it can be read."""
 
 import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from jaxtyping import Bool, Float, Int64, UInt8
 from numpy.typing import DTypeLike
 from torch import Tensor
@@ -18,23 +17,6 @@ from adaln.types import DataSpec
 
 SHOWN = 6
 """Names and kinds in a line."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataConfig:
-    """Which images a run learns from."""
-
-    path: str = "digits"
-    """`digits` (real 8x8 images, embedded), a folder, zip or tar of images, `hf:NAME`, or what `adaln encode` made.
-    FOLDER#ATTRIBUTE: two classes by an attribute of CelebA."""
-    size: int | None = None
-    """Side in pixels after ADM's centre crop; None: the set's own size."""
-    flip: bool = False
-    """Mirror each image left to right with probability 1/2."""
-    conditional: bool = True
-    """False: ignore the labels and learn an unconditional model."""
-    on_bad_image: Annotated[Literal["stop", "skip"], tyro.conf.arg(prefix_name=False)] = "stop"
-    """At an image that cannot be decoded: stop with its name, or go on without it and report it."""
 
 
 class Rows:

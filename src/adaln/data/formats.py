@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from adaln.data.dataset import DataConfig, Dataset
+from adaln.data.config import DataConfig
+from adaln.data.dataset import Dataset
 from adaln.data.hub import HUB, hub_dataset
 from adaln.data.labels import by_attribute, labelled, unlabelled
 from adaln.data.latents import LIGHTNING_SHARDS, open_encoded, open_fast_dit, open_lightning_dit

@@ -14,7 +14,8 @@ from jaxtyping import Int64, UInt8
 
 from adaln.data.autoencoder import Autoencoder
 from adaln.data.batches import augmented
-from adaln.data.dataset import DataConfig, count_classes, row_digests, summary
+from adaln.data.config import DataConfig
+from adaln.data.dataset import count_classes, row_digests, summary
 from adaln.data.formats import FORMATS, load, open_source, recognise
 from adaln.data.pictures import AT_ONCE, decode, decode_all, stored_mode
 from adaln.data.shard_files import ShardSet, map_shard, open_shards, read_index, sha256_of

@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from adaln.data.autoencoder import LatentSpace
-from adaln.data.dataset import DataConfig, Dataset, Rows, spec_of
+from adaln.data.config import DataConfig
+from adaln.data.dataset import Dataset, Rows, spec_of
 from adaln.data.numbers import numbered, whole_number
 from adaln.data.pictures import default_cache
 from adaln.data.shard_files import Index, map_tensors, open_shards

@@ -26,7 +26,8 @@ import PIL
 from jaxtyping import Int64, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from adaln.data.dataset import DataConfig, Dataset, fingerprint, row_digests, spec_of
+from adaln.data.config import DataConfig
+from adaln.data.dataset import Dataset, fingerprint, row_digests, spec_of
 from adaln.files import atomic_folder, locked, remove_temporaries, temporaries
 from adaln.progress import progress
 

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from adaln.data.dataset import DataConfig, Dataset, fingerprint, row_digests, spec_of
+from adaln.data.config import DataConfig
+from adaln.data.dataset import Dataset, fingerprint, row_digests, spec_of
 from adaln.data.pictures import Source, centre_crop
 from adaln.registry import Registry
 

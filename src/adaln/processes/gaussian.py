@@ -5,15 +5,15 @@ Convention: integer steps t = 0..T-1, 0 nearest the data; x_t = sqrt(abar_t) x +
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adaln.processes.schedules import Schedule, Tables, betas, kept_steps, respaced_betas
-from adaln.types import Labels, Latents, Model, ProcessConfig
+from adaln.processes.config import GaussianConfig
+from adaln.processes.schedules import Tables, betas, kept_steps, respaced_betas
+from adaln.types import Labels, Latents, Model
 
 Steps = Int[Tensor, "B"]
 Output = Float[Tensor, "B Cout H W"]
@@ -22,30 +22,6 @@ HALF_BIN = 1 / 255
 EDGE = 0.999
 """Beyond +-EDGE a value counts as the first or last grey level, whose bin reaches to infinity."""
 SMALLEST_PROBABILITY = 1e-12
-
-
-@dataclass(frozen=True)
-class GaussianConfig(ProcessConfig):
-    """Denoising diffusion; the defaults are DiT's."""
-
-    num_steps: int = 1000
-    """Length T of the chain."""
-    schedule: Schedule = "linear"
-    """How the betas grow: linear, or squared cosine capped at 0.999."""
-    variance: Literal["learned-range", "fixed-small", "fixed-large"] = "learned-range"
-    """Reverse variance: between posterior and beta as the network says, posterior (small), or beta (large)."""
-    prediction: Literal["noise", "x_start"] = "noise"
-    """What the first output channels predict."""
-    objective: Literal["mse", "rescaled-mse", "kl", "rescaled-kl"] = "mse"
-    """mse: squared error, plus the bound (bits) if the variance is learned; rescaled-mse: that bound times T/1000;
-    kl: the bound alone; rescaled-kl: the bound times T. T counts the respaced steps."""
-
-    @property
-    def outputs_per_channel(self) -> int:
-        return 2 if self.variance == "learned-range" else 1
-
-    def build(self) -> "GaussianDiffusion":
-        return GaussianDiffusion(self)
 
 
 class TransitionMoments(NamedTuple):

@@ -1,31 +1,13 @@
 """Guidance: steering a sample by the difference between a better and a worse prediction."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from adaln.processes.config import Guidance
 from adaln.types import Denoiser, Labels, Model
 
 THREE = 3
 """Channels that DiT's sampler guides: published figures leave the fourth channel of its latents alone."""
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """Classifier-free guidance: worse + scale * (better - worse)."""
-
-    scale: float = 1.0
-    """1 is no guidance; published figures use 1.5 (FID) and 4 (pictures)."""
-    channels: Literal["3", "all"] = "3"
-    """Guided data channels: the first 3 (as DiT's and SiT's samplers) or all. Learned variances are never guided."""
-    interval: tuple[float, float] | None = None
-    """Guide only at lo <= t <= hi, in the process's own time (original steps, or reals in [0, 1]); default: always."""
-
-    def __post_init__(self) -> None:
-        if self.interval is not None and not self.interval[0] <= self.interval[1]:
-            raise ValueError(f"guidance interval is {self.interval}, expected lo <= hi")
 
 
 def guided(

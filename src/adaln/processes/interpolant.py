@@ -6,19 +6,19 @@ alpha rises from 0 (VP: nearly 0) to 1 while sigma falls from 1 to 0.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adaln.processes.config import InterpolantConfig
 from adaln.processes.gaussian import mean_flat
+from adaln.processes.registry import Form
 from adaln.registry import Registry
-from adaln.types import Labels, Latents, Model, ProcessConfig
+from adaln.types import Labels, Latents, Model
 
 Quantity = Literal["velocity", "noise", "score", "data"]
-Form = Literal["constant", "sbdm", "sigma", "linear", "decreasing", "increasing-decreasing"]
 RealTimes = Float[Tensor, "B"]
 Output = Float[Tensor, "B Cout H W"]
 
@@ -69,33 +69,6 @@ def vp(t: Float[Tensor, "*any"]) -> Coefficients:
 
 
 PATHS: Registry[ProbabilityPath] = Registry("path", {"linear": linear, "gvp": gvp, "vp": vp})
-
-
-@dataclass(frozen=True)
-class InterpolantConfig(ProcessConfig):
-    """Interpolant between noise and data; the defaults are SiT's."""
-
-    path: Literal["linear", "gvp", "vp"] = "linear"
-    """linear: straight lines; gvp: sine and cosine; vp: the variance-preserving diffusion."""
-    prediction: Literal["velocity", "noise", "score"] = "velocity"
-    """What the network predicts."""
-    weighting: Literal["none", "velocity", "likelihood"] = "none"
-    """Weight of the loss of noise and score: 1, (V/sigma)^2 (as if velocity were learned), V/sigma^2 (likelihood)."""
-    eps: float | None = None
-    """Training times keep this far from a singular end; default 1e-5 (vp), 1e-3 (noise, score), 0 (velocity)."""
-
-    def __post_init__(self) -> None:
-        if self.prediction == "velocity" and self.weighting != "none":
-            raise ValueError(f"weighting {self.weighting!r} has no effect on velocity prediction, expected 'none'")
-        if self.eps is not None and not 0 <= self.eps < 0.5:
-            raise ValueError(f"eps is {self.eps}, expected 0 <= eps < 0.5")
-
-    @property
-    def outputs_per_channel(self) -> int:
-        return 1
-
-    def build(self) -> "Interpolant":
-        return Interpolant(self)
 
 
 class Interpolant:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from adaln.processes.interpolant import Form, Interpolant, Quantity
+from adaln.processes.interpolant import Interpolant, Quantity
+from adaln.processes.registry import Form, LastStep
 from adaln.registry import Registry
 from adaln.types import Denoiser, Draw, Latents
 
@@ -151,7 +152,6 @@ def integrate_adaptively(drift: Drift, x: Tensor, grid: list[float], *, atol: fl
 
 # Stochastic
 
-LastStep = Literal["none", "mean", "tweedie", "euler"]
 LATEST_SCORE = 1 - 1e-5
 """The score is infinite at t = 1 while D * score may have a limit there; the drift is read no later than this."""
 

@@ -4,13 +4,13 @@ Everything is float64; a step t runs over 0..T-1, and t = 0 is the one closest t
 """
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Schedule = Literal["linear", "squaredcos_cap_v2"]
+from adaln.processes.config import Schedule
+
 MAX_COSINE_BETA = 0.999
 COSINE_OFFSET = 0.008
 

@@ -1,8 +1,8 @@
-"""The table of solvers, and `solve`: any of them by name on any process that it serves."""
+"""What the solvers are, and `solve`: any of them by name on any process that it serves."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -10,77 +10,23 @@ import torch
 from adaln.processes import gaussian_solvers, interpolant_solvers
 from adaln.processes.dpm_solver import dpm_solver_gaussian, dpm_solver_interpolant
 from adaln.processes.gaussian import GaussianDiffusion
-from adaln.processes.interpolant import Form, Interpolant
-from adaln.processes.interpolant_solvers import LastStep
-from adaln.registry import Registry
+from adaln.processes.interpolant import Interpolant
+from adaln.processes.registry import SOLVERS, SamplerConfig, Solver
 from adaln.types import Denoiser, Draw, Latents, Process
 
-
-@dataclass(frozen=True)
-class SamplerConfig:
-    """How a sample is drawn."""
-
-    solver: str | None = None
-    """Name in the table of solvers; default: ddpm for Gaussian processes, heun for interpolants."""
-    steps: int | str | None = None
-    """Number of steps (dopri5: of states shown), or for Gaussian processes a respacing such as 10,15,20 or ddim50;
-    default: the solver's."""
-    clip: bool = False
-    """Clamp predicted data to [-1, 1]: for pixels, not for latents (Gaussian processes)."""
-    eta: float = 0.0
-    """Noise of ddim: 0 is deterministic, 1 as ddpm."""
-    eps: float | None = None
-    """Interpolants keep this far from a singular end of time; default 1e-3, or 0 where no end is singular."""
-    form: Form = "sigma"
-    """Diffusion of an SDE over time."""
-    norm: float = 1.0
-    """Factor of that diffusion."""
-    last_step: LastStep = "mean"
-    """How an SDE goes from 1 - last_step_size to 1: its own mean, Tweedie's formula, the flow's Euler step, or not."""
-    last_step_size: float = 0.04
-    """Time left to the last step of an SDE."""
-    atol: float = 1e-6
-    """Absolute tolerance of dopri5."""
-    rtol: float = 1e-3
-    """Relative tolerance of dopri5."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta is {self.eta}, expected 0 <= eta <= 1")
-        for name in ("norm", "atol", "rtol"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
-
-
-@dataclass(frozen=True)
-class Solver:
-    """A solver for one kind of process or for both; the settings it takes are its function's keyword arguments."""
-
-    by_process: Mapping[type[Any], Callable[..., Iterator[Latents]]]
-    """Kind of process -> the solver of it, and of the kinds derived from it."""
-    steps: int | None
-    """Default number of steps; None: adaptive, not known in advance."""
-    stochastic: bool = False
-    """Whether it draws noise on the way."""
-
-
-SOLVERS: Registry[Solver] = Registry(
-    "solver",
-    {
-        "ddpm": Solver({GaussianDiffusion: gaussian_solvers.ddpm}, 250, stochastic=True),
-        "ddim": Solver({GaussianDiffusion: gaussian_solvers.ddim}, 50, stochastic=True),
-        "dpm++": Solver({GaussianDiffusion: dpm_solver_gaussian, Interpolant: dpm_solver_interpolant}, 25),
-        "euler": Solver({Interpolant: interpolant_solvers.euler}, 250),
-        "midpoint": Solver({Interpolant: interpolant_solvers.midpoint}, 125),
-        "heun": Solver({Interpolant: interpolant_solvers.heun}, 125),
-        "heun3": Solver({Interpolant: interpolant_solvers.heun3}, 84),
-        "rk4": Solver({Interpolant: interpolant_solvers.rk4}, 63),
-        "dopri5": Solver({Interpolant: interpolant_solvers.dopri5}, None),
-        "sde-euler": Solver({Interpolant: interpolant_solvers.sde_euler}, 250, stochastic=True),
-        "sde-heun": Solver({Interpolant: interpolant_solvers.sde_heun}, 125, stochastic=True),
-    },
-    accepts=Solver,
-)
+TABLE: Mapping[str, Solver] = {
+    "ddpm": Solver({GaussianDiffusion: gaussian_solvers.ddpm}, 250, stochastic=True),
+    "ddim": Solver({GaussianDiffusion: gaussian_solvers.ddim}, 50, stochastic=True),
+    "dpm++": Solver({GaussianDiffusion: dpm_solver_gaussian, Interpolant: dpm_solver_interpolant}, 25),
+    "euler": Solver({Interpolant: interpolant_solvers.euler}, 250),
+    "midpoint": Solver({Interpolant: interpolant_solvers.midpoint}, 125),
+    "heun": Solver({Interpolant: interpolant_solvers.heun}, 125),
+    "heun3": Solver({Interpolant: interpolant_solvers.heun3}, 84),
+    "rk4": Solver({Interpolant: interpolant_solvers.rk4}, 63),
+    "dopri5": Solver({Interpolant: interpolant_solvers.dopri5}, None),
+    "sde-euler": Solver({Interpolant: interpolant_solvers.sde_euler}, 250, stochastic=True),
+    "sde-heun": Solver({Interpolant: interpolant_solvers.sde_heun}, 125, stochastic=True),
+}
 """Default steps cost about 250 evaluations of the network, except for the solvers made for few."""
 
 

@@ -1,6 +1,6 @@
 """The networks that draw: averaged weights of a checkpoint, in the precision and by the means asked for."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -9,24 +9,11 @@ from torch import Tensor, nn
 from adaln.execution import Execution, Precision, check_precision, prepare_blocks, under_autocast, usable
 from adaln.parallel import from_first
 from adaln.runs import Run
+from adaln.sampling.config import SampleExecution
 from adaln.types import Labels, Latents, Model, Times
 
 WARM_UP_CALLS = 3
 """Forwards before a capture: libraries choose their kernels and compiled blocks compile, which no graph may record."""
-
-
-@dataclass(frozen=True, slots=True)
-class SampleExecution:
-    """How images are computed: time depends on it, the images only by rounding, their record not at all."""
-
-    compile: bool = False
-    """Compile each block (torch.compile)."""
-    cuda_graph: bool = False
-    """Replay the network as one CUDA graph per batch shape: pays where launching kernels takes longer than they do."""
-
-
-EAGER = SampleExecution()
-"""One kernel after the other."""
 
 
 class Weak(NamedTuple):

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,44 +13,17 @@ from torch import Tensor
 
 from adaln.codec import changed
 from adaln.data import Render, renderer
-from adaln.execution import Precision, matrix_products
+from adaln.execution import matrix_products
 from adaln.files import atomic_file, write_atomically
-from adaln.processes import Guidance, SamplerConfig, count_updates, guided, solve, solver_name
+from adaln.processes import count_updates, guided, solve, solver_name
 from adaln.progress import progress
 from adaln.rng import generator
 from adaln.runs import Run, open_run
-from adaln.sampling.networks import EAGER, SampleExecution, Weak, network
+from adaln.sampling.config import EAGER, SampleConfig, SampleExecution
+from adaln.sampling.networks import Weak, network
 from adaln.types import Draw, Model, NonFinite
 
 Images = UInt8[np.ndarray, "N H W C"]
-
-
-@dataclass(frozen=True, slots=True)
-class SampleConfig:
-    """What to sample from a run."""
-
-    num_images: int = 1000
-    """How many images."""
-    seed: int = 0
-    """Image i is a function of (seed, i) and its label."""
-    labels: Literal["balanced", "random"] | int = "balanced"
-    """Classes in turn, drawn uniformly by (seed, i), or one class index for all."""
-    batch_size: int = 128
-    """Images drawn together; changes the speed, not the images (up to rounding)."""
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """Solver and its settings."""
-    guidance: Guidance = field(default_factory=Guidance)
-    """Classifier-free guidance."""
-    autoencoder: str | None = None
-    """Folder or hub id of what decodes latents; default: where the data was encoded with it."""
-    dtype: Precision = "float32"
-    """Of the network's matrix products: tf32 needs CUDA, bfloat16 is autocast; weights, guidance and the solver's state
-    stay float32."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_images", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,8 @@ from jaxtyping import Float16, UInt8
 
 from adaln.codec import decode
 from adaln.data.autoencoder import Autoencoder
-from adaln.data.dataset import DataConfig, row_digests, summary, to_model_range
+from adaln.data.config import DataConfig
+from adaln.data.dataset import row_digests, summary, to_model_range
 from adaln.data.formats import open_source
 from adaln.data.pictures import Decoding, Mode, Source, stored_mode
 from adaln.data.shard_files import (

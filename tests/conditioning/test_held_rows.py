@@ -10,7 +10,7 @@ from torch import nn
 import adaln
 from adaln.conditioning import SCHEMES, Role, Start, find_sites, holding, order_to_hold
 from adaln.conditioning.distributions import Normal
-from adaln.conditioning.holding import Hold, OrderPart, refuse_weight_decay
+from adaln.conditioning.held_rows import Hold, OrderPart, refuse_weight_decay
 from adaln.conditioning.update_order import order_parts
 from adaln.rng import generator
 from helpers.foreign import foreign

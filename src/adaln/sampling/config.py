@@ -1,0 +1,49 @@
+"""What to sample, and how it is computed, as data: nothing here needs torch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from adaln.processes import Guidance, SamplerConfig
+from adaln.specs import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class SampleConfig:
+    """What to sample from a run."""
+
+    num_images: int = 1000
+    """How many images."""
+    seed: int = 0
+    """Image i is a function of (seed, i) and its label."""
+    labels: Literal["balanced", "random"] | int = "balanced"
+    """Classes in turn, drawn uniformly by (seed, i), or one class index for all."""
+    batch_size: int = 128
+    """Images drawn together; changes the speed, not the images (up to rounding)."""
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """Solver and its settings."""
+    guidance: Guidance = field(default_factory=Guidance)
+    """Classifier-free guidance."""
+    autoencoder: str | None = None
+    """Folder or hub id of what decodes latents; default: where the data was encoded with it."""
+    dtype: Precision = "float32"
+    """Of the network's matrix products: tf32 needs CUDA, bfloat16 is autocast; weights, guidance and the solver's state
+    stay float32."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleExecution:
+    """How images are computed: time depends on it, the images only by rounding, their record not at all."""
+
+    compile: bool = False
+    """Compile each block (torch.compile)."""
+    cuda_graph: bool = False
+    """Replay the network as one CUDA graph per batch shape: pays where launching kernels takes longer than they do."""
+
+
+EAGER = SampleExecution()
+"""One kernel after the other."""
