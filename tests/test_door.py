@@ -1,6 +1,5 @@
 """What `import adaln` offers."""
 
-import ast
 import inspect
 import re
 import subprocess
@@ -20,12 +19,6 @@ def test_importing_adaln_takes_no_torch():
     code = f"import sys, adaln; dir(adaln), adaln.__version__, adaln.register; print(*{HEAVY} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-
-
-def test_editors_see_the_names_where_they_come_from():
-    blocks = [node for node in ast.parse(inspect.getsource(adaln)).body if isinstance(node, ast.If)]
-    seen = {alias.asname: line.module for block in blocks for line in block.body for alias in line.names}
-    assert seen == {name: adaln._MODULE_OF[name] for name in NAMES}
 
 
 def test_the_page_lists_the_names_that_there_are():

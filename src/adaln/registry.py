@@ -24,7 +24,7 @@ KINDS: Mapping[str, str] = {
     "solver": "adaln.processes.registry",
     "score": "adaln.metrics",
     "data": "adaln.data",
-    "study": "adaln.studies",
+    "study": "adaln.studies.choices",
     "tracker": "adaln.training",
 }
 """What can be added from outside, and the module in which the registry of each kind is."""
@@ -66,7 +66,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 class Registry(Mapping[str, T], Generic[T]):
     """A mapping of names to entries; a miss names the nearest entry.
 
-    With `accepts`, what an entry must be an instance of, it is open to plug-ins of its kind; without, nothing is added.
+    With `accepts`, what an entry must be an instance of (or `module:NAME` of it), it is open to plug-ins of its kind;
+    without, nothing is added.
 
     >>> Registry("colour", {"red": 1, "green": 2})["gren"]
     Traceback (most recent call last):
@@ -93,9 +94,13 @@ class Registry(Mapping[str, T], Generic[T]):
         if name not in self._entries:
             self._load(name)
         if isinstance(entry := self._entries[name], Later):
-            module, _, table = entry.where.partition(":")
-            entry = self._entries[name] = getattr(import_module(module), table)[name]
+            entry = self._entries[name] = _imported(entry.where)[name]
         return cast(T, entry)
+
+    def check(self, name: str) -> None:
+        """`UnknownName` for one that is not there; nothing is imported to say so."""
+        if name not in self:
+            self._load(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries or name in self._offers() or name in self._broken
@@ -114,8 +119,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def add(self, name: str, entry: T) -> None:
         """See `register`."""
-        if not isinstance(entry, self._accepts):
-            raise ValueError(f"{self.kind} {name!r} is a {type(entry).__name__}; expected a {self._accepts.__name__}")
+        accepts = _imported(self._accepts) if isinstance(self._accepts, str) else self._accepts
+        if not isinstance(entry, accepts):
+            raise ValueError(f"{self.kind} {name!r} is a {type(entry).__name__}; expected a {accepts.__name__}")
         if not name or ":" in name or name.split() != [name] or getattr(entry, "name", name) != name:
             raise ValueError(f"{self.kind} {name!r}; expected a word without ':', the same as the entry's own name")
         if name not in self:
@@ -203,6 +209,11 @@ def _register_and_do(registered: Mapping[tuple[str, str], Any], work: Callable[.
     for (kind, name), entry in registered.items():
         register(kind, name, entry)
     return work(*arguments)
+
+
+def _imported(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
 
 
 def _words(point: EntryPoint) -> str:

@@ -13,6 +13,12 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 optimiser, moving average and loss are float32 in all of them."""
 
 
+WeightSet = Literal["ema", "model"]
+"""Averaged weights, or those in training."""
+By = Literal["role", "block", "branch"]
+"""What distributions are taken over: all blocks, each, or attention and MLP of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class DataSpec:
     """What a network must know of the data it is built for."""

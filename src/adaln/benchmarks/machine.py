@@ -4,7 +4,6 @@ The limits are what it can do at best: products of matrices, copies in memory, r
 """
 
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from adaln.execution import Precision, num_threads
+from adaln.execution import Precision, num_threads, processor
 from adaln.products import HAS_WIDE_PRODUCT, wide_product
 from adaln.progress import progress
 from adaln.rng import generator
@@ -177,13 +176,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         "variables": {name: value for name, value in os.environ.items() if name.startswith(SPEED_VARIABLES)},
         **environment(device),
     }
-
-
-def processor() -> str:
-    """The processor's own name, where Linux tells, else its architecture."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def torch_device(name: str) -> torch.device:

@@ -3,27 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from adaln.analysis.fit import fit
 from adaln.cli.options import Device, Positional, check_suffix, named, parse, usual_process
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import SCHEMES, Scheme, adamw, save_scheme, scheme, sgd
+from adaln.conditioning import SCHEMES, Scheme, save_scheme, scheme
 from adaln.config import PRESETS
 from adaln.models import MODELS
-from adaln.parallel import find_device
 from adaln.processes import PROCESSES
 from adaln.report import Section, Table
-from adaln.runs import Run, is_run
-from adaln.tensor_files import WeightSet
-from adaln.types import DataSpec
-from adaln.views.distributions import APART, MOVED, By, as_data, distributions_section, overview_table
-from adaln.views.explain import Probe, explain_section
-from adaln.views.fitting import fit_section, pilot
-from adaln.views.orders import Subject, measured_side_by_side, subject_of_model, subject_of_run
-from adaln.views.run_page import save_section
-from adaln.views.snapshots import open_snapshots
+from adaln.specs import By, DataSpec, WeightSet
+
+if TYPE_CHECKING:
+    import adaln.views.orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +42,10 @@ def distributions_verb(words: list[str]) -> Output:
     options = parse(DistributionsOptions, "distributions", words)
     if not options.paths:
         raise ValueError("expected runs or files of weights; see adaln distributions --help")
+
+    from adaln.views.distributions import APART, MOVED, as_data, distributions_section, overview_table
+    from adaln.views.snapshots import open_snapshots
+
     snapshots = [
         s for path in options.paths for s in open_snapshots(path, options.steps, options.weights, options.prefix)
     ]
@@ -100,6 +97,10 @@ def fit_verb(words: list[str]) -> Output:
     folder = options.out.with_suffix("") if options.out else analysis_folder([options.source], "fit")
     out = options.out or folder / "scheme.json"
     check_suffix(out, ".json")
+
+    from adaln.analysis.fit import fit
+    from adaln.views.fitting import fit_section, pilot
+
     source = pilot(options.source, options.step, options.weights, options.prefix)
     base = {role: std for role, std in asdict(options.base).items() if std is not None}
     fitted = fit(source.tensors or {}, options.method, by_block=options.by_block, base=base)
@@ -146,8 +147,16 @@ def order_verb(words: list[str]) -> Output:
     options = parse(OrderOptions, "order", words)
     if options.iterations < 1 or options.batch_size < 1:
         raise ValueError(f"iterations is {options.iterations}, batch-size {options.batch_size}; expected at least 1")
-    subject, optimizer = order_subject(options), {"adamw": adamw, "sgd": sgd}[options.optimizer]
     schemes = [options.scheme, *([scheme(options.versus)] if options.versus else [])]
+    if options.process:
+        PROCESSES.check(options.process)
+    if options.model not in PRESETS and not Path(options.model).exists():
+        MODELS.check(options.model)
+
+    from adaln.conditioning import adamw, sgd
+    from adaln.views.orders import measured_side_by_side
+
+    subject, optimizer = order_subject(options), {"adamw": adamw, "sgd": sgd}[options.optimizer]
     orders = {s.name: subject.order(s, optimizer, options.iterations) for s in schemes}
     section = measured_side_by_side(subject.name, options.optimizer, orders)
     first, *others = orders.values()
@@ -160,8 +169,12 @@ def order_verb(words: list[str]) -> Output:
     return saved(section, options.out or analysis_folder([Path(options.model)], "order"), data)
 
 
-def order_subject(options: OrderOptions) -> Subject:
+def order_subject(options: OrderOptions) -> "adaln.views.orders.Subject":
     """The fresh network that a run, a preset or a network's name means."""
+    from adaln.parallel import find_device
+    from adaln.runs import Run, is_run
+    from adaln.views.orders import subject_of_model, subject_of_run
+
     device, word = find_device(options.device), options.model
     if is_run(word):
         if options.process:
@@ -201,6 +214,11 @@ def explain_verb(words: list[str]) -> Output:
     options = parse(ExplainOptions, "explain", words)
     if len(options.runs) not in (1, 2):
         raise ValueError(f"expected a run, or two, got {len(options.runs)}; see adaln explain --help")
+
+    from adaln.parallel import find_device
+    from adaln.runs import Run
+    from adaln.views.explain import Probe, explain_section
+
     device = find_device(options.device)
     steps = (options.step, options.other_step)
     probes = [
@@ -213,6 +231,8 @@ def explain_verb(words: list[str]) -> Output:
 
 def analysis_folder(paths: Sequence[Path], name: str) -> Path:
     """Inside the run where there is one and nothing else; otherwise in this folder, named by the sources."""
+    from adaln.runs import is_run
+
     if len(paths) == 1 and is_run(paths[0]):
         return paths[0] / "analysis" / name
     sources = "-".join(str(path).replace("/", "-") if not path.exists() else path.stem for path in paths)
@@ -223,6 +243,8 @@ def saved(
     section: Section, folder: Path, data: dict[str, Any], shown: Sequence[str | Table] = (), note: str = ""
 ) -> Output:
     """The section on disk; `shown`, by default its tables and prose, a note and where the page lies for a terminal."""
+    from adaln.views.run_page import save_section
+
     page = save_section(section, folder).resolve()
     place = f"the page is {page}; its tables and pictures lie beside it as files"
     lines = [line for line in (note, place) if line]

@@ -6,23 +6,22 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from torch import nn
-
-from adaln.analysis.adapters import AdapterAudit, audit_adapter
-from adaln.analysis.audit import Audit, audit
-from adaln.analysis.discovery import discover
-from adaln.analysis.precision import STORED_TYPES
 from adaln.cli.analysing import saved, terminal_blocks
 from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import Family, UnknownLayout, family_named, family_text, standard_inputs
 from adaln.files import write_atomically
 from adaln.report import Section
-from adaln.runs import is_run
-from adaln.tensor_files import WeightSet
+from adaln.specs import WeightSet
+
+if TYPE_CHECKING:
+    import torch
+
+    import adaln.analysis.adapters
+    import adaln.analysis.audit
+    import adaln.conditioning
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +63,17 @@ def audit_verb(words: list[str]) -> Output:
     layout = str(options.layout) if options.layout else options.family
     if options.layout:
         check_suffix(options.layout, ".toml", "--layout")
+
+    from adaln.conditioning import family_named
+    from adaln.runs import is_run
+
     if layout is not None:
         family_named(layout)  # an unknown name is said before anything is read
     if options.discover:
         return _discovered(options)
-    report: Audit | AdapterAudit = _adapter(options) or _audit(options, layout)
+    report: adaln.analysis.audit.Audit | adaln.analysis.adapters.AdapterAudit = _adapter(options) or _audit(
+        options, layout
+    )
     summary, *blocks = report.blocks()
     section = Section("Audit", [f"{options.model}: {summary}", *blocks])
     data, path = {"model": options.model, **asdict(report)}, Path(options.model)
@@ -77,8 +82,11 @@ def audit_verb(words: list[str]) -> Output:
     return Output(data, terminal_blocks(section))
 
 
-def _adapter(options: AuditOptions) -> AdapterAudit | None:
+def _adapter(options: AuditOptions) -> "adaln.analysis.adapters.AdapterAudit | None":
     """Of a file that holds one; `ValueError` naming an option that says something about a network."""
+    from adaln.analysis.adapters import audit_adapter
+    from adaln.runs import is_run
+
     path = Path(options.model)
     report = audit_adapter(path) if path.exists() and not is_run(path) else None
     default = AuditOptions(options.model)
@@ -89,7 +97,11 @@ def _adapter(options: AuditOptions) -> AdapterAudit | None:
     return report
 
 
-def _audit(options: AuditOptions, layout: str | None) -> Audit:
+def _audit(options: AuditOptions, layout: str | None) -> "adaln.analysis.audit.Audit":
+    from adaln.analysis.audit import audit
+    from adaln.analysis.precision import STORED_TYPES
+    from adaln.runs import is_run
+
     model, path = options.model, Path(options.model)
     if options.step is not None and not is_run(path):
         raise ValueError(f"--step is for runs; {model!r} is none")
@@ -108,6 +120,8 @@ def _audit(options: AuditOptions, layout: str | None) -> Audit:
 
 def _discovered(options: AuditOptions) -> Output:
     """The layout of a network that is run, as a file."""
+    from adaln.conditioning import family_text
+
     if Path(options.model).exists() or ":" not in options.model:
         raise ValueError(f"{options.model!r} cannot be run; expected module:factory, whose rows are seen at work")
     if options.out:
@@ -122,7 +136,10 @@ def _discovered(options: AuditOptions) -> Output:
     return Output({"model": options.model, "layout": text, "layers": encode(family.layers)}, lines)
 
 
-def _discover(network: nn.Module, inputs: Mapping[str, Any] | None) -> Family:
+def _discover(network: "torch.nn.Module", inputs: Mapping[str, Any] | None) -> "adaln.conditioning.Family":
+    from adaln.analysis.discovery import discover
+    from adaln.conditioning import UnknownLayout, standard_inputs
+
     inputs = standard_inputs(network) if inputs is None else inputs
     try:
         return discover(network, inputs)
@@ -132,8 +149,10 @@ def _discover(network: nn.Module, inputs: Mapping[str, Any] | None) -> Family:
         raise _raised(f"running {type(network).__name__}", error) from error
 
 
-def _made_by(spec: str) -> tuple[nn.Module, Mapping[str, Any] | None]:
+def _made_by(spec: str) -> "tuple[torch.nn.Module, Mapping[str, Any] | None]":
     """What `module:factory` makes: a network, or a pair with keyword arguments for its forward pass."""
+    from torch import nn
+
     made = _call(spec)
     network, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(network, nn.Module):

@@ -1,18 +1,11 @@
 """`adaln bench`."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from adaln.benchmarks.analysis import AnalysisOptions, analysis
-from adaln.benchmarks.data import DataOptions, data
-from adaln.benchmarks.machine import MachineOptions, limits
-from adaln.benchmarks.peer import CONTENDERS
-from adaln.benchmarks.sampling import SampleOptions, sample_step
-from adaln.benchmarks.scores import ScoreOptions, scores
-from adaln.benchmarks.training import MemoryOptions, TrainOptions, kept_for_backward, train_step
 from adaln.cli.options import first_word, parse, take_option
 from adaln.cli.output import Output
 from adaln.codec import leaves
@@ -21,27 +14,36 @@ from adaln.registry import Registry
 from adaln.report import Axis, Cell, Column, Group, Intervals, Table, picture
 
 Row = dict[str, Any]
+BESIDE = "beside diffusers' and bare matrix products"
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
     """What one word of `adaln bench` measures."""
 
-    options: type
-    run: Callable[[Any], Row]
+    module: str
+    """Of `adaln.benchmarks`."""
+    options: str
+    """A class there, of what it takes."""
+    run: str
+    """A function there: options -> result."""
     title: str
 
 
 BENCHMARKS: Registry[Benchmark] = Registry(
     "benchmark",
     {
-        "machine": Benchmark(MachineOptions, limits, "What the machine does at best"),
-        "train": Benchmark(TrainOptions, train_step, "A training step beside diffusers' and bare matrix products"),
-        "sample": Benchmark(SampleOptions, sample_step, "A sampling step beside diffusers' and bare matrix products"),
-        "memory": Benchmark(MemoryOptions, kept_for_backward, "What the backward pass needs kept beside diffusers'"),
-        "scores": Benchmark(ScoreOptions, scores, "Scores beside their plain forms"),
-        "data": Benchmark(DataOptions, data, "Reading beside other layouts and plain copies"),
-        "analysis": Benchmark(AnalysisOptions, analysis, "Recording and analysing beside training and plain reading"),
+        "machine": Benchmark("machine", "MachineOptions", "limits", "What the machine does at best"),
+        "train": Benchmark("training", "TrainOptions", "train_step", f"A training step {BESIDE}"),
+        "sample": Benchmark("sampling", "SampleOptions", "sample_step", f"A sampling step {BESIDE}"),
+        "memory": Benchmark(
+            "training", "MemoryOptions", "kept_for_backward", "What the backward pass needs kept beside diffusers'"
+        ),
+        "scores": Benchmark("scores", "ScoreOptions", "scores", "Scores beside their plain forms"),
+        "data": Benchmark("data", "DataOptions", "data", "Reading beside other layouts and plain copies"),
+        "analysis": Benchmark(
+            "analysis", "AnalysisOptions", "analysis", "Recording and analysing beside training and plain reading"
+        ),
     },
 )
 
@@ -53,9 +55,10 @@ def bench_verb(words: list[str]) -> Output:
     benchmark = BENCHMARKS[name := first_word(words, "what to measure", BENCHMARKS)]
     file, words = take_option(words, "--out")
     verb = f"bench {name} [--out FILE.json]" if "--help" in words else f"bench {name}"
-    options: Any = parse(benchmark.options, verb, words[1:])
+    module = import_module(f"adaln.benchmarks.{benchmark.module}")
+    options: Any = parse(getattr(module, benchmark.options), verb, words[1:])
     command = " ".join(["adaln bench", *words])
-    result = {"command": command, **benchmark.run(options)}
+    result = {"command": command, **getattr(module, benchmark.run)(options)}
     if not precisions(result):
         return Output(result, [plain_table(benchmark.title, result), *written(file, result, None)])
     table, figure = sides_table(benchmark.title, result), shares(benchmark.title, result)
@@ -87,9 +90,14 @@ def precisions(result: Row) -> Row:
     return {name: row for name, row in result.items() if isinstance(row, dict) and "flops" in row}
 
 
+def sides(row: Row) -> list[str]:
+    """Who took turns."""
+    return list(row["median"]["seconds"])
+
+
 def sides_table(title: str, result: Row) -> Table:
     """One line per precision and side."""
-    rows = [side_cells(precision, side, row) for precision, row in precisions(result).items() for side in CONTENDERS]
+    rows = [side_cells(precision, side, row) for precision, row in precisions(result).items() for side in sides(row)]
     columns = [
         Column("precision"),
         Column("side"),
@@ -148,7 +156,7 @@ def shares(title: str, result: Row) -> Intervals:
     parts = precisions(result)
     groups = [
         Group(side, [100 * row["median"]["share_of_matmul_rate"][fastest(row)][side] for row in parts.values()])
-        for side in CONTENDERS
+        for side in sides(next(iter(parts.values())))
     ]
     axis = Axis("share of the rate of the fastest matrix product", "%")
     return Intervals(title, " ".join(notes(result)), axis, list(parts), groups, bars=True)

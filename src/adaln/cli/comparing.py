@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from adaln.cli.options import Positional, named, parse
 from adaln.cli.output import Output
 from adaln.config import differing_fields
-from adaln.evaluation.checkpoints import read_score_file
-from adaln.metrics import METRICS, Scores, differences, unlike_published
 from adaln.report import Cell, Column, Marked, Table
-from adaln.runs import Run, is_run
-from adaln.views.scores import BRACKETS, score_cell, score_column, scores_of, step_of
+
+if TYPE_CHECKING:
+    import adaln.metrics
+    import adaln.runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Entry:
     """One of the compared: a run with the scores chosen of it, or scores alone."""
 
     name: str
-    run: Run | None
-    scores: Scores | None
+    run: "adaln.runs.Run | None"
+    scores: "adaln.metrics.Scores | None"
 
 
 def compare_verb(words: list[str]) -> Output:
@@ -48,6 +48,9 @@ def compare_verb(words: list[str]) -> Output:
     configs = {
         entry.name: differing_fields(first.run.config, entry.run.config) for entry in others if first.run and entry.run
     }
+
+    from adaln.metrics import METRICS, unlike_published
+
     apart = {entry.name: unlike_published(entry.scores) for entry in entries if entry.scores}
     metrics = [name for name in METRICS if any(entry.scores and name in entry.scores.scores for entry in entries)]
     data = {
@@ -68,6 +71,10 @@ def open_entries(names: Sequence[str]) -> list[Entry]:
 
     Raises `ValueError` for a name that is neither a run nor a file of scores.
     """
+    from adaln.evaluation.checkpoints import read_score_file
+    from adaln.runs import Run, is_run
+    from adaln.views.scores import scores_of
+
     entries: list[Entry] = []
     for name in names:
         wanted = entries[0].scores if entries else None
@@ -79,8 +86,11 @@ def open_entries(names: Sequence[str]) -> list[Entry]:
     return entries
 
 
-def chosen(kept: list[Scores], wanted: Scores | None) -> Scores | None:
+def chosen(kept: "list[adaln.metrics.Scores]", wanted: "adaln.metrics.Scores | None") -> "adaln.metrics.Scores | None":
     """Of the scores kept those most like `wanted`, of these the last step's, of these the newest; None of none."""
+
+    from adaln.metrics import Scores, differences
+    from adaln.views.scores import step_of
 
     def key(item: tuple[int, Scores]) -> tuple[int, int, int]:
         age, scores = item
@@ -92,6 +102,8 @@ def chosen(kept: list[Scores], wanted: Scores | None) -> Scores | None:
 
 def score_conflicts(first: Entry, entry: Entry) -> list[str]:
     """What keeps the scores of two from being compared; nothing: they may be."""
+    from adaln.metrics import differences
+
     without = [s.name for s in (first, entry) if s.scores is None]
     if without or first.scores is None or entry.scores is None:
         return [f"{name} has no scores" for name in without]
@@ -100,6 +112,8 @@ def score_conflicts(first: Entry, entry: Entry) -> list[str]:
 
 def verdict(first: Entry, entry: Entry, conflicts: list[str]) -> str:
     """One sentence: comparable or not, because of what, and whether the steps differ."""
+    from adaln.views.scores import step_of
+
     pair = f"scores of {entry.name} are {'NOT ' if conflicts else ''}comparable with those of {first.name}"
     if conflicts:
         return f"{pair}: {'; '.join(conflicts)}"
@@ -108,6 +122,8 @@ def verdict(first: Entry, entry: Entry, conflicts: list[str]) -> str:
 
 
 def _table(entries: list[Entry], metrics: list[str], conflicts: dict[str, list[str]]) -> Table:
+    from adaln.views.scores import BRACKETS, score_cell, score_column
+
     columns = [Column("run"), Column("scheme"), Column("parameters", format=",d"), Column("step", format=",d")]
     columns += [Column("loss", format=".4f"), Column("scored at", "step", ",d"), *map(score_column, metrics)]
     rows = []
@@ -123,6 +139,9 @@ def _table(entries: list[Entry], metrics: list[str], conflicts: dict[str, list[s
 
 def _row(entry: Entry, metrics: list[str]) -> dict[str, Any]:
     """Plain values: what it is, how far it is, its scores."""
+    from adaln.metrics import METRICS
+    from adaln.views.scores import step_of
+
     run = entry.run
     row = {
         "run": entry.name,
@@ -136,7 +155,7 @@ def _row(entry: Entry, metrics: list[str]) -> dict[str, Any]:
     return row | {METRICS[name].title: values[name].value if name in values else None for name in metrics}
 
 
-def _loss(run: Run) -> float | None:
+def _loss(run: "adaln.runs.Run") -> float | None:
     records = run.metrics()
     tail = records[-max(1, len(records) // 10) :]
     return sum(record["loss"] for record in tail) / len(tail) if tail else None

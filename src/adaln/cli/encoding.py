@@ -2,28 +2,16 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from adaln.cli.options import Device, Positional, named, parse
 from adaln.cli.output import Output
-from adaln.data import (
-    DataConfig,
-    Index,
-    Inspection,
-    RoundTrip,
-    check_published,
-    encode,
-    inspect,
-    open_autoencoder,
-    open_source,
-    published_config,
-    round_trip,
-)
+from adaln.data import DataConfig
 from adaln.files import write_atomically
-from adaln.parallel import find_device, group_of_torchrun, rank, world
 from adaln.report import Column, ImageGrid, Table, picture
+
+if TYPE_CHECKING:
+    import adaln.data
 
 MOST_CLASSES, MOST_PROBLEMS = 50, 20
 """What of them is shown to people; `--json` has all."""
@@ -65,6 +53,10 @@ def encode_verb(words: list[str]) -> Output:
     config, has_latents = source_config(options), options.autoencoder != "none"
     if options.verify and not has_latents:
         raise ValueError("verify decodes latents; with --autoencoder none the pictures themselves are kept")
+
+    from adaln.data import encode, open_autoencoder, round_trip
+    from adaln.parallel import find_device, group_of_torchrun, rank, world
+
     with group_of_torchrun():
         network = open_autoencoder(options.autoencoder, find_device(options.device)) if has_latents else None
         index = encode(
@@ -85,6 +77,8 @@ def encode_verb(words: list[str]) -> Output:
 
 def source_config(options: EncodeOptions) -> DataConfig:
     """What to encode; `ValueError` where a published set is not all there."""
+    from adaln.data import check_published, open_source, published_config
+
     config = DataConfig(options.source)
     if options.layout:
         config = published_config(options.layout, Path(options.source).expanduser())
@@ -94,8 +88,10 @@ def source_config(options: EncodeOptions) -> DataConfig:
     return replace(config, path=path, size=options.size or config.size, on_bad_image=options.on_bad_image)
 
 
-def encoded(out: Path, index: Index, checked: RoundTrip | None) -> Output:
+def encoded(out: Path, index: "adaln.data.Index", checked: "adaln.data.RoundTrip | None") -> Output:
     """What was made, and how well it decodes."""
+    import numpy as np
+
     plan = index.plan
     of = f"latents of {plan.space.autoencoder}" if plan.space else "pictures"
     data: dict[str, Any] = {
@@ -141,12 +137,15 @@ def data_verb(words: list[str]) -> Output:
     options = parse(InspectOptions, "data", words)
     if options.action != "inspect":
         raise ValueError(f"unknown action {options.action!r} of data; expected: adaln data inspect PATH")
+
+    from adaln.data import inspect
+
     inspection = inspect(options.path)
     data = {**asdict(inspection), "is_intact": inspection.is_intact}
     return Output(data, inspected(inspection), "" if inspection.is_intact else verdict(inspection))
 
 
-def inspected(inspection: Inspection) -> list[str | Table]:
+def inspected(inspection: "adaln.data.Inspection") -> list[str | Table]:
     """An inspection as people read it."""
     shapes = ", ".join(f"{count:,} of {shape}" for shape, count in inspection.shapes.items())
     shown: list[str | Table] = [
@@ -166,7 +165,7 @@ def inspected(inspection: Inspection) -> list[str | Table]:
     return [*shown, *(["intact"] if inspection.is_intact else ())]
 
 
-def verdict(inspection: Inspection) -> str:
+def verdict(inspection: "adaln.data.Inspection") -> str:
     """What is wrong with a set that is not intact, as one line."""
     count, first = len(inspection.problems), inspection.problems[0]
     return f"{inspection.path}: NOT intact: {count:,} problem{'s' * (count > 1)}, the first: {first}"

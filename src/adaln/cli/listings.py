@@ -7,48 +7,53 @@ from typing import Annotated, Any
 from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import FAMILIES, PARAMETRIC, SCHEMES, Start, num_held
+from adaln.conditioning import PARAMETRIC, SCHEMES, Start
 from adaln.config import PRESETS, model_name, to_dict
 from adaln.files import write_atomically
-from adaln.models import MODELS, flops, num_parameters, skeleton
+from adaln.models import MODELS, ModelConfig, flops, num_parameters
 from adaln.processes import PROCESSES
-from adaln.report import Column, Table
-from adaln.types import DataSpec
-from adaln.views.families import detail, family_facts, overview, page
+from adaln.report import Cell, Column, Table
+from adaln.specs import DataSpec
 
 
 @dataclass(frozen=True, slots=True)
 class SchemesOptions:
     """The conditioning schemes, and what they leave to train."""
 
-    model: str = "DiT-XL/2"
-    """Network whose parameters are counted, at 256 pixels (32 x 32 x 4 latents), 1000 classes."""
+    model: str | None = None
+    """Count what each scheme leaves to train of this network, at 256 pixels (32 x 32 x 4 latents), 1000 classes."""
 
 
 def schemes_verb(words: list[str]) -> Output:
-    """The conditioning schemes: how gate, scale and shift start."""
+    """[--model NAME]: the conditioning schemes, how gate, scale and shift start."""
     options = parse(SchemesOptions, "schemes", words)
-    tensors = dict(skeleton(MODELS[options.model], DataSpec(4, 32, 32, 1000)).named_parameters())
-    total = sum(p.numel() for p in tensors.values())
-    trained = {name: total - num_held(tensors, row) for name, row in SCHEMES.items()}
-    data = [{**encode(row), "trained_parameters": trained[name]} for name, row in SCHEMES.items()]
-    table = Table(
-        "Conditioning schemes",
-        [
-            *map(Column, ("scheme", "gate", "scale", "shift")),
-            Column("trained", f"M, {options.model}", ".1f"),
-            Column("note"),
-        ],
-        [
-            [name, *map(_in_words, (row.gate, row.scale, row.shift)), trained[name] / 1e6, row.note]
-            for name, row in SCHEMES.items()
-        ],
-        notes=[
-            "Normal and the like with their standard deviation; ... where it differs from block to block.",
-            f"Standard deviations as parameters: {', '.join(f'{name}:STD' for name in PARAMETRIC)}.",
-        ],
-    )
-    return Output(data, [table])
+    data = [encode(row) for row in SCHEMES.values()]
+    columns = [*map(Column, ("scheme", "gate", "scale", "shift", "note"))]
+    rows: list[list[Cell]] = [
+        [name, *map(_in_words, (row.gate, row.scale, row.shift)), row.note] for name, row in SCHEMES.items()
+    ]
+    if options.model:
+        trained = _trained(MODELS[options.model])
+        data = [{**row, "trained_parameters": count} for row, count in zip(data, trained, strict=True)]
+        columns.insert(4, Column("trained", f"M, {options.model}", ".1f"))
+        for cells, count in zip(rows, trained, strict=True):
+            cells.insert(4, count / 1e6)
+    notes = [
+        "Normal and the like with their standard deviation; ... where it differs from block to block.",
+        f"Standard deviations as parameters: {', '.join(f'{name}:STD' for name in PARAMETRIC)}.",
+        "--model DiT-XL/2 counts what each leaves to train.",
+    ]
+    return Output(data, [Table("Conditioning schemes", columns, rows, notes)])
+
+
+def _trained(config: ModelConfig) -> list[int]:
+    """Parameters that each scheme leaves to training."""
+    from adaln.conditioning import num_held
+    from adaln.models import skeleton
+
+    tensors = dict(skeleton(config, DataSpec(4, 32, 32, 1000)).named_parameters())
+    total = sum(tensor.numel() for tensor in tensors.values())
+    return [total - num_held(tensors, row) for row in SCHEMES.values()]
 
 
 def _in_words(starts: Start | tuple[Start, ...]) -> str:
@@ -73,6 +78,10 @@ class FamiliesOptions:
 def families_verb(words: list[str]) -> Output:
     """[NAME] [--out PAGE.md]: how every known network conditions, or one in full."""
     options = parse(FamiliesOptions, "families", words)
+
+    from adaln.conditioning import FAMILIES
+    from adaln.views.families import detail, family_facts, overview, page
+
     if options.out:
         check_suffix(options.out, ".md")
         write_atomically(options.out, page(FAMILIES))

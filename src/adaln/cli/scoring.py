@@ -4,21 +4,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-import numpy as np
-import torch
-from jaxtyping import Int64
+from typing import TYPE_CHECKING, Annotated, Any
 
 from adaln.cli.options import Device, Flat, Positional, check_suffix, named, parse
 from adaln.cli.output import SILENT, Output
 from adaln.codec import encode
-from adaln.evaluation.samples import evaluate, keep_samples, named_reference, named_samples, scores_beside
 from adaln.files import write_atomically
-from adaln.metrics import METRICS, StatisticsFile, parse_source, save_statistics, statistics, unlike_published
-from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
-from adaln.runs import Run
-from adaln.sampling import SampleConfig, SampleExecution, Weak, load_sampler
+from adaln.sampling import SampleConfig, SampleExecution
+
+if TYPE_CHECKING:
+    import jaxtyping
+    import numpy
+    import torch
+
+    import adaln.sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,12 @@ def sample_verb(words: list[str]) -> Output:
     options = parse(SampleOptions, "sample", words)
     if options.out:
         check_suffix(options.out, ".npz")
+
+    from adaln.evaluation.samples import keep_samples
+    from adaln.parallel import find_device, group_of_torchrun, rank
+    from adaln.runs import Run
+    from adaln.sampling import load_sampler
+
     run = Run.open(options.run, find_device(options.device))
     with group_of_torchrun():
         sampler = load_sampler(run, options.config, options.step, weak_run(options.weak, run.device), options.execution)
@@ -57,11 +62,15 @@ def sample_verb(words: list[str]) -> Output:
     return Output(data, [f"{done}, the first of them as a grid in {grid}", *classes])
 
 
-def classes_of(labels: Int64[np.ndarray, "N"], learned: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
+def classes_of(
+    labels: "jaxtyping.Int64[numpy.ndarray, 'N']", learned: Mapping[str, Any]
+) -> tuple[dict[str, int], list[str]]:
     """How many images are drawn of each class by its name, and lines on a single class and on classes never learned.
 
     `learned`: what the run's manifest says of its data.
     """
+    import numpy as np
+
     names, counts = learned.get("class_names", []), learned.get("class_counts", [])
     numbers, images = np.unique(labels[labels >= 0], return_counts=True)
     chosen = {names[n] if n < len(names) else str(n): int(k) for n, k in zip(numbers, images, strict=True)}
@@ -74,8 +83,11 @@ def classes_of(labels: Int64[np.ndarray, "N"], learned: Mapping[str, Any]) -> tu
     return chosen, lines
 
 
-def weak_run(spec: str | None, device: torch.device) -> Weak | None:
+def weak_run(spec: str | None, device: "torch.device") -> "adaln.sampling.Weak | None":
     """The run and step that RUN or RUN:STEP means."""
+    from adaln.runs import Run
+    from adaln.sampling import Weak
+
     if spec is None:
         return None
     path, _, step = spec.rpartition(":")
@@ -112,6 +124,11 @@ class EvaluateOptions:
 def evaluate_verb(words: list[str]) -> Output:
     """SAMPLES --reference REF [--features F] [--metrics M ...]: FID, sFID, IS, precision, recall with intervals."""
     options = parse(EvaluateOptions, "evaluate", words)
+
+    from adaln.evaluation.samples import evaluate, named_reference, named_samples, scores_beside
+    from adaln.metrics import METRICS, unlike_published
+    from adaln.parallel import find_device, group_of_torchrun, rank
+
     for metric in options.metrics:
         METRICS[metric]  # what is wrong is said before anything is drawn, trained or fetched
     device = find_device(options.device)
@@ -163,6 +180,11 @@ def stats_verb(words: list[str]) -> Output:
     """SOURCE OUT.npz [--features F]: statistics of a reference, to be used as --reference again and again."""
     options = parse(StatsOptions, "stats", words)
     check_suffix(options.out, ".npz")
+
+    from adaln.evaluation.samples import named_reference
+    from adaln.metrics import StatisticsFile, parse_source, save_statistics, statistics
+    from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
+
     reference = named_reference(options.source, options.features)
     if isinstance(reference.source, StatisticsFile):
         raise ValueError(f"{options.source}: holds statistics already; expected images")

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 import tyro
 
 from adaln.cli.options import Device, Flat, Positional, named, parse, take_preset
@@ -18,20 +17,15 @@ from adaln.cli.output import Output
 from adaln.cli.progress_bar import duration
 from adaln.config import RunConfig
 from adaln.files import reading
-from adaln.parallel import find_device
 from adaln.progress import titled
 from adaln.report import Cell, Column, Table, write_report
-from adaln.runs import Run
-from adaln.studies import SCALES, STUDIES, Overrides, Plan, Result, reduce_study
-from adaln.studies.questions.distribution_figures import ELSEWHERE
-from adaln.studies.questions.search import Search, run_search
-from adaln.studies.questions.search_page import SearchResult, write_search
-from adaln.studies.registry import study
-from adaln.studies.run.cluster import Cluster, Jobs
-from adaln.studies.run.costs import Cost, product_rate, study_cost
-from adaln.studies.run.run_study import Unfinished
-from adaln.studies.run.workers import Launcher, Workers, workers_for
-from adaln.views.run_page import run_page, with_saved
+from adaln.studies import SCALES, STUDIES, Overrides
+from adaln.studies.choices import ELSEWHERE, Cluster, Search
+
+if TYPE_CHECKING:
+    import adaln.studies
+    import adaln.studies.run.costs
+    import adaln.studies.run.workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,12 @@ def study_verb(words: list[str]) -> Output:
         return _listing()
     if options.name in ELSEWHERE:
         raise ValueError(ELSEWHERE[options.name])
+    STUDIES.check(options.name)
+    SCALES.check(options.scale)
     start = time.monotonic()
+
+    from adaln.studies.registry import study
+
     with going_on_with(command("study", words)), launched(options.launch) as launcher, titled(f"study {options.name}"):
         finished = study(
             options.name,
@@ -101,6 +100,10 @@ def search_verb(words: list[str]) -> Output:
     search, base, root = options.search, options.config, options.launch.root
     start = time.monotonic()
     again = command("search", words)
+
+    from adaln.studies.questions.search import run_search
+    from adaln.studies.questions.search_page import SearchResult, write_search
+
     with going_on_with(again), launched(options.launch) as launcher, titled(f"search {base.name}"):
         trials = run_search(search, base, options.trials, root, launcher)
     folder, result = write_search(SearchResult.of(search, base, trials, root), root, again)
@@ -110,7 +113,11 @@ def search_verb(words: list[str]) -> Output:
 
 
 def _finished(
-    folder: Path, result: Result, start: float, lines: Sequence[str] = (), files: dict[str, str] | None = None
+    folder: Path,
+    result: "adaln.studies.Result",
+    start: float,
+    lines: Sequence[str] = (),
+    files: dict[str, str] | None = None,
 ) -> Output:
     page = (folder / "index.html").resolve()
     data = {"report": str(page), "result_file": str(folder / "result.json"), **(files or {}), **result.data}
@@ -119,8 +126,12 @@ def _finished(
 
 
 @contextmanager
-def launched(options: Launching) -> Iterator[Launcher]:
+def launched(options: Launching) -> "Iterator[adaln.studies.run.workers.Launcher]":
     """The launcher that was asked for; what it started is stopped when the block is left early."""
+    from adaln.parallel import find_device
+    from adaln.studies.run.cluster import Jobs
+    from adaln.studies.run.workers import Workers, workers_for
+
     if options.launcher == "submitit":
         yield Jobs(options.root / "cluster", options.cluster)
     else:
@@ -131,6 +142,8 @@ def launched(options: Launching) -> Iterator[Launcher]:
 @contextmanager
 def going_on_with(command: str) -> Iterator[None]:
     """Adds to the names of runs that failed the command that does what is missing."""
+    from adaln.studies.run.run_study import Unfinished
+
     try:
         yield
     except Unfinished as error:
@@ -144,12 +157,18 @@ def command(verb: str, words: Sequence[str]) -> str:
 
 def _listing() -> Output:
     """All studies at all scales, with what each costs here."""
+    import torch
+
+    from adaln.parallel import find_device
+    from adaln.studies import Plan
+    from adaln.studies.run.costs import kept_rate, study_cost
+
     device = find_device("auto")
     workers = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
     plans = [Plan(study, scale, tuple(range(scale.seeds))) for scale in SCALES.values() for study in STUDIES.values()]
 
     def rate(config: RunConfig) -> float:
-        return product_rate(config.model.hidden_size, config.precision, device)
+        return kept_rate(config.model.hidden_size, config.precision, device)
 
     rows = [(plan, study_cost(plan, rate, workers)) for plan in plans]
     where = f"{workers} x {torch.cuda.get_device_name()}" if device.type == "cuda" else f"{workers} CPU cores"
@@ -162,7 +181,7 @@ def _listing() -> Output:
     return Output(data, [_cost_table(name, rows, where) for name in SCALES])
 
 
-def _cost_table(scale: str, rows: list[tuple[Plan, Cost]], where: str) -> Table:
+def _cost_table(scale: str, rows: "list[tuple[adaln.studies.Plan, adaln.studies.run.costs.Cost]]", where: str) -> Table:
     columns = [Column("study"), Column("runs", format=",d"), Column("steps", format=",d")]
     columns += [Column("time", align="right"), Column("disk", "GB", ".1f"), Column("question")]
     cells: list[list[Cell]] = [
@@ -175,8 +194,9 @@ def _cost_table(scale: str, rows: list[tuple[Plan, Cost]], where: str) -> Table:
     ]
     notes = [
         f"{SCALES[scale].seeds} seeds. Time: the least that it takes on {where}, at the rate of products of matrices"
-        " timed just now; small networks take several times as long, and a study that runs says what is left. Each"
-        " study by itself: runs that two studies share are trained once. +: and further runs that depend on these."
+        " that was timed here once; small networks take several times as long, and a study that runs says what is"
+        " left. Each study by itself: runs that two studies share are trained once. +: and further runs that depend on"
+        " these."
     ]
     return Table(f"Scale {scale}: {SCALES[scale].what}", columns, cells, notes)
 
@@ -203,11 +223,16 @@ def report_verb(words: list[str]) -> Output:
     """RUN-OR-STUDY: write its page, and every table and picture of it as a file."""
     folder = parse(ReportOptions, "report", words).folder
     file = folder / "study.json"
+
+    from adaln.runs import Run
+    from adaln.studies import Plan, reduce_study
+    from adaln.views.run_page import run_page, with_saved
+
     if file.exists():
         with reading(file, "a study"):
             about = json.loads(file.read_text(encoding="utf-8"))
-            study, scale, overrides = STUDIES[about["study"]], SCALES[about["scale"]], Overrides(**about["changes"])
-            plan = Plan(study, scale, tuple(about["seeds"]), overrides)
+            asked, scale, overrides = STUDIES[about["study"]], SCALES[about["scale"]], Overrides(**about["changes"])
+            plan = Plan(asked, scale, tuple(about["seeds"]), overrides)
         page = reduce_study(plan, folder.parent.parent).page(plan.command())
     else:
         page = run_page(Run.open(folder))

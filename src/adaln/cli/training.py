@@ -4,18 +4,18 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from adaln.cli.options import Device, Flat, Positional, named, parse, take_preset
 from adaln.cli.output import SILENT, Output
 from adaln.config import RunConfig
-from adaln.evaluation.checkpoints import Scoring, is_scored, read_scores, scored_steps, train, unscored_line
-from adaln.execution import DEFAULT_EXECUTION, Execution
-from adaln.parallel import group_of_torchrun, rank
+from adaln.evaluation.scoring import Scoring
 from adaln.report import Table
-from adaln.runs import Run
 from adaln.sampling import SampleConfig
-from adaln.views.scores import score_table
+from adaln.specs import DEFAULT_EXECUTION, Execution
+
+if TYPE_CHECKING:
+    import adaln.runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,10 @@ def train_verb(words: list[str]) -> Output:
     options = parse(TrainOptions, "train", words, TrainOptions(preset, config))
     wanted = options.evaluate
     scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
+
+    from adaln.evaluation.checkpoints import scored_steps, train
+    from adaln.parallel import group_of_torchrun, rank
+
     steps = scored_steps(options.config, wanted.at, wanted.every)
     with group_of_torchrun(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "not scored")  # said below
@@ -75,8 +79,11 @@ def train_verb(words: list[str]) -> Output:
     return trained(run, scoring, steps)
 
 
-def trained(run: Run, scoring: Scoring, steps: Sequence[int]) -> Output:
+def trained(run: "adaln.runs.Run", scoring: Scoring, steps: Sequence[int]) -> Output:
     """What became of a run, and the scores of its `steps` but for those whose checkpoints are gone."""
+    from adaln.evaluation.checkpoints import is_scored, read_scores, unscored_line
+    from adaln.views.scores import score_table
+
     unscored = [step for step in steps if not is_scored(run, scoring, step)]
     last = run.metrics()[-1:]
     scores = {step: read_scores(run, scoring, step) for step in steps if step not in unscored}

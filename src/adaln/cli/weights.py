@@ -2,10 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from adaln.cli.options import Positional, check_suffix, named, parse, take_option, usual_process
 from adaln.cli.output import Output
@@ -15,13 +12,14 @@ from adaln.config import RunConfig, model_name, to_dict
 from adaln.data import DataConfig
 from adaln.files import atomic_file, atomic_folder, file_sha256, write_atomically
 from adaln.models import MODELS, ModelConfig
-from adaln.models.weights import Weights, diffusers_config, load_weights, read_weights, spec_of, to_diffusers
 from adaln.processes import PROCESSES, ProcessConfig
-from adaln.runs import Run
-from adaln.runs.manifest import describe_parameters, environment
-from adaln.tensor_files import WeightSet, save_tensors
-from adaln.training import TrainState, save
-from adaln.types import DataSpec
+from adaln.specs import DataSpec, WeightSet
+
+if TYPE_CHECKING:
+    import torch
+
+    import adaln.models.weights
+    import adaln.runs
 
 UNKNOWN = "unknown"
 """Data of an imported run: nothing says what it learned from."""
@@ -63,6 +61,9 @@ def import_verb(words: list[str]) -> Output:
     path = options.out or Path("runs") / options.file.stem
     if (path / "config.json").exists():
         raise ValueError(f"{str(path)!r} is a run already; expected another folder as --out")
+
+    from adaln.models.weights import load_weights, read_weights, spec_of
+
     weights = read_weights(options.file, options.weights, options.prefix)
     spec = spec_of(weights, options.model, options.size)
     network = load_weights(weights, options.model, spec)
@@ -76,11 +77,20 @@ def import_verb(words: list[str]) -> Output:
     return Output(data, lines)
 
 
-def imported_run(path: Path, weights: Weights, network: nn.Module, spec: DataSpec, options: ImportOptions) -> Run:
+def imported_run(
+    path: Path,
+    weights: "adaln.models.weights.Weights",
+    network: "torch.nn.Module",
+    spec: DataSpec,
+    options: ImportOptions,
+) -> "adaln.runs.Run":
     """A new run with one checkpoint, whose averaged weights are its weights.
 
     config.json is written last: what has one is whole.
     """
+    from adaln.runs import Run
+    from adaln.training import TrainState, save
+
     if options.step < 0:
         raise ValueError(f"step is {options.step}; expected at least 0")
     config = RunConfig(
@@ -96,7 +106,13 @@ def imported_run(path: Path, weights: Weights, network: nn.Module, spec: DataSpe
     return run
 
 
-def _manifest(weights: Weights, network: nn.Module, spec: DataSpec, options: ImportOptions) -> dict[str, Any]:
+def _manifest(
+    weights: "adaln.models.weights.Weights", network: "torch.nn.Module", spec: DataSpec, options: ImportOptions
+) -> dict[str, Any]:
+    import torch
+
+    from adaln.runs.manifest import describe_parameters, environment
+
     return {
         "provenance": "imported",
         "imported": {
@@ -136,6 +152,9 @@ class ExportOptions:
 def export_verb(words: list[str]) -> Output:
     """RUN --out FILE [--layout official|diffusers]: the averaged weights of a run as safetensors for other programs."""
     options = parse(ExportOptions, "export", words)
+
+    from adaln.runs import Run
+
     run = Run.open(options.run)
     model, step = run.averaged_model(options.step)
     write = export_official if options.layout == "official" else export_diffusers
@@ -151,16 +170,21 @@ DIFFUSERS_NOTE = (
 )
 
 
-def export_official(run: Run, model: nn.Module, step: int, out: Path) -> None:
+def export_official(run: "adaln.runs.Run", model: "torch.nn.Module", step: int, out: Path) -> None:
     """One safetensors file with the published names."""
+    from adaln.tensor_files import save_tensors
+
     check_suffix(out, ".safetensors")
     metadata = {"format": "pt", "model": model_name(run.config.model), "run": run.path.name, "step": str(step)}
     with atomic_file(out) as temporary:
         save_tensors(temporary, model.state_dict(), metadata)
 
 
-def export_diffusers(run: Run, model: nn.Module, step: int, out: Path) -> None:
+def export_diffusers(run: "adaln.runs.Run", model: "torch.nn.Module", step: int, out: Path) -> None:
     """A folder that diffusers loads; ValueError for a network that diffusers does not have."""
+    from adaln.models.weights import diffusers_config, to_diffusers
+    from adaln.tensor_files import save_tensors
+
     settings = diffusers_config(run.config.model, run.spec)
     if out.exists():
         raise ValueError(f"{str(out)!r} exists; expected a new folder for diffusers' layout")

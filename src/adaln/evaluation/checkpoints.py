@@ -6,7 +6,7 @@ Its checkpoints are scored while it trains or afterwards, and never twice: a fil
 import json
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from adaln.codec import decode, encode, short_hash
 from adaln.config import RunConfig
 from adaln.data import DataConfig, load
 from adaln.evaluation.samples import Reference, named_reference
+from adaln.evaluation.scoring import Scoring
 from adaln.execution import DEFAULT_EXECUTION, Execution
 from adaln.files import write_atomically
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
@@ -28,17 +29,6 @@ from adaln.runs import Run
 from adaln.sampling import SampleConfig, choose_labels, load_sampler, save_samples
 from adaln.training import TRACKERS, Tracker
 from adaln.types import Hook, OnLog
-
-
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """How a checkpoint is scored: how its samples are drawn, in which features they are seen, and beside what."""
-
-    sample: SampleConfig
-    features: str | None = None
-    """None: those that the reference suggests, a classifier of its classes for labelled data."""
-    reference: str | None = None
-    """None: the data that the run learns from."""
 
 
 def scores_file(run: Run, scoring: Scoring, step: int) -> Path:

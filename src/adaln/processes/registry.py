@@ -64,8 +64,8 @@ class SamplerConfig:
     """Relative tolerance of dopri5."""
 
     def __post_init__(self) -> None:
-        if self.solver is not None and self.solver not in SOLVERS:
-            SOLVERS[self.solver]  # which says what there is
+        if self.solver is not None:
+            SOLVERS.check(self.solver)
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}, expected 0 <= eta <= 1")
         for name in ("norm", "atol", "rtol"):

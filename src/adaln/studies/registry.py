@@ -1,12 +1,13 @@
-"""The studies by name; `study` takes one of them from its runs to its page."""
+"""What the studies are; `study` takes one of them from its runs to its page."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adaln.parallel import find_device
-from adaln.registry import Registry
 from adaln.report import Shown, Table
+from adaln.studies.choices import SCALES, STUDIES, Overrides
 from adaln.studies.questions.catch_up import CATCH_UP
 from adaln.studies.questions.distribution_figures import FIGURES
 from adaln.studies.questions.equal_std import EQUAL_STD
@@ -23,8 +24,7 @@ from adaln.studies.questions.table_1 import TABLE_1
 from adaln.studies.questions.width_transfer import WIDTH_TRANSFER
 from adaln.studies.run.run_study import run_study
 from adaln.studies.run.workers import Launcher, Workers, workers_for
-from adaln.studies.scales import SCALES
-from adaln.studies.study import Overrides, Plan, Result, Study
+from adaln.studies.study import Plan, Result, Study
 
 _OF_PAPER = {TABLE_1.name: TABLE_1, **PAPER_TABLES, **SCORE_FIGURES, **FIGURES, **START_FIGURES}
 
@@ -39,9 +39,7 @@ REVIEWERS = {
     study.name: study
     for study in (EQUAL_STD, FACTORIAL, STD_SWEEP, PERMUTED, WIDTH_TRANSFER, CATCH_UP, LR_STD, OTHER_BACKBONES)
 }
-STUDIES: Registry[Study] = Registry(
-    "study", {QUICKSTART.name: QUICKSTART, **PAPER, **REVIEWERS, FITTED.name: FITTED}, accepts=Study
-)
+TABLE: Mapping[str, Study] = {QUICKSTART.name: QUICKSTART, **PAPER, **REVIEWERS, FITTED.name: FITTED}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

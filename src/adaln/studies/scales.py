@@ -16,9 +16,9 @@ from adaln.config import PRESETS, RunConfig, differing_fields, digits, images_32
 from adaln.data import DataConfig, is_encoded, load
 from adaln.models import MODELS, ModelConfig
 from adaln.processes import PROCESSES, Guidance, SamplerConfig
-from adaln.registry import Registry
 from adaln.sampling import SampleConfig
-from adaln.studies.study import Job, Overrides, Plan, Scale, Setting
+from adaln.studies.choices import Overrides
+from adaln.studies.study import Job, Plan, Scale, Setting
 
 Sizes = Mapping[str, tuple[int, int, int]]
 """Width, depth and heads that stand in for a size of the paper."""
@@ -107,14 +107,11 @@ def paper(setting: Setting, seed: int, overrides: Overrides) -> Job:
     return kept(changed(job, setting, overrides), PAPER_KEPT)
 
 
-SCALES: Registry[Scale] = Registry(
-    "scale",
-    {
-        "tiny": Scale("tiny", "two CPU cores, minutes per table: digits", tiny, seeds=3),
-        "small": Scale("small", "one GPU, an hour or so per table: 32-pixel images, DiT-S/2", small, seeds=3),
-        "paper": Scale("paper", "the published protocol: XL/2 on latents, 50,000 samples, ADM's reference", paper, 3),
-    },
-)
+TABLE: Mapping[str, Scale] = {
+    "tiny": Scale("tiny", "two CPU cores, minutes per table: digits", tiny, seeds=3),
+    "small": Scale("small", "one GPU, an hour or so per table: 32-pixel images, DiT-S/2", small, seeds=3),
+    "paper": Scale("paper", "the published protocol: XL/2 on latents, 50,000 samples, ADM's reference", paper, 3),
+}
 
 
 def configured(base: RunConfig, setting: Setting, seed: int, model: ModelConfig, data: DataConfig) -> RunConfig:

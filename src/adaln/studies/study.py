@@ -9,12 +9,14 @@ from adaln.analysis.recorder import RoleRecord, observe, read_recording
 from adaln.codec import short_hash
 from adaln.conditioning import Scheme
 from adaln.config import RunConfig, to_dict
-from adaln.evaluation.checkpoints import Scoring, read_scores
+from adaln.evaluation.checkpoints import read_scores
+from adaln.evaluation.scoring import Scoring
 from adaln.metrics import Scores
 from adaln.report import Command, Facts, Page, Section, Table
 from adaln.runs import Run, run_folder
 from adaln.runs.folders import config_hash
 from adaln.sampling import SampleConfig
+from adaln.studies.choices import Overrides
 from adaln.tensor_files import TensorFile
 
 
@@ -135,25 +137,6 @@ class Result:
             sections=[*self.sections[:position], *sections, *self.sections[position:]],
             more={**self.more, **more},
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What may be asked to be otherwise than a scale has it; the scale `paper` takes places only, no sizes."""
-
-    data: str | None = None
-    """The images or latents to learn from, in place of the scale's own."""
-    reference: str | None = None
-    """What samples are scored against, as in `adaln evaluate`."""
-    steps: int | None = None
-    """Steps of every run."""
-    num_images: int | None = None
-    """Samples behind every score."""
-
-    def __post_init__(self) -> None:
-        for name, count in (("steps", self.steps), ("num_images", self.num_images)):
-            if count is not None and count < 1:
-                raise ValueError(f"{name} is {count}; expected an integer >= 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from adaln.specs import WeightSet as WeightSet
 from adaln.tensor_files.names import WRAPPERS
 
-WeightSet = Literal["ema", "model"]
 Kind = Literal["ema", "model", "part", "state"]
 """Averaged weights, raw weights, another network beside them, the state of a training."""
 KINDS: Mapping[Kind, str] = {

@@ -5,14 +5,14 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from adaln.analysis import Distance, Entropy, Group, distances
 from adaln.report import Axis, Block, Cell, Column, Figure, Lines, Measurement, Section, Series, Table
+from adaln.specs import By
 from adaln.views.figures import LETTERS, PAPER_FIGURES, entropy_figure, last_of_each, per_branch
 from adaln.views.snapshots import Snapshot, View
 
-By = Literal["role", "block", "branch"]
 Draw = Callable[[Sequence[Snapshot]], Figure]
 _Z95 = 1.96
 MEASURES: Mapping[str, tuple[str, str, Callable[[View], Cell]]] = {

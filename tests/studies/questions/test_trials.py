@@ -9,7 +9,8 @@ import pytest
 from adaln.conditioning import scheme
 from adaln.processes import SamplerConfig
 from adaln.sampling import SampleConfig
-from adaln.studies.questions.search import Search, candidate, check_search, jobs_of, run_search
+from adaln.studies.choices import Search
+from adaln.studies.questions.search import candidate, check_search, jobs_of, run_search
 from adaln.studies.questions.search_page import SearchResult, write_search
 from adaln.studies.run.run_study import Unfinished
 from adaln.studies.run.workers import attempt

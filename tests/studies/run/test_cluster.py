@@ -12,7 +12,8 @@ import time
 import pytest
 
 from adaln.studies import run_study
-from adaln.studies.run.cluster import POLL_SECONDS, Cluster, Jobs, _JobTask
+from adaln.studies.choices import Cluster
+from adaln.studies.run.cluster import POLL_SECONDS, Jobs, _JobTask
 from adaln.training import Stopped
 from helpers.smallest import PLAN, recorded, run
 from helpers.work import Note, die, refuse

@@ -10,6 +10,7 @@ from functools import partial
 
 from adaln.report import Block, Cell, Column, Measurement, Section, Table
 from adaln.statistics import Interval, t_interval
+from adaln.studies.choices import ELSEWHERE
 from adaln.studies.rows import group, run_names, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.figures import PAPER_FIGURES, PaperFigure
@@ -24,11 +25,6 @@ EARLY, LATE = "10,000 steps", "50,000 steps"
 PUBLISHED_FALL = 0.8
 """Nats by which the entropy of adaLN-Mix's gates falls from 10K to 50K steps; that of adaLN-Zero's rises."""
 NO_CLAIM = "The paper shows this figure without a number to be held against."
-ELSEWHERE = {
-    "figure20": "figure20 is of ControlNet's zero convolutions, which no study trains; draw it from weights of yours:"
-    " adaln distributions CANNY DEPTH POSE SEG"
-}
-"""Figures that no study makes, and what does."""
 OF_OTHER_RUNS = ("figure21", "figure22")
 """Figures whose runs are not those of `SCHEMES_SHOWN` at `STAMPS`."""
 

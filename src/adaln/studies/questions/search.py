@@ -6,7 +6,7 @@ follows from n, so a search that was killed and is started again proposes the sa
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,7 @@ from adaln.evaluation.checkpoints import check_scoring
 from adaln.progress import titled
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.sampling import SampleConfig
+from adaln.studies.choices import Search
 from adaln.studies.rows import final_loss
 from adaln.studies.run.run_study import complete
 from adaln.studies.run.workers import Launcher
@@ -34,38 +34,6 @@ PROPOSAL_STD = 1e-3
 """adaLN-Gaussian's own: the first trial, where the bounds hold it."""
 DIGITS = 3
 """Significant digits of a proposed std: what is tried is what is printed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """What is looked for, and how a trial is judged."""
-
-    over: tuple[Literal["gate", "scale", "shift"], ...] = ()
-    """gate, scale, shift: a role whose std is looked for (again for another); the others start as the scheme says."""
-    low: float = 1e-4
-    """Least std; between the bounds the logarithm is what is spread evenly."""
-    high: float = 1e-2
-    """Greatest std."""
-    seeds: int = 1
-    """Runs per trial, over the same seeds in every trial; a trial is judged by their mean."""
-    objective: Literal["score", "loss"] = "score"
-    """score: FID (or FID-like) of the last checkpoint; loss: mean training loss over the last tenth of the steps."""
-    prune_at: tuple[int, ...] = ()
-    """Steps at which a trial worse than the median of the finished ones, there, is given up."""
-    at_once: int = 4
-    """Trials proposed together, none knowing of the others; part of what is searched, whatever --jobs."""
-    features: str | None = None
-    """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
-    reference: str | None = None
-    """What to score against, as in `adaln evaluate`; default: the run's own data."""
-    sample: SampleConfig = field(default_factory=SampleConfig)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low < self.high < math.inf:
-            raise ValueError(f"low is {self.low} and high {self.high}; expected 0 < low < high")
-        for name in ("seeds", "at_once"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
 
 
 @dataclass(frozen=True, slots=True)

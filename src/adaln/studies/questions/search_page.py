@@ -24,7 +24,8 @@ from adaln.report import (
     write_page,
 )
 from adaln.statistics import t_interval
-from adaln.studies.questions.search import Search, Trial, candidate, jobs_of, search_folder
+from adaln.studies.choices import Search
+from adaln.studies.questions.search import Trial, candidate, jobs_of, search_folder
 from adaln.studies.study import Result
 from adaln.views.figures import LETTERS
 from adaln.views.scores import shown_name

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from adaln.codec import encode
 from adaln.files import write_atomically
+from adaln.studies.choices import Cluster
 from adaln.studies.run.workers import Failure, Task, attempt, terminated_as_interrupted
 from adaln.training import Stopped
 
@@ -27,44 +28,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = {"slurm": 5.0, "local": 0.5}
 MOST_TIMEOUTS = 1_000
 """How often a job that runs into its time limit is queued again: it goes on where it was, so as often as it takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """What a job asks Slurm for, in Slurm's words; a job does one run."""
-
-    executor: Literal["slurm", "local"] = "slurm"
-    """local: all jobs at once on this machine, to try the way."""
-    partition: str | None = None
-    """Where jobs queue; default: the cluster's own, as for all that follows."""
-    account: str | None = None
-    """Whom the time is charged to."""
-    qos: str | None = None
-    """Quality of service."""
-    constraint: str | None = None
-    """Features that a node must have."""
-    time_minutes: int = 24 * 60
-    """A run that needs longer saves, is queued again, and goes on."""
-    gpus_per_node: int = 1
-    """1, or 0 for runs on the CPU."""
-    cpus_per_task: int = 8
-    """Cores of a job."""
-    mem_gb: float | None = None
-    """Memory of a job, in GB."""
-    array_parallelism: int = 64
-    """Jobs that run at the same time, at most."""
-
-    def __post_init__(self) -> None:
-        if self.gpus_per_node not in (0, 1):
-            raise ValueError(f"cluster.gpus_per_node is {self.gpus_per_node}; expected 0 or 1: a job does one run")
-        for name in ("time_minutes", "cpus_per_task", "array_parallelism"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"cluster.{name} is {getattr(self, name)}; expected an integer >= 1")
-
-    @property
-    def device(self) -> str:
-        """Where a job computes."""
-        return "cuda" if self.gpus_per_node else "cpu"
 
 
 class Jobs:

@@ -4,8 +4,10 @@ Work is counted in floating-point operations of the networks, so that a wide net
 one's. Not counted: the optimiser, features of samples, decoding of latents, reference statistics.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
@@ -13,20 +15,22 @@ from pathlib import Path
 
 import torch
 
+from adaln.codec import decode
 from adaln.config import RunConfig
-from adaln.data import PUBLISHED_SETS, DataConfig
+from adaln.data import PUBLISHED_SETS, DataConfig, default_cache
 from adaln.evaluation.checkpoints import is_scored
-from adaln.execution import Precision, autocast, num_threads
+from adaln.execution import autocast, num_threads, processor
+from adaln.files import write_atomically
 from adaln.models import flops, num_parameters
-from adaln.processes import count_updates
+from adaln.processes import ProcessConfig, SamplerConfig, count_updates
+from adaln.specs import DataSpec, Precision
 from adaln.studies.study import Job, Plan, by_run
-from adaln.types import DataSpec
 
 BACKWARD = 3
 """A training step costs about three forward passes."""
 BYTES_PER_PARAMETER = 4 * 4
 """float32 of weights, averaged weights and Adam's two moments."""
-ROWS = {"cpu": 2_048, "cuda": 65_536}
+ROWS = {"cpu": 512, "cuda": 65_536}
 """Of the product that is timed: a few milliseconds for the widest network."""
 
 
@@ -69,8 +73,13 @@ def score_work(job: Job, spec: DataSpec) -> float:
 
 def image_work(job: Job, spec: DataSpec) -> float:
     """Of drawing one image; guidance asks the network twice. 0 where the solver chooses its steps as it goes."""
-    updates = count_updates(job.config.process.build(), job.sample.sampler) or 0
+    updates = _updates(job.config.process, job.sample.sampler)
     return (1 if job.sample.guidance.scale == 1 else 2) * updates * flops(job.config.model, spec)
+
+
+@cache
+def _updates(process: ProcessConfig, sampler: SamplerConfig) -> int:
+    return count_updates(process.build(), sampler) or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,22 @@ def image_shape(data: DataConfig) -> tuple[int, int, int]:
     return (3, 8 * spec.height, 8 * spec.width) if is_latent else (spec.channels, spec.height, spec.width)
 
 
-@cache
+def kept_rate(width: int, precision: Precision, device: torch.device) -> float:
+    """`product_rate`, measured once on a machine: kept in the user's cache under all that may change it."""
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    name = f"{accelerator}, torch {torch.__version__}, {precision}, width {width}"
+    file = default_cache() / "product-rates.json"
+    try:
+        rates: dict[str, float] = decode(dict[str, float], json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # none yet, or not to be read: it is made anew
+        rates = {}
+    if not rates.get(name, 0.0) > 0:
+        rates[name] = product_rate(width, precision, device)
+        with suppress(OSError):  # a cache that cannot be written keeps nothing
+            write_atomically(file, json.dumps(rates, indent=1) + "\n")
+    return rates[name]
+
+
 def product_rate(width: int, precision: Precision, device: torch.device) -> float:
     """Floating-point operations per second of one core or GPU in a product of an MLP of that width, measured.
 
@@ -147,6 +171,8 @@ def product_rate(width: int, precision: Precision, device: torch.device) -> floa
 
 
 def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    """Of this thread's processor, whatever else a machine does; of a GPU when all of its work is done."""
+    if device.type != "cuda":
+        return time.thread_time()
+    torch.cuda.synchronize(device)
     return time.perf_counter()

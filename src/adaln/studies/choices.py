@@ -1,0 +1,124 @@
+"""What a user may choose of studies: their names and scales, and how they and a search are made. No torch is needed.
+
+A study is imported when it is first asked for.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from adaln.registry import Later, Registry
+from adaln.sampling.config import SampleConfig
+
+if TYPE_CHECKING:
+    from adaln.studies.study import Scale, Study
+
+_NAMES = """
+quickstart
+table1 table2 table3 table4 table5 table6 table7 table8 table9 table10
+figure1 figure3 figure4 figure5 figure6 figure7 figure8 figure9 figure11 figure12 figure13 figure14 figure15 figure16
+figure17 figure18 figure19 figure21 figure22
+equal-std factorial std-sweep permuted width-transfer catch-up lr-std other-backbones
+fitted
+"""
+STUDIES: "Registry[Study]" = Registry(
+    "study", dict.fromkeys(_NAMES.split(), Later("adaln.studies.registry:TABLE")), accepts="adaln.studies.study:Study"
+)
+"""Quickstart, the paper's tables and figures, what its reviewers asked, and a start of our own."""
+ELSEWHERE = {
+    "figure20": "figure20 is of ControlNet's zero convolutions, which no study trains; draw it from weights of yours:"
+    " adaln distributions CANNY DEPTH POSE SEG"
+}
+"""Figures that no study makes, and what does."""
+SCALES: "Registry[Scale]" = Registry(
+    "scale", dict.fromkeys(("tiny", "small", "paper"), Later("adaln.studies.scales:TABLE"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What may be asked to be otherwise than a scale has it; the scale `paper` takes places only, no sizes."""
+
+    data: str | None = None
+    """The images or latents to learn from, in place of the scale's own."""
+    reference: str | None = None
+    """What samples are scored against, as in `adaln evaluate`."""
+    steps: int | None = None
+    """Steps of every run."""
+    num_images: int | None = None
+    """Samples behind every score."""
+
+    def __post_init__(self) -> None:
+        for name, count in (("steps", self.steps), ("num_images", self.num_images)):
+            if count is not None and count < 1:
+                raise ValueError(f"{name} is {count}; expected an integer >= 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a job asks Slurm for, in Slurm's words; a job does one run."""
+
+    executor: Literal["slurm", "local"] = "slurm"
+    """local: all jobs at once on this machine, to try the way."""
+    partition: str | None = None
+    """Where jobs queue; default: the cluster's own, as for all that follows."""
+    account: str | None = None
+    """Whom the time is charged to."""
+    qos: str | None = None
+    """Quality of service."""
+    constraint: str | None = None
+    """Features that a node must have."""
+    time_minutes: int = 24 * 60
+    """A run that needs longer saves, is queued again, and goes on."""
+    gpus_per_node: int = 1
+    """1, or 0 for runs on the CPU."""
+    cpus_per_task: int = 8
+    """Cores of a job."""
+    mem_gb: float | None = None
+    """Memory of a job, in GB."""
+    array_parallelism: int = 64
+    """Jobs that run at the same time, at most."""
+
+    def __post_init__(self) -> None:
+        if self.gpus_per_node not in (0, 1):
+            raise ValueError(f"cluster.gpus_per_node is {self.gpus_per_node}; expected 0 or 1: a job does one run")
+        for name in ("time_minutes", "cpus_per_task", "array_parallelism"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"cluster.{name} is {getattr(self, name)}; expected an integer >= 1")
+
+    @property
+    def device(self) -> str:
+        """Where a job computes."""
+        return "cuda" if self.gpus_per_node else "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked for, and how a trial is judged."""
+
+    over: tuple[Literal["gate", "scale", "shift"], ...] = ()
+    """gate, scale, shift: a role whose std is looked for (again for another); the others start as the scheme says."""
+    low: float = 1e-4
+    """Least std; between the bounds the logarithm is what is spread evenly."""
+    high: float = 1e-2
+    """Greatest std."""
+    seeds: int = 1
+    """Runs per trial, over the same seeds in every trial; a trial is judged by their mean."""
+    objective: Literal["score", "loss"] = "score"
+    """score: FID (or FID-like) of the last checkpoint; loss: mean training loss over the last tenth of the steps."""
+    prune_at: tuple[int, ...] = ()
+    """Steps at which a trial worse than the median of the finished ones, there, is given up."""
+    at_once: int = 4
+    """Trials proposed together, none knowing of the others; part of what is searched, whatever --jobs."""
+    features: str | None = None
+    """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
+    reference: str | None = None
+    """What to score against, as in `adaln evaluate`; default: the run's own data."""
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise ValueError(f"low is {self.low} and high {self.high}; expected 0 < low < high")
+        for name in ("seeds", "at_once"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
