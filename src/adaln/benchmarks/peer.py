@@ -2,8 +2,8 @@
 
 # mypy: disable-error-code="no-untyped-call"
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from adaln.models.weights import diffusers_config, to_diffusers
 from adaln.rng import generator
 from adaln.types import DataSpec, Model
 
+T = TypeVar("T")
 LATENTS = DataSpec(channels=4, height=32, width=32, num_classes=1000)
 """ImageNet's latents at 256 pixels."""
 STD = 0.02
@@ -65,16 +66,36 @@ def called_like_ours(peer: nn.Module) -> Model:
     return model
 
 
+def made(sides: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], dict[str, str]]:
+    """What can be made of the sides, and why another cannot: diffusers is not installed, or the device has no room.
+
+    `ValueError` where there is none at all.
+    """
+    there: dict[str, T] = {}
+    left_out: dict[str, str] = {}
+    for name, make in sides.items():
+        try:
+            there[name] = make()
+        except ModuleNotFoundError as error:
+            left_out[name] = f"{error.name} is not installed"
+        except torch.OutOfMemoryError:
+            left_out[name] = "does not fit"
+    if not there:
+        raise ValueError(f"nothing to measure: {', '.join(f'{name} {why}' for name, why in left_out.items())}")
+    return there, left_out
+
+
 def compared(num_flops: int, turns: Turns, products: Sequence[Product]) -> dict[str, Any]:
     """Both in seconds, as shares of each product's rate by the same clock, and against each other.
 
+    A side that could not be made is not there, and nothing is faster than it.
     Share = the network's operations / seconds / the rate of the product: all that is not a product counts as loss.
     `processor`: medians of the seconds of all threads, which say more where other work shares a CPU with one thread.
     """
     row: dict[str, Any] = {"flops": num_flops}
     clocks = {"median": turns.median(), "least": turns.least(), "processor": turns.median("processor")}
     for clock, taken in clocks.items():
-        seconds, rates = {name: taken[name] for name in CONTENDERS}, product_rates(products, taken)
+        seconds, rates = {name: taken[name] for name in CONTENDERS if name in taken}, product_rates(products, taken)
         row[clock] = {
             "seconds": seconds,
             "matmul_gigaflops": rates,
@@ -82,6 +103,6 @@ def compared(num_flops: int, turns: Turns, products: Sequence[Product]) -> dict[
                 kind: {name: num_flops / 1e9 / each / rate for name, each in seconds.items()}
                 for kind, rate in rates.items()
             },
-            "times_faster": seconds["diffusers"] / seconds["ours"],
+            "times_faster": seconds["diffusers"] / seconds["ours"] if len(seconds) == len(CONTENDERS) else None,
         }
     return row

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from adaln.benchmarks.machine import in_turns, machine, products, torch_device
-from adaln.benchmarks.peer import LATENTS, Compiled, Step, busy_model, called_like_ours, compared, peer_of
+from adaln.benchmarks.peer import LATENTS, Compiled, Step, busy_model, called_like_ours, compared, made, peer_of
 from adaln.execution import Precision, check_precision, matrix_products, num_threads
-from adaln.models import MODELS, flops
+from adaln.models import MODELS, ModelConfig, flops
 from adaln.processes import PROCESSES, Guidance, SamplerConfig, guided, solve
 from adaln.rng import generator
 from adaln.sampling.config import SampleExecution
@@ -67,18 +67,22 @@ def in_precision(options: SampleOptions, precision: Precision, device: torch.dev
     labels = torch.randint(LATENTS.num_classes, (options.batch_size,), generator=rng).to(device)
     multiplied = list(products(device, precision))
     model = busy_model(config, device).eval().requires_grad_(False)
-    peer = peer_of(model, config, LATENTS).eval().requires_grad_(False)
     execution = SampleExecution(options.compile != "none", options.cuda_graph)
     with matrix_products(precision):
-        works: dict[str, Step] = {
-            "ours": our_steps(model, noise, labels, precision, execution),
-            "diffusers": peer_steps(peer, noise, labels, precision, options.compile == "both"),
-            **{product.name: product.work for product in multiplied},
-        }
+        sides, left_out = made(
+            {
+                "diffusers": lambda: peer_steps(model, config, noise, labels, precision, options.compile == "both"),
+                "ours": lambda: our_steps(model, noise, labels, precision, execution),
+            }
+        )
+        works: dict[str, Step] = {**sides, **{product.name: product.work for product in multiplied}}
         turns = in_turns(works, options.repeats)
     found = compared(2 * flops(config, LATENTS) * options.batch_size, turns, multiplied)
     seconds = found["median"]["seconds"]
-    return found | {"images_per_second": {side: options.batch_size / STEPS / seconds[side] for side in seconds}}
+    return found | {
+        "left_out": left_out,
+        "images_per_second": {side: options.batch_size / STEPS / seconds[side] for side in seconds},
+    }
 
 
 def our_steps(
@@ -94,11 +98,15 @@ def our_steps(
 
 
 def peer_steps(
-    peer: nn.Module, noise: Tensor, labels: Tensor, precision: Precision, compiled: bool
+    ours: nn.Module, config: ModelConfig, noise: Tensor, labels: Tensor, precision: Precision, compiled: bool
 ) -> Callable[[], Tensor]:
-    """What diffusers' DiT pipeline does in a step: its DDIM scheduler, both guided halves in one forward."""
+    """What diffusers' DiT pipeline does in a step: its DDIM scheduler, both guided halves in one forward.
+
+    Its weights are those of ours, before these are made ready to compute.
+    """
     from diffusers import DDIMScheduler
 
+    peer = peer_of(ours, config, LATENTS).eval().requires_grad_(False)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     model = called_like_ours(nn.Module.to(peer, dtype))
     if compiled:

@@ -12,7 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from adaln.benchmarks.machine import in_turns, machine, products, torch_device
-from adaln.benchmarks.peer import CONTENDERS, LATENTS, Compiled, Step, busy_model, called_like_ours, compared, peer_of
+from adaln.benchmarks.peer import (
+    CONTENDERS,
+    LATENTS,
+    Compiled,
+    Step,
+    busy_model,
+    called_like_ours,
+    compared,
+    made,
+    peer_of,
+)
 from adaln.config import OptimConfig
 from adaln.execution import (
     Execution,
@@ -80,14 +90,18 @@ def in_precision(options: TrainOptions, precision: Precision, device: torch.devi
         "diffusers": lambda: peer_step(peer_of(busy_model(config, device), config, LATENTS), loss, options),
     }
     with matrix_products(precision):
-        measured = {name: measure(make, device) for name, make in sides.items()}
+        measured, left_out = made({name: partial(measure, make, device) for name, make in sides.items()})
         works: dict[str, Step] = {name: found.step for name, found in measured.items()}
         works |= {product.name: product.work for product in multiplied}
         turns = in_turns(works, options.repeats)
+    found = compared(3 * flops(config, LATENTS) * options.batch_size, turns, multiplied)
+    seconds = found["median"]["seconds"]
     return {
+        "left_out": left_out,
         "loss_of_first_step": {name: found.loss for name, found in measured.items()},
         "peak_bytes": {name: found.peak_bytes for name, found in measured.items()},
-        **compared(3 * flops(config, LATENTS) * options.batch_size, turns, multiplied),
+        "images_per_second": {name: options.batch_size / seconds[name] for name in seconds},
+        **found,
     }
 
 

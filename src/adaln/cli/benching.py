@@ -28,6 +28,8 @@ class Benchmark:
     run: str
     """A function there: options -> result."""
     title: str
+    table: str = ""
+    """A function there: result -> table; default: of both sides, else of every number."""
 
 
 BENCHMARKS: Registry[Benchmark] = Registry(
@@ -36,6 +38,13 @@ BENCHMARKS: Registry[Benchmark] = Registry(
         "machine": Benchmark("machine", "MachineOptions", "limits", "What the machine does at best"),
         "train": Benchmark("training", "TrainOptions", "train_step", f"A training step {BESIDE}"),
         "sample": Benchmark("sampling", "SampleOptions", "sample_step", f"A sampling step {BESIDE}"),
+        "gpu": Benchmark(
+            "gpu",
+            "GpuOptions",
+            "everything",
+            "All that wants a GPU, for whoever has one for ten minutes",
+            "result_table",
+        ),
         "memory": Benchmark(
             "training", "MemoryOptions", "kept_for_backward", "What the backward pass needs kept beside diffusers'"
         ),
@@ -59,6 +68,8 @@ def bench_verb(words: list[str]) -> Output:
     options: Any = parse(getattr(module, benchmark.options), verb, words[1:])
     command = " ".join(["adaln bench", *words])
     result = {"command": command, **getattr(module, benchmark.run)(options)}
+    if benchmark.table:
+        return Output(result, [getattr(module, benchmark.table)(result), *written(file, result, None)])
     if not precisions(result):
         return Output(result, [plain_table(benchmark.title, result), *written(file, result, None)])
     table, figure = sides_table(benchmark.title, result), shares(benchmark.title, result)

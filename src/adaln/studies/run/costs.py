@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from adaln.codec import decode
 from adaln.config import RunConfig
 from adaln.data import PUBLISHED_SETS, DataConfig, default_cache
 from adaln.evaluation.checkpoints import is_scored
@@ -144,10 +143,11 @@ def kept_rate(width: int, precision: Precision, device: torch.device) -> float:
     name = f"{accelerator}, torch {torch.__version__}, {precision}, width {width}"
     file = default_cache() / "product-rates.json"
     try:
-        rates: dict[str, float] = decode(dict[str, float], json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # none yet, or not to be read: it is made anew
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        rates = {key: float(rate) for key, rate in kept.items() if rate > 0}
+    except (OSError, ValueError, AttributeError, TypeError):  # none yet, or not to be read: it is made anew
         rates = {}
-    if not rates.get(name, 0.0) > 0:
+    if name not in rates:
         rates[name] = product_rate(width, precision, device)
         with suppress(OSError):  # a cache that cannot be written keeps nothing
             write_atomically(file, json.dumps(rates, indent=1) + "\n")
