@@ -4,6 +4,7 @@ What is written goes to a temporary name, is synced to the disk and renamed: a k
 what was there before.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 _TEMPORARY = ".tmp-"
 PATIENCE_SECONDS = 10.0
@@ -69,7 +71,7 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[N
 
     What `waiting` raises ends the waiting.
     """
-    with path.open("w") as file:
+    with _open_lock(path) as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,6 +80,15 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[N
                 waiting()
                 time.sleep(0.1)
         yield
+
+
+def _open_lock(path: Path) -> IO[str]:
+    try:
+        return path.open("w")
+    except PermissionError:
+        if not path.exists():
+            raise
+        return path.open()  # of another user; what can be read can be held
 
 
 @contextmanager
@@ -102,6 +113,20 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextmanager
+def filling(cache: Path) -> Iterator[None]:
+    """In this block a cache that lacks something and cannot be written is a `ValueError` that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
+            raise
+        raise ValueError(
+            f"the cache {str(cache)!r} lacks what is needed and cannot be written ({error.strerror}:"
+            f" {error.filename}); set ADALN_CACHE to a folder that can"
+        ) from None
 
 
 @contextmanager

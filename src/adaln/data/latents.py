@@ -24,7 +24,7 @@ from adaln.data.dataset import Dataset, Rows, spec_of
 from adaln.data.numbers import numbered, whole_number
 from adaln.data.pictures import default_cache
 from adaln.data.shard_files import Index, map_tensors, open_shards
-from adaln.files import write_atomically
+from adaln.files import filling, write_atomically
 
 LIGHTNING_SHARDS, STATISTICS = "latents_rank*_shard*.safetensors", "latents_stats.pt"
 
@@ -187,7 +187,8 @@ def cached_labels(folder: Path, stamps: dict[str, tuple[int, int]]) -> Int64[np.
         rows, content = NpyFiles(folder, len(stamps), 1), io.BytesIO()
         labels = [whole_number(rows.row(row).item(), str(folder / f"{row}.npy")) for row in range(len(rows))]
         np.save(content, numbered(labels, lambda row: str(folder / f"{row}.npy"))[0])
-        write_atomically(path, content.getvalue())
+        with filling(path.parent.parent):
+            write_atomically(path, content.getvalue())
     return load_npy(path)
 
 

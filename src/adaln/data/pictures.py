@@ -28,7 +28,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset, fingerprint, row_digests, spec_of
-from adaln.files import atomic_folder, locked, remove_temporaries, temporaries
+from adaln.files import atomic_folder, filling, locked, remove_temporaries, temporaries
 from adaln.progress import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
@@ -219,9 +219,15 @@ class Decoding:
 
 
 def default_cache() -> Path:
-    """`$ADALN_CACHE`, else `adaln` in the user's cache folder."""
-    chosen = os.environ.get("ADALN_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "adaln"
+    """`$ADALN_CACHE`, else `adaln` in the user's cache folder; `ValueError` where neither is known."""
+    if chosen := os.environ.get("ADALN_CACHE"):
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "adaln"
+    except RuntimeError:
+        raise ValueError(
+            "this user has no home folder for a cache; set ADALN_CACHE to a folder that can be written"
+        ) from None
 
 
 def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
@@ -232,13 +238,15 @@ def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
     """
     skip_bad = config.on_bad_image == "skip"
     folder = cache / "images" / cache_key(source, config.size)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.with_suffix(".lock"), partial(show_other_process, source, folder)):
-        if not is_decoded(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            remove_temporaries(folder.parent, folder.name)
-            with atomic_folder(folder) as unfinished:
-                write_decoded(Decoding(source, config.size, stored_mode(source), skip_bad), unfinished)
+    with filling(cache):
+        if not is_decoded(folder):  # what is whole needs no lock, which a cache that is only read could not have
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with locked(folder.with_suffix(".lock"), partial(show_other_process, source, folder)):
+                if not is_decoded(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    remove_temporaries(folder.parent, folder.name)
+                    with atomic_folder(folder) as unfinished:
+                        write_decoded(Decoding(source, config.size, stored_mode(source), skip_bad), unfinished)
         about = json.loads((folder / "about.json").read_text())
         images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=tuple(about["shape"]))
         labels = np.load(folder / "labels.npy")

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from adaln.files import write_atomically
+from adaln.files import filling, write_atomically
 from adaln.metrics.features import Extractor, Features
 from adaln.progress import progress
 from adaln.rng import generator
@@ -74,7 +74,8 @@ def classifier_extractor(data: LabelledImages, cache: Path) -> Extractor:
     path = _path(cache, fingerprint)
     if not path.is_file():
         weights, accuracy = train(data)
-        write_atomically(path, save(weights, metadata={"accuracy": repr(accuracy)}))
+        with filling(cache):
+            write_atomically(path, save(weights, metadata={"accuracy": repr(accuracy)}))
     shape = "x".join(map(str, data.images.shape[1:]))
     return _extractor(path, {"data": fingerprint, "num_training_images": len(data.images), "image_shape": shape})
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from adaln.files import atomic_file, file_sha256
+from adaln.files import atomic_file, file_sha256, filling
 from adaln.metrics.features import Extractor, Features
 from adaln.progress import progress
 from adaln.tensor_files import load_pickle
@@ -288,7 +288,7 @@ def read_weights(path: Path | None, cache: Path) -> tuple[dict[str, Tensor], str
 def _fetch(path: Path) -> None:
     """Download to a temporary name beside `path`; it takes its name only when its hash is right."""
     try:
-        with atomic_file(path) as temporary:
+        with filling(path.parent), atomic_file(path) as temporary:
             with urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response, temporary.open("wb") as file:
                 total = int(response.headers.get("Content-Length", 0))
                 while piece := response.read(PIECE_BYTES):
