@@ -50,9 +50,11 @@ def test_a_table_of_measurements_has_all_numbers_by_their_path():
         ("scores --dim 64 --points 300 --repeats 1", "frechet_distance / times_faster / wall"),
         ("data --images 2048 --repeats 2 --steps 5", "opening / seconds"),
         ("analysis --model tiny --trained tiny --threads 1 --repeats 1 --device cpu", "reading / peak_bytes"),
+        ("study --steps 4 --num-images 20", "processor_seconds_per_run / sample"),
     ],
 )
-def test_every_benchmark_runs(words: str, path: str, capsys):
+def test_every_benchmark_runs(words: str, path: str, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
     main(["bench", *words.split(), "--json"])
     found = dict(leaves(json.loads(capsys.readouterr().out), " / "))
     assert found[path] > 0

@@ -16,6 +16,7 @@ from adaln.report import Lines, Measurement, Table
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
 from adaln.statistics import Interval
+from adaln.studies.answer import answer
 from adaln.studies.compare import compare_schemes
 from adaln.studies.comparison_tables import verdict_text
 from adaln.studies.published_numbers import published_tables
@@ -104,16 +105,33 @@ def test_the_table_says_what_differs_by_how_much_and_how_sure_it_is(runs):
 
 def test_the_verdict_is_plain_and_says_what_more_seeds_would_show(runs):
     verdict = compare_schemes("Made up", outcomes(runs)).data["verdict"]
-    assert verdict[0] == "adaln is worse than adaln-zero: FID-like +10.00 points (+49.2 % relative) over 3 seeds."
-    assert verdict[1].startswith("Not distinguishable from adaln-zero by FID-like at this size, over 3 seeds: adaln-g")
-    assert verdict[2] == (
+    assert verdict[0] == (
+        "No scheme is better than adaln-zero by FID-like at 1,000 steps of digits, 3 seeds: adaln is 49 % worse, 95 %"
+        " interval of the change [+37.8, +68.9] % (for all 2 schemes together)."  # the other's mean change is 0
+    )
+    assert verdict[1] == "adaln is worse than adaln-zero: FID-like +10.00 points (+49.2 % relative) over 3 seeds."
+    assert verdict[2].startswith("Not distinguishable from adaln-zero by FID-like at this size, over 3 seeds: adaln-g")
+    assert verdict[3] == (
         "Over training, by FID-like against adaln-zero: behind throughout (adaln);"
         " ahead from step 250 to 500, not distinguishable at the end (adaln-gaussian)."
     )
-    assert verdict[3] == (
-        "To see a change of 2 % at the noise of these runs you need about 4 seeds; to see the changes found here:"
-        " adaln-gaussian –."  # its mean change is 0
-    )
+    assert verdict[4] == "To see a change of 2 % at the noise of these runs you need about 4 seeds."
+
+
+@pytest.mark.parametrize(
+    ("ends", "sentence"),
+    [
+        ((-4, -2), "adaln is 20 % better than adaln-zero by FID-like at 1,000 steps of digits, 3 seeds, 95 % interval"),
+        ((-4, -2), "; to see changes of 2 % would take about 4 seeds."),
+        ((0.1, 3), "No scheme is better than adaln-zero by FID-like at 1,000 steps of digits, 3 seeds: adaln-gaussian"),
+        ((0.1, 3), "; to tell more apart would take about so many seeds, were the changes found the true ones: adaln "),
+        ((0, 0), "No scheme is distinguishable from adaln-zero by FID-like at 1,000 steps of digits, 3 seeds."),
+    ],
+)
+def test_the_first_sentence_is_the_answer_and_what_would_tell_more(runs, monkeypatch, ends, sentence):
+    changes = {name: (10, 10, end) for name, end in zip(CHANGES, ends, strict=True)}
+    monkeypatch.setitem(globals(), "CHANGES", changes)
+    assert sentence in answer(compare(outcomes(runs), "adaln-zero"))
 
 
 def test_a_difference_at_the_end_is_not_denied_by_the_test_of_all_steps(runs):
@@ -206,7 +224,7 @@ def test_one_seed_tells_nothing_and_says_so(runs):
     result = compare_schemes("Made up", outcomes(runs, seeds=(0,)))
     assert cells(result.table, "adaln")["verdict"] == "not distinguishable"
     assert result.data["over_steps"] == {}
-    assert [line for line in result.data["verdict"] if "Not distinguishable" not in line] == []
+    assert result.data["verdict"][0].endswith("steps of digits, 1 seed.") and len(result.data["verdict"]) == 2
 
 
 @pytest.mark.parametrize("num_images", [16, 30])

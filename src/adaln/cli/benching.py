@@ -49,6 +49,7 @@ BENCHMARKS: Registry[Benchmark] = Registry(
             "training", "MemoryOptions", "kept_for_backward", "What the backward pass needs kept beside diffusers'"
         ),
         "scores": Benchmark("scores", "ScoreOptions", "scores", "Scores beside their plain forms"),
+        "study": Benchmark("study", "StudyBenchOptions", "study_parts", "Processor seconds of a study's runs by part"),
         "data": Benchmark("data", "DataOptions", "data", "Reading beside other layouts and plain copies"),
         "analysis": Benchmark(
             "analysis", "AnalysisOptions", "analysis", "Recording and analysing beside training and plain reading"

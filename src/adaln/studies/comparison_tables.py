@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from adaln.metrics import METRICS
 from adaln.report import Cell, Column, Marked, Measurement, Table
 from adaln.statistics import noise_factors, t_interval
+from adaln.studies.answer import answer
 from adaln.studies.published_numbers import PublishedTable
 from adaln.studies.rows import Comparison, Row, absolute_and_relative, change_text
 from adaln.studies.time_to_quality import NO_DIFFERENCE, Course, Range, middle
@@ -156,13 +157,16 @@ def _range_text(bounds: Range, spec: str) -> str:
 
 
 def verdict_text(comparison: Comparison, courses: Mapping[str, Course]) -> list[str]:
-    """A line for each scheme that differs, one for those that may not, then the course of training, then advice."""
+    """The answer, a line for each scheme that differs, one for those that may not, the course of training, advice."""
     changes, score = comparison.changes, comparison.responses.score
     seeds, reference = comparison.responses.num_seeds, comparison.reference
     lines = [
-        f"{change_text(label, change, reference, score)} over {seeds} seeds."
-        for label, change in changes.items()
-        if change.distinguishable
+        answer(comparison),
+        *(
+            f"{change_text(label, change, reference, score)} over {seeds} seeds."
+            for label, change in changes.items()
+            if change.distinguishable
+        ),
     ]
     if unclear := [label for label, change in changes.items() if not change.distinguishable]:
         lines.append(
@@ -191,10 +195,7 @@ def _advice(rows: Sequence[Row]) -> list[str]:
         return []
     same = small[0] == small[-1]
     span = f"{small[0]:,} seeds" if same else f"{small[0]:,} to {small[-1]:,} seeds, depending on the scheme"
-    unclear = [row for row in rows if row.difference and not row.difference.distinguishable]
-    these = "; ".join(f"{row.label} {_count(row.seeds_for_this)}" for row in unclear)
-    line = f"To see a change of 2 % at the noise of these runs you need about {span}"
-    return [f"{line}; to see the changes found here: {these}." if these else f"{line}."]
+    return [f"To see a change of 2 % at the noise of these runs you need about {span}."]
 
 
 def _count(seeds: int | None) -> str:
