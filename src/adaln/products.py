@@ -84,6 +84,17 @@ def wide_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
+def has_gelu_product(x: Float[Tensor, "*rest K"], linear: nn.Linear) -> bool:
+    """Whether `gelu_of_product` serves here: float32 on a CPU with AVX-512, nothing to differentiate nor to compile."""
+    plain = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+    return HAS_WIDE_PRODUCT and plain and x.device.type == "cpu" and x.dtype == linear.weight.dtype == torch.float32
+
+
+def gelu_of_product(x: Float[Tensor, "*rest K"], linear: nn.Linear) -> Float[Tensor, "*rest F"]:
+    """GELU in its tanh form of x W^T + b, by oneDNN in one pass: a third of the time of torch's GELU by itself."""
+    return torch.ops.mkldnn._linear_pointwise(x, linear.weight, linear.bias, "gelu", [], "tanh")
+
+
 @torch.library.custom_op("adaln::wide_product", mutates_args=())
 def compiled_wide_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The same as an operator that torch.compile leaves alone: it takes oneDNN's for one of inference only."""

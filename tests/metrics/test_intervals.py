@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance, frechet_interval, weighted_gaussian
+from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance, frechet_interval, weighted_distances
 from adaln.metrics.intervals import Z95, around, resampling_weights, wilson
 from adaln.metrics.kid_and_is import inception_score, inception_score_interval, kernel_distance, squared_mmd
 from adaln.rng import generator
@@ -75,12 +75,16 @@ def test_resampling_weights_are_counts_of_a_multinomial():
     assert float(counts.var()) == pytest.approx(1 - 1 / 50, rel=0.05)
 
 
-def test_a_weighted_gaussian_is_that_of_the_repeated_rows():
-    rows, counts = draw(4, 3, "rows").double(), torch.tensor([2, 0, 1, 1])
-    found = weighted_gaussian(rows, counts.double() / 4)
-    expected = FeatureMoments.of(rows.repeat_interleave(counts, dim=0)).gaussian()
-    torch.testing.assert_close(found.mean, expected.mean)
-    torch.testing.assert_close(found.covariance, expected.covariance)
+@pytest.mark.parametrize("num_dead", [0, 2])
+def test_distances_under_weights_are_those_of_the_repeated_rows(monkeypatch, num_dead: int):
+    monkeypatch.setattr("adaln.metrics.frechet.BOOTSTRAP_ROWS", 3)
+    rows, counts = draw(8, 5, "rows"), torch.tensor([[2, 0, 1, 1, 1, 0, 3, 0], [1, 1, 1, 1, 0, 0, 2, 2], [8] + 7 * [0]])
+    rows[:, :num_dead] = 0
+    reference = FeatureMoments.of(draw(9, 5, "reference")).gaussian()
+    found = weighted_distances(rows, FeatureMoments.of(rows).gaussian(), counts.double() / 8, reference)
+    repeated = [FeatureMoments.of(rows.repeat_interleave(row, dim=0)).gaussian() for row in counts]
+    expected = torch.tensor([frechet_distance(each, reference).value for each in repeated], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
 
 
 REFERENCE = Gaussian(torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64))

@@ -13,9 +13,12 @@ from adaln.models.dit import SwiGLU
 from adaln.models.dit_config import LLaMAConfig
 from adaln.models.layers import (
     Attention,
+    InferenceMlp,
+    Mlp,
     PatchEmbedder,
     attended,
     conditioned_unit,
+    fuse_for_inference,
     gelu,
     modulated,
     rotate,
@@ -148,6 +151,16 @@ def test_gelu_is_one_function_compiled_or_not(dtype: torch.dtype, monkeypatch: p
     tolerance = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {}
     torch.testing.assert_close(compiled, plain, **tolerance)
     torch.testing.assert_close(torch.autograd.grad(compiled.sum(), x)[0], slope, **tolerance)
+
+
+def test_an_mlp_that_only_infers_gives_the_same_and_can_be_differentiated_all_the_same():
+    mlp, x = Mlp(12, 40), randn(3, 5, 12)
+    expected, names = mlp(x), list(mlp.state_dict())
+    fuse_for_inference(mlp)
+    with torch.no_grad():
+        torch.testing.assert_close(mlp(4 * x), Mlp.forward(mlp, 4 * x))
+    assert torch.equal(mlp(x), expected) and mlp(x).requires_grad
+    assert type(mlp) is InferenceMlp and list(mlp.state_dict()) == names
 
 
 def test_swiglu_gates_by_its_first_map_and_has_no_biases():

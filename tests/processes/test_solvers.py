@@ -88,7 +88,7 @@ def test_stochastic_solvers_draw_and_the_others_do_not(name, solver):
         count += 1
         return torch.zeros(1, 1, 2, 2)
 
-    sample(name, solver, torch.zeros(1, 1, 2, 2), draw, steps=5)
+    sample(name, solver, torch.zeros(1, 1, 2, 2), draw, steps=5, **({"eta": 1.0} if solver == "ddim" else {}))
     assert (count > 0) == SOLVERS[solver].stochastic
 
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ def check_published(name: str, num_images: int, class_names: Sequence[str]) -> N
         raise ValueError(f"{len(class_names):,} classes; {published.title} has {published.num_classes:,}")
 
 
+@cache
 def digits(config: DataConfig) -> Dataset:
     """1,797 handwritten digits of 8x8 pixels.
 

@@ -19,6 +19,8 @@ ROUNDING = 1e-5
 symmetric, by its largest entry, and from positive, by its largest eigenvalue."""
 BOOTSTRAP_DIM = 128
 """Above this many features a bootstrap replicate costs too much; the infinitesimal jackknife does not."""
+BOOTSTRAP_ROWS = 1024
+"""Rows whose pairs of features are in memory at once: 68 MB of them at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,22 +226,36 @@ def frechet_interval(
     if rows.shape[1] > BOOTSTRAP_DIM:
         influence = frechet_influence(rows, own, reference)
         return around(value, float(influence.std() / len(rows) ** 0.5), "infinitesimal jackknife, reference fixed")
-    rows = rows.to(torch.float64)
-    distances = []
-    for _ in range(replicates):
-        weights = resampling_weights(len(rows), 1, rng)[0]
-        distances.append(frechet_distance(weighted_gaussian(rows, weights), reference).value)
-    return around(
-        value, float(torch.tensor(distances, dtype=torch.float64).std()), f"bootstrap of {replicates}, reference fixed"
-    )
+    weights = resampling_weights(len(rows), replicates, rng)
+    distances = weighted_distances(rows, own, weights, reference)
+    return around(value, float(distances.std()), f"bootstrap of {replicates}, reference fixed")
 
 
-def weighted_gaussian(rows: Float64[Tensor, "N F"], weights: Float64[Tensor, "N"]) -> Gaussian:
-    """Mean and unbiased covariance under weights that sum to 1."""
-    mean = weights @ rows
-    centred = rows - mean
-    covariance = centred.T @ (centred * weights[:, None])
-    return Gaussian(mean, covariance * (len(rows) / (len(rows) - 1)))
+def weighted_distances(
+    rows: Float[Tensor, "N F"], own: Gaussian, weights: Float64[Tensor, "R N"], reference: Gaussian
+) -> Float64[Tensor, "R"]:
+    """The distance to `reference` from the mean and unbiased covariance of the rows under each row of weights.
+
+    With z = x - `own`'s mean and w the weights, the covariance is sum w z z^T - d d^T for d = sum w z: a product of the
+    weights with all pairs of features, in pieces of rows. For its trace of the root only L^T S L is needed, where
+    L L^T is the reference's covariance: symmetric, so that what rounding leaves below 0 can be cut.
+    """
+    first, second = torch.triu_indices(rows.shape[1], rows.shape[1])
+    shift, pairs = weights.new_zeros(len(weights), rows.shape[1]), weights.new_zeros(len(weights), len(first))
+    for part, of_part in zip(
+        torch.split(rows, BOOTSTRAP_ROWS), torch.split(weights, BOOTSTRAP_ROWS, dim=1), strict=True
+    ):
+        centred = part.to(torch.float64) - own.mean
+        shift += of_part @ centred
+        pairs += of_part @ (centred[:, first] * centred[:, second])
+    covariances = weights.new_empty(len(weights), rows.shape[1], rows.shape[1])
+    covariances[:, first, second] = covariances[:, second, first] = pairs
+    covariances = (covariances - shift[:, :, None] * shift[:, None]) * (len(rows) / (len(rows) - 1))
+    factor = pivoted_cholesky(reference.covariance)
+    eigenvalues: Tensor = torch.linalg.eigvalsh(factor.T @ covariances @ factor)
+    mean_terms = (own.mean + shift - reference.mean).square().sum(dim=1)
+    traces = covariances.diagonal(dim1=1, dim2=2).sum(dim=1) + reference.covariance.trace()
+    return mean_terms + traces - 2 * eigenvalues.clamp(min=0).sqrt().sum(dim=1)
 
 
 def _check(a: Gaussian, b: Gaussian) -> None:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adaln.models.config import NUM_TIME_FEATURES
+from adaln.products import gelu_of_product, has_gelu_product
 from adaln.types import Labels, Latents, Times, Tokens
 
 
@@ -49,7 +50,7 @@ class LabelEmbedder(nn.Module):
 
     def __init__(self, num_labels: int, dim: int) -> None:
         super().__init__()
-        self.embedding_table = nn.Embedding(num_labels, dim)
+        self.embedding_table = nn.Embedding(num_labels, dim, _weight=torch.empty(num_labels, dim))
 
     def forward(self, y: Labels) -> Float[Tensor, "B D"]:
         return self.embedding_table(y)
@@ -212,6 +213,20 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tokens) -> Tokens:
         return self.fc2(gelu(self.fc1(x)))
+
+
+class InferenceMlp(Mlp):
+    """`Mlp` of a network that is not trained any more: GELU comes out of the first product where the CPU can."""
+
+    def forward(self, x: Tokens) -> Tokens:
+        return self.fc2(gelu_of_product(x, self.fc1)) if has_gelu_product(x, self.fc1) else super().forward(x)
+
+
+def fuse_for_inference(model: nn.Module) -> None:
+    """Let every MLP of a network that is not trained any more be an `InferenceMlp`, in place."""
+    for module in model.modules():
+        if type(module) is Mlp:
+            module.__class__ = InferenceMlp
 
 
 def gelu(x: Float[Tensor, "*rest"]) -> Float[Tensor, "*rest"]:

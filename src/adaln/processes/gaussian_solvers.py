@@ -2,7 +2,8 @@
 
 Fewer steps are another chain: `ddpm(process.respaced("250"), ...)`.
 All take raw network outputs `denoiser(x_t, original steps)`; `draw()` gives the next standard normal of x's shape and
-is called exactly as often as the published code draws, so that stored noise replays a published trajectory.
+is called as often as the published code draws, so that stored noise replays a published trajectory; where that code
+discards what it drew, nothing is drawn.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ def ddim(
     clip: bool = False,
     gradient: ClassifierGradient | None = None,
 ) -> Iterator[Latents]:
-    """Implicit sampling: deterministic at eta = 0 (noise is drawn and discarded), like `ddpm` in spread at eta = 1.
+    """Implicit sampling: deterministic at eta = 0, where no noise is drawn, like `ddpm` in spread at eta = 1.
 
     sigma = eta sqrt((1 - abar_prev) / (1 - abar)) sqrt(1 - abar / abar_prev);
     x_{t-1} = sqrt(abar_prev) x_start + sqrt(1 - abar_prev - sigma^2) noise + sigma draw.
@@ -65,8 +66,9 @@ def ddim(
             x_start = process.x_start_from_noise(x, t, noise)
         abar, prev = process.at("alphas_cumprod", t), process.at("alphas_cumprod_prev", t)
         sigma = eta * ((1 - prev) / (1 - abar)).sqrt() * (1 - abar / prev).sqrt()
-        mean = x_start * prev.sqrt() + (1 - prev - sigma**2).sqrt() * noise
-        x = mean + _unless_last(t) * sigma * draw()
+        x = x_start * prev.sqrt() + (1 - prev - sigma**2).sqrt() * noise
+        if eta:
+            x = x + _unless_last(t) * sigma * draw()
         yield x
 
 

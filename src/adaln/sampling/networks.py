@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.execution import Execution, Precision, check_precision, prepare_blocks, under_autocast, usable
+from adaln.models.layers import fuse_for_inference
 from adaln.parallel import from_first
 from adaln.runs import Run
 from adaln.sampling.config import SampleExecution
@@ -44,6 +45,7 @@ def computing(model: nn.Module, dtype: Precision, execution: SampleExecution) ->
     for module in model.modules() if dtype == "bfloat16" else ():
         if isinstance(module, nn.Linear):
             module.to(torch.bfloat16)
+    fuse_for_inference(model)
     prepare_blocks(model, Execution(execution.compile))
     computed = under_autocast(model, dtype)
     return Graphed(computed) if execution.cuda_graph else computed
