@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import IO
 
 _TEMPORARY = ".tmp-"
+_OF_CONTENT = (None, errno.EINVAL, errno.ENAMETOOLONG)
+"""Errors of the system that a position or a name in a file leads to."""
 PATIENCE_SECONDS = 10.0
 """How long whoever finds a claim held waits for its holder, which may have been killed or be saving its last state."""
 
@@ -134,7 +136,7 @@ def reading(path: Path, expected: str) -> Iterator[None]:
     """In this block whatever is raised over the content of a file is a `ValueError` of one line that names the file.
 
     For bytes and libraries: of what they meet in a foreign file they raise nearly anything. What the system says of a
-    file (it is missing, the disk fails) stays an `OSError`; a `ValueError` that names the file stays as it is.
+    file (it is missing, the disk fails) stays an `OSError`, a `ValueError` that names the file stays as it is.
 
     >>> with reading(Path("a.json"), "a list of numbers"):
     ...     float("x")
@@ -146,7 +148,7 @@ def reading(path: Path, expected: str) -> Iterator[None]:
             yield
     except Exception as error:
         names_file = isinstance(error, ValueError) and str(path) in str(error)
-        if names_file or (isinstance(error, OSError) and error.errno is not None):
+        if names_file or (isinstance(error, OSError) and error.errno not in _OF_CONTENT):
             raise
         raise ValueError(f"{str(path)!r} is not {expected}: {reason(error)}") from error
 

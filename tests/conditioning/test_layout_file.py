@@ -42,5 +42,5 @@ def test_the_layers_of_a_known_family_come_back(name, tmp_path):
 def test_a_layout_file_names_the_word_that_is_wrong(text, message, tmp_path):
     file = tmp_path / "layout.toml"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"layout file .*{message}"):
+    with pytest.raises(ValueError, match=rf"is not a layout file: .*{message}"):
         family_named(str(file))

@@ -73,7 +73,7 @@ def test_latents_of_fast_dit_are_read_to_the_last(tmp_path, monkeypatch):
     assert (found.kind, found.num_items, found.class_counts) == ("latents of fast-DiT", 4, {"0": 2, "1": 2})
     assert found.problems == (f"{tmp_path / 'set'}: latents 0 to 3 are not all finite",)
     (tmp_path / "set/a_features/2.npy").write_bytes(b"")
-    assert "2.npy: missing, cut short" in inspect(str(tmp_path / "set")).problems[0]
+    assert "2.npy' is not an intact npy file" in inspect(str(tmp_path / "set")).problems[0]
 
 
 def test_what_a_set_holds_is_one_line_in_every_kind(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 from adaln.codec import decode
 from adaln.conditioning.families import FAMILIES
 from adaln.conditioning.family import Family, Layer, alternatives, any_of, name_pattern, parts
+from adaln.files import reading
 
 _WORDS = ("head", "no_rows", "static_gates", "backbone", "branch_ends", "ungated_ends")
 """The fields of a family that are patterns, word by word."""
@@ -34,17 +35,15 @@ def family_named(family: str | Family) -> tuple[str, Family]:
 
 def load_family(path: Path) -> Family:
     """The family that a layout file describes: `[[layers]]` with name, rows, path, ..., and a family's other words."""
-    try:
+    if not path.exists():
+        raise ValueError(f"layout file {str(path)!r} does not exist")
+    with reading(path, "a layout file"):
         row = tomllib.loads(path.read_text(encoding="utf-8"))
         if "inputs" in row:
             raise ValueError("inputs are code, which no file holds; expected them beside the network (module:factory)")
         family = decode(Family, row)
         _check(family)
-    except FileNotFoundError:
-        raise ValueError(f"layout file {str(path)!r} does not exist") from None
-    except ValueError as error:  # TOML and UTF-8 errors are ValueErrors too
-        raise ValueError(f"layout file {str(path)!r}: {error}") from None
-    return family
+        return family
 
 
 def _check(family: Family) -> None:

@@ -20,7 +20,7 @@ from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
 from adaln.conditioning.distributions import Constant, Distribution, Normal, Xavier
 from adaln.conditioning.family import Role
 from adaln.conditioning.sites import Site
-from adaln.files import write_atomically
+from adaln.files import reading, write_atomically
 from adaln.registry import Registry
 
 ZERO = Constant(0.0)
@@ -210,7 +210,9 @@ def scheme(spec: str | Scheme) -> Scheme:
 
 def load_scheme(path: Path) -> Scheme:
     """Read a scheme file; `ValueError` names the file and what is wrong with it."""
-    try:
+    if not path.exists():
+        raise ValueError(f"scheme file {str(path)!r} does not exist")
+    with reading(path, "a scheme file"):
         text = path.read_text(encoding="utf-8")
         row = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         if not isinstance(row, dict):
@@ -219,10 +221,6 @@ def load_scheme(path: Path) -> Scheme:
         if loaded.order_of is not None:
             SCHEMES[loaded.order_of]  # an unknown name is an error here, not in the middle of a run
         return loaded
-    except FileNotFoundError:
-        raise ValueError(f"scheme file {str(path)!r} does not exist") from None
-    except ValueError as error:  # JSON, TOML and UTF-8 errors are ValueErrors too
-        raise ValueError(f"scheme file {str(path)!r}: {error}") from None
 
 
 def save_scheme(scheme: Scheme, path: Path) -> None:

@@ -24,7 +24,8 @@ from adaln.data.dataset import Dataset, Rows, spec_of
 from adaln.data.numbers import numbered, whole_number
 from adaln.data.pictures import default_cache
 from adaln.data.shard_files import Index, map_tensors, open_shards
-from adaln.files import filling, write_atomically
+from adaln.files import filling, reading, write_atomically
+from adaln.tensor_files import load_npy, load_pickle
 
 LIGHTNING_SHARDS, STATISTICS = "latents_rank*_shard*.safetensors", "latents_stats.pt"
 
@@ -115,14 +116,6 @@ class NpyFiles(Rows):
             holds, expected = (f"{part.dtype} of the shape {part.shape}" for part in (array, first))
             raise ValueError(f"{file}: holds {holds}; expected {expected} as 0.npy")
         return array
-
-
-def load_npy(path: Path) -> np.ndarray:
-    try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: missing, cut short or no npy file") from error
-    return array
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -224,10 +217,14 @@ def read_statistics(path: Path, channels: int) -> tuple[Float32[np.ndarray, "C 1
     """Mean and standard deviation per channel."""
     if not path.exists():
         raise ValueError(f"{path}: missing; expected the channel statistics that the latents are normalised by")
-    statistics = torch.load(path, weights_only=True)
-    if not isinstance(statistics, dict) or {"mean", "std"} - set(statistics) or statistics["mean"].numel() != channels:
+    statistics = load_pickle(path)
+    values = [statistics[name] for name in ("mean", "std") if isinstance(statistics.get(name), Tensor)]
+    if len(values) != 2 or any(value.numel() != channels for value in values):
         raise ValueError(f"{path}: expected `mean` and `std` of {channels} channels, as the latents have")
-    mean, std = (statistics[name].float().reshape(channels, 1, 1).numpy() for name in ("mean", "std"))
+    with reading(path, "the channel statistics of latents"):
+        mean, std = (value.float().reshape(channels, 1, 1).numpy() for value in values)
+        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+            raise ValueError("a mean or std is not finite, or a std is not above 0")
     return mean, std
 
 

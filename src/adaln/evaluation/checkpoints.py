@@ -21,7 +21,7 @@ from adaln.data import DataConfig, load
 from adaln.evaluation.samples import Reference, named_reference
 from adaln.evaluation.scoring import Scoring
 from adaln.execution import DEFAULT_EXECUTION, Execution
-from adaln.files import write_atomically
+from adaln.files import reading, write_atomically
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
 from adaln.parallel import find_device, first_goes_first, from_first, group_of_torchrun, rank
 from adaln.processes import count_updates, guided
@@ -56,10 +56,8 @@ def read_scores(run: Run, scoring: Scoring, step: int) -> Scores:
 
 def read_score_file(file: Path) -> Scores:
     """The scores in a file of `adaln evaluate`; `ValueError` where it holds something else."""
-    try:
+    with reading(file, "a file of scores"):
         return decode(Scores, json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{str(file)!r} is not a file of scores: {error}") from None
 
 
 def score(run: Run, scoring: Scoring, step: int) -> Scores:

@@ -14,7 +14,7 @@ import torch
 
 from adaln.codec import short_hash
 from adaln.data import DataConfig, Dataset, are_files, default_cache, load
-from adaln.files import write_atomically
+from adaln.files import reading, write_atomically
 from adaln.metrics import (
     METRICS,
     Extractor,
@@ -126,10 +126,8 @@ def record_beside(source: Path | Dataset) -> dict[str, Any]:
     """How samples were drawn, where the record that `keep_samples` writes lies beside them; else nothing."""
     if isinstance(source, Dataset) or not (record := source.with_suffix(".json")).is_file():
         return {}
-    try:
+    with reading(record, "the record of samples"):
         row = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{record}: not the record of samples ({error})") from None
     return row if isinstance(row, dict) and "sampler" in row else {}
 
 

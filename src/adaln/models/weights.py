@@ -26,7 +26,7 @@ from adaln.models.network import Network
 from adaln.models.registry import MODELS, skeleton
 from adaln.registry import nearest
 from adaln.tensor_files import OpenedWeights, WeightSet, misfit, open_weights
-from adaln.types import DataSpec
+from adaln.types import DataSpec, NonFinite
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +78,7 @@ def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -
 def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> Network:
     """The network of `config` holding these weights, in float32; what is fixed and was not saved is computed.
 
-    Raises ValueError in one line: which registered network they do fit, or every name and shape that is wrong.
+    Raises ValueError in one line: which registered network they do fit, every name and shape that is wrong, or what is not finite.
     """
     tensors, model = dict(weights.tensors), skeleton(config, spec)
     fixed = model.fixed()
@@ -91,6 +91,8 @@ def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> Netwo
         what = f"holds the weights of {fitting}, not of the model asked for" if fitting else f"does not fit: {wrong}"
         raise ValueError(f"{str(weights.file)!r} {what}")
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    if bad := next((name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()), None):
+        raise NonFinite(f"{str(weights.file)!r}: {bad!r} is not finite")
     return model
 
 

@@ -5,7 +5,7 @@ No code from a file is ever run: safetensors, and what `torch.save` wrote as far
 
 from adaln.tensor_files.content import what_is
 from adaln.tensor_files.names import misfit, unwrapped
-from adaln.tensor_files.npz_files import Npz
+from adaln.tensor_files.numpy_files import Npz, load_npy
 from adaln.tensor_files.opening import OpenedWeights, open_adapter, open_weights
 from adaln.tensor_files.pickles import load_pickle
 from adaln.tensor_files.safetensors_files import (
@@ -26,6 +26,7 @@ __all__ = [
     "TensorFile",
     "WeightSet",
     "is_whole",
+    "load_npy",
     "load_pickle",
     "load_tensors",
     "misfit",

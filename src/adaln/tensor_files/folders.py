@@ -130,9 +130,9 @@ def shards_of(file: Path) -> dict[str, Path] | None:
         if not isinstance(index_of, dict) or "weight_map" not in index_of:
             return None
         shards = {str(name): file.with_name(Path(shard).name) for name, shard in index_of["weight_map"].items()}
+        lost = sorted({shard.name for shard in shards.values() if not shard.is_file()})
     if not shards:
         raise ValueError(f"{str(file)!r} is an index that lists no tensor")
-    lost = sorted({shard.name for shard in shards.values() if not shard.is_file()})
     if lost:
         raise ValueError(f"{str(file)!r} lists shards that are missing beside it: {', '.join(lost)}")
     return shards

@@ -1,4 +1,4 @@
-"""NumPy's archives of arrays (npz), anyone's: shape and type are known before a value is read; no unpickling."""
+"""NumPy's files (npy) and archives (npz), anyone's: shape and type are known before a value; nothing is unpickled."""
 
 import math
 import zipfile
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -69,17 +69,31 @@ class Npz:
                 yield np.frombuffer(bytearray(data), header.dtype).reshape(-1, *shape)
 
     @contextmanager
-    def _member(self, name: str) -> Iterator[tuple[IO[bytes], Header]]:
+    def _member(self, name: str) -> Iterator[tuple[Any, Header]]:
         """The open member just before the first value of its array."""
         with zipfile.ZipFile(self.path) as archive, archive.open(name + SUFFIX) as file:
-            version = npy.read_magic(file)
-            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, is_column_major, dtype = read_header(file)
-            left = archive.getinfo(name + SUFFIX).file_size - file.tell()
-            if not dtype.hasobject and (min(shape, default=0) < 0 or left != math.prod(shape) * dtype.itemsize):
-                raise ValueError(f"'{name}' says {dtype} {shape}, but {left} bytes follow")
-            yield file, Header(shape, dtype, is_column_major)
+            yield file, _read_header(file, name, archive.getinfo(name + SUFFIX).file_size)
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """The array in an npy file; `ValueError` that names the file where it is damaged, or holds pickled objects."""
+    with reading(path, "an intact npy file"), path.open("rb") as file:
+        _read_header(file, "it", path.stat().st_size)
+        file.seek(0)
+        array: np.ndarray = npy.read_array(file, allow_pickle=False)
+        return array
 
 
 def _reading(path: Path) -> AbstractContextManager[None]:
     return reading(path, "an intact npz")
+
+
+def _read_header(file: Any, name: str, num_bytes: int) -> Header:
+    """What is before the first value of an array of so many bytes in all."""
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, is_column_major, dtype = read_header(file)
+    left = num_bytes - file.tell()
+    if not dtype.hasobject and (min(shape, default=0) < 0 or left != math.prod(shape) * dtype.itemsize):
+        raise ValueError(f"{name!r} says {dtype} {shape}, but {left} bytes follow")
+    return Header(shape, dtype, is_column_major)
