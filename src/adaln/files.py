@@ -132,6 +132,17 @@ def filling(cache: Path) -> Iterator[None]:
 
 
 @contextmanager
+def about(path: Path) -> Iterator[None]:
+    """In this block a `ValueError` that does not name the file begins with its name, where there is such a file."""
+    try:
+        yield
+    except ValueError as error:
+        if str(path) not in str(error) and path.exists():
+            error.args = (f"{str(path)!r}: {error}",)
+        raise
+
+
+@contextmanager
 def reading(path: Path, expected: str) -> Iterator[None]:
     """In this block whatever is raised over the content of a file is a `ValueError` of one line that names the file.
 

@@ -10,6 +10,7 @@ from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.conditioning import SCHEMES, Scheme, save_scheme, scheme
 from adaln.config import PRESETS
+from adaln.files import about
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.report import Section, Table
@@ -46,9 +47,10 @@ def distributions_verb(words: list[str]) -> Output:
     from adaln.views.distributions import APART, MOVED, as_data, distributions_section, overview_table
     from adaln.views.snapshots import open_snapshots
 
-    snapshots = [
-        s for path in options.paths for s in open_snapshots(path, options.steps, options.weights, options.prefix)
-    ]
+    snapshots = []
+    for path in options.paths:
+        with about(path):
+            snapshots += open_snapshots(path, options.steps, options.weights, options.prefix)
     notes = [f"{s.source}: {note}" for s in snapshots for note in s.notes]
     name = "distributions" + f"-by-{options.by}" * (options.by != "role")
     section = distributions_section(snapshots, options.by)
@@ -101,9 +103,10 @@ def fit_verb(words: list[str]) -> Output:
     from adaln.analysis.fit import fit
     from adaln.views.fitting import fit_section, pilot
 
-    source = pilot(options.source, options.step, options.weights, options.prefix)
     base = {role: std for role, std in asdict(options.base).items() if std is not None}
-    fitted = fit(source.tensors or {}, options.method, by_block=options.by_block, base=base)
+    with about(options.source):
+        source = pilot(options.source, options.step, options.weights, options.prefix)
+        fitted = fit(source.tensors or {}, options.method, by_block=options.by_block, base=base)
     start = fitted.scheme(options.name or f"fit-{source.source}-{options.method}{'-by-block' * options.by_block}")
     out.parent.mkdir(parents=True, exist_ok=True)
     save_scheme(start, out)

@@ -12,7 +12,7 @@ from adaln.cli.analysing import saved, terminal_blocks
 from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.files import write_atomically
+from adaln.files import about, write_atomically
 from adaln.report import Section
 from adaln.specs import WeightSet
 
@@ -71,9 +71,9 @@ def audit_verb(words: list[str]) -> Output:
         family_named(layout)  # an unknown name is said before anything is read
     if options.discover:
         return _discovered(options)
-    report: adaln.analysis.audit.Audit | adaln.analysis.adapters.AdapterAudit = _adapter(options) or _audit(
-        options, layout
-    )
+    report: adaln.analysis.audit.Audit | adaln.analysis.adapters.AdapterAudit
+    with about(Path(options.model)):
+        report = _adapter(options) or _audit(options, layout)
     summary, *blocks = report.blocks()
     section = Section("Audit", [f"{options.model}: {summary}", *blocks])
     data, path = {"model": options.model, **asdict(report)}, Path(options.model)

@@ -10,6 +10,7 @@ import numpy as np
 from adaln.data.folders import without_classes
 from adaln.data.numbers import Labelled, numbered, whole_number
 from adaln.data.pictures import Source, one_at_a_time
+from adaln.files import reading, reason
 
 HUB = "hf:"
 """`hf:uoft-cs/cifar10` is the training split of a dataset of the hub."""
@@ -20,11 +21,12 @@ LABEL_COLUMNS = ("label", "labels", "class", "class_label", "class_id", "categor
 def hub_dataset(path: str) -> Source:
     """The pictures of a Hugging Face dataset, named by their row."""
     table = open_table(path).with_format(None)
-    names = [f"{number:08d}" for number in range(len(table))]
-    (labels, class_names), label_column = labels_of(path, table)
-    pictures = picture_column(path, table)
-    read = one_at_a_time(reader(table, pictures))
-    files = [Path(entry["filename"]).stat() for entry in table.cache_files]
+    with reading(Path(path), "a whole Hugging Face dataset"):
+        names = [f"{number:08d}" for number in range(len(table))]
+        (labels, class_names), label_column = labels_of(path, table)
+        pictures = picture_column(path, table)
+        read = one_at_a_time(reader(table, pictures))
+        files = [Path(entry["filename"]).stat() for entry in table.cache_files]
     stamp = sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
     left = tuple(f"column {name!r}" for name in table.features if name not in (pictures, label_column))
     return Source(Path(path), names, labels, class_names, [stamp] * len(names), read, left)
@@ -46,8 +48,8 @@ def open_table(path: str) -> Any:
         if path.startswith(HUB):
             return datasets.load_dataset(path.removeprefix(HUB), split="train")
         table = datasets.load_from_disk(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: no Hugging Face dataset ({' '.join(str(error).split())[:200]})") from error
+    except Exception as error:  # of its many files
+        raise ValueError(f"{path}: no Hugging Face dataset ({reason(error)[:200]})") from error
     if not isinstance(table, dict):
         return table
     if "train" not in table:
@@ -79,6 +81,9 @@ def labels_of(path: str, table: Any) -> tuple[Labelled, str]:
     labels = np.array([-1 if value is None else value for value in values], np.int64)
     if labels.min() < 0:
         raise ValueError(f"{path}: row {labels.argmin()} has no {name}; expected a class for every row")
+    if labels.max() >= len(columns[name].names):
+        row = labels.argmax()
+        raise ValueError(f"{path}: row {row} has the {name} {labels[row]}, of {len(columns[name].names)} classes")
     return (labels, tuple(columns[name].names)), name
 
 
@@ -102,7 +107,8 @@ def reader(table: Any, column: str) -> Callable[[str], bytes]:
     encoded = table.cast_column(column, library().Image(decode=False))
 
     def read(name: str) -> bytes:
-        cell = encoded[int(name)][column]
-        return bytes(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        with reading(Path(f"row {int(name)}"), "a picture with its bytes or its path"):
+            cell = encoded[int(name)][column]
+            return bytes(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
 
     return read

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from adaln.data.pictures import SUFFIXES, one_at_a_time
+from adaln.files import reading, reason
 
 FURNITURE = (
     r"@eaDir|@Recycle|@Recently-Snapshot|#recycle|#snapshot|\$RECYCLE\.BIN|System Volume Information|lost\+found"
@@ -27,7 +28,7 @@ class Listing:
     """Of each file: size and modification time (folder, tar) or CRC (zip)."""
     folders: set[str]
     read: Callable[[str], bytes]
-    """The content of a file."""
+    """The content of a file; `ValueError` or `OSError` where it cannot be read."""
     passed_over: dict[str, str]
     """Why a file, or a folder with all that lies in it, is none of the set: `hidden`, or the name of its kind."""
     in_tars: bool = False
@@ -99,11 +100,9 @@ def identity(status: os.stat_result) -> tuple[int, int]:
 
 def list_zip(path: Path) -> Listing:
     """Members of a zip, which stays open. Raises ValueError where it is damaged or holds a name twice."""
-    try:
+    with reading(path, "a readable zip"):
         archive = zipfile.ZipFile(path)
         entries = {settled(entry.orig_filename): entry for entry in reversed(archive.infolist())}
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"{path}: not a readable zip ({error}); expected 'digits', a folder, zip or tar") from error
     stamps, folders, reasons = dict[str, tuple[int, int]](), set[str](), dict[str, str]()
     for entry in archive.infolist():
         name = settled(entry.orig_filename)
@@ -116,7 +115,14 @@ def list_zip(path: Path) -> Listing:
             raise ValueError(f"{path}: holds {name!r} twice; expected every name once")
         else:
             stamps[name] = (entry.file_size, entry.CRC)
-    return Listing(path, stamps, folders, one_at_a_time(lambda name: archive.read(entries[name])), reasons)
+
+    def read(name: str) -> bytes:
+        try:
+            return archive.read(entries[name])
+        except Exception as error:  # of a damaged or encrypted member, or of what some compression cannot expand
+            raise ValueError(reason(error)) from error
+
+    return Listing(path, stamps, folders, one_at_a_time(read), reasons)
 
 
 def ending(name: str) -> str:

@@ -11,8 +11,6 @@ import math
 import os
 import shutil
 import threading
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -33,8 +31,6 @@ from adaln.progress import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 """File endings that make a file a picture; all others are passed over."""
-UNREADABLE = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading a member of a damaged or encrypted zip, or a vanished file, may raise."""
 AT_ONCE = 256
 """Pictures that are decoded in parallel before they are given back in order."""
 CACHE_FORMAT = 2
@@ -146,7 +142,7 @@ def stored_mode(source: Source) -> Mode:
     def is_stored_in_colour(name: str) -> bool:
         try:
             return is_colour(source.read(name))
-        except UNREADABLE:  # decoding it says so
+        except (OSError, ValueError):  # decoding it says so
             return False
 
     return "RGB" if any(map(is_stored_in_colour, source.names)) else "L"
@@ -160,7 +156,7 @@ def decode_all(
     def decode_named(name: str) -> UInt8[np.ndarray, "C H W"] | ValueError:
         try:
             return decode(read(name), size, mode)
-        except (ValueError, *UNREADABLE) as error:
+        except (OSError, ValueError) as error:
             return ValueError(str(error))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter lock

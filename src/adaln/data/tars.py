@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from adaln.data.listing import Listing, ending, parents, passes_over, settled
 from adaln.data.pictures import SUFFIXES
+from adaln.files import reading
 
 TAR = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
@@ -67,17 +68,14 @@ def members(path: Path, reasons: dict[str, str]) -> Iterator[tuple[str, tarfile.
     """
     if path.name.lower().endswith(COMPRESSED):
         raise ValueError(f"{path}: a compressed tar cannot be read at random; unpack it or store it as .tar")
-    try:
-        with path.open("rb") as file:
-            own = list(members_within(file, 0, path.stat().st_size, f"{path.name}/", reasons))
-            has_pictures = any(name.lower().endswith(SUFFIXES) for name, _ in own)
-            is_nested = [not has_pictures and name.lower().endswith(TAR) and member.isfile() for name, member in own]
-            yield from itertools.compress(own, map(operator.not_, is_nested))
-            for name, tar in itertools.compress(own, is_nested):
-                end = tar.offset_data + tar.size
-                yield from members_within(file, tar.offset_data, end, f"{name}/", reasons)
-    except (tarfile.TarError, ValueError) as error:
-        raise ValueError(f"{path}: cut short, or not a tar ({error})") from error
+    with reading(path, "a whole tar"), path.open("rb") as file:
+        own = list(members_within(file, 0, path.stat().st_size, f"{path.name}/", reasons))
+        has_pictures = any(name.lower().endswith(SUFFIXES) for name, _ in own)
+        is_nested = [not has_pictures and name.lower().endswith(TAR) and member.isfile() for name, member in own]
+        yield from itertools.compress(own, map(operator.not_, is_nested))
+        for name, tar in itertools.compress(own, is_nested):
+            end = tar.offset_data + tar.size
+            yield from members_within(file, tar.offset_data, end, f"{name}/", reasons)
 
 
 def members_within(
