@@ -57,7 +57,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def write_atomically(path: Path, content: str | bytes) -> Path:
     """Replace the file `path` by `content`, synced to disk: readers see the old or the new, never a part."""
     with atomic_file(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
     return path
 
 

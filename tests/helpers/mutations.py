@@ -1,4 +1,4 @@
-"""What happens to bytes on their way: bits that flip, ends that are lost, parts that are doubled or come from elsewhere."""
+"""What happens to bytes on their way: bits flip, ends are lost, parts are doubled or come from elsewhere."""
 
 import random
 import re

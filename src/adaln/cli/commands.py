@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 from adaln.cli.output import SILENT, Output
@@ -69,25 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Exit codes: 0 done, 2 bad input, damage, a full disk or no memory, 70 a fault of ours, 130 stopped (and saved).
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in words
-    words = [word for word in words if word != "--json"]
+    if isinstance(sys.stdout, TextIOWrapper):  # a name of a file may be no text, and a terminal not know a sign
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        if not words or words[0] in ("-h", "--help"):
-            print(_help())
-            return
-        if words[0] == "--version":
-            print(__version__)
-            return
-        output = _output_of(words)
-        if output is SILENT:
-            return
-        if as_json:
-            print(json.dumps(encode(output.data, finite=True), indent=1, allow_nan=False))
-        else:
-            output.show()
-        if output.failure:
-            raise ValueError(output.failure)
+        _do(list(sys.argv[1:] if argv is None else argv))
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - closed with the process
     except KeyboardInterrupt as stop:  # `Stopped` is one, and says what was saved
@@ -96,6 +82,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         if os.environ.get("ADALN_TRACEBACK"):
             traceback.print_exc()
         _fail(*_code_and_line(error))
+
+
+def _do(words: list[str]) -> None:
+    as_json = "--json" in words
+    words = [word for word in words if word != "--json"]
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return
+    if words[0] == "--version":
+        print(__version__)
+        return
+    output = _output_of(words)
+    if output is SILENT:
+        return
+    if as_json:
+        print(json.dumps(encode(output.data, finite=True), indent=1, allow_nan=False))
+    else:
+        output.show()
+    if output.failure:
+        raise ValueError(output.failure)
 
 
 def _output_of(words: Sequence[str]) -> Output:
