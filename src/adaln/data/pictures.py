@@ -28,6 +28,7 @@ from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset, fingerprint, row_digests, spec_of
 from adaln.files import atomic_folder, filling, locked, remove_temporaries, temporaries
 from adaln.progress import progress
+from adaln.tensor_files import load_npy
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 """File endings that make a file a picture; all others are passed over."""
@@ -235,10 +236,10 @@ def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
     skip_bad = config.on_bad_image == "skip"
     folder = cache / "images" / cache_key(source, config.size)
     with filling(cache):
-        if not is_decoded(folder):  # what is whole needs no lock, which a cache that is only read could not have
+        if not is_decoded(folder, source):  # what is whole needs no lock, which a cache that is only read could not have
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.with_suffix(".lock"), partial(show_other_process, source, folder)):
-                if not is_decoded(folder):
+                if not is_decoded(folder, source):
                     shutil.rmtree(folder, ignore_errors=True)
                     remove_temporaries(folder.parent, folder.name)
                     with atomic_folder(folder) as unfinished:
@@ -287,10 +288,18 @@ def write_decoded(decoding: Decoding, folder: Path) -> None:
     (folder / "about.json").write_text(json.dumps({"shape": images.shape, "skipped": skipped, "fingerprint": print_of}))
 
 
-def is_decoded(folder: Path) -> bool:
-    """Whether all that is kept is there and `pixels.bin` has not been cut short."""
-    about = folder / "about.json"
-    if not about.exists():
+def is_decoded(folder: Path, source: Source) -> bool:
+    """Whether all that is kept is there, and says what it may: what is damaged is made anew."""
+    try:
+        about, labels = json.loads((folder / "about.json").read_text()), load_npy(folder / "labels.npy")
+        skipped, shape = about["skipped"], about["shape"]
+        return (
+            (folder / "pixels.bin").stat().st_size == math.prod(shape)
+            and min(shape) > 0
+            and isinstance(about["fingerprint"], str)
+            and all(isinstance(name, str) for name in skipped)
+            and len(labels) == shape[0] == len(source.names) - len(skipped)
+            and not set(labels.tolist()) - set(source.labels.tolist())
+        )
+    except Exception:  # whatever is raised over other bytes
         return False
-    num_bytes: int = math.prod(json.loads(about.read_text())["shape"])
-    return (folder / "pixels.bin").stat().st_size == num_bytes

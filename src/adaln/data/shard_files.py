@@ -157,19 +157,33 @@ def map_shard(folder: Path, shard: ShardEntry, plan: Plan) -> dict[str, np.ndarr
     tensors, about = read_shard(path)
     if about["plan"] != plan.sha256:
         raise ValueError(f"{path}: belongs to another set than {folder / INDEX}")
-    for name in (plan.tensor, "labels", "digests"):
-        if len(tensors[name]) != shard.rows:
-            raise ValueError(f"{path}: holds {len(tensors[name])} rows of {name}; expected {shard.rows}")
+    item = (plan.flips, 2) if plan.space else plan.image_shape
+    for name, kind, begins in (
+        (plan.tensor, "f" if plan.space else "u", item),
+        ("labels", "i", ()),
+        ("digests", "u", (32,)),
+    ):
+        tensor, shape = tensors[name], (shard.rows, *begins)
+        if tensor.dtype.kind != kind or tensor.shape[: len(shape)] != shape:
+            holds = (
+                f"{len(tensor)} rows of {name}"
+                if tensor.ndim and len(tensor) != shard.rows
+                else f"{name} {tensor.dtype} {tensor.shape}"
+            )
+            raise ValueError(f"{path}: holds {holds}; expected {shard.rows}{f' of {begins}' if begins else ''}")
+    if shard.rows and not 0 <= tensors["labels"].min() <= tensors["labels"].max() < max(1, len(plan.class_names)):
+        raise ValueError(f"{path}: holds labels that are none of the {len(plan.class_names)} classes")
     return tensors
 
 
 def read_shard(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The mapped tensors of a shard of ours and what was noted when it was made."""
     tensors, metadata = map_tensors(path)
-    if "adaln" not in metadata or not {"labels", "digests"} <= set(tensors):
-        raise ValueError(f"{path}: a safetensors file, but no shard of {FORMAT}")
-    about: dict[str, Any] = json.loads(metadata["adaln"])
-    return tensors, about
+    with reading(path, f"a shard of {FORMAT}"):
+        about: dict[str, Any] = json.loads(metadata["adaln"])
+        if missing := {"labels", "digests"} - set(tensors) or {"plan", "sha256", "sums", "skipped"} - set(about):
+            raise ValueError(f"it has no {min(missing)!r}")
+        return tensors, about
 
 
 def map_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
