@@ -19,7 +19,7 @@ SLICES, SLICE = 100, 100
 """Ten thousand files in all, those of a slice of one kind."""
 DEFAULT = 6
 """Of each kind that is made and read without training."""
-SECONDS, MORE_BYTES = 60, 3 << 30
+SECONDS, MORE_BYTES = 120, 3 << 30
 """What reading a small file may take, and how much more address space."""
 
 
