@@ -15,6 +15,7 @@ from adaln.data.keys import CLASS, class_files, one_of_each_key
 from adaln.data.listing import Listing, ending, settled
 from adaln.data.numbers import Labelled, numbered, whole_number
 from adaln.data.pictures import SUFFIXES, Source
+from adaln.files import reading
 from adaln.registry import nearest
 
 ATTRIBUTE_FILES = ("CelebAMask-HQ-attribute-anno.txt", "list_attr_celeba.txt")
@@ -185,7 +186,8 @@ def by_attribute(source: Source, attribute: str) -> Source:
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise ValueError(f"{source.path}: no attributes; expected {' or '.join(ATTRIBUTE_FILES)} in it or beside it")
-    lines = file.read_text().splitlines()[1:]
+    with reading(file, "a text of attributes"):
+        lines = file.read_text(encoding="utf-8").splitlines()[1:]
     known = lines[0].split() if lines else []
     if attribute not in known:
         raise ValueError(f"{file}: no attribute {attribute!r}{nearest(attribute, known)}; it has {', '.join(known)}")

@@ -236,7 +236,7 @@ def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
     skip_bad = config.on_bad_image == "skip"
     folder = cache / "images" / cache_key(source, config.size)
     with filling(cache):
-        if not is_decoded(folder, source):  # what is whole needs no lock, which a cache that is only read could not have
+        if not is_decoded(folder, source):  # what is whole needs no lock, which a cache that is only read cannot have
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.with_suffix(".lock"), partial(show_other_process, source, folder)):
                 if not is_decoded(folder, source):
@@ -289,17 +289,11 @@ def write_decoded(decoding: Decoding, folder: Path) -> None:
 
 
 def is_decoded(folder: Path, source: Source) -> bool:
-    """Whether all that is kept is there, and says what it may: what is damaged is made anew."""
-    try:
+    """Whether all that is kept is there and fits together; what is damaged counts as not there, and is made anew."""
+    with suppress(Exception):  # whatever is raised over other bytes
         about, labels = json.loads((folder / "about.json").read_text()), load_npy(folder / "labels.npy")
-        skipped, shape = about["skipped"], about["shape"]
-        return (
-            (folder / "pixels.bin").stat().st_size == math.prod(shape)
-            and min(shape) > 0
-            and isinstance(about["fingerprint"], str)
-            and all(isinstance(name, str) for name in skipped)
-            and len(labels) == shape[0] == len(source.names) - len(skipped)
-            and not set(labels.tolist()) - set(source.labels.tolist())
-        )
-    except Exception:  # whatever is raised over other bytes
-        return False
+        shape, count = about["shape"], len(source.names) - len(about["skipped"])
+        is_whole = min(shape) > 0 and (folder / "pixels.bin").stat().st_size == math.prod(shape)
+        fits = labels.shape == (count,) and shape[0] == count and isinstance(about["fingerprint"], str)
+        return bool(is_whole and fits and 0 <= labels.min() <= labels.max() < max(1, len(source.class_names)))
+    return False

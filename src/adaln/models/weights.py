@@ -78,7 +78,8 @@ def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -
 def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> Network:
     """The network of `config` holding these weights, in float32; what is fixed and was not saved is computed.
 
-    Raises ValueError in one line: which registered network they do fit, every name and shape that is wrong, or what is not finite.
+    Raises ValueError in one line: which registered network they do fit, every wrong name and shape, or what is not
+    finite.
     """
     tensors, model = dict(weights.tensors), skeleton(config, spec)
     fixed = model.fixed()
