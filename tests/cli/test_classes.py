@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from helpers.command_line import SMALL, data, run
@@ -25,7 +28,9 @@ def trained(capsys, folder, name):
 def test_sampling_one_class_says_which_folder_it_was(capsys, numbered):
     path = trained(capsys, numbered, "set")
     assert "all of class 2, '10'" in run(capsys, "sample", path, "--labels", "2", *FEW)
-    assert data(capsys, "sample", path, "--labels", "2", *FEW)["classes"] == {"10": 4}
+    out = data(capsys, "sample", path, "--labels", "2", *FEW)
+    assert (out["classes"], out["class"]) == ({"10": 4}, "10")
+    assert json.loads(Path(out["samples"]).with_suffix(".json").read_text())["class"] == "10"
     assert data(capsys, "sample", path, *FEW)["classes"] == {"0": 1, "1": 1, "10": 1, "11": 1}
 
 

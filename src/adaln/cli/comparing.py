@@ -58,6 +58,7 @@ def compare_verb(words: list[str]) -> Output:
         "config_differences": configs,
         "score_conflicts": conflicts,
         "unlike_published": apart,
+        "notes": score_notes(entries),
     }
     lines = [
         f"{name} differs from {first.name} in: {'; '.join(fields) or 'nothing'}" for name, fields in configs.items()
@@ -134,7 +135,12 @@ def _table(entries: list[Entry], metrics: list[str], conflicts: dict[str, list[s
         rows.append([*list(_row(entry, []).values()), *cells])
     labels = dict.fromkeys(score.label for entry in entries if entry.scores for score in entry.scores.scores.values())
     notes = ["Loss: mean over the last tenth of the log.", *([BRACKETS, *labels] if metrics else [])]
-    return Table("Runs", columns, rows, notes)
+    return Table("Runs", columns, rows, notes, footnotes=score_notes(entries))
+
+
+def score_notes(entries: Sequence[Entry]) -> list[str]:
+    """What a reader of the scores must know, by whose they are."""
+    return [f"{entry.name}: {note}" for entry in entries if entry.scores for note in entry.scores.notes]
 
 
 def _row(entry: Entry, metrics: list[str]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def sample_verb(words: list[str]) -> Output:
         check_suffix(options.out, ".npz")
 
     from adaln.evaluation.samples import keep_samples
+    from adaln.metrics import start_left
     from adaln.parallel import find_device, group_of_torchrun, rank
     from adaln.runs import Run
     from adaln.sampling import load_sampler
@@ -58,8 +59,9 @@ def sample_verb(words: list[str]) -> Output:
     count = f"{options.config.num_images:,} images"
     done = f"wrote {count} to {out}" if are_new else f"nothing to draw: {out} holds these {count}"
     chosen, classes = classes_of(sampler.labels, run.manifest.get("data", {}))
-    data = {"samples": str(out), "grid": str(grid), **sampler.provenance, "classes": chosen}
-    return Output(data, [f"{done}, the first of them as a grid in {grid}", *classes])
+    left = [left] if (left := start_left(sampler.record)) else []
+    data = {"samples": str(out), "grid": str(grid), **sampler.record, "classes": chosen}
+    return Output(data, [f"{done}, the first of them as a grid in {grid}", *classes, *left])
 
 
 def classes_of(
@@ -99,16 +101,16 @@ class EvaluateOptions:
     """What to compare with, and in which feature space."""
 
     samples: Annotated[Positional[str], named("SAMPLES")]
-    """Samples (.npz, folder, zip, run or data set)."""
+    """Samples (.npz, folder, zip or tar of pictures, run or data set)."""
     reference: str
-    """An ADM npz, a statistics file, a folder or zip of images, a run (its data), or a data set such as `digits`."""
+    """An ADM npz, a statistics file, a folder, zip or tar of pictures, a run (its data), or a data set's name."""
     features: str | None = None
     """inception, dataset-classifier (trained once on the reference, which must have labels), or module:function;
     default: those of a statistics file, dataset-classifier for labelled data, else inception."""
     metrics: tuple[str, ...] = ()
     """Scores to compute; default: all of ADM's that the features allow."""
     num_images: int | None = None
-    """Take the first so many samples; of a run without samples, draw so many."""
+    """Take the first so many samples; of a run without samples, draw so many. A run's are those of the newest step."""
     weights: Path | None = None
     """Inception weights, instead of those fetched once and cached."""
     batch_size: int = 64
@@ -126,11 +128,10 @@ def evaluate_verb(words: list[str]) -> Output:
     options = parse(EvaluateOptions, "evaluate", words)
 
     from adaln.evaluation.samples import evaluate, named_reference, named_samples, scores_beside
-    from adaln.metrics import METRICS, unlike_published
+    from adaln.metrics import check_request, unlike_published
     from adaln.parallel import find_device, group_of_torchrun, rank
 
-    for metric in options.metrics:
-        METRICS[metric]  # what is wrong is said before anything is drawn, trained or fetched
+    check_request(options.metrics, options.replicates, options.batch_size)  # said before anything is drawn
     device = find_device(options.device)
     reference = named_reference(options.reference, options.features)
     with group_of_torchrun():
@@ -149,7 +150,7 @@ def evaluate_verb(words: list[str]) -> Output:
         if rank():
             return SILENT
     out = options.out or scores_beside(source, scores)
-    write_atomically(out, json.dumps(encode(scores), indent=1) + "\n")
+    write_atomically(out, json.dumps(encode(scores, finite=True), indent=1) + "\n")
     data = {"scores_file": str(out), **encode(scores), "unlike_published": unlike_published(scores)}
     return Output(data, [*scores.blocks(), f"wrote {out}"])
 
@@ -159,7 +160,7 @@ class StatsOptions:
     """In which features, and of what."""
 
     source: Annotated[Positional[str], named("SOURCE")]
-    """A source (.npz, folder, zip, run or data set)."""
+    """A source (.npz, folder, zip or tar of pictures, run or data set)."""
     out: Annotated[Positional[Path], named("OUT.npz")]
     """The statistics file (.npz)."""
     features: str | None = None
@@ -182,13 +183,15 @@ def stats_verb(words: list[str]) -> Output:
     check_suffix(options.out, ".npz")
 
     from adaln.evaluation.samples import named_reference
-    from adaln.metrics import StatisticsFile, parse_source, save_statistics, statistics
+    from adaln.metrics import StatisticsFile, check_request, check_sides, parse_source, save_statistics, statistics
     from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 
+    check_request((), 0, options.batch_size)
     reference = named_reference(options.source, options.features)
     if isinstance(reference.source, StatisticsFile):
         raise ValueError(f"{options.source}: holds statistics already; expected images")
     images = parse_source(reference.source, options.num_images)
+    check_sides([images])
     device = str(find_device(options.device))
     with group_of_torchrun():
         with first_goes_first():
@@ -202,4 +205,6 @@ def stats_verb(words: list[str]) -> Output:
     lines = [f"wrote statistics of {origin.num_images:,} images of {origin.name} to {out}: {extractor.label}"]
     if origin.num_images <= made.dim:
         lines.append(f"fewer images than the {made.dim} features: the covariance is singular and FID biased upwards")
+    if origin.passed_over:
+        lines.append(f"passed over: {', '.join(origin.passed_over)}")
     return Output(data, lines)

@@ -6,7 +6,6 @@ Its checkpoints are scored while it trains or afterwards, and never twice: a fil
 import json
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from adaln.types import Hook, OnLog
 
 def scores_file(run: Run, scoring: Scoring, step: int) -> Path:
     """Where the scores of a checkpoint lie."""
-    row = asdict(scoring)
+    row = encode(scoring)
     del row["sample"]["batch_size"]  # no influence on the images
     return run.path / "scores" / f"{step:09d}-{short_hash(row)}.scores.json"
 
@@ -46,7 +45,7 @@ def samples_file(run: Run, scoring: Scoring, step: int) -> Path:
 
 def write_scores(run: Run, scoring: Scoring, step: int, scores: Scores) -> None:
     """Keep the scores of a checkpoint."""
-    write_atomically(scores_file(run, scoring, step), json.dumps(encode(scores), indent=1) + "\n")
+    write_atomically(scores_file(run, scoring, step), json.dumps(encode(scores, finite=True), indent=1) + "\n")
 
 
 def read_scores(run: Run, scoring: Scoring, step: int) -> Scores:
@@ -61,14 +60,14 @@ def read_score_file(file: Path) -> Scores:
 
 
 def score(run: Run, scoring: Scoring, step: int) -> Scores:
-    """Sample a checkpoint (averaged weights), score the samples, and keep both in the run.
+    """Sample a checkpoint, score the samples, and keep both in the run.
 
     The processes of torchrun share sampling and features.
     """
     extractor, theirs = reference_of(run, scoring)
     sampler, file = load_sampler(run, scoring.sample, step), samples_file(run, scoring, step)
     save_samples(sampler, file)
-    scores = evaluate(file, theirs, extractor, choices=sampler.provenance)
+    scores = evaluate(file, theirs, extractor, choices=sampler.record)
     if rank() == 0:
         write_scores(run, scoring, step, scores)
     return scores
@@ -97,13 +96,18 @@ def reference(
 
 
 def check_scoring(config: RunConfig, scoring: Scoring, device: str = "cpu") -> None:
-    """ValueError for what would otherwise be found out at the first score: solver, guidance, labels, features."""
+    """ValueError for what would else be found out at the first score: solver, guidance, labels, sizes, features."""
     run = Run(Path(), config, device)
+    if scoring.sample.num_images < 2:
+        raise ValueError(f"num_images is {scoring.sample.num_images}; expected at least 2 to score")
     num_classes = run.dataset.spec.num_classes
     count_updates(run.process, scoring.sample.sampler)
     choose_labels(scoring.sample, num_classes)
     labels = torch.zeros(1, dtype=torch.long) if num_classes else None
     guided(lambda x, t, y: x, labels, run.null_label, scoring.sample.guidance)
+    if run.dataset.describe_latents() is None and scoring.reference is not None:
+        pixels = (run.spec.channels, run.spec.height, run.spec.width)
+        named_reference(scoring.reference, scoring.features).check_shape(pixels, scoring.features)
     reference(config.data, scoring.features, scoring.reference, device)
 
 

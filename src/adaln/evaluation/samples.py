@@ -4,8 +4,9 @@ Samples on disk are ADM's npz, beside it the record of how they were drawn, and 
 """
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,32 @@ import torch
 
 from adaln.codec import short_hash
 from adaln.data import DataConfig, Dataset, are_files, default_cache, load
+from adaln.data.dataset import SHOWN
 from adaln.files import reading, write_atomically
 from adaln.metrics import (
-    METRICS,
     Extractor,
     ImagesLike,
     LabelledImages,
     Scores,
     Source,
     StatisticsFile,
+    check_request,
+    check_sides,
     load_extractor,
     open_images,
     parse_source,
 )
 from adaln.metrics import evaluate as scores_between
 from adaln.metrics.classifier import NAME as CLASSIFIER
-from adaln.metrics.images import check_path, is_npz
+from adaln.metrics.images import ImageStream, check_path, is_npz
 from adaln.metrics.scores import REPLICATES
 from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
 from adaln.runs import Run, is_run
 from adaln.sampling import SampleConfig, Sampler, Samples, load_sampler, save_samples
+
+WEIGHTS = {"ema": "averaged weights", "model": "raw weights"}
+"""The sets of a checkpoint's weights, in words."""
 
 
 def named_images(name: str) -> Path | Dataset:
@@ -67,6 +73,20 @@ class Reference:
         if isinstance(self.source, StatisticsFile):
             return str(self.source.extractor["name"])
         return CLASSIFIER if self.data and len(self.data.class_names) > 1 else "inception"
+
+    def check_shape(self, shape: tuple[int, ...], features: str | None = None) -> None:
+        """ValueError where a classifier of this data cannot see images of that shape (C, H, W; empty: not known)."""
+        if not shape or (features or self.default_features) != CLASSIFIER:
+            return
+        learned = "x".join(map(str, self.data.images.shape[1:])) if self.data else ""
+        if isinstance(self.source, StatisticsFile):
+            learned = self.source.extractor["details"]["image_shape"]
+        got = "x".join(map(str, shape))
+        if learned not in ("", got):
+            raise ValueError(
+                f"samples are {got} (channels, height, width), the reference {learned}: a {CLASSIFIER} sees one shape"
+                " only; bring both to one, or use features inception"
+            )
 
     def extractor(self, features: str | None = None, weights: Path | None = None, device: str = "cpu") -> Extractor:
         """The feature network in which samples meet this; `features` None is `default_features`.
@@ -108,18 +128,52 @@ def keep_samples(sampler: Sampler, out: Path | None = None) -> tuple[Path, bool]
 
 
 def named_samples(name: str, num_images: int | None, device: torch.device) -> Path | Dataset:
-    """As `named_images`; a run stands for its samples that were written last, or `num_images` are drawn and kept.
+    """As `named_images`; a run stands for the last of `samples_of`, or `num_images` are drawn and kept.
 
-    Raises `ValueError` where a run has none and nothing says how many.
+    Raises `ValueError` where a run has none and nothing says how many, or has fewer than asked for.
     """
     if not is_run(name):
         return named_images(name)
-    files = sorted(Path(name, "samples").glob("*.npz"), key=lambda file: file.stat().st_mtime_ns)
-    if files:
-        return files[-1]
-    if num_images is None:
+    files = samples_of(Path(name))
+    if not files and num_images is None:
         raise ValueError(f"run {name!r} has no samples yet; say --num-images N to draw some, or use: adaln sample")
-    return keep_samples(load_sampler(Run.open(name, device), SampleConfig(num_images)))[0]
+    if not files:
+        return keep_samples(load_sampler(Run.open(name, device), SampleConfig(num_images or 0)))[0]
+    enough = [file for file in files if num_images is None or open_images(file).num_images >= num_images]
+    if not enough:
+        most = max(open_images(file).num_images for file in files)
+        way_on = f"adaln sample {name} --num-images {num_images} draws them"
+        raise ValueError(f"run {name!r} has samples of {most:,} images at most, asked for are {num_images}; {way_on}")
+    return enough[-1]
+
+
+def samples_of(run: Path, pattern: str = "samples/*.npz") -> list[Path]:
+    """The files of samples that a run holds, by the step that they are of, then by when they were written."""
+    return sorted(run.glob(pattern), key=lambda file: (step_beside(file) or -1, file.stat().st_mtime_ns))
+
+
+def step_beside(file: Path) -> int | None:
+    """The step that samples are of, by the record beside them."""
+    step = record_beside(file).get("step")
+    return step if isinstance(step, int) else None
+
+
+def about_samples(file: Path) -> list[str]:
+    """What is to be said of samples that lie in a run: which they are of several, and how far on the run is."""
+    folder, step = file.parent.parent, step_beside(file)
+    if file.parent.name != "samples" or not is_run(folder) or step is None:
+        return []
+    files, newest = samples_of(folder), max(Run.open(folder).steps_saved(), default=step)
+    lines = []
+    if len(files) > 1:
+        steps = [f"step {of:,}" for of in sorted({step_beside(one) or 0 for one in files})]
+        which = ", that of the newest step which was written last" if file == files[-1] else ""
+        lines.append(f"{file.name} is one of {len(files)} files in {file.parent} ({', '.join(steps[-SHOWN:])}){which}")
+    if newest > step:
+        lines.append(
+            f"the samples are of step {step:,}, the run is at step {newest:,}: adaln sample {folder} draws anew"
+        )
+    return lines
 
 
 def record_beside(source: Path | Dataset) -> dict[str, Any]:
@@ -129,6 +183,20 @@ def record_beside(source: Path | Dataset) -> dict[str, Any]:
     with reading(record, "the record of samples"):
         row = json.loads(record.read_text(encoding="utf-8"))
     return row if isinstance(row, dict) and "sampler" in row else {}
+
+
+def check_record(file: Path, record: Mapping[str, Any]) -> None:
+    """ValueError where the record beside an npz is of other samples: by its key, else by their number."""
+    if not record or not is_npz(file):
+        return
+    if "key" in record:
+        with reading(file, "an intact npz"), zipfile.ZipFile(file) as archive:
+            is_of_these = archive.comment == str(record["key"]).encode()
+    else:
+        is_of_these = record.get("num_images") == open_images(file).num_images
+    if not is_of_these:
+        beside = file.with_suffix(".json")
+        raise ValueError(f"{file}: {beside.name} beside it is the record of other samples; draw them anew or remove it")
 
 
 def scores_beside(source: Path | Dataset, scores: Scores) -> Path:
@@ -153,8 +221,9 @@ def first_images(file: Path, most: int, across: int) -> tuple[np.ndarray, int]:
 def sample_grid(file: Path, provenance: Mapping[str, Any], title: str) -> ImageGrid:
     """The first images of an npz in rows of up to eight."""
     images, count = first_images(file, 64, 8)
+    weights = WEIGHTS[provenance["weights"]]
     caption = (
-        f"First {images.shape[0] * images.shape[1]} of {count:,} samples, step {provenance['step']}, averaged weights,"
+        f"First {images.shape[0] * images.shape[1]} of {count:,} samples, step {provenance['step']}, {weights},"
         f" solver {provenance['sampler']['solver']}, guidance {provenance['guidance']['scale']:g}, seed"
         f" {provenance['seed']}."
     )
@@ -185,8 +254,7 @@ def evaluate(
 
     Raises `ValueError` for an unknown name, for too few images, and for features that cannot be had.
     """
-    for metric in metrics:
-        METRICS[metric]  # what is wrong is said before anything is read, trained or fetched
+    check_request(metrics, replicates, batch_size)  # said before anything is read, trained or fetched
     computing = find_device(device)
     if isinstance(reference, str | Path):
         reference = named_reference(str(reference), features)
@@ -195,10 +263,14 @@ def evaluate(
     with group_of_torchrun():
         images, choices = _images_of(samples, num_images, computing)
         source = parse_source(images, num_images)
+        check_sides((source, reference.source), metrics)
+        reference.check_shape(source.shape if isinstance(source, ImageStream) else (), features)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
             extractor = reference.extractor(features, weights, str(computing))
         how = {"batch_size": batch_size, "replicates": replicates}
-        return scores_between(source, reference.source, extractor, metrics or None, choices=choices, **how)
+        scores = scores_between(source, reference.source, extractor, metrics or None, choices=choices, **how)
+    about = about_samples(images) if isinstance(images, Path) else []
+    return replace(scores, notes=(*scores.notes, *about))
 
 
 def _images_of(
@@ -211,4 +283,7 @@ def _images_of(
     if not isinstance(source, str | Path):
         return source, {}
     images = named_samples(str(source), num_images, device)
-    return images, record_beside(images)
+    record = record_beside(images)
+    if isinstance(images, Path):
+        check_record(images, record)
+    return images, record

@@ -53,7 +53,9 @@ def open_images(source: ImagesLike, num_images: int | None = None) -> ImageStrea
     stream = _open(source)
     if num_images is None:
         return stream
-    if num_images < 1 or stream.num_images < num_images:
+    if num_images < 1:
+        raise ValueError(f"num_images is {num_images}; expected at least 1")
+    if stream.num_images < num_images:
         raise ValueError(f"{stream.name}: got {stream.num_images} images, expected at least {num_images} as asked for")
     return replace(stream, num_images=num_images, batches=lambda size: _first(stream, num_images, size))
 
@@ -94,9 +96,9 @@ def check_path(path: Path) -> None:
         raise ValueError(f"{path}: does not exist; expected {SOURCES}")
     if path.is_dir() or is_npz(path) or is_tar(path) or zipfile.is_zipfile(path):
         return
-    words = what_is(path) or "nothing known"
+    words = what_is(path) or "nothing that holds images"
     array = f": np.savez(OUT, {ARRAY}=images)" if "NumPy" in words else ""
-    raise ValueError(f"{path}: is {words}, no npz or zip; expected {SOURCES}{array}")
+    raise ValueError(f"{path}: is {words}; expected {SOURCES}{array}")
 
 
 def _first(stream: ImageStream, num_images: int, size: int) -> Iterator[Batch]:

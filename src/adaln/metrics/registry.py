@@ -99,6 +99,8 @@ class Metric:
     """Part of ADM's suite, and so of the default."""
     digits: int = 3
     """Decimals that people are shown."""
+    fewest: int = 2
+    """Images that it needs on either side."""
 
 
 def needed(statistics: Statistics, part: Part) -> Any:
@@ -152,16 +154,17 @@ def _kernel(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
     return kernel_distance(reference, samples, comparison.rng("kid"))
 
 
-def _inside(side: str, blocks: Blocks = exact_blocks) -> Measure:
+def _of_manifolds(title: str, side: str, blocks: Blocks, settings: Mapping[str, Any], in_adm: bool = False) -> Metric:
     def measure(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
         inside = getattr(comparison.manifold(blocks), side)
         return float(inside.double().mean()), wilson(inside)
 
-    return measure
+    return Metric(title, "pool_rows", "higher", measure, settings, in_adm, fewest=NEIGHBOURS + 1)
 
 
 _EXACT = {"k": NEIGHBOURS, "distances": "float32"}
 _HALF = {"k": NEIGHBOURS, "distances": "float16, as published"}
+_SUBSETS = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}
 _SAMPLES, _REFERENCE = "sample_inside", "reference_inside"
 METRICS: Registry[Metric] = Registry(
     "score",
@@ -169,11 +172,11 @@ METRICS: Registry[Metric] = Registry(
         "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid"), in_adm=True, digits=2),
         "sfid": Metric("sFID", "spatial", "lower", _frechet("spatial", "sfid"), in_adm=True, digits=2),
         "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}, True, 2),
-        "precision": Metric("Precision", "pool_rows", "higher", _inside(_SAMPLES), _EXACT, in_adm=True),
-        "recall": Metric("Recall", "pool_rows", "higher", _inside(_REFERENCE), _EXACT, in_adm=True),
-        "precision-half": Metric("Precision (half)", "pool_rows", "higher", _inside(_SAMPLES, published_blocks), _HALF),
-        "recall-half": Metric("Recall (half)", "pool_rows", "higher", _inside(_REFERENCE, published_blocks), _HALF),
-        "kid": Metric("KID", "pool_rows", "lower", _kernel, {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}, digits=5),
+        "precision": _of_manifolds("Precision", _SAMPLES, exact_blocks, _EXACT, in_adm=True),
+        "recall": _of_manifolds("Recall", _REFERENCE, exact_blocks, _EXACT, in_adm=True),
+        "precision-half": _of_manifolds("Precision (half)", _SAMPLES, published_blocks, _HALF),
+        "recall-half": _of_manifolds("Recall (half)", _REFERENCE, published_blocks, _HALF),
+        "kid": Metric("KID", "pool_rows", "lower", _kernel, _SUBSETS, digits=5, fewest=4),
     },
     accepts=Metric,
 )

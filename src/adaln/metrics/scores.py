@@ -1,20 +1,22 @@
 """From two sets of images to a table of scores, each with its interval, and a record of everything that shaped it, by
 which two tables are found comparable or not."""
 
+import json
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy
 import torch
 
-from adaln.codec import encode, leaves
+from adaln.codec import json_text, leaves
+from adaln.data.dataset import SHOWN
 from adaln.metrics.features import Extractor
-from adaln.metrics.images import ImagesLike, ImageStream, open_images
+from adaln.metrics.images import ImagesLike
 from adaln.metrics.registry import METRICS, Comparison, Score, score
+from adaln.metrics.sides import Source, check_request, check_sides, has_too_few, parse_source
 from adaln.metrics.statistics import (
     Part,
     Statistics,
@@ -22,22 +24,21 @@ from adaln.metrics.statistics import (
     check_one_extractor,
     check_one_width,
     collect,
-    is_statistics,
     load_statistics,
 )
 from adaln.parallel import from_first
 from adaln.report import Column, Shown, Table
 from adaln.version import __version__
 
-Source = ImageStream | StatisticsFile | Statistics
-"""What is compared, once it is known what it is."""
 REPLICATES = 200
 """Bootstrap replicates behind an interval: its width is then known to about 5 %."""
 DECISIVE = ("reference.sha256", "samples.num_images", "extractor.name", "extractor.fingerprint", "dtypes", "choices")
 """What two comparable scores have in common; the settings of the scores that both have are added."""
-IDENTITY = frozenset({"run", "step", "seed", "num_images"})
+IDENTITY = frozenset({"run", "step", "seed", "num_images", "start_in_average", "class", "key"})
 """Choices that say which samples were scored, not how samples are made: the thing compared, no obstacle to it. Their
 number is counted where it matters, in what was scored."""
+MUCH_OF_THE_START = 0.05
+"""Of an average: from here on a reader of its samples or scores is told."""
 PUBLISHED = {
     "features": ("extractor.name", "inception"),
     "samples": ("samples.num_images", 50_000),
@@ -76,7 +77,8 @@ class Scores(Shown):
             Column("reference", format=",d"),
             Column("interval by"),
         ]
-        sides = f"{self.provenance['samples']['name']} beside {self.provenance['reference']['name']}"
+        of, reference = sample_words(self.provenance["choices"]), self.provenance["reference"]["name"]
+        sides = f"{self.provenance['samples']['name']}{f' ({of})' if of else ''} beside {reference}"
         apart = unlike_published(self)
         notes = [str(self.provenance["extractor"]["label"])]
         if apart and self.provenance["extractor"]["name"] == "inception":
@@ -104,8 +106,10 @@ def evaluate(
     bootstrap replicates behind the intervals, 0 for no bootstrap. `choices` (sampler, steps, guidance, EMA...) are
     recorded as given, for `differences` to compare. Processes of torchrun share the features; all get the scores.
     """
-    needs = {METRICS[name].needs for name in metrics or ()}  # an unknown name fails here, before images are read
-    samples, reference = parse_source(samples, num_images), parse_source(reference)  # so does what is wrong with either
+    check_request(metrics or (), replicates, batch_size)
+    samples, reference = parse_source(samples, num_images), parse_source(reference)
+    check_sides((samples, reference), metrics)
+    needs = {METRICS[name].needs for name in metrics or ()}
     of_reference = statistics(reference, extractor, batch_size=batch_size)
     check_one_extractor(extractor.describe(), of_reference.extractor)
     of_samples = statistics(samples, extractor, needs=needs, batch_size=batch_size)
@@ -131,20 +135,6 @@ def statistics(
             return collect(images, extractor, needs=needs, batch_size=batch_size)
 
 
-def parse_source(source: ImagesLike | Source, num_images: int | None = None) -> Source:
-    """What is to be compared, told once for all who use it: a stream of images (the first so many), or statistics.
-
-    ValueError where it is neither, as far as can be told without reading it whole.
-    """
-    if not isinstance(source, Statistics | StatisticsFile):
-        if not is_statistics(source):
-            return open_images(source, num_images)
-        source = StatisticsFile(Path(source))
-    if num_images is not None:
-        raise ValueError(f"{num_images} images asked for of statistics, which cannot be cut; expected images")
-    return source
-
-
 def compare(
     samples: Statistics,
     reference: Statistics,
@@ -155,13 +145,22 @@ def compare(
     choices: Mapping[str, Any] | None = None,
 ) -> Scores:
     """Scores of two sides that were collected before; the arguments are those of `evaluate`."""
+    check_request(metrics or (), replicates, batch_size=1)
+    check_sides((samples, reference), metrics)
     comparison = Comparison(samples, reference, replicates, seed)
-    adms = (name for name, metric in METRICS.items() if metric.in_adm and comparison.offers(metric.needs))
-    names = list(adms if metrics is None else dict.fromkeys(metrics))
+    adms = [name for name, metric in METRICS.items() if metric.in_adm and comparison.offers(metric.needs)]
+    names = [*dict.fromkeys(adms if metrics is None else metrics)]
+    left_out = [name for name in names if any(has_too_few(name, side) for side in (samples, reference))]
+    names = [name for name in names if name not in left_out]
     scores = {name: score(name, comparison) for name in names}
     settings: dict[str, Any] = {"replicates": replicates, "seed": seed}
     settings |= {name: dict(METRICS[name].settings) for name in names}
-    return Scores(scores, provenance(samples, reference, settings, choices or {}), notes(samples, reference))
+    said = (*notes(samples, reference, choices or {}), *(_left_out_line(name) for name in left_out))
+    return Scores(scores, provenance(samples, reference, settings, choices or {}), said)
+
+
+def _left_out_line(name: str) -> str:
+    return f"{METRICS[name].title} is left out: it needs at least {METRICS[name].fewest} images on either side"
 
 
 def provenance(
@@ -169,8 +168,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Everything that shaped the numbers, as plain data."""
     return {
-        "samples": encode(samples.origin),
-        "reference": encode(reference.origin),
+        **{side: json.loads(json_text(of.origin)) for side, of in (("samples", samples), ("reference", reference))},
         "extractor": samples.extractor,
         "settings": dict(settings),
         "dtypes": {"features": "float32", "algebra": "float64"},
@@ -185,7 +183,7 @@ def provenance(
     }
 
 
-def notes(samples: Statistics, reference: Statistics) -> tuple[str, ...]:
+def notes(samples: Statistics, reference: Statistics, choices: Mapping[str, Any]) -> tuple[str, ...]:
     """What a reader must be told, e.g. that a covariance of fewer images than features is singular."""
     sentences = []
     for side, of in (("samples", samples), ("reference images", reference)):
@@ -194,7 +192,35 @@ def notes(samples: Statistics, reference: Statistics) -> tuple[str, ...]:
                 f"{of.origin.num_images} {side} for {of.dim} features: the covariance is singular and FID is biased "
                 f"upwards, by more the fewer images there are; compare only scores of equal N"
             )
-    return tuple(sentences)
+        if of.origin.passed_over:
+            sentences.append(f"passed over beside the {side}: {', '.join(of.origin.passed_over[:SHOWN])}")
+    sizes = ["x".join(map(str, side.origin.shape[1:])) for side in (samples, reference)]
+    if all(sizes) and sizes[0] != sizes[1]:
+        sentences.append(
+            f"samples of {sizes[0]} pixels beside reference images of {sizes[1]}: their difference in size is part of"
+            " every score; compare only scores of the same two sizes"
+        )
+    if samples.origin.sha256 == reference.origin.sha256:
+        sentences.append("samples and reference are the very same images")
+    return (*sentences, *([left] if (left := start_left(choices)) else ()))
+
+
+def start_left(choices: Mapping[str, Any]) -> str:
+    """One sentence where samples are drawn from averaged weights that still hold much of their start; else nothing."""
+    share = choices.get("start_in_average") or 0.0
+    if share < MUCH_OF_THE_START:
+        return ""
+    return (
+        f"{100 * share:.3g} % of the start is still in the averaged weights of step {choices['step']} (ema_decay to"
+        " that power): --weights model draws from the raw ones"
+    )
+
+
+def sample_words(choices: Mapping[str, Any]) -> str:
+    """Which samples they are: their step, and the class and the weights where these are not as usual."""
+    words = [f"step {choices['step']}"] if "step" in choices else []
+    words += [f"all of class {choices['class']!r}"] if "class" in choices else []
+    return ", ".join([*words, *(["raw weights"] if choices.get("weights") == "model" else [])])
 
 
 def differences(a: Scores, b: Scores) -> list[str]:
@@ -241,6 +267,9 @@ def _decisive(scores: Scores, other: Scores) -> Iterator[tuple[str, Any]]:
         if path == "choices" and value:
             value = {key: entry for key, entry in value.items() if key not in IDENTITY}
         yield from leaves({path: value})
+    sizes = [(_at(side.provenance, "samples.shape") or ())[1:] for side in (scores, other)]
+    if all(sizes):  # files of scores may not say it
+        yield "samples.size", "x".join(map(str, sizes[0]))
 
 
 def _short(value: Any) -> str:

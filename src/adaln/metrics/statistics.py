@@ -4,7 +4,7 @@ disk, our own npz files and ADM's, under the same keys."""
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -45,6 +45,10 @@ class Origin:
     """0 where statistics came without it, as ADM's do."""
     sha256: str
     """Of the pixels in order, whatever held them; of the file, where statistics came without their images."""
+    shape: tuple[int, ...] = ()
+    """(C, H, W) of the images; empty where statistics came without."""
+    passed_over: tuple[str, ...] = ()
+    """What lay beside the images and is none of them, a phrase for each kind: `2 .txt (a.txt)`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +90,7 @@ def collect(
             raise ValueError(f"{images.name}: the features of image {first} are NaN or infinite")
         totals.add(batch, features)
         progress(f"features of {images.name}", totals.num_images, images.num_images, "images")
-    return totals.statistics(images.name, extractor)
+    return totals.statistics(images, extractor)
 
 
 def with_features(batches: Iterable[Images], extractor: Extractor) -> Iterator[tuple[Images, Features]]:
@@ -108,6 +112,7 @@ class _Pass:
     """What a pass over images has gathered so far."""
 
     num_images: int = 0
+    shape: tuple[int, ...] = ()
     digest: Any = field(default_factory=hashlib.sha256)
     moments: dict[str, FeatureMoments] = field(default_factory=dict)
     rows: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -115,7 +120,8 @@ class _Pass:
     def add(self, batch: Images, features: Features) -> None:
         """Take in a batch: its pixels' hash, its rows and their moments."""
         if not self.num_images:
-            self.digest.update(repr(tuple(batch.shape[1:])).encode())
+            self.shape = tuple(batch.shape[1:])
+            self.digest.update(repr(self.shape).encode())
         self.digest.update(batch.numpy().data)
         self.num_images += len(batch)
         for part, rows in (("pool", features.pool), ("spatial", features.spatial), ("probs", features.probs)):
@@ -125,13 +131,13 @@ class _Pass:
             if part != "probs":
                 self.moments.setdefault(part, FeatureMoments.empty(rows.shape[1])).update(rows)
 
-    def statistics(self, name: str, extractor: Extractor) -> Statistics:
+    def statistics(self, images: ImageStream, extractor: Extractor) -> Statistics:
         """All of it, once the images are through."""
         if self.num_images < 2:
-            raise ValueError(f"{name}: got {self.num_images} images, expected at least 2")
+            raise ValueError(f"{images.name}: got {self.num_images} images, expected at least 2")
         rows = {part: torch.cat(kept) for part, kept in self.rows.items()}
         return Statistics(
-            origin=Origin(name, self.num_images, self.digest.hexdigest()),
+            origin=Origin(images.name, self.num_images, self.digest.hexdigest(), self.shape, images.passed_over),
             extractor=extractor.describe(),
             pool=self.moments["pool"].gaussian(),
             spatial=self.moments["spatial"].gaussian() if "spatial" in self.moments else None,
@@ -207,6 +213,7 @@ def load_statistics(path: str | Path, extractor: Extractor, *, batch_size: int =
     if ARRAY not in npz.names:
         return Statistics(origin, extractor.describe(), pool, spatial)
     images = collect(open_images(path), extractor, batch_size=batch_size)
+    origin = replace(origin, shape=images.origin.shape)
     return Statistics(origin, images.extractor, pool, spatial, images.pool_rows, images.spatial_rows, images.probs)
 
 

@@ -14,5 +14,6 @@ if TYPE_CHECKING:
     from adaln.sampling.sampler import choose_labels as choose_labels
     from adaln.sampling.sampler import load_sampler as load_sampler
     from adaln.sampling.sampler import sample as sample
+    from adaln.sampling.sampler import start_in_average as start_in_average
 
 __getattr__, __all__ = lazily(__name__)

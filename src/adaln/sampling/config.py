@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from adaln.codec import LEFT_OUT_AT_DEFAULT
 from adaln.processes import Guidance, SamplerConfig
-from adaln.specs import Precision
+from adaln.specs import Precision, WeightSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class SampleConfig:
     dtype: Precision = "float32"
     """Of the network's matrix products: tf32 needs CUDA, bfloat16 is autocast; weights, guidance and the solver's state
     stay float32."""
+    weights: WeightSet = field(default="ema", metadata=LEFT_OUT_AT_DEFAULT)
+    """ema: the averaged weights; model: the raw ones. A weak run's are averaged."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "batch_size"):

@@ -1,4 +1,4 @@
-"""The networks that draw: averaged weights of a checkpoint, in the precision and by the means asked for."""
+"""The networks that draw: weights of a checkpoint, in the precision and by the means asked for."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from adaln.models.layers import fuse_for_inference
 from adaln.parallel import from_first
 from adaln.runs import Run
 from adaln.sampling.config import SampleExecution
+from adaln.specs import WeightSet
 from adaln.types import Labels, Latents, Model, Times
 
 WARM_UP_CALLS = 3
@@ -25,14 +26,16 @@ class Weak(NamedTuple):
     """Checkpoint; None: the newest."""
 
 
-def network(run: Run, step: int | None, dtype: Precision, execution: SampleExecution) -> tuple[Model, int]:
-    """The averaged network of a checkpoint, computing in `dtype` and answering in its input's, and its step."""
+def network(
+    run: Run, step: int | None, dtype: Precision, execution: SampleExecution, weights: WeightSet = "ema"
+) -> tuple[Model, int]:
+    """The network of a checkpoint, computing in `dtype` and answering in its input's, and its step."""
     if execution.cuda_graph and run.device.type != "cuda":
         raise ValueError(f"cuda_graph is True on device {str(run.device)!r}; expected a cuda device, or no graph")
     check_precision(dtype, run.device)
     if step is None:  # one for all processes, while the run may go on
         step = from_first(lambda: max(run.steps_saved(), default=None))
-    model, step = run.averaged_model(step)
+    model, step = run.load_model(step, weights)
     prepared = usable(Execution(execution.compile), run.device)
     return computing(model, dtype, replace(execution, compile=prepared.compile)), step
 

@@ -45,7 +45,8 @@ def save_samples(sampler: Sampler, path: Path) -> bool:
         else:
             updates_as_progress(sampler, before=sampler.config.num_images)
         if rank() == 0:
-            write_atomically(path.with_suffix(".json"), json.dumps(sampler.provenance, indent=1, sort_keys=True) + "\n")
+            record = {**sampler.record, "key": key}
+            write_atomically(path.with_suffix(".json"), json.dumps(record, indent=1, sort_keys=True) + "\n")
             remove_folder(folder)
         barrier()
     return is_missing

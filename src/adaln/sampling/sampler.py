@@ -38,9 +38,19 @@ class Sampler:
     labels: Int64[np.ndarray, "N"]
     """-1 throughout for an unconditional model."""
     provenance: dict[str, Any]
-    """All that a user chose of the images, for the file beside them and for every score made from them."""
+    """All that a user chose of the images: what two scores of them have in common, and what their file is found by."""
     weights: tuple[Path, ...]
     """The files that the networks were read from."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For the file beside the images and for every score made from them: `provenance`, the share of the start that
+        is still in the averaged weights, and the name of the class where all images are of one."""
+        run, of_one = self.run, isinstance(self.config.labels, int) and bool(self.run.spec.num_classes)
+        names = run.manifest.get("data", {}).get("class_names", [])
+        share = start_in_average(run, self.provenance["step"]) if self.config.weights == "ema" else None
+        about = {"class": names[int(self.labels[0])]} if of_one and len(names) > self.labels[0] else {}
+        return {**self.provenance, **about, "start_in_average": share}
 
     def batches(self) -> list[range]:
         """Indices of the images drawn together: all batches but the last have one shape."""
@@ -102,6 +112,8 @@ class Samples:
     def save(self, path: Path | str) -> None:
         """Write ADM's npz (`arr_0` uint8 NHWC, `arr_1` labels), with the provenance beside it as .json."""
         path = Path(path)
+        if path.suffix != ".npz":
+            raise ValueError(f"path is {str(path)!r}; expected a name that ends in .npz")
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             np.savez(file, self.images, self.labels)
         write_atomically(path.with_suffix(".json"), json.dumps(self.provenance, indent=1, sort_keys=True) + "\n")
@@ -120,6 +132,7 @@ def sample(
     **changes: Any,
 ) -> Samples:
     """Images from the averaged weights of a run's checkpoint, that at `step` or the newest, all of them in memory.
+    `weights="model"` takes the raw ones.
 
     Image i is a function of (seed, i) and its label. `config` and `changes` of its fields by their dotted names
     (`num_images=64`, `seed=1`, `**{"guidance.interval": (100, 800)}`) are those of `adaln sample`; `guidance` is the
@@ -135,7 +148,7 @@ def sample(
     sampler = load_sampler(run, changed(config or SampleConfig(), given), step, weak, execution)
     after_update = updates_as_progress(sampler)
     images = np.concatenate([sampler.images(indices, after_update) for indices in sampler.batches()])
-    return Samples(images, sampler.labels, sampler.provenance)
+    return Samples(images, sampler.labels, sampler.record)
 
 
 def load_sampler(
@@ -146,8 +159,8 @@ def load_sampler(
     execution: SampleExecution = EAGER,
 ) -> Sampler:
     """Load what draws `config` from a checkpoint; `ValueError` for what the run or the guidance cannot do."""
-    model, step = network(run, step, config.dtype, execution)
-    weights, worse, guide = [run.folder(step) / "ema.safetensors"], None, None
+    model, step = network(run, step, config.dtype, execution, config.weights)
+    weights, worse, guide = [run.folder(step) / f"{config.weights}.safetensors"], None, None
     if weak is not None:
         worse, weak_step = weak_network(run, config, weak, execution)
         weights.append(weak.run.folder(weak_step) / "ema.safetensors")
@@ -192,6 +205,11 @@ def choose_labels(config: SampleConfig, num_classes: int) -> Int64[np.ndarray, "
     return np.full(config.num_images, int(config.labels), np.int64)
 
 
+def start_in_average(run: Run, step: int) -> float | None:
+    """The share of the start that is still in the averaged weights of a step; None where both were imported."""
+    return None if "imported" in run.manifest else float(run.config.optim.ema_decay**step)
+
+
 def seeded_draw(seed: int, indices: Sequence[int], shape: tuple[int, ...], device: torch.device) -> Draw:
     """Standard normal draws of shape (len(indices), *shape): the k-th draw for image i depends on (seed, i, k) alone.
 
@@ -215,4 +233,4 @@ def provenance(run: Run, config: SampleConfig, step: int) -> dict[str, Any]:
         row["sampler"]["steps"] = count_updates(run.process, config.sampler)
     del row["batch_size"]  # no influence on the images
     del row["autoencoder"]  # where it lies; which one it is stands under `decoder`
-    return {"run": run.path.name, "step": step, "weights": "ema", **row}
+    return {"run": run.path.name, "step": step, **row}

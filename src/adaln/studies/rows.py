@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from statistics import fmean
 from typing import Any
 
@@ -225,9 +224,9 @@ def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": interval.value, "low": interval.low, "high": interval.high, "seeds": len(values)}
 
 
-def plain(interval: Interval) -> dict[str, float | None]:
-    """An interval for machines; an end that is not finite is None."""
-    return {name: end if isfinite(end) else None for name, end in asdict(interval).items()}
+def plain(interval: Interval) -> dict[str, float]:
+    """An interval for machines; JSON has an end that is not finite as "inf", as everywhere."""
+    return asdict(interval)
 
 
 def plain_difference(change: Difference) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from typing import Any
 from adaln.analysis import RoleRecord, read_recording
 from adaln.codec import decode, json_text, leaves
 from adaln.config import model_name, to_dict
-from adaln.evaluation.samples import first_images
+from adaln.evaluation.samples import first_images, samples_of, step_beside
 from adaln.files import reading, write_atomically
+from adaln.metrics import start_left
 from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series, write_report
 from adaln.runs import Run
+from adaln.sampling import start_in_average
 from adaln.views.figures import role_histograms
 from adaln.views.scores import score_blocks, scores_of
 from adaln.views.snapshots import recording_file, spread_evenly
@@ -31,12 +33,13 @@ def run_page(run: Run) -> Page:
     config, manifest = run.config, run.manifest
     records = run.metrics()
     step = max(run.steps_saved(), default=0)
-    summary = f"{model_name(config.model)} under {config.scheme.name}: {step:,} of {config.steps:,} steps."
+    summary = [f"{model_name(config.model)} under {config.scheme.name}: {step:,} of {config.steps:,} steps."]
+    if left := start_left({"step": step, "start_in_average": start_in_average(run, step) if step else None}):
+        summary.append(f"{left}.")
     sections = [Section("Loss", training_curves(records) if records else ["Nothing logged yet."])]
     if scores := scores_of(run):
         sections.append(Section("Scores", score_blocks(scores)))
-    samples = sorted(run.path.glob("s*/*.npz"), key=lambda file: file.stat().st_mtime)
-    if samples:
+    if samples := samples_of(run.path, "s*/*.npz"):
         sections.append(Section("Samples", [_samples(samples[-1])]))
     recording = read_recording(recording_file(run))
     if recording:
@@ -90,8 +93,9 @@ def _over_steps(title: str, recording: Sequence[RoleRecord], read: Callable[[Rol
 
 def _samples(file: Path) -> ImageGrid:
     images, count = first_images(file, *GRID)
-    shown = images.shape[0] * images.shape[1]
-    return ImageGrid("Samples", f"The first n = {shown} of {count} samples in {file.name}, not chosen by eye.", images)
+    shown, step = images.shape[0] * images.shape[1], step_beside(file)
+    which = f"{count} samples{f' of step {step:,}' if step else ''} in {file.name}"
+    return ImageGrid("Samples", f"The first n = {shown} of {which}, not chosen by eye.", images)
 
 
 def _facts(title: str, row: dict[str, Any]) -> Facts:

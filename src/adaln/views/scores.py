@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaln.evaluation.checkpoints import read_score_file
+from adaln.evaluation.samples import WEIGHTS
 from adaln.metrics import METRICS, Score, Scores, differences
 from adaln.report import Axis, Block, Column, Lines, Measurement, Series, Table
 from adaln.runs import Run
@@ -102,8 +103,9 @@ def _lines(name: str, curve: Curve) -> Lines:
     first = next(iter(curve.values()))
     banded = all(score.low is not None for score in found.values())
     low, high = ([getattr(s, end) for s in found.values()] for end in ("low", "high"))
+    weights = WEIGHTS[first.provenance["choices"].get("weights", "ema")]
     caption = (
-        f"n = {len(found)} checkpoints, averaged weights; {protocol(first)}; {_label(first)}."
+        f"n = {len(found)} checkpoints, {weights}; {protocol(first)}; {_label(first)}."
         f"{' The band is the 95 % interval of each point.' if banded else ''}"
     )
     series = Series(name, list(found), [s.value for s in found.values()], *((low, high) if banded else ()))

@@ -9,7 +9,7 @@ from statistics import fmean
 import torch
 
 from adaln.analysis import permute_role
-from adaln.codec import decode, encode, short_hash
+from adaln.codec import decode, json_text, short_hash
 from adaln.conditioning import Role
 from adaln.evaluation.checkpoints import reference_of, scores_file
 from adaln.files import write_atomically
@@ -60,7 +60,7 @@ def measured(outcome: Outcome, what: str) -> Measured:
     trained = scores_file(run, outcome.job.scoring, outcome.job.config.steps)
     file = run.path / "analysis" / "permuted" / f"{trained.name.partition('.')[0]}-{short_hash({'what': what})}.json"
     if not file.exists():
-        write_atomically(file, json.dumps(encode(_measure(outcome, run, what, file.with_suffix(".npz")))) + "\n")
+        write_atomically(file, json_text(_measure(outcome, run, what, file.with_suffix(".npz"))) + "\n")
     return decode(Measured, json.loads(file.read_text(encoding="utf-8")))
 
 
@@ -75,7 +75,7 @@ def _measure(outcome: Outcome, run: Run, what: str, samples: Path) -> Measured:
     sampler = load_sampler(run, job.sample, probe.step)
     sampler = replace(sampler, model=probe.model, provenance={**sampler.provenance, "shuffled": what})
     save_samples(sampler, samples)
-    return Measured(loss, evaluate(samples, theirs, extractor, choices=sampler.provenance))
+    return Measured(loss, evaluate(samples, theirs, extractor, choices=sampler.record))
 
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
