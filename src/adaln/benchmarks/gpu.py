@@ -6,6 +6,7 @@ moment, what was measured is kept, and the same command goes on with what is mis
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,47 +68,28 @@ def parts(options: GpuOptions, device: torch.device) -> list[Part]:
     """In order of worth."""
     on_gpu, tiny = device.type == "cuda", options.tiny
     marked = (file for file in TESTS.rglob("test_*.py") if "mark.gpu" in file.read_text(encoding="utf-8"))
-    files = sorted(str(file.relative_to(TESTS.parent)) for file in marked)
-    tests = (*files, "-m", "gpu") if on_gpu else ("tests/test_devices.py",)
-    pytest = ("pytest", "-q", "-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", *tests)
-    both = (
-        "--model",
-        "tiny" if tiny else options.model,
-        "--precision",
-        "bfloat16",
-        "--compile",
-        "none" if tiny else "both",
+    files = " ".join(sorted(str(file.relative_to(TESTS.parent)) for file in marked))
+    tests = f"{files} -m gpu" if on_gpu else "tests/test_devices.py"
+    model, how, repeats = ("tiny", "none", 2) if tiny else (options.model, "both", 10)
+    small, middle, large = (1, 2, 3) if tiny else (64, 128, 256)
+    scale, steps, images, seconds = ("tiny", 4, 50, 300) if tiny else ("small", 100, 500, 90)
+    few = f"--repeats {repeats} --device {device.type}"
+    both = f"--model {model} --precision bfloat16 --compile {how} {few} --batch-size"
+    pytest = "pytest -q -o addopts=--import-mode=importlib -p no:cacheprovider"
+    study = f"adaln study catch-up --scale {scale} --data digits --seeds 2 --steps {steps} --num-images {images}"
+    root = f"--device {device.type} --root {shlex.quote(str(options.folder / 'runs'))}"
+    train, sample = f"adaln bench train {both}", f"adaln bench sample {both}"
+    rows = (
+        ("tests", "The tests that need a GPU", f"{pytest} {tests}", 120),
+        ("machine", "Products and copies", f"adaln bench machine {few}", 60),
+        ("train", f"Training, batch {small}", f"{train} {small}", 150),
+        ("train-checkpointed", f"Training, batch {large}, recomputed", f"{train} {large} --checkpoint", 150),
+        ("sample", f"Guided sampling, batch {middle}", f"{sample} {middle}", 120),
+        ("sample-graphed", "The same as a CUDA graph", f"{sample} {middle} {'--cuda-graph' * on_gpu}", 120),
+        ("train-large", f"Training, batch {large}", f"{train} {large}", 150),
+        ("study", "A study of two schemes", f"{study} {root}", seconds),
     )
-    few = ("--repeats", "2" if tiny else "10", "--device", device.type)
-    train, sample = ("adaln", "bench", "train", *both, *few), ("adaln", "bench", "sample", *both, *few)
-    small, middle, large = ("1", "2", "3") if tiny else ("64", "128", "256")
-    study = ("adaln", "study", "catch-up", "--scale", "tiny" if tiny else "small", "--data", "digits", "--seeds", "2")
-    size = ("--steps", "4" if tiny else "100", "--num-images", "50" if tiny else "500", "--device", device.type)
-    return [
-        Part("tests", "The tests that need a GPU", pytest, 120),
-        Part("machine", "Products and copies", ("adaln", "bench", "machine", *few), 60),
-        Part("train", f"Training, batch {small}", (*train, "--batch-size", small), 150),
-        Part("sample", f"Guided sampling, batch {middle}", (*sample, "--batch-size", middle), 120),
-        Part(
-            "train-checkpointed",
-            f"Training, batch {large}, blocks recomputed",
-            (*train, "--batch-size", large, "--checkpoint"),
-            150,
-        ),
-        Part(
-            "sample-graphed",
-            f"Guided sampling, batch {middle}, CUDA graphs",
-            (*sample, "--batch-size", middle, *["--cuda-graph"] * on_gpu),
-            120,
-        ),
-        Part("train-large", f"Training, batch {large}", (*train, "--batch-size", large), 150),
-        Part(
-            "study",
-            "A study of two schemes",
-            (*study, *size, "--root", str(options.folder / "runs")),
-            300 if tiny else 90,
-        ),
-    ]
+    return [Part(name, title, tuple(shlex.split(words)), limit) for name, title, words, limit in rows]
 
 
 def everything(options: GpuOptions) -> dict[str, Any]:
@@ -210,4 +192,4 @@ def part_file(part: Part, folder: Path) -> Path:
 
 def command(part: Part) -> str:
     """What a user would type."""
-    return " ".join(["python -m", *part.words])
+    return f"python -m {shlex.join(part.words)}"
