@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from adaln.benchmarks import gpu, training
-from adaln.benchmarks.gpu import GpuOptions, Part, everything, parts
+from adaln.benchmarks.gpu import Part, everything, parts
 from adaln.benchmarks.gpu_page import page, table
+from adaln.benchmarks.options import GpuOptions, TrainOptions
 from adaln.benchmarks.peer import busy_model
-from adaln.benchmarks.training import TrainOptions, batch_of, loss_of, our_step
+from adaln.benchmarks.training import batch_of, loss_of, our_step
 from adaln.cli import main
 from adaln.cli.benching import BENCHMARKS
 from adaln.cli.options import parse
@@ -29,8 +30,7 @@ def options_of(words: tuple[str, ...]) -> object:
     assert words[0] == "adaln"
     if words[1] == "study":
         return parse(StudyOptions, "study", words[2:])
-    module = pytest.importorskip(f"adaln.benchmarks.{BENCHMARKS[words[2]].module}")
-    return parse(getattr(module, BENCHMARKS[words[2]].options), words[2], words[3:])
+    return parse(BENCHMARKS[words[2]].options, words[2], words[3:])
 
 
 @pytest.mark.parametrize("tiny", [False, True])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from adaln.benchmarks.training import MemoryOptions, kept_bytes, kept_for_backward, of_one_block
+from adaln.benchmarks.options import MemoryOptions
+from adaln.benchmarks.training import kept_bytes, kept_for_backward, of_one_block
 from adaln.models import MODELS
 
 

@@ -5,9 +5,10 @@ import torch
 
 from adaln.benchmarks import machine, sampling, training
 from adaln.benchmarks.machine import Product, Taken, Turns
+from adaln.benchmarks.options import SampleOptions, TrainOptions
 from adaln.benchmarks.peer import LATENTS, busy_model, called_like_ours, compared, peer_of
-from adaln.benchmarks.sampling import SampleOptions, sample_step
-from adaln.benchmarks.training import TrainOptions, batch_of, train_step
+from adaln.benchmarks.sampling import sample_step
+from adaln.benchmarks.training import batch_of, train_step
 from adaln.models import MODELS, flops
 
 CPU = torch.device("cpu")

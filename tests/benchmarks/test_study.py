@@ -3,7 +3,8 @@
 import pytest
 
 from adaln.benchmarks import study
-from adaln.benchmarks.study import Parts, StudyBenchOptions, study_parts
+from adaln.benchmarks.options import StudyBenchOptions
+from adaln.benchmarks.study import Parts, study_parts
 
 
 def test_a_second_is_of_the_innermost_part(monkeypatch: pytest.MonkeyPatch):

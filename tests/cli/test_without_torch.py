@@ -6,7 +6,7 @@ import sys
 
 from adaln.cli.commands import VERBS
 
-TABLES = ["schemes", "presets", "models", "models --json --size 64", "--help", "bench --help"]
+TABLES = ["schemes", "presets", "models", "models --json --size 64", "--help", "bench --help", "bench gpu --help"]
 MISTYPED = {
     "trian digits": "nearest: 'train'",
     "train digit": "nearest: 'digits'",
@@ -22,6 +22,7 @@ MISTYPED = {
     "import file --model DiT-XL2": "nearest: 'DiT-XL/2'",
     "audit model --familly dit": "nearest: '--family'",
     "bench trian": "nearest: 'train'",
+    "bench train --modle tiny": "nearest: '--model'",
 }
 RUN_ALL = """
 import json, shlex, sys

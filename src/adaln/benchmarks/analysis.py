@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 
 from adaln.analysis import LOG_SPACED_STEPS, Recorder, describe
 from adaln.benchmarks.machine import in_turns, machine, plain_read, resident_bytes, torch_device
+from adaln.benchmarks.options import AnalysisOptions
 from adaln.benchmarks.peer import LATENTS, busy_model
 from adaln.benchmarks.training import batch_of, loss_of
 from adaln.config import OptimConfig
@@ -28,24 +29,6 @@ from adaln.tensor_files import TensorFile, save_tensors
 from adaln.training import TrainState
 
 SHARE_OVER_STEPS = (1_000, 50_000, 400_000)
-
-
-@dataclass(frozen=True, slots=True)
-class AnalysisOptions:
-    """What is analysed."""
-
-    model: str = "DiT-XL/2"
-    """Network of the file."""
-    trained: str = "DiT-S/2"
-    """Network of the training step."""
-    batch_size: int = 8
-    """Latents per training step (the paper: 256)."""
-    threads: tuple[int, ...] = (1, 2)
-    """Threads with which the file is analysed."""
-    repeats: int = 3
-    """Turns; medians are reported."""
-    device: str = "auto"
-    """Where the training step runs: cpu, cuda, or auto."""
 
 
 def analysis(options: AnalysisOptions) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 
 import adaln.training.loop
 from adaln.benchmarks.machine import in_turns, machine, resident_bytes
+from adaln.benchmarks.options import DataOptions
 from adaln.config import digits
 from adaln.data import Batches, DataConfig, LatentDataset, Prefetched, load
 from adaln.data.autoencoder import LatentSpace
@@ -31,20 +32,6 @@ from adaln.runs import Run
 BATCH = 256
 SHAPE = (2, 2, 4, 32, 32)
 ROW_BYTES = 2 * 4 * 32 * 32 * 2
-
-
-@dataclass(frozen=True, slots=True)
-class DataOptions:
-    """How much is read."""
-
-    images: int = 20_480
-    """Images of the set."""
-    repeats: int = 79
-    """Turns; medians and least times are reported."""
-    steps: int = 300
-    """Training steps whose waits for a batch are timed."""
-    threads: int | None = None
-    """Threads on the CPU; default: as many as torch takes."""
 
 
 def data(options: DataOptions) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import torch
 import adaln
 from adaln.benchmarks.gpu_page import Record, page, table
 from adaln.benchmarks.machine import machine, torch_device
+from adaln.benchmarks.options import GpuOptions
 from adaln.files import write_atomically
 from adaln.progress import progress
 from adaln.report import Table, write_report
@@ -29,28 +30,6 @@ SOURCE = Path(adaln.__file__).parents[1]
 TESTS = SOURCE.parent / "tests"
 GRACE_SECONDS = 10.0
 """What a part that is over its time has to save what it did."""
-
-
-@dataclass(frozen=True, slots=True)
-class GpuOptions:
-    """How much time there is, and where results go."""
-
-    folder: Path = Path("bench-gpu")
-    """A file for each part, and a page; parts that lie there finished are not done again."""
-    minutes: float = 10.0
-    """For all parts together; each has its own limit as well."""
-    model: str = "DiT-XL/2"
-    """A DiT of `adaln models`, on latents of 32 x 32 x 4."""
-    only: tuple[str, ...] = ()
-    """These parts alone, by name."""
-    tiny: bool = False
-    """Sizes of a CPU, uncompiled: to see that every part works."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
-
-    def __post_init__(self) -> None:
-        if not self.minutes > 0:
-            raise ValueError(f"minutes is {self.minutes}; expected a number > 0")
 
 
 @dataclass(frozen=True, slots=True)

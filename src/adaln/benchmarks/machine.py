@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from adaln.benchmarks.options import MachineOptions
 from adaln.execution import Precision, num_threads, processor
 from adaln.products import HAS_WIDE_PRODUCT, wide_product
 from adaln.progress import progress
@@ -92,18 +93,6 @@ def synchronize() -> None:
     """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-@dataclass(frozen=True, slots=True)
-class MachineOptions:
-    """What to measure."""
-
-    repeats: int = 20
-    """Turns; medians and least times are reported."""
-    threads: int | None = None
-    """Threads on the CPU; default: as many as torch takes."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
 
 
 def limits(options: MachineOptions) -> dict[str, Any]:

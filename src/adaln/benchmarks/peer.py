@@ -3,7 +3,7 @@
 # mypy: disable-error-code="no-untyped-call"
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,6 @@ STD = 0.02
 """Of every weight that starts at zero: a fresh network would multiply zeros."""
 CONTENDERS = ("ours", "diffusers")
 Step = Callable[[], object]
-Compiled = Literal["none", "ours", "both"]
-"""Which of them torch.compile works for."""
 
 
 def busy_model(config: ModelConfig, device: torch.device) -> nn.Module:

@@ -3,14 +3,15 @@
 # mypy: disable-error-code="no-untyped-call"
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adaln.benchmarks.machine import in_turns, machine, products, torch_device
-from adaln.benchmarks.peer import LATENTS, Compiled, Step, busy_model, called_like_ours, compared, made, peer_of
+from adaln.benchmarks.options import STEPS, SampleOptions
+from adaln.benchmarks.peer import LATENTS, Step, busy_model, called_like_ours, compared, made, peer_of
 from adaln.execution import Precision, check_precision, matrix_products, num_threads
 from adaln.models import MODELS, ModelConfig, flops
 from adaln.processes import PROCESSES, Guidance, SamplerConfig, guided, solve
@@ -19,35 +20,7 @@ from adaln.sampling.config import SampleExecution
 from adaln.sampling.networks import computing
 from adaln.sampling.sampler import seeded_draw
 
-STEPS = 250
-"""Of a whole sample, as in published scores; `repeats` of them are timed."""
 SCALE = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class SampleOptions:
-    """What to sample from, and how."""
-
-    model: str = "DiT-S/2"
-    """A DiT of `adaln models`, on latents of 32 x 32 x 4."""
-    batch_size: int = 8
-    """Images drawn together; guidance doubles what the network sees."""
-    precision: tuple[Precision, ...] = ("float32", "bfloat16")
-    """bfloat16: ours under autocast, the peer's with weights of bfloat16, as its users have them."""
-    compile: Compiled = "none"
-    """torch.compile: ours by block, the peer's as a whole."""
-    cuda_graph: bool = False
-    """Replay our network as one CUDA graph."""
-    repeats: int = 10
-    """Solver steps that are timed, of 250; medians and least times are reported."""
-    threads: int | None = None
-    """Threads on the CPU; default: as many as torch takes."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.repeats < STEPS:
-            raise ValueError(f"repeats is {self.repeats}; expected 1 to {STEPS - 1} of the {STEPS} steps")
 
 
 def sample_step(options: SampleOptions) -> dict[str, Any]:

@@ -6,7 +6,7 @@ and recall add to the two sets of features.
 
 import multiprocessing
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from adaln.benchmarks.machine import Clock, Turns, in_turns, machine, resident_bytes
+from adaln.benchmarks.options import ScoreOptions
 from adaln.execution import num_threads
 from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance
 from adaln.metrics.precision_recall import precision_recall
@@ -24,20 +25,6 @@ from adaln.rng import generator
 
 K = 3
 CLOCKS: tuple[Clock, ...] = ("wall", "processor")
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreOptions:
-    """How large the sets of features are."""
-
-    dim: int = 2048
-    """Features per image."""
-    points: int = 10_000
-    """Images per set, for precision and recall."""
-    repeats: int = 3
-    """Turns; medians are reported."""
-    threads: int | None = 1
-    """Threads on the CPU."""
 
 
 def scores(options: ScoreOptions) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from torch import nn
 
 from adaln.analysis.recorder import Recorder
 from adaln.benchmarks.machine import machine
+from adaln.benchmarks.options import StudyBenchOptions
 from adaln.evaluation.checkpoints import reference, samples_file, write_scores
 from adaln.execution import num_threads
 from adaln.files import write_atomically
@@ -40,22 +41,6 @@ START = "import adaln.studies.run.run_study"
 """What every worker of a study imports before its first run."""
 PARTS = ("train", "record", "sample", "features", "scores", "rest")
 """rest: runs made and networks read, checkpoints written while nothing else is timed, the first run's one-time work."""
-
-
-@dataclass(frozen=True, slots=True)
-class StudyBenchOptions:
-    """Which study, and how large."""
-
-    study: str = "quickstart"
-    """One of `adaln study list`; the runs of its first seed are measured."""
-    scale: str = "tiny"
-    """One of `adaln study list`."""
-    steps: int | None = None
-    """Steps of every run; default: the scale's own."""
-    num_images: int | None = None
-    """Samples behind every score; default: the scale's own."""
-    folder: Path = Path("bench-study")
-    """Where the runs and what was measured of them lie; killed, the same command goes on there."""
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ What the forward pass keeps for the backward one is counted, so no GPU is needed
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from adaln.benchmarks.machine import in_turns, machine, products, torch_device
+from adaln.benchmarks.options import MemoryOptions, TrainOptions
 from adaln.benchmarks.peer import (
     CONTENDERS,
     LATENTS,
-    Compiled,
     Step,
     busy_model,
     called_like_ours,
@@ -46,28 +46,6 @@ PROCESS = PROCESSES["ddpm"].build()
 CPU = torch.device("cpu")
 HEADS = 4
 """Times as many as the model has: of narrow heads our attention is torch's fused kernel on a CPU, too, as on a GPU."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """What to train, and how."""
-
-    model: str = "DiT-S/2"
-    """A DiT of `adaln models`, on latents of 32 x 32 x 4."""
-    batch_size: int = 8
-    """Latents per step."""
-    precision: tuple[Precision, ...] = ("float32", "bfloat16")
-    """Of the products; parameters, optimiser and average are float32 in all."""
-    compile: Compiled = "none"
-    """torch.compile: ours by block, the peer's as a whole."""
-    checkpoint: bool = False
-    """Recompute every block's activations in the backward pass, on both sides."""
-    repeats: int = 10
-    """Turns; medians and least times are reported."""
-    threads: int | None = None
-    """Threads on the CPU; default: as many as torch takes."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
 
 
 def train_step(options: TrainOptions) -> dict[str, Any]:
@@ -177,14 +155,6 @@ def peer_step(peer: nn.Module, loss: Callable[[Model], Tensor], options: TrainOp
         return value.detach()
 
     return step
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryOptions:
-    """Whose blocks to count."""
-
-    model: str = "DiT-S/2"
-    """A DiT of `adaln models`; only its width and patch size count."""
 
 
 def kept_for_backward(options: MemoryOptions) -> dict[str, Any]:

@@ -6,6 +6,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from adaln.benchmarks.options import (
+    AnalysisOptions,
+    DataOptions,
+    GpuOptions,
+    MachineOptions,
+    MemoryOptions,
+    SampleOptions,
+    ScoreOptions,
+    StudyBenchOptions,
+    TrainOptions,
+)
 from adaln.cli.options import first_word, parse, take_option
 from adaln.cli.output import Output
 from adaln.codec import leaves
@@ -22,9 +33,8 @@ class Benchmark:
     """What one word of `adaln bench` measures."""
 
     module: str
-    """Of `adaln.benchmarks`."""
-    options: str
-    """A class there, of what it takes."""
+    """Of `adaln.benchmarks`, imported once its options are understood."""
+    options: type
     run: str
     """A function there: options -> result."""
     title: str
@@ -35,24 +45,24 @@ class Benchmark:
 BENCHMARKS: Registry[Benchmark] = Registry(
     "benchmark",
     {
-        "machine": Benchmark("machine", "MachineOptions", "limits", "What the machine does at best"),
-        "train": Benchmark("training", "TrainOptions", "train_step", f"A training step {BESIDE}"),
-        "sample": Benchmark("sampling", "SampleOptions", "sample_step", f"A sampling step {BESIDE}"),
+        "machine": Benchmark("machine", MachineOptions, "limits", "What the machine does at best"),
+        "train": Benchmark("training", TrainOptions, "train_step", f"A training step {BESIDE}"),
+        "sample": Benchmark("sampling", SampleOptions, "sample_step", f"A sampling step {BESIDE}"),
         "gpu": Benchmark(
             "gpu",
-            "GpuOptions",
+            GpuOptions,
             "everything",
             "All that wants a GPU, for whoever has one for ten minutes",
             "result_table",
         ),
         "memory": Benchmark(
-            "training", "MemoryOptions", "kept_for_backward", "What the backward pass needs kept beside diffusers'"
+            "training", MemoryOptions, "kept_for_backward", "What the backward pass needs kept beside diffusers'"
         ),
-        "scores": Benchmark("scores", "ScoreOptions", "scores", "Scores beside their plain forms"),
-        "study": Benchmark("study", "StudyBenchOptions", "study_parts", "Processor seconds of a study's runs by part"),
-        "data": Benchmark("data", "DataOptions", "data", "Reading beside other layouts and plain copies"),
+        "scores": Benchmark("scores", ScoreOptions, "scores", "Scores beside their plain forms"),
+        "study": Benchmark("study", StudyBenchOptions, "study_parts", "Processor seconds of a study's runs by part"),
+        "data": Benchmark("data", DataOptions, "data", "Reading beside other layouts and plain copies"),
         "analysis": Benchmark(
-            "analysis", "AnalysisOptions", "analysis", "Recording and analysing beside training and plain reading"
+            "analysis", AnalysisOptions, "analysis", "Recording and analysing beside training and plain reading"
         ),
     },
 )
@@ -65,8 +75,8 @@ def bench_verb(words: list[str]) -> Output:
     benchmark = BENCHMARKS[name := first_word(words, "what to measure", BENCHMARKS)]
     file, words = take_option(words, "--out")
     verb = f"bench {name} [--out FILE.json]" if "--help" in words else f"bench {name}"
+    options: Any = parse(benchmark.options, verb, words[1:])
     module = import_module(f"adaln.benchmarks.{benchmark.module}")
-    options: Any = parse(getattr(module, benchmark.options), verb, words[1:])
     command = " ".join(["adaln bench", *words])
     result = {"command": command, **getattr(module, benchmark.run)(options)}
     if benchmark.table:
