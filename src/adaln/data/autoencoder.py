@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from adaln.data.dataset import to_uint8
+from adaln.data.endpoint import asking_hub
 
 EXPECTED = "a folder with config.json and safetensors weights of an AutoencoderKL, or a hub id"
 DECODED_AT_ONCE = 16
@@ -75,33 +78,38 @@ def check_same(space: LatentSpace, expected: LatentSpace) -> None:
 
 def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencoder:
     """An AutoencoderKL from a local folder or the hub, e.g. `stabilityai/sd-vae-ft-ema`; safetensors weights only."""
-    try:
-        from diffusers import AutoencoderKL
-    except ImportError as error:
-        raise ValueError(
-            "an autoencoder needs the diffusers library; install it with: pip install 'adaln[diffusers]'"
-        ) from error
+    if find_spec("diffusers") is None:
+        raise ValueError("an autoencoder needs the diffusers library; install it with: pip install 'adaln[diffusers]'")
     folder = Path(path).expanduser()
     if not (folder / "config.json").exists() and (folder / "vae/config.json").exists():
         folder = folder / "vae"  # of a pipeline
-    where = folder if folder.is_dir() else path
-    try:
-        made_as = AutoencoderKL.load_config(where).get("_class_name", "AutoencoderKL")
-        if made_as != "AutoencoderKL":
-            raise ValueError(f"it is of the class {made_as}, expected AutoencoderKL")
-        network, loading = AutoencoderKL.from_pretrained(
-            where, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
-        )  # type: ignore[no-untyped-call]
-        wrong = [f"{kind} {names[0]!r}" for kind, names in loading.items() if names]
-        if wrong:
-            raise ValueError(f"its weights do not fit its config: {', '.join(wrong)}")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"no autoencoder at {path!r} ({why_not(folder, error)}); expected {EXPECTED}") from error
+    with nullcontext("") if folder.exists() else asking_hub() as unreachable:
+        try:
+            network = load_kl(folder if folder.is_dir() else path)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = f"no such folder, and {unreachable}" if unreachable else why_not(folder, error)
+            raise ValueError(f"no autoencoder at {path!r} ({reason}); expected {EXPECTED}") from error
     network = network.eval().requires_grad_(False).to(device)
     scaling, shift = network.config.scaling_factor, network.config.shift_factor
     space = LatentSpace(Path(path).name, weights_sha256(network.state_dict()), float(scaling), float(shift or 0.0))
     origin = str(folder.resolve()) if folder.is_dir() else path
     return Autoencoder(network, space, origin, torch.device(device))
+
+
+def load_kl(where: Path | str) -> Any:
+    """Exactly an AutoencoderKL with exactly its weights; `ValueError` says what else was found."""
+    from diffusers import AutoencoderKL
+
+    made_as = AutoencoderKL.load_config(where).get("_class_name", "AutoencoderKL")
+    if made_as != "AutoencoderKL":
+        raise ValueError(f"it is of the class {made_as}, expected AutoencoderKL")
+    network, loading = AutoencoderKL.from_pretrained(
+        where, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+    )  # type: ignore[no-untyped-call]
+    wrong = [f"{kind} {names[0]!r}" for kind, names in loading.items() if names]
+    if wrong:
+        raise ValueError(f"its weights do not fit its config: {', '.join(wrong)}")
+    return network
 
 
 def why_not(path: Path, error: Exception) -> str:
