@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from adaln.data.endpoint import asking_hub
 from adaln.data.folders import without_classes
 from adaln.data.numbers import Labelled, numbered, whole_number
 from adaln.data.pictures import Source, one_at_a_time
-from adaln.files import reading
+from adaln.files import reading, reason
 
 HUB = "hf:"
 """`hf:uoft-cs/cifar10` is the training split of a dataset of the hub."""
@@ -45,17 +46,13 @@ def library() -> Any:
 def open_table(path: str) -> Any:
     """The rows of a dataset; of one with several splits, those for training."""
     datasets = library()
-    if path.startswith(HUB):
-        with asking_hub() as unreachable:
-            try:
+    with asking_hub() if path.startswith(HUB) else nullcontext("") as unreachable:
+        try:
+            if path.startswith(HUB):
                 return datasets.load_dataset(path.removeprefix(HUB), split="train")
-            except (OSError, ValueError) as error:
-                reason = unreachable or " ".join(str(error).split())[:200]
-                raise ValueError(f"{path}: no Hugging Face dataset ({reason})") from error
-    try:
-        table = datasets.load_from_disk(path)
-    except Exception as error:  # of its many files
-        raise ValueError(f"{path}: no Hugging Face dataset ({reason(error)[:200]})") from error
+            table = datasets.load_from_disk(path)
+        except Exception as error:  # of its many files
+            raise ValueError(f"{path}: no Hugging Face dataset ({unreachable or reason(error)[:200]})") from error
     if not isinstance(table, dict):
         return table
     if "train" not in table:

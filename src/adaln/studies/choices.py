@@ -109,7 +109,7 @@ class Search:
     prune_at: tuple[int, ...] = ()
     """Steps at which a trial worse than the median of the finished ones, there, is given up."""
     at_once: int = 4
-    """Trials proposed together, none knowing of the others; part of what is searched, whatever --jobs."""
+    """Trials proposed together, apart from each other; part of what is searched, whatever --jobs."""
     features: str | None = None
     """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
     reference: str | None = None

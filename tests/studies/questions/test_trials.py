@@ -10,7 +10,7 @@ from adaln.conditioning import scheme
 from adaln.processes import SamplerConfig
 from adaln.sampling import SampleConfig
 from adaln.studies.choices import Search
-from adaln.studies.questions.search import candidate, check_search, jobs_of, run_search
+from adaln.studies.questions.search import Trial, _ask, _record, _study, candidate, check_search, jobs_of, run_search
 from adaln.studies.questions.search_page import SearchResult, write_search
 from adaln.studies.run.run_study import Unfinished
 from adaln.studies.run.workers import attempt
@@ -155,3 +155,27 @@ def test_trials_are_judged_by_their_scores(base, tmp_path):
     assert all(len(trial.values) == 2 and trial.value > 0 for trial in trials)
     files = [file for name in trials[0].runs for file in (tmp_path / name / "scores").glob("*.scores.json")]
     assert [json.loads(file.read_text())["scores"]["fid"]["value"] for file in files] == list(trials[0].values)
+
+
+def proposals(at_once, count=16):
+    """What is proposed where the objective is the distance of the gate's std to 1e-3, whatever is trained."""
+    look, study, stds = replace(LOSS, at_once=at_once), _study(), []
+    for first in range(0, count, at_once):
+        asked = [_ask(study, look, number) for number in range(first, first + at_once)]
+        for trial, proposed in asked:
+            value = abs(math.log(proposed["gate"] / 1e-3))
+            _record(study, Trial(trial.number, proposed, "finished", 2, (value,), ()))
+        stds += [proposed for _, proposed in asked]
+    return stds
+
+
+def test_trials_that_are_proposed_together_keep_away_from_each_other_and_are_the_same_every_time(monkeypatch):
+    together = proposals(8)
+    assert together == proposals(8) != proposals(1)
+    import optuna
+
+    sampler = optuna.samplers.TPESampler
+    monkeypatch.setattr(
+        optuna.samplers, "TPESampler", lambda constant_liar=False, **how: sampler(**how, constant_liar=False)
+    )
+    assert proposals(1)[:8] == proposals(8)[:8] and proposals(8) != together

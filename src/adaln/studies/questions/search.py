@@ -166,7 +166,8 @@ def _ask(study: "optuna.Study", search: Search, number: int) -> "tuple[optuna.Tr
     """Trial `number`; the first is the paper's own proposal."""
     import optuna
 
-    study.sampler = optuna.samplers.TPESampler(seed=generator("search", number).initial_seed() % 2**32)
+    seed = generator("search", number).initial_seed() % 2**32
+    study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)  # keeps away from trials without an end
     if number == 0 and search.low <= PROPOSAL_STD <= search.high:
         study.enqueue_trial(dict.fromkeys(search.over, PROPOSAL_STD))
     trial = study.ask()
