@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from adaln.files import (
+    about,
     atomic_file,
     atomic_folder,
     file_sha256,
@@ -89,3 +92,35 @@ def test_a_disk_that_fills_up_is_told_of_with_the_file(tmp_path):
 def test_a_file_that_holds_something_else_is_named(tmp_path, look):
     with pytest.raises(ValueError, match=r"a\.json' is not a row: "), reading(tmp_path / "a.json", "a row"):
         look({})
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("spec"), "'a.json' is not a list: it has no 'spec'"),
+        (EOFError(), "'a.json' is not a list: EOFError"),
+        (RecursionError("two\nlines"), "'a.json' is not a list: two lines"),
+        (OSError(22, "Invalid argument"), r"'a.json' is not a list: .*Invalid argument"),
+        (ValueError("a.json: known"), "^a.json: known$"),
+    ],
+)
+def test_whatever_is_raised_over_a_file_names_it_once(error, said):
+    with pytest.raises(ValueError, match=said), reading(Path("a.json"), "a list"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error", [NameError("x"), ImportError("x"), FileNotFoundError(2, "No such file", "b"), KeyboardInterrupt()]
+)
+def test_what_no_content_leads_to_is_not_laid_to_a_file(error):
+    with pytest.raises(type(error)) as caught, reading(Path("a.json"), "a list"):
+        raise error
+    assert caught.value is error
+
+
+def test_an_error_is_about_the_file_that_is_there(tmp_path):
+    file = write_atomically(tmp_path / "a", "")
+    for path, said in ((file, f"{str(file)!r}: no rows"), (tmp_path / "factory", "no rows")):
+        with pytest.raises(ValueError) as caught, about(path):
+            raise ValueError("no rows")
+        assert str(caught.value) == said

@@ -147,7 +147,8 @@ def reading(path: Path, expected: str) -> Iterator[None]:
     """In this block whatever is raised over the content of a file is a `ValueError` of one line that names the file.
 
     For bytes and libraries: of what they meet in a foreign file they raise nearly anything. What the system says of a
-    file (it is missing, the disk fails) stays an `OSError`, a `ValueError` that names the file stays as it is.
+    file (it is missing, the disk fails) stays an `OSError`, a `ValueError` that names the file stays as it is; a name
+    that is not defined, or an import, is a fault of the program whatever the file holds.
 
     >>> with reading(Path("a.json"), "a list of numbers"):
     ...     float("x")
@@ -157,6 +158,8 @@ def reading(path: Path, expected: str) -> Iterator[None]:
     try:
         with naming(path):
             yield
+    except (NameError, ImportError):
+        raise
     except Exception as error:
         names_file = isinstance(error, ValueError) and str(path) in str(error)
         if names_file or (isinstance(error, OSError) and error.errno not in _OF_CONTENT):

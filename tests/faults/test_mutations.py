@@ -74,7 +74,9 @@ def check(name: str, numbers: range, folder: Path, commands: tuple[str, ...]) ->
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("run", "decoded pictures", "scheme")])
+@pytest.mark.parametrize(
+    "name", [name for name in KINDS if name not in ("run", "decoded pictures", "scheme", "classifier")]
+)
 def test_changed_files_are_read_or_named(tmp_path, name):
     check(name, range(DEFAULT), tmp_path, KINDS[name].commands[:1])
 

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from adaln.cli import main
+from adaln.metrics import LabelledImages, classifier, save_statistics, statistics
 from adaln.models import DiTConfig, build
 from adaln.rng import generator
 from adaln.types import DataSpec
@@ -161,6 +162,17 @@ def encoded_set(folder: Path) -> None:
     command(folder, "encode source set --autoencoder none --shard-rows 4")
 
 
+def cached_classifier(folder: Path) -> None:
+    """Its weights in the cache, untrained, and statistics that were made with it."""
+    images = np.stack([pixels(seed, 8, 8) for seed in range(12)])
+    np.savez(folder / "a.npz", arr_0=images)
+    data = LabelledImages(images.transpose(0, 3, 1, 2), np.arange(12) % 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "train", lambda data: (classifier.initial_weights(3, (8, 8), 2), 0.5))
+        extractor = classifier.classifier_extractor(data, folder / "cache")
+    save_statistics(statistics(images, extractor), folder / "stats.npz")
+
+
 def cached_pictures(folder: Path) -> None:
     write_folder(folder / "source", pictures())
     command(folder, f"train images-32 --data.path source {TRAIN} --out run")
@@ -287,6 +299,9 @@ KINDS = {
             f"train images-32 --data.path set --data.size 8 {TRAIN} --out run",
             "encode source set --autoencoder none --shard-rows 4",
         ),
+    ),
+    "classifier": Kind(
+        cached_classifier, "cache/classifier-*,stats.npz", ("evaluate a.npz --reference stats.npz --metrics fid",)
     ),
     "decoded pictures": Kind(cached_pictures, "cache/**/*", (f"train images-32 --data.path source {TRAIN} --out run",)),
     "run": Kind(

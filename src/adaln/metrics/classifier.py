@@ -14,11 +14,11 @@ from jaxtyping import Float, Int64, UInt8
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from adaln.files import filling, write_atomically
+from adaln.files import filling, reason, write_atomically
 from adaln.metrics.features import Extractor, Features
 from adaln.progress import progress
 from adaln.rng import generator
-from adaln.tensor_files import load_tensors, read_header
+from adaln.tensor_files import load_tensors, misfit, read_header
 
 NAME = "dataset-classifier"
 LABEL = "dataset-classifier features, not comparable with Inception FID"
@@ -97,15 +97,19 @@ def _path(cache: Path, fingerprint: str) -> Path:
 
 def _extractor(path: Path, about: Mapping[str, Any]) -> Extractor:
     try:
-        _, metadata, _ = read_header(path)
-        weights, accuracy = load_tensors(path), float(metadata["accuracy"])
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: not a cached classifier ({error}); delete it and it is trained again") from error
+        weights, accuracy = load_tensors(path), float(read_header(path)[1]["accuracy"])
+        shape = tuple(int(side) for side in str(about["image_shape"]).split("x"))
+        of_shape = initial_weights(weights["stem.weight"].shape[1], shape[1:], len(weights["head.weight"]))
+        if len(shape) != 3 or shape[0] != weights["stem.weight"].shape[1] or misfit(of_shape, weights):
+            raise ValueError(f"its weights are not for images of {about['image_shape']}")
+    except (ValueError, KeyError, IndexError) as error:
+        raise ValueError(
+            f"{path}: not a cached classifier ({reason(error)}); delete it and it is trained again"
+        ) from error
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
         digest.update(weights[name].contiguous().numpy().data)
-    shape = tuple(int(side) for side in about["image_shape"].split("x"))
     details = {"held_out_accuracy": accuracy, "dim": DIM, **about}
     return Extractor(NAME, LABEL, digest.hexdigest(), partial(_features, weights, shape), details)
 

@@ -21,7 +21,7 @@ def is_run(path: Path | str) -> bool:
         config = json.loads(file.read_text(encoding="utf-8"))
     except OSError:
         return False
-    except ValueError:
+    except (ValueError, RecursionError):
         return b'"scheme"' in file.read_bytes() or (file.parent / "checkpoints").is_dir()
     return isinstance(config, dict) and "scheme" in config
 

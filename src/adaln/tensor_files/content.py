@@ -45,7 +45,7 @@ def _archive(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except Exception:  # whatever a damaged directory leads to
         return "a zip archive that was cut short"
     inner = {Path(name).name for name in names}
     if {"data.pkl", "constants.pkl"} <= inner and any("/code/" in name for name in names):
@@ -76,6 +76,6 @@ def _text(head: bytes) -> str:
     first = " ".join(text.split())[:60]
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"a text that begins {first!r}"
     return f"a JSON text that begins {first!r}"

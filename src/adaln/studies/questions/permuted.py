@@ -12,7 +12,7 @@ from adaln.analysis import permute_role
 from adaln.codec import decode, json_text, short_hash
 from adaln.conditioning import Role
 from adaln.evaluation.checkpoints import reference_of, scores_file
-from adaln.files import write_atomically
+from adaln.files import reading, write_atomically
 from adaln.metrics import Scores, evaluate
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Measurement, Section, Table
 from adaln.runs import Run
@@ -61,7 +61,8 @@ def measured(outcome: Outcome, what: str) -> Measured:
     file = run.path / "analysis" / "permuted" / f"{trained.name.partition('.')[0]}-{short_hash({'what': what})}.json"
     if not file.exists():
         write_atomically(file, json_text(_measure(outcome, run, what, file.with_suffix(".npz"))) + "\n")
-    return decode(Measured, json.loads(file.read_text(encoding="utf-8")))
+    with reading(file, "a measurement of a permuted network"):
+        return decode(Measured, json.loads(file.read_text(encoding="utf-8")))
 
 
 def _measure(outcome: Outcome, run: Run, what: str, samples: Path) -> Measured:

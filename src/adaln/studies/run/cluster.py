@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adaln.codec import encode
-from adaln.files import write_atomically
+from adaln.files import reading, write_atomically
 from adaln.studies.choices import Cluster
 from adaln.studies.run.workers import Failure, Task, attempt, terminated_as_interrupted
 from adaln.training import Stopped
@@ -69,8 +69,9 @@ class Jobs:
     def _queued(self) -> dict[str, str]:
         """Ids of the jobs by the names of their tasks."""
         file = self._queued_file
-        rows: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        return rows
+        with reading(file, "a record of jobs"):
+            rows: dict[str, str] = dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+            return rows
 
     def _submit(self, tasks: Mapping[str, Task]) -> "dict[str, Job[None]]":
         from submitit.core.utils import FailedJobError
@@ -91,8 +92,9 @@ class Jobs:
     def _outcome(self, name: str, job: "Job[None]") -> Failure | None:
         if not (file := self._outcome_file(name)).exists():
             return Failure("Killed", f"job {job.job_id} ended without a word; its log: {job.paths.stderr}")
-        row = json.loads(file.read_text(encoding="utf-8"))
-        return Failure(**row) if row else None
+        with reading(file, "the outcome of a job"):
+            row = json.loads(file.read_text(encoding="utf-8"))
+            return Failure(**row) if row else None
 
     def _left(self, pending: "dict[str, Job[None]]") -> str:
         ids = " ".join(sorted({job.job_id.partition("_")[0] for job in pending.values()}))
