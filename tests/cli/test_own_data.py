@@ -1,7 +1,9 @@
 """A run's own data is what its manifest confirms, whichever command asks for it, and from wherever."""
 
+import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,24 @@ def test_a_run_that_moves_alone_finds_its_data_where_it_was_begun(capsys, sample
         )  # whose words name the data that lies here
     finally:
         begun.rename(sampled / "elsewhere")
+
+
+def test_a_run_is_begun_from_within_another(capsys, elsewhere, monkeypatch):
+    monkeypatch.chdir(elsewhere / "r")
+    few = ("--evaluate.at", "4", "--evaluate.num-images", "4", "--evaluate.sampler.steps", "2")
+    words = ("train", "digits", *SMALL, "--checkpoint-every", "4", *few, "--evaluate.features", "means_of_data:means")
+    assert data(capsys, *words, "--out", elsewhere / "q")["step"] == 4
+
+
+def test_scores_in_one_process_are_held_against_the_data_as_it_lies(capsys, elsewhere):
+    few = ("--evaluate.at", "4", "--evaluate.num-images", "4", "--evaluate.sampler.steps", "2")
+    counts = []
+    for name, files in (("one", PICTURES), ("other", one_more(PICTURES))):
+        write_folder(elsewhere / "set", files)
+        run(capsys, *TRAIN[:-1], name, *few, "--evaluate.features", "means_of_data:means")
+        (file,) = Path(name, "scores").glob("*.scores.json")
+        counts.append(json.loads(file.read_text())["provenance"]["reference"]["num_images"])
+    assert counts == [8, 9]
 
 
 def test_the_same_data_elsewhere_is_the_run_s_own(capsys, elsewhere):

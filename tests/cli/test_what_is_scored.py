@@ -79,6 +79,14 @@ def test_samples_of_an_earlier_step_say_that_the_run_is_further_on(capsys):
     assert json.loads(Path(found["scores_file"]).read_text())["notes"] == found["notes"]
 
 
+@pytest.mark.parametrize(("inside", "named"), [("r", "samples/"), ("r/samples", "")])
+def test_from_within_the_run_it_is_said_as_well(capsys, monkeypatch, inside, named):
+    words = ("evaluate", named + samples(4).name, "--reference", "digits", *FID, "--out", Path("s.json").absolute())
+    monkeypatch.chdir(inside)
+    notes = data(capsys, *words)["notes"]
+    assert any("the samples are of step 4, the run is at step 8: adaln sample" in note for note in notes)
+
+
 def test_samples_that_left_the_run_name_their_step(capsys):
     shown = run(capsys, "evaluate", "x.npz", "--reference", "digits", *FID)
     assert "x.npz (step 8) beside digits" in shown and "files in" not in shown

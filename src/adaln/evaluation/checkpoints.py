@@ -4,6 +4,7 @@ Its checkpoints are scored while it trains or afterwards, and never twice: a fil
 """
 
 import json
+import os
 import warnings
 from collections.abc import Collection, Sequence
 from functools import lru_cache
@@ -75,19 +76,25 @@ def score(run: Run, scoring: Scoring, step: int) -> Scores:
 
 def reference_of(run: Run, scoring: Scoring) -> tuple[Extractor, Statistics]:
     """As `reference`, for the checkpoints of a run; `ValueError` where its data is not what it began with."""
-    if scoring.reference is None:
-        _ = run.dataset  # which refuses other data than the manifest's
-    return reference(run.data, scoring.features, scoring.reference, str(run.device))
+    state = run.dataset.fingerprint if scoring.reference is None else state_of(Path(scoring.reference))
+    return reference(run.data, scoring.features, scoring.reference, str(run.device), state)
+
+
+def state_of(path: Path) -> str:
+    """Changes with the content of a file; of anything else the same."""
+    status = path.stat() if path.is_file() else None
+    return f"{status.st_size} {status.st_mtime_ns}" if status else ""
 
 
 @lru_cache(maxsize=4)
 def reference(
-    data: DataConfig, features: str | None = None, name: str | None = None, device: str = "cpu"
+    data: DataConfig, features: str | None = None, name: str | None = None, device: str = "cpu", state: str = ""
 ) -> tuple[Extractor, Statistics]:
     """The feature network (a classifier is trained once, then cached) and the statistics of what samples are held to.
 
-    That is the data a run learns from, or what `name` stands for. Raises ValueError where it cannot be scored against:
-    latents, no labels for a classifier, no Inception weights.
+    That is the data a run learns from, or what `name` stands for; `state` tells apart what lay there at different
+    times. Raises ValueError where it cannot be scored against: latents, no labels for a classifier, no Inception
+    weights.
     """
     held_against = Reference.of(load(data)) if name is None else named_reference(name, features)
     with first_goes_first():  # a classifier is trained by one process
@@ -95,9 +102,14 @@ def reference(
     return extractor, statistics(held_against.source, extractor)
 
 
+def unmade(config: RunConfig, device: str) -> Run:
+    """A run without a folder, of which nothing is read, whatever lies in the working folder."""
+    return Run(Path(os.devnull), config, device)
+
+
 def check_scoring(config: RunConfig, scoring: Scoring, device: str = "cpu") -> None:
     """ValueError for what would else be found out at the first score: solver, guidance, labels, sizes, features."""
-    run = Run(Path(), config, device)
+    run = unmade(config, device)
     if scoring.sample.num_images < 2:
         raise ValueError(f"num_images is {scoring.sample.num_images}; expected at least 2 to score")
     num_classes = run.dataset.spec.num_classes
@@ -108,7 +120,7 @@ def check_scoring(config: RunConfig, scoring: Scoring, device: str = "cpu") -> N
     if run.dataset.describe_latents() is None and scoring.reference is not None:
         pixels = (run.spec.channels, run.spec.height, run.spec.width)
         named_reference(scoring.reference, scoring.features).check_shape(pixels, scoring.features)
-    reference(config.data, scoring.features, scoring.reference, device)
+    reference_of(run, scoring)
 
 
 def is_scored(run: Run, scoring: Scoring, step: int) -> bool:

@@ -160,12 +160,13 @@ def step_beside(file: Path) -> int | None:
 
 def about_samples(file: Path) -> list[str]:
     """What is to be said of samples that lie in a run: which they are of several, and how far on the run is."""
+    file = file if len(file.parts) > 2 else file.absolute()
     folder, step = file.parent.parent, step_beside(file)
-    if file.parent.name != "samples" or not is_run(folder) or step is None:
+    if file.parent.name not in ("samples", "scores") or not is_run(folder) or step is None:
         return []
     files, newest = samples_of(folder), max(Run.open(folder).steps_saved(), default=step)
     lines = []
-    if len(files) > 1:
+    if len(files) > 1 and file in files:
         steps = [f"step {of:,}" for of in sorted({step_beside(one) or 0 for one in files})]
         which = ", that of the newest step which was written last" if file == files[-1] else ""
         lines.append(f"{file.name} is one of {len(files)} files in {file.parent} ({', '.join(steps[-SHOWN:])}){which}")

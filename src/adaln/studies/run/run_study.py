@@ -11,7 +11,7 @@ from pathlib import Path
 
 from adaln.analysis.recorder import Recorder
 from adaln.codec import json_text, short_hash
-from adaln.evaluation.checkpoints import is_scored, reference, score
+from adaln.evaluation.checkpoints import is_scored, reference_of, score, unmade
 from adaln.files import remove_temporaries, write_atomically
 from adaln.models import flops
 from adaln.progress import Progress, progress, showing
@@ -104,7 +104,7 @@ def references(runs: Collection[Sequence[Job]]) -> dict[str, Task]:
 
 def prepare(job: Job, device: str, advance: Advance) -> None:
     """Make the feature network and the reference statistics of a job."""
-    reference(job.config.data, job.features, job.reference, device)
+    reference_of(unmade(job.config, device), job.scoring)
 
 
 def perform(jobs: Sequence[Job], root: Path, device: str, advance: Advance) -> None:
