@@ -4,12 +4,18 @@ import logging
 import pickle
 import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from adaln import registry
-from adaln.registry import BrokenPlugin, Registry, UnknownName, register, with_registered
+from adaln.metrics import METRICS
+from adaln.metrics import registry as metrics
+from adaln.processes import SOLVERS, solvers
+from adaln.registry import KINDS, BrokenPlugin, Later, Registry, UnknownName, register, with_registered
+from adaln.studies import SCALES, STUDIES, scales
+from adaln.studies import registry as studies
 
 BROKEN = "plug-in 'solver.broken' of shapes cannot be used: ZeroDivisionError: division by zero"
 
@@ -154,3 +160,27 @@ def test_what_cannot_be_handed_over_is_refused_in_one_line(packages: Path, monke
     register("solver", "heun", lambda: 2)
     with pytest.raises(ValueError, match=r"^the solver 'heun' was registered here and cannot be handed to a worker"):
         with_registered(len)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_said_to_hold_the_registry_of_a_kind_holds_it(kind: str):
+    module = import_module(KINDS[kind])
+    assert any(isinstance(value, Registry) and value.kind == kind for value in vars(module).values())
+
+
+@pytest.mark.parametrize(
+    ("registry", "table"), [(SOLVERS, solvers), (STUDIES, studies), (SCALES, scales), (METRICS, metrics)]
+)
+def test_names_that_are_known_before_their_entries_are_those_of_the_entries(registry, table):
+    assert list(registry) == list(table.TABLE)
+    assert all(registry[name] is entry for name, entry in table.TABLE.items())
+
+
+def test_an_entry_that_comes_later_is_imported_when_it_is_asked_for_not_when_its_name_is():
+    later = Registry("colour", {"red": Later("absent_module:TABLE"), "green": 2})
+    assert list(later) == ["red", "green"] and "red" in later and later["green"] == 2
+    later.check("red")
+    with pytest.raises(UnknownName, match=r"unknown colour 'rde' \(nearest: 'red'\); known: red, green"):
+        later.check("rde")
+    with pytest.raises(ModuleNotFoundError, match="absent_module"):
+        later["red"]

@@ -22,10 +22,10 @@ KINDS: Mapping[str, str] = {
     "model": "adaln.models.registry",
     "process": "adaln.processes.registry",
     "solver": "adaln.processes.registry",
-    "score": "adaln.metrics",
-    "data": "adaln.data",
+    "score": "adaln.metrics.names",
+    "data": "adaln.data.formats",
     "study": "adaln.studies.choices",
-    "tracker": "adaln.training",
+    "tracker": "adaln.training.trackers",
 }
 """What can be added from outside, and the module in which the registry of each kind is."""
 PLUGINS = "adaln.plugins"

@@ -18,6 +18,7 @@ MISTYPED = {
     "study quickstrat": "nearest: 'quickstart'",
     "study table3 --scale smal": "nearest: 'small'",
     "sample run --sampler.solver dim": "nearest: 'ddim'",
+    "evaluate samples --reference digits --metrics fdi": "nearest: 'fid'",
     "order DiT-XL2": "nearest: 'DiT-XL/2'",
     "import file --model DiT-XL2": "nearest: 'DiT-XL/2'",
     "audit model --familly dit": "nearest: '--family'",

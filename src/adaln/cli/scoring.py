@@ -10,6 +10,7 @@ from adaln.cli.options import Device, Flat, Positional, check_suffix, named, par
 from adaln.cli.output import SILENT, Output
 from adaln.codec import encode
 from adaln.files import write_atomically
+from adaln.metrics import METRICS
 from adaln.sampling import SampleConfig, SampleExecution
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ class EvaluateOptions:
 def evaluate_verb(words: list[str]) -> Output:
     """SAMPLES --reference REF [--features F] [--metrics M ...]: FID, sFID, IS, precision, recall with intervals."""
     options = parse(EvaluateOptions, "evaluate", words)
+    for metric in options.metrics:
+        METRICS.check(metric)
 
     from adaln.evaluation.samples import evaluate, named_reference, named_samples, scores_beside
     from adaln.metrics import check_request, unlike_published

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from adaln.metrics.feature_statistics import PARTS, Part, Statistics, check_one_extractor
 from adaln.metrics.frechet import frechet_distance, frechet_interval
 from adaln.metrics.intervals import ScoreInterval, wilson
 from adaln.metrics.kid_and_is import (
@@ -16,6 +17,7 @@ from adaln.metrics.kid_and_is import (
     inception_score_interval,
     kernel_distance,
 )
+from adaln.metrics.names import METRICS
 from adaln.metrics.precision_recall import (
     NEIGHBOURS,
     Blocks,
@@ -24,8 +26,6 @@ from adaln.metrics.precision_recall import (
     precision_recall,
     published_blocks,
 )
-from adaln.metrics.statistics import PARTS, Part, Statistics, check_one_extractor
-from adaln.registry import Registry
 from adaln.report import Measurement
 from adaln.rng import generator
 
@@ -166,18 +166,14 @@ _EXACT = {"k": NEIGHBOURS, "distances": "float32"}
 _HALF = {"k": NEIGHBOURS, "distances": "float16, as published"}
 _SUBSETS = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}
 _SAMPLES, _REFERENCE = "sample_inside", "reference_inside"
-METRICS: Registry[Metric] = Registry(
-    "score",
-    {
-        "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid"), in_adm=True, digits=2),
-        "sfid": Metric("sFID", "spatial", "lower", _frechet("spatial", "sfid"), in_adm=True, digits=2),
-        "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}, True, 2),
-        "precision": _of_manifolds("Precision", _SAMPLES, exact_blocks, _EXACT, in_adm=True),
-        "recall": _of_manifolds("Recall", _REFERENCE, exact_blocks, _EXACT, in_adm=True),
-        "precision-half": _of_manifolds("Precision (half)", _SAMPLES, published_blocks, _HALF),
-        "recall-half": _of_manifolds("Recall (half)", _REFERENCE, published_blocks, _HALF),
-        "kid": Metric("KID", "pool_rows", "lower", _kernel, _SUBSETS, digits=5, fewest=4),
-    },
-    accepts=Metric,
-)
+TABLE: Mapping[str, Metric] = {
+    "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid"), in_adm=True, digits=2),
+    "sfid": Metric("sFID", "spatial", "lower", _frechet("spatial", "sfid"), in_adm=True, digits=2),
+    "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}, True, 2),
+    "precision": _of_manifolds("Precision", _SAMPLES, exact_blocks, _EXACT, in_adm=True),
+    "recall": _of_manifolds("Recall", _REFERENCE, exact_blocks, _EXACT, in_adm=True),
+    "precision-half": _of_manifolds("Precision (half)", _SAMPLES, published_blocks, _HALF),
+    "recall-half": _of_manifolds("Recall (half)", _REFERENCE, published_blocks, _HALF),
+    "kid": Metric("KID", "pool_rows", "lower", _kernel, _SUBSETS, digits=5, fewest=4),
+}
 """Every score by its name. `-half` is ADM's evaluator to the bit, with the half-precision distances it publishes."""

@@ -13,11 +13,7 @@ import torch
 
 from adaln.codec import json_text, leaves
 from adaln.data.dataset import SHOWN
-from adaln.metrics.features import Extractor
-from adaln.metrics.images import ImagesLike
-from adaln.metrics.registry import METRICS, Comparison, Score, score
-from adaln.metrics.sides import Source, check_request, check_sides, has_too_few, parse_source
-from adaln.metrics.statistics import (
+from adaln.metrics.feature_statistics import (
     Part,
     Statistics,
     StatisticsFile,
@@ -26,6 +22,11 @@ from adaln.metrics.statistics import (
     collect,
     load_statistics,
 )
+from adaln.metrics.features import Extractor
+from adaln.metrics.images import ImagesLike
+from adaln.metrics.names import METRICS
+from adaln.metrics.registry import Comparison, Score, score
+from adaln.metrics.sides import Source, check_request, check_sides, has_too_few, parse_source
 from adaln.parallel import from_first
 from adaln.report import Column, Shown, Table
 from adaln.version import __version__

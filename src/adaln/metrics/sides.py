@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from adaln.metrics.feature_statistics import Statistics, StatisticsFile, is_statistics
 from adaln.metrics.images import ImagesLike, ImageStream, open_images
-from adaln.metrics.registry import METRICS
-from adaln.metrics.statistics import Statistics, StatisticsFile, is_statistics
+from adaln.metrics.names import METRICS
 
 Source = ImageStream | StatisticsFile | Statistics
 """What is compared, once it is known what it is."""
