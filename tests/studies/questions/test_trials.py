@@ -157,7 +157,7 @@ def test_trials_are_judged_by_their_scores(base, tmp_path):
     assert [json.loads(file.read_text())["scores"]["fid"]["value"] for file in files] == list(trials[0].values)
 
 
-def proposals(at_once, count=16):
+def proposals(at_once, count=24):
     """What is proposed where the objective is the distance of the gate's std to 1e-3, whatever is trained."""
     look, study, stds = replace(LOSS, at_once=at_once), _study(), []
     for first in range(0, count, at_once):
