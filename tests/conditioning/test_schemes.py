@@ -278,6 +278,18 @@ def test_an_unknown_scheme_names_the_nearest(spec, said):
         scheme(spec)
 
 
+def test_a_path_is_a_scheme_file_whatever_it_is_called(tmp_path):
+    save_scheme(SCHEMES["adaln-zero"], tmp_path / "mine.json")
+    assert scheme(tmp_path / "mine.json") == scheme(str(tmp_path / "mine.json")) == SCHEMES["adaln-zero"]
+    with pytest.raises(ValueError, match="scheme file 'adaln-zero' does not exist"):
+        scheme(Path("adaln-zero"))
+    for what in (None, 3, ["adaln"]):
+        with pytest.raises(
+            ValueError, match=f"scheme is a {type(what).__name__}; expected a name, name:std, a file or"
+        ):
+            scheme.__wrapped__(what)  # past the check of types, which a user does not have
+
+
 def test_parametric_names_are_rows_too():
     assert set(PARAMETRIC) <= set(SCHEMES)
     assert all(isinstance(row, Scheme) and row.note for row in SCHEMES.values())

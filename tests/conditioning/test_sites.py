@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -295,8 +296,11 @@ def test_twelve_chunks_under_a_known_name_are_refused():
 
 
 def test_what_is_no_network_is_refused():
-    with pytest.raises(ValueError, match=r"^model is a str; expected a network or tensors by name$"):
-        find_layout.__wrapped__("model.safetensors")  # past the check of types, which a user does not have
+    expected = "expected a network or tensors by name"
+    of_file = f"{expected} (of a file: adaln.audit(FILE))"
+    for what, said in (("a.safetensors", of_file), (Path("a.safetensors"), of_file), (3, expected), (None, expected)):
+        with pytest.raises(ValueError, match=f"^model is a {type(what).__name__}; {re.escape(said)}$"):
+            find_layout.__wrapped__(what)  # past the check of types, which a user does not have
 
 
 def test_without_modulation_layers_there_are_no_sites():

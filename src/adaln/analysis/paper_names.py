@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -62,7 +63,7 @@ class UpdateOrder:
 
 
 def update_order(
-    model: nn.Module, scheme: str | Scheme, loss: Loss, iterations: int = 3, *, optimizer: MakeOptimizer = adamw
+    model: nn.Module, scheme: str | Path | Scheme, loss: Loss, iterations: int = 3, *, optimizer: MakeOptimizer = adamw
 ) -> UpdateOrder:
     """Table 1 for this model under `scheme`: a weight moves as soon as any part of it, in any block, has moved.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import overload
 
 import torch
@@ -90,7 +91,7 @@ class Initialised(Sequence[Site]):
 
 def initialise(
     model: nn.Module,
-    scheme: str | Scheme = "adaln-gaussian",
+    scheme: str | Path | Scheme = "adaln-gaussian",
     seed: int | torch.Generator = 0,
     *,
     family: str | Family | None = None,

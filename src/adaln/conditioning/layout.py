@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -127,7 +128,8 @@ def find_layout(
     `Layout.unread`.
     """
     if not isinstance(model, nn.Module | Mapping):
-        raise ValueError(f"model is a {type(model).__name__}; expected a network or tensors by name")
+        of_file = " (of a file: adaln.audit(FILE))" if isinstance(model, str | Path) else ""
+        raise ValueError(f"model is a {type(model).__name__}; expected a network or tensors by name{of_file}")
     buffers: set[str] = set()
     if isinstance(model, nn.Module):
         class_name = class_name_in(model) or class_name

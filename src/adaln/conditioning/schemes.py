@@ -178,7 +178,7 @@ _ROWS = (
 SCHEMES: Registry[Scheme] = Registry("scheme", {row.name: row for row in _ROWS}, accepts=Scheme)
 
 
-def scheme(spec: str | Scheme) -> Scheme:
+def scheme(spec: str | Path | Scheme) -> Scheme:
     """The scheme that a name, `name:std[,std,...]` or a .json or .toml file means; one that is a scheme already is it.
 
     Raises `ValueError` naming the nearest known scheme, or what is wrong with the parameters or the file.
@@ -192,9 +192,11 @@ def scheme(spec: str | Scheme) -> Scheme:
     """
     if isinstance(spec, Scheme):
         return spec
-    name, has_parameters, parameters = spec.partition(":")
-    if spec.endswith((".json", ".toml")):
+    if not isinstance(spec, str | Path):
+        raise ValueError(f"scheme is a {type(spec).__name__}; expected a name, name:std, a file or a Scheme")
+    if isinstance(spec, Path) or spec.endswith((".json", ".toml")):
         return load_scheme(Path(spec))
+    name, has_parameters, parameters = spec.partition(":")
     if not has_parameters:
         return SCHEMES[spec]
     family = PARAMETRIC[name]
