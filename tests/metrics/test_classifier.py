@@ -126,6 +126,12 @@ def test_unlabelled_data_is_told_to_use_inception():
         LabelledImages(images, np.zeros(len(images), np.int64))
 
 
+def test_a_classifier_that_is_no_longer_that_of_its_statistics_is_named(quick, tmp_path):
+    recorded = classifier_extractor(small(), tmp_path).describe() | {"fingerprint": "0" * 64}
+    with pytest.raises(ValueError, match=r"classifier-\w+\.safetensors: not the classifier that these statistics"):
+        load_extractor("dataset-classifier", cache=tmp_path, recorded=recorded)
+
+
 def test_a_corrupt_cache_is_named_and_not_used(quick, tmp_path):
     data = small()
     classifier_extractor(data, tmp_path)

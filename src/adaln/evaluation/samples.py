@@ -6,6 +6,7 @@ Samples on disk are ADM's npz, beside it the record of how they were drawn, and 
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from adaln.codec import short_hash
 from adaln.data import DataConfig, Dataset, are_files, default_cache, load
 from adaln.data.dataset import SHOWN
-from adaln.files import reading, write_atomically
+from adaln.files import about, reading, write_atomically
 from adaln.metrics import (
     Extractor,
     ImagesLike,
@@ -98,7 +99,8 @@ class Reference:
             labelled = LabelledImages(np.asarray(self.data.images), self.data.labels)
         recorded = self.source.extractor if isinstance(self.source, StatisticsFile) else None
         cache = default_cache()
-        return load_extractor(name, cache=cache, data=labelled, recorded=recorded, weights=weights, device=device)
+        with about(self.source.path) if isinstance(self.source, StatisticsFile) else nullcontext():
+            return load_extractor(name, cache=cache, data=labelled, recorded=recorded, weights=weights, device=device)
 
 
 def named_reference(name: str, features: str | None) -> Reference:

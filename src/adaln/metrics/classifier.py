@@ -80,15 +80,21 @@ def classifier_extractor(data: LabelledImages, cache: Path) -> Extractor:
     return _extractor(path, {"data": fingerprint, "num_training_images": len(data.images), "image_shape": shape})
 
 
-def recorded_classifier(details: Mapping[str, Any], cache: Path) -> Extractor:
-    """The extractor whose `details` statistics recorded; ValueError where `cache` no longer has its weights."""
+def recorded_classifier(recorded: Mapping[str, Any], cache: Path) -> Extractor:
+    """The extractor that statistics describe; ValueError where `cache` no longer has its weights."""
+    details = recorded["details"]
     path = _path(cache, str(details.get("data")))
     if not path.is_file():
         raise ValueError(
             "the dataset-classifier of these statistics is not in the cache here; make the statistics anew from their"
             " images, or name the data set itself"
         )
-    return _extractor(path, {key: details[key] for key in ("data", "num_training_images", "image_shape")})
+    extractor = _extractor(path, {key: details[key] for key in ("data", "num_training_images", "image_shape")})
+    if extractor.fingerprint != recorded["fingerprint"]:
+        raise ValueError(
+            f"{path}: not the classifier that these statistics were made with; make them anew from their images"
+        )
+    return extractor
 
 
 def _path(cache: Path, fingerprint: str) -> Path:

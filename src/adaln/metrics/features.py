@@ -89,7 +89,7 @@ def load_extractor(
     if data is not None:
         return classifier_extractor(data, cache)
     if recorded is not None and recorded["name"] == name:
-        return recorded_classifier(recorded["details"], cache)
+        return recorded_classifier(recorded, cache)
     raise ValueError(
         "dataset-classifier features need the labelled images they are learnt from; got none (features inception need"
         " no labels)"
