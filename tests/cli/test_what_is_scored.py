@@ -1,6 +1,7 @@
 """The table of scores says what was scored: which samples of which step, at which sizes, and what was left out."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -87,6 +88,24 @@ def test_from_within_the_run_it_is_said_as_well(capsys, monkeypatch, inside, nam
     assert any("the samples are of step 4, the run is at step 8: adaln sample" in note for note in notes)
 
 
+def test_samples_of_a_step_that_the_run_is_not_at_are_called_earlier_ones(capsys):
+    Path("z/samples").mkdir(parents=True)
+    for name in ("config.json", "manifest.json"):
+        Path("z", name).write_bytes(Path("r", name).read_bytes())
+    shutil.copytree("r/checkpoints/000000004", "z/checkpoints/000000004")
+    for file in (samples(8), samples(8).with_suffix(".json")):
+        Path("z/samples", file.name).write_bytes(file.read_bytes())
+    notes = data(capsys, "evaluate", "z", "--reference", "digits", *FID)["notes"]
+    assert (
+        "the samples are of step 8 (they are of an earlier training), the run is at step 4: adaln sample z" in notes[-1]
+    )
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "-inf"])
+def test_guidance_without_a_number_is_one_line(capsys, scale):
+    assert "guidance scale is" in fails(capsys, "sample", "r", f"--guidance.scale={scale}", *DRAWN)
+
+
 def test_samples_that_left_the_run_name_their_step(capsys):
     shown = run(capsys, "evaluate", "x.npz", "--reference", "digits", *FID)
     assert "x.npz (step 8) beside digits" in shown and "files in" not in shown
@@ -167,7 +186,7 @@ def test_scores_that_need_more_images_are_named_and_the_others_given(capsys, our
 @pytest.mark.parametrize(
     ("count", "words", "said"),
     [
-        (1, (), "a: got 1 images, expected at least 2, which FID needs of either side"),
+        (1, (), "a: got 1 image, expected at least 2, which FID needs of either side"),
         (3, ("--metrics", "recall"), "a: got 3 images, expected at least 4, which Recall needs of either side"),
         (3, ("--metrics", "fid", "kid"), "a: got 3 images, expected at least 4, which KID needs"),
         (9, ("--num-images", "3", "--metrics", "kid"), "a: got 3 images, expected at least 4, which KID needs"),
@@ -176,6 +195,7 @@ def test_scores_that_need_more_images_are_named_and_the_others_given(capsys, our
         (9, ("--replicates", "-1"), "replicates is -1; expected 0 for no bootstrap, or at least 2"),
         (9, ("--replicates", "1"), "replicates is 1; expected 0 for no bootstrap, or at least 2"),
         (9, ("--batch-size", "0"), "batch_size is 0; expected at least 1 image"),
+        (9, ("--weights", "w.pth", *FEATURES), "weights 'w.pth' are Inception's, features are 'corner_means:means'"),
     ],
 )
 def test_what_cannot_be_computed_is_refused_before_a_classifier_is_trained(capsys, monkeypatch, count, words, said):

@@ -95,6 +95,8 @@ class Reference:
         Raises ValueError where it cannot be had: no labels to learn from, no Inception weights.
         """
         name, labelled = features or self.default_features, None
+        if weights is not None and name != "inception":
+            raise ValueError(f"weights {str(weights)!r} are Inception's, features are {name!r}; expected one of both")
         if name == CLASSIFIER and self.data:
             labelled = LabelledImages(np.asarray(self.data.images), self.data.labels)
         recorded = self.source.extractor if isinstance(self.source, StatisticsFile) else None
@@ -172,10 +174,10 @@ def about_samples(file: Path) -> list[str]:
         steps = [f"step {of:,}" for of in sorted({step_beside(one) or 0 for one in files})]
         which = ", that of the newest step which was written last" if file == files[-1] else ""
         lines.append(f"{file.name} is one of {len(files)} files in {file.parent} ({', '.join(steps[-SHOWN:])}){which}")
-    if newest > step:
-        lines.append(
-            f"the samples are of step {step:,}, the run is at step {newest:,}: adaln sample {folder} draws anew"
-        )
+    if newest != step:
+        whose = "" if newest > step else " (they are of an earlier training)"
+        at = f"the samples are of step {step:,}{whose}, the run is at step {newest:,}"
+        lines.append(f"{at}: adaln sample {folder} draws anew")
     return lines
 
 

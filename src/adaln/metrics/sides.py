@@ -44,7 +44,8 @@ def check_sides(sides: Sequence[Source], metrics: Sequence[str] | None = None) -
         for side in sides:
             if has_too_few(name, side):
                 title, fewest = METRICS[name].title, METRICS[name].fewest
-                got = f"{_name(side)}: got {_num_images(side)} images"
+                count = _num_images(side)
+                got = f"{_name(side)}: got {count} image{'s' * (count > 1)}"
                 raise ValueError(f"{got}, expected at least {fewest}, which {title} needs of either side")
 
 

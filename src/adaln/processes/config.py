@@ -1,6 +1,7 @@
 """The choices of a process and of its guidance, as data: nothing here needs torch."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
 from adaln.specs import ProcessConfig
@@ -78,5 +79,7 @@ class Guidance:
     """Guide only at lo <= t <= hi, in the process's own time (original steps, or reals in [0, 1]); default: always."""
 
     def __post_init__(self) -> None:
+        if not isfinite(self.scale):
+            raise ValueError(f"guidance scale is {self.scale}; expected a finite number")
         if self.interval is not None and not self.interval[0] <= self.interval[1]:
             raise ValueError(f"guidance interval is {self.interval}, expected lo <= hi")
