@@ -129,6 +129,39 @@ def test_celeba_is_split_in_two_by_an_attribute(tmp_path):
     assert inspect(f"{path}#Male").kind == "images in a folder"
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list_attr_celeba.csv", b"image_id,Male,Smiling\n0.jpg,-1,1\n1.jpg,1,-1\n10.jpg,1,1\n"),
+        (
+            "list_attr_celeba.csv",
+            b'\xef\xbb\xbf"image_id", "Male", "Smiling"\r\n0.jpg,0,1\r\n1.jpg,1,0\r\n10.jpg,1,1\r\n\r\n',
+        ),
+        ("list_attr_celeba.txt", b"3\r\nMale Smiling\r\n0.jpg -1  1\r\n1.jpg  1 -1\r\n10.jpg  1  1\r\n"),
+        ("list_attr_celeba.txt", b"\xef\xbb\xbf3\n\nMale Smiling \n0.jpg -1 1\n1.jpg 1 -1\n10.jpg 1 1\n"),
+    ],
+)
+@pytest.mark.parametrize("where", [".", "CelebA-HQ-img"])
+def test_attributes_are_read_as_text_and_as_csv_whatever_their_line_ends(tmp_path, name, content, where):
+    path = celeba(tmp_path)
+    (tmp_path / "CelebAMask-HQ-attribute-anno.txt").unlink()
+    (tmp_path / where / name).write_bytes(content)
+    smiling = open_source(f"{path}#Smiling")
+    assert dict(zip(smiling.names, smiling.labels.tolist(), strict=True)) == {"0.jpg": 1, "1.jpg": 0, "10.jpg": 1}
+
+
+def test_what_may_be_attributes_and_is_not_read_is_named(tmp_path):
+    path = celeba(tmp_path)
+    (tmp_path / "CelebAMask-HQ-attribute-anno.txt").rename(tmp_path / "my_attributes.csv")
+    with pytest.raises(
+        ValueError, match=r"list_attr_celeba\.csv in it or beside it; 'my_attributes\.csv' is none of these"
+    ):
+        open_source(f"{path}#Male")
+    celeba(tmp_path, ATTRIBUTES.replace("-1", "maybe"))
+    with pytest.raises(ValueError, match=r"'0\.jpg' has 'maybe' of Male; expected 1 or -1"):
+        open_source(f"{path}#Male")
+
+
 def test_wrong_attributes_are_refused_by_name(tmp_path):
     path = celeba(tmp_path)
     with pytest.raises(ValueError, match=r"no attribute 'Smilling' \(nearest: 'Smiling'\); it has Male, Smiling"):

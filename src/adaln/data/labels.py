@@ -1,11 +1,12 @@
 """Which class a picture is of: by its folder, by files of labels beside the pictures, or by an attribute of CelebA."""
 
+import csv
 import json
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
@@ -18,8 +19,9 @@ from adaln.data.pictures import SUFFIXES, Source
 from adaln.files import reading
 from adaln.registry import nearest
 
-ATTRIBUTE_FILES = ("CelebAMask-HQ-attribute-anno.txt", "list_attr_celeba.txt")
-"""As CelebAMask-HQ and CelebA name theirs: a count, a line of attributes, then per image its name and 1 or -1 each."""
+ATTRIBUTE_FILES = ("CelebAMask-HQ-attribute-anno.txt", "list_attr_celeba.txt", "list_attr_celeba.csv")
+"""As CelebAMask-HQ and CelebA name theirs, and CelebA's as Kaggle gives it."""
+HAS = {"1": True, "-1": False, "0": False}
 LABEL_FILES = ("dataset.json", "val_annotations.txt")
 T = TypeVar("T")
 
@@ -185,16 +187,33 @@ def by_attribute(source: Source, attribute: str) -> Source:
     files = [folder / name for folder in (source.path, source.path.parent) for name in ATTRIBUTE_FILES]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
-        raise ValueError(f"{source.path}: no attributes; expected {' or '.join(ATTRIBUTE_FILES)} in it or beside it")
-    with reading(file, "a text of attributes"):
-        lines = file.read_text(encoding="utf-8").splitlines()[1:]
-    known = lines[0].split() if lines else []
+        others = {each.name: each for each in (*source.path.parent.glob("*attr*"), *source.path.glob("*attr*"))}
+        found = f"; {', '.join(map(repr, sorted(others)[:6]))} is none of these" if others else ""
+        expected = " or ".join(ATTRIBUTE_FILES)
+        raise ValueError(f"{source.path}: no attributes; expected {expected} in it or beside it{found}")
+    known, rows = read_attributes(file)
     if attribute not in known:
         raise ValueError(f"{file}: no attribute {attribute!r}{nearest(attribute, known)}; it has {', '.join(known)}")
-    rows = (line.split() for line in lines[1:] if line.strip())
-    has = {row[0]: row[1 + known.index(attribute)] == "1" for row in rows if len(row) == len(known) + 1}
+    values = {row[0]: row[1 + known.index(attribute)] for row in rows if len(row) == len(known) + 1}
+    wrong = next((name for name, value in values.items() if value not in HAS), None)
+    if wrong:
+        raise ValueError(f"{file}: {wrong!r} has {values[wrong]!r} of {attribute}; expected 1 or -1")
+    has = {name: HAS[value] for name, value in values.items()}
     missing = [name for name in source.names if PurePosixPath(name).name not in has]
     if missing:
         raise ValueError(f"{file}: no attributes of {missing[0]!r} ({len(missing):,} images are missing)")
     labels = np.array([has[PurePosixPath(name).name] for name in source.names], np.int64)
     return replace(source, labels=labels, class_names=(f"not {attribute}", attribute))
+
+
+def read_attributes(file: Path) -> tuple[list[str], list[list[str]]]:
+    """The attributes, and per image its name and values: beneath a count, or in a csv beneath a header."""
+    with reading(file, "a text of attributes"):
+        lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        table = (
+            list(csv.reader(lines, skipinitialspace=True))
+            if file.suffix == ".csv"
+            else [line.split() for line in lines[1:]]
+        )
+    known, *rows = [[cell.strip() for cell in row] for row in table] or [[]]
+    return known[1:] if file.suffix == ".csv" else known, rows
