@@ -106,16 +106,24 @@ def first_word(words: Sequence[str], what: str, known: Iterable[str]) -> str:
 
 
 def take_option(words: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
-    """The value of `--flag VALUE` or `--flag=VALUE`, and the words without it: for choices that decide other flags."""
-    rest, value = [], None
+    """The last value of `--flag VALUE` or `--flag=VALUE`, and the words without it."""
+    values, rest = take_options(words, flag)
+    return values[-1] if values else None, rest
+
+
+def take_options(words: Sequence[str], flag: str) -> tuple[list[str], list[str]]:
+    """All values of `--flag VALUE` or `--flag=VALUE`, and the words without: for choices that decide other flags."""
+    rest, values = [], []
     iterator = iter(words)
     for word in iterator:
         name, equals, value_here = word.partition("=")
         if name != flag:
             rest.append(word)
-        elif not (value := value_here if equals else next(iterator, "")):
+        elif value := value_here if equals else next(iterator, ""):
+            values.append(value)
+        else:
             raise ValueError(f"{flag} expects a value")
-    return value, rest
+    return values, rest
 
 
 def take_preset(words: Sequence[str]) -> tuple[str, RunConfig, list[str]]:

@@ -1,4 +1,4 @@
-"""`adaln study`, `adaln search` and `adaln report`."""
+"""`adaln study`, `adaln choose`, `adaln search` and `adaln report`."""
 
 import json
 import os
@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from adaln.cli.options import Device, Flat, Positional, named, parse, take_preset
+from adaln.cli.options import Device, Flat, Positional, named, parse, take_options, take_preset
 from adaln.cli.output import Output
 from adaln.cli.progress_bar import duration
+from adaln.conditioning import scheme
 from adaln.config import RunConfig
 from adaln.files import reading
 from adaln.progress import titled
 from adaln.report import Cell, Column, Table, write_report
 from adaln.studies import SCALES, STUDIES, Overrides
-from adaln.studies.choices import ELSEWHERE, Cluster, Search
+from adaln.studies.choices import ELSEWHERE, USUAL_STARTS, Budget, Choice, Cluster, Rules, Search
 
 if TYPE_CHECKING:
     import adaln.studies
@@ -68,6 +69,21 @@ class SearchOptions:
     launch: Flat[Launching] = field(default_factory=Launching)
 
 
+@dataclass(frozen=True, slots=True)
+class ChooseOptions:
+    """What is trained, which starts are held against each other, and how much may be spent."""
+
+    preset: Annotated[Positional[str], named("PRESET")]
+    """A preset (adaln presets lists them): what every run trains."""
+    config: Flat[RunConfig]
+    budget: str
+    """What may be spent in all: a time (90min, 2h, 3d), runs (40runs) or operations (1e15flop)."""
+    rules: Flat[Annotated[Rules, tyro.conf.UseAppendAction]] = field(default_factory=Rules)
+    dry_run: bool = False
+    """Say what the budget is good for, and train nothing."""
+    launch: Flat[Launching] = field(default_factory=Launching)
+
+
 def study_verb(words: list[str]) -> Output:
     """NAME [--scale S] [--seeds K] [--jobs N], or list: do all the runs of a study, print its table, write its page."""
     options = parse(StudyOptions, "study", words)
@@ -109,6 +125,33 @@ def search_verb(words: list[str]) -> Output:
     folder, result = write_search(SearchResult.of(search, base, trials, root), root, again)
     scheme_file = folder / "best.json"
     use = f"use it: adaln train {preset} --scheme {scheme_file}"
+    return _finished(folder, result, start, [use], {"scheme_file": str(scheme_file)})
+
+
+def choose_verb(words: list[str]) -> Output:
+    """PRESET --budget 2h [--scheme A --scheme B ...] [any field]: which start serves best, in as few runs as can be."""
+    preset, config, rest = take_preset(words)
+    names, rest = take_options(rest, "--scheme")
+    options = parse(ChooseOptions, "choose", rest, ChooseOptions(preset, config, tyro.MISSING))
+    choice = Choice(tuple(scheme(name) for name in names or USUAL_STARTS), options.rules)
+    budget, base, launch, again = Budget.of(options.budget), options.config, options.launch, command("choose", words)
+    start = time.monotonic()
+
+    from adaln.parallel import find_device
+    from adaln.studies.questions.choose import check_choice, run_choice, starts_of
+    from adaln.studies.questions.choose_page import write_choice
+    from adaln.studies.run.costs import kept_rate
+    from adaln.studies.run.workers import workers_for
+
+    device = find_device(launch.device)
+    rate = len(workers_for(device, launch.jobs)) * kept_rate(base.model.hidden_size, base.precision, device)
+    if options.dry_run:
+        plan = check_choice(choice, base, starts_of(choice), budget, rate)
+        return Output({"plan": plan}, [plan])
+    with going_on_with(again), launched(launch) as launcher, titled(f"choose {base.name}"):
+        chosen = run_choice(choice, base, budget, launch.root, launcher, rate)
+    folder, scheme_file, result = write_choice(chosen, launch.root, again)
+    use = f"train with {chosen.standing.leader}: adaln train {preset} --scheme {scheme_file}"
     return _finished(folder, result, start, [use], {"scheme_file": str(scheme_file)})
 
 

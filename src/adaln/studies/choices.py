@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from adaln.registry import Later, Registry
+from adaln.conditioning import Scheme
+from adaln.registry import Later, Registry, nearest
 from adaln.sampling.config import SampleConfig
 
 if TYPE_CHECKING:
@@ -122,3 +123,100 @@ class Search:
         for name in ("seeds", "at_once"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
+
+
+FITTED = "fitted"
+"""The start that is measured on the reference's first run."""
+USUAL_STARTS = ("adaln-zero", "adaln-gaussian", "adaln-step1", "adaln-mix")
+UNITS = {"s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
+"""Of time, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much may be spent in all, whenever it is spent."""
+
+    amount: float
+    unit: Literal["seconds", "runs", "operations"]
+
+    @classmethod
+    def of(cls, text: str) -> "Budget":
+        """`2h`, `90min`, `3d`; `40runs`; `1e15flop`. Raises `ValueError` in one line for anything else.
+
+        >>> Budget.of("1.5h"), Budget.of("40 runs")
+        (Budget(amount=5400.0, unit='seconds'), Budget(amount=40.0, unit='runs'))
+        """
+        number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
+        word = text.strip().removeprefix(number).strip()
+        try:
+            amount = float(number)
+        except ValueError:
+            amount = math.nan
+        if not 0 < amount < math.inf or word not in (*UNITS, "run", "runs", "flop"):
+            raise ValueError(
+                f"budget is {text!r}; expected a time, runs or operations: 90min, 2h, 3d, 40runs, 1e15flop"
+            )
+        if word in UNITS:
+            return cls(amount * UNITS[word], "seconds")
+        return cls(amount, "operations" if word == "flop" else "runs")
+
+    def __str__(self) -> str:
+        """
+        >>> str(Budget.of("90min")), str(Budget.of("40runs"))
+        ('1.5 hours', '40 runs')
+        """
+        if self.unit == "seconds" and self.amount >= UNITS["h"]:
+            return f"{self.amount / UNITS['h']:.3g} hours"
+        return f"{self.amount:.3g} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How starts are held against each other."""
+
+    reference: str = ""
+    """The start that changes are told against; default: the first."""
+    fit: bool = True
+    """Whether a start fitted from the reference's first run takes part as well."""
+    over: tuple[Literal["gate", "scale", "shift"], ...] = ()
+    """gate, scale, shift: a grid over the std of a role (again for another); the rest starts as the reference does."""
+    stds: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    """The grid's standard deviations."""
+    margin: float = 0.02
+    """Relative difference below which two starts are equal."""
+    by: Literal["score", "loss"] = "score"
+    """score: FID (or FID-like); loss: mean training loss over the last tenth of the steps, same images and noise."""
+    features: str | None = None
+    """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
+    score_against: str | None = None
+    """What samples are scored against, as `adaln evaluate --reference`; default: the run's own data."""
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 1:
+            raise ValueError(f"margin is {self.margin}; expected a share between 0 and 1, e.g. 0.02")
+        if wrong := [std for std in self.stds if not 0 < std < math.inf]:
+            raise ValueError(f"stds has {wrong[0]}; expected standard deviations > 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The starts to choose from, and by which rules."""
+
+    schemes: tuple[Scheme, ...]
+    """Each is trained on the same seeds."""
+    rules: Rules = field(default_factory=Rules)
+
+    def __post_init__(self) -> None:
+        names, reference = [scheme.name for scheme in self.schemes], self.rules.reference
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"scheme {twice!r} is given twice; expected each once")
+        if reference and reference not in names:
+            known = f"{nearest(reference, names)}; they are: {', '.join(names)}"
+            raise ValueError(f"reference {reference!r} is not among the schemes{known}")
+
+    @property
+    def base(self) -> Scheme:
+        """The reference's scheme."""
+        wanted = self.rules.reference
+        return next(scheme for scheme in self.schemes if scheme.name == wanted or not wanted)

@@ -1,0 +1,100 @@
+"""A choice of starts as pictures: changes, the race seed by seed, curves, and how early the order was to be seen."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import isfinite
+
+import numpy as np
+
+from adaln.report import Axis, Cell, Column, Group, Intervals, Lines, Measurement, Series, Table
+from adaln.sequential import FIRST_LOOK, race
+from adaln.statistics import Interval
+from adaln.studies.compare import mean_series, score_by_step
+from adaln.studies.questions.choose import Chosen
+from adaln.studies.study import Outcome
+
+
+def changes_figure(chosen: Chosen, score: str) -> Intervals:
+    """The change of every start against the reference, with its interval."""
+    standing, reference = chosen.standing, chosen.choice.base.name
+    names = [name for name in chosen.starts if name != reference and isfinite(standing.change(name).high)]
+    values = [Measurement.of(standing.change(name), 100) for name in names]
+    caption = (
+        f"Relative change of {score} against {reference} over n = {FIRST_LOOK} to {standing.seeds} paired seeds; all"
+        " intervals hold together (95 %). Left of 0 is better."
+    )
+    return Intervals(
+        f"Change against {reference}", caption, Axis("change", "%"), names, [Group(f"against {reference}", values)]
+    )
+
+
+def race_figures(chosen: Chosen) -> list[Lines]:
+    """For every start but the reference its change against the seeds that were looked at, with the interval then."""
+    standing, reference = chosen.standing, chosen.choice.base.name
+    planned, margin = chosen.plan.seeds, chosen.choice.rules.margin
+    looks = [
+        race({name: values[:seeds] for name, values in chosen.scores.items()}, reference, planned, margin)
+        for seeds in range(FIRST_LOOK, standing.seeds + 1)
+    ]
+    figures = []
+    for name in chosen.starts:
+        last = min(standing.left.get(one, ("", standing.seeds))[1] for one in (name, reference))
+        seen = [look for look in looks if look.seeds <= last]
+        if name == reference or not isfinite(standing.change(name).high):
+            continue
+        changes = [look.change(name) for look in seen]
+        percent = [Interval(100 * c.value, 100 * c.low, 100 * c.high) for c in changes]
+        caption = (
+            f"Relative change of {name} against {reference}, n = {FIRST_LOOK} to {last} paired seeds; the band holds"
+            " for all starts and all looks together (95 %). Below 0 it is better."
+        )
+        seeds = [look.seeds for look in seen]
+        series = [Series.of(name, seeds, percent), Series(reference, seeds, [0] * len(seeds))]
+        figures.append(Lines(f"{name} seed by seed", caption, Axis("seeds"), Axis("change", "%"), series))
+    return figures
+
+
+def curves(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]], score: str) -> list[Lines]:
+    """Training loss, and the score, against steps."""
+    counts = sorted({len(runs) for runs in outcomes.values()})
+    number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    caption = f"Mean over the seeds of each start (n = {number})"
+    x = Axis("step", "optimiser updates", "log")
+    loss = [mean_series(name, runs, Outcome.losses) for name, runs in outcomes.items()]
+    figures = [Lines("Training loss", f"{caption}, averaged between log steps.", x, Axis("loss", "", "log"), loss)]
+    if chosen.choice.rules.by == "score":
+        read = partial(score_by_step, "fid")
+        series = [mean_series(name, runs, read, band=True) for name, runs in outcomes.items()]
+        band = f"{caption}; the band is the least and the greatest of them."
+        figures.append(Lines(f"{score} against steps", band, x, Axis(score, "lower is better", "log"), series))
+    return figures
+
+
+def order_over_steps(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]]) -> Table | None:
+    """Whether the order of the starts at the end was to be seen before, over the seeds that all of them have."""
+    if chosen.choice.rules.by == "loss" or len(outcomes) < 3:
+        return None
+    seeds = min(len(runs) for runs in outcomes.values())
+    steps = list(next(iter(outcomes.values()))[0].scores())
+    read = partial(score_by_step, "fid")
+    means = {step: [np.mean([read(run)[step] for run in runs[:seeds]]) for runs in outcomes.values()] for step in steps}
+    ranks = {step: np.argsort(np.argsort(values)) for step, values in means.items()}
+    end = ranks[steps[-1]]
+    rows: list[list[Cell]] = [
+        [
+            step,
+            float(np.corrcoef(rank, end)[0, 1]),
+            " < ".join(np.array(list(outcomes))[np.argsort(means[step])].tolist()),
+        ]
+        for step, rank in ranks.items()
+    ]
+    stable = next(step for i, step in enumerate(steps) if all((ranks[later] == end).all() for later in steps[i:]))
+    columns = [
+        Column("step", format=",d"),
+        Column("rank correlation", "with the end", ".2f"),
+        Column("order", "best first"),
+    ]
+    notes = [
+        f"By means over the first {seeds} seeds of every start: from step {stable:,} on the order is that of the end."
+    ]
+    return Table("Was the order to be seen before the end?", columns, rows, notes)

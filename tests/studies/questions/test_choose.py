@@ -1,0 +1,178 @@
+"""A choice among a few starts of two updates, in this very process; scores stand in where an answer is wanted."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from adaln.conditioning import SCHEMES, scheme
+from adaln.config import preset
+from adaln.progress import noting
+from adaln.studies.choices import FITTED, Budget, Choice, Rules
+from adaln.studies.questions import choose
+from adaln.studies.questions.choose import Plan, check_choice, job_of, run_choice, starts_of
+from adaln.studies.questions.choose_page import reduce_choice, write_choice
+from adaln.studies.run.workers import attempt
+
+TWO = Choice((SCHEMES["adaln-zero"], SCHEMES["adaln-gaussian"]), Rules(fit=False, by="loss"))
+RATE = 1e12
+
+
+class Here:
+    """A launcher that does pieces here and counts them."""
+
+    def __init__(self):
+        self.done = []
+
+    def run(self, pieces, watch):
+        failures = {}
+        for name, piece in pieces.items():
+            self.done.append(name)
+            if failure := attempt(piece, "cpu", lambda count: None):
+                failures[name] = failure
+        return failures
+
+
+@pytest.fixture
+def base(small_config):
+    return small_config(steps=6, log_every=1, checkpoint_every=3, keep_checkpoints=0)
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Scores by the name of the scheme, a value per seed, in place of what runs give."""
+
+    def use(values):
+        monkeypatch.setattr(choose, "judged", lambda choice, job, root, diverged: values[job.label][job.config.seed])
+
+    return use
+
+
+def decided(base, tmp_path, choice=TWO, budget="40runs", launcher=None):
+    return run_choice(choice, base, Budget.of(budget), tmp_path, launcher or Here(), RATE)
+
+
+@pytest.mark.slow
+def test_a_clear_answer_stops_after_three_seeds_and_is_one_sentence_and_a_scheme(base, tmp_path, scored):
+    scored({"adaln-zero": [20.0, 24.0, 18.0], "adaln-gaussian": [10.0, 12.05, 8.96]})
+    launcher = Here()
+    chosen = decided(base, tmp_path, launcher=launcher)
+    assert len(launcher.done) == 6 and chosen.standing.is_known
+    folder, scheme_file, result = write_choice(chosen, tmp_path, "adaln choose small")
+    assert result.verdict[0].startswith("Use adaln-gaussian: 50% better than adaln-zero [")
+    assert scheme(str(scheme_file)).gate == SCHEMES["adaln-gaussian"].gate
+    assert (folder / "index.html").stat().st_size > 10_000
+    rows = {row["start"]: row for row in json.loads((folder / "result.json").read_text())["rows"]}
+    assert rows["adaln-gaussian"]["verdict"] == "better" and rows["adaln-zero"]["race"] == "worse, given up after 3"
+
+
+@pytest.mark.slow
+def test_a_choice_goes_on_from_its_runs_with_a_larger_budget_and_the_plan_it_had(base, tmp_path, scored):
+    noisy = {"adaln-zero": [20.0, 24.0, 18.0, 22.0, 19.0], "adaln-gaussian": [21.0, 22.0, 19.0, 21.0, 20.0]}
+    scored(noisy)
+    first = decided(base, tmp_path, budget="7runs")
+    assert not first.standing.is_known and len(first.scores["adaln-zero"]) == 3
+    assert reduce_choice(first, tmp_path, tmp_path / "use.json").verdict[0].startswith("Not known yet after 3 seeds")
+    launcher = Here()
+    second = decided(base, tmp_path, budget="10runs", launcher=launcher)
+    assert len(launcher.done) == 4 and len(second.scores["adaln-zero"]) == 5
+    assert second.plan.seeds == first.plan.seeds == 3
+
+
+@pytest.mark.slow
+def test_the_fitted_start_is_that_of_the_first_run_of_the_reference(base, tmp_path, scored):
+    values = {"adaln-zero": [20.0, 24.0, 18.0], "adaln-gaussian": [30.0, 36.5, 27.2], FITTED: [10.0, 12.05, 8.96]}
+    scored(values)
+    chosen = decided(base, tmp_path, replace(TWO, rules=Rules(by="loss")))
+    assert chosen.standing.leader == FITTED
+    assert "pilot" in chosen.starts[FITTED].note
+    assert write_choice(chosen, tmp_path, "adaln choose")[2].verdict[0].startswith("Use fitted: 50% better")
+
+
+@pytest.mark.slow
+def test_losses_of_real_runs_are_judged_and_shown(base, tmp_path):
+    chosen = decided(base, tmp_path, budget="8runs")
+    assert all(0 < value < 3 for values in chosen.scores.values() for value in values)
+    result = write_choice(chosen, tmp_path, "adaln choose")[2]
+    assert result.table.columns[2].name == "loss"
+
+
+def test_a_grid_is_over_one_role_at_a_time_and_equal_starts_count_once():
+    choice = Choice(
+        (SCHEMES["adaln-zero"], SCHEMES["adaln-gaussian"], scheme("adaln-gaussian:1e-3")), Rules(over=("gate",))
+    )
+    lines = []
+    with noting(lines.append):
+        starts = starts_of(choice)
+    assert list(starts) == [
+        "adaln-zero",
+        "adaln-gaussian",
+        *(f"adaln-zero+gate={s}" for s in ("0.0003", "0.001", "0.003")),
+    ]
+    assert lines == ["adaln-gaussian:0.001,0.001,0.001 starts as adaln-gaussian does: counted once"]
+    assert starts["adaln-zero+gate=0.003"].gate.weight.std == 3e-3
+    assert starts["adaln-zero+gate=0.003"].scale == SCHEMES["adaln-zero"].scale
+
+
+@pytest.mark.slow
+def test_a_start_that_diverges_leaves_and_the_page_says_so(base, tmp_path, scored):
+    scored({"adaln-zero": [20.0, 24.0, 18.0], "adaln-gaussian": [10.0, math.inf, 9.0]})
+    chosen = decided(base, tmp_path)
+    assert chosen.standing.leader == "adaln-zero"
+    assert "Diverged: adaln-gaussian." in write_choice(chosen, tmp_path, "adaln choose")[2].verdict
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (
+            lambda: Choice(TWO.schemes, Rules(reference="adaln-zro")),
+            r"'adaln-zro' is not among the schemes \(nearest: 'adaln-z",
+        ),
+        (lambda: Choice((*TWO.schemes, TWO.schemes[0])), "'adaln-zero' is given twice"),
+        (lambda: Rules(margin=2), "margin is 2; expected a share"),
+        (lambda: Rules(stds=(0.0,)), "stds has 0.0"),
+        (lambda: Budget.of("2 weeks"), "budget is '2 weeks'; expected a time, runs or operations"),
+        (lambda: Budget.of("-3h"), "budget is '-3h'"),
+    ],
+)
+def test_what_cannot_be_chosen_is_one_line(change, named):
+    with pytest.raises(ValueError, match=named):
+        change()
+
+
+@pytest.mark.parametrize(
+    ("choice", "budget", "named"),
+    [
+        (TWO, "5runs", "budget is 5 runs; 3 seeds of 2 starts take 6 runs"),
+        (TWO, "1e3flop", "3 seeds of 2 starts take .* operations"),
+        (TWO, "1e-9s", "take at least .* seconds"),
+        (Choice((SCHEMES["adaln-zero"],), Rules(fit=False, by="loss")), "9runs", "adaln-zero alone; expected two"),
+        (Choice((scheme("adaln-gaussian-blockwise"),), Rules(by="loss")), "9runs", "28"),
+    ],
+)
+def test_a_budget_that_is_too_small_and_a_scheme_that_does_not_fit_are_said_before_training(
+    base, choice, budget, named
+):
+    with pytest.raises(ValueError, match=named):
+        check_choice(choice, base, starts_of(choice), Budget.of(budget), RATE)
+
+
+def test_the_plan_is_told_beforehand(base):
+    line = check_choice(TWO, base, starts_of(TWO), Budget.of("24runs"), RATE)
+    assert line.startswith("2 starts, 24 runs: 12 seeds each; at a noise between seeds of 3%")
+
+
+def test_a_job_is_scored_on_its_way_and_keeps_what_is_scored():
+    job = job_of(Choice(TWO.schemes), preset("digits"), SCHEMES["adaln-zero"], 2)
+    assert job.score_at == (500, 1000, 2000) and job.config.seed == 2
+    assert set(job.score_at) <= set(job.config.keep_at)
+
+
+def test_a_plan_is_read_back(tmp_path):
+    (tmp_path / "plan.json").write_text('{"seeds": 7, "seconds": 12.5}')
+    assert choose.read_plan(tmp_path / "plan.json") == Plan(7, 12.5)
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(ValueError, match=r"plan\.json"):
+        choose.read_plan(tmp_path / "plan.json")
