@@ -395,6 +395,23 @@ def test_a_function_that_gives_no_features_is_refused(tmp_path, monkeypatch):
         statistics(pictures(9), load_extractor("bad_features:flat", cache=tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def mean(images):\n    return {}['pool']\n", "features 'own_features:mean': KeyError: 'pool'"),
+        ("def mean(images)\n", "features 'own_features:mean': SyntaxError"),
+    ],
+)
+def test_what_a_users_own_features_raise_is_said_to_be_theirs(tmp_path, monkeypatch, code, said):
+    (tmp_path / "own_features.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "own_features", raising=False)
+    with pytest.raises(ValueError) as caught:
+        statistics(pictures(9), load_extractor("own_features:mean", cache=tmp_path))
+    assert said in str(caught.value)
+
+
 def test_extractors_are_found_by_name_and_misses_name_the_nearest(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"unknown feature extractor 'inceptoin' \(nearest: 'inception'\)"):
         load_extractor("inceptoin", cache=tmp_path)

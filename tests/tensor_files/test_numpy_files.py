@@ -1,5 +1,6 @@
 """Archives of arrays: what is intact is read whole or in pieces, everything else is one line with the file's name."""
 
+import random
 import struct
 import zipfile
 
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaln.tensor_files import Npz
+from adaln.tensor_files import Npz, load_npy
+from helpers.mutations import mutated
 
 ARRAY = np.arange(60, dtype=np.float32).reshape(5, 4, 3)
 LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
@@ -108,3 +110,25 @@ def test_a_pointer_is_called_one(tmp_path):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n")
     with pytest.raises(ValueError, match=r"a\.npz: is a pointer of Git LFS, not the file of 12,345 bytes"):
         Npz.open(path)
+
+
+def test_other_bytes_are_refused_by_name_or_change_nothing(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=ARRAY)
+    content = path.read_bytes()
+    for number in range(100):
+        path.write_bytes(mutated(content, random.Random(number)))
+        try:
+            array = Npz.open(path).array("a")
+        except ValueError as error:
+            assert str(path) in str(error)
+        else:
+            np.testing.assert_array_equal(array, ARRAY)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 200, header_of("(1000, 1000, 1000, 250)"), header_of("(1,)", "'|O'")])
+def test_an_npy_that_is_none_is_named(tmp_path, content):
+    path = tmp_path / "0.npy"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"0\.npy' is not an intact npy file: "):
+        load_npy(path)
