@@ -24,6 +24,8 @@ MISTYPED = {
     "audit model --familly dit": "nearest: '--family'",
     "bench trian": "nearest: 'train'",
     "bench train --modle tiny": "nearest: '--model'",
+    "bench train --model DiT-S2": "nearest: 'DiT-S/2'",
+    "bench study --study quickstrat": "nearest: 'quickstart'",
 }
 RUN_ALL = """
 import json, shlex, sys

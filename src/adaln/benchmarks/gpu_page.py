@@ -87,8 +87,10 @@ def page(result: Record) -> Page:
 
 
 def _said(record: Record) -> str:
-    """How a part ended; of tests their last line."""
+    """How a part ended: of tests their last line, of a study its answer."""
     result = record.get("result")
+    if isinstance(result, dict) and result.get("verdict"):
+        return str(result["verdict"][0])
     return result if isinstance(result, str) else str(record["outcome"])
 
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from adaln.models import MODELS
 from adaln.specs import Precision
+from adaln.studies import SCALES, STUDIES
 
 Compiled = Literal["none", "ours", "both"]
 """Which of ours and the peer torch.compile works for."""
@@ -45,6 +47,9 @@ class TrainOptions:
     device: str = "auto"
     """cpu, cuda, or auto."""
 
+    def __post_init__(self) -> None:
+        MODELS.check(self.model)
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryOptions:
@@ -52,6 +57,9 @@ class MemoryOptions:
 
     model: str = "DiT-S/2"
     """A DiT of `adaln models`; only its width and patch size count."""
+
+    def __post_init__(self) -> None:
+        MODELS.check(self.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,7 @@ class SampleOptions:
     """cpu, cuda, or auto."""
 
     def __post_init__(self) -> None:
+        MODELS.check(self.model)
         if not 1 <= self.repeats < STEPS:
             raise ValueError(f"repeats is {self.repeats}; expected 1 to {STEPS - 1} of the {STEPS} steps")
 
@@ -98,6 +107,7 @@ class GpuOptions:
     """cpu, cuda, or auto."""
 
     def __post_init__(self) -> None:
+        MODELS.check(self.model)
         if not self.minutes > 0:
             raise ValueError(f"minutes is {self.minutes}; expected a number > 0")
 
@@ -147,6 +157,10 @@ class AnalysisOptions:
     device: str = "auto"
     """Where the training step runs: cpu, cuda, or auto."""
 
+    def __post_init__(self) -> None:
+        MODELS.check(self.model)
+        MODELS.check(self.trained)
+
 
 @dataclass(frozen=True, slots=True)
 class StudyBenchOptions:
@@ -162,3 +176,7 @@ class StudyBenchOptions:
     """Samples behind every score; default: the scale's own."""
     folder: Path = Path("bench-study")
     """Where the runs and what was measured of them lie; killed, the same command goes on there."""
+
+    def __post_init__(self) -> None:
+        STUDIES.check(self.study)
+        SCALES.check(self.scale)
