@@ -1,16 +1,18 @@
 """A full cache is used by whoever can read it; one that lacks something and cannot be written is named."""
 
 import errno
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from adaln.data import DataConfig, default_cache, load
 from adaln.metrics.classifier import LabelledImages, classifier_extractor
 from adaln.metrics.inception import read_weights
-from helpers.pictures import two_classes, write_folder, write_zip
+from helpers.pictures import two_classes, write_folder, write_tar, write_zip
 from helpers.strangers import as_stranger, folder_of_all, take_rights
 
 
@@ -64,6 +66,9 @@ def test_a_cache_that_lacks_something_and_cannot_be_written_is_named(data, kind,
     monkeypatch.setattr("adaln.metrics.classifier.FEWEST_STEPS", 2)
     for folder in ("images", "labels") if has_folder else ():
         (data / "cache" / folder).mkdir(parents=True)
+    with monkeypatch.context() as patch:  # here all that is needed is imported, which a stranger may not read
+        patch.setenv("ADALN_CACHE", str(data / "other"))
+        KINDS[kind](data)
     take_rights(data)
     line = as_stranger(lambda: KINDS[kind](data))
     assert line.startswith(f"ValueError: the cache '{data}/cache' lacks what is needed and cannot be written (")
@@ -87,6 +92,45 @@ def test_a_disk_that_is_mounted_to_be_read_is_no_other_case(data, code, monkeypa
     assert KINDS["folder"](data) == kept
     with pytest.raises(ValueError, match=f"the cache .* cannot be written \\({os.strerror(code)}.*ADALN_CACHE"):
         KINDS["zip"](data)
+
+
+def rewrite(file: Path, content: bytes) -> None:
+    """Other bytes of the same number under the same time, as an archive of fixed times leaves them."""
+    assert len(content) == file.stat().st_size
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    file.write_bytes(content)
+    os.utime(file, ns=times)
+
+
+def bitmap(value: int) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(content, "BMP")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_a_picture_that_was_replaced_by_one_of_its_size_and_time_is_decoded_anew(place, kind):
+    write = write_folder if kind == "folder" else write_tar
+    path, other = (
+        write(place / name, {f"{c}/0.bmp": bitmap(value + i) for i, c in enumerate("ab")})
+        for name, value in (("set.tar", 10), ("other.tar", 20))
+    )
+    before, expected = (load(DataConfig(str(each))).fingerprint for each in (path, other))
+    for file, new in [(path, other)] if kind == "tar" else [(path / f"{c}/0.bmp", other / f"{c}/0.bmp") for c in "ab"]:
+        rewrite(file, new.read_bytes())
+    assert load(DataConfig(str(path))).fingerprint == expected != before
+
+
+def test_rights_and_notes_that_change_beside_the_pictures_decode_nothing(place, monkeypatch):
+    path = write_folder(place / "set", two_classes(2, height=8, width=8))
+    before = load(DataConfig(str(path))).fingerprint
+    monkeypatch.setattr("adaln.data.cache.write_decoded", lambda *args: pytest.fail("it was decoded"))
+    for file in path.rglob("*.png"):
+        file.chmod(0o600)
+    (path / "notes.txt").write_text("mine")
+    assert load(DataConfig(str(path))).fingerprint == before
+    monkeypatch.setattr("adaln.data.cache.content_of", lambda source: pytest.fail("it was read again"))
+    assert load(DataConfig(str(path))).fingerprint == before
 
 
 @pytest.mark.parametrize("home", ["/dev/null", "/proc/nowhere"])

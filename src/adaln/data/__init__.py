@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from adaln.data.autoencoder import renderer as renderer
     from adaln.data.batches import Batches as Batches
     from adaln.data.batches import Prefetched as Prefetched
+    from adaln.data.cache import default_cache as default_cache
     from adaln.data.config import DataConfig as DataConfig
     from adaln.data.dataset import Dataset as Dataset
     from adaln.data.encoding import encode as encode
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from adaln.data.inspection import inspect as inspect
     from adaln.data.inspection import round_trip as round_trip
     from adaln.data.latents import LatentDataset as LatentDataset
-    from adaln.data.pictures import default_cache as default_cache
     from adaln.data.published_sets import PUBLISHED_SETS as PUBLISHED_SETS
     from adaln.data.published_sets import check_published as check_published
     from adaln.data.published_sets import published_config as published_config

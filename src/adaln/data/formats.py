@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from adaln.data.cache import decoded, default_cache
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset
 from adaln.data.hub import HUB, hub_dataset
 from adaln.data.labels import by_attribute, labelled, unlabelled
 from adaln.data.latents import LIGHTNING_SHARDS, open_encoded, open_fast_dit, open_lightning_dit
 from adaln.data.listing import Listing, list_folder, list_zip
-from adaln.data.pictures import Source, decoded, default_cache
+from adaln.data.pictures import Source
 from adaln.data.published_sets import digits, digits_source
 from adaln.data.shard_files import PLAN
 from adaln.data.tars import is_tar, list_tars, tars_in

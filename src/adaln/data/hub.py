@@ -30,8 +30,9 @@ def hub_dataset(path: str) -> Source:
         read = one_at_a_time(reader(table, pictures))
         files = [Path(entry["filename"]).stat() for entry in table.cache_files]
     stamp = sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
+    newest = max((file.st_ctime_ns for file in files), default=0)
     left = tuple(f"column {name!r}" for name in table.features if name not in (pictures, label_column))
-    return Source(Path(path), names, labels, class_names, [stamp] * len(names), read, left)
+    return Source(Path(path), names, labels, class_names, [stamp] * len(names), read, left, newest)
 
 
 def library() -> Any:

@@ -72,7 +72,9 @@ def pictures_in(listing: Listing) -> tuple[list[str], Listing]:
 def source_of(names: list[str], of_names: Labelled, listing: Listing, read: set[str]) -> Source:
     """These pictures and their labels; all files beside them that are not `read` are passed over."""
     stamps = [listing.stamps[name] for name in names]
-    return Source(listing.path, names, *of_names, stamps, listing.read, passed_over(listing, read.union(names)))
+    return Source(
+        listing.path, names, *of_names, stamps, listing.read, passed_over(listing, read.union(names)), listing.newest
+    )
 
 
 def passed_over(listing: Listing, used: set[str]) -> tuple[str, ...]:

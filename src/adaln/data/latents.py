@@ -19,10 +19,10 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from adaln.data.autoencoder import LatentSpace
+from adaln.data.cache import default_cache
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset, Rows, spec_of
 from adaln.data.numbers import numbered, whole_number
-from adaln.data.pictures import default_cache
 from adaln.data.shard_files import Index, map_tensors, open_shards
 from adaln.files import filling, reading, write_atomically
 from adaln.tensor_files import load_npy, load_pickle

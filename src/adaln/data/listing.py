@@ -33,6 +33,8 @@ class Listing:
     """Why a file, or a folder with all that lies in it, is none of the set: `hidden`, or the name of its kind."""
     in_tars: bool = False
     """Names begin with the name of the tar that they lie in: shards of one set may repeat the names inside."""
+    newest: int = 0
+    """When a file last changed, whatever its time says (ctime, in ns); 0 where the stamps say all."""
 
     @property
     def pictures(self) -> list[str]:
@@ -66,6 +68,7 @@ def settled(name: str) -> str:
 def list_folder(root: Path) -> Listing:
     """Files and folders beneath `root`. Links are followed, but for those to a folder that they lie in."""
     stamps, folders, paths, reasons = dict[str, tuple[int, int]](), set[str](), dict[str, str](), dict[str, str]()
+    newest = 0
     above = frozenset(identity(folder.stat()) for folder in (root, *root.resolve().parents))
     to_visit = [("", str(root), above)]
     while to_visit:
@@ -87,10 +90,13 @@ def list_folder(root: Path) -> Listing:
                 to_visit.append((name + "/", entry.path, chain | {identity(status)}))
             else:
                 stamps[name] = (status.st_size, status.st_mtime_ns)
+                newest = max(newest, status.st_ctime_ns)
             if name != inside + entry.name:  # with backslashes, as some programs unpack
                 paths[name] = entry.path
                 folders.update(parents(name))
-    return Listing(root, stamps, folders, lambda name: Path(paths.get(name, root / name)).read_bytes(), reasons)
+    return Listing(
+        root, stamps, folders, lambda name: Path(paths.get(name, root / name)).read_bytes(), reasons, newest=newest
+    )
 
 
 def identity(status: os.stat_result) -> tuple[int, int]:

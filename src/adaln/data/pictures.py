@@ -4,38 +4,23 @@ Each is decoded alike wherever it lies; many are decoded in parallel and given b
 in one memory-mapped file, found again by what it was decoded from.
 """
 
-import hashlib
 import io
-import json
-import math
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import PIL
 from jaxtyping import Int64, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-
-from adaln.data.config import DataConfig
-from adaln.data.dataset import Dataset, fingerprint, row_digests, spec_of
-from adaln.files import atomic_folder, filling, locked, remove_temporaries, temporaries
-from adaln.progress import progress
-from adaln.tensor_files import load_npy
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 """File endings that make a file a picture; all others are passed over."""
 AT_ONCE = 256
 """Pictures that are decoded in parallel before they are given back in order."""
-CACHE_FORMAT = 2
-"""Part of every cache key: raise it when decoding changes a pixel, or when what is kept changes."""
 Mode = Literal["L", "RGB"]
 
 
@@ -54,6 +39,8 @@ class Source:
     read: Callable[[str], bytes]
     passed_over: tuple[str, ...] = ()
     """What lies there and is none of the set, a phrase for each kind: `2 .jfif (cat/0.jfif)`."""
+    newest: int = 0
+    """When a file of it last changed, whatever its time says (ctime, in ns); 0 where the stamps say all."""
 
 
 def one_at_a_time(read: Callable[[str], bytes]) -> Callable[[str], bytes]:
@@ -213,87 +200,3 @@ class Decoding:
             none = f"none of its {len(self.skipped)} images can be decoded"
             raise ValueError(f"{self.source.path}: {none}; first: {self.skipped[0]}")
         return self.first
-
-
-def default_cache() -> Path:
-    """`$ADALN_CACHE`, else `adaln` in the user's cache folder; `ValueError` where neither is known."""
-    if chosen := os.environ.get("ADALN_CACHE"):
-        return Path(chosen)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "adaln"
-    except RuntimeError:
-        raise ValueError(
-            "this user has no home folder for a cache; set ADALN_CACHE to a folder that can be written"
-        ) from None
-
-
-def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
-    """The pictures as a data set, decoded if they are not in the cache; only one process makes it, others wait.
-
-    Progress is how far it is, or how much another process has written. A decoding that fails or is killed
-    leaves nothing that counts.
-    """
-    skip_bad = config.on_bad_image == "skip"
-    folder = cache / "images" / cache_key(source, config.size)
-    with filling(cache):
-        if not is_decoded(folder, source):  # what is whole needs no lock, which a cache that is only read cannot have
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with locked(folder.with_suffix(".lock"), partial(show_other_process, source, folder)):
-                if not is_decoded(folder, source):
-                    shutil.rmtree(folder, ignore_errors=True)
-                    remove_temporaries(folder.parent, folder.name)
-                    with atomic_folder(folder) as unfinished:
-                        write_decoded(Decoding(source, config.size, stored_mode(source), skip_bad), unfinished)
-        about = json.loads((folder / "about.json").read_text())
-        images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=tuple(about["shape"]))
-        labels = np.load(folder / "labels.npy")
-    stop_at(source.path, about["skipped"], skip_bad)
-    spec = spec_of(images.shape[1:], source.class_names, config.conditional)
-    known = (source.class_names, spec, about["fingerprint"], config.flip, tuple(about["skipped"]))
-    return Dataset(source.path.resolve().stem, np.asarray(images), labels, *known, source.passed_over)
-
-
-def cache_key(source: Source, size: int | None) -> str:
-    """Changes with any picture's name, size or time, with the crop, and with the decoder."""
-    made_from = (CACHE_FORMAT, PIL.__version__, str(source.path.resolve()), size, source.class_names)
-    digest = hashlib.sha256(repr(made_from).encode())
-    digest.update(json.dumps([source.names, source.stamps, source.labels.tolist()]).encode())
-    return digest.hexdigest()[:24]
-
-
-def show_other_process(source: Source, folder: Path) -> None:
-    """Show how much another process has decoded so far."""
-    files = [unfinished / "pixels.bin" for unfinished in temporaries(folder.parent, folder.name)]
-    with suppress(FileNotFoundError):  # it has just ended
-        num_bytes = sum(file.stat().st_size for file in files)
-        progress(f"decode {source.path.name} in another process", num_bytes // 10**6, 0, "MB")
-
-
-def write_decoded(decoding: Decoding, folder: Path) -> None:
-    """Decode every picture into `pixels.bin`, in order, then describe them in `labels.npy` and `about.json`."""
-    source, skipped = decoding.source, decoding.skipped
-    with (folder / "pixels.bin").open("wb") as file:
-        for image in decoding.images():
-            file.write(image.data)
-            num_seen = len(decoding.kept) + len(skipped)
-            progress(f"decode {source.path.name}", num_seen, len(source.names), "images")
-    _, shape = decoding.first_kept()
-    labels = source.labels[decoding.kept]
-    missing = set(source.labels.tolist()) - set(labels.tolist())
-    if missing and source.class_names:
-        raise ValueError(f"{source.path}: no image of class {source.class_names[min(missing)]!r} can be decoded")
-    images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=(len(labels), *shape))
-    np.save(folder / "labels.npy", labels)
-    print_of = fingerprint(row_digests(images, labels), images.shape, source.class_names)
-    (folder / "about.json").write_text(json.dumps({"shape": images.shape, "skipped": skipped, "fingerprint": print_of}))
-
-
-def is_decoded(folder: Path, source: Source) -> bool:
-    """Whether all that is kept is there and fits together; what is damaged counts as not there, and is made anew."""
-    with suppress(Exception):  # whatever is raised over other bytes
-        about, labels = json.loads((folder / "about.json").read_text()), load_npy(folder / "labels.npy")
-        shape, count = about["shape"], len(source.names) - len(about["skipped"])
-        is_whole = min(shape) > 0 and (folder / "pixels.bin").stat().st_size == math.prod(shape)
-        fits = labels.shape == (count,) and shape[0] == count and isinstance(about["fingerprint"], str)
-        return bool(is_whole and fits and 0 <= labels.min() <= labels.max() < max(1, len(source.class_names)))
-    return False

@@ -58,7 +58,8 @@ def list_tars(path: Path) -> Listing:
             file.seek(begin)
             return file.read(size)
 
-    return Listing(path, stamps, folders, read, reasons, in_tars=True)
+    newest = max(tar.stat().st_ctime_ns for tar in tars or [path])
+    return Listing(path, stamps, folders, read, reasons, in_tars=True, newest=newest)
 
 
 def members(path: Path, reasons: dict[str, str]) -> Iterator[tuple[str, tarfile.TarInfo]]:
