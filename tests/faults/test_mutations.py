@@ -51,7 +51,7 @@ def fault(folder: Path, file: Path, words: str) -> str:
     said = [line for line in lines if line.startswith("adaln: ")]
     if code == 0 and not said:
         return ""
-    names = "|".join(re.escape(name) for name in {file.name, repr(file.stem), *map(str, file.parents)} - {"."})
+    names = "|".join(re.escape(name) for name in {file.name, *map(str, file.parents)} - {"."})
     is_named = len(said) == 1 and re.search(rf"^adaln: error: .*(?<![\w.])({names})(?![\w.])", said[0])
     return "" if code == 2 and is_named and said[0].isprintable() else f"exit code {code}: {said or lines[-1:]}"
 

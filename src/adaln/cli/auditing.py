@@ -72,7 +72,7 @@ def audit_verb(words: list[str]) -> Output:
     if options.discover:
         return _discovered(options)
     report: adaln.analysis.audit.Audit | adaln.analysis.adapters.AdapterAudit
-    with about(Path(options.model)):
+    with about(Path(options.model)), about(Path(layout or options.model)):
         report = _adapter(options) or _audit(options, layout)
     summary, *blocks = report.blocks()
     section = Section("Audit", [f"{options.model}: {summary}", *blocks])
