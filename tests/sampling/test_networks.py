@@ -122,7 +122,7 @@ def test_compiled_blocks_draw_the_same_images(trained, tmp_path: Path):
     told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     assert "going on uncompiled" not in told
     plain = sample(trained, CONFIG)
-    assert json.loads((tmp_path / "x.json").read_text()).items() >= json.loads(json.dumps(plain.record)).items()
+    assert json.loads((tmp_path / "x.json").read_text()).items() >= json.loads(json.dumps(plain.provenance)).items()
     with np.load(tmp_path / "x.npz") as archive:
         assert np.abs(plain.images.astype(int) - archive["arr_0"]).max() <= 1
 
