@@ -13,4 +13,4 @@ def test_the_list_tells_runs_steps_time_and_disk(monkeypatch):
     assert (row["study"], row["scale"], row["runs"], row["steps"]) == ("table3", "tiny", 9, 9_000)
     assert row["seconds"] > 0 and row["bytes"] > 0
     (table,) = answer.shown
-    assert table.rows[0][:3] == ["table3", 9, 9_000]
+    assert table.rows[0][:4] == ["table3", 3, 9, 9_000]

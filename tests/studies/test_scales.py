@@ -7,6 +7,7 @@ import pytest
 from adaln.data import DataConfig
 from adaln.models import MODELS, num_parameters
 from adaln.processes import GaussianConfig, InterpolantConfig
+from adaln.statistics import power
 from adaln.studies import SCALES, STUDIES, Overrides, Plan, Setting
 from adaln.studies.scales import (
     PAPER_KEPT,
@@ -207,3 +208,10 @@ def test_table_10s_stand_ins_differ_from_each_other():
     assert SCALES["tiny"].make(STUDIES["table10"].settings[4], 0, Overrides()).config.data == DataConfig(
         conditional=False
     )
+
+
+def test_the_quickstart_takes_as_many_seeds_as_its_question_and_other_studies_those_of_the_scale():
+    seeds = {name: study.default_seeds(SCALES["tiny"]) for name, study in STUDIES.items()}
+    quickstart, comparisons = len(seeds.pop("quickstart")), len(STUDIES["quickstart"].settings) - 1
+    assert set(seeds.values()) == {(0, 1, 2)}
+    assert power(1.6, quickstart, 0.05 / comparisons) >= 0.8 > power(1.6, quickstart - 1, 0.05 / comparisons)

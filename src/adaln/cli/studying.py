@@ -51,7 +51,7 @@ class StudyOptions:
     scale: str = "tiny"
     """tiny (two CPU cores), small (one GPU) or paper (the published protocol); `adaln study list` shows the cost."""
     seeds: int | None = None
-    """Seeds per row; default: the scale's own."""
+    """Seeds per row; default: the scale's own, and 8 for quickstart."""
     overrides: Flat[Overrides] = field(default_factory=Overrides)
     launch: Flat[Launching] = field(default_factory=Launching)
 
@@ -208,7 +208,7 @@ def _listing() -> Output:
 
     device = find_device("auto")
     workers = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
-    plans = [Plan(study, scale, tuple(range(scale.seeds))) for scale in SCALES.values() for study in STUDIES.values()]
+    plans = [Plan(study, scale, study.default_seeds(scale)) for scale in SCALES.values() for study in STUDIES.values()]
 
     def rate(config: RunConfig) -> float:
         return kept_rate(config.model.hidden_size, config.precision, device)
@@ -225,21 +225,20 @@ def _listing() -> Output:
 
 
 def _cost_table(scale: str, rows: "list[tuple[adaln.studies.Plan, adaln.studies.run.costs.Cost]]", where: str) -> Table:
-    columns = [Column("study"), Column("runs", format=",d"), Column("steps", format=",d")]
+    columns = [Column("study"), Column("seeds", format="d"), Column("runs", format=",d"), Column("steps", format=",d")]
     columns += [Column("time", align="right"), Column("disk", "GB", ".1f"), Column("question")]
     cells: list[list[Cell]] = [
         [
             plan.study.name + "+" * (plan.study.then is not None),
-            *(cost.runs, cost.steps, span(cost.seconds), cost.bytes / 1e9, plan.study.title),
+            *(len(plan.seeds), cost.runs, cost.steps, span(cost.seconds), cost.bytes / 1e9, plan.study.title),
         ]
         for plan, cost in rows
         if plan.scale.name == scale
     ]
     notes = [
-        f"{SCALES[scale].seeds} seeds. Time: the least that it takes on {where}, at the rate of products of matrices"
-        " that was timed here once; small networks take several times as long, and a study that runs says what is"
-        " left. Each study by itself: runs that two studies share are trained once. +: and further runs that depend on"
-        " these."
+        f"Time: the least that it takes on {where}, at the rate of products of matrices that was timed here once; small"
+        " networks take several times as long, and a study that runs says what is left. Each study by itself: runs that"
+        " two studies share are trained once. +: and further runs that depend on these."
     ]
     return Table(f"Scale {scale}: {SCALES[scale].what}", columns, cells, notes)
 

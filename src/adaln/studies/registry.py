@@ -67,18 +67,17 @@ def study(
 ) -> FinishedStudy:
     """All the runs of a study that are missing, their comparison, and its page; `adaln study list` names the studies.
 
-    `seeds` per row (default: the scale's own); `jobs` runs at the same time in processes of their own, each held to its
+    `seeds` per row (default: the study's own); `jobs` runs at the same time in processes of their own, each held to its
     cores or its GPU, or wherever a `launcher` takes them. `overrides` are `data`, `reference`, `steps` and
     `num_images`. Finished runs are kept in `root`: after a kill the same call goes on. A script calls it under
     `if __name__ == "__main__":`.
 
     Raises `ValueError` for an unknown name, for fewer than two seeds, and as `Unfinished`, naming the runs that failed.
     """
-    size = SCALES[scale]
-    count = size.seeds if seeds is None else seeds
-    if count < 2:
-        raise ValueError(f"seeds is {count}; expected at least 2 seeds")
-    plan = Plan(STUDIES[name] if isinstance(name, str) else name, size, tuple(range(count)), Overrides(**overrides))
+    of, size = STUDIES[name] if isinstance(name, str) else name, SCALES[scale]
+    if seeds is not None and seeds < 2:
+        raise ValueError(f"seeds is {seeds}; expected at least 2 seeds")
+    plan = Plan(of, size, tuple(range(seeds)) if seeds else of.default_seeds(size), Overrides(**overrides))
     if launcher is not None:
         return FinishedStudy(*run_study(plan, Path(root), launcher))
     with Workers(workers_for(find_device(device), jobs)) as workers:

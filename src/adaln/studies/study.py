@@ -162,6 +162,12 @@ class Study:
     reduce: Callable[[list[Outcome]], Result]
     then: Callable[[list[Outcome]], list[Job]] | None = None
     """Further jobs that depend on what the settings gave, e.g. a start fitted from a pilot."""
+    seeds: int = 2
+    """By default at least so many: as many as its question takes."""
+
+    def default_seeds(self, scale: Scale) -> tuple[int, ...]:
+        """Those of the scale, or as many as the question takes."""
+        return tuple(range(max(self.seeds, scale.seeds)))
 
 
 @dataclass(frozen=True, slots=True)
