@@ -119,3 +119,16 @@ def test_fresh_blocks_are_the_identity(config: ModelConfig):
     model(torch.randn(2, 3, 8, 8, generator=generator("x")), torch.tensor([0, 999]), torch.tensor([1, 400]))
     assert seen[0].abs().max() > 0
     assert torch.equal(seen[0], seen[1])
+
+
+def test_a_time_that_a_whole_batch_is_sampled_at_is_embedded_once():
+    model = build(MODELS["tiny"], SPEC, generator("condition"))
+    rows: list[int] = []
+    model.t_embedder.register_forward_hook(lambda module, given, output: rows.append(len(given[0])))
+    one, several, y = torch.full((6,), 500), torch.arange(6), torch.arange(6)
+    trained = model.condition(one, y)
+    with torch.no_grad():
+        sampled, others = model.condition(one, y), model.condition(several, y)
+    assert rows == [6, 1, 6]
+    torch.testing.assert_close(sampled, trained)
+    torch.testing.assert_close(others[5], model.condition(torch.tensor([5]), torch.tensor([5]))[0])

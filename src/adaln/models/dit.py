@@ -130,8 +130,10 @@ class DiT(Network):
         return unpatchify(self.final_layer(tokens, c), self.grid, self.config.patch_size, channels)
 
     def condition(self, t: Times, y: Labels | None) -> Float[Tensor, "B 1 D"]:
-        """c = time embedding + label embedding."""
-        c = self.t_embedder(timestep_features(t))
+        """c = time embedding + label embedding; a time that a whole batch is sampled at is embedded once on a CPU."""
+        is_sampled = t.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        times = t[:1] if is_sampled and torch.equal(t, t[:1].expand_as(t)) else t
+        c = self.t_embedder(timestep_features(times)).expand(len(t), -1)
         return (c if y is None else c + self.y_embedder(y)).unsqueeze(1)
 
     def place(self, tokens: Tokens) -> tuple[Tokens, Rotation | None]:
