@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from adaln.statistics import (
+    LEVEL,
     factorial_effects,
-    holm,
     noise_factors,
     paired_differences,
     power,
@@ -75,25 +75,16 @@ def test_unequal_seeds_are_refused_by_name():
         paired_differences({"zero": [1.0, 2.0, 3.0], "mix": [1.0, 2.0]}, "zero")
 
 
-def test_holm_steps_down_as_in_the_textbook():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
-
-
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_the_order(p_values):
-    adjusted = holm(p_values)
-    for p, after in zip(p_values, adjusted, strict=True):
-        assert p <= after <= min(1.0, len(p_values) * p)
-    assert sorted(range(len(p_values)), key=lambda i: (p_values[i], adjusted[i])) == sorted(
-        range(len(p_values)), key=lambda i: (adjusted[i], p_values[i])
-    )
+@given(st.lists(st.lists(st.integers(0, 40), min_size=3, max_size=3), min_size=2, max_size=6))
+def test_a_verdict_says_what_its_interval_says(rows):
+    for found in paired_differences({str(i): [value / 7 for value in row] for i, row in enumerate(rows)}, "0").values():
+        if abs(found.p_value - LEVEL) > 1e-9:
+            assert found.distinguishable == (not found.absolute.low <= 0 <= found.absolute.high)
 
 
 @pytest.mark.slow
-def test_holm_calls_something_different_by_chance_in_one_family_of_twenty():
+def test_a_family_calls_something_different_by_chance_in_one_family_of_twenty():
     rng = np.random.default_rng(0)
     reference = rng.normal(50, 2, (2_000, 5))
     rows = rng.normal(50, 2, (3, 2_000, 5))

@@ -37,11 +37,11 @@ class Difference:
     noise: float
     """Standard deviation of the differences over seeds; NaN for a single seed."""
     p_value: float
-    """Of the paired t test, adjusted for the family by Holm's step-down."""
+    """Of the paired t test, times the number of comparisons (Bonferroni): at most 5 % where `absolute` excludes 0."""
 
     @property
     def distinguishable(self) -> bool:
-        """Holm's verdict at 5 % for the family; it never sees less than the Bonferroni intervals, at times more."""
+        """Whether the interval excludes 0."""
         return self.p_value <= LEVEL
 
     @property
@@ -60,7 +60,7 @@ class Effect:
     size: Interval
     """Simultaneous for all effects (Bonferroni), in units of the response."""
     p_value: float
-    """Adjusted for all effects by Holm's step-down."""
+    """Times the number of effects (Bonferroni): at most 5 % where `size` excludes 0."""
 
     @property
     def name(self) -> str:
@@ -92,19 +92,13 @@ def t_test(values: Sequence[float]) -> float:
     return 2 * float(stdtr(len(values) - 1, -abs(mean) / error))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p values adjusted for each other by the step-down method: the i-th smallest times (m - i + 1), never falling.
+def bonferroni(p_values: Sequence[float]) -> list[float]:
+    """p values times their number, 1 at most.
 
-    Those at or below 5 % may be called different together: the chance of a false one among them is at most 5 %,
-    however the tests depend on each other.
-
-    Source: Holm, "A simple sequentially rejective multiple test procedure" (1979).
+    Those at or below 5 % may be called different together: the chance of a false one among them is at most 5 %, however
+    the tests depend on each other. They say what intervals at 1 - 5 % / m say, neither more nor less.
     """
-    adjusted, least = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = least
-    return adjusted
+    return [min(1.0, len(p_values) * p_value) for p_value in p_values]
 
 
 def ratio_interval(numerator: Sequence[float], denominator: Sequence[float], confidence: float = 1 - LEVEL) -> Interval:
@@ -137,7 +131,8 @@ def paired_differences(values: Mapping[str, Sequence[float]], reference: str) ->
 def paired_each(pairs: Mapping[Row, tuple[Sequence[float], Sequence[float]]]) -> dict[Row, Difference]:
     """What the values of each row (values, reference) differ by from its own reference; the rows are one family.
 
-    The more rows, the more easily one of them looks different by chance: verdicts are Holm's, intervals Bonferroni's.
+    The more rows, the more easily one of them looks different by chance: intervals and verdicts, which agree, are
+    Bonferroni's.
     """
     for name, (values, reference) in pairs.items():
         if len(values) != len(reference):
@@ -146,7 +141,7 @@ def paired_each(pairs: Mapping[Row, tuple[Sequence[float], Sequence[float]]]) ->
             )
     changes = {name: [a - b for a, b in zip(*pair, strict=True)] for name, pair in pairs.items()}
     confidence = 1 - LEVEL / max(1, len(pairs))
-    p_values = holm([t_test(change) for change in changes.values()])
+    p_values = bonferroni([t_test(change) for change in changes.values()])
     return {
         name: Difference(
             t_interval(change, confidence),
@@ -210,7 +205,7 @@ def factorial_effects(responses: Mapping[tuple[bool, ...], Sequence[float]], nam
     chosen = [which for size in range(1, len(names) + 1) for which in combinations(range(len(names)), size)]
     by_seed = list(zip(*(responses[setting] for setting in settings), strict=True))
     contrasts = [[_contrast(values, settings, which) for values in by_seed] for which in chosen]
-    p_values = holm([t_test(contrast) for contrast in contrasts])
+    p_values = bonferroni([t_test(contrast) for contrast in contrasts])
     confidence = 1 - LEVEL / len(chosen)
     return [
         Effect(tuple(names[i] for i in which), t_interval(contrast, confidence), p_value)

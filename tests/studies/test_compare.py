@@ -154,8 +154,8 @@ def test_the_seeds_needed_stand_in_the_page_and_in_the_json(runs):
         assert shown["noise (std of the paired difference)"] == pytest.approx(0.1)
         assert shown["seeds to see 2 %"] == str(rows[name]["seeds_for_2_percent"]) == "4"
     assert rows["adaln"]["seeds_for_this"] == 2 or rows["adaln"]["seeds_for_this"] == 3
-    assert cells(table, "adaln")["p (Holm)"] < 0.001
-    assert cells(table, "adaln-gaussian")["p (Holm)"] == pytest.approx(1)
+    assert cells(table, "adaln")["p (Bonferroni)"] < 0.001
+    assert cells(table, "adaln-gaussian")["p (Bonferroni)"] == pytest.approx(1)
     assert "0.52 to 6.3 times" in table.notes[1]
 
 

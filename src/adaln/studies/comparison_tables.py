@@ -34,7 +34,7 @@ def result_table(title: str, comparison: Comparison) -> Table:
         f"{score}: in {comparison.responses.scores['fid'].label}.",
         f"Mean over {comparison.responses.num_seeds} seeds, 95 % t intervals in brackets. Changes are against"
         f" {comparison.reference}, paired over the same seeds; their intervals hold for all {len(rows) - 1} comparisons"
-        " together (Bonferroni; relative ones are Fieller's). Verdicts: paired t tests at 5 % for all together (Holm).",
+        " together (Bonferroni; relative ones are Fieller's). A verdict says what its interval says.",
     ]
     return Table(title, columns, cells, notes)
 
@@ -43,7 +43,7 @@ def seeds_table(comparison: Comparison) -> Table:
     """How sure a verdict is, and how many seeds it would take at the noise found here."""
     columns = [
         Column("scheme"),
-        Column("p", "Holm", ".2g"),
+        Column("p", "Bonferroni", ".2g"),
         Column("noise", "std of the paired difference", ".2f"),
         Column("seeds to see 2 %", align="right"),
         Column("seeds to see the change found", align="right"),

@@ -78,7 +78,7 @@ def _means(effect: Effect) -> str:
 
 def _blocks(effects: Sequence[Effect], responses: Responses) -> list[Block]:
     score, seeds = responses.score, responses.num_seeds
-    columns = [Column("effect"), Column("size", f"points of {score}", "+.2f"), Column("p", "Holm", ".2g")]
+    columns = [Column("effect"), Column("size", f"points of {score}", "+.2f"), Column("p", "Bonferroni", ".2g")]
     rows: list[list[Cell]] = [[e.name, Measurement.of(e.size), e.p_value] for e in effects]
     notes = [
         f"Over {seeds} seeds, paired. A main effect is the mean {score} of the four cells with the factor minus that of"

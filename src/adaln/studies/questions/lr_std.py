@@ -105,7 +105,7 @@ def grid_table(
         rows.append([rates[factor], std, score, *change_cells(change), *shares])
     notes = [
         f"Mean over {responses.num_seeds} seeds with 95 % t intervals; changes paired, intervals and verdicts hold for"
-        f" all {len(changes)} together (Bonferroni, Holm). Left: variance of all gate weights at the start over that"
+        f" all {len(changes)} together (Bonferroni). Left: variance of all gate weights at the start over that"
         " after so many updates; the first update moves no gate, since the last layer is zero until then."
     ]
     return Table(TITLE, columns, rows, notes)

@@ -106,7 +106,7 @@ def shape_table(by_shape: Measured, changes: Mapping[Shape, Difference], num_see
     notes = [
         f"All weights of a role over all blocks at the end of training, over {num_seeds} seeds, 95 % t intervals."
         f" Kurtosis is held against {CONTROL}'s of the same seed; intervals and verdicts hold for all {len(changes)}"
-        " together (Bonferroni, Holm). Spreads go with width and learning rate and are not held against each other."
+        " together (Bonferroni). Spreads go with width and learning rate and are not held against each other."
     ]
     return Table(TITLE, columns, rows, notes)
 

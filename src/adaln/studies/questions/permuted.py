@@ -140,7 +140,7 @@ def result_table(values: Values, changes: Mapping[str, Changes], score: str) -> 
     notes = [
         f"Averaged networks at the end of training, over {len(seeds)} seeds, 95 % t intervals. Shuffled: the values of"
         " a role change places within each site of the blocks: every histogram, moment and entropy stays what it was."
-        " Changes are paired; intervals and verdicts hold for all shuffles together (Bonferroni, Holm)."
+        " Changes are paired; intervals and verdicts hold for all shuffles together (Bonferroni)."
         " Loss: on the run's own data with times and noise of later steps."
     ]
     return Table(TITLE, columns, cells, notes)

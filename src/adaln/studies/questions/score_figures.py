@@ -112,7 +112,7 @@ def early_table(
     notes = [
         f"Mean over {len(losses[REFERENCE])} seeds; changes against {REFERENCE}, paired over the same seeds, with"
         f" intervals for all {len(losses) - 1} schemes together (Fieller, Bonferroni). Verdict: paired t tests of loss"
-        " and of score, each at 5 % for all schemes together (Holm)."
+        " and of score, each at 5 % for all schemes together (Bonferroni)."
     ]
     return Table(EARLY_TITLE, columns, rows, notes)
 

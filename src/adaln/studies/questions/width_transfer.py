@@ -107,7 +107,7 @@ def rule_table(
     notes = [
         f"From std {base:g}, the best of {', '.join(f'{b:g}' for b in BASES)} at the usual width. Mean over"
         f" {responses.num_seeds} seeds with 95 % t intervals; changes paired, their intervals and verdicts hold for"
-        " both together (Bonferroni, Holm)."
+        " both together (Bonferroni)."
     ]
     return Table(TITLE, columns, rows, notes)
 
