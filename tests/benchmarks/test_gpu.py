@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ def options_of(words: tuple[str, ...]) -> object:
 
 
 @pytest.mark.parametrize("tiny", [False, True])
-def test_every_command_is_understood_before_anyone_has_a_gpu(tiny: bool):
+def test_every_command_is_understood_before_anyone_has_a_gpu(tiny: bool, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     first, *rest = parts(GpuOptions(tiny=tiny), CUDA)
     files = [word for word in first.words if word.endswith(".py")]
     assert first.name == "tests" and "tests/test_no_waiting.py" in files
@@ -49,16 +51,19 @@ def made_up(tmp_path, monkeypatch):
     """Three parts that take no time, of which the second fails."""
     (tmp_path / "numbers.json").write_text('{"a": 1}')
     there = [
-        Part("good", "prints", (*PRINTS, str(tmp_path / "numbers.json")), 60),
-        Part("bad", "fails", (*PRINTS, str(tmp_path / "absent.json")), 60),
-        Part("endless", "does not end", ("timeit", "-n", "1", "while True: pass"), 0.5),
+        Part("good", "prints", (*PRINTS, str(tmp_path / "numbers.json")), 60, "cpu"),
+        Part("bad", "fails", (*PRINTS, str(tmp_path / "absent.json")), 60, "cpu"),
+        Part("endless", "does not end", ("timeit", "-n", "1", "while True: pass"), 0.5, "cpu"),
     ]
     monkeypatch.setattr(gpu, "parts", lambda options, device: there)
     return there
 
 
 def outcomes(folder: Path) -> dict[str, str]:
-    return {file.stem: json.loads(file.read_text())["outcome"] for file in (folder / "parts").glob("*.json")}
+    return {
+        file.stem.rpartition("-")[0]: json.loads(file.read_text())["outcome"]
+        for file in (folder / "parts").glob("*.json")
+    }
 
 
 def test_a_part_is_kept_as_it_ends_within_its_limit_and_a_finished_one_is_not_done_again(
@@ -94,8 +99,27 @@ def test_whatever_stops_it_what_was_measured_is_kept_and_shown(made_up, tmp_path
 
 
 def test_no_part_begins_when_the_time_is_over(made_up, tmp_path):
+    before = everything(GpuOptions(tmp_path / "out", only=("bad",), device="cpu"))["parts"]
     records = everything(GpuOptions(tmp_path / "out", minutes=1e-9, device="cpu"))["parts"]
     assert {record["outcome"] for record in records.values()} == {"no time was left"}
+    assert outcomes(tmp_path / "out") == {"bad": before["bad"]["outcome"]}, "what was found out stays"
+
+
+def test_what_another_device_or_command_gave_is_neither_taken_nor_overwritten(made_up, tmp_path, monkeypatch):
+    options = GpuOptions(tmp_path / "out", only=("good",), device="cpu")
+    everything(options)
+    other = replace(made_up[0], device="another"), replace(made_up[0], words=("json.tool", made_up[0].words[2]))
+    for part in other:
+        monkeypatch.setattr(gpu, "parts", lambda options, device, part=part: [part])
+        assert everything(options)["parts"]["good"]["command"] == gpu.command(part)
+    assert len(list((tmp_path / "out" / "parts").glob("good-*.json"))) == 3
+
+
+def test_a_part_that_prints_no_result_has_failed(made_up, tmp_path, monkeypatch):
+    part = replace(made_up[0], words=("this",))
+    monkeypatch.setattr(gpu, "parts", lambda options, device: [part])
+    records = everything(GpuOptions(tmp_path / "out", device="cpu"))["parts"]
+    assert records["good"]["outcome"] == "failed: it printed no result"
 
 
 def test_unknown_parts_and_times_are_refused(made_up, tmp_path):
