@@ -107,7 +107,8 @@ def test_a_poisoned_latent_is_named_and_the_run_goes_on_without_it(adaln, tmp_pa
     np.save(tmp_path / "set/set_features/33.npy", latents[33])
     said = adaln(*words, tmp_path / "run").refused()
     step = newest(tmp_path / "run")
-    assert said == f"step {step}: the images or latents of the batch are not finite"
+    source = repr(str(tmp_path / "set"))
+    assert said == f"step {step}: the images or latents of the batch, from {source}, are not finite"
     latents[33, 0, 0, 0, 0] = np.random.default_rng(0).normal(size=(40, 1, 4, 4, 4)).astype(np.float32)[33, 0, 0, 0, 0]
     np.save(tmp_path / "set/set_features/33.npy", latents[33])
     adaln(*words, tmp_path / "run").done()

@@ -114,7 +114,7 @@ def first_bad(run: Run, state: TrainState, batches: Batches | Prefetched) -> str
             return f"the weights {name!r} are not finite"
     batch = inputs(run, batches, state.step)
     if not bool(torch.isfinite(batch.x).all()):
-        return "the images or latents of the batch are not finite"
+        return f"the images or latents of the batch, from {run.config.data.path!r}, are not finite"
     names = {module: name for name, module in state.model.named_modules() if not any(module.children())}
     found: list[str] = []
 
