@@ -6,6 +6,7 @@ from adaln.files import (
     about,
     atomic_file,
     atomic_folder,
+    expanded,
     file_sha256,
     naming,
     reading,
@@ -124,3 +125,9 @@ def test_an_error_is_about_the_file_that_is_there(tmp_path):
         with pytest.raises(ValueError) as caught, about(path):
             raise ValueError("no rows")
         assert str(caught.value) == said
+
+
+def test_a_home_that_is_not_there_is_one_line():
+    assert expanded("~") == Path.home() and expanded("a/~b") == Path("a/~b")
+    with pytest.raises(ValueError, match="'~nobody-of-that-name/set' begins with a home folder"):
+        expanded("~nobody-of-that-name/set")

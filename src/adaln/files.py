@@ -22,6 +22,14 @@ PATIENCE_SECONDS = 10.0
 """How long whoever finds a claim held waits for its holder, which may have been killed or be saving its last state."""
 
 
+def expanded(path: Path | str) -> Path:
+    """A path whose `~` is a home folder; `ValueError` where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{str(path)!r} begins with a home folder that is not to be found") from error
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and is removed when it does not."""

@@ -35,6 +35,12 @@ def test_a_saved_dataset_is_read_with_its_class_names(datasets, tmp_path):
     assert inspect(str(tmp_path / "set")).kind == "images in a Hugging Face dataset"
 
 
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("RGB", 3), ("P", 3), (None, 3)])
+def test_a_column_that_says_what_its_pictures_are_is_believed(datasets, tmp_path, mode, channels):
+    saved = table(datasets).cast_column("photo", datasets.Image(mode=mode))
+    assert load_saved(saved, tmp_path).spec.channels == channels
+
+
 def test_of_several_splits_the_training_one_is_taken(datasets, tmp_path):
     splits = datasets.DatasetDict({"test": table(datasets, (0,)), "train": table(datasets)})
     assert len(load_saved(splits, tmp_path)) == 3

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from adaln.cli.options import Device, Positional, named, parse
 from adaln.cli.output import Output
 from adaln.data import DataConfig
-from adaln.files import write_atomically
+from adaln.files import expanded, write_atomically
 from adaln.report import Column, ImageGrid, Table, picture
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def source_config(options: EncodeOptions) -> DataConfig:
 
     config = DataConfig(options.source)
     if options.layout:
-        config = published_config(options.layout, Path(options.source).expanduser())
+        config = published_config(options.layout, expanded(options.source))
         source = open_source(config.path)
         check_published(options.layout, len(source.names), source.class_names)
     path = f"{config.path}#{options.attribute}" if options.attribute else config.path

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adaln.data.dataset import to_uint8
 from adaln.data.endpoint import asking_hub
+from adaln.files import expanded
 
 EXPECTED = "a folder with config.json and safetensors weights of an AutoencoderKL, or a hub id"
 DECODED_AT_ONCE = 16
@@ -80,7 +81,7 @@ def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencod
     """An AutoencoderKL from a local folder or the hub, e.g. `stabilityai/sd-vae-ft-ema`; safetensors weights only."""
     if find_spec("diffusers") is None:
         raise ValueError("an autoencoder needs the diffusers library; install it with: pip install 'adaln[diffusers]'")
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if not (folder / "config.json").exists() and (folder / "vae/config.json").exists():
         folder = folder / "vae"  # of a pipeline
     with nullcontext("") if folder.exists() else asking_hub() as unreachable:

@@ -17,6 +17,7 @@ from adaln.data.pictures import Source
 from adaln.data.published_sets import digits, digits_source
 from adaln.data.shard_files import PLAN
 from adaln.data.tars import is_tar, list_tars, tars_in
+from adaln.files import expanded
 from adaln.registry import Registry, nearest
 
 _warn_once = cache(logging.getLogger(__name__).warning)
@@ -119,9 +120,9 @@ def recognise(path: str) -> tuple[str, str, str]:
 def split_attribute(path: str) -> tuple[str, str]:
     """`set#Smiling` is the set at `set` by an attribute, unless a file or folder bears the whole name."""
     place, mark, attribute = path.rpartition("#")
-    if not mark or Path(path).expanduser().exists():
+    if not mark or expanded(path).exists():
         place, attribute = path, ""
-    return (str(Path(place).expanduser()) if place.startswith("~") else place), attribute
+    return (str(expanded(place)) if place.startswith("~") else place), attribute
 
 
 def absolute_path(path: str) -> str | None:

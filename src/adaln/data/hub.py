@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import ImageMode
 
 from adaln.data.endpoint import asking_hub
 from adaln.data.folders import without_classes
 from adaln.data.numbers import Labelled, numbered, whole_number
-from adaln.data.pictures import Source, one_at_a_time
+from adaln.data.pictures import Mode, Source, one_at_a_time
 from adaln.files import reading, reason
 
 HUB = "hf:"
@@ -32,7 +33,8 @@ def hub_dataset(path: str) -> Source:
     stamp = sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
     newest = max((file.st_ctime_ns for file in files), default=0)
     left = tuple(f"column {name!r}" for name in table.features if name not in (pictures, label_column))
-    return Source(Path(path), names, labels, class_names, [stamp] * len(names), read, left, newest)
+    mode = declared_mode(table.features[pictures])
+    return Source(Path(path), names, labels, class_names, [stamp] * len(names), read, left, newest, mode)
 
 
 def library() -> Any:
@@ -69,6 +71,12 @@ def picture_column(path: str, table: Any) -> str:
     if "Image" in kinds.values():
         return next(name for name, kind in kinds.items() if kind == "Image")
     raise ValueError(f"{path}: no column of images among {', '.join(f'{n} ({k})' for n, k in kinds.items())}")
+
+
+def declared_mode(feature: Any) -> Mode | None:
+    """Grey or colour, where the column says what its pictures are to be taken for."""
+    mode = getattr(feature, "mode", None)
+    return None if mode is None else "L" if ImageMode.getmode(mode).basemode == "L" else "RGB"
 
 
 def labels_of(path: str, table: Any) -> tuple[Labelled, str]:

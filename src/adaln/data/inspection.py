@@ -19,6 +19,7 @@ from adaln.data.dataset import count_classes, row_digests, summary
 from adaln.data.formats import FORMATS, load, open_source, recognise
 from adaln.data.pictures import AT_ONCE, decode, decode_all, stored_mode
 from adaln.data.shard_files import ShardSet, map_shard, open_shards, read_index, sha256_of
+from adaln.files import expanded
 from adaln.progress import progress
 from adaln.rng import generator
 
@@ -79,7 +80,7 @@ def pictures(path: str, kind: str) -> Inspection:
 
 def shards(path: str, kind: str) -> Inspection:
     """Hold every shard against its hash in the index."""
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     index = read_index(folder)
     problems, labels, shape = [], [np.zeros(0, np.int64)], "unknown"
     for number, shard in enumerate(index.shards):

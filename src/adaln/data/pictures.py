@@ -41,6 +41,8 @@ class Source:
     """What lies there and is none of the set, a phrase for each kind: `2 .jfif (cat/0.jfif)`."""
     newest: int = 0
     """When a file of it last changed, whatever its time says (ctime, in ns); 0 where the stamps say all."""
+    mode: Mode | None = None
+    """What the set itself says that all pictures are; None: nothing."""
 
 
 def one_at_a_time(read: Callable[[str], bytes]) -> Callable[[str], bytes]:
@@ -125,7 +127,9 @@ def centre_crop(picture: Image.Image, size: int) -> Image.Image:
 
 
 def stored_mode(source: Source) -> Mode:
-    """L if all pictures are stored as grey, else RGB."""
+    """What the set says, else L if all pictures are stored as grey, else RGB."""
+    if source.mode:
+        return source.mode
 
     def is_stored_in_colour(name: str) -> bool:
         try:

@@ -17,7 +17,7 @@ import torch
 from adaln.codec import short_hash
 from adaln.data import DataConfig, Dataset, are_files, default_cache, load
 from adaln.data.dataset import SHOWN
-from adaln.files import about, reading, write_atomically
+from adaln.files import about, expanded, reading, write_atomically
 from adaln.metrics import (
     Extractor,
     ImagesLike,
@@ -49,7 +49,7 @@ def named_images(name: str) -> Path | Dataset:
 
     Raises ValueError where there is nothing of that name.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file() or path.suffix == ".npz":
         check_path(path)
         return path

@@ -14,6 +14,7 @@ from typing import Literal
 from adaln.conditioning import Scheme, scheme
 from adaln.config import PRESETS, RunConfig, differing_fields, digits, images_32
 from adaln.data import DataConfig, is_encoded, load
+from adaln.files import expanded
 from adaln.models import MODELS, ModelConfig
 from adaln.processes import PROCESSES, Guidance, SamplerConfig
 from adaln.sampling import SampleConfig
@@ -231,10 +232,10 @@ def deviations(ours: Job, theirs: Job) -> list[str]:
 def missing_places(name: str, job: Job) -> list[str]:
     """What is not there yet of the data set called `name`, each with the commands that make it."""
     data, layout, lines = job.config.data, PRESETS[name]().data.path, []
-    if not Path(data.path).expanduser().exists():
+    if not expanded(data.path).exists():
         make = f"adaln encode IMAGES {data.path} --layout {layout}"
         lines.append(f"the latents {data.path!r} (to make them: {make}; if they lie elsewhere: --data PLACE)")
-    if job.score_at and job.reference and not Path(job.reference).expanduser().exists():
+    if job.score_at and job.reference and not expanded(job.reference).exists():
         pixels = f"adaln encode IMAGES {layout}-pixels --layout {layout} --autoencoder none"
         make = f"to make it: {pixels}; adaln stats {layout}-pixels {job.reference} --features inception"
         source = "a reference batch of ADM's evaluation suite" if name in REFERENCES else make
