@@ -193,7 +193,8 @@ class Decoding:
                     both = (self.first, (number, picture.shape))
                     sizes = ", ".join(f"{self.source.names[n]} {height}x{width}" for n, (_, height, width) in both)
                     raise ValueError(
-                        f"{self.source.path}: images differ in size ({sizes}); set one size to crop them to"
+                        f"{self.source.path}: images differ in size ({sizes}); expected all of one size, or one to crop"
+                        " them to (train --data.size, encode --size)"
                     )
                 self.kept.append(number)
                 yield picture
