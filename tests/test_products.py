@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import adaln.models.fused
 import adaln.products
 from adaln.execution import Execution, prepare_blocks
 from adaln.models import MODELS, build
@@ -125,6 +126,7 @@ def prepared(name: str) -> nn.Module:
 @needs_wide
 @pytest.mark.parametrize("name", ["tiny", "tiny-SE", "tiny-shared", "DiT-LLaMA-tiny", "U-DiT-tiny"])
 def test_a_prepared_network_multiplies_by_onednn_wherever_it_has_a_linear_map(monkeypatch, name: str):
+    monkeypatch.setattr(adaln.models.fused, "have_kernels", lambda: False)
     apply, count = WideProduct.apply, []
     monkeypatch.setattr(WideProduct, "apply", lambda *given: count.append(1) or apply(*given))
     model = prepared(name)

@@ -30,6 +30,18 @@ def expanded(path: Path | str) -> Path:
         raise ValueError(f"{str(path)!r} begins with a home folder that is not to be found") from error
 
 
+def default_cache() -> Path:
+    """`$ADALN_CACHE`, else `adaln` in the user's cache folder; `ValueError` where neither is known."""
+    if chosen := os.environ.get("ADALN_CACHE"):
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "adaln"
+    except RuntimeError:
+        raise ValueError(
+            "this user has no home folder for a cache; set ADALN_CACHE to a folder that can be written"
+        ) from None
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and is removed when it does not."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from adaln.config import OptimConfig, Schedule
+from adaln.execution import Execution, prepare_blocks
 from adaln.runs import Run, read_records
 from adaln.training import batch_loss, lr_factor, train
 from helpers.runs import assert_same_bits, stop_after
@@ -64,6 +65,7 @@ def test_a_warm_up_is_that_of_a_loop_by_hand(small_config, tmp_path):
     """Torch's own AdamW with a rate that is set before every step."""
     run = Run.create(small_config(optim=OptimConfig(lr=1e-2, weight_decay=0.1, schedule=TRAPEZOID)), tmp_path)
     model, batches = run.new_model(), run.batches()
+    prepare_blocks(model, Execution())
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1, fused=True)
     for step in range(10):
         for group in optimizer.param_groups:

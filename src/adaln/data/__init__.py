@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from adaln.data.autoencoder import renderer as renderer
     from adaln.data.batches import Batches as Batches
     from adaln.data.batches import Prefetched as Prefetched
-    from adaln.data.cache import default_cache as default_cache
     from adaln.data.config import DataConfig as DataConfig
     from adaln.data.dataset import Dataset as Dataset
     from adaln.data.encoding import encode as encode
@@ -32,5 +31,6 @@ if TYPE_CHECKING:
     from adaln.data.published_sets import check_published as check_published
     from adaln.data.published_sets import published_config as published_config
     from adaln.data.shard_files import Index as Index
+    from adaln.files import default_cache as default_cache
 
 __getattr__, __all__ = lazily(__name__)

@@ -30,18 +30,6 @@ CACHE_FORMAT = 3
 """Part of every cache key: raise it when decoding changes a pixel, or when what is kept changes."""
 
 
-def default_cache() -> Path:
-    """`$ADALN_CACHE`, else `adaln` in the user's cache folder; `ValueError` where neither is known."""
-    if chosen := os.environ.get("ADALN_CACHE"):
-        return Path(chosen)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "adaln"
-    except RuntimeError:
-        raise ValueError(
-            "this user has no home folder for a cache; set ADALN_CACHE to a folder that can be written"
-        ) from None
-
-
 def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
     """The pictures as a data set, decoded if they are not in the cache; only one process makes it, others wait.
 

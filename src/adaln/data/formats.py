@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from adaln.data.cache import decoded, default_cache
+from adaln.data.cache import decoded
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset
 from adaln.data.hub import HUB, hub_dataset
@@ -17,7 +17,7 @@ from adaln.data.pictures import Source
 from adaln.data.published_sets import digits, digits_source
 from adaln.data.shard_files import PLAN
 from adaln.data.tars import is_tar, list_tars, tars_in
-from adaln.files import expanded
+from adaln.files import default_cache, expanded
 from adaln.registry import Registry, nearest
 
 _warn_once = cache(logging.getLogger(__name__).warning)

@@ -19,12 +19,11 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from adaln.data.autoencoder import LatentSpace
-from adaln.data.cache import default_cache
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset, Rows, spec_of
 from adaln.data.numbers import numbered, whole_number
 from adaln.data.shard_files import Index, map_tensors, open_shards
-from adaln.files import filling, reading, write_atomically
+from adaln.files import default_cache, filling, reading, write_atomically
 from adaln.tensor_files import load_npy, load_pickle
 
 LIGHTNING_SHARDS, STATISTICS = "latents_rank*_shard*.safetensors", "latents_stats.pt"

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from adaln.models.config import num_labels
 from adaln.models.dit_config import TransformerConfig
+from adaln.models.fused import fused_block, is_small, is_watched
 from adaln.models.layers import (
     Attention,
     LabelEmbedder,
@@ -68,14 +69,25 @@ class DiTBlock(nn.Module):
             self.adaLN_modulation = squeezed_modulation(dim, 6, config.se_ratio)
         else:
             self.adaLN_modulation = modulation(dim, 6)
-        self.shared = config.modulation == "shared"
+        self.modulation = config.modulation
 
     def forward(self, x: Tokens, c: Float[Tensor, "B 1 C"], positions: Rotation | None) -> Tokens:
         return conditioned_unit(x, self.six(c), partial(self.attn, rotation=positions), self.mlp)
 
+    def fused(self, x: Tokens, c: Float[Tensor, "B 1 C"], positions: Rotation | None) -> Tokens:
+        """`forward`, computed at once where it is small enough for that (`adaln.models.fused`)."""
+        if positions is None and isinstance(self.mlp, Mlp) and self.modulation == "linear":
+            to_six, num_heads = self.adaLN_modulation[1], self.attn.num_heads
+            assert isinstance(to_six, nn.Linear)
+            maps = to_six, self.attn.qkv, self.attn.proj, self.mlp.fc1, self.mlp.fc2
+            watched = is_watched((*maps, self.attn, self.mlp, self.adaLN_modulation))
+            if is_small(x, num_heads, self.mlp.fc1) and not watched:
+                return fused_block(x, c, num_heads, [tensor for map in maps for tensor in (map.weight, map.bias)])
+        return DiTBlock.forward(self, x, c, positions)
+
     def six(self, c: Float[Tensor, "B 1 C"]) -> tuple[Tensor, ...]:
         """Shift, scale, gate of the attention, then of the MLP; `c` is (B, 1, D), or the shared (B, 1, 6D)."""
-        if self.shared:
+        if self.modulation == "shared":
             return (c.unflatten(-1, (6, -1)) + self.scale_shift_table).unbind(-2)
         return self.adaLN_modulation(c).chunk(6, dim=-1)
 

@@ -1,0 +1,85 @@
+"""A small transformer block in C (block.c), made by the machine's own compiler when it is first needed."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from torch import Tensor
+
+from adaln.files import atomic_file, default_cache
+
+SOURCES = Path(__file__).with_name("block.c"), Path(__file__).with_name("vectors.h")
+LANES, MOST = 16, 64
+"""What a width is a multiple of; tokens of a sample and channels of a head, at most: as block.c has them."""
+IS_X86 = platform.machine() in ("x86_64", "AMD64")
+NATIVE = "-march=native -mprefer-vector-width=512" if IS_X86 else "-mcpu=native"
+FLAGS = f"-O3 {NATIVE} -fno-math-errno -fno-trapping-math -Wno-psabi -fPIC -shared"
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
+
+
+def call(name: str, *given: Tensor | int) -> None:
+    """A function of block.c, on tensors whose values it reads and writes from their first on, and on sizes."""
+    function(name, len(given))(*[one if isinstance(one, int) else one.data_ptr() for one in given])
+
+
+def size(name: str, *sizes: int) -> int:
+    """A number of values, as a function of block.c has it."""
+    return function(name, len(sizes))(*sizes)
+
+
+@cache
+def function(name: str, num_arguments: int) -> Callable[..., int]:
+    """By name; pointers and sizes are words of one width."""
+    loop = getattr(library(), name)
+    loop.argtypes, loop.restype = [ctypes.c_size_t] * num_arguments, ctypes.c_ssize_t
+    made: Callable[..., int] = loop
+    return made
+
+
+@cache
+def have_kernels() -> bool:
+    """Whether they can be had here; where not, standard error says why, once."""
+    try:
+        library()
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        words = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[0]
+        sys.stderr.write(f"adaln: going on without compiled loops, which cannot be made here: {words}\n")
+        return False
+    return True
+
+
+@cache
+def library() -> ctypes.PyDLL:
+    """The compiled loops; from the cache where source, compiler and processor are those that they were made for."""
+    compiler = os.environ.get("CC", "cc")
+    known = repr(([file.read_bytes() for file in SOURCES], compiler, FLAGS, processor()))
+    path = default_cache() / "kernels" / f"{hashlib.sha256(known.encode()).hexdigest()[:24]}.so"
+    if not path.exists():
+        with atomic_file(path) as made:
+            command = [*compiler.split(), *FLAGS.split(), "-o", str(made), str(SOURCES[0])]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    keep_freed_memory()
+    return ctypes.PyDLL(str(path))
+
+
+def keep_freed_memory() -> None:
+    """Let glibc give back no memory below 32 MiB, nor less than 64 MiB at a time: the next step takes it again."""
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 26)
+
+
+def processor() -> str:
+    """What `-march=native` depends on: folders of a cache are shared by machines."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else [platform.processor()]
+    kinds = {line for line in lines if line.startswith(("vendor_id", "model", "cpu family", "flags", "Features"))}
+    return repr((platform.machine(), sorted(kinds or set(lines))))

@@ -1,0 +1,112 @@
+/* Vectors, and products of small matrices, on one core. Arrays are contiguous float32, widths multiples of 16. */
+
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __AVX512F__
+#define LANES 16
+#else
+#define LANES 8
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+static inline vec load(const float *p) { return *(const loose *)p; }
+static inline void store(float *p, vec x) { *(loose *)p = x; }
+static inline vec all(float x) { return x - (vec){0}; }
+static inline vec where(ints is, vec a, vec b) { return (vec)((is & (ints)a) | (~is & (ints)b)); }
+
+static inline float sum(vec x) {
+    float part[LANES];
+    store(part, x);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) part[i] += part[i + half];
+    return part[0];
+}
+
+/* e^x to two units in the last place, for x held within -80..80: 2^n e^r with |r| <= ln(2) / 2 by its series. */
+static inline vec exponential(vec x) {
+    vec held = where(x < -80, all(-80), where(x > 80, all(80), x));
+    vec shifted = held * 1.44269504f + 12582912.0f; /* the last bits are n, rounded */
+    vec n = shifted - 12582912.0f;
+    vec r = held - n * 0.693359375f + n * 2.12194440e-4f;
+    vec p = r * 1.38888889e-3f + 8.33333333e-3f;
+    p = p * r + 4.16666667e-2f;
+    p = p * r + 1.66666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r * r + r + 1;
+    ints power = ((ints)shifted - 0x4B400000 + 127) << 23;
+    return p * (vec)power;
+}
+
+/* 1 / x for x in 1..1e35: a first guess from the bits, then Newton's steps, each of which doubles its digits. */
+static inline vec reciprocal(vec x) {
+    vec y = (vec)(0x7EF311C7 - (ints)x);
+    for (int step = 0; step < 3; step++) y = y * (2 - x * y);
+    return y;
+}
+
+#define ROWS 4
+#define COLS 4
+#define DEPTH 128 /* of what is multiplied at a time, so that it stays in the innermost cache */
+
+/* `rows` rows and `cols` vectors of a product, all of them in registers. */
+INLINE void tile(const float *a, long am, long ak, const float *b, long N, const float *start, long step, float *c,
+                 long K, int rows, int cols) {
+    vec s[ROWS][COLS];
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < cols; j++) s[i][j] = start ? load(start + i * step + j * LANES) : (vec){0};
+    for (long k = 0; k < K; k++)
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < cols; j++) s[i][j] += a[i * am + k * ak] * load(b + k * N + j * LANES);
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < cols; j++) store(c + i * N + j * LANES, s[i][j]);
+}
+
+/* C = bias + A B: A (M, K) has its values am and ak apart, B (K, N) and C (M, N) are contiguous. */
+static void product(const float *A, long am, long ak, const float *B, const float *bias, float *C, long M, long N,
+                    long K) {
+    for (long k = 0; k < K; k += DEPTH) {
+        long depth = K - k < DEPTH ? K - k : DEPTH;
+        for (long n = 0; n < N;) {
+            long cols = (N - n) / LANES >= COLS ? COLS : 1, rows;
+            for (long m = 0; m < M; m += rows) {
+                const float *a = A + m * am + k * ak, *b = B + k * N + n;
+                float *c = C + m * N + n;
+                const float *start = k ? c : bias ? bias + n : 0;
+                long step = k ? N : 0;
+                rows = M - m >= ROWS ? ROWS : 1;
+                if (rows == ROWS && cols == COLS) tile(a, am, ak, b, N, start, step, c, depth, ROWS, COLS);
+                else if (rows == ROWS) tile(a, am, ak, b, N, start, step, c, depth, ROWS, 1);
+                else if (cols == COLS) tile(a, am, ak, b, N, start, step, c, depth, 1, COLS);
+                else tile(a, am, ak, b, N, start, step, c, depth, 1, 1);
+            }
+            n += cols * LANES;
+        }
+    }
+}
+
+/* x W^T + bias, where W is (F, K); `turned` is room for W^T. */
+static void linear(const float *x, const float *W, const float *bias, float *turned, float *out, long T, long F,
+                   long K) {
+    for (long k = 0; k < K; k++)
+        for (long f = 0; f < F; f++) turned[k * F + f] = W[f * K + k];
+    product(x, K, 1, turned, bias, out, T, F, K);
+}
+
+/* From the gradient of `linear`'s output: those of x and of W. */
+static void linear_backward(const float *g, const float *x, const float *W, float *dx, float *dW, long T, long F,
+                            long K) {
+    product(g, F, 1, W, 0, dx, T, K, F);
+    product(g, 1, F, x, 0, dW, F, K, T);
+}

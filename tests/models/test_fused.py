@@ -1,0 +1,165 @@
+"""A block computed at once is the block, and so are its derivatives."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_hook
+
+from adaln import kernels
+from adaln.execution import Execution, num_threads, prepare_blocks
+from adaln.models import MODELS, build
+from adaln.models import fused as fused_module
+from adaln.models.dit import DiT, DiTBlock
+from adaln.rng import generator
+from adaln.types import DataSpec
+
+needs_compiler = pytest.mark.skipif(not kernels.have_kernels(), reason="no C compiler")
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """An empty cache, before and after which nothing is known of kernels."""
+    monkeypatch.setenv("ADALN_CACHE", str(tmp_path))
+    cached = kernels.have_kernels, kernels.library, kernels.function
+    for one in cached:
+        one.cache_clear()
+    yield tmp_path
+    for one in cached:
+        one.cache_clear()
+
+
+def network(hidden_size: int = 64, num_heads: int = 4, side: int = 8, name: str = "tiny") -> DiT:
+    """A small DiT of two blocks with weights that are nowhere zero."""
+    config = replace(MODELS[name], hidden_size=hidden_size, num_heads=num_heads, depth=2)
+    model = build(config, DataSpec(1, side, side, 3), generator("test fused"))
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.2, generator=generator("test fused", name))
+    return model
+
+
+def results(model: DiT, side: int = 8, batch: int = 3) -> dict[str, torch.Tensor]:
+    """The output and the gradient of every weight."""
+    dtype, rng = next(model.parameters()).dtype, generator("test fused inputs")
+    x, t = torch.randn(batch, 1, side, side, generator=rng).to(dtype), torch.rand(batch, generator=rng)
+    output = model(x, 1000 * t, torch.arange(batch) % 3)
+    output.square().sum().backward()
+    return {"output": output.detach(), **{name: p.grad for name, p in model.named_parameters()}}
+
+
+def ways(model: DiT, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes each block that is computed at once from here on."""
+    calls: list[str] = []
+    call = fused_module.call
+    monkeypatch.setattr(fused_module, "call", lambda name, *given: calls.append(name) or call(name, *given))
+    prepare_blocks(model, Execution())
+    return calls
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("hidden_size", "num_heads", "side"), [(64, 4, 8), (48, 4, 8), (32, 4, 16), (64, 1, 2), (96, 2, 6)]
+)
+def test_output_and_all_gradients_are_those_of_the_plain_forward(
+    hidden_size: int, num_heads: int, side: int, monkeypatch: pytest.MonkeyPatch
+):
+    plain = network(hidden_size, num_heads, side)
+    at_once, precise = copy.deepcopy(plain), copy.deepcopy(plain).double()
+    calls = ways(at_once, monkeypatch)
+    ours, theirs, exact = (results(model, side) for model in (at_once, plain, precise))
+    assert calls == [*["block"] * 2, *["block_backward"] * 2]
+    for name, expected in exact.items():
+        size = expected.abs().max()
+        errors = [float((found[name].double() - expected).abs().max() / size) for found in (ours, theirs)]
+        assert errors[0] <= max(3 * errors[1], 2e-6), name
+
+
+@needs_compiler
+def test_it_is_the_same_without_gradients(monkeypatch: pytest.MonkeyPatch):
+    model = network()
+    calls = ways(model, monkeypatch)
+    x, t, y = torch.ones(2, 1, 8, 8), torch.tensor([1.0, 900.0]), torch.tensor([0, 2])
+    with torch.no_grad():
+        alone = model(x, t, y)
+    assert torch.equal(alone, model(x, t, y))
+    assert calls == ["block"] * 4
+
+
+@needs_compiler
+def test_what_is_not_finite_stays_so():
+    model = network()
+    prepare_blocks(model, Execution())
+    for bad in (float("nan"), float("inf")):
+        with torch.no_grad():
+            model.blocks[0].attn.qkv.bias[7] = bad
+        assert not results(model)["output"].isfinite().any()
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "other", ["tokens", "channels", "hidden", "rotary", "shared", "bfloat16", "float64", "autocast"]
+)
+def test_all_else_is_computed_as_the_class_says(other: str, monkeypatch: pytest.MonkeyPatch):
+    sizes = {"tokens": {"side": 18}, "channels": {"hidden_size": 40, "num_heads": 2}}.get(other, {})
+    model = network(**sizes, name={"rotary": "DiT-LLaMA-tiny", "shared": "tiny-shared"}.get(other, "tiny"))
+    model = model.to({"bfloat16": torch.bfloat16, "float64": torch.float64}.get(other, torch.float32))
+    if other == "hidden":
+        model = DiT(replace(model.config, mlp_ratio=0.3), model.spec)
+    calls, side = ways(model, monkeypatch), sizes.get("side", 8)
+    with torch.autocast("cpu", torch.bfloat16, enabled=other == "autocast"):
+        results(model, side)
+    assert calls == []
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["attn", "attn.qkv", "mlp.fc2", "adaLN_modulation.1", None])
+def test_a_hook_on_a_part_of_a_block_is_called(name: str | None, monkeypatch: pytest.MonkeyPatch):
+    model, seen = network(), []
+    calls = ways(model, monkeypatch)
+    if name:
+        handle = model.blocks[1].get_submodule(name).register_forward_hook(lambda *_: seen.append(name))
+    else:
+        handle = register_module_forward_hook(lambda module, *_: seen.append(module) if module.training else None)
+    with handle:
+        results(model)
+    assert seen
+    assert calls.count("block") == (1 if name else 0)
+
+
+@needs_compiler
+def test_many_tokens_are_left_to_several_threads(monkeypatch: pytest.MonkeyPatch):
+    model = network()
+    calls = ways(model, monkeypatch)
+    for threads, expected in ((2, 0), (1, 2)):
+        with num_threads(threads):
+            results(model, batch=80)
+        assert calls.count("block") == expected
+
+
+def test_a_compiled_block_is_not_computed_at_once():
+    model = network()
+    prepare_blocks(model, Execution(compile=True))
+    assert getattr(model.blocks[0].forward, "__func__", None) is not DiTBlock.fused
+
+
+def test_without_a_compiler_blocks_go_the_plain_way_and_standard_error_says_why(monkeypatch, nothing_compiled, capfd):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    plain, prepared = network(), network()
+    calls = ways(prepared, monkeypatch)
+    assert torch.equal(results(prepared)["output"], results(plain)["output"])
+    assert calls == []
+    assert capfd.readouterr().err.count("cannot be made here: [Errno 2]") == 1
+
+
+@needs_compiler
+def test_the_loops_are_compiled_once_for_a_processor(nothing_compiled: Path):
+    kernels.library()
+    (made,) = (nothing_compiled / "kernels").iterdir()
+    before = made.stat().st_mtime_ns
+    kernels.library.cache_clear()
+    kernels.library()
+    assert [made] == list((nothing_compiled / "kernels").iterdir())
+    assert made.stat().st_mtime_ns == before
