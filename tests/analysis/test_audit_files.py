@@ -51,6 +51,17 @@ def test_of_a_file_that_holds_more_an_audit_says_what_was_read(tmp_path):
     assert asdict(raw)["rows"] == asdict(audit(weights()))["rows"]
 
 
+@pytest.mark.parametrize(
+    ("class_name", "said"), [("FluxTransformer2DModel", "by the names and shapes"), ("Mine", None)]
+)
+def test_a_config_whose_class_has_other_weights_is_said_so(tmp_path, class_name, said):
+    save_file(weights(), tmp_path / "diffusion_pytorch_model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": class_name}))
+    notes = [finding.text for finding in audit(tmp_path).findings if finding.kind == "file"]
+    assert [note for note in notes if class_name in note] == [note for note in notes if said and said in note]
+    assert bool(notes) == (said is not None)
+
+
 # The command
 
 

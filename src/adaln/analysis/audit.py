@@ -41,7 +41,7 @@ from adaln.analysis.live import BranchEnergy, observe
 from adaln.analysis.precision import STORED_TYPES, PrecisionRow, precision_rows, precision_table
 from adaln.analysis.sketch import Moments, Sketch, moments
 from adaln.analysis.starts import Key, NearestStart, distances, known_starts, nearest_start
-from adaln.conditioning import Family, Layout, Site, UnknownLayout, find_layout, standard_inputs
+from adaln.conditioning import FAMILIES, Family, Layout, Site, UnknownLayout, find_layout, standard_inputs
 from adaln.report import Column, Marked, Shown, Table
 from adaln.tensor_files import WeightSet, shapes
 from adaln.types import as_rows
@@ -134,9 +134,18 @@ def audit(
     if isinstance(source, nn.Module):
         return _audit_network(source, inputs, find_layout(source, family, allow_unread=allow_unread), types)
     tensors, notes = weights_of(source, weights=weights, prefix=prefix)
-    layout = find_layout(shapes(tensors), family, class_name=class_of(source), allow_unread=allow_unread)
+    class_name = class_of(source)
+    layout = find_layout(shapes(tensors), family, class_name=class_name, allow_unread=allow_unread)
     report = _report(_facts(tensors, layout, types))
+    if (others := families_of(class_name)) and layout.family_name not in others:
+        text = f"config.json says {class_name}, which {' and '.join(others)} describe{'s' * (len(others) == 1)}"
+        notes = (*notes, f"{text}; by the names and shapes of its weights it is {layout.family_name or 'none of them'}")
     return replace(report, findings=(*report.findings, *(Finding("note", "file", text) for text in notes)))
+
+
+def families_of(class_name: str) -> list[str]:
+    """The families that describe a class; none for one that is not known."""
+    return [name for name, family in FAMILIES.items() if class_name in family.class_names]
 
 
 def _audit_network(
