@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,6 +21,7 @@ from adaln.config import RunConfig
 from adaln.files import reading
 from adaln.progress import titled
 from adaln.report import Cell, Column, Table, write_report
+from adaln.specs import Precision
 from adaln.studies import SCALES, STUDIES, Overrides
 from adaln.studies.choices import ELSEWHERE, USUAL_STARTS, Budget, Choice, Cluster, Rules, Search
 
@@ -210,8 +212,12 @@ def _listing() -> Output:
     workers = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
     plans = [Plan(study, scale, study.default_seeds(scale)) for scale in SCALES.values() for study in STUDIES.values()]
 
+    @cache
+    def rate_of(width: int, precision: Precision) -> float:
+        return kept_rate(width, precision, device)
+
     def rate(config: RunConfig) -> float:
-        return kept_rate(config.model.hidden_size, config.precision, device)
+        return rate_of(config.model.hidden_size, config.precision)
 
     rows = [(plan, study_cost(plan, rate, workers)) for plan in plans]
     where = f"{workers} x {torch.cuda.get_device_name()}" if device.type == "cuda" else f"{workers} CPU cores"

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
-from scipy.linalg import lapack
 from torch import Tensor
 
 from adaln.metrics.intervals import ScoreInterval, around, resampling_weights
@@ -142,6 +141,8 @@ def pivoted_cholesky(matrix: Float64[Tensor, "F F"]) -> Float64[Tensor, "F R"]:
 
     Stops at the first pivot below `F eps max diag`, LAPACK's default.
     """
+    from scipy.linalg import lapack
+
     packed, pivots, rank, _ = lapack.dpstrf(matrix.cpu().numpy(), lower=1)
     factor = torch.from_numpy(packed).tril_()[:, :rank]
     result = torch.empty_like(factor)

@@ -5,10 +5,10 @@ import json
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import scipy
 import torch
 
 from adaln.codec import json_text, leaves
@@ -178,7 +178,7 @@ def provenance(
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
-            "scipy": scipy.__version__,
+            "scipy": version("scipy"),
         },
         "choices": dict(choices),
     }

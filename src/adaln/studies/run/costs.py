@@ -23,7 +23,7 @@ from adaln.files import write_atomically
 from adaln.models import flops, num_parameters
 from adaln.processes import ProcessConfig, SamplerConfig, count_updates
 from adaln.specs import DataSpec, Precision
-from adaln.studies.study import Job, Plan, by_run
+from adaln.studies.study import Job, Plan
 
 BACKWARD = 3
 """A training step costs about three forward passes."""
@@ -98,7 +98,10 @@ Rate = Callable[[RunConfig], float]
 
 def study_cost(plan: Plan, rate: Rate, workers: int) -> Cost:
     """The cost of a plan's own jobs; those that depend on their outcomes (`Study.then`) come on top."""
-    runs, seeds = list(by_run(replace(plan, seeds=plan.seeds[:1]).jobs()).values()), len(plan.seeds)
+    by_config: dict[RunConfig, list[Job]] = {}  # as `by_run`, without the hashes that name folders
+    for job in replace(plan, seeds=plan.seeds[:1]).jobs():
+        by_config.setdefault(replace(job.config, steps=1), []).append(job)
+    runs, seeds = list(by_config.values()), len(plan.seeds)
     seconds = [work(jobs, spec_of(jobs[0].config.data)) / rate(jobs[0].config) for jobs in runs]
     in_turn = max(seeds * sum(seconds) / workers, max(seconds))
     steps = sum(max(job.config.steps for job in jobs) for jobs in runs)
