@@ -85,7 +85,17 @@ def test_it_is_the_same_without_gradients(monkeypatch: pytest.MonkeyPatch):
     with torch.no_grad():
         alone = model(x, t, y)
     assert torch.equal(alone, model(x, t, y))
-    assert calls == ["block"] * 4
+    assert calls == [*["infer"] * 2, *["block"] * 2]
+
+
+@needs_compiler
+def test_without_gradients_no_sample_feels_the_others():
+    model = network()
+    prepare_blocks(model, Execution())
+    x, t, y = torch.randn(9, 1, 8, 8, generator=generator("alone")), torch.full((9,), 500.0), torch.arange(9) % 3
+    with torch.no_grad():
+        together, alone = model(x, t, y), torch.cat([model(x[i : i + 3], t[:3], y[i : i + 3]) for i in (0, 3, 6)])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
 
 @needs_compiler

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from adaln.files import atomic_file, default_cache
 
-SOURCES = Path(__file__).with_name("block.c"), Path(__file__).with_name("vectors.h")
+SOURCES = [Path(__file__).with_name(name) for name in ("inference.c", "block.c", "vectors.h")]
+"""Each takes in the next."""
 LANES, MOST = 16, 64
 """What a width is a multiple of; tokens of a sample and channels of a head, at most: as block.c has them."""
 IS_X86 = platform.machine() in ("x86_64", "AMD64")

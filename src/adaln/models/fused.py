@@ -19,8 +19,6 @@ from torch.nn.modules.module import _has_any_global_hook
 from adaln.kernels import LANES, MOST, call, have_kernels, size
 from adaln.types import Tokens
 
-AT_ONCE = 32
-"""Samples without derivatives."""
 SMALL = 1 << 16
 """Values of the tokens up to which the loops, which one thread does, are no slower than torch's with several."""
 
@@ -51,17 +49,14 @@ def fused_block(
     """Weights and biases of the modulation, of qkv, of the projection, and of the MLP's two maps, in this order."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, c, *weights)):
         return FusedBlock.apply(x, c, num_heads, *weights)
-    return computed(x, c, num_heads, weights)
+    return inferred(x, c, num_heads, weights)
 
 
-def computed(x: Tokens, c: Float[Tensor, "B 1 D"], num_heads: int, weights: Sequence[Tensor]) -> Tokens:
-    """The block's output without derivatives, a few samples at a time: what is between stays in the cache."""
-    x, c, weights = x.contiguous(), c.contiguous(), [weight.contiguous() for weight in weights]
-    sizes, out = (*x.shape[1:], num_heads, len(weights[6])), torch.empty_like(x)
-    memory = x.new_empty(size("block_keeps", min(AT_ONCE, len(x)), *sizes))
-    for start in range(0, len(x), AT_ONCE):
-        rows = slice(start, start + AT_ONCE)
-        call("block", x[rows], c[rows], *weights, memory, out[rows], len(x[rows]), *sizes)
+def inferred(x: Tokens, c: Float[Tensor, "B 1 D"], num_heads: int, weights: Sequence[Tensor]) -> Tokens:
+    """The block's output without derivatives."""
+    out, sizes = x.clone(memory_format=torch.contiguous_format), (*x.shape, num_heads, len(weights[6]))
+    room = x.new_empty(size("inference_room", *sizes))
+    call("infer", out, c.contiguous(), *(weight.contiguous() for weight in weights), room, *sizes)
     return out
 
 

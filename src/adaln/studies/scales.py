@@ -73,7 +73,7 @@ def tiny(setting: Setting, seed: int, overrides: Overrides) -> Job:
         keep_checkpoints=0,
     )
     solver = SamplerConfig(solver="heun", steps=10) if is_flow(setting) else SamplerConfig("ddim", 20, clip=True)
-    sample = SampleConfig(num_images=1_000, batch_size=250, sampler=solver, guidance=guidance(setting, "all"))
+    sample = SampleConfig(num_images=1_000, batch_size=500, sampler=solver, guidance=guidance(setting, "all"))
     job = Job(setting.label, config, quarters(steps, TINY_EVERY), sample, group=setting.group)
     return kept(changed(job, setting, overrides), TINY_KEPT)
 
