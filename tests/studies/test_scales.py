@@ -214,4 +214,4 @@ def test_the_quickstart_takes_as_many_seeds_as_its_question_and_other_studies_th
     seeds = {name: study.default_seeds(SCALES["tiny"]) for name, study in STUDIES.items()}
     quickstart, comparisons = len(seeds.pop("quickstart")), len(STUDIES["quickstart"].settings) - 1
     assert set(seeds.values()) == {(0, 1, 2)}
-    assert power(1.6, quickstart, 0.05 / comparisons) >= 0.8 > power(1.6, quickstart - 1, 0.05 / comparisons)
+    assert power(2.5, quickstart, 0.05 / comparisons) >= 0.8 > power(2.5, quickstart - 1, 0.05 / comparisons)

@@ -53,7 +53,7 @@ class StudyOptions:
     scale: str = "tiny"
     """tiny (two CPU cores), small (one GPU) or paper (the published protocol); `adaln study list` shows the cost."""
     seeds: int | None = None
-    """Seeds per row; default: the scale's own, and 8 for quickstart."""
+    """Seeds per row; default: the scale's own, and 5 for quickstart."""
     overrides: Flat[Overrides] = field(default_factory=Overrides)
     launch: Flat[Launching] = field(default_factory=Launching)
 
