@@ -29,7 +29,7 @@ def make_small(setting, seed, changes):
 
 
 SETTINGS = Setting("adaln-mix", "adaln-mix"), Setting("adaln-zero", "adaln-zero")
-STUDY = replace(STUDIES["quickstart"], name="smallest", settings=SETTINGS)
+STUDY = replace(STUDIES["quickstart"], name="smallest", settings=SETTINGS, seeds=2)
 PLAN = Plan(STUDY, Scale("smallest", "a few steps", make_small, 2), (0, 1))
 
 
