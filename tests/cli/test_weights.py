@@ -203,3 +203,11 @@ def test_an_unregistered_network_is_described_field_by_field(tmp_path: Path):
     adaln("import", tmp_path / "a.pt", "--model", "tiny", "--model.hidden-size", 32, "--model.depth", 2,
           "--out", tmp_path / "run")  # fmt: skip
     assert Run.open(tmp_path / "run").config.model == config
+
+
+@pytest.mark.parametrize("sides", [("0",), ("-8",), ("8", "0")])
+def test_a_size_below_one_is_refused(tmp_path: Path, sides: tuple[str, ...]):
+    released(tmp_path / "released.pt")
+    with pytest.raises(ValueError, match="expected whole numbers >= 1"):
+        adaln("import", tmp_path / "released.pt", "--model", "tiny", "--out", tmp_path / "run", "--size", *sides)
+    assert not (tmp_path / "run").exists()

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adaln.data import DataConfig, encode, load, open_autoencoder, renderer
+from adaln.data.autoencoder import factors
 from adaln.data.dataset import to_uint8
 from helpers.autoencoders import save_autoencoder
 from helpers.pictures import two_classes, write_folder
@@ -115,3 +117,20 @@ def test_an_autoencoder_that_is_not_all_there_is_refused(tmp_path, vae, damage, 
 def test_a_file_is_no_autoencoder(vae):
     with pytest.raises(ValueError, match=r"\(it is a file\); expected a folder with config\.json"):
         open_autoencoder(str(vae / "diffusion_pytorch_model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"scaling_factor": 0}, "scaling_factor 0; expected a finite number"),
+        ({"scaling_factor": None}, "scaling_factor None"),
+        ({"scaling_factor": math.nan}, "scaling_factor nan"),
+        ({"scaling_factor": 1.0, "shift_factor": math.inf}, "shift_factor inf"),
+        ({"scaling_factor": 1.0, "shift_factor": "a"}, "shift_factor 'a'"),
+        ({"scaling_factor": 1.0, "latents_mean": [0.1]}, "latents_mean or latents_std by channel"),
+    ],
+)
+def test_factors_that_are_none_are_refused(config, said):
+    with pytest.raises(ValueError, match=said):
+        factors("vae", config)
+    assert factors("vae", {"scaling_factor": 2, "shift_factor": None}) == (2.0, 0.0)

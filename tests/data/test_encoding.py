@@ -177,8 +177,27 @@ def test_other_settings_or_other_files_are_refused(tmp_path, vae):
     encode(config, tmp_path / "out", shard_rows=2)
     with pytest.raises(ValueError, match=r"begun with other settings.*space"):
         encode(config, tmp_path / "out", vae, shard_rows=2)
-    with pytest.raises(ValueError, match="holds other files"):
-        encode(config, tmp_path / "set")
+    for where, said in (
+        ("set", "lies in the set"),
+        ("set/inside", "lies in the set"),
+        ("mine", r"holds other files \(a"),
+    ):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / "a.txt").touch()
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ValueError, match=said):
+            encode(config, tmp_path / where)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("counts", [{"batch_size": 0}, {"shard_rows": 0}, {"shard_rows": -1}])
+def test_counts_below_one_are_refused(tmp_path, counts):
+    config = pictures(tmp_path)
+    with pytest.raises(ValueError, match=f"{next(iter(counts))} is .*; expected a whole number"):
+        encode(config, tmp_path / "out", **counts)
+    with pytest.raises(ValueError, match="size is 0; expected a whole number"):
+        encode(DataConfig(config.path, size=0), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_bad_image_stops_the_encoding_or_is_left_out(tmp_path):

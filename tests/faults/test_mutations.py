@@ -81,12 +81,6 @@ def test_changed_files_are_read_or_named(tmp_path, name):
     check(name, range(DEFAULT), tmp_path, KINDS[name].commands[:1])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
-def test_whatever_reads_them_changed_files_are_read_or_named(tmp_path, name):
-    check(name, range(20), tmp_path, KINDS[name].commands)
-
-
 @pytest.mark.nightly
 @pytest.mark.parametrize("part", range(SLICES))
 def test_ten_thousand_changed_files_are_read_or_named(tmp_path, part):

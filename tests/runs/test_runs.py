@@ -234,3 +234,11 @@ def test_sampling_needs_no_data(trained, monkeypatch):
 def test_an_unsaved_step_lists_what_there_is(trained):
     with pytest.raises(ValueError, match=r"no complete checkpoint at step 7; it has: \[5, 10\]"):
         trained.averaged_model(7)
+
+
+@pytest.mark.parametrize("manifest", [None, "{}", '{"data": {}}'])
+def test_the_data_of_a_run_without_a_fingerprint_of_it_is_not_called_its_own(trained, manifest):
+    file = trained.path / "manifest.json"
+    file.unlink() if manifest is None else file.write_text(manifest)
+    with pytest.raises(ValueError, match=r"manifest\.json of run .* has no fingerprint of its data"):
+        _ = Run.open(trained.path).dataset

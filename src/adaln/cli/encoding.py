@@ -85,7 +85,9 @@ def source_config(options: EncodeOptions) -> DataConfig:
         source = open_source(config.path)
         check_published(options.layout, len(source.names), source.class_names)
     path = f"{config.path}#{options.attribute}" if options.attribute else config.path
-    return replace(config, path=path, size=options.size or config.size, on_bad_image=options.on_bad_image)
+    return replace(
+        config, path=path, size=config.size if options.size is None else options.size, on_bad_image=options.on_bad_image
+    )
 
 
 def encoded(out: Path, index: "adaln.data.Index", checked: "adaln.data.RoundTrip | None") -> Output:

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +88,27 @@ def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencod
     with nullcontext("") if folder.exists() else asking_hub() as unreachable:
         try:
             network = load_kl(folder if folder.is_dir() else path)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # whatever the library raises on a foreign config
             reason = f"no such folder, and {unreachable}" if unreachable else why_not(folder, error)
             raise ValueError(f"no autoencoder at {path!r} ({reason}); expected {EXPECTED}") from error
     network = network.eval().requires_grad_(False).to(device)
-    scaling, shift = network.config.scaling_factor, network.config.shift_factor
-    space = LatentSpace(Path(path).name, weights_sha256(network.state_dict()), float(scaling), float(shift or 0.0))
+    scaling, shift = factors(path, network.config)
+    space = LatentSpace(Path(path).name, weights_sha256(network.state_dict()), scaling, shift)
     origin = str(folder.resolve()) if folder.is_dir() else path
     return Autoencoder(network, space, origin, torch.device(device))
+
+
+def factors(path: str, config: Mapping[str, Any]) -> tuple[float, float]:
+    """What latents are multiplied by, and what is taken from them before; `ValueError` for what is neither."""
+    scaling, shift = config.get("scaling_factor"), config.get("shift_factor")
+    shift = 0.0 if shift is None else shift
+    for name, value in (("scaling_factor", scaling), ("shift_factor", shift)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        if not is_number or (name == "scaling_factor" and not value):
+            raise ValueError(f"the config.json of {path!r} has the {name} {value!r}; expected a finite number")
+    if any(config.get(name) for name in ("latents_mean", "latents_std")):
+        raise ValueError(f"the config.json of {path!r} has a latents_mean or latents_std by channel, which is not read")
+    return float(scaling or 0.0), float(shift)
 
 
 def load_kl(where: Path | str) -> Any:

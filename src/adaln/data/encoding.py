@@ -35,7 +35,7 @@ from adaln.data.shard_files import (
     write_json,
     write_shard,
 )
-from adaln.files import claimed, locked, reading
+from adaln.files import claimed, expanded, locked, reading
 from adaln.progress import note, progress
 
 SHARD_BYTES = 2**25
@@ -78,9 +78,13 @@ def encode(
     Progress counts this rank's pictures, first those that were there. Raises ValueError if another
     encoder is writing to `out` or what lies there was begun with other settings.
     """
+    for name, count in (("size", config.size), ("batch_size", batch_size), ("shard_rows", shard_rows)):
+        if count is not None and count < 1:
+            raise ValueError(f"{name} is {count}; expected a whole number >= 1")
+    check_is_apart(out, config.path)
+    encoding = prepare(config, out, autoencoder, flips, batch_size, shard_rows)
     out.mkdir(parents=True, exist_ok=True)
     with claimed(out / f".rank-{rank}.lock", f"{out}: another encoder is writing here"):
-        encoding = prepare(config, out, autoencoder, flips, batch_size, shard_rows)
         settle(out, encoding.plan)
         source = encoding.source
         note(f"{config.path}: {summary(source.labels, source.class_names, source.passed_over)}")
@@ -99,6 +103,17 @@ def encode(
             show(0)
         origin = autoencoder.origin if autoencoder else ""
         return write_index(out, encoding.plan, set(source.labels.tolist()), origin, source.passed_over)
+
+
+def check_is_apart(out: Path, source: str) -> None:
+    """`ValueError` where shards would lie among the pictures, or among what somebody else keeps there."""
+    if out.resolve().is_relative_to(expanded(source).resolve()) and expanded(source).is_dir():
+        raise ValueError(f"{str(out)!r} lies in the set that is encoded, {source!r}; expected a folder beside it")
+    others = [path.name for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
+    if others and not (out / PLAN).exists():
+        raise ValueError(
+            f"{out}: holds other files ({others[0]}); expected an empty folder or an encoding to go on with"
+        )
 
 
 def prepare(
@@ -151,8 +166,6 @@ def settle(out: Path, plan: Plan) -> None:
             differing = [f"{name} {begun[name]!r}, now {v!r}" for name, v in asdict(plan).items() if begun[name] != v]
             if differing:
                 raise ValueError(f"{out}: begun with other settings ({'; '.join(differing)}); choose another folder")
-        elif any(not entry.name.startswith(".") for entry in out.iterdir()):
-            raise ValueError(f"{out}: holds other files; expected an empty folder or an encoding to go on with")
         else:
             write_json(path, asdict(plan))
 

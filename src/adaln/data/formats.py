@@ -105,6 +105,8 @@ def are_files(path: str) -> bool:
 def recognise(path: str) -> tuple[str, str, str]:
     """What a user names: its kind, the path alone, and the attribute that makes its classes ("": none)."""
     place, attribute = split_attribute(path)
+    if not place.strip():
+        raise ValueError(f"no data is named by {path!r}; expected 'digits', a folder, zip or tar")
     for kind in reversed(list(FORMATS)):
         try:
             if FORMATS[kind].recognises(place):

@@ -66,7 +66,12 @@ def spec_of(weights: Weights, config: ModelConfig, size: tuple[int, ...] = ()) -
     if len(size) > 2:
         raise ValueError(f"size is {' '.join(map(str, size))}; expected one side, or height and width")
     if not size and "sample_size" in weights.settings:
-        size = (int(weights.settings["sample_size"]),)
+        side = weights.settings["sample_size"]
+        if not isinstance(side, int):
+            raise ValueError(f"{str(weights.file)!r} has a config.json with sample_size {side!r}; expected --size")
+        size = (side,)
+    if any(side < 1 for side in size):
+        raise ValueError(f"size is {' '.join(map(str, size))}; expected whole numbers >= 1")
     size = size or config.data_size(tensors) or ()
     if not size:
         raise ValueError(

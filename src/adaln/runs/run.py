@@ -114,8 +114,13 @@ class Run:
         Loading is cached by the data room.
         """
         dataset = load(self.data)
-        began_with = self.manifest.get("data", {}).get("fingerprint", dataset.fingerprint)
-        if began_with != dataset.fingerprint:
+        began_with = (self.manifest.get("data") or {}).get("fingerprint")
+        if began_with is None and self.steps_saved():
+            raise ValueError(
+                f"the manifest.json of run {str(self.path)!r} has no fingerprint of its data: nothing confirms that"
+                f" {self.config.data.path!r} is what it learned from; restore it, or name the data as --reference"
+            )
+        if began_with not in (None, dataset.fingerprint):
             where = f" ({place})" if (place := absolute_path(self.data.path)) else ""
             raise ValueError(
                 f"run {str(self.path)!r} began with data {began_with[:12]}, {self.config.data.path!r}{where} now is"
