@@ -167,9 +167,24 @@ def test_without_a_compiler_blocks_go_the_plain_way_and_standard_error_says_why(
 @needs_compiler
 def test_the_loops_are_compiled_once_for_a_processor(nothing_compiled: Path):
     kernels.library()
-    (made,) = (nothing_compiled / "kernels").iterdir()
+    (made,) = (nothing_compiled / "kernels").glob("*.so")
     before = made.stat().st_mtime_ns
     kernels.library.cache_clear()
     kernels.library()
-    assert [made] == list((nothing_compiled / "kernels").iterdir())
+    assert [made] == list((nothing_compiled / "kernels").glob("*.so"))
     assert made.stat().st_mtime_ns == before
+
+
+@needs_compiler
+def test_damaged_loops_are_compiled_again_and_never_loaded(nothing_compiled: Path, monkeypatch):
+    kernels.library()
+    kept = nothing_compiled / "kernels"
+    another = nothing_compiled / "another" / "kernels"  # what is loaded by one name stays loaded
+    another.mkdir(parents=True)
+    for file in kept.iterdir():
+        (another / file.name).write_bytes(file.read_bytes()[:1_000])
+    monkeypatch.setenv("ADALN_CACHE", str(another.parent))
+    kernels.library.cache_clear()
+    kernels.library()
+    (made,), (whole,) = another.glob("*.so"), kept.glob("*.so")
+    assert made.stat().st_size == whole.stat().st_size

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from adaln.files import atomic_file, default_cache
+from adaln.files import atomic_file, default_cache, file_sha256, write_atomically
 
 SOURCES = [Path(__file__).with_name(name) for name in ("inference.c", "block.c", "vectors.h")]
 """Each takes in the next."""
@@ -63,10 +63,12 @@ def library() -> ctypes.PyDLL:
     compiler = os.environ.get("CC", "cc")
     known = repr(([file.read_bytes() for file in SOURCES], compiler, FLAGS, processor()))
     path = default_cache() / "kernels" / f"{hashlib.sha256(known.encode()).hexdigest()[:24]}.so"
-    if not path.exists():
+    digest = path.with_suffix(".sha256")  # a damaged library would end the process that loads it
+    if not (path.exists() and digest.exists() and digest.read_text() == file_sha256(path)):
         with atomic_file(path) as made:
             command = [*compiler.split(), *FLAGS.split(), "-o", str(made), str(SOURCES[0])]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+        write_atomically(digest, file_sha256(path))
     keep_freed_memory()
     return ctypes.PyDLL(str(path))
 
