@@ -109,6 +109,19 @@ def test_splits_are_not_taken_for_classes(tmp_path):
         open_source(write_folder(tmp_path / "afhq", files))
 
 
+@pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
+@pytest.mark.parametrize("splits", [("train", "test", "extra"), ("train2017", "val2017"), ("Train", "Test", "dev")])
+def test_splits_beside_a_folder_of_another_name_are_not_taken_for_classes(tmp_path, write, splits):
+    files = {f"{split}/{name}": content for split in splits for name, content in two_classes().items()}
+    with pytest.raises(ValueError, match="are splits, not classes"):
+        open_source(write(path_for(write, tmp_path), files))
+
+
+def test_a_class_of_trains_is_no_split(tmp_path):
+    files = {f"{name}/0.png": PICTURE for name in ("bus", "car", "train")}
+    assert open_source(write_folder(tmp_path / "set", files)).class_names == ("bus", "car", "train")
+
+
 ATTRIBUTES = "3\nMale Smiling\n0.jpg  -1  1\n1.jpg  1 -1\n10.jpg  1  1\n"
 
 
