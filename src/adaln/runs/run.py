@@ -117,7 +117,7 @@ class Run:
         began_with = (self.manifest.get("data") or {}).get("fingerprint")
         if began_with is None and self.steps_saved():
             raise ValueError(
-                f"the manifest.json of run {str(self.path)!r} has no fingerprint of its data: nothing confirms that"
+                f"{self.path / 'manifest.json'} has no fingerprint of the run's data: nothing confirms that"
                 f" {self.config.data.path!r} is what it learned from; restore it, or name the data as --reference"
             )
         if began_with not in (None, dataset.fingerprint):
