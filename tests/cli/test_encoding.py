@@ -111,16 +111,17 @@ def test_pixels_are_kept_as_bytes_and_inspected(capsys, pictures):
 @pytest.mark.parametrize(
     ("add", "said"),
     [
-        ({}, "set: 6 pictures, 2 classes of at least 3"),
+        ({}, "set: 6 pictures, 2 classes (cat, dog) of at least 3"),
         (
             {"dog/9.png": b"", "cat/w.jfif": b""},
-            "set: 7 pictures, 2 classes of at least 3; passed over: 1 .jfif (cat/w.jfif)",
+            "set: 7 pictures, 2 classes (cat, dog) of at least 3; passed over: 1 .jfif (cat/w.jfif)",
         ),
         (
             {f"{i}/{i}.cls": b"" for i in "ab"}
             | {f"cat/{i}.cls": b"2" for i in range(3)}
             | {f"dog/{i}.cls": b"1" for i in range(3)},
-            "set: 6 pictures, 3 classes of at least 3, but 1 of them without any ('0'); passed over: 2 .cls (a/a.cls)",
+            "set: 6 pictures, 3 classes (0, 1, 2) of at least 3, but 1 of them without any ('0');"
+            " passed over: 2 .cls (a/a.cls)",
         ),
     ],
 )
@@ -153,7 +154,11 @@ def test_the_counts_of_a_run_are_in_its_manifest_and_for_machines(capsys, pictur
 
 def test_a_flat_set_is_called_unconditional_and_so_is_one_whose_labels_are_ignored(capsys, pictures):
     main(["train", "digits", *SMALL, "--data.path", "set", "--data.no-conditional", "--out", "run"])
-    assert capsys.readouterr().err.splitlines()[0].endswith("2 classes of at least 3; labels ignored: unconditional")
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[0]
+        .endswith("2 classes (cat, dog) of at least 3; labels ignored: unconditional")
+    )
     main(["encode", "set/cat", "flat", "--autoencoder", "none"])
     assert capsys.readouterr().err.splitlines()[0] == "set/cat: 3 pictures, no classes: unconditional"
 

@@ -78,7 +78,7 @@ def test_latents_of_fast_dit_are_read_to_the_last(tmp_path, monkeypatch):
 
 def test_what_a_set_holds_is_one_line_in_every_kind(tmp_path):
     files = two_classes() | {"cat/0.jfif": b"", "cat/1.HEIC": b"", "cat/2.heic": b""}
-    said = "6 pictures, 2 classes of at least 3; passed over: 2 .heic (cat/1.HEIC), 1 .jfif (cat/0.jfif)"
+    said = "6 pictures, 2 classes (cat, dog) of at least 3; passed over: 2 .heic (cat/1.HEIC), 1 .jfif (cat/0.jfif)"
     folder = write_folder(tmp_path / "set", files)
     encode(DataConfig(str(folder)), tmp_path / "out")
     for path in (folder, write_zip(tmp_path / "s.zip", files), tmp_path / "out"):

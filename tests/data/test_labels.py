@@ -109,17 +109,65 @@ def test_splits_are_not_taken_for_classes(tmp_path):
         open_source(write_folder(tmp_path / "afhq", files))
 
 
-@pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
-@pytest.mark.parametrize("splits", [("train", "test", "extra"), ("train2017", "val2017"), ("Train", "Test", "dev")])
+ALL_WRITERS = pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
+
+
+@ALL_WRITERS
+@pytest.mark.parametrize(
+    "splits",
+    [
+        ("train", "test", "extra"),
+        ("train2017", "val2017"),
+        ("Train", "Test", "dev"),
+        ("train", "unlabeled"),
+        ("birds_train", "birds_holdout"),
+        ("train", "train_extra"),
+        ("test", "other"),
+        ("train", "other"),
+        ("whole/train", "whole/val"),
+    ],
+)
 def test_splits_beside_a_folder_of_another_name_are_not_taken_for_classes(tmp_path, write, splits):
     files = {f"{split}/{name}": content for split in splits for name, content in two_classes().items()}
-    with pytest.raises(ValueError, match="are splits, not classes"):
+    with pytest.raises(ValueError, match=r"(are splits, not classes|is a split, not a class).*; expected one of them"):
         open_source(write(path_for(write, tmp_path), files))
 
 
-def test_a_class_of_trains_is_no_split(tmp_path):
-    files = {f"{name}/0.png": PICTURE for name in ("bus", "car", "train")}
-    assert open_source(write_folder(tmp_path / "set", files)).class_names == ("bus", "car", "train")
+@ALL_WRITERS
+def test_splits_within_each_class_are_refused_and_a_flat_split_beside_classes_too(tmp_path, write):
+    within = {f"{name}/{split}/0.png": PICTURE for name in ("cat", "dog") for split in ("train", "test")}
+    with pytest.raises(ValueError, match=r"(cat|dog)/test, .*(cat|dog)/train are splits, not classes"):
+        open_source(write(path_for(write, tmp_path), within))
+    with pytest.raises(ValueError, match="val is a split, not a class"):
+        open_source(write(path_for(write, tmp_path / "flat"), two_classes() | {"val/0.png": PICTURE}))
+
+
+def test_shards_of_two_splits_with_class_files_are_refused(tmp_path):
+    for split in ("train", "val"):
+        for number in range(2):
+            write_tar(tmp_path / f"set/in-{split}-{number:03d}.tar", {"0.png": PICTURE, "0.cls": b"0"})
+    with pytest.raises(ValueError, match=r"in-train-000\.tar, .* are splits"):
+        open_source(tmp_path / "set")
+
+
+@ALL_WRITERS
+@pytest.mark.parametrize("split", ["train", "val2017", "whole/test", "extra"])
+def test_one_split_alone_is_the_set(tmp_path, write, split):
+    flat = write(path_for(write, tmp_path), {f"{split}/{i}.png": PICTURE for i in range(3)})
+    assert open_source(flat).class_names == ()
+    files = {f"{split}/{name}": content for name, content in two_classes().items()}
+    assert open_source(write(path_for(write, tmp_path / "two"), files)).class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "classes", [("bus", "car", "train"), ("bus", "train"), ("freight train", "night train"), ("invalid", "valid")]
+)
+def test_what_is_called_like_a_split_and_may_be_a_class_is_one_and_a_few_classes_are_named(tmp_path, classes):
+    files = {f"{name}/{i}.png": PICTURE for name in classes for i in range(2)}
+    path = str(write_folder(tmp_path / "set", files))
+    assert open_source(path).class_names == classes
+    names = ", ".join(classes)
+    assert inspect(path).notes["holds"] == f"{len(files)} pictures, {len(classes)} classes ({names}) of at least 2"
 
 
 ATTRIBUTES = "3\nMale Smiling\n0.jpg  -1  1\n1.jpg  1 -1\n10.jpg  1  1\n"

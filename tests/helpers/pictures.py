@@ -29,6 +29,7 @@ def write_folder(root: Path, files: dict[str, bytes]) -> Path:
 
 
 def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(name, content)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from adaln.types import DataSpec
 
-SHOWN = 6
-"""Names and kinds in a line."""
+SHOWN, SHOWN_LETTERS = 6, 40
+"""Names and kinds in a line, and letters of a name."""
 
 
 class Rows:
@@ -124,11 +124,13 @@ def summary(labels: Int64[np.ndarray, "N"], class_names: tuple[str, ...], passed
     """One line on a set: how many pictures, which classes and how many each has at least, what was passed over.
 
     >>> summary(np.array([2, 2, 1]), ("a", "b", "c"), ["2 .jfif (b/0.jfif)"])
-    "3 pictures, 3 classes of at least 1, but 1 of them without any ('a'); passed over: 2 .jfif (b/0.jfif)"
+    "3 pictures, 3 classes (a, b, c) of at least 1, but 1 of them without any ('a'); passed over: 2 .jfif (b/0.jfif)"
     """
     counts = count_classes(labels, class_names)
     empty = [name for name, count in counts.items() if not count]
-    what = f"{len(counts):,} classes of at least {min(filter(None, counts.values()), default=0):,}"
+    names = f" ({', '.join(map(in_line, class_names))})" if len(class_names) <= SHOWN else ""
+    least = min(filter(None, counts.values()), default=0)
+    what = f"{len(counts):,} class{'es' * (len(counts) != 1)}{names} of at least {least:,}"
     if not counts:
         what = "no classes: unconditional"
     elif empty:
@@ -136,6 +138,15 @@ def summary(labels: Int64[np.ndarray, "N"], class_names: tuple[str, ...], passed
     kinds = [*passed_over[:SHOWN], *([f"{len(passed_over) - SHOWN} more kinds"] if len(passed_over) > SHOWN else ())]
     left = f"; passed over: {', '.join(kinds)}" if kinds else ""
     return f"{len(labels):,} pictures, {what}{left}"
+
+
+def in_line(name: str) -> str:
+    """A name as it may stand in a line.
+
+    >>> in_line("cat"), in_line("a\\nb")
+    ('cat', "'a\\\\nb'")
+    """
+    return name[:SHOWN_LETTERS] if name.isprintable() else repr(name[:SHOWN_LETTERS])
 
 
 def to_model_range(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -1,7 +1,7 @@
 """Classes by where pictures lie: a folder each, or a tar each."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 
 import numpy as np
@@ -9,9 +9,16 @@ import numpy as np
 from adaln.data.listing import ending
 from adaln.data.numbers import Labelled
 
-SPLITS = {"train", "training", "val", "valid", "validation", "test"}
-YEAR = re.compile(r"(19|20)\d\d$")
+SPLITS = {"train", "training", "trainval", "val", "valid", "validation", "minival", "test", "testing"}
+PARTS = SPLITS | {"dev", "eval", "evaluation", "extra", "heldout", "holdout", "unlabeled", "unlabelled", "unsupervised"}
+"""What parts of a set are called; two of them side by side are no classes."""
+THINGS = {"train", "valid"}
+"""Splits that may be classes as well: of vehicles, of documents."""
+WORD = re.compile(r"[^\W\d_]+")
 SYNSET = re.compile(r"n\d{8}")
+
+
+WAY_ON = "expected one of them alone: give its own path, or rename what is a class"
 
 
 def without_classes(num_pictures: int) -> Labelled:
@@ -22,13 +29,20 @@ def without_classes(num_pictures: int) -> Labelled:
 def by_folder(names: list[str], folders: Collection[str], files: Iterable[str]) -> Labelled:
     """One folder per class, however deep the pictures lie in it; no labels if all lie at the top."""
     root, depth = "", 2
-    while len(tops := beneath(root, folders)) == 1 and all(name.count("/") >= depth for name in names):
+    while len(tops := beneath(root, folders)) == 1:
+        least = depth - bool(parts_among(tops))  # pictures in a folder `train` alone are not of a class
+        if any(name.count("/") < least for name in names):
+            break
         root, depth = f"{root}{tops.pop()}/", depth + 1  # all in one folder, as in many zips
     flat = [name for name in names if "/" not in name.removeprefix(root)]
     if len(flat) == len(names):
         return without_classes(len(names))
     if flat:
         raise ValueError(f"image {flat[0]!r} lies beside class folders; expected all images in class folders")
+    for part in parts_among(tops):
+        inside = [name.removeprefix(f"{root}{part}/") for name in names if name.startswith(f"{root}{part}/")]
+        if all("/" in name for name in inside) and len({name.split("/")[0] for name in inside}) > 1:
+            raise ValueError(f"{part} is a split, not a class, and has classes within; {WAY_ON}")
     held = {name: name.removeprefix(root).split("/")[0] for name in files if name.startswith(root)}
     return by_container([held[name] for name in names], sorted(tops), held, "class folder")
 
@@ -42,9 +56,10 @@ def beneath(root: str, folders: Iterable[str]) -> set[str]:
 def by_container(of_names: list[str], classes: list[str], held: dict[str, str], kind: str) -> Labelled:
     """A class for each of `classes`, which must hold a picture; `of_names`: which one holds each picture, `held`: each
     file."""
-    splits = [name for name in classes if YEAR.sub("", name.lower().removesuffix(".tar")) in SPLITS]
-    if splits and len(splits) >= min(2, len(classes)):  # one of several may be the class of trains
-        raise ValueError(f"{', '.join(splits)} are splits, not classes; expected one of them alone")
+    refuse_parts("", classes)
+    alone = [name for name, part in parts_among(classes).items() if part in SPLITS - THINGS]
+    if alone:
+        raise ValueError(f"{alone[0]} is a split, not a class; {WAY_ON}")
     empty = sorted(set(classes) - set(of_names))
     if empty:
         endings = Counter(ending(name) for name, holder in held.items() if holder == empty[0])
@@ -52,6 +67,36 @@ def by_container(of_names: list[str], classes: list[str], held: dict[str, str], 
         raise ValueError(f"{kind} {empty[0]!r} holds no image{but}; fill or remove it ({len(empty)} empty)")
     index = {name: number for number, name in enumerate(classes)}
     return np.array([index[name] for name in of_names], np.int64), tuple(classes)
+
+
+def parts_among(names: Collection[str]) -> dict[str, str]:
+    """Which of the names side by side are parts of a set, and which part each is; words that all have do not count.
+
+    >>> parts_among(["birds-train-00.tar", "birds_extra.tar"]), parts_among(["night train", "freight train"])
+    ({'birds-train-00.tar': 'train', 'birds_extra.tar': 'extra'}, {})
+    """
+    words = {name: WORD.findall(stem(name).lower()) for name in names}
+    common = set.intersection(*map(set, words.values())) if words else set()
+    own = {name: "".join(word for word in of if word not in common) or "".join(of) for name, of in words.items()}
+    return {name: part for name, part in own.items() if part in PARTS}
+
+
+def refuse_parts(parent: str, names: Collection[str]) -> None:
+    """ValueError where two parts of a set lie side by side."""
+    parts = parts_among(names)
+    if len(set(parts.values())) > 1:
+        listed = ", ".join(f"{parent}/{name}" if parent else name for name in sorted(parts))
+        raise ValueError(f"{listed} are splits, not classes; {WAY_ON}")
+
+
+def refuse_splits(folders: Iterable[str]) -> None:
+    """ValueError where two parts of a set lie side by side at any depth, for they would be mixed."""
+    children = defaultdict(list)
+    for folder in folders:
+        parent, _, name = folder.rpartition("/")
+        children[parent].append(name)
+    for parent, names in children.items():
+        refuse_parts(parent, names)
 
 
 def by_tars(names: list[str], folders: Collection[str], files: Iterable[str]) -> Labelled:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from adaln.data.folders import by_folder, by_tars, without_classes
+from adaln.data.folders import by_folder, by_tars, refuse_splits, without_classes
 from adaln.data.keys import CLASS, class_files, one_of_each_key
 from adaln.data.listing import Listing, ending, settled
 from adaln.data.numbers import Labelled, numbered, whole_number
@@ -90,6 +90,7 @@ def label(names: list[str], listing: Listing) -> Labelled:
         files = files_above(file, names, listing)
         if any(files):
             return rule(files, names, listing)
+    refuse_splits(listing.folders)
     file_of = class_files(names, listing)
     if file_of:
         return by_class_files(file_of, listing)
