@@ -284,7 +284,7 @@ def test_an_unknown_path_names_the_nearest_choice(tmp_path):
 
 def test_a_file_that_is_no_zip_is_refused(tmp_path):
     (tmp_path / "set.zip").write_bytes(b"not a zip")
-    with pytest.raises(ValueError, match=r"set\.zip' is not a readable zip"):
+    with pytest.raises(ValueError, match=r"set\.zip: is a text that begins 'not a zip'; expected a folder, zip or tar"):
         load_from(tmp_path / "set.zip", tmp_path)
 
 

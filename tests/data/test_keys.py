@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaln.data import open_source
-from adaln.data.keys import keys
+from adaln.data.keys import keys, missing
 from helpers.pictures import path_for, pixels, png, write_folder, write_tar, write_zip
 
 PICTURE = png(pixels(0))
@@ -61,9 +61,33 @@ def test_masks_are_passed_over_without_labels_too_and_other_dotted_names_are_not
     assert len(open_source(write_tar(tmp_path / "a.tar", masks)).names) == 3
     dotted = {f"photo.{day}.png": PICTURE for day in ("2020.01", "2020.02", "x")}
     assert len(open_source(write_tar(tmp_path / "b.tar", dotted)).names) == 3
+    lost = {name: content for name, content in masks.items() if name != "1.png"}
+    with pytest.raises(ValueError, match=r"'d\.tar/1\.seg\.png' has no plain picture of its key beside it"):
+        open_source(write_tar(tmp_path / "d.tar", lost))
     pairs = {f"{i}.{side}.png": PICTURE for i in range(3) for side in ("left", "right")}
     with pytest.raises(ValueError, match="has several pictures"):
         open_source(write_tar(tmp_path / "c.tar", pairs))
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("group", [("0.jpg", "0.png"), ("0.left.png", "0.right.png")])
+@pytest.mark.parametrize("others", [("1.png",), ("1.jpg", "2.png"), ("1.left.png", "2.png"), ()])
+def test_a_key_of_several_pictures_is_refused_however_many_others_have(tmp_path, labels, group, others):
+    files = dict.fromkeys((*group, *others), PICTURE)
+    files |= {f"{i}.cls": b"0" for i in range(3) if labels}
+    with pytest.raises(ValueError, match=r"'a\.tar/0' has several pictures"):
+        open_source(write_tar(tmp_path / "a.tar", files))
+
+
+@given(st.sets(st.integers(0, 40), min_size=1), st.integers(1, 4), st.sampled_from(["a-{}.tar", "a{}-of-7.tar"]))
+def test_the_gaps_of_a_numbering_are_what_would_make_it_whole(numbers, width, pattern):
+    names = [pattern.format(f"{number:0{width}}") for number in numbers]
+    gaps = missing(names)
+    assert not set(gaps) & set(names)
+    assert missing([*names, *gaps]) == []
+    if "of" not in pattern:
+        whole = range(min(numbers), max(numbers) + 1)
+        assert len(gaps) == (len(whole) - len(numbers) if len(whole) <= 2 * len(numbers) else 0)
 
 
 @given(st.text(st.sampled_from("ab./ "), min_size=1, max_size=12))

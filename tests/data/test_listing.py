@@ -1,5 +1,8 @@
+import gzip
 import tarfile
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,10 @@ from hypothesis import strategies as st
 
 from adaln.data import DataConfig, load, open_source
 from adaln.data.listing import passes_over, settled
+from adaln.data.tars import members
 from helpers.pictures import path_for, pixels, png, two_classes, write_folder, write_tar, write_zip
+
+PICTURE = png(pixels(0))
 
 
 def webdataset(folder, labels=((3, 0), (1,)), **replaced):
@@ -92,7 +98,7 @@ def renamed_zip(path, files):
     return path
 
 
-PREFIXES = ["./", "/", ".//set/", "set\\", "./././", "/home/me/set/", "//"]
+PREFIXES = ["./", "/", ".//set/", "set\\", "./././", "/home/me/set/", "//", "../", "../../me/set/", "a/../set/"]
 
 
 @pytest.mark.parametrize("write", [renamed_zip, write_tar])
@@ -200,11 +206,87 @@ def test_links_to_folders_are_followed_at_any_depth_and_those_that_lead_back_are
     assert len(open_source(root).names) == 12
 
 
-def test_links_in_a_tar_are_counted(tmp_path):
+def test_symbolic_links_in_a_tar_are_counted_and_hard_ones_are_their_files(tmp_path):
     path = write_tar(tmp_path / "a.tar", two_classes())
     with tarfile.open(path, "a") as archive:
         for number, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE)):
             member = tarfile.TarInfo(f"cat/link{number}.png")
             member.type, member.linkname = kind, "cat/0.png"
             archive.addfile(member)
-    assert open_source(path).passed_over == ("2 links (a.tar/cat/link0.png)",)
+    source = open_source(path)
+    assert source.passed_over == ("1 links (a.tar/cat/link0.png)",)
+    assert source.read("a.tar/cat/link1.png") == two_classes()["cat/0.png"]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.sampled_from([1, 3, 40]))
+def test_tars_one_behind_the_other_are_read_to_the_last_whatever_lies_between(sizes, padding):
+    with tempfile.TemporaryDirectory() as folder:
+        tars, named = [], iter(range(100))
+        for size in sizes:
+            files = {f"{next(named)}.png": PICTURE for _ in range(size)}
+            whole = write_tar(Path(folder) / "part.tar", files).read_bytes().rstrip(b"\0")
+            tars.append(whole + bytes(-len(whole) % 512 + 512 * padding))
+        path = Path(folder) / "whole.tar"
+        path.write_bytes(b"".join(tars))
+        reasons = {}
+        assert len(list(members(path, reasons))) == sum(sizes) and reasons == {}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:1024] + b"x" * 512 + content[1536:],
+        lambda content: content[:2048],
+        lambda content: content[:2048] + b"x" * 512,
+        lambda content: content.rstrip(b"\0") + bytes(512 * 4) + b"x" * 512,
+    ],
+    ids=["a header", "at a boundary", "foreign bytes", "foreign bytes behind"],
+)
+def test_a_tar_that_does_not_end_as_tars_do_is_refused(tmp_path, damage):
+    path = write_tar(tmp_path / "a.tar", {f"{i}.png": b"x" for i in range(3)})
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"a\.tar' is not a whole tar: cut short or damaged at byte"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("missing", [(1,), (1, 3)])
+def test_a_lost_shard_among_numbered_ones_is_said(tmp_path, missing):
+    for number in set(range(5)) - set(missing):
+        write_tar(tmp_path / f"set/d-{number:06d}.tar", {"0.png": PICTURE, "0.cls": b"0"})
+    assert open_source(tmp_path / "set").passed_over == (f"{len(missing)} missing among numbered ones (d-000001.tar)",)
+
+
+def test_files_are_what_they_hold_whatever_they_are_called(tmp_path):
+    tar, packed = write_tar(tmp_path / "a.tar", two_classes()), write_zip(tmp_path / "b.zip", two_classes())
+    assert open_source(tar.rename(tmp_path / "a.img")).class_names == ("cat", "dog")
+    assert open_source(packed.rename(tmp_path / "b.tar")).class_names == ("cat", "dog")
+    (tmp_path / "c.tar").write_bytes(gzip.compress((tmp_path / "a.img").read_bytes()))
+    with pytest.raises(ValueError, match=r"c\.tar: a compressed tar cannot be read at random"):
+        open_source(tmp_path / "c.tar")
+    for name, content, said in (
+        ("d.parquet", b"PAR1" + bytes(99), r"is a Parquet file \(datasets"),
+        ("e.png", PICTURE, "is a PNG picture"),
+        ("f.txt", b"a list", "is a text that begins 'a list'"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: {said}.*; expected a folder, zip or tar of pictures"):
+            open_source(tmp_path / name)
+
+
+def test_a_zip_put_before_another_one_is_refused_and_a_program_before_one_is_not(tmp_path):
+    path, other = write_zip(tmp_path / "a.zip", two_classes()), write_zip(tmp_path / "b.zip", {"cat/9.png": PICTURE})
+    alone = path.read_bytes()
+    path.write_bytes(other.read_bytes() + alone)
+    with pytest.raises(ValueError, match=r"a\.zip' is not a readable zip: another zip stands before it"):
+        open_source(path)
+    path.write_bytes(b"#!/bin/sh\n" + alone)
+    assert len(open_source(path).names) == 6
+
+
+def test_a_file_with_a_backslash_in_its_name_is_not_lost_beside_the_one_that_it_names(tmp_path):
+    root = write_folder(tmp_path / "set", two_classes() | {"cat\\9.png": PICTURE})
+    assert len(open_source(root).names) == 7
+    write_folder(root, {"cat/9.png": PICTURE})
+    with pytest.raises(ValueError, match=r"set: holds 'cat/9\.png' twice, once with a backslash"):
+        open_source(root)

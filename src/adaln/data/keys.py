@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from adaln.data.listing import Listing
 
 CLASS = ".cls"
-SECOND = "more pictures of one key"
+MOST_OF = 100_000
+"""More parts than these no set is said to have."""
+SECOND, MISSING = "more pictures of one key", "missing among numbered ones"
 
 
 def class_files(names: Iterable[str], listing: Listing) -> dict[str, str]:
@@ -51,15 +53,46 @@ def one_of_each_key(listing: Listing) -> tuple[list[str], dict[str, str]]:
     for name in names if file_of or listing.in_tars else ():
         groups[file_of[name][: -len(CLASS)] if file_of else shortest(name)].append(name)
     passed: dict[str, str] = {}
-    alike = len({tuple(sorted(map(word, group))) for group in groups.values()}) == 1
+    lone: list[str] = []
     for key, group in groups.items():
         plain = [name for name in group if keys(name)[0] == key]
         others = [name for name in group if name not in plain and (file_of or word(name).isalpha())]
-        if len(plain) == 1 or (len(group) == 1 and file_of):
-            passed |= dict.fromkeys(others if plain else (), SECOND)
-        elif len(group) > 1 and (file_of or (alike and len(others) == len(group))):
+        if len(plain) == 1:
+            passed |= dict.fromkeys(others, SECOND)
+        elif len(group) > 1 and (file_of or plain or len(others) == len(group)):
             raise ValueError(f"{key!r} has several pictures ({', '.join(group[:3])}); expected one, or a plain {key}.*")
+        elif not file_of:
+            lone += others
+    if wrong := [name for name in lone if word(name) in set(map(word, passed))]:
+        raise ValueError(f"{wrong[0]!r} has no plain picture of its key beside it, others have; expected one of each")
     return [name for name in names if name not in passed], passed
+
+
+def missing(names: Iterable[str], first: int | None = None) -> list[str]:
+    """Names that would fill the gaps of a numbering, which begins with `first` (None: the least that is there).
+
+    Numbers of which fewer than half are there are no numbering; `1-of-3` says how many there are.
+
+    >>> missing(["a-00.tar", "a-02.tar"]), missing(["1-of-3.tar", "2-of-3.tar"]), missing(["n018.tar", "n441.tar"])
+    (['a-01.tar'], ['3-of-3.tar'], [])
+    """
+    numbers: dict[str, dict[int, re.Match[str]]] = defaultdict(dict)
+    for name in sorted(names):
+        for match in re.finditer(r"\d+", name):
+            numbers[name[: match.start()]].setdefault(int(match[0]), match)
+    gaps = []
+    for before, there in numbers.items():
+        low, high = min(there), max(there)
+        match = there[low]
+        of = re.match(r"[-_. ]*of[-_. ]*(\d+)", match.string[match.end() :], re.IGNORECASE)
+        if of:
+            low = min(low, 1)
+            high = max(high, low + int(of[1]) - 1)
+        whole = range(low if first is None else first, high + 1)
+        if len(whole) <= 2 * len(there) or (of and len(whole) < MOST_OF):
+            width, after = len(match[0]), match.string[match.end() :]
+            gaps += [f"{before}{number:0{width}}{after}" for number in whole if number not in there]
+    return gaps
 
 
 def word(name: str) -> str:

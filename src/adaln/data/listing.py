@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from adaln.data.pictures import SUFFIXES, one_at_a_time
 from adaln.files import reading, reason
+from adaln.tensor_files import what_is
 
 FURNITURE = (
     r"@eaDir|@Recycle|@Recently-Snapshot|#recycle|#snapshot|\$RECYCLE\.BIN|System Volume Information|lost\+found"
@@ -53,22 +54,28 @@ def passes_over(name: str, reasons: dict[str, str], before: str = "") -> bool:
 
 
 def settled(name: str) -> str:
-    """The one form of a name within a set: parts with forward slashes between, without `./`, `/` or `//`.
+    """The one form of a name within a set: parts with forward slashes between, without `./`, `../`, `/` or `//`.
 
-    >>> settled("./set//cat\\\\0.png"), settled("/set/cat/")
+    >>> settled("./set//cat\\\\0.png"), settled("../../set/cat/")
     ('set/cat/0.png', 'set/cat')
     """
     if "\0" in name:
         raise ValueError(f"the name {name!r} holds a NUL; expected names of files")
     if "\\" not in name and "//" not in name and "./" not in name and name[:1] not in ("/", ".") and name[-1:] != "/":
         return name
-    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+    parts: list[str] = []
+    for part in name.replace("\\", "/").split("/"):
+        if part == "..":
+            parts[-1:] = []
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
 
 
 def list_folder(root: Path) -> Listing:
     """Files and folders beneath `root`. Links are followed, but for those to a folder that they lie in."""
     stamps, folders, paths, reasons = dict[str, tuple[int, int]](), set[str](), dict[str, str](), dict[str, str]()
-    newest = 0
+    newest, twice = 0, list[str]()
     above = frozenset(identity(folder.stat()) for folder in (root, *root.resolve().parents))
     to_visit = [("", str(root), above)]
     while to_visit:
@@ -77,6 +84,7 @@ def list_folder(root: Path) -> Listing:
             if passes_over(entry.name, reasons, inside):
                 continue
             name = settled(inside + entry.name)
+            twice += [name] if name in stamps else []
             try:
                 status = entry.stat()
             except OSError:  # a dangling link, which then fails to decode like any bad picture
@@ -94,6 +102,8 @@ def list_folder(root: Path) -> Listing:
             if name != inside + entry.name:  # with backslashes, as some programs unpack
                 paths[name] = entry.path
                 folders.update(parents(name))
+    if twice:
+        raise ValueError(f"{root}: holds {twice[0]!r} twice, once with a backslash; expected every name once")
     return Listing(
         root, stamps, folders, lambda name: Path(paths.get(name, root / name)).read_bytes(), reasons, newest=newest
     )
@@ -105,9 +115,13 @@ def identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def list_zip(path: Path) -> Listing:
-    """Members of a zip, which stays open. Raises ValueError where it is damaged or holds a name twice."""
+    """Members of a zip, which stays open. Raises ValueError where it is none, is damaged or holds a name twice."""
+    if not zipfile.is_zipfile(path) and (words := what_is(path)):
+        raise ValueError(f"{path}: is {words}; expected a folder, zip or tar of pictures")
     with reading(path, "a readable zip"):
         archive = zipfile.ZipFile(path)
+        if starts_with_another(path, archive):
+            raise ValueError("another zip stands before it in the file, of which nothing would be read; unpack both")
         entries = {settled(entry.orig_filename): entry for entry in reversed(archive.infolist())}
     stamps, folders, reasons = dict[str, tuple[int, int]](), set[str](), dict[str, str]()
     for entry in archive.infolist():
@@ -129,6 +143,13 @@ def list_zip(path: Path) -> Listing:
             raise ValueError(reason(error)) from error
 
     return Listing(path, stamps, folders, one_at_a_time(read), reasons)
+
+
+def starts_with_another(path: Path, archive: zipfile.ZipFile) -> bool:
+    """Whether members lie in the file that stand before all that its directory lists: of a zip put before this one."""
+    first = min((entry.header_offset for entry in archive.infolist()), default=0)
+    with path.open("rb") as file:
+        return first > 0 and file.read(4) == b"PK\3\4"
 
 
 def ending(name: str) -> str:

@@ -7,17 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from adaln.data.keys import MISSING, missing
 from adaln.data.listing import Listing, ending, parents, passes_over, settled
 from adaln.data.pictures import SUFFIXES
 from adaln.files import reading
 
 TAR = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
+PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+"""How what is compressed by gzip, bzip2, xz or Zstandard begins."""
+BLOCK, AT_ONCE = 512, 2**20
+"""Bytes of which a tar is made, and that are read at once where it holds none but zeros."""
 
 
 def is_tar(path: Path) -> bool:
-    """Whether that is a tar; a compressed one is by its name alone."""
-    return path.name.lower().endswith(COMPRESSED) or (path.suffix.lower() == TAR and path.is_file())
+    """Whether that is a tar by its content, or by its name where it is no zip either."""
+    if not path.is_file():
+        return False
+    head = head_of(path)
+    by_name = path.name.lower().endswith((TAR, *COMPRESSED)) and not head.startswith(b"PK")
+    return head[257:262] == b"ustar" or by_name
+
+
+def head_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(BLOCK)
 
 
 def tars_in(folder: Path) -> list[Path]:
@@ -58,6 +72,7 @@ def list_tars(path: Path) -> Listing:
             file.seek(begin)
             return file.read(size)
 
+    reasons |= dict.fromkeys(missing([name for name in folders if name.lower().endswith(TAR)]), MISSING)
     newest = max(tar.stat().st_ctime_ns for tar in tars or [path])
     return Listing(path, stamps, folders, read, reasons, in_tars=True, newest=newest)
 
@@ -67,7 +82,7 @@ def members(path: Path, reasons: dict[str, str]) -> Iterator[tuple[str, tarfile.
 
     Raises ValueError where it is compressed or cut short; `reasons` gets what is passed over.
     """
-    if path.name.lower().endswith(COMPRESSED):
+    if path.name.lower().endswith(COMPRESSED) or head_of(path).startswith(PACKED):
         raise ValueError(f"{path}: a compressed tar cannot be read at random; unpack it or store it as .tar")
     with reading(path, "a whole tar"), path.open("rb") as file:
         own = list(members_within(file, 0, path.stat().st_size, f"{path.name}/", reasons))
@@ -82,16 +97,37 @@ def members(path: Path, reasons: dict[str, str]) -> Iterator[tuple[str, tarfile.
 def members_within(
     file: BinaryIO, begin: int, end: int, before: str, reasons: dict[str, str]
 ) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """Files and folders of the tar between two positions of a file; their positions are of the whole file."""
-    file.seek(begin)
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        for member in archive:
-            if member.offset >= end or member.offset_data + member.size > end:
-                raise ValueError(f"cut short within {member.name!r}")
-            inside = settled(member.name)
-            if not inside or passes_over(inside, reasons, before):
-                continue
-            if member.isfile() or member.isdir():
-                yield before + inside, member
-            else:
-                reasons[before + inside] = "links" if member.issym() or member.islnk() else "neither files nor folders"
+    """Files and folders of the tars, one behind the other, between two positions of a file.
+
+    Their positions are of the whole file; a hard link has that of its file.
+    """
+    files: dict[str, tarfile.TarInfo] = {}
+    while begin < end:
+        file.seek(begin)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                if member.offset >= end or member.offset_data + member.size > end:
+                    raise ValueError(f"cut short within {member.name!r}")
+                inside = settled(member.name)
+                if not inside or passes_over(inside, reasons, before):
+                    continue
+                if member.islnk() and (linked := files.get(settled(member.linkname))):
+                    member.type, member.offset_data, member.size = linked.type, linked.offset_data, linked.size
+                if member.isfile() or member.isdir():
+                    files[inside] = member
+                    yield before + inside, member
+                else:
+                    is_link = member.issym() or member.islnk()
+                    reasons[before + inside] = "links" if is_link else "neither files nor folders"
+        begin = next_tar(file, archive.offset, end)
+
+
+def next_tar(file: BinaryIO, stop: int, end: int) -> int:
+    """Where behind a tar that ends at `stop` another one begins, or `end`; ValueError where it does not end there."""
+    file.seek(stop)
+    if stop + BLOCK > end or any(file.read(BLOCK)):
+        raise ValueError(f"cut short or damaged at byte {stop:,}, where a file or two empty blocks are expected")
+    while zeros := file.read(min(AT_ONCE, end - file.tell())):
+        if left := len(zeros.lstrip(b"\0")):
+            return (file.tell() - left) // BLOCK * BLOCK
+    return end

@@ -18,6 +18,8 @@ MAGIC = {
     b"\x28\xb5\x2f\xfd": "a Zstandard archive",
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
+    b"PAR1": "a Parquet file (datasets.Dataset.from_parquet(FILE).save_to_disk(FOLDER) makes a set of it)",
+    b"ARROW1": "an Arrow file, a part of a Hugging Face dataset: give the folder of the set",
     b"%PDF": "a PDF document",
     b"\x7fELF": "a program",
 }
