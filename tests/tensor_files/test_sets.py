@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from adaln.tensor_files import open_weights
+from adaln.tensor_files.sets import kind_of
 from helpers.weight_files import dit_weights as weights
 from helpers.weight_files import same, under
 
@@ -54,6 +57,47 @@ def test_the_averaged_set_is_found_under_every_name_and_the_raw_one_can_be_asked
     assert (opened.taken, averaged.taken, raw.taken) == ("ema", "ema", "model")
     assert len(opened.notes) == 1 and "the averaged weights" in opened.notes[0] and "also holds" in opened.notes[0]
     assert "the raw weights" in raw.notes[0]
+
+
+AVERAGES = st.sampled_from("ema emas ewa swa avg average averaged averaging shadow polyak".split())
+BESIDE = st.sampled_from("model net params weights state_dict module dit student 0_9999 1 exp_moving best".split())
+
+
+@given(AVERAGES, st.lists(BESIDE, max_size=2), st.lists(BESIDE, max_size=2), st.sampled_from("snake-. CP"))
+def test_an_average_is_one_in_every_case_and_with_every_separator(average, before, behind, style):
+    words = "_".join([*before, average, *behind]).split("_")
+    capital = [words[0] if style == "C" else words[0].capitalize(), *(word.capitalize() for word in words[1:])]
+    spelled = "".join(capital) if style in "CP" else ("_" if style in "snake" else style).join(words)
+    assert kind_of(spelled) == kind_of(spelled.replace("ema", "EMA").replace("Ema", "EMA")) == "ema"
+
+
+@given(AVERAGES, st.sampled_from("model net params weights state_dict dit".split()))
+def test_an_average_may_be_glued_to_what_it_is_of(average, network):
+    assert kind_of(average + network) == kind_of(network + average) == kind_of(f"{average.upper()}{network}") == "ema"
+
+
+@pytest.mark.parametrize(
+    "word",
+    "gemma schema semantic embeddings_matrix cinema avgpool swap shadowless remapped demand exp_avg exp_avg_sq"
+    " max_exp_avg_sq non_ema no_ema params_without_ema".split(),
+)
+def test_what_only_looks_like_an_average_is_none(word):
+    assert kind_of(word) != "ema" != kind_of(word.upper())
+
+
+@pytest.mark.parametrize("word", ["target", "slow", "mean_teacher", "momentum_encoder"])
+def test_a_second_network_that_no_word_explains_is_no_reason_to_take_the_first(tmp_path, word):
+    torch.save({"model": RAW, word: AVERAGED}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=rf"networks stand under 'model\.' and '{word}\.'; expected one of them"):
+        open_weights(tmp_path / "net.pt")
+    assert same(open_weights(tmp_path / "net.pt", "model").tensors, RAW)
+    assert same(open_weights(tmp_path / "net.pt", prefix=word).tensors, AVERAGED)
+
+
+def test_a_module_that_takes_averages_and_a_decay_are_no_sets(tmp_path):
+    network = {**RAW, "avg_pool.weight": torch.ones(2)}
+    torch.save({"model": network, "ema": {"decay": torch.tensor(0.9)}}, tmp_path / "net.pt")
+    assert same(open_weights(tmp_path / "net.pt").tensors, network)
 
 
 @pytest.mark.parametrize("spelling", ["ema-pytorch", "prefixes", "ema beside bare names"])

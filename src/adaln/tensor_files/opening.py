@@ -23,6 +23,9 @@ SCALES = re.compile(
 )
 """What names of factors of quantised weights have in them."""
 
+OF_AVERAGES = re.compile(r"decay|num_updates|n_averaged|initted|step")
+"""What averages keep of themselves beside the weights."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedWeights:
@@ -127,7 +130,10 @@ def _opened(whole: TensorFile | Contents, file: Path, wanted: WeightSet | None, 
             way = "; --weights model takes the raw ones" if known else ""
             raise ValueError(f"the averaged weights are a list without names, {nameless[0]!r}, not readable{way}")
         notes.append(f"the averaged weights are a list without names, {nameless[0]!r}: not read")
-    names = unwrapped(chosen.names(known))
+    own = chosen.names(known)
+    if chosen.taken == "ema":
+        own = {name: whole_name for name, whole_name in own.items() if not OF_AVERAGES.fullmatch(name)}
+    names = unwrapped(own)
     if adapted := sorted({name[: match.start()].rstrip(".") for name in names if (match := ADAPTED.search(name))}):
         layers = ", ".join(grouped(adapted))
         notes.append(f"an adapter (LoRA) lies beside the weights of {layers}: read are the weights without it")

@@ -13,16 +13,19 @@ from adaln.tensor_files.names import WRAPPERS
 
 Kind = Literal["ema", "model", "part", "state"]
 """Averaged weights, raw weights, another network beside them, the state of a training."""
+_AVERAGE = r"(?:emas?|ewm?a|swa|avg|averag(?:e[ds]?|ing)|shadows?|polyak)"
+_WEIGHTS = r"(?:model|net|network|state_dict|module|params|weights)"
+_NETWORK = r"(?:transformer|dit|unet|generator|student)"
 KINDS: Mapping[Kind, str] = {
-    "ema": r"(?!non_ema)(?:\w*_)?ema(?:[_\d].*)?|(?:swa|avg|averaged)_\w+"
-    r"|(?:model|net|weights|params|state_dict)_(?:swa|avg|averaged)|averaged|shadow\w*",
+    "ema": r"(?!.*exp_avg|(?:.*_)?(?:non?|not|without|before)_)"
+    rf"(?:\w+_)?(?:{_AVERAGE}(?:{_WEIGHTS}|{_NETWORK})?|(?:{_WEIGHTS}|{_NETWORK}){_AVERAGE})(?:_\w*)?",
     "part": r"(?:first_stage|cond_stage)_model|vae|autoencoder|pretransform|vocoder|text_(?:encoders?(?:_\d)?|model)"
     r"|conditioner|clip|discriminator|teacher|lpips",
     "state": r".*opt(?:im|imizers?|imizer_states?)?|.*sched(?:ulers?)?|.*scaler|.*rng.*|callbacks|loops|.*loss(?:es)?",
-    "model": r"(?:\w+_)?(?:model|net|network|state_dict|module|params|weights)|model_\w+|online|denoiser|transformer"
-    rf"|dit|unet|backbone|generator|student|non_ema|{'|'.join(WRAPPERS)}",
+    "model": rf"(?:\w+_)?{_WEIGHTS}|model_\w+|{_NETWORK}|online|denoiser|backbone|non_ema|{'|'.join(WRAPPERS)}",
 }
-"""What trainers call them: whole words between dots, the first kind that fits."""
+"""What trainers call them: whole words between dots as `kind_of` spells them, the first kind that fits."""
+_HUMPS = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Za-z])(?=\d)|(?<=[A-Z])(?=[A-Z][a-z])")
 MODULATION = re.compile(
     r"(?i)ada_?(?:ln|layer_?norm)|modulation|scale_shift_table|[._](?:lin_)?mod(?:_lin|ulator)?[._]|t_block|\bnorm\w*\.linear"
 )
@@ -30,8 +33,17 @@ MODULATION = re.compile(
 
 
 def kind_of(word: str) -> Kind | None:
-    """What a word at the beginning of names, or the key of a dictionary, says that these tensors are."""
-    return next((kind for kind, pattern in KINDS.items() if re.fullmatch(pattern, word, re.IGNORECASE)), None)
+    """What a word at the beginning of names, or the key of a dictionary, says that these tensors are.
+
+    However it is written: `EMA model`, `netEMA`, `model-ema`, `ema_0.9999` and `emamodel` are averages; `gemma`,
+    `schema` and `exp_avg` are none.
+
+    >>> [kind_of(word) for word in ("netEMA", "moving average", "model", "schema", "AdamOptim")]
+    ['ema', 'ema', 'model', None, 'state']
+    """
+    snake = re.sub(r"\W+", "_", word)
+    spellings = {snake.lower(), _HUMPS.sub("_", snake).lower()}
+    return next((kind for kind, pattern in KINDS.items() if any(re.fullmatch(pattern, s) for s in spellings)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,8 @@ def choose(tensors: Mapping[str, Tensor], levels: Sequence[str], wanted: WeightS
         node = _node(tensors, levels, prefix)
         averaged = [] if wanted == "model" and node.raw else node.averaged
         pick = _one_of(averaged or node.raw, tensors)
+        if not averaged and wanted is None:
+            _one_of([pick, *_twins(pick, node, tensors)], tensors)
         if pick in averaged and len(node.raw) == 1:
             _refuse_partial(pick, node.raw[0], tensors, (*averaged, *node.parts, *node.state))
         seen |= {kind for kind, there in zip(known, (node.averaged, node.raw), strict=True) if there and node.has_sets}
@@ -116,7 +130,8 @@ def _node(tensors: Mapping[str, Tensor], levels: Sequence[str], prefix: str) -> 
             bare.append(name)
     kinds: dict[Kind | None, list[str]] = defaultdict(list)
     for child in children:
-        kinds[kind_of(child.removeprefix(prefix).rstrip("."))].append(child)
+        kind = kind_of(child.removeprefix(prefix).rstrip("."))
+        kinds[None if kind == "ema" and not _is_set(child, levels, tensors) else kind].append(child)
     loose = [child for child in kinds["state"] if child not in levels and (kinds[None] or not kinds["model"])]
     state, unknown = (
         [child for child in kinds["state"] if child not in loose],
@@ -131,6 +146,20 @@ def _node(tensors: Mapping[str, Tensor], levels: Sequence[str], prefix: str) -> 
     return _Node(averaged, raw, kinds["part"] + rest, state, has_sets or is_average, is_average)
 
 
+def _is_set(child: str, levels: Sequence[str], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether what is called an average is one of a network: neither a decay alone nor a module that takes averages."""
+    inside = [name for name in tensors if name.startswith(child)]
+    listed = child in levels or _num_modulated(child, tensors) or re.search(r"\.\d+\.", "".join(inside))
+    return bool(listed) and any(tensors[name].numel() > 1 for name in inside)
+
+
+def _twins(pick: str, node: _Node, tensors: Mapping[str, Tensor]) -> list[str]:
+    """What no word explains, and has as much modulation as what was picked: it may be its average."""
+    unknown = [part for part in node.parts if kind_of(_last_word(part)) != "part"]
+    count = _num_modulated(pick, tensors)
+    return [part for part in unknown if count and _num_modulated(part, tensors) == count]
+
+
 def _averages_in(state: Sequence[str], levels: Sequence[str], tensors: Mapping[str, Tensor]) -> list[str]:
     """Averaged weights that callbacks and optimisers keep."""
     inner = [level for level in levels if level.startswith(tuple(state)) and kind_of(_last_word(level)) == "ema"]
@@ -139,7 +168,7 @@ def _averages_in(state: Sequence[str], levels: Sequence[str], tensors: Mapping[s
 
 
 def _last_word(level: str) -> str:
-    return level.rstrip(".").rpartition(".")[2]
+    return re.split(r"\.(?!\d+$)", level.rstrip("."))[-1]
 
 
 def _num_modulated(prefix: str, tensors: Mapping[str, Tensor]) -> int:
