@@ -20,14 +20,21 @@ SEVERAL = [
     {"MV2_COMM_WORLD_SIZE": "2"},
     {"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"},
     {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "1"},
+    {"SLURM_PROCID": "0", "SLURM_NPROCS": "2"},
+    {"JSM_NAMESPACE_SIZE": "6", "JSM_NAMESPACE_RANK": "0"},
+    {"FLUX_JOB_SIZE": "4", "FLUX_TASK_RANK": "0"},
+    {"HOROVOD_SIZE": "2"},
+    {"PMIX_RANK": "1"},
+    {"PALS_RANKID": "3"},
     {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "ENVIRONMENT": "BATCH"},
 ]
 ALONE = [
     {},
     {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "here", "MASTER_PORT": "1"},
-    {"WORLD_SIZE": "", "PMI_SIZE": "many"},
+    {"WORLD_SIZE": "", "PMI_SIZE": ""},
+    {"PMIX_RANK": "0"},
     {"OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "1"},
-    {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"},  # a shell of salloc
+    {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_NPROCS": "8"},  # a shell of salloc
     {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},  # one in a step
     {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"},
     {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"},  # a batch script
@@ -64,6 +71,14 @@ def test_a_process_alone_goes_on_wherever_it_runs(environment, variables):
     refuse_other_launchers("PROGRAM")
     with group_of_torchrun():
         assert (world(), is_of_torchrun()) == (1, False)
+
+
+@pytest.mark.parametrize("value", ["two", "0", "-1", "1.5"])
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "PMI_SIZE"])
+def test_a_count_that_is_none_is_named(environment, name, value):
+    environment({name: value})
+    with pytest.raises(ValueError, match=rf"^{name} is '{value}'; expected the number of processes \(.*unset {name}\)$"):
+        refuse_other_launchers("PROGRAM")
 
 
 @pytest.mark.parametrize("variables", SEVERAL, ids=str)
