@@ -77,7 +77,9 @@ def test_a_process_alone_goes_on_wherever_it_runs(environment, variables):
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "PMI_SIZE"])
 def test_a_count_that_is_none_is_named(environment, name, value):
     environment({name: value})
-    with pytest.raises(ValueError, match=rf"^{name} is '{value}'; expected the number of processes \(.*unset {name}\)$"):
+    with pytest.raises(
+        ValueError, match=rf"^{name} is '{value}'; expected the number of processes \(.*unset {name}\)$"
+    ):
         refuse_other_launchers("PROGRAM")
 
 

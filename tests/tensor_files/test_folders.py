@@ -104,6 +104,30 @@ def test_of_two_variants_the_plain_one_is_read_and_the_other_is_named(tmp_path):
     assert same(opened(tmp_path)[0], weights(1))
 
 
+def test_of_several_names_of_weights_diffusers_own_comes_first_and_others_are_named_or_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    save_file(weights(1), tmp_path / f"{STEM}.fp16.safetensors")
+    save_file(weights(2), tmp_path / "model.safetensors")
+    tensors, notes = opened(tmp_path)
+    assert same(tensors, weights(1)) and "beside it and not read: model.safetensors" in notes[0]
+    for file in tmp_path.glob("*.safetensors"):
+        file.unlink()
+    save_file(weights(1), tmp_path / "step_1.safetensors")
+    assert same(opened(tmp_path)[0], weights(1))
+    save_file(weights(2), tmp_path / "step_2.safetensors")
+    with pytest.raises(ValueError, match=r"holds step_1\.safetensors, step_2\.safetensors; expected one of them"):
+        open_weights(tmp_path)
+
+
+def test_an_index_of_fewer_shards_than_their_names_say_is_refused(tmp_path):
+    index = write_shards(tmp_path)
+    content = json.loads(index.read_text())
+    content["weight_map"] = {n: shard for n, shard in content["weight_map"].items() if "-00002-" not in shard}
+    index.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"lists 2 of 3 shards: a part of the network"):
+        open_weights(tmp_path)
+
+
 def test_safetensors_come_before_pickles_and_a_pipeline_is_read_by_its_transformer(tmp_path):
     (tmp_path / "transformer").mkdir()
     torch.save(weights(1), tmp_path / "transformer" / f"{STEM}.bin")

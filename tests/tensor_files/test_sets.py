@@ -59,8 +59,10 @@ def test_the_averaged_set_is_found_under_every_name_and_the_raw_one_can_be_asked
     assert "the raw weights" in raw.notes[0]
 
 
-AVERAGES = st.sampled_from("ema emas ewa swa avg average averaged averaging shadow polyak".split())
-BESIDE = st.sampled_from("model net params weights state_dict module dit student 0_9999 1 exp_moving best".split())
+AVERAGES = st.sampled_from(["ema", "emas", "ewa", "swa", "avg", "average", "averaged", "averaging", "shadow", "polyak"])
+BESIDE = st.sampled_from(
+    ["model", "net", "params", "weights", "state_dict", "module", "dit", "student", "0_9999", "1", "exp_moving", "best"]
+)
 
 
 @given(AVERAGES, st.lists(BESIDE, max_size=2), st.lists(BESIDE, max_size=2), st.sampled_from("snake-. CP"))
@@ -71,15 +73,31 @@ def test_an_average_is_one_in_every_case_and_with_every_separator(average, befor
     assert kind_of(spelled) == kind_of(spelled.replace("ema", "EMA").replace("Ema", "EMA")) == "ema"
 
 
-@given(AVERAGES, st.sampled_from("model net params weights state_dict dit".split()))
+@given(AVERAGES, st.sampled_from(["model", "net", "params", "weights", "state_dict", "dit"]))
 def test_an_average_may_be_glued_to_what_it_is_of(average, network):
     assert kind_of(average + network) == kind_of(network + average) == kind_of(f"{average.upper()}{network}") == "ema"
 
 
 @pytest.mark.parametrize(
     "word",
-    "gemma schema semantic embeddings_matrix cinema avgpool swap shadowless remapped demand exp_avg exp_avg_sq"
-    " max_exp_avg_sq non_ema no_ema params_without_ema".split(),
+    [
+        "gemma",
+        "schema",
+        "semantic",
+        "embeddings_matrix",
+        "cinema",
+        "avgpool",
+        "swap",
+        "shadowless",
+        "remapped",
+        "demand",
+        "exp_avg",
+        "exp_avg_sq",
+        "max_exp_avg_sq",
+        "non_ema",
+        "no_ema",
+        "params_without_ema",
+    ],
 )
 def test_what_only_looks_like_an_average_is_none(word):
     assert kind_of(word) != "ema" != kind_of(word.upper())

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from adaln.files import reading
 from adaln.tensor_files.sets import WeightSet, kind_of
 
 STEM = "diffusion_pytorch_model"
+STEMS = (STEM, "model", "pytorch_model")
+"""What libraries call weights, diffusers' before those of transformers."""
+_OTHERS = re.compile(r"transformer_\w+|unet\w*|controlnet\w*|prior\w*|dit\w*")
+"""Folders of other networks in a pipeline, beside its `transformer`."""
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors")
 _SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)(\..*)?\.(safetensors|bin)")
 _INDEX = re.compile(r"([^.]+)\.(safetensors|bin)\.index(?:\.(.+))?\.json")
@@ -41,7 +46,8 @@ class _Candidate:
 
 
 def weights_in(folder: Path, wanted: WeightSet | None = None) -> Listed:
-    """Of a diffusers folder, or of its `transformer`: the plain variant before others, safetensors before pickles.
+    """Of a diffusers folder, or of its `transformer`: diffusers' names before those of transformers, the plain variant
+    before others, safetensors before pickles.
 
     `wanted` may choose a variant ("ema", "non_ema"). Raises `ValueError` in one line for other folders.
     """
@@ -51,10 +57,15 @@ def weights_in(folder: Path, wanted: WeightSet | None = None) -> Listed:
         if candidates:
             candidates.sort(key=lambda c: _rank(c, wanted))
             first, *others = candidates
-            beside = ", ".join(other.file.name for other in others)
-            notes = [f"read {first.file.name} of {inside}; beside it and not read: {beside}"] if others else []
-            if (second := folder / "transformer_2").is_dir() and inside != folder:
-                notes.append(f"{second} is another network, which this one leaves out: name its folder for it")
+            stems = {candidate.stem for candidate in candidates}
+            if first.stem not in STEMS and len(stems) > 1:
+                raise ValueError(
+                    f"folder {str(inside)!r} holds {_listed(candidates)}; expected one of them by its name"
+                )
+            notes = [f"read {first.file.name} of {inside}; beside it and not read: {_listed(others)}"] if others else []
+            if inside != folder:
+                more = [other for other in sorted(folder.glob("*/")) if _OTHERS.fullmatch(other.name)]
+                notes += [f"{other} is another network, which this one leaves out: name its folder" for other in more]
             return Listed(first.file, first.taken, tuple(notes))
         if shards := [file for file in _files(inside) if _SHARD.fullmatch(file.name)]:
             raise ValueError(f"folder {str(inside)!r} has shards like {shards[0].name}, but no index (.index.json)")
@@ -81,6 +92,10 @@ def refuse_distributed(folder: Path) -> None:
 def join_distributed(folder: Path) -> str:
     """How torch itself makes one file of the parts."""
     return f"run `python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt`"
+
+
+def _listed(candidates: Sequence[_Candidate]) -> str:
+    return ", ".join(candidate.file.name for candidate in candidates)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -110,7 +125,8 @@ def _rank(candidate: _Candidate, wanted: WeightSet | None) -> tuple[object, ...]
     asked = wanted is not None and candidate.taken == wanted
     plain = candidate.variant is None
     name, is_pickle = candidate.file.name, candidate.ending != "safetensors"
-    return not asked, not plain, is_pickle, not candidate.is_index, len(name), name
+    stem = STEMS.index(candidate.stem) if candidate.stem in STEMS else len(STEMS)
+    return stem, not asked, not plain, is_pickle, not candidate.is_index, len(name), name
 
 
 def shards_of(file: Path) -> dict[str, Path] | None:
@@ -133,6 +149,9 @@ def shards_of(file: Path) -> dict[str, Path] | None:
         lost = sorted({shard.name for shard in shards.values() if not shard.is_file()})
     if not shards:
         raise ValueError(f"{str(file)!r} is an index that lists no tensor")
+    listed = {shard.name: _SHARD.fullmatch(shard.name) for shard in shards.values()}
+    if few := next((int(part[3]) for part in listed.values() if part and int(part[3]) > len(listed)), None):
+        raise ValueError(f"{str(file)!r} lists {len(listed)} of {few} shards: a part of the network")
     if lost:
         raise ValueError(f"{str(file)!r} lists shards that are missing beside it: {', '.join(lost)}")
     return shards

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adaln.registry import nearest
 from adaln.tensor_files.content import what_is
+from adaln.tensor_files.declared import refuse_fewer
 from adaln.tensor_files.folders import Listed, join_distributed, shards_of, weights_in
 from adaln.tensor_files.names import grouped, torn_weights, unwrapped
 from adaln.tensor_files.pickles import Contents, contents, load_pickle
@@ -145,6 +146,7 @@ def _opened(whole: TensorFile | Contents, file: Path, wanted: WeightSet | None, 
     else:
         tensors = {new: readable(whole.tensors[old]) for new, old in names.items() if old in whole.tensors}
     refuse_unreadable({new: whole.unread[old] for new, old in names.items() if old in whole.unread}, tensors)
+    refuse_fewer(file, names)
     return OpenedWeights(tensors, file, chosen.taken, notes=tuple(notes))
 
 
