@@ -164,8 +164,10 @@ def test_a_flat_set_is_called_unconditional_and_so_is_one_whose_labels_are_ignor
 
 
 def test_celeba_is_encoded_by_attribute(capsys, pictures):
-    rows = "".join(f"{i}.png {1 if i == 2 else -1} 1\n" for i in range(3))
-    (pictures / "list_attr_celeba.txt").write_text(f"3\nSmiling Young\n{rows}")
+    for i in range(3):
+        (pictures / f"dog/{i}.png").rename(pictures / f"dog/{i + 3}.png")
+    rows = "".join(f"{i}.png {1 if i in (2, 5) else -1} 1\n" for i in range(6))
+    (pictures / "list_attr_celeba.txt").write_text(f"6\nSmiling Young\n{rows}")
     run(capsys, "encode", pictures, "bytes", "--autoencoder", "none", "--attribute", "Smiling")
     assert data(capsys, "data", "inspect", "bytes")["class_counts"] == {"not Smiling": 4, "Smiling": 2}
 

@@ -7,6 +7,14 @@ from adaln.data import DataConfig, inspect, load, open_source
 from helpers.pictures import path_for, pixels, png, two_classes, write_folder, write_tar, write_zip
 
 PICTURE = png(pixels(0))
+ALL_WRITERS = pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
+ATTRIBUTES = "3\nMale Smiling\n0.jpg  -1  1\n1.jpg  1 -1\n10.jpg  1  1\n"
+
+
+def celeba(tmp_path, attributes=ATTRIBUTES):
+    files = {f"CelebA-HQ-img/{i}.jpg": PICTURE for i in (0, 1, 10)}
+    write_folder(tmp_path, files | {"CelebAMask-HQ-attribute-anno.txt": attributes.encode()})
+    return str(tmp_path / "CelebA-HQ-img")
 
 
 def edm_zip(tmp_path, content, num_images=3):
@@ -28,8 +36,11 @@ def test_an_edm_zip_without_labels_has_no_classes(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "JSONDecodeError"),
-        (b"[]", r"expected \{'labels'"),
+        (b"{", r"no JSON \(Expecting property name"),
+        (b"[]", r"has no 'labels'; expected \{'labels'"),
+        (b'{"labels": {"00000/img00000000.png": 1}}', r"labels are a dict; expected \{'labels'"),
+        (b'{"labels": []}', "no label for image"),
+        (b'{"labels": [["00000/img00000000.png", 1], 3]}', r"label 1 is 3; expected \{'labels'"),
         (b'{"labels": [["00000/img00000000.png", 1]]}', r"no label for image '00000/img00000001\.png'"),
         (b'{"labels": [["00000/img00000000.png", -1], ["00000/img00000001.png", 0]]}', "class -1"),
     ],
@@ -87,6 +98,77 @@ def test_a_table_beside_flat_pictures_is_not_read_which_is_said(tmp_path, write,
     assert said.startswith("2 pictures, no classes: unconditional; passed over: 1 .") and file in said
 
 
+def test_labels_of_pictures_that_are_not_there_and_repeated_ones_are_counted(tmp_path):
+    pairs = [[f"{i}.png", i % 2] for i in (0, 1, 2, 3, 3, 7, 8)]
+    files = {f"{i}.png": PICTURE for i in range(4)}
+    path = write_zip(tmp_path / "a.zip", files | {"dataset.json": json.dumps({"labels": pairs}).encode()})
+    counted = ("2 labels of no picture (dataset.json: 7.png)", "1 labels given twice (dataset.json: 3.png)")
+    assert open_source(path).passed_over == counted
+    assert inspect(str(path)).passed_over == counted
+    rows = b"0.png\ta\n0.png\ta\n1.png\tb\n9.png\tb\n"
+    files = {f"images/{i}.png": PICTURE for i in range(2)} | {"val_annotations.txt": rows}
+    expected = (
+        "1 labels given twice (val_annotations.txt: 0.png)",
+        "1 labels of no picture (val_annotations.txt: 9.png)",
+    )
+    assert sorted(open_source(write_folder(tmp_path / "val", files)).passed_over) == sorted(expected)
+    path = celeba(tmp_path, "5\nMale\n0.jpg 1\n0.jpg 1\n1.jpg -1\n10.jpg -1\n11.jpg 1\n")
+    kinds = [kind.split(" (")[0] for kind in open_source(f"{path}#Male").passed_over]
+    assert sorted(kinds) == ["1 labels given twice", "1 labels of no picture"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("0.png\ta\n0.png\tb\n", r"'0\.png' is of the classes a and b"),
+        ("0.png\ta\n1.png\n", r"a line holds '1\.png'; expected a name, a tab and a class"),
+        ("0.png\t\n", r"a line holds '0\.png '; expected a name, a tab and a class"),
+    ],
+)
+def test_annotations_that_contradict_each_other_or_are_cut_are_refused(tmp_path, rows, said):
+    path = write_folder(tmp_path / "val", {"images/0.png": PICTURE, "val_annotations.txt": rows.encode()})
+    with pytest.raises(ValueError, match=rf"val_annotations\.txt: {said}"):
+        open_source(path)
+
+
+def test_two_pictures_of_one_name_do_not_share_its_label(tmp_path):
+    files = {f"{folder}/0.png": PICTURE for folder in "ab"} | {"val_annotations.txt": b"0.png\ta\n"}
+    with pytest.raises(ValueError, match=r"two images are called '0\.png'"):
+        open_source(write_folder(tmp_path / "val", files))
+    path = celeba(tmp_path)
+    write_folder(tmp_path / "CelebA-HQ-img", {"more/0.jpg": PICTURE, "rest/1.jpg": PICTURE, "rest/10.jpg": PICTURE})
+    for name in ("0.jpg", "1.jpg", "10.jpg"):
+        (tmp_path / "CelebA-HQ-img" / name).rename(tmp_path / "CelebA-HQ-img/more" / name)
+    with pytest.raises(ValueError, match=r"anno\.txt: two images are called '1\.jpg'"):
+        open_source(f"{path}#Male")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        (ATTRIBUTES.replace("3\n", "9\n"), "it says that it has 9 rows and has 3"),
+        (ATTRIBUTES + "0.jpg 1 1\n", "it says that it has 3 rows and has 4"),
+        (ATTRIBUTES.replace("3\n", "4\n") + "0.jpg 1 1\n", r"'0\.jpg' is of the classes not Male and Male"),
+        (ATTRIBUTES.replace("1.jpg  1 -1", "1.jpg  1"), r"'1\.jpg' has 1 values; expected one of each of 2"),
+    ],
+)
+def test_attributes_that_are_cut_or_contradict_each_other_are_refused(tmp_path, attributes, said):
+    with pytest.raises(ValueError, match=said):
+        open_source(f"{celeba(tmp_path, attributes)}#Male")
+
+
+def test_attributes_without_their_count_are_read(tmp_path):
+    assert open_source(f"{celeba(tmp_path, ATTRIBUTES[2:])}#Male").labels.tolist() == [0, 1, 1]
+
+
+@ALL_WRITERS
+def test_classes_that_differ_in_how_an_accent_is_stored_are_refused(tmp_path, write):
+    files = {"\u00e9t\u00e9/0.png": PICTURE, "e\u0301te\u0301/0.png": PICTURE}
+    with pytest.raises(ValueError, match="differ only in how an accent is stored") as error:
+        open_source(write(path_for(write, tmp_path), files))
+    assert str(error.value).isascii()
+
+
 def test_tiny_imagenet_validation_is_labelled_by_its_annotations(tmp_path):
     rows = "val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\nval_2.JPEG\tn02\t0\t0\t9\t9\n"
     files = {f"images/val_{i}.JPEG": PICTURE for i in range(3)}
@@ -107,9 +189,6 @@ def test_splits_are_not_taken_for_classes(tmp_path):
     files = {f"{split}/{name}": content for split in ("train", "val") for name, content in two_classes().items()}
     with pytest.raises(ValueError, match="train, val are splits"):
         open_source(write_folder(tmp_path / "afhq", files))
-
-
-ALL_WRITERS = pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
 
 
 @ALL_WRITERS
@@ -170,15 +249,6 @@ def test_what_is_called_like_a_split_and_may_be_a_class_is_one_and_a_few_classes
     assert inspect(path).notes["holds"] == f"{len(files)} pictures, {len(classes)} classes ({names}) of at least 2"
 
 
-ATTRIBUTES = "3\nMale Smiling\n0.jpg  -1  1\n1.jpg  1 -1\n10.jpg  1  1\n"
-
-
-def celeba(tmp_path, attributes=ATTRIBUTES):
-    files = {f"CelebA-HQ-img/{i}.jpg": PICTURE for i in (0, 1, 10)}
-    write_folder(tmp_path, files | {"CelebAMask-HQ-attribute-anno.txt": attributes.encode()})
-    return str(tmp_path / "CelebA-HQ-img")
-
-
 def test_celeba_is_split_in_two_by_an_attribute(tmp_path):
     path = celeba(tmp_path)
     assert open_source(path).class_names == ()
@@ -228,7 +298,7 @@ def test_wrong_attributes_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"no attribute 'Smilling' \(nearest: 'Smiling'\); it has Male, Smiling"):
         open_source(f"{path}#Smilling")
     celeba(tmp_path, ATTRIBUTES.replace("10.jpg", "11.jpg"))
-    with pytest.raises(ValueError, match=r"no attributes of '10\.jpg' \(1 images are missing\)"):
+    with pytest.raises(ValueError, match=r"anno\.txt: no label for image '10\.jpg'"):
         open_source(f"{path}#Male")
     (tmp_path / "CelebAMask-HQ-attribute-anno.txt").unlink()
     with pytest.raises(ValueError, match=r"no attributes; expected CelebAMask-HQ-attribute-anno\.txt or list_attr"):

@@ -4,7 +4,7 @@ import csv
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -14,14 +14,14 @@ import numpy as np
 from adaln.data.folders import by_folder, by_tars, refuse_splits, without_classes
 from adaln.data.keys import CLASS, class_files, one_of_each_key
 from adaln.data.listing import Listing, ending, settled
-from adaln.data.numbers import Labelled, numbered, whole_number
+from adaln.data.numbers import Labelled, check_distinct, numbered, whole_number
 from adaln.data.pictures import SUFFIXES, Source
-from adaln.files import reading
+from adaln.files import reading, reason
 from adaln.registry import nearest
 
 ATTRIBUTE_FILES = ("CelebAMask-HQ-attribute-anno.txt", "list_attr_celeba.txt", "list_attr_celeba.csv")
 """As CelebAMask-HQ and CelebA name theirs, and CelebA's as Kaggle gives it."""
-HAS = {"1": True, "-1": False, "0": False}
+HAS = {"1": 1, "-1": 0, "0": 0}
 LABEL_FILES = ("dataset.json", "val_annotations.txt")
 T = TypeVar("T")
 
@@ -40,6 +40,7 @@ def labelled(listing: Listing) -> Source:
     names, listing = pictures_in(listing)
     try:
         of_names = label(names, replace(listing, read=noted))
+        check_distinct(of_names[1])
     except ValueError as error:
         raise ValueError(f"{listing.path}: {error}") from error
     return source_of(names, of_names, listing, read)
@@ -80,6 +81,11 @@ def source_of(names: list[str], of_names: Labelled, listing: Listing, read: set[
 def passed_over(listing: Listing, used: set[str]) -> tuple[str, ...]:
     """What lies there and is not `used`: how many of each kind, most first, with the first name."""
     reasons = {name: ending(name) for name in listing.stamps if name not in used} | listing.passed_over
+    return by_kind(reasons)
+
+
+def by_kind(reasons: Mapping[str, str]) -> tuple[str, ...]:
+    """How many names are there for each reason, most first, with the first name."""
     first = {reason: name for name, reason in sorted(reasons.items(), reverse=True)}
     return tuple(f"{count} {reason} ({first[reason]})" for reason, count in Counter(reasons.values()).most_common())
 
@@ -117,35 +123,36 @@ def by_dataset_json(files: list[str], names: list[str], listing: Listing) -> Lab
 
     Source: the data set format of StyleGAN2-ADA and EDM (`dataset_tool.py`).
     """
-    tables = {file: read_dataset_json(file, listing.read(file)) for file in sorted(set(files) - {""})}
-    if not any(tables.values()):
+    rows = {file: read_dataset_json(file, listing.read(file)) for file in sorted(set(files) - {""})}
+    if all(of_file is None for of_file in rows.values()):
         return without_classes(len(names))
-    labels = [
-        look_up(file, tables.get(file, {}), file_key(name.removeprefix(file[: -len("dataset.json")])))
-        for file, name in zip(files, names, strict=True)
-    ]
+    own = [name.removeprefix(file[: -len("dataset.json")]) for file, name in zip(files, names, strict=True)]
+    labels = look_up(rows, files, own, listing.passed_over)
     try:
         return numbered(labels, names.__getitem__)
     except ValueError as error:
         raise ValueError(f"{files[0]}: {error}") from error
 
 
-def read_dataset_json(file: str, content: bytes) -> dict[str, int]:
-    """The class of each name; empty where labels are null."""
+def read_dataset_json(file: str, content: bytes) -> list[tuple[str, int]] | None:
+    """The class of each name; None where labels are null."""
+    expected = "expected {'labels': [[name, class], ...]} or null"
     try:
-        pairs = json.loads(content)["labels"]
-        values = [(str(name), value) for name, value in pairs or ()]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{file}: {error!r}; expected {{'labels': [[name, class], ...]}} or null") from error
-    labels: dict[str, int] = {}
-    for name, value in values:
-        try:
-            number = whole_number(value, name)
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from error
-        if labels.setdefault(file_key(name), number) != number:
-            raise ValueError(f"{file}: {name!r} is of the classes {labels[file_key(name)]} and {number}; expected one")
-    return labels
+        whole = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: no JSON ({reason(error)}); {expected}") from error
+    if not isinstance(whole, dict) or "labels" not in whole:
+        raise ValueError(f"{file}: has no 'labels'; {expected}")
+    pairs = whole["labels"]
+    if not isinstance(pairs, list | None):
+        raise ValueError(f"{file}: labels are a {type(pairs).__name__}; {expected}")
+    for row, pair in enumerate(pairs or ()):
+        if not (isinstance(pair, list) and len(pair) == 2):
+            raise ValueError(f"{file}: label {row} is {repr(pair)[:40]}; {expected}")
+    try:
+        return None if pairs is None else [(str(name), whole_number(value, name)) for name, value in pairs]
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def file_key(name: str) -> str:
@@ -155,14 +162,14 @@ def file_key(name: str) -> str:
 
 def by_annotations(files: list[str], names: list[str], listing: Listing) -> Labelled:
     """Lines of `val_0.JPEG<tab>n03444034<tab>box`: Tiny ImageNet's validation part; classes sorted by name."""
-    of_files = {}
+    rows = {}
     for file in sorted(set(files) - {""}):
         lines = listing.read(file).decode("utf-8-sig", errors="replace").splitlines()
-        rows = [line.split("\t") for line in lines if line.strip()]
-        of_files[file] = {row[0]: row[1] for row in rows if len(row) > 1}
-    of_names = [
-        look_up(file, of_files.get(file, {}), PurePosixPath(name).name) for file, name in zip(files, names, strict=True)
-    ]
+        cells = [line.split("\t") for line in lines if line.strip()]
+        if wrong := next((row for row in cells if len(row) < 2 or not row[1].strip()), None):
+            raise ValueError(f"{file}: a line holds {' '.join(wrong)[:40]!r}; expected a name, a tab and a class")
+        rows[file] = [(row[0], row[1]) for row in cells]
+    of_names = look_up(rows, files, [PurePosixPath(name).name for name in names], listing.passed_over)
     class_names = tuple(sorted(set(of_names)))
     index = {name: number for number, name in enumerate(class_names)}
     return np.array([index[name] for name in of_names], np.int64), class_names
@@ -179,10 +186,39 @@ def by_class_files(file_of: Mapping[str, str], listing: Listing) -> Labelled:
     return numbered(numbers, list(file_of).__getitem__)
 
 
-def look_up(file: str, labels: Mapping[str, T], name: str) -> T:
-    if name not in labels:
-        raise ValueError(f"{file or 'a file of labels'}: no label for image {name!r}; expected one for every image")
-    return labels[name]
+def look_up(
+    rows: Mapping[str, list[tuple[str, T]] | None], files: list[str], names: list[str], reasons: dict[str, str]
+) -> list[T]:
+    """The label of each picture, called `names` in its file of labels; `reasons` gets what is there without a use.
+
+    Raises ValueError where a picture has none, rows contradict each other, or two pictures share a name.
+    """
+    tables = {file: one_of_each(file, of_file or (), reasons) for file, of_file in rows.items()}
+    labels, used = [], set[tuple[str, str]]()
+    for file, name in zip(files, names, strict=True):
+        key = file_key(name)
+        if key not in tables.get(file, {}):
+            raise ValueError(f"{file or 'a file of labels'}: no label for image {name!r}; expected one for every image")
+        if (file, key) in used:
+            raise ValueError(f"{file}: two images are called {name!r}; expected one of each name")
+        used.add((file, key))
+        labels.append(tables[file][key])
+    unused = (f"{file}: {key}" for file, table in tables.items() for key in table if (file, key) not in used)
+    reasons |= dict.fromkeys(unused, "labels of no picture")
+    return labels
+
+
+def one_of_each(file: str, rows: Iterable[tuple[str, T]], reasons: dict[str, str]) -> dict[str, T]:
+    """The label of each name; one that is given again is counted in `reasons`. ValueError where it is another one."""
+    labels: dict[str, T] = {}
+    for name, value in rows:
+        key = file_key(name)
+        if labels.get(key, value) != value:
+            raise ValueError(f"{file}: {name!r} is of the classes {labels[key]} and {value}; expected one")
+        if key in labels:
+            reasons[f"{file}: {key}"] = "labels given twice"
+        labels[key] = value
+    return labels
 
 
 def by_attribute(source: Source, attribute: str) -> Source:
@@ -197,26 +233,29 @@ def by_attribute(source: Source, attribute: str) -> Source:
     known, rows = read_attributes(file)
     if attribute not in known:
         raise ValueError(f"{file}: no attribute {attribute!r}{nearest(attribute, known)}; it has {', '.join(known)}")
-    values = {row[0]: row[1 + known.index(attribute)] for row in rows if len(row) == len(known) + 1}
-    wrong = next((name for name, value in values.items() if value not in HAS), None)
-    if wrong:
-        raise ValueError(f"{file}: {wrong!r} has {values[wrong]!r} of {attribute}; expected 1 or -1")
-    has = {name: HAS[value] for name, value in values.items()}
-    missing = [name for name in source.names if PurePosixPath(name).name not in has]
-    if missing:
-        raise ValueError(f"{file}: no attributes of {missing[0]!r} ({len(missing):,} images are missing)")
-    labels = np.array([has[PurePosixPath(name).name] for name in source.names], np.int64)
-    return replace(source, labels=labels, class_names=(f"not {attribute}", attribute))
+    values = [(row[0], row[1 + known.index(attribute)]) for row in rows]
+    if wrong := next((row for row in values if row[1] not in HAS), None):
+        raise ValueError(f"{file}: {wrong[0]!r} has {wrong[1]!r} of {attribute}; expected 1 or -1")
+    where, classes, reasons = str(file), (f"not {attribute}", attribute), dict[str, str]()
+    own = [PurePosixPath(name).name for name in source.names]
+    has = look_up({where: [(name, classes[HAS[value]]) for name, value in values]}, [where] * len(own), own, reasons)
+    labels = np.array([value == attribute for value in has], np.int64)
+    beside = tuple(kind for kind in source.passed_over if kind != f"1 {ending(file.name)} ({file.name})")
+    return replace(source, labels=labels, class_names=classes, passed_over=(*beside, *by_kind(reasons)))
 
 
 def read_attributes(file: Path) -> tuple[list[str], list[list[str]]]:
-    """The attributes, and per image its name and values: beneath a count, or in a csv beneath a header."""
+    """The attributes, and per image its name and values: beneath a count or not, or in a csv beneath a header."""
     with reading(file, "a text of attributes"):
         lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        table = (
-            list(csv.reader(lines, skipinitialspace=True))
-            if file.suffix == ".csv"
-            else [line.split() for line in lines[1:]]
-        )
-    known, *rows = [[cell.strip() for cell in row] for row in table] or [[]]
-    return known[1:] if file.suffix == ".csv" else known, rows
+        table = list(csv.reader(lines, skipinitialspace=True)) if file.suffix == ".csv" else list(map(str.split, lines))
+        count = int(table.pop(0)[0]) if table and len(table[0]) == 1 and table[0][0].isdecimal() else len(table) - 1
+        known, *rows = [[cell.strip() for cell in row] for row in table] or [[]]
+        known = known[1:] if file.suffix == ".csv" else known
+        if count != len(rows):
+            raise ValueError(f"it says that it has {count:,} rows and has {len(rows):,}; expected all of them")
+        if wrong := next((row for row in rows if len(row) != len(known) + 1), None):
+            raise ValueError(
+                f"{wrong[0]!r} has {len(wrong) - 1} values; expected one of each of {len(known)} attributes"
+            )
+    return known, rows

@@ -1,5 +1,6 @@
 """Classes that are numbers: what counts as one, and how many there are."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,16 @@ def whole_number(value: Any, of: str) -> int:
     if not is_whole or value < 0:
         raise ValueError(f"class {repr(value)[:40]} of {of!r}; expected a whole number, 0 or more")
     return int(value)
+
+
+def check_distinct(class_names: Sequence[str]) -> None:
+    """ValueError where two classes differ only in whether their accents are stored apart, as some systems do."""
+    composed: dict[str, str] = {}
+    for name in class_names:
+        other = composed.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            both = f"{other!a} and {name!a}"
+            raise ValueError(f"the classes {both} differ only in how an accent is stored; expected one: rename one")
 
 
 def numbered(labels: Sequence[int], name_of: Callable[[int], str]) -> Labelled:
