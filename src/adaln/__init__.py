@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from adaln.config import preset as preset
     from adaln.evaluation.checkpoints import train as train
     from adaln.evaluation.samples import evaluate as evaluate
+    from adaln.models import own_network as own_network
     from adaln.registry import register as register
     from adaln.runs import open_run as open_run
     from adaln.sampling import sample as sample

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from adaln.codec import LEFT_OUT_AT_DEFAULT, changed, decode, encode, kinds_of, leaves
 from adaln.conditioning import SCHEMES, Scheme, scheme
 from adaln.data import DataConfig
-from adaln.models import MODELS, ModelConfig
+from adaln.models import MODELS, ModelConfig, OwnConfig, model_named
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.registry import Registry
 from adaln.specs import Precision
@@ -86,7 +86,7 @@ class RunConfig:
     name: str
     """What the run is called; its folder is NAME-HASH."""
     model: ModelConfig
-    """The network; `--model NAME` chooses one of `adaln models`, its fields are flags of their own."""
+    """The network; `--model NAME` chooses one of `adaln models`, or anyone's `module:factory`; its fields are flags."""
     scheme: Scheme
     """How the conditioning starts and when it may move; `adaln schemes` lists the names."""
     process: ProcessConfig
@@ -154,8 +154,9 @@ def differing_fields(a: RunConfig, b: RunConfig) -> list[str]:
 
 
 def model_name(config: ModelConfig) -> str:
-    """The registered name of a network, or its family with "custom"."""
-    return next((name for name, entry in MODELS.items() if entry == config), f"custom {type(config).__name__}")
+    """The registered name of a network, or its family with "custom"; of anyone's `module:factory`."""
+    other = config.factory if isinstance(config, OwnConfig) else f"custom {type(config).__name__}"
+    return next((name for name, entry in MODELS.items() if entry == config), other)
 
 
 def digits() -> RunConfig:
@@ -244,8 +245,8 @@ PRESETS: Registry[Callable[[], RunConfig]] = Registry(
 def preset(name: str, /, **changes: Any) -> RunConfig:
     """A preset of `adaln presets` with other values of some fields, by dotted names as the flags of `adaln train` have.
 
-    `model`, `process` and `scheme` may be names. Raises `ValueError` in one line with the nearest name for one that is
-    unknown, or for a value of another type.
+    `model`, `process` and `scheme` may be names, `model` also `module:factory` (docs/own-network.md). Raises
+    `ValueError` in one line with the nearest name for one that is unknown, or for a value of another type.
 
     >>> import adaln
     >>> config = adaln.preset("digits", scheme="adaln-gaussian", steps=100, **{"optim.lr": 1e-3})
@@ -255,7 +256,7 @@ def preset(name: str, /, **changes: Any) -> RunConfig:
     Traceback (most recent call last):
     ValueError: unknown field 'lrr' of optim (nearest: 'lr'); known: lr, betas, ...
     """
-    for field_name, entry_of in (("model", MODELS.__getitem__), ("process", PROCESSES.__getitem__), ("scheme", scheme)):
+    for field_name, entry_of in (("model", model_named), ("process", PROCESSES.__getitem__), ("scheme", scheme)):
         if isinstance(changes.get(field_name), str):
             changes[field_name] = entry_of(changes[field_name])
     return changed(PRESETS[name](), changes)

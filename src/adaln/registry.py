@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 T = TypeVar("T")
@@ -193,6 +194,32 @@ def with_registered(work: Callable[..., Any]) -> Callable[..., Any]:
                 " expected one defined in a module that can be imported"
             ) from None
     return partial(_register_and_do, dict(_registered), work) if _registered else work
+
+
+def code_named(target: str) -> Callable[..., Any]:
+    """The function or class that a user has named, `module:function`; the working folder is searched first.
+
+    Raises `ValueError` in one line for what is not there, what its module raises, or what cannot be called.
+    """
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise ValueError(f"{target!r}; expected module:function")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        with redirect_stdout(sys.stderr):
+            module = import_module(module_name)
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == module_name
+        raise ValueError(f"{target!r} {'is not there' if is_missing else 'cannot be imported'}: {reason}") from error
+    if not hasattr(module, name):
+        near = nearest(name, [other for other in vars(module) if not other.startswith("_")])
+        raise ValueError(f"{target!r} is not there: no {name!r} in {module_name!r}{near}")
+    function = getattr(module, name)
+    if not callable(function):
+        raise ValueError(f"{target!r} is a {type(function).__name__}; expected a function")
+    return cast(Callable[..., Any], function)
 
 
 @cache

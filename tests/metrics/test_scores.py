@@ -399,7 +399,7 @@ def test_a_function_that_gives_no_features_is_refused(tmp_path, monkeypatch):
     ("code", "said"),
     [
         ("def mean(images):\n    return {}['pool']\n", "features 'own_features:mean': KeyError: 'pool'"),
-        ("def mean(images)\n", "features 'own_features:mean': SyntaxError"),
+        ("def mean(images)\n", "features 'own_features:mean' cannot be imported: SyntaxError"),
     ],
 )
 def test_what_a_users_own_features_raise_is_said_to_be_theirs(tmp_path, monkeypatch, code, said):
@@ -422,7 +422,7 @@ def test_extractors_are_found_by_name_and_misses_name_the_nearest(tmp_path, monk
     monkeypatch.setattr("sys.path", [*sys.path])
     extractor = load_extractor("my_features:means", cache=tmp_path)
     assert "fid" in evaluate(pictures(40), pictures(50), extractor).scores
-    with pytest.raises(ValueError, match=r"no function 'mean' there \(nearest: 'means'\)"):
+    with pytest.raises(ValueError, match=r"no 'mean' in 'my_features' \(nearest: 'means'\)"):
         load_extractor("my_features:mean", cache=tmp_path)
     with pytest.raises(ValueError, match="no source to hash; give it an attribute `fingerprint`"):
         load_extractor("math:sqrt", cache=tmp_path)

@@ -20,6 +20,7 @@ from adaln.conditioning import (
     measure_order,
 )
 from adaln.conditioning import scheme as scheme_of
+from adaln.types import as_rows
 
 TWELVE = tuple(f"W_{name}" for name in ["f", "ffm", "att", "pat", "gf", "bf", "a2", "g2", "b2", "a1", "g1", "b1"])
 """The paper's weights, in the order of Table 1."""
@@ -78,7 +79,7 @@ def update_order(
     names = paper_names(tensors)
     opened: dict[str, list[int]] = defaultdict(list)
     for part, opens in order.items():
-        opened[names[part]] += [] if opens is None else [opens]
+        opened[names.get(part, _REST)] += [] if opens is None else [opens]
     present = tuple(
         name for name in dict.fromkeys([*TWELVE, *find_layout(tensors).family.paper_names, _REST]) if name in opened
     )
@@ -99,7 +100,7 @@ def paper_names(tensors: Mapping[str, Tensor]) -> dict[OrderPart, str]:
     for name, tensor in tensors.items():
         if name not in hosts:
             module = next((module for module, pattern in patterns.items() if re.fullmatch(pattern, name)), _REST)
-            named[OrderPart(name, 0, tensor.shape[0] if tensor.ndim else 1)] = "W_f" if name in heads else module
+            named[OrderPart(name, 0, as_rows(tensor).shape[0])] = "W_f" if name in heads else module
     return named
 
 

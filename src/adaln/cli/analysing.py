@@ -11,7 +11,7 @@ from adaln.codec import encode
 from adaln.conditioning import SCHEMES, Scheme, save_scheme, scheme
 from adaln.config import PRESETS
 from adaln.files import about
-from adaln.models import MODELS
+from adaln.models import model_named
 from adaln.processes import PROCESSES
 from adaln.report import Section, Table
 from adaln.specs import By, DataSpec, WeightSet
@@ -121,7 +121,7 @@ class OrderOptions:
     """Under which schemes, with which optimiser, on which inputs."""
 
     model: Annotated[Positional[str], named("MODEL|PRESET|RUN")]
-    """A network, a preset or a run."""
+    """A network (a name, or module:factory), a preset or a run."""
     scheme: Scheme = SCHEMES["adaln-zero"]
     """The scheme whose order is measured."""
     versus: str | None = None
@@ -154,7 +154,7 @@ def order_verb(words: list[str]) -> Output:
     if options.process:
         PROCESSES.check(options.process)
     if options.model not in PRESETS and not Path(options.model).exists():
-        MODELS.check(options.model)
+        model_named(options.model)
 
     from adaln.conditioning import adamw, sgd
     from adaln.views.orders import measured_side_by_side
@@ -189,7 +189,7 @@ def order_subject(options: OrderOptions) -> "adaln.views.orders.Subject":
         run = Run(Path(word), replace(config, process=process), device)
         run.check_fits()
         return subject_of_run(run)
-    model = MODELS[word]
+    model = model_named(word)
     spec = DataSpec(options.channels, options.size, options.size, options.num_classes)
     process = PROCESSES[options.process] if options.process else usual_process(model)
     return subject_of_model(model, process, spec, options.batch_size, device)

@@ -1,6 +1,5 @@
 """`adaln audit`: where anyone's conditioning lives, how it was started, its pitfalls, and what unknown rows do."""
 
-import importlib
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -13,6 +12,7 @@ from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.files import about, write_atomically
+from adaln.registry import code_named
 from adaln.report import Section
 from adaln.specs import WeightSet
 
@@ -153,7 +153,11 @@ def _made_by(spec: str) -> "tuple[torch.nn.Module, Mapping[str, Any] | None]":
     """What `module:factory` makes: a network, or a pair with keyword arguments for its forward pass."""
     from torch import nn
 
-    made = _call(spec)
+    factory = code_named(spec)
+    try:
+        made = factory()
+    except (Exception, SystemExit) as error:
+        raise _raised(repr(spec), error) from error
     network, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{spec!r} made a {type(network).__name__}; expected an nn.Module, or one with inputs")
@@ -162,29 +166,6 @@ def _made_by(spec: str) -> "tuple[torch.nn.Module, Mapping[str, Any] | None]":
     if name := next((name for name, parameter in network.named_parameters() if parameter.is_meta), ""):
         raise ValueError(f"{spec!r} made {name!r} on the meta device, without values; expected weights that are there")
     return network, inputs
-
-
-def _call(spec: str) -> Any:
-    """What the factory gives; `ValueError` in one line for whatever the user's code raises."""
-    module, _, factory = spec.partition(":")
-    sys.path.insert(0, here := str(Path.cwd()))
-    try:
-        make = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"{spec!r} is not there: {error}; expected a run, a .safetensors or .pt file, a"
-            " diffusers folder, or module:factory"
-        ) from None
-    except (Exception, SystemExit) as error:
-        raise _raised(repr(spec), error) from error
-    finally:
-        sys.path.remove(here)
-    if not callable(make):
-        raise ValueError(f"{spec!r} is a {type(make).__name__}; expected a function without arguments")
-    try:
-        return make()
-    except (Exception, SystemExit) as error:
-        raise _raised(repr(spec), error) from error
 
 
 def _raised(what: str, error: BaseException) -> ValueError:

@@ -66,6 +66,10 @@ VERBS: Registry[Verb] = Registry(
 )
 
 
+WITH_MODEL = ("train", "choose", "search", "import", "schemes", "bench")
+"""Commands whose --model says what is made; to all others it gives the code of networks that runs name."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `adaln`.
 
@@ -110,6 +114,10 @@ def _output_of(words: Sequence[str]) -> Output:
     module = VERBS[words[0]].module
     if module != "listings":
         refuse_other_launchers(f"--no-python adaln {shlex.join(words)}")
+    if words[0] not in WITH_MODEL and any(word.startswith("--model") for word in words):
+        from adaln.cli.options import take_factories
+
+        words = [words[0], *take_factories(words[1:])]
     with Display() as shown, showing(shown), noting(shown.note):
         output: Output = getattr(import_module(f"adaln.cli.{module}"), f"{words[0]}_verb")(words[1:])
     return output

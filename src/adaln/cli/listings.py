@@ -10,7 +10,7 @@ from adaln.codec import encode
 from adaln.conditioning import PARAMETRIC, SCHEMES, Start
 from adaln.config import PRESETS, model_name, to_dict
 from adaln.files import write_atomically
-from adaln.models import MODELS, ModelConfig, flops, num_parameters
+from adaln.models import MODELS, ModelConfig, flops, model_named, num_parameters
 from adaln.processes import PROCESSES
 from adaln.report import Cell, Column, Table
 from adaln.specs import DataSpec
@@ -33,7 +33,7 @@ def schemes_verb(words: list[str]) -> Output:
         [name, *map(_in_words, (row.gate, row.scale, row.shift)), row.note] for name, row in SCHEMES.items()
     ]
     if options.model:
-        trained = _trained(MODELS[options.model])
+        trained = _trained(model_named(options.model))
         data = [{**row, "trained_parameters": count} for row, count in zip(data, trained, strict=True)]
         columns.insert(4, Column("trained", f"M, {options.model}", ".1f"))
         for cells, count in zip(rows, trained, strict=True):

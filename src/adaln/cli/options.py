@@ -15,7 +15,7 @@ import tyro
 from adaln.cli.parse_errors import one_line
 from adaln.conditioning import Scheme, scheme
 from adaln.config import PRESETS, RunConfig
-from adaln.models import MODELS, ModelConfig
+from adaln.models import ModelConfig, model_named, own_network
 from adaln.processes import PROCESSES, ProcessConfig
 
 T = TypeVar("T")
@@ -138,10 +138,21 @@ def take_preset(words: Sequence[str]) -> tuple[str, RunConfig, list[str]]:
     model, rest = take_option(words, "--model")
     process, rest = take_option(rest, "--process")
     if model:
-        config = replace(config, model=MODELS[model])
+        config = replace(config, model=model_named(model))
     if process:
         config = replace(config, process=PROCESSES[process])
     return preset, config, rest
+
+
+def take_factories(words: Sequence[str]) -> list[str]:
+    """The words without `--model module:factory`; the networks that they name may then be opened."""
+    values, rest = take_options(words, "--model")
+    for value in values:
+        if ":" in value:
+            own_network(value)
+        else:
+            rest += ["--model", value]
+    return rest
 
 
 def usual_process(model: ModelConfig) -> ProcessConfig:

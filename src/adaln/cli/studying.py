@@ -78,7 +78,7 @@ class ChooseOptions:
     preset: Annotated[Positional[str], named("PRESET")]
     """A preset (adaln presets lists them): what every run trains."""
     config: Flat[RunConfig]
-    budget: str
+    budget: str = ""
     """What may be spent in all: a time (90min, 2h, 3d), runs (40runs) or operations (1e15flop)."""
     rules: Flat[Annotated[Rules, tyro.conf.UseAppendAction]] = field(default_factory=Rules)
     dry_run: bool = False
@@ -134,7 +134,7 @@ def choose_verb(words: list[str]) -> Output:
     """PRESET --budget 2h [--scheme A --scheme B ...] [any field]: which start serves best, in as few runs as can be."""
     preset, config, rest = take_preset(words)
     names, rest = take_options(rest, "--scheme")
-    options = parse(ChooseOptions, "choose", rest, ChooseOptions(preset, config, tyro.MISSING))
+    options = parse(ChooseOptions, "choose", rest, ChooseOptions(preset, config))
     choice = Choice(tuple(scheme(name) for name in names or USUAL_STARTS), options.rules)
     budget, base, launch, again = Budget.of(options.budget), options.config, options.launch, command("choose", words)
     start = time.monotonic()
@@ -153,7 +153,7 @@ def choose_verb(words: list[str]) -> Output:
     with going_on_with(again), launched(launch) as launcher, titled(f"choose {base.name}"):
         chosen = run_choice(choice, base, budget, launch.root, launcher, rate)
     folder, scheme_file, result = write_choice(chosen, launch.root, again)
-    use = f"train with {chosen.standing.leader}: adaln train {preset} --scheme {scheme_file}"
+    use = f"train with {chosen.standing.leader}: adaln train {preset}, the same fields, and --scheme {scheme_file}"
     return _finished(folder, result, start, [use], {"scheme_file": str(scheme_file)})
 
 

@@ -35,7 +35,7 @@ class WhileTraining:
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """A run from a preset, whose network and process --model NAME and --process NAME change; where it computes."""
+    """A run from a preset, whose network --model NAME (or module:factory) and process --process NAME change."""
 
     preset: Annotated[Positional[str], named("PRESET")]
     """A preset (adaln presets lists them): the defaults of all that decides the weights."""

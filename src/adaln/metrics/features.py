@@ -1,7 +1,6 @@
 """From images to features: what an extractor is, and how one is named."""
 
 import hashlib
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from adaln.registry import Registry, nearest
+from adaln.registry import Registry, code_named
 
 if TYPE_CHECKING:
     from adaln.metrics.classifier import LabelledImages
@@ -102,10 +101,10 @@ def function_extractor(target: str) -> Extractor:
     The working directory is searched first, as with `python -m`. The fingerprint is that of the module's source, or
     the function's attribute `fingerprint` where it has one (weights live outside the source).
     """
-    module_name, _, function_name = target.partition(":")
-    if not function_name:
-        raise ValueError(f"features {target!r}: expected 'module:function'")
-    function = _import(module_name, function_name)
+    try:
+        function = code_named(target)
+    except ValueError as error:
+        raise ValueError(f"features {error}") from error
     fingerprint = getattr(function, "fingerprint", None) or _source_sha256(target, function)
     label = f"{target} features, not comparable with Inception FID"
     return Extractor(target, label, fingerprint, _wrapped(target, function))
@@ -117,21 +116,6 @@ def _source_sha256(target: str, function: Callable[[Images], object]) -> str:
     except (OSError, TypeError, KeyError) as error:
         raise ValueError(f"features {target!r}: no source to hash; give it an attribute `fingerprint`") from error
     return hashlib.sha256(source.encode()).hexdigest()
-
-
-def _import(module_name: str, function_name: str) -> Callable[[Images], object]:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"features '{module_name}:{function_name}': {type(error).__name__}: {error}") from error
-    function: Callable[[Images], object] | None = getattr(module, function_name, None)
-    if not callable(function):
-        near = nearest(function_name, [name for name in vars(module) if not name.startswith("_")])
-        raise ValueError(f"features '{module_name}:{function_name}': no function {function_name!r} there{near}")
-    return function
 
 
 def _wrapped(target: str, function: Callable[[Images], object]) -> Callable[[Images], Features]:

@@ -9,9 +9,12 @@ if TYPE_CHECKING:
     from adaln.models.dit_config import DiTConfig as DiTConfig
     from adaln.models.dit_config import LLaMAConfig as LLaMAConfig
     from adaln.models.network import Network as Network
+    from adaln.models.own_config import OwnConfig as OwnConfig
+    from adaln.models.own_config import own_network as own_network
     from adaln.models.registry import MODELS as MODELS
     from adaln.models.registry import build as build
     from adaln.models.registry import flops as flops
+    from adaln.models.registry import model_named as model_named
     from adaln.models.registry import null_label as null_label
     from adaln.models.registry import num_parameters as num_parameters
     from adaln.models.registry import skeleton as skeleton

@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adaln.specs import DataSpec
+from adaln.specs import DataSpec, ProcessConfig
 
 if TYPE_CHECKING:
     import torch
-
-    import adaln.models.network
 
 NUM_TIME_FEATURES = 256
 
@@ -59,8 +57,29 @@ class ModelConfig(ABC):
         """Output channels per data channel: 2 if a variance is returned, else 1."""
 
     @abstractmethod
-    def network(self, spec: DataSpec) -> "adaln.models.network.Network":
+    def network(self, spec: DataSpec) -> "torch.nn.Module":
         """The network for this data, as its constructors leave it."""
+
+    def drawn(self, spec: DataSpec, rng: "torch.Generator") -> "torch.nn.Module":
+        """A fresh network on the device of `rng`, which decides all its weights."""
+        import torch
+
+        from adaln.models.network import Network
+
+        with torch.device("meta"):
+            model = self.network(spec)
+        assert isinstance(model, Network)
+        model.to_empty(device=rng.device).reset(rng)
+        return model
+
+    def check(self, spec: DataSpec, process: ProcessConfig) -> None:
+        """`ValueError` in one line where the network cannot learn this process on this data."""
+        if self.outputs_per_channel != process.outputs_per_channel:
+            raise ValueError(
+                f"the process needs {process.outputs_per_channel} output(s) per channel, the model gives"
+                f" {self.outputs_per_channel}: set model.learn_sigma (of a network of your own"
+                " model.outputs-per-channel) as the process learns its variance or not (a flow takes a SiT)"
+            )
 
     @abstractmethod
     def describe(self) -> str:

@@ -111,9 +111,9 @@ def counted(config: ModelConfig, spec: DataSpec) -> Counts:
 
 
 @torch.no_grad()
-def batch_flops(model: Network, spec: DataSpec, batch_size: int) -> int:
+def batch_flops(model: nn.Module, spec: DataSpec, batch_size: int) -> int:
     """Floating-point operations of a forward pass of a network on the meta device."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         x, t = torch.empty(batch_size, spec.channels, spec.height, spec.width), torch.empty(batch_size)
-        model(x, t, torch.empty(batch_size, dtype=torch.long) if model.num_labels else None)
+        model(x, t, torch.empty(batch_size, dtype=torch.long) if spec.num_classes else None)
     return int(counter.get_total_flops())

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from adaln.codec import name_kinds
 from adaln.models.config import Counts, ModelConfig
 from adaln.models.dit_config import DiTConfig, LLaMAConfig, ModulationKind
+from adaln.models.own_config import OwnConfig, own_network
 from adaln.models.udit_config import UDiTConfig
 from adaln.registry import Registry
 from adaln.specs import DataSpec
 
 if TYPE_CHECKING:
     import torch
-
-    import adaln.models.network
 
 WIDTH_DEPTH_HEADS = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
 LLAMA_SIZES = {"DiT": ("B/4", "L/4", "XL/4", "XL/2"), "SiT": ("S/2", "B/2", "L/2", "XL/2")}
@@ -55,7 +54,7 @@ _UDIT = {
 }
 """IPT1K exists in the published code only, without released weights."""
 
-name_kinds({kind.__name__: kind for kind in (DiTConfig, LLaMAConfig, UDiTConfig)}, of=ModelConfig)
+name_kinds({kind.__name__: kind for kind in (DiTConfig, LLaMAConfig, UDiTConfig, OwnConfig)}, of=ModelConfig)
 MODELS: Registry[ModelConfig] = Registry(
     "model",
     {**_DIT, **_LLAMA, **_UDIT, **_TINY_DIT, **_TINY_LLAMA, **_WITH_OTHER_MODULATIONS},
@@ -64,7 +63,12 @@ MODELS: Registry[ModelConfig] = Registry(
 )
 
 
-def skeleton(config: ModelConfig, spec: DataSpec) -> "adaln.models.network.Network":
+def model_named(name: str) -> ModelConfig:
+    """The network of a name that a user gave: of `MODELS`, or anyone's as `module:factory`, which is imported."""
+    return own_network(name) if ":" in name else MODELS[name]
+
+
+def skeleton(config: ModelConfig, spec: DataSpec) -> "torch.nn.Module":
     """The network without its numbers, on the meta device: names and shapes at no cost."""
     import torch
 
@@ -72,18 +76,14 @@ def skeleton(config: ModelConfig, spec: DataSpec) -> "adaln.models.network.Netwo
         return config.network(spec)
 
 
-def build(config: ModelConfig, spec: DataSpec, rng: "torch.Generator") -> "adaln.models.network.Network":
-    """A fresh network on the device of `rng`, which decides all its weights; its output is exactly 0.
+def build(config: ModelConfig, spec: DataSpec, rng: "torch.Generator") -> "torch.nn.Module":
+    """A fresh network on the device of `rng`, which decides all its weights; the output of ours is exactly 0.
 
     Inside `with torch.device("meta")` it is the `skeleton`, and `rng` is left alone.
     """
     import torch
 
-    model = skeleton(config, spec)
-    if torch.empty(0).is_meta:
-        return model
-    model.to_empty(device=rng.device).reset(rng)
-    return model
+    return skeleton(config, spec) if torch.empty(0).is_meta else config.drawn(spec, rng)
 
 
 def null_label(config: ModelConfig, spec: DataSpec) -> int | None:

@@ -87,6 +87,8 @@ def load_weights(weights: Weights, config: ModelConfig, spec: DataSpec) -> Netwo
     finite.
     """
     tensors, model = dict(weights.tensors), skeleton(config, spec)
+    if not isinstance(model, Network):
+        raise ValueError(f"the network is {config.describe()}; expected one of our own, yours are loaded by its code")
     fixed = model.fixed()
     if weights.layout == "diffusers" and fixed:
         check_settings(weights.settings, config, spec)

@@ -83,12 +83,7 @@ class Run:
         """Build the network without memory: what does not fit is said before anything is written."""
         config = self.config
         check_precision(config.precision, self.device)
-        if config.model.outputs_per_channel != config.process.outputs_per_channel:
-            raise ValueError(
-                f"the process needs {config.process.outputs_per_channel} output(s) per channel, the model gives"
-                f" {config.model.outputs_per_channel}: set model.learn_sigma as the process learns its variance or not"
-                " (a flow takes a SiT)"
-            )
+        config.model.check(self.spec, config.process)
         all_starts(find_layout(skeleton(config.model, self.spec)), config.scheme)
 
     @cached_property

@@ -44,7 +44,7 @@ class TrainState:
     def update(self, loss: Tensor) -> None:
         """Clip, optimise, average, clear gradients: one step. No host-device synchronisation on an accelerator; on the
         CPU, where looking is free, a step that is not finite raises `NonFinite` before it touches the weights."""
-        gradients = [own(p.grad) for p in self.named.values() if p.grad is not None]
+        gradients = [own(torch.zeros_like(p) if p.grad is None else p.grad) for p in self.named.values()]
         norms = torch.stack(torch._foreach_norm(gradients))
         if self.is_sharded:
             norms = all_reduce_sum(norms.double().square()).sqrt().float()

@@ -62,7 +62,7 @@ def standard_inputs(model: nn.Module, seed: int = 0) -> dict[str, Any]:
     known = {cls: make for family in FAMILIES.values() for cls, make in family.inputs.items()}
     spec: Any = getattr(model, "spec", None)
     if isinstance(spec, DataSpec):
-        labels = draw.labels(spec.num_classes) if model.num_labels else None
+        labels = draw.labels(spec.num_classes) if spec.num_classes else None
         inputs = {"x": draw.normal(spec.channels, spec.height, spec.width), "t": draw.times(1000.0), "y": labels}
     elif name in known:
         inputs = known[name](getattr(model, "config", model), draw)
