@@ -71,7 +71,7 @@ def test_latents_of_fast_dit_are_read_to_the_last(tmp_path, monkeypatch):
         np.save(tmp_path / "set/a_labels" / f"{i}.npy", np.array([i % 2]))
     found = inspect(str(tmp_path / "set"))
     assert (found.kind, found.num_items, found.class_counts) == ("latents of fast-DiT", 4, {"0": 2, "1": 2})
-    assert found.problems == (f"{tmp_path / 'set'}: latents 0 to 3 are not all finite",)
+    assert found.problems == (f"{tmp_path / 'set/a_features/3.npy'}: row 3 is not finite (1 of rows 0 to 3)",)
     (tmp_path / "set/a_features/2.npy").write_bytes(b"")
     assert "2.npy' is not an intact npy file" in inspect(str(tmp_path / "set")).problems[0]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adaln.data import Batches, DataConfig, load
+from adaln.data import Batches, DataConfig, inspect, load
 from adaln.data.batches import augmented
 
 LATENTS = torch.randn(9, 4, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -120,6 +120,56 @@ def test_shards_of_lightning_dit_with_parts_that_do_not_belong_together_are_name
     )
     with pytest.raises(ValueError, match=rf"shard001\.safetensors: .*{said}"):
         load(DataConfig(str(folder)))
+
+
+def test_what_lies_beside_latents_is_counted_and_a_lost_shard_is_said(tmp_path):
+    folder = lightning_dit(tmp_path)
+    for name in ("latents_rank00_shard001.safetensors.tmp", "log.txt"):
+        (folder / name).write_bytes(b"")
+    assert load(DataConfig(str(folder))).passed_over == (
+        "1 .txt (log.txt)",
+        "1 .tmp (latents_rank00_shard001.safetensors.tmp)",
+    )
+    (folder / "latents_rank00_shard000.safetensors").rename(folder / "latents_rank02_shard001.safetensors")
+    said = inspect(str(folder)).notes["holds"]
+    assert "3 missing among numbered ones (latents_rank00_shard000.safetensors), 1 .t" in said
+
+
+def test_what_lies_beside_pairs_of_fast_dit_is_counted_and_pairs_of_two_names_are_refused(tmp_path):
+    folder = fast_dit(tmp_path)
+    for name in ("imagenet256_features/9.npy.tmp", "imagenet256_labels/.hidden.npy", "readme.md"):
+        (folder / name).write_bytes(b"")
+    assert set(load(DataConfig(str(folder))).passed_over) == {
+        "1 .tmp (imagenet256_features/9.npy.tmp)",
+        "1 hidden (imagenet256_labels/.hidden.npy)",
+        "1 .md (readme.md)",
+    }
+    (folder / "imagenet256_labels").rename(folder / "faces_labels")
+    with pytest.raises(ValueError, match="imagenet256_features, faces_labels; expected one pair of folders NAME_feat"):
+        load(DataConfig(str(folder)))
+    (folder / "faces_features").mkdir()
+    with pytest.raises(ValueError, match="faces_features, imagenet256_features, faces_labels; expected one pair"):
+        load(DataConfig(str(folder)))
+
+
+@pytest.mark.parametrize("other", [LATENTS[:4, :, :1].clone(), LATENTS[:4].half()])
+def test_shards_of_lightning_dit_that_differ_from_the_first_are_named(tmp_path, other):
+    folder = lightning_dit(tmp_path)
+    tensors = {"latents": other, "latents_flip": other.clone(), "labels": LABELS[:4].clone()}
+    save_file(tensors, folder / "latents_rank00_shard001.safetensors")
+    with pytest.raises(
+        ValueError, match=r"shard001\.safetensors: holds rows of float.*; expected float32 of the shape"
+    ):
+        load(DataConfig(str(folder)))
+
+
+def test_a_latent_that_is_not_finite_is_named_by_its_file(tmp_path):
+    folder = lightning_dit(tmp_path)
+    bad = LATENTS[5:9].clone()
+    bad[2, 0, 0, 0] = float("nan")
+    tensors = {"latents": bad, "latents_flip": bad.clone(), "labels": LABELS[5:9].clone()}
+    save_file(tensors, folder / "latents_rank00_shard001.safetensors")
+    assert "shard001.safetensors: row 7 is not finite (1 of rows 0 to 8)" in inspect(str(folder)).problems[0]
 
 
 def test_latents_of_lightning_dit_are_normalised_by_their_statistics(tmp_path):

@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,27 @@ SHOWN, SHOWN_LETTERS = 6, 40
 
 
 class Rows:
-    """The rows of `parts`, one after the other, read as numpy would: by number, slice or index array.
+    """The rows of `parts`, each of a file, one after the other, read as numpy would: by number, slice or index array.
 
     Only what is asked for is read from disk; `np.asarray(rows)` reads all.
     """
 
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
-        if len({(part.shape[1:], part.dtype) for part in parts}) != 1:
-            raise ValueError(f"rows differ: {sorted({(part.shape[1:], str(part.dtype)) for part in parts})}")
-        self.parts = tuple(parts)
+    def __init__(self, parts: Sequence[np.ndarray], files: Sequence[Path] = ()) -> None:
+        files = files or [Path(f"part {number}") for number in range(len(parts))]
+        kinds = [f"{part.dtype} of the shape {part.shape[1:]}" for part in parts]
+        for kind, file in zip(kinds, files, strict=True):
+            if kind != kinds[0]:
+                raise ValueError(f"{file}: holds rows of {kind}; expected {kinds[0]} as {files[0]}")
+        self.parts, self.files = tuple(parts), tuple(files)
         self.starts = np.array([0, *itertools.accumulate(len(part) for part in parts)], np.int64)
         self._bytes = [part.reshape(-1).view(np.uint8).data for part in parts]
 
     def __len__(self) -> int:
         return int(self.starts[-1])
+
+    def file_of(self, row: int) -> Path:
+        """The file that holds a row."""
+        return self.files[int(np.searchsorted(self.starts, row, side="right")) - 1]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,6 +105,10 @@ class Dataset:
         if mirrored.any():
             pixels = torch.where(torch.from_numpy(mirrored)[:, None, None, None], pixels.flip(-1), pixels)
         return to_model_range(pixels)
+
+    def file_of(self, row: int) -> Path | None:
+        """The file that holds an item; None where all lie in one."""
+        return self.images.file_of(row) if isinstance(self.images, Rows) else None
 
     def summary(self) -> str:
         """One line: how many pictures, which classes and how many each has at least, what was passed over."""

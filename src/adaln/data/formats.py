@@ -54,7 +54,7 @@ FORMATS: Registry[Format] = Registry(
         ),
         "latents of LightningDiT": Format(lambda path: matches(path, LIGHTNING_SHARDS) > 0, loads=open_lightning_dit),
         "latents of fast-DiT": Format(
-            lambda path: matches(path, "*_features") == matches(path, "*_labels") == 1, loads=open_fast_dit
+            lambda path: min(matches(path, "*_features"), matches(path, "*_labels")) > 0, loads=open_fast_dit
         ),
         "shards of adaln": Format(lambda path: matches(path, PLAN, "shard-*.safetensors") > 0, loads=open_encoded),
         "images (embedded)": Format(lambda path: path == "digits", digits_source, digits),

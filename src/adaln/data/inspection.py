@@ -117,16 +117,19 @@ def latents(path: str, kind: str) -> Inspection:
         stop = min(start + AT_ONCE, len(dataset))
         try:
             x = augmented(dataset, np.arange(start, stop), (generator("inspect", row) for row in range(start, stop)))
-            if not x.isfinite().all():
-                problems.append(f"{path}: latents {start} to {stop - 1} are not all finite")
+            bad = [start + row for row, latent in enumerate(x) if not latent.isfinite().all()]
+            if bad:
+                where = dataset.file_of(bad[0]) or path
+                problems.append(f"{where}: row {bad[0]} is not finite ({len(bad)} of rows {start} to {stop - 1})")
         except ValueError as error:
             problems.append(str(error))
         progress(f"inspect {path}", stop, len(dataset), "latents")
     counts = count_classes(dataset.labels, dataset.class_names)
     spec = dataset.spec
     shapes = {dimensions((spec.channels, spec.height, spec.width)): len(dataset)}
-    notes = {"holds": summary(dataset.labels, dataset.class_names)}
-    return Inspection(path, kind, len(dataset), shapes, counts, tuple(problems), notes)
+    left = dataset.passed_over
+    notes = {"holds": summary(dataset.labels, dataset.class_names, left)}
+    return Inspection(path, kind, len(dataset), shapes, counts, tuple(problems), notes, left)
 
 
 def dimensions(shape: tuple[int, ...]) -> str:

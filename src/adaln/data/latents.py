@@ -7,9 +7,8 @@ whoever decodes the samples must know it.
 
 import hashlib
 import io
-import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,9 @@ from torch import Tensor
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset, Rows, spec_of
+from adaln.data.keys import MISSING, missing
+from adaln.data.labels import by_kind, passed_over
+from adaln.data.listing import Listing, list_folder
 from adaln.data.numbers import numbered, whole_number
 from adaln.data.shard_files import Index, map_tensors, open_shards
 from adaln.files import default_cache, filling, reading, write_atomically
@@ -104,12 +106,16 @@ class NpyFiles(Rows):
     def __len__(self) -> int:
         return self.num_rows
 
+    def file_of(self, row: int) -> Path:
+        """See `Rows`."""
+        return self.folder / f"{row}.npy"
+
     def gather(self, indices: Int64[np.ndarray, "B"]) -> np.ndarray:
         return np.concatenate([self.row(index) for index in indices.tolist()])
 
     def row(self, index: int) -> np.ndarray:
         """What the file of that number holds; it must be as the first one."""
-        file, first = self.folder / f"{index}.npy", self.parts[0]
+        file, first = self.file_of(index), self.parts[0]
         array = load_npy(file)
         if array.shape != first.shape or array.dtype.kind != first.dtype.kind:
             holds, expected = (f"{part.dtype} of the shape {part.shape}" for part in (array, first))
@@ -136,6 +142,10 @@ class FixedLatents(Dataset):
             rows[mirrored] = self.mirrored[indices[mirrored]]
         return torch.from_numpy((rows.astype(np.float32) - self.shift) * self.scale)
 
+    def file_of(self, row: int) -> Path:
+        """See `Dataset`."""
+        return self.latents.file_of(row)
+
     def describe_latents(self) -> dict[str, Any]:
         """See `Dataset`."""
         is_normalised = bool((self.scale != 1).any() or self.shift.any())
@@ -146,8 +156,9 @@ def open_fast_dit(config: DataConfig) -> Dataset:
     """`X_features/0.npy` (1, C, h, w), already scaled, beside `X_labels/0.npy` (1,)."""
     folder = Path(config.path)
     refuse_fixed(config, has_mirrored=False)
-    (features,), (labels,) = folder.glob("*_features"), folder.glob("*_labels")
-    stamps, of_labels = (npy_stamps(part) for part in (features, labels))
+    features, labels = fast_dit_pair(folder)
+    listing = list_folder(folder)
+    stamps, of_labels = (npy_stamps(listing, part.name) for part in (features, labels))
     if len(stamps) != len(of_labels) or not stamps:
         raise ValueError(f"{folder}: {len(stamps)} files in {features.name} but {len(of_labels)} in {labels.name}")
     for part, known in ((features, stamps), (labels, of_labels)):
@@ -159,13 +170,24 @@ def open_fast_dit(config: DataConfig) -> Dataset:
         if stamps[f"{number}.npy"][0] != stamps["0.npy"][0]:
             latents.row(number)  # says in what it differs; of another type of floats it is another number of bytes
     one = np.ones((latents.shape[1], 1, 1), np.float32)
-    return fixed_latents(config, latents, None, cached_labels(labels, of_labels), 0 * one, one)
+    used = {f"{part.name}/{name}" for part in (features, labels) for name in stamps}
+    found = fixed_latents(config, latents, None, cached_labels(labels, of_labels), 0 * one, one)
+    return replace(found, passed_over=passed_over(listing, used))
 
 
-def npy_stamps(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and modification time of the npy files of a folder."""
-    entries = [entry for entry in os.scandir(folder) if entry.name.endswith(".npy") and entry.name[0] != "."]
-    return {entry.name: (status.st_size, status.st_mtime_ns) for entry in entries for status in [entry.stat()]}
+def fast_dit_pair(folder: Path) -> tuple[Path, Path]:
+    """The folders of features and of labels; ValueError unless they are one pair of one name."""
+    (features, *more), (labels, *others) = (sorted(folder.glob(f"*_{part}")) for part in ("features", "labels"))
+    if more or others or features.name.removesuffix("_features") != labels.name.removesuffix("_labels"):
+        names = ", ".join(part.name for part in (features, *more, labels, *others))
+        raise ValueError(f"{folder}: holds {names}; expected one pair of folders NAME_features and NAME_labels")
+    return features, labels
+
+
+def npy_stamps(listing: Listing, folder: str) -> dict[str, tuple[int, int]]:
+    """Size and modification time of the npy files of a folder in the set."""
+    inside = {name.removeprefix(f"{folder}/"): s for name, s in listing.stamps.items() if name.startswith(f"{folder}/")}
+    return {name: stamp for name, stamp in inside.items() if name.endswith(".npy") and "/" not in name}
 
 
 def cached_labels(folder: Path, stamps: dict[str, tuple[int, int]]) -> Int64[np.ndarray, "N"]:
@@ -188,11 +210,14 @@ def open_lightning_dit(config: DataConfig) -> Dataset:
     """`latents`, `latents_flip` and `labels` per shard, normalised by the channel statistics in `latents_stats.pt`."""
     folder = Path(config.path)
     refuse_fixed(config, has_mirrored=True)
-    shards = [lightning_shard(path) for path in sorted(folder.glob(LIGHTNING_SHARDS))]
-    latents, mirrored = (Rows([shard[name] for shard in shards]) for name in ("latents", "latents_flip"))
+    files = sorted(folder.glob(LIGHTNING_SHARDS))
+    shards = [lightning_shard(file) for file in files]
+    latents, mirrored = (Rows([shard[name] for shard in shards], files) for name in ("latents", "latents_flip"))
     labels = np.concatenate([shard["labels"] for shard in shards]).astype(np.int64)
     mean, std = read_statistics(folder / STATISTICS, latents.shape[1])
-    return fixed_latents(config, latents, mirrored, labels, mean, 1 / std)
+    gaps = dict.fromkeys(missing([file.name for file in files], first=0), MISSING)
+    left = (*by_kind(gaps), *passed_over(list_folder(folder), {STATISTICS, *(file.name for file in files)}))
+    return replace(fixed_latents(config, latents, mirrored, labels, mean, 1 / std), passed_over=left)
 
 
 def lightning_shard(path: Path) -> dict[str, np.ndarray]:

@@ -142,12 +142,13 @@ class ShardSet:
 def open_shards(folder: Path) -> ShardSet:
     """The set in a folder, memory-mapped. Raises ValueError naming the file that is missing, damaged or foreign."""
     index = read_index(folder)
-    tensors = [map_shard(folder, shard, index.plan) for shard in index.shards if shard.rows]
+    holding = [shard for shard in index.shards if shard.rows]
+    tensors, files = [map_shard(folder, shard, index.plan) for shard in holding], [folder / s.file for s in holding]
     labels = np.concatenate([shard["labels"] for shard in tensors])
     rows = [shard[index.plan.tensor] for shard in tensors]
     if index.plan.space:  # the mirror image becomes a row of its own after that of the picture
         rows = [moments.reshape(-1, *moments.shape[2:]) for moments in rows]
-    return ShardSet(index, Rows(rows), labels, Rows([shard["digests"] for shard in tensors]))
+    return ShardSet(index, Rows(rows, files), labels, Rows([shard["digests"] for shard in tensors], files))
 
 
 def map_shard(folder: Path, shard: ShardEntry, plan: Plan) -> dict[str, np.ndarray]:
