@@ -10,6 +10,7 @@ from adaln.analysis.audit import audit
 from adaln.analysis.fit import fit
 from adaln.conditioning import SCHEMES
 from adaln.config import OptimConfig, Schedule
+from adaln.data import DataConfig
 from adaln.evaluation.samples import named_reference
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
@@ -242,3 +243,14 @@ def test_the_data_of_a_run_without_a_fingerprint_of_it_is_not_called_its_own(tra
     file.unlink() if manifest is None else file.write_text(manifest)
     with pytest.raises(ValueError, match=r"manifest\.json has no fingerprint of the run's data"):
         _ = Run.open(trained.path).dataset
+
+
+def test_a_run_that_holds_pictures_out_is_another_run_and_says_how_many(trained, small_config, tmp_path):
+    config = small_config(steps=1, data=DataConfig(held_out=0.2))
+    run = Run.create(config, tmp_path)
+    train(run)
+    data, split = run.manifest["data"], run.dataset.split
+    assert data["held_out"]["num_images"] == len(split.held_out) == sum(data["held_out"]["class_counts"]) > 0
+    assert data["fingerprint"] == trained.dataset.fingerprint and "held_out" not in trained.manifest["data"]
+    with pytest.raises(ValueError, match=r"another config: data\.held_out: absent -> 0\.2"):
+        Run.create(config, out=trained.path)

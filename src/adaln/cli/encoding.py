@@ -132,17 +132,24 @@ class InspectOptions:
     """The word inspect."""
     path: Annotated[Positional[str], named("PATH")]
     """A path."""
+    held_out: float = 0.0
+    """As --data.held-out of a training: how many pictures it would hold out."""
+    size: int | None = None
+    """As --data.size of a training, which decides the content of a picture."""
 
 
 def data_verb(words: list[str]) -> Output:
-    """inspect PATH: what a data set is, how many, which classes, and whether all of it can be read."""
+    """inspect PATH [--held-out SHARE]: what a data set is, how many, which classes, whether it is intact."""
     options = parse(InspectOptions, "data", words)
     if options.action != "inspect":
         raise ValueError(f"unknown action {options.action!r} of data; expected: adaln data inspect PATH")
 
-    from adaln.data import inspect
+    from adaln.data import DataConfig, inspect, load
 
+    config = DataConfig(options.path, options.size, held_out=options.held_out)
     inspection = inspect(options.path)
+    if options.held_out and inspection.is_intact:
+        inspection = replace(inspection, notes=inspection.notes | {"holds": load(config).summary()})
     data = {**asdict(inspection), "is_intact": inspection.is_intact}
     return Output(data, inspected(inspection), "" if inspection.is_intact else verdict(inspection))
 

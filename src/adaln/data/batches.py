@@ -33,8 +33,9 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 class Batches:
     """Batches of `batch_size` per rank; the ranks of one step together take `batch_size * world` items in turn.
 
-    Position p = (step * world + rank) * batch_size + j of the endless sequence holds item p mod N of epoch p div N,
-    mirrored or drawn from its posterior as a generator of (seed, p) says: however many ranks share a batch, it is one.
+    Position p = (step * world + rank) * batch_size + j of the endless sequence holds item p mod N of epoch p div N, of
+    the N that are learned from, mirrored or drawn from its posterior as a generator of (seed, p) says: however many
+    ranks share a batch, it is one.
     """
 
     dataset: Dataset
@@ -59,7 +60,9 @@ class Batches:
 
     def indices(self, step: int) -> Int64[np.ndarray, "B"]:
         """Which items the step takes; within an epoch no item is taken twice, by any rank."""
-        return shuffled(np.array(self.positions(step), np.int64), len(self.dataset), self.seed)
+        split, positions = self.dataset.split, np.array(self.positions(step), np.int64)
+        items = shuffled(positions, len(self.dataset if split is None else split.learned), self.seed)
+        return items if split is None else np.take(split.learned, items)
 
     def positions(self, step: int) -> range:
         """Where the step's items stand in the endless sequence."""

@@ -1,9 +1,11 @@
 """What a user may say about a data set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
+
+from adaln.codec import LEFT_OUT_AT_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +23,9 @@ class DataConfig:
     """False: ignore the labels and learn an unconditional model."""
     on_bad_image: Annotated[Literal["stop", "skip"], tyro.conf.arg(prefix_name=False)] = "stop"
     """At an image that cannot be decoded: stop with its name, or go on without it and report it."""
+    held_out: float = field(default=0.0, metadata=LEFT_OUT_AT_DEFAULT)
+    """Share of the pictures that is never learned from, chosen by their content: the same in every run and order."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"data.held_out is {self.held_out}; expected a share of the pictures, 0 <= share < 1")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8, UInt64
 from numpy.typing import DTypeLike
 from torch import Tensor
 
@@ -76,6 +76,18 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """The rows of a data set that are learned from, and those that are not."""
+
+    learned: Int64[np.ndarray, "L"]
+    """Ascending."""
+    held_out: Int64[np.ndarray, "H"]
+    """By the hashes of their content: the first so many are the same items in whatever order the set lies."""
+    hashes: UInt64[np.ndarray, "H"]
+    """Of the items held out, ascending."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """Decoded images with their labels; large sets are memory-mapped."""
 
@@ -93,9 +105,16 @@ class Dataset:
     """Images that could not be decoded and were left out, each with its reason."""
     passed_over: tuple[str, ...] = ()
     """What lay beside the images and is none of the set, a phrase for each kind: `2 .jfif (cat/0.jfif)`."""
+    split: Split | None = None
+    """None: all of it is learned from."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def content(self) -> np.ndarray | Rows:
+        """A row per item: items of equal rows are one and the same."""
+        return self.images
 
     def read(
         self, indices: Int64[np.ndarray, "B"], mirrored: Bool[np.ndarray, "B"], rngs: Iterable[torch.Generator]
@@ -111,10 +130,17 @@ class Dataset:
         return self.images.file_of(row) if isinstance(self.images, Rows) else None
 
     def summary(self) -> str:
-        """One line: how many pictures, which classes and how many each has at least, what was passed over."""
+        """One line: how many pictures, which classes and how many each has at least, what was passed over, held out."""
         ignores = self.class_names and not self.spec.num_classes
         left = (*self.passed_over, *([f"{len(self.skipped):,} that cannot be decoded"] if self.skipped else ()))
-        return summary(self.labels, self.class_names, left) + ("; labels ignored: unconditional" if ignores else "")
+        parts = [summary(self.labels, self.class_names, left)]
+        parts += ["labels ignored: unconditional"] if ignores else []
+        if self.split:
+            counts = count_classes(self.labels[self.split.held_out], self.class_names)
+            least = min((count for name, count in counts.items() if not ignores), default=None)
+            of_each = "" if least is None else f", at least {least:,} of each class"
+            parts.append(f"{len(self.split.held_out):,} held out{of_each}")
+        return "; ".join(parts)
 
     def describe_latents(self) -> dict[str, Any] | None:
         """What a run must keep of its latents to decode its samples without the data; None for pixels."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from adaln.data.cache import decoded
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset
+from adaln.data.held_out import split_of
 from adaln.data.hub import HUB, hub_dataset
 from adaln.data.labels import by_attribute, labelled, unlabelled
 from adaln.data.latents import LIGHTNING_SHARDS, open_encoded, open_fast_dit, open_lightning_dit
@@ -78,10 +79,12 @@ def load(config: DataConfig, *, cache: Path | None = None) -> Dataset:
     if config.size is not None and config.size < 1:
         raise ValueError(f"size is {config.size}; expected at least 1 pixel, or None for the set's own size")
     kind, path, attribute = recognise(config.path)
-    loads = FORMATS[kind].loads
+    loads, cache = FORMATS[kind].loads, cache or default_cache()
     if loads and not attribute:
-        return loads(replace(config, path=path))
-    return decoded(pictures_of(kind, path, attribute), config, cache or default_cache())
+        dataset = loads(replace(config, path=path))
+    else:
+        dataset = decoded(pictures_of(kind, path, attribute), config, cache)
+    return replace(dataset, split=split_of(dataset, config.held_out, cache)) if config.held_out else dataset
 
 
 def open_source(path: str | Path) -> Source:

@@ -53,6 +53,13 @@ class LatentDataset(Dataset):
     """(N * flips, 2, C, h, w): mean and standard deviation; the mirror image of row i is row flips * i + 1."""
     space: LatentSpace
     index: Index
+    digests: Rows
+    """SHA-256 of each cropped picture with its label."""
+
+    @property
+    def content(self) -> Rows:
+        """See `Dataset`: the pictures themselves are not here."""
+        return self.digests
 
     def read(
         self, indices: Int64[np.ndarray, "B"], mirrored: Bool[np.ndarray, "B"], rngs: Iterable[torch.Generator]
@@ -89,7 +96,9 @@ def open_encoded(config: DataConfig) -> Dataset:
     if plan.space is None:
         return Dataset(name, shards.rows, *common)
     images = NoImages(name, shards.rows.parts)
-    return LatentDataset(name, images, *common, moments=shards.rows, space=plan.space, index=index)
+    return LatentDataset(
+        name, images, *common, moments=shards.rows, space=plan.space, index=index, digests=shards.digests
+    )
 
 
 class NpyFiles(Rows):
@@ -132,6 +141,11 @@ class FixedLatents(Dataset):
     """Of the mirror images, if they were extracted."""
     shift: Float32[np.ndarray, "C 1 1"]
     scale: Float32[np.ndarray, "C 1 1"]
+
+    @property
+    def content(self) -> Rows:
+        """See `Dataset`."""
+        return self.latents
 
     def read(
         self, indices: Int64[np.ndarray, "B"], mirrored: Bool[np.ndarray, "B"], rngs: Iterable[torch.Generator]

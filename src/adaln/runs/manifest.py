@@ -33,8 +33,8 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def describe_data(dataset: Dataset, path: str) -> dict[str, Any]:
-    """What the run learned from, and where it lies; the fingerprint is over pixels (or moments) and labels."""
-    return {
+    """The run's data, and where it lies; the fingerprint is over pixels (or moments) and labels, held out or not."""
+    row = {
         "name": dataset.name,
         "path": absolute_path(path),
         "fingerprint": dataset.fingerprint,
@@ -46,6 +46,11 @@ def describe_data(dataset: Dataset, path: str) -> dict[str, Any]:
         "spec": asdict(dataset.spec),
         "latents": dataset.describe_latents(),
     }
+    if dataset.split:
+        labels = dataset.labels[dataset.split.held_out]
+        counts = list(count_classes(labels, dataset.class_names).values())
+        row["held_out"] = {"num_images": len(labels), "class_counts": counts}
+    return row
 
 
 def describe_parameters(model: torch.nn.Module, scheme: Scheme) -> dict[str, int]:
