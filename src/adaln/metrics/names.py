@@ -10,7 +10,20 @@ if TYPE_CHECKING:
 METRICS: "Registry[Metric]" = Registry(
     "score",
     dict.fromkeys(
-        ("fid", "sfid", "is", "precision", "recall", "precision-half", "recall-half", "kid"),
+        (
+            "fid",
+            "sfid",
+            "is",
+            "precision",
+            "recall",
+            "precision-half",
+            "recall-half",
+            "kid",
+            "mind",
+            "density",
+            "coverage",
+            "cmmd",
+        ),
         Later("adaln.metrics.registry:TABLE"),
     ),
     accepts="adaln.metrics.registry:Metric",

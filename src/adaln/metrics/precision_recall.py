@@ -1,4 +1,4 @@
-"""Precision and recall by k-nearest-neighbour balls around the points of each set.
+"""Precision, recall, density and coverage by k-nearest-neighbour balls around the points of each set.
 
 Distances are squared and Euclidean, as they are or as ADM's evaluator rounds them. Both come as blocks of a tile (at
 most TILE x TILE points), so that no whole distance matrix is ever in memory.
@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 NEIGHBOURS = 3
 """ADM's k."""
+DENSITY_NEIGHBOURS = 5
+"""The k of density and coverage."""
 TILE = 10_000
 """ADM's block of points: one half-precision overflow among them makes the whole tile float32."""
 ROWS = 1024
@@ -140,6 +142,40 @@ def precision_recall(
                 sample_inside[columns] |= (block <= reference_radii[rows, None]).any(dim=0)
                 reference_inside[rows] |= (block <= sample_radii[columns]).any(dim=1)
     return PrecisionRecall(sample_inside, reference_inside)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DensityCoverage:
+    """Fidelity and variety by the balls around the reference images alone: no outlier among the samples moves them."""
+
+    balls: Int64[Tensor, "N"]
+    """In how many balls around a reference image each sample lies."""
+    covered: Bool[Tensor, "M"]
+    """Which reference images have a sample in their ball."""
+
+
+def density_coverage(
+    reference: Float32[Tensor, "M F"], samples: Float32[Tensor, "N F"], k: int = DENSITY_NEIGHBOURS
+) -> DensityCoverage:
+    """Density (the mean of `balls / k`) and coverage (the mean of `covered`) of `samples` against `reference`.
+
+    A ball reaches to the k-th nearest neighbour within the reference.
+
+    Source: Naeem et al., "Reliable fidelity and diversity metrics for generative models" (2020).
+    """
+    if k >= len(reference):
+        raise ValueError(f"k={k} neighbours need more than {k} reference images, got {len(reference)}")
+    reach = radii(reference, k)
+    balls = torch.zeros(len(samples), dtype=torch.int64, device=samples.device)
+    covered = torch.zeros(len(reference), dtype=torch.bool, device=reference.device)
+    for i in range(0, len(reference), TILE):
+        for j in range(0, len(samples), TILE):
+            for start, block in exact_blocks(reference[i : i + TILE], samples[j : j + TILE]):
+                rows = slice(i + start, i + start + len(block))
+                inside = block <= reach[rows, None]
+                balls[j : j + TILE] += inside.sum(dim=0)
+                covered[rows] |= inside.any(dim=1)
+    return DensityCoverage(balls, covered)
 
 
 def radii(points: Float32[Tensor, "N F"], k: int, blocks: Blocks = exact_blocks) -> Float32[Tensor, "N"]:

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
+from adaln.metrics.cmmd import SCALE, SIGMA, gaussian_mmd
 from adaln.metrics.feature_statistics import PARTS, Part, Statistics, check_one_extractor
 from adaln.metrics.frechet import frechet_distance, frechet_interval
-from adaln.metrics.intervals import ScoreInterval, wilson
+from adaln.metrics.intervals import ScoreInterval, around, wilson
 from adaln.metrics.kid_and_is import (
     SPLIT_SIZE,
     SUBSET_SIZE,
@@ -19,13 +22,17 @@ from adaln.metrics.kid_and_is import (
 )
 from adaln.metrics.names import METRICS
 from adaln.metrics.precision_recall import (
+    DENSITY_NEIGHBOURS,
     NEIGHBOURS,
     Blocks,
+    DensityCoverage,
     PrecisionRecall,
+    density_coverage,
     exact_blocks,
     precision_recall,
     published_blocks,
 )
+from adaln.metrics.sliced import DIRECTIONS, sliced_distance
 from adaln.report import Measurement
 from adaln.rng import generator
 
@@ -78,9 +85,18 @@ class Comparison:
     def manifold(self, blocks: Blocks) -> PrecisionRecall:
         """Precision and recall by these distances, exact or as ADM's evaluator publishes them."""
         if blocks not in self._manifolds:
-            reference, samples = needed(self.reference, "pool_rows"), needed(self.samples, "pool_rows")
-            self._manifolds[blocks] = precision_recall(reference, samples, NEIGHBOURS, blocks)
+            self._manifolds[blocks] = precision_recall(*self.rows, NEIGHBOURS, blocks)
         return self._manifolds[blocks]
+
+    @property
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """The features of single images (M, F) and (N, F), of the reference and of the samples."""
+        return needed(self.reference, "pool_rows"), needed(self.samples, "pool_rows")
+
+    @cached_property
+    def balls(self) -> DensityCoverage:
+        """Density and coverage."""
+        return density_coverage(*self.rows)
 
 
 Measure = Callable[[Comparison], tuple[float, ScoreInterval | None]]
@@ -150,8 +166,26 @@ def _inception_score(comparison: Comparison) -> tuple[float, ScoreInterval | Non
 
 
 def _kernel(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
-    reference, samples = needed(comparison.reference, "pool_rows"), needed(comparison.samples, "pool_rows")
-    return kernel_distance(reference, samples, comparison.rng("kid"))
+    return kernel_distance(*comparison.rows, comparison.rng("kid"))
+
+
+def _sliced(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
+    return sliced_distance(*comparison.rows, comparison.rng("mind"))
+
+
+def _gaussian(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
+    return gaussian_mmd(*comparison.rows)
+
+
+def _density(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
+    density = comparison.balls.balls.double() / DENSITY_NEIGHBOURS
+    value, error = float(density.mean()), float(density.std() / len(density) ** 0.5)
+    return value, around(value, error, "standard error, reference fixed")
+
+
+def _coverage(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
+    covered = comparison.balls.covered
+    return float(covered.double().mean()), wilson(covered)
 
 
 def _of_manifolds(title: str, side: str, blocks: Blocks, settings: Mapping[str, Any], in_adm: bool = False) -> Metric:
@@ -165,6 +199,7 @@ def _of_manifolds(title: str, side: str, blocks: Blocks, settings: Mapping[str, 
 _EXACT = {"k": NEIGHBOURS, "distances": "float32"}
 _HALF = {"k": NEIGHBOURS, "distances": "float16, as published"}
 _SUBSETS = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE}
+_BALLS = {"k": DENSITY_NEIGHBOURS}
 _SAMPLES, _REFERENCE = "sample_inside", "reference_inside"
 TABLE: Mapping[str, Metric] = {
     "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid"), in_adm=True, digits=2),
@@ -175,5 +210,9 @@ TABLE: Mapping[str, Metric] = {
     "precision-half": _of_manifolds("Precision (half)", _SAMPLES, published_blocks, _HALF),
     "recall-half": _of_manifolds("Recall (half)", _REFERENCE, published_blocks, _HALF),
     "kid": Metric("KID", "pool_rows", "lower", _kernel, _SUBSETS, digits=5, fewest=4),
+    "mind": Metric("MIND", "pool_rows", "lower", _sliced, {"directions": DIRECTIONS}, digits=2),
+    "density": Metric("Density", "pool_rows", "higher", _density, _BALLS, fewest=DENSITY_NEIGHBOURS + 1),
+    "coverage": Metric("Coverage", "pool_rows", "higher", _coverage, _BALLS, fewest=DENSITY_NEIGHBOURS + 1),
+    "cmmd": Metric("CMMD", "pool_rows", "lower", _gaussian, {"sigma": SIGMA, "scale": SCALE}),
 }
 """Every score by its name. `-half` is ADM's evaluator to the bit, with the half-precision distances it publishes."""
