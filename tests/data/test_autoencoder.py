@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from adaln.data import DataConfig, encode, load, open_autoencoder, renderer
 from adaln.data.autoencoder import factors
 from adaln.data.dataset import to_uint8
+from adaln.progress import noting
 from helpers.autoencoders import save_autoencoder
 from helpers.pictures import two_classes, write_folder
 
@@ -20,6 +21,25 @@ Z = torch.randn(20, 4, 4, 4, generator=torch.Generator().manual_seed(0))
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory):
     return save_autoencoder(tmp_path_factory.mktemp("vae") / "tiny-vae")
+
+
+def test_what_diffusers_would_print_is_in_the_one_line_or_a_note(tmp_path, vae, capsys):
+    shutil.copytree(vae, tmp_path / "more")
+    shutil.copytree(vae, tmp_path / "less")
+    config = json.loads((vae / "config.json").read_text())
+    (tmp_path / "more" / "config.json").write_text(json.dumps(config | {"of_tomorrow": 1}))
+    weights = load_file(vae / "diffusion_pytorch_model.safetensors")
+    weights.pop("decoder.conv_in.weight")
+    save_file(weights, tmp_path / "less" / "diffusion_pytorch_model.safetensors")
+    notes = []
+    with noting(notes.append):
+        open_autoencoder(str(tmp_path / "more"))
+    assert len(notes) == 1 and "more' has of_tomorrow, which AutoencoderKL does not know" in notes[0]
+    with pytest.raises(ValueError, match=r"missing_keys 'decoder\.conv_in\.weight'"):
+        open_autoencoder(str(tmp_path / "less"))
+    with pytest.raises(ValueError, match="the autoencoder is ''; expected a folder"):
+        open_autoencoder("")
+    assert not any(capsys.readouterr())
 
 
 def test_pixels_are_bytes_at_once():

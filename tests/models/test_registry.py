@@ -1,6 +1,7 @@
 """Every named network: published counts, and what all networks have in common."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -225,6 +226,9 @@ def test_labels_for_an_unconditional_network_are_refused(config: ModelConfig):
         build(config, UNCONDITIONAL, generator(0))(x, t, torch.zeros(3, dtype=torch.long))
 
 
+NO_RATIOS = (math.nan, math.inf, -math.inf, 1e30, 0.0, -1.0, 1e-9)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -237,10 +241,12 @@ def test_labels_for_an_unconditional_network_are_refused(config: ModelConfig):
         ("U-DiT-tiny", {"depth": (1, 1, 0, 1, 1)}, "depth 0"),
         ("tiny", {"class_dropout_prob": 1.5}, "class_dropout_prob 1.5"),
         ("U-DiT-tiny", {"class_dropout_prob": -0.1}, "class_dropout_prob -0.1"),
+        *((name, {"mlp_ratio": ratio}, "mlp_ratio") for name in ("tiny", "U-DiT-tiny") for ratio in NO_RATIOS),
+        ("tiny", {"hidden_size": 1 << 30}, f"hidden_size {1 << 30}"),
     ],
 )
 def test_configurations_that_are_no_network_are_one_clear_error(name: str, change: dict, message: str):
-    with pytest.raises(ValueError, match=f"got {message}, expected"):
+    with pytest.raises(ValueError, match=f"got {message}.*, expected"):
         replace(MODELS[name], **change)
 
 

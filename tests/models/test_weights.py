@@ -223,6 +223,12 @@ def test_a_position_table_of_no_grid_is_refused():
         spec_of(Weights(tensors, Path("a.pt"), None, "official", {}), TINY)
 
 
+def test_a_position_table_that_is_not_finite_is_called_damaged():
+    tensors = fresh() | {"pos_embed": torch.full((1, 16, 64), torch.nan)}
+    with pytest.raises(ValueError, match="pos_embed holds values that are not finite"):
+        spec_of(Weights(tensors, Path("a.pt"), None, "official", {}), TINY)
+
+
 # diffusers
 
 

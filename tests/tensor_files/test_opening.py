@@ -53,7 +53,9 @@ def test_damaged_and_foreign_files_are_one_line(tmp_path, name, content, said):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["best.pth.tar", "0400000.pt.bak", "weights", "net.PT", "a.ckpt", "a.bin", "a.json"])
+@pytest.mark.parametrize(
+    "name", ["best.pth.tar", "0400000.pt.bak", "weights", "net.PT", "a.ckpt", "a.bin", "a.json", "a.safetensors"]
+)
 def test_content_decides_whatever_a_file_is_called(tmp_path, name):
     torch.save(weights(), tmp_path / name)
     assert same(open_weights(tmp_path / name).tensors, weights())
@@ -136,6 +138,12 @@ def test_a_missing_file_names_the_nearest(tmp_path):
     torch.save(weights(), tmp_path / "net.pt")
     with pytest.raises(ValueError, match=r"do not exist \(nearest: '.*net\.pt'\)"):
         open_weights(tmp_path / "nett.pt")
+
+
+def test_a_link_to_nothing_names_what_is_missing(tmp_path):
+    (tmp_path / "net.pt").symlink_to(tmp_path / "gone.pt")
+    with pytest.raises(ValueError, match=r"net\.pt' are a link to '.*gone\.pt', which does not exist"):
+        open_weights(tmp_path / "net.pt")
 
 
 def test_a_list_of_tensors_is_refused(tmp_path):

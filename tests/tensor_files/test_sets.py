@@ -39,6 +39,14 @@ TWO_SETS = {
             "model_ema.num_updates": torch.tensor(3),
         }
     },
+    "latent diffusion without a name between": {
+        "state_dict": {
+            **under("model.", RAW),
+            **under("model_ema.", {name.replace(".", ""): t for name, t in AVERAGED.items()}),
+            "model_ema.decay": torch.tensor(0.999),
+            "model_ema.num_updates": torch.tensor(3),
+        }
+    },
     "capitals": {"Model": RAW, "EMA": {"decay": 0.9, "shadow": AVERAGED}},
     "a callback's": {
         "state_dict": under("model.", RAW),

@@ -10,7 +10,7 @@ from adaln.codec import canonical_json
 from adaln.conditioning import SCHEMES, Scheme
 from adaln.config import RunConfig, model_name, to_dict
 from adaln.data import DataConfig
-from adaln.files import atomic_file, atomic_folder, file_sha256, write_atomically
+from adaln.files import about, atomic_file, atomic_folder, file_sha256, write_atomically
 from adaln.models import MODELS, ModelConfig
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.specs import DataSpec, WeightSet
@@ -64,9 +64,10 @@ def import_verb(words: list[str]) -> Output:
 
     from adaln.models.weights import load_weights, read_weights, spec_of
 
-    weights = read_weights(options.file, options.weights, options.prefix)
-    spec = spec_of(weights, options.model, options.size)
-    network = load_weights(weights, options.model, spec)
+    with about(options.file):
+        weights = read_weights(options.file, options.weights, options.prefix)
+        spec = spec_of(weights, options.model, options.size)
+        network = load_weights(weights, options.model, spec)
     run = imported_run(path, weights, network, spec, options)
     data = {"run": str(run.path), "step": options.step, **run.manifest["imported"], "spec": asdict(spec)}
     what = f"{model_name(options.model)} for {spec.channels} x {spec.height} x {spec.width}, {spec.num_classes} classes"

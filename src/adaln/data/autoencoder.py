@@ -1,11 +1,13 @@
 """Images <-> latents through a pre-trained autoencoder of the diffusers library (imported only when one is opened)."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from inspect import signature
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from torch import Tensor
 from adaln.data.dataset import to_uint8
 from adaln.data.endpoint import asking_hub
 from adaln.files import expanded
+from adaln.progress import note
 
 EXPECTED = "a folder with config.json and safetensors weights of an AutoencoderKL, or a hub id"
 DECODED_AT_ONCE = 16
@@ -82,6 +85,8 @@ def open_autoencoder(path: str, device: torch.device | str = "cpu") -> Autoencod
     """An AutoencoderKL from a local folder or the hub, e.g. `stabilityai/sd-vae-ft-ema`; safetensors weights only."""
     if find_spec("diffusers") is None:
         raise ValueError("an autoencoder needs the diffusers library; install it with: pip install 'adaln[diffusers]'")
+    if not path:
+        raise ValueError(f"the autoencoder is {path!r}; expected {EXPECTED}")
     folder = expanded(path)
     if not (folder / "config.json").exists() and (folder / "vae/config.json").exists():
         folder = folder / "vae"  # of a pipeline
@@ -115,16 +120,35 @@ def load_kl(where: Path | str) -> Any:
     """Exactly an AutoencoderKL with exactly its weights; `ValueError` says what else was found."""
     from diffusers import AutoencoderKL
 
-    made_as = AutoencoderKL.load_config(where).get("_class_name", "AutoencoderKL")
-    if made_as != "AutoencoderKL":
-        raise ValueError(f"it is of the class {made_as}, expected AutoencoderKL")
-    network, loading = AutoencoderKL.from_pretrained(
-        where, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
-    )  # type: ignore[no-untyped-call]
+    with _silenced():
+        config = AutoencoderKL.load_config(where)
+        if not isinstance(config, dict):
+            raise ValueError(f"its config.json holds a {type(config).__name__}, expected names and values")
+        if (made_as := config.get("_class_name", "AutoencoderKL")) != "AutoencoderKL":
+            raise ValueError(f"it is of the class {made_as}, expected AutoencoderKL")
+        network, loading = AutoencoderKL.from_pretrained(
+            where, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+        )  # type: ignore[no-untyped-call]
     wrong = [f"{kind} {names[0]!r}" for kind, names in loading.items() if names]
     if wrong:
         raise ValueError(f"its weights do not fit its config: {', '.join(wrong)}")
+    known = signature(AutoencoderKL).parameters
+    if unknown := sorted(name for name in config if name not in known and not name.startswith("_")):
+        note(f"the config.json of {str(where)!r} has {', '.join(unknown)}, which AutoencoderKL does not know")
     return network
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """In this block diffusers prints nothing: what it would say comes back, and is said by whoever called."""
+    from diffusers.utils import logging as of_diffusers
+
+    verbosity = of_diffusers.get_verbosity()
+    of_diffusers.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        of_diffusers.set_verbosity(verbosity)
 
 
 def why_not(path: Path, error: Exception) -> str:

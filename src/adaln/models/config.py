@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 NUM_TIME_FEATURES = 256
+MOST = 1 << 24
+"""A size beyond which no network is meant, but a slip of a finger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,19 @@ def num_labels(spec: DataSpec, class_dropout_prob: float) -> int:
     return spec.num_classes + 1 if spec.num_classes and class_dropout_prob > 0 else spec.num_classes
 
 
+def mlp_width(hidden_size: int, mlp_ratio: float) -> int:
+    """Width of an MLP over that of the tokens; `ValueError` where that is no width."""
+    if not 0 < mlp_ratio < MOST / hidden_size or hidden_size * mlp_ratio < 1:
+        raise ValueError(f"got mlp_ratio {mlp_ratio}, expected a number that makes {hidden_size} at least 1 wide")
+    return int(hidden_size * mlp_ratio)
+
+
 def check_sizes(class_dropout_prob: float, **counts: int) -> None:
     """Raise one ValueError for a configuration that is no network at all."""
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"got {name} {count}, expected at least 1")
+        if count > MOST:
+            raise ValueError(f"got {name} {count}, expected at most {MOST}")
     if not 0 <= class_dropout_prob <= 1:
         raise ValueError(f"got class_dropout_prob {class_dropout_prob}, expected 0..1")

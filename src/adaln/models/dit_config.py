@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from adaln.models.config import NUM_TIME_FEATURES, Counts, ModelConfig, check_sizes, linear, num_labels
+from adaln.models.config import NUM_TIME_FEATURES, Counts, ModelConfig, check_sizes, linear, mlp_width, num_labels
 from adaln.specs import DataSpec
 
 if TYPE_CHECKING:
@@ -123,9 +123,13 @@ class DiTConfig(TransformerConfig):
     rotary: ClassVar[bool] = False
     published_as: ClassVar[tuple[str, str]] = "DiT", "SiT"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        mlp_width(self.hidden_size, self.mlp_ratio)
+
     @property
     def mlp_width(self) -> int:
-        return int(self.hidden_size * self.mlp_ratio)
+        return mlp_width(self.hidden_size, self.mlp_ratio)
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,8 @@ def grid_of_table(table: Tensor) -> tuple[int, int]:
 
     Tables of two grids are apart by more than 1/2 somewhere.
     """
+    if not table.isfinite().all():
+        raise ValueError("pos_embed holds values that are not finite: damaged weights")
     num_tokens, dim = table.shape[-2:]
     for rows in range(1, num_tokens + 1):
         if num_tokens % rows == 0 and dim % 4 == 0:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from adaln.models.config import NUM_TIME_FEATURES, Counts, ModelConfig, check_sizes, linear, num_labels
+from adaln.models.config import NUM_TIME_FEATURES, Counts, ModelConfig, check_sizes, linear, mlp_width, num_labels
 from adaln.specs import DataSpec
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class UDiTConfig(ModelConfig):
         """Raise ValueError for counts below 1 and for a width that the heads do not divide into multiples of 4."""
         depth = min(self.depth)
         check_sizes(self.class_dropout_prob, hidden_size=self.hidden_size, num_heads=self.num_heads, depth=depth)
+        mlp_width(self.hidden_size, self.mlp_ratio)
         if self.hidden_size % (4 * self.num_heads):
             raise ValueError(f"got hidden_size {self.hidden_size}, expected a multiple of 4 x {self.num_heads} heads")
 

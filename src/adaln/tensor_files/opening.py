@@ -72,6 +72,8 @@ def open_adapter(path: Path) -> Mapping[str, Tensor] | None:
 
 def _listed(path: Path, wanted: WeightSet | None = None) -> Listed:
     if not path.exists():
+        if path.is_symlink():
+            raise ValueError(f"weights {str(path)!r} are a link to {str(path.readlink())!r}, which does not exist")
         others = [str(other) for other in path.parent.glob("*")] if path.parent.is_dir() else []
         raise ValueError(f"weights {str(path)!r} do not exist{nearest(str(path), others)}")
     if path.suffix == ".distcp":
@@ -107,6 +109,8 @@ def _read_one(file: Path) -> TensorFile | Contents:
         head = opened.read(9)
     if is_whole(file):
         return TensorFile(file)
+    if head.startswith(b"PK"):
+        return contents(load_pickle(file))
     if file.suffix.lower() == ".safetensors" or (head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30):
         words = what_is(file)
         raise ValueError(

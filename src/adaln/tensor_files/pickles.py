@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from adaln.tensor_files.content import what_is
@@ -160,16 +161,17 @@ def _load_mapped(file: Path) -> Any:
         warnings.simplefilter("ignore")  # torch's are advice to developers
         try:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # torch before 1.6 wrote files that cannot be mapped
-            return torch.load(file, map_location="cpu", weights_only=True)
+        except (RuntimeError, SafetensorError):  # of torch before 1.6, not mapped; or by its name taken for safetensors
+            with file.open("rb") as opened:
+                return torch.load(opened, map_location="cpu", weights_only=True)
 
 
 def _in_our_words(error: str) -> str:
     """Why torch refused, without its advice to run code and its colours."""
     if "DTensor" in error or "distributed.tensor" in error:
         return "its tensors are spread over processes (DTensor); save them after full_tensor()"
-    if operand := "operand" in error and error.rpartition(" ")[2]:
-        return f"pickle opcode {operand} is not of protocol 2, which torch.save writes by default"
+    if "operand" in error:
+        return "it was saved with a pickle_protocol above 2; torch.save without one writes what is read safely"
     if "persistent_load" in error:
         return "a network was pickled whole, as torch before 1.6 did it; save its state_dict()"
     if "call reduce" in error:
