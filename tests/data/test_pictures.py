@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaln.data.pictures import centre_crop, decode, is_colour
-from helpers.pictures import pixels, png
+from adaln.data import DataConfig, encode, inspect, load
+from adaln.data.pictures import centre_crop, decode, has_several_frames, is_colour
+from helpers.pictures import pixels, png, two_classes, write_folder
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -111,3 +112,25 @@ def test_an_animation_gives_its_first_frame():
 )
 def test_colour_is_a_matter_of_the_stored_mode(mode, colour):
     assert is_colour(encoded(Image.new(mode, (2, 2)))) == colour
+
+
+def frames(kind: str, count: int) -> bytes:
+    first, *others = [Image.fromarray(pixels(i)) for i in range(count)]
+    return encoded(first, kind, **({"save_all": True, "append_images": others} if others else {}))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG", "MPO"])
+def test_pictures_of_several_frames_are_known_in_every_format(kind):
+    assert has_several_frames(frames(kind, 3))
+    assert not has_several_frames(frames("JPEG" if kind == "MPO" else kind, 1))
+    assert not has_several_frames(frames(kind, 3)[:10])
+
+
+def test_that_further_frames_are_left_out_is_said_wherever_the_set_is_read(tmp_path):
+    files = two_classes() | {"cat/a.gif": frames("GIF", 3), "dog/b.tif": frames("TIFF", 2)}
+    path, said = write_folder(tmp_path / "set", files), ("all but the first frame of 2 pictures (cat/a.gif)",)
+    for _ in range(2):  # decoded, then from the cache
+        assert load(DataConfig(str(path)), cache=tmp_path / "cache").passed_over == said
+    assert inspect(str(path)).passed_over == said
+    assert encode(DataConfig(str(path)), tmp_path / "out", shard_rows=3).passed_over == said
+    assert load(DataConfig(str(tmp_path / "out"))).passed_over == said

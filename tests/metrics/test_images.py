@@ -94,6 +94,18 @@ def test_a_stream_can_be_read_twice(tmp_path):
     assert [len(batch) for batch in stream.batches(3)] == [3, 2]
 
 
+def test_what_is_left_out_of_an_npz_and_of_pictures_of_several_frames_is_said(tmp_path):
+    images = pictures()
+    np.savez(tmp_path / "a.npz", arr_0=images, arr_1=np.arange(5), arr_2=images)
+    origin = collect(open_images(tmp_path / "a.npz"), MEANS).origin
+    assert origin.passed_over == ("array 'arr_2' of the shape (5, 9, 8, 3)",)
+    folder = write_folder(tmp_path / "folder", images)
+    first, *others = map(Image.fromarray, images)
+    first.save(folder / "more.gif", save_all=True, append_images=others)
+    origin = collect(open_images(folder), MEANS).origin
+    assert (origin.num_images, origin.passed_over) == (6, ("all but the first frame of 1 pictures (more.gif)",))
+
+
 def test_an_npz_is_read_piece_by_piece(tmp_path, monkeypatch):
     path = write_npz(tmp_path / "a.npz", pictures(50))
     pieces: list[int] = []

@@ -111,6 +111,8 @@ def encoded(out: Path, index: "adaln.data.Index", checked: "adaln.data.RoundTrip
     shown = [f"{out}: {of}, {index.num_rows:,} images in {len(index.shards):,} shards; train with --data.path {out}"]
     if index.skipped:
         shown.append(f"left out {len(index.skipped)}, first: {index.skipped[0]}")
+    if index.passed_over:
+        shown.append(f"passed over: {', '.join(index.passed_over)}")
     if checked:
         rows = np.stack([checked.originals, checked.decoded]).transpose(0, 1, 3, 4, 2)
         caption = f"Evenly spread pictures above their posterior means decoded; RMSE {checked.rmse:.2f} of 255."

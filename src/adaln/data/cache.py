@@ -21,12 +21,12 @@ import PIL
 
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset, fingerprint, row_digests, spec_of
-from adaln.data.pictures import Decoding, Source, stop_at, stored_mode
+from adaln.data.pictures import Decoding, Source, several_frames, stop_at, stored_mode
 from adaln.files import atomic_folder, filling, locked, remove_temporaries, temporaries, write_atomically
 from adaln.progress import progress
 from adaln.tensor_files import load_npy
 
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 """Part of every cache key: raise it when decoding changes a pixel, or when what is kept changes."""
 
 
@@ -53,7 +53,8 @@ def decoded(source: Source, config: DataConfig, cache: Path) -> Dataset:
     stop_at(source.path, about["skipped"], skip_bad)
     spec = spec_of(images.shape[1:], source.class_names, config.conditional)
     known = (source.class_names, spec, about["fingerprint"], config.flip, tuple(about["skipped"]))
-    return Dataset(source.path.resolve().stem, np.asarray(images), labels, *known, source.passed_over)
+    left = (*source.passed_over, *several_frames(about["several"]))
+    return Dataset(source.path.resolve().stem, np.asarray(images), labels, *known, left)
 
 
 def cache_key(source: Source, size: int | None) -> str:
@@ -89,7 +90,7 @@ def write_decoded(decoding: Decoding, folder: Path) -> None:
     images = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=(len(labels), *shape))
     np.save(folder / "labels.npy", labels)
     print_of = fingerprint(row_digests(images, labels), images.shape, source.class_names)
-    about = {"shape": images.shape, "skipped": skipped, "fingerprint": print_of}
+    about = {"shape": images.shape, "skipped": skipped, "fingerprint": print_of, "several": sorted(decoding.several)}
     (folder / "about.json").write_text(json.dumps(about | {"newest": source.newest, "content": content}))
 
 
@@ -115,6 +116,7 @@ def is_decoded(folder: Path, source: Source) -> bool:
         shape, count = about["shape"], len(source.names) - len(about["skipped"])
         is_whole = min(shape) > 0 and (folder / "pixels.bin").stat().st_size == math.prod(shape)
         fits = labels.shape == (count,) and shape[0] == count and isinstance(about["fingerprint"], str)
+        fits = fits and isinstance(about["several"], list)
         if is_whole and fits and 0 <= labels.min() <= labels.max() < max(1, len(source.class_names)):
             return is_same_content(source, about, folder / "about.json")
     return False

@@ -206,8 +206,9 @@ def make_shard(encoding: Encoding, shard: int, pictures: Pictures, show: Callabl
     if encoding.autoencoder:
         rows = moments(images, encoding.autoencoder, plan.flips, encoding.batch_size, show)
     tensors = {plan.tensor: rows, "labels": labels, "digests": row_digests(images, labels)}
-    about = {"skipped": decoding.skipped, "sha256": sha256_of(tensors), "sums": channel_sums(rows)}
-    write_shard(encoding.out / shard_name(shard), plan, tensors, about)
+    left_out = {"skipped": decoding.skipped, "several": sorted(decoding.several)}
+    about = {"sha256": sha256_of(tensors), "sums": channel_sums(rows)}
+    write_shard(encoding.out / shard_name(shard), plan, tensors, left_out | about)
 
 
 def moments(

@@ -17,7 +17,7 @@ from adaln.data.batches import augmented
 from adaln.data.config import DataConfig
 from adaln.data.dataset import count_classes, row_digests, summary
 from adaln.data.formats import FORMATS, load, open_source, recognise
-from adaln.data.pictures import AT_ONCE, decode, decode_all, stored_mode
+from adaln.data.pictures import AT_ONCE, decode, decode_all, several_frames, stored_mode
 from adaln.data.shard_files import ShardSet, map_shard, open_shards, read_index, sha256_of
 from adaln.files import expanded
 from adaln.progress import progress
@@ -65,14 +65,15 @@ def pictures(path: str, kind: str) -> Inspection:
     """Decode every picture."""
     source = open_source(path)
     shapes: Counter[str] = Counter()
-    problems = []
-    for index, picture in enumerate(decode_all(source.read, source.names, None, stored_mode(source))):
+    problems, several = [], list[str]()
+    for index, picture in enumerate(decode_all(source.read, source.names, None, stored_mode(source), several)):
         if isinstance(picture, ValueError):
             problems.append(f"{source.names[index]}: {picture}")
         else:
             shapes[dimensions(picture.shape)] += 1
         progress(f"inspect {path}", index + 1, len(source.names), "images")
-    counts, left = count_classes(source.labels, source.class_names), source.passed_over
+    counts = count_classes(source.labels, source.class_names)
+    left = (*source.passed_over, *several_frames(several))
     notes = {"size": "set one to crop the images to"} if len(shapes) > 1 else {}
     notes["holds"] = summary(source.labels, source.class_names, left)
     return Inspection(path, kind, len(source.names), dict(shapes), counts, tuple(problems), notes, left)

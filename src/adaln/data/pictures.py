@@ -7,7 +7,7 @@ in one memory-mapped file, found again by what it was decoded from.
 import io
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 """File endings that make a file a picture; all others are passed over."""
 AT_ONCE = 256
 """Pictures that are decoded in parallel before they are given back in order."""
+SEVERAL_ONLY_WITH = ((b"\xff\xd8", b"MPF\0"), (b"\x89PNG", b"acTL"))
+"""How JPEG and PNG begin, and what those hold that have several frames."""
 Mode = Literal["L", "RGB"]
 
 
@@ -78,6 +80,23 @@ def is_colour(encoded: bytes) -> bool:
             return opened.mode not in ("1", "L", "LA", "I", "F") and not opened.mode.startswith("I;16")
     except Exception:  # `decode` says what is wrong with it
         return False
+
+
+def has_several_frames(encoded: bytes) -> bool:
+    """Whether the picture has pages or frames behind the first one, which alone is read."""
+    if any(encoded.startswith(begin) and marker not in encoded for begin, marker in SEVERAL_ONLY_WITH):
+        return False
+    try:
+        with Image.open(io.BytesIO(encoded)) as opened:
+            return bool(getattr(opened, "is_animated", False))
+    except Exception:  # `decode` says what is wrong with it
+        return False
+
+
+def several_frames(names: Collection[str]) -> tuple[str, ...]:
+    """A phrase on the pictures of several frames, where there are any."""
+    count = len(set(names))
+    return (f"all but the first frame of {count} pictures ({min(names)})",) if count else ()
 
 
 def reason(encoded: bytes, error: Exception) -> str:
@@ -141,13 +160,16 @@ def stored_mode(source: Source) -> Mode:
 
 
 def decode_all(
-    read: Callable[[str], bytes], names: list[str], size: int | None, mode: Mode
+    read: Callable[[str], bytes], names: list[str], size: int | None, mode: Mode, several: list[str]
 ) -> Iterator[UInt8[np.ndarray, "C H W"] | ValueError]:
-    """The pictures of these names in order, each or why it cannot be decoded."""
+    """The pictures of these names in order, each or why not; `several` gets those of several frames."""
 
     def decode_named(name: str) -> UInt8[np.ndarray, "C H W"] | ValueError:
         try:
-            return decode(read(name), size, mode)
+            encoded = read(name)
+            if has_several_frames(encoded):
+                several.append(name)
+            return decode(encoded, size, mode)
         except (OSError, ValueError) as error:
             return ValueError(str(error))
 
@@ -174,6 +196,8 @@ class Decoding:
     """Number and shape of the picture whose shape all must have; None: the first one that can be decoded."""
     kept: list[int] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    several: list[str] = field(default_factory=list)
+    """Names of pictures of several frames, of which the first was taken."""
 
     def images(self, among: range | None = None) -> Iterator[UInt8[np.ndarray, "C H W"]]:
         """All pictures (or those `among`) that can be decoded.
@@ -182,7 +206,7 @@ class Decoding:
         """
         numbers = range(len(self.source.names)) if among is None else among
         names = self.source.names[numbers.start : numbers.stop]
-        pictures = decode_all(self.source.read, names, self.size, self.mode)
+        pictures = decode_all(self.source.read, names, self.size, self.mode, self.several)
         for number, name, picture in zip(numbers, names, pictures, strict=True):
             if isinstance(picture, ValueError):
                 self.skipped.append(f"{name}: {picture}")

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.dataset import Rows, fingerprint
+from adaln.data.pictures import several_frames
 from adaln.files import locked, reading, remove_temporaries, write_atomically
 from adaln.tensor_files import read_header
 
@@ -232,7 +233,8 @@ def write_index(
     paths = [out / shard_name(shard) for shard in range(plan.num_shards)]
     if not all(path.exists() for path in paths):
         return None
-    index = replace(describe(out, plan, paths, classes, autoencoder), passed_over=passed_over)
+    index = describe(out, plan, paths, classes, autoencoder)
+    index = replace(index, passed_over=(*passed_over, *index.passed_over))
     with locked(out / ".plan.lock"):
         write_json(out / INDEX, {"format": FORMAT, **encode(index)})
         remove_temporaries(out)  # of killed encoders; all shards are there, so nobody is writing one
@@ -256,7 +258,8 @@ def describe(out: Path, plan: Plan, paths: list[Path], classes: set[int], autoen
     skipped = tuple(name for _, about in shards for name in about["skipped"])
     made = repr((plan.space, [shard.sha256 for shard in entries]))
     print_of = hashlib.sha256(made.encode()).hexdigest() if plan.space else source
-    return Index(plan, tuple(entries), skipped, print_of, source, mean, std, autoencoder)
+    left = several_frames([name for _, about in shards for name in about.get("several", ())])
+    return Index(plan, tuple(entries), skipped, print_of, source, mean, std, autoencoder, left)
 
 
 def channel_statistics(plan: Plan, sums: list[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

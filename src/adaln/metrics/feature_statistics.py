@@ -15,6 +15,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from adaln.codec import decode, encode
+from adaln.data.pictures import several_frames
 from adaln.files import atomic_file, file_sha256, reading
 from adaln.metrics.features import Extractor, Features, Images
 from adaln.metrics.frechet import FeatureMoments, Gaussian, as_covariance
@@ -136,8 +137,9 @@ class _Pass:
         if self.num_images < 2:
             raise ValueError(f"{images.name}: got {self.num_images} images, expected at least 2")
         rows = {part: torch.cat(kept) for part, kept in self.rows.items()}
+        left = (*images.passed_over, *several_frames(images.several))
         return Statistics(
-            origin=Origin(images.name, self.num_images, self.digest.hexdigest(), self.shape, images.passed_over),
+            origin=Origin(images.name, self.num_images, self.digest.hexdigest(), self.shape, left),
             extractor=extractor.describe(),
             pool=self.moments["pool"].gaussian(),
             spatial=self.moments["spatial"].gaussian() if "spatial" in self.moments else None,

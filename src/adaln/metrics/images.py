@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -37,6 +37,8 @@ class ImageStream:
     """(C, H, W) of each image; empty: not known before they are read."""
     passed_over: tuple[str, ...] = ()
     """What lay beside the images and is none of them, a phrase for each kind: `2 .txt (a.txt)`."""
+    several: list[str] = field(default_factory=list)
+    """Names of pictures of several frames among those that were read, of which the first was taken."""
 
 
 ImagesLike: TypeAlias = np.ndarray | Tensor | Dataset | ImageStream | str | Path
@@ -141,11 +143,13 @@ def _npz(path: Path) -> ImageStream:
         raise ValueError(f"{path}: has no '{ARRAY}', got {[*npz.names]}; expected ADM's layout ({ARRAY}: uint8 NHWC)")
     header = npz.header(ARRAY)
     _check_layout(str(path), header.dtype, header.shape)
+    others = {name: npz.header(name).shape for name in npz.names if name != ARRAY}
     return ImageStream(
         str(path),
         header.shape[0],
         lambda size: (channels_first(torch.from_numpy(rows)) for rows in npz.pieces(ARRAY, size)),
         channels_first_shape(header.shape),
+        tuple(f"array {name!r} of the shape {shape}" for name, shape in others.items() if len(shape) > 2),
     )
 
 
@@ -154,17 +158,20 @@ def _pictures(source: Source) -> ImageStream:
     mode = stored_mode(source)
 
     def batches(size: int) -> Iterator[Batch]:
-        pictures = _alike(source, mode, shape)
+        pictures = _alike(source, mode, shape, several)
         while part := list(islice(pictures, size)):
             yield torch.from_numpy(np.stack(part))
 
-    shape = next(_alike(replace(source, names=source.names[:1]), mode, ())).shape
-    return ImageStream(str(source.path), len(source.names), batches, shape, source.passed_over)
+    several = list[str]()
+    shape = next(_alike(replace(source, names=source.names[:1]), mode, (), [])).shape
+    return ImageStream(str(source.path), len(source.names), batches, shape, source.passed_over, several)
 
 
-def _alike(source: Source, mode: Mode, shape: tuple[int, ...]) -> Iterator[UInt8[np.ndarray, "C H W"]]:
-    """All pictures decoded, of that shape; empty: of any."""
-    for name, picture in zip(source.names, decode_all(source.read, source.names, None, mode), strict=True):
+def _alike(
+    source: Source, mode: Mode, shape: tuple[int, ...], several: list[str]
+) -> Iterator[UInt8[np.ndarray, "C H W"]]:
+    """All pictures decoded, of that shape; empty: of any. `several` gets the names of those of several frames."""
+    for name, picture in zip(source.names, decode_all(source.read, source.names, None, mode, several), strict=True):
         if isinstance(picture, ValueError):
             raise ValueError(f"{source.path}/{name}: cannot be decoded ({picture}); repair it or take it away")
         if shape and picture.shape != shape:
