@@ -123,8 +123,8 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 def prepare_blocks(model: nn.Module, execution: Execution, backend: Backend | None = None) -> None:
     """Compile and checkpoint the blocks as asked, in place; modules, parameters and their names stay as they are.
 
-    All linear maps, those outside of blocks too, take the processor's fastest product (`adaln.products`), and a block
-    that knows a shorter way to its output (`fused`) goes it unless it is compiled.
+    All linear maps, those outside of blocks too, take the processor's fastest product (`adaln.products`), and a network
+    that knows a shorter way to its output (`fused`) goes it unless blocks are to be compiled or checkpointed.
     What a block's class does in `forward` is compiled once for all of its equals, and checkpointing goes around it. A
     block that cannot be compiled as a whole raises torch's error: none is computed uncompiled unsaid. `backend` is
     torch.compile's; without it `recompute`, but on a CPU, which has memory rather than time, torch's own.
@@ -137,9 +137,9 @@ def prepare_blocks(model: nn.Module, execution: Execution, backend: Backend | No
 
         config.recompile_limit = max(config.recompile_limit, MOST_KINDS_OF_BLOCKS)
         config.optimize_ddp = False  # it would cut each block in pieces where DDP's buckets end
+    if not execution.compile and not execution.checkpoint_blocks and (fused := getattr(model, "fused", None)):
+        model.forward = fused
     for index, block in enumerate(blocks(model)):
-        if not execution.compile and (fused := getattr(block, "fused", None)):
-            block.forward = fused
         if execution.compile:
             block.forward = torch.compile(block.forward, backend=chosen, dynamic=False, fullgraph=True)
         if execution.checkpoint_blocks and index % execution.checkpoint_blocks == 0:

@@ -1,9 +1,10 @@
-"""A block computed at once is the block, and so are its derivatives."""
+"""A network computed at once is the network, and so are its derivatives."""
 
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,14 @@ from adaln import kernels
 from adaln.execution import Execution, num_threads, prepare_blocks
 from adaln.models import MODELS, build
 from adaln.models import fused as fused_module
-from adaln.models.dit import DiT, DiTBlock
+from adaln.models.dit import DiT
 from adaln.rng import generator
 from adaln.types import DataSpec
 
 needs_compiler = pytest.mark.skipif(not kernels.have_kernels(), reason="no C compiler")
+
+
+SPEC = DataSpec(1, 8, 8, 3)
 
 
 @pytest.fixture
@@ -32,49 +36,85 @@ def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
         one.cache_clear()
 
 
-def network(hidden_size: int = 64, num_heads: int = 4, side: int = 8, name: str = "tiny") -> DiT:
-    """A small DiT of two blocks with weights that are nowhere zero."""
-    config = replace(MODELS[name], hidden_size=hidden_size, num_heads=num_heads, depth=2)
-    model = build(config, DataSpec(1, side, side, 3), generator("test fused"))
+def network(
+    hidden_size: int = 64, num_heads: int = 4, spec: DataSpec = SPEC, name: str = "tiny", depth: int = 2
+) -> DiT:
+    """A small DiT with weights that are nowhere zero."""
+    config = replace(MODELS[name], hidden_size=hidden_size, num_heads=num_heads, depth=depth)
+    model = build(config, spec, generator("test fused"))
     for name, parameter in model.named_parameters():
         torch.nn.init.normal_(parameter, std=0.2, generator=generator("test fused", name))
     return model
 
 
-def results(model: DiT, side: int = 8, batch: int = 3) -> dict[str, torch.Tensor]:
+def results(model: DiT, batch: int = 3) -> dict[str, torch.Tensor]:
     """The output and the gradient of every weight."""
-    dtype, rng = next(model.parameters()).dtype, generator("test fused inputs")
-    x, t = torch.randn(batch, 1, side, side, generator=rng).to(dtype), torch.rand(batch, generator=rng)
-    output = model(x, 1000 * t, torch.arange(batch) % 3)
+    spec, rng = model.spec, generator("test fused inputs")
+    x = torch.randn(batch, spec.channels, spec.height, spec.width, generator=rng).to(next(model.parameters()).dtype)
+    t, y = torch.rand(batch, generator=rng), torch.arange(batch) % 3 if model.num_labels else None
+    output = model(x, 1000 * t, y)
     output.square().sum().backward()
     return {"output": output.detach(), **{name: p.grad for name, p in model.named_parameters()}}
 
 
 def ways(model: DiT, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Notes each block that is computed at once from here on."""
+    """Notes each pass that is computed at once from here on."""
     calls: list[str] = []
     call = fused_module.call
-    monkeypatch.setattr(fused_module, "call", lambda name, *given: calls.append(name) or call(name, *given))
+
+    def noted(name: str, *given: Any) -> int:
+        if name in ("network", "network_backward"):
+            calls.append(name)
+        return call(name, *given)
+
+    monkeypatch.setattr(fused_module, "call", noted)
     prepare_blocks(model, Execution())
     return calls
 
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("hidden_size", "num_heads", "side"), [(64, 4, 8), (48, 4, 8), (32, 4, 16), (64, 1, 2), (96, 2, 6)]
+    ("hidden_size", "num_heads", "spec", "depth", "batch"),
+    [
+        (64, 4, SPEC, 2, 3),
+        (64, 4, SPEC, 3, 33),
+        (48, 4, DataSpec(2, 8, 8, 3), 2, 17),
+        (32, 4, DataSpec(3, 16, 16, 0), 1, 5),
+        (64, 1, DataSpec(1, 2, 2, 3), 2, 3),
+        (96, 2, DataSpec(1, 6, 4, 3), 2, 22),
+    ],
 )
 def test_output_and_all_gradients_are_those_of_the_plain_forward(
-    hidden_size: int, num_heads: int, side: int, monkeypatch: pytest.MonkeyPatch
+    hidden_size: int, num_heads: int, spec: DataSpec, depth: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ):
-    plain = network(hidden_size, num_heads, side)
+    plain = network(hidden_size, num_heads, spec, depth=depth)
     at_once, precise = copy.deepcopy(plain), copy.deepcopy(plain).double()
     calls = ways(at_once, monkeypatch)
-    ours, theirs, exact = (results(model, side) for model in (at_once, plain, precise))
-    assert calls == [*["block"] * 2, *["block_backward"] * 2]
+    ours, theirs, exact = (results(model, batch) for model in (at_once, plain, precise))
+    assert calls == ["network", "network_backward"]
     for name, expected in exact.items():
         size = expected.abs().max()
         errors = [float((found[name].double() - expected).abs().max() / size) for found in (ours, theirs)]
         assert errors[0] <= max(3 * errors[1], 2e-6), name
+
+
+@needs_compiler
+def test_gradients_add_up(monkeypatch: pytest.MonkeyPatch):
+    model = network()
+    ways(model, monkeypatch)
+    once = {name: value.clone() for name, value in results(model).items()}
+    twice = results(model)
+    assert all(torch.equal(twice[name], 2 * once[name]) for name in once if name != "output")
+
+
+@needs_compiler
+def test_derivatives_by_the_image_are_torchs(monkeypatch: pytest.MonkeyPatch):
+    model = network()
+    calls = ways(model, monkeypatch)
+    x = torch.ones(2, 1, 8, 8, requires_grad=True)
+    model(x, torch.tensor([1.0, 900.0]), torch.tensor([0, 2])).sum().backward()
+    assert x.grad is not None
+    assert calls == []
 
 
 @needs_compiler
@@ -85,7 +125,7 @@ def test_it_is_the_same_without_gradients(monkeypatch: pytest.MonkeyPatch):
     with torch.no_grad():
         alone = model(x, t, y)
     assert torch.equal(alone, model(x, t, y))
-    assert calls == [*["infer"] * 2, *["block"] * 2]
+    assert calls == ["network"] * 2
 
 
 @needs_compiler
@@ -113,20 +153,20 @@ def test_what_is_not_finite_stays_so():
     "other", ["tokens", "channels", "hidden", "rotary", "shared", "bfloat16", "float64", "autocast"]
 )
 def test_all_else_is_computed_as_the_class_says(other: str, monkeypatch: pytest.MonkeyPatch):
-    sizes = {"tokens": {"side": 18}, "channels": {"hidden_size": 40, "num_heads": 2}}.get(other, {})
+    sizes = {"tokens": {"spec": DataSpec(1, 18, 18, 3)}, "channels": {"hidden_size": 40, "num_heads": 2}}.get(other, {})
     model = network(**sizes, name={"rotary": "DiT-LLaMA-tiny", "shared": "tiny-shared"}.get(other, "tiny"))
     model = model.to({"bfloat16": torch.bfloat16, "float64": torch.float64}.get(other, torch.float32))
     if other == "hidden":
         model = DiT(replace(model.config, mlp_ratio=0.3), model.spec)
-    calls, side = ways(model, monkeypatch), sizes.get("side", 8)
+    calls = ways(model, monkeypatch)
     with torch.autocast("cpu", torch.bfloat16, enabled=other == "autocast"):
-        results(model, side)
+        results(model)
     assert calls == []
 
 
 @needs_compiler
 @pytest.mark.parametrize("name", ["attn", "attn.qkv", "mlp.fc2", "adaLN_modulation.1", None])
-def test_a_hook_on_a_part_of_a_block_is_called(name: str | None, monkeypatch: pytest.MonkeyPatch):
+def test_a_hook_on_a_part_is_called(name: str | None, monkeypatch: pytest.MonkeyPatch):
     model, seen = network(), []
     calls = ways(model, monkeypatch)
     if name:
@@ -136,23 +176,24 @@ def test_a_hook_on_a_part_of_a_block_is_called(name: str | None, monkeypatch: py
     with handle:
         results(model)
     assert seen
-    assert calls.count("block") == (1 if name else 0)
+    assert calls == []
 
 
 @needs_compiler
 def test_many_tokens_are_left_to_several_threads(monkeypatch: pytest.MonkeyPatch):
     model = network()
     calls = ways(model, monkeypatch)
-    for threads, expected in ((2, 0), (1, 2)):
+    for threads, expected in ((2, 0), (1, 1)):
         with num_threads(threads):
             results(model, batch=80)
-        assert calls.count("block") == expected
+        assert calls.count("network") == expected
 
 
-def test_a_compiled_block_is_not_computed_at_once():
+@pytest.mark.parametrize("execution", [Execution(compile=True), Execution(checkpoint_blocks=1)], ids=str)
+def test_what_is_compiled_or_checkpointed_by_block_is_not_computed_at_once(execution: Execution):
     model = network()
-    prepare_blocks(model, Execution(compile=True))
-    assert getattr(model.blocks[0].forward, "__func__", None) is not DiTBlock.fused
+    prepare_blocks(model, execution)
+    assert getattr(model.forward, "__func__", None) is DiT.forward
 
 
 def test_without_a_compiler_blocks_go_the_plain_way_and_standard_error_says_why(monkeypatch, nothing_compiled, capfd):

@@ -1,4 +1,4 @@
-"""A small transformer block in C (block.c), made by the machine's own compiler when it is first needed."""
+"""A small transformer in C (network.c), made by the machine's own compiler when it is first needed."""
 
 import ctypes
 import hashlib
@@ -6,15 +6,16 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from adaln.files import atomic_file, default_cache, file_sha256, write_atomically
 
-SOURCES = [Path(__file__).with_name(name) for name in ("inference.c", "block.c", "vectors.h")]
+SOURCES = [Path(__file__).with_name(name) for name in ("network.c", "block.c", "vectors.h")]
 """Each takes in the next."""
 LANES, MOST = 16, 64
 """What a width is a multiple of; tokens of a sample and channels of a head, at most: as block.c has them."""
@@ -24,23 +25,28 @@ FLAGS = f"-O3 {NATIVE} -fno-math-errno -fno-trapping-math -Wno-psabi -fPIC -shar
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
+Argument = Tensor | int | None | Sequence[Tensor | int | None]
 
 
-def call(name: str, *given: Tensor | int) -> None:
-    """A function of block.c, on tensors whose values it reads and writes from their first on, and on sizes."""
-    function(name, len(given))(*[one if isinstance(one, int) else one.data_ptr() for one in given])
+def call(name: str, *given: Argument) -> int:
+    """A function of the loops, on tensors whose values it reads and writes from their first on, sequences, sizes."""
+    return function(name, len(given))(*map(word, given))
 
 
-def size(name: str, *sizes: int) -> int:
-    """A number of values, as a function of block.c has it."""
-    return function(name, len(sizes))(*sizes)
+def word(one: Argument) -> Any:
+    """An address or a size; of a sequence an array of them; 0 for nothing."""
+    if isinstance(one, Tensor):
+        return one.data_ptr()
+    if isinstance(one, Sequence):
+        return (ctypes.c_size_t * len(one))(*map(word, one))
+    return 0 if one is None else one
 
 
 @cache
 def function(name: str, num_arguments: int) -> Callable[..., int]:
     """By name; pointers and sizes are words of one width."""
     loop = getattr(library(), name)
-    loop.argtypes, loop.restype = [ctypes.c_size_t] * num_arguments, ctypes.c_ssize_t
+    loop.argtypes, loop.restype = [ctypes.c_void_p] * num_arguments, ctypes.c_ssize_t
     made: Callable[..., int] = loop
     return made
 

@@ -1,7 +1,7 @@
 /* A small DiT block forwards and backwards.
 
-B samples have N tokens each, T = B N rows of D values. `six` is (B, 6 D): a modulation's vectors, of which a function is
-given the first value of one, `stride` apart from sample to sample. What is not finite stays so. */
+B samples have N tokens each, T = B N rows of D values. Of a modulation's vectors a function is given the first value of one,
+`stride` apart from sample to sample. Gradients of weights and biases are added to what is there. What is not finite stays so. */
 
 #include "vectors.h"
 
@@ -56,7 +56,6 @@ static void gated(const float *x, const float *f, const float *gate, long stride
 /* From the gradient of x + gate f: df, dgate, and the gradient of a bias in f. */
 static void gated_backward(const float *g, const float *f, const float *gate, float *dgate, long stride, float *df,
                     float *dbias, long B, long N, long D) {
-    memset(dbias, 0, 4 * D);
     for (long row = 0; row < B * N; row++, g += D, f += D, df += D) {
         long at = row / N * stride;
         if (row % N == 0) memset(dgate + at, 0, 4 * D);
@@ -69,21 +68,20 @@ static void gated_backward(const float *g, const float *f, const float *gate, fl
     }
 }
 
-/* GELU in its tanh form, x sigmoid(2 u); x is replaced by its derivative. */
-static void gelu(float *x, float *out, long size) {
+/* GELU in its tanh form, x sigmoid(2 u); x is replaced by its derivative if that is kept. */
+static void gelu(float *x, float *out, long size, int keeps) {
     const float a = 1.5957691216f, b = 0.0713548163f; /* 2 sqrt(2 / pi), and that times 0.044715 */
     for (long i = 0; i < size; i += LANES) {
         vec v = load(x + i), square = v * v;
         vec other = exponential(v * (-a - b * square));
         vec gate = reciprocal(1 + other), y = v * gate;
         store(out + i, y);
-        store(x + i, gate + y * (other * gate) * (a + 3 * b * square));
+        if (keeps) store(x + i, gate + y * (other * gate) * (a + 3 * b * square));
     }
 }
 
 /* g times GELU's derivative, in place of g, and the gradient of a bias. */
 static void gelu_backward(float *g, const float *derivative, float *dbias, long rows, long D) {
-    memset(dbias, 0, 4 * D);
     for (long row = 0; row < rows; row++, g += D, derivative += D)
         for (long d = 0; d < D; d += LANES) {
             vec inner = load(g + d) * load(derivative + d);
@@ -188,79 +186,64 @@ static void attention_backward(const float *g, const float *qkv, const float *we
                         long N, long heads, long d) {
     if (N == 16 && d == 16) attend_backward(g, qkv, weights, dqkv, B, 16, heads, 16);
     else attend_backward(g, qkv, weights, dqkv, B, N, heads, d);
-    memset(dbias, 0, 12 * heads * d);
     for (long row = 0; row < B * N; row++)
         for (long i = 0; i < 3 * heads * d; i += LANES, dqkv += LANES) store(dbias + i, load(dbias + i) + load(dqkv));
 }
 
+/* Weights and biases of a block, or their gradients: the modulation's, those of qkv, of the projection, of the MLP's maps. */
+typedef struct {
+    float *w_six, *b_six, *w_qkv, *b_qkv, *w_proj, *b_proj, *w_1, *b_1, *w_2, *b_2;
+} block_maps;
+
 /* What a block keeps for its derivatives, one after the other in one stretch of memory. */
 typedef struct {
-    float *activated, *six, *ready, *stats, *qkv, *mixed, *weights, *attn, *middle;
-    float *ready_mlp, *stats_mlp, *slope, *hidden, *mlp, *turned, *end;
+    float *x, *ready, *stats, *qkv, *mixed, *weights, *attn, *middle, *ready_mlp, *stats_mlp, *slope, *hidden, *mlp, *end;
 } kept;
 
 static kept kept_in(float *at, long B, long N, long D, long heads, long F) {
     long T = B * N;
     kept k;
-    k.activated = at, k.six = k.activated + B * D, k.ready = k.six + B * 6 * D, k.stats = k.ready + T * D;
-    k.qkv = k.stats + 2 * T, k.mixed = k.qkv + 3 * T * D, k.weights = k.mixed + T * D;
-    k.attn = k.weights + T * N * heads, k.middle = k.attn + T * D, k.ready_mlp = k.middle + T * D;
-    k.stats_mlp = k.ready_mlp + T * D, k.slope = k.stats_mlp + 2 * T, k.hidden = k.slope + T * F;
-    k.mlp = k.hidden + T * F, k.turned = k.mlp + T * D, k.end = k.turned + (F > 6 * D ? F : 6 * D) * D;
+    k.x = at, k.ready = k.x + T * D, k.qkv = k.ready + T * D, k.mixed = k.qkv + 3 * T * D, k.attn = k.mixed + T * D;
+    k.middle = k.attn + T * D, k.ready_mlp = k.middle + T * D, k.slope = k.ready_mlp + T * D, k.hidden = k.slope + T * F;
+    k.mlp = k.hidden + T * F, k.weights = k.mlp + T * D, k.stats = k.weights + T * N * heads;
+    k.stats_mlp = k.stats + 2 * T, k.end = k.stats_mlp + 2 * T;
     return k;
 }
 
-/* Its size. */
-long block_keeps(long B, long N, long D, long heads, long F) { return kept_in(0, B, N, D, heads, F).end - (float *)0; }
-
-/* x + gate F(LN(x) (1 + scale) + shift) for attention, then for the MLP of F hidden values. */
-void block(const float *x, const float *c, const float *w_six, const float *b_six, const float *w_qkv,
-           const float *b_qkv, const float *w_proj, const float *b_proj, const float *w_1, const float *b_1,
-           const float *w_2, const float *b_2, float *memory, float *out, long B, long N, long D, long heads, long F) {
-    kept k = kept_in(memory, B, N, D, heads, F);
-    long T = B * N, stride = 6 * D;
-    for (long i = 0; i < B * D; i += LANES) store(k.activated + i, load(c + i) / (1 + exponential(-load(c + i))));
-    linear(k.activated, w_six, b_six, k.turned, k.six, B, stride, D);
-    modulated(x, k.six, k.six + D, stride, k.ready, k.stats, B, N, D);
-    linear(k.ready, w_qkv, b_qkv, k.turned, k.qkv, T, 3 * D, D);
+/* x + gate F(LN(x) (1 + scale) + shift) for attention, then for the MLP of F hidden values; `turned` has the transposes
+of qkv's, the projection's and the MLP's weights one after the other. */
+static void block(kept k, const block_maps *w, const float *turned, const float *six, long stride, float *out, long B,
+                  long N, long D, long heads, long F, int keeps) {
+    const float *qkv_t = turned, *proj_t = qkv_t + 3 * D * D, *first_t = proj_t + D * D, *second_t = first_t + D * F;
+    long T = B * N;
+    modulated(k.x, six, six + D, stride, k.ready, k.stats, B, N, D);
+    product(k.ready, D, 1, qkv_t, w->b_qkv, 0, k.qkv, T, 3 * D, D);
     attention(k.qkv, k.mixed, k.weights, B, N, heads, D / heads);
-    linear(k.mixed, w_proj, b_proj, k.turned, k.attn, T, D, D);
-    gated(x, k.attn, k.six + 2 * D, stride, k.middle, B, N, D);
-    modulated(k.middle, k.six + 3 * D, k.six + 4 * D, stride, k.ready_mlp, k.stats_mlp, B, N, D);
-    linear(k.ready_mlp, w_1, b_1, k.turned, k.slope, T, F, D);
-    gelu(k.slope, k.hidden, T * F);
-    linear(k.hidden, w_2, b_2, k.turned, k.mlp, T, D, F);
-    gated(k.middle, k.mlp, k.six + 5 * D, stride, out, B, N, D);
+    product(k.mixed, D, 1, proj_t, w->b_proj, 0, k.attn, T, D, D);
+    gated(k.x, k.attn, six + 2 * D, stride, k.middle, B, N, D);
+    modulated(k.middle, six + 3 * D, six + 4 * D, stride, k.ready_mlp, k.stats_mlp, B, N, D);
+    product(k.ready_mlp, D, 1, first_t, w->b_1, 0, k.slope, T, F, D);
+    gelu(k.slope, k.hidden, T * F, keeps);
+    product(k.hidden, F, 1, second_t, w->b_2, 0, k.mlp, T, D, F);
+    gated(k.middle, k.mlp, six + 5 * D, stride, out, B, N, D);
 }
 
-/* From the gradient of `block`'s output: those of x and c, and of weights and biases; `room` is for (6 D + F) T + 7 D B
-values. */
-void block_backward(const float *g, const float *x, const float *c, const float *w_six, const float *w_qkv,
-                    const float *w_proj, const float *w_1, const float *w_2, float *memory, float *room, float *dx,
-                    float *dc, float *dw_six, float *db_six, float *dw_qkv, float *db_qkv, float *dw_proj,
-                    float *db_proj, float *dw_1, float *db_1, float *dw_2, float *db_2, long B, long N, long D,
-                    long heads, long F) {
-    kept k = kept_in(memory, B, N, D, heads, F);
-    long T = B * N, stride = 6 * D;
+/* From the gradient g of `block`'s output: in its place that of x, those of the modulation, of weights and of biases;
+`room` is for (6 D + F) T values. */
+static void block_backward(kept k, const block_maps *w, const block_maps *dw, const float *six, float *d_six, long stride,
+                           float *g, float *room, long B, long N, long D, long heads, long F) {
+    long T = B * N;
     float *d_middle = room, *d_part = room + T * D, *d_ready = d_part + T * D, *d_qkv = d_ready + T * D;
-    float *d_hidden = d_qkv + 3 * T * D, *d_six = d_hidden + T * F, *d_activated = d_six + B * stride;
-    gated_backward(g, k.mlp, k.six + 5 * D, d_six + 5 * D, stride, d_part, db_2, B, N, D);
-    linear_backward(d_part, k.hidden, w_2, d_hidden, dw_2, T, D, F);
-    gelu_backward(d_hidden, k.slope, db_1, T, F);
-    linear_backward(d_hidden, k.ready_mlp, w_1, d_ready, dw_1, T, F, D);
-    modulated_backward(d_ready, g, k.middle, k.stats_mlp, k.six + 4 * D, d_six + 3 * D, d_six + 4 * D, stride, d_middle,
-                       B, N, D);
-    gated_backward(d_middle, k.attn, k.six + 2 * D, d_six + 2 * D, stride, d_part, db_proj, B, N, D);
-    linear_backward(d_part, k.mixed, w_proj, d_ready, dw_proj, T, D, D);
-    attention_backward(d_ready, k.qkv, k.weights, d_qkv, db_qkv, B, N, heads, D / heads);
-    linear_backward(d_qkv, k.ready, w_qkv, d_ready, dw_qkv, T, 3 * D, D);
-    modulated_backward(d_ready, d_middle, x, k.stats, k.six + D, d_six, d_six + D, stride, dx, B, N, D);
-    linear_backward(d_six, k.activated, w_six, d_activated, dw_six, B, stride, D);
-    memset(db_six, 0, 4 * stride);
-    for (long b = 0; b < B; b++)
-        for (long i = 0; i < stride; i += LANES) store(db_six + i, load(db_six + i) + load(d_six + b * stride + i));
-    for (long i = 0; i < B * D; i += LANES) {
-        vec v = load(c + i), gate = 1 / (1 + exponential(-v));
-        store(dc + i, load(d_activated + i) * (gate + v * gate * (1 - gate)));
-    }
+    float *d_hidden = d_qkv + 3 * T * D;
+    gated_backward(g, k.mlp, six + 5 * D, d_six + 5 * D, stride, d_part, dw->b_2, B, N, D);
+    linear_backward(d_part, D, k.hidden, w->w_2, d_hidden, dw->w_2, T, D, F);
+    gelu_backward(d_hidden, k.slope, dw->b_1, T, F);
+    linear_backward(d_hidden, F, k.ready_mlp, w->w_1, d_ready, dw->w_1, T, F, D);
+    modulated_backward(d_ready, g, k.middle, k.stats_mlp, six + 4 * D, d_six + 3 * D, d_six + 4 * D, stride, d_middle, B,
+                       N, D);
+    gated_backward(d_middle, k.attn, six + 2 * D, d_six + 2 * D, stride, d_part, dw->b_proj, B, N, D);
+    linear_backward(d_part, D, k.mixed, w->w_proj, d_ready, dw->w_proj, T, D, D);
+    attention_backward(d_ready, k.qkv, k.weights, d_qkv, dw->b_qkv, B, N, heads, D / heads);
+    linear_backward(d_qkv, 3 * D, k.ready, w->w_qkv, d_ready, dw->w_qkv, T, 3 * D, D);
+    modulated_backward(d_ready, d_middle, k.x, k.stats, six + D, d_six, d_six + D, stride, g, B, N, D);
 }

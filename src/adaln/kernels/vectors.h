@@ -52,7 +52,7 @@ static inline vec reciprocal(vec x) {
 
 #define ROWS 4
 #define COLS 4
-#define DEPTH 128 /* of what is multiplied at a time, so that it stays in the innermost cache */
+#define DEPTH 64 /* of what is multiplied at a time, so that it stays in the innermost cache, and sums stay short */
 
 /* `rows` rows and `cols` vectors of a product, all of them in registers. */
 INLINE void tile(const float *a, long am, long ak, const float *b, long N, const float *start, long step, float *c,
@@ -61,7 +61,7 @@ INLINE void tile(const float *a, long am, long ak, const float *b, long N, const
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < cols; j++) s[i][j] = start ? load(start + i * step + j * LANES) : (vec){0};
+        for (int j = 0; j < cols; j++) s[i][j] = (vec){0};
     for (long k = 0; k < K; k++)
 #pragma GCC unroll 4
         for (int i = 0; i < rows; i++)
@@ -70,21 +70,22 @@ INLINE void tile(const float *a, long am, long ak, const float *b, long N, const
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < cols; j++) store(c + i * N + j * LANES, s[i][j]);
+        for (int j = 0; j < cols; j++)
+            store(c + i * N + j * LANES, start ? load(start + i * step + j * LANES) + s[i][j] : s[i][j]);
 }
 
-/* C = bias + A B: A (M, K) has its values am and ak apart, B (K, N) and C (M, N) are contiguous. */
-static void product(const float *A, long am, long ak, const float *B, const float *bias, float *C, long M, long N,
+/* C = S + A B: A (M, K) has its values am and ak apart, the rows of S (none: zeros) lie `step` apart (0: all of them are
+one), B (K, N) and C (M, N), which may be S, are contiguous. */
+static void product(const float *A, long am, long ak, const float *B, const float *S, long step, float *C, long M, long N,
                     long K) {
     for (long k = 0; k < K; k += DEPTH) {
         long depth = K - k < DEPTH ? K - k : DEPTH;
+        if (k) S = C, step = N;
         for (long n = 0; n < N;) {
             long cols = (N - n) / LANES >= COLS ? COLS : 1, rows;
             for (long m = 0; m < M; m += rows) {
-                const float *a = A + m * am + k * ak, *b = B + k * N + n;
+                const float *a = A + m * am + k * ak, *b = B + k * N + n, *start = S ? S + m * step + n : 0;
                 float *c = C + m * N + n;
-                const float *start = k ? c : bias ? bias + n : 0;
-                long step = k ? N : 0;
                 rows = M - m >= ROWS ? ROWS : 1;
                 if (rows == ROWS && cols == COLS) tile(a, am, ak, b, N, start, step, c, depth, ROWS, COLS);
                 else if (rows == ROWS) tile(a, am, ak, b, N, start, step, c, depth, ROWS, 1);
@@ -96,17 +97,22 @@ static void product(const float *A, long am, long ak, const float *B, const floa
     }
 }
 
-/* x W^T + bias, where W is (F, K); `turned` is room for W^T. */
-static void linear(const float *x, const float *W, const float *bias, float *turned, float *out, long T, long F,
-                   long K) {
-    for (long k = 0; k < K; k++)
-        for (long f = 0; f < F; f++) turned[k * F + f] = W[f * K + k];
-    product(x, K, 1, turned, bias, out, T, F, K);
+/* The transpose of W (F, K) as columns of `to`, whose rows are `width` long and filled up with zeros to `filled` columns. */
+static void turn(const float *W, long F, long K, float *to, long width, long filled) {
+    for (long f = 0; f < filled; f += LANES)
+        for (long k = 0; k < K; k++)
+            for (long i = f; i < f + LANES; i++) to[k * width + i] = i < F ? W[i * K + k] : 0;
 }
 
-/* From the gradient of `linear`'s output: those of x and of W. */
-static void linear_backward(const float *g, const float *x, const float *W, float *dx, float *dW, long T, long F,
-                            long K) {
-    product(g, F, 1, W, 0, dx, T, K, F);
-    product(g, 1, F, x, 0, dW, F, K, T);
+/* From the gradient of x W^T, rows `step` apart: that of x, where `dx` is asked for, and that of W added to dW. */
+static void linear_backward(const float *g, long step, const float *x, const float *W, float *dx, float *dW, long T,
+                            long F, long K) {
+    if (dx) product(g, step, 1, W, 0, 0, dx, T, K, F);
+    product(g, 1, step, x, dW, K, dW, F, K, T);
+}
+
+/* The sum over rows, `step` apart, added to `total`. */
+static void add_rows(const float *g, long step, float *total, long T, long D) {
+    for (long t = 0; t < T; t++)
+        for (long d = 0; d < D; d++) total[d] += g[t * step + d];
 }

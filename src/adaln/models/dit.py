@@ -13,15 +13,16 @@ Flow and Diffusion-based Generative Models with Scalable Interpolant Transformer
 # torch types the call of a module as Any and leaves `unflatten` untyped.
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.models.config import num_labels
+from adaln.models.config import NUM_TIME_FEATURES, num_labels
 from adaln.models.dit_config import TransformerConfig
-from adaln.models.fused import fused_block, is_small, is_watched
+from adaln.models.fused import Given, Sizes, fused_network, have_loops, is_watched
 from adaln.models.layers import (
     Attention,
     LabelEmbedder,
@@ -32,6 +33,7 @@ from adaln.models.layers import (
     conditioned_unit,
     modulated,
     modulation,
+    patchify,
     rotation,
     sincos_table,
     squeezed_modulation,
@@ -73,17 +75,6 @@ class DiTBlock(nn.Module):
 
     def forward(self, x: Tokens, c: Float[Tensor, "B 1 C"], positions: Rotation | None) -> Tokens:
         return conditioned_unit(x, self.six(c), partial(self.attn, rotation=positions), self.mlp)
-
-    def fused(self, x: Tokens, c: Float[Tensor, "B 1 C"], positions: Rotation | None) -> Tokens:
-        """`forward`, computed at once where it is small enough for that (`adaln.models.fused`)."""
-        if positions is None and isinstance(self.mlp, Mlp) and self.modulation == "linear":
-            to_six, num_heads = self.adaLN_modulation[1], self.attn.num_heads
-            assert isinstance(to_six, nn.Linear)
-            maps = to_six, self.attn.qkv, self.attn.proj, self.mlp.fc1, self.mlp.fc2
-            watched = is_watched((*maps, self.attn, self.mlp, self.adaLN_modulation))
-            if is_small(x, num_heads, self.mlp.fc1) and not watched:
-                return fused_block(x, c, num_heads, [tensor for map in maps for tensor in (map.weight, map.bias)])
-        return DiTBlock.forward(self, x, c, positions)
 
     def six(self, c: Float[Tensor, "B 1 C"]) -> tuple[Tensor, ...]:
         """Shift, scale, gate of the attention, then of the MLP; `c` is (B, 1, D), or the shared (B, 1, 6D)."""
@@ -138,15 +129,52 @@ class DiT(Network):
         block_c = self.t_block(c) if self.config.modulation == "shared" else c
         for block in self.blocks:
             tokens = block(tokens, block_c, positions)
-        channels = self.spec.channels * self.config.outputs_per_channel
-        return unpatchify(self.final_layer(tokens, c), self.grid, self.config.patch_size, channels)
+        return self.image(self.final_layer(tokens, c))
+
+    def fused(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
+        """`forward`, computed at once where it is small enough for that (`adaln.models.fused`)."""
+        check_inputs(x, t, y, self.spec, self.num_labels)
+        is_plain = not self.config.rotary and self.config.modulation == "linear"
+        if is_plain and (sizes := self.sizes(len(x))).fit and not is_watched(self.modules()):
+            weights = self.weights()
+            if have_loops(x, self.pos_embed, *weights):
+                patches, times = patchify(x, self.config.patch_size), self.time_features(t).expand(len(t), -1)
+                labels = None if y is None else y.long()
+                return self.image(fused_network(Given(patches, times, labels, self.pos_embed), sizes, weights))
+        return DiT.forward(self, x, t, y)
+
+    def sizes(self, batch: int) -> Sizes:
+        """What the loops ask for."""
+        config, (height, width) = self.config, self.grid
+        patch = self.spec.channels * config.patch_size**2
+        inner = config.hidden_size, config.num_heads, config.mlp_width, config.depth
+        return Sizes(batch, height * width, *inner, patch, config.head_features(self.spec), NUM_TIME_FEATURES)
+
+    def weights(self) -> list[Tensor]:
+        """Weights and biases in the order of `maps` in network.c."""
+        first, _, second = self.t_embedder.mlp
+        head = self.final_layer
+        maps: list[Any] = [self.x_embedder.proj, first, second, head.adaLN_modulation[1], head.linear]
+        blocks: Any = self.blocks
+        for block in blocks:
+            maps += block.adaLN_modulation[1], block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2
+        table = self.y_embedder.embedding_table.weight if self.num_labels else self.pos_embed.new_empty(0)
+        return [table, *(tensor for map in maps for tensor in (map.weight, map.bias))]
+
+    def time_features(self, t: Times) -> Float[Tensor, "T 256"]:
+        """Of each sample; of the time that a whole batch is sampled at once, on a CPU."""
+        is_sampled = t.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        return timestep_features(t[:1] if is_sampled and torch.equal(t, t[:1].expand_as(t)) else t)
 
     def condition(self, t: Times, y: Labels | None) -> Float[Tensor, "B 1 D"]:
-        """c = time embedding + label embedding; a time that a whole batch is sampled at is embedded once on a CPU."""
-        is_sampled = t.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        times = t[:1] if is_sampled and torch.equal(t, t[:1].expand_as(t)) else t
-        c = self.t_embedder(timestep_features(times)).expand(len(t), -1)
+        """c = time embedding + label embedding."""
+        c = self.t_embedder(self.time_features(t)).expand(len(t), -1)
         return (c if y is None else c + self.y_embedder(y)).unsqueeze(1)
+
+    def image(self, tokens: Float[Tensor, "B N F"]) -> Float[Tensor, "B Cout H W"]:
+        """Of the head's output."""
+        channels = self.spec.channels * self.config.outputs_per_channel
+        return unpatchify(tokens, self.grid, self.config.patch_size, channels)
 
     def place(self, tokens: Tokens) -> tuple[Tokens, Rotation | None]:
         """Tokens that know their place, by an added table or by the rotation that their attention is to use."""

@@ -1,14 +1,14 @@
-"""A block of a small DiT as one step of autograd, in compiled loops.
+"""A small DiT as one step of autograd, in compiled loops.
 
-The same function as `DiTBlock.forward`, up to rounding. Of a small block torch spends more time between the products
-than in them: on its calls, on passes over memory, and on a tanh.
+The same function as `DiT.forward`, up to rounding. Of a small network torch spends more time between the products than
+in them: on its calls, on passes over memory, and on a tanh.
 """
 
 # mypy: disable-error-code="no-any-return,no-untyped-call"
 # torch types autograd functions as Any.
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,23 +16,40 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
-from adaln.kernels import LANES, MOST, call, have_kernels, size
-from adaln.types import Tokens
+from adaln.kernels import LANES, MOST, call, have_kernels
+from adaln.types import Labels
 
 SMALL = 1 << 16
 """Values of the tokens up to which the loops, which one thread does, are no slower than torch's with several."""
 
 
-def is_small(x: Tokens, num_heads: int, hidden: nn.Linear) -> bool:
-    """Whether the loops are for these tokens and weights: float32 on the CPU, short sequences, narrow heads."""
-    fits = type(x) is Tensor and all(
-        one.device.type == "cpu" and one.dtype == torch.float32 for one in (x, hidden.weight)
-    )
-    if not fits or torch.is_autocast_enabled("cpu"):
-        return False
-    width = x.shape[-1]
-    can = width % LANES == hidden.out_features % LANES == 0 and x.shape[-2] <= MOST and width // num_heads <= MOST
-    return can and (torch.get_num_threads() == 1 or x.numel() <= SMALL) and have_kernels()
+class Sizes(NamedTuple):
+    """As `sizes` of network.c has them."""
+
+    batch: int
+    tokens: int
+    width: int
+    heads: int
+    hidden: int
+    depth: int
+    patch: int
+    head: int
+    features: int
+
+    @property
+    def fit(self) -> bool:
+        """Whether the loops are for them, short sequences and narrow heads, and no slower than several threads."""
+        narrow = self.width // self.heads <= MOST and self.width % LANES == self.hidden % LANES == 0
+        fast = torch.get_num_threads() == 1 or self.batch * self.tokens * self.width <= SMALL
+        return narrow and fast and self.tokens <= MOST and self.batch > 0
+
+
+def have_loops(x: Tensor, *weights: Tensor) -> bool:
+    """Whether the loops are for these tensors: float32 on the CPU, and derivatives are for weights only."""
+    is_float32 = all(one.dtype == torch.float32 and one.device.type == "cpu" for one in (x, *weights))
+    is_plain = all(type(one) in (Tensor, nn.Parameter) and one.is_contiguous() for one in weights)
+    wants = torch.is_grad_enabled() and x.requires_grad
+    return is_float32 and is_plain and not wants and not torch.is_autocast_enabled("cpu") and have_kernels()
 
 
 def is_watched(modules: Iterable[nn.Module]) -> bool:
@@ -43,42 +60,49 @@ def is_watched(modules: Iterable[nn.Module]) -> bool:
     )
 
 
-def fused_block(
-    x: Tokens, c: Float[Tensor, "B 1 D"], num_heads: int, weights: Sequence[Tensor]
-) -> Float[Tensor, "B N D"]:
-    """Weights and biases of the modulation, of qkv, of the projection, and of the MLP's two maps, in this order."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, c, *weights)):
-        return FusedBlock.apply(x, c, num_heads, *weights)
-    return inferred(x, c, num_heads, weights)
+class Given(NamedTuple):
+    """What the network is computed from, besides weights."""
+
+    patches: Float[Tensor, "B N P"]
+    features: Float[Tensor, "B Q"]
+    labels: Labels | None
+    positions: Float[Tensor, "1 N D"]
 
 
-def inferred(x: Tokens, c: Float[Tensor, "B 1 D"], num_heads: int, weights: Sequence[Tensor]) -> Tokens:
-    """The block's output without derivatives."""
-    out, sizes = x.clone(memory_format=torch.contiguous_format), (*x.shape, num_heads, len(weights[6]))
-    room = x.new_empty(size("inference_room", *sizes))
-    call("infer", out, c.contiguous(), *(weight.contiguous() for weight in weights), room, *sizes)
-    return out
+def fused_network(given: Given, sizes: Sizes, weights: Sequence[Tensor]) -> Float[Tensor, "B N O"]:
+    """The patches of the output; weights and biases in the order of `maps` in network.c."""
+    given = Given(*(None if one is None else one.contiguous() for one in given))  # type: ignore[arg-type]
+    if torch.is_grad_enabled() and any(one.requires_grad for one in weights):
+        return FusedNetwork.apply(given, sizes, *weights)
+    return computed(given, sizes, weights, keeps=False)[0]
 
 
-class FusedBlock(torch.autograd.Function):
-    """The block with its first derivatives."""
+def computed(given: Given, sizes: Sizes, weights: Sequence[Tensor], keeps: bool) -> tuple[Tensor, Tensor]:
+    """The output, and what is kept for derivatives."""
+    out = given.patches.new_empty(sizes.batch, sizes.tokens, sizes.head)
+    memory = out.new_empty(call("network_memory", sizes, keeps))
+    call("network", *given, weights, memory, out, sizes, keeps)
+    return out, memory
+
+
+class FusedNetwork(torch.autograd.Function):
+    """The network with its first derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tokens, c: Tensor, num_heads: int, *weights: Tensor) -> Tensor:
-        x, c, weights = x.contiguous(), c.contiguous(), tuple(weight.contiguous() for weight in weights)
-        ctx.sizes, out = (*x.shape, num_heads, len(weights[6])), torch.empty_like(x)
-        memory = x.new_empty(size("block_keeps", *ctx.sizes))
-        call("block", x, c, *weights, memory, out, *ctx.sizes)
-        ctx.save_for_backward(memory, x, c, *weights)
+    def forward(ctx: Any, given: Given, sizes: Sizes, *weights: Tensor) -> Tensor:
+        out, memory = computed(given, sizes, weights, keeps=True)
+        ctx.sizes = sizes
+        ctx.save_for_backward(*given, memory, *weights)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        memory, x, c, *weights = ctx.saved_tensors
-        b, n, d, _, hidden = ctx.sizes
-        room = x.new_empty(b * n * (6 * d + hidden) + 7 * b * d)
-        dx, dc, *of_weights = (torch.empty_like(tensor) for tensor in (x, c, *weights))
-        given = gradient.contiguous(), x, c, *weights[::2], memory, room
-        call("block_backward", *given, dx, dc, *of_weights, *ctx.sizes)
-        return dx, dc, None, *of_weights
+        patches, features, labels, _, memory, *weights = ctx.saved_tensors
+        numbers = [one.numel() for one in weights]
+        parts = memory.new_zeros(sum(numbers)).split(numbers)
+        gradients = [part.view_as(one) for part, one in zip(parts, weights, strict=True)]
+        room = memory.new_empty(call("network_room", ctx.sizes))
+        given = gradient.contiguous(), patches, features, labels
+        call("network_backward", *given, weights, memory, room, gradients, ctx.sizes)
+        return None, None, *gradients

@@ -65,9 +65,13 @@ class PatchEmbedder(nn.Module):
         self.proj = nn.Conv2d(channels, dim, patch_size, stride=patch_size)
 
     def forward(self, x: Latents) -> Tokens:
-        p = self.patch_size
-        patches = x.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5)  # B row column C p p
-        return F.linear(patches.flatten(3).flatten(1, 2), self.proj.weight.flatten(1), self.proj.bias)
+        return F.linear(patchify(x, self.patch_size), self.proj.weight.flatten(1), self.proj.bias)
+
+
+def patchify(x: Latents, patch_size: int) -> Float[Tensor, "B N P"]:
+    """Image -> patches, row by row, of values ordered (channel, row in patch, column in patch)."""
+    patches = x.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))
+    return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
 def unpatchify(

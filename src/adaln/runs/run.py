@@ -137,7 +137,7 @@ class Run:
         """The diffusion process."""
         return self.config.process.build()
 
-    @property
+    @cached_property
     def null_label(self) -> int | None:
         """The label that stands for "no class"; None where the network has no such row."""
         return null_label(self.config.model, self.spec)
