@@ -48,6 +48,20 @@ def sampled(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_and_is_scored_from_another_folder(capsys, tmp_path, monkeypatch):
+    write_folder(tmp_path / "set", PICTURES)
+    (tmp_path / "means_of_data.py").write_text(MEANS)
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    monkeypatch.chdir(tmp_path)
+    run(capsys, *TRAIN)
+    monkeypatch.chdir("other")
+    scored = [f"--evaluate.{word.removeprefix('--')}" if word.startswith("--") else word for word in DRAWN[:-2]]
+    words = [*TRAIN[:-1], str(tmp_path / "r"), *scored, "--evaluate.at", "4", "--evaluate.features", FEATURES[1]]
+    assert list(data(capsys, *words)["scores"]) == ["4"]
+
+
 @pytest.fixture
 def elsewhere(sampled, tmp_path, monkeypatch):
     """Another folder, with a copy of the run."""

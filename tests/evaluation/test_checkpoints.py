@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,6 +27,7 @@ from adaln.tensor_files import load_tensors
 from adaln.training import train
 from adaln.views.scores import score_blocks, score_curves, scores_of
 from helpers.in_threads import in_processes
+from helpers.pictures import png, write_folder, write_zip
 
 MEANS = """
 import torch
@@ -163,7 +165,29 @@ def test_the_batch_size_makes_no_other_score(scoring, trained):
     score(trained, scoring, 10)
     assert is_scored(trained, replace(scoring, sample=replace(FEW, batch_size=7)), 10)
     assert not is_scored(trained, replace(scoring, sample=replace(FEW, seed=1)), 10)
-    assert not is_scored(trained, replace(scoring, reference="elsewhere"), 10)
+    assert not is_scored(trained, replace(scoring, reference="digits"), 10)
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder", "zip"])
+def test_scores_are_those_against_what_the_reference_holds_whatever_it_is_called(scoring, trained, tmp_path, kind):
+    def write(name: str, seed: int) -> str:
+        images = np.random.default_rng(seed).integers(0, 256, (4, 8, 8), dtype=np.uint8)
+        if kind == "npz":
+            np.savez(tmp_path / f"{name}.npz", arr_0=images[..., None])
+            return str(tmp_path / f"{name}.npz")
+        files = {f"{number}.png": png(image) for number, image in enumerate(images)}
+        path = tmp_path / (name if kind == "folder" else f"{name}.zip")
+        return str((write_folder if kind == "folder" else write_zip)(path, files))
+
+    beside = replace(scoring, reference=write("a", 0))
+    first = score(trained, beside, 10)
+    assert is_scored(trained, beside, 10)
+    assert kind == "zip" or is_scored(trained, replace(scoring, reference=write("b", 0)), 10)
+    write("a", 1)
+    assert not is_scored(trained, beside, 10)
+    second = score(trained, beside, 10)
+    assert read_scores(trained, beside, 10) == second != first
+    assert second.provenance["reference"]["sha256"] != first.provenance["reference"]["sha256"]
 
 
 def test_two_ways_of_scoring_lie_beside_each_other_and_make_two_curves(scoring, trained):

@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _do(words: list[str]) -> None:
+    refuse_empty(words)
     as_json = "--json" in words
     words = [word for word in words if word != "--json"]
     if not words or words[0] in ("-h", "--help"):
@@ -107,6 +108,15 @@ def _do(words: list[str]) -> None:
         output.show()
     if output.failure:
         raise ValueError(output.failure)
+
+
+def refuse_empty(words: Sequence[str]) -> None:
+    """ValueError for a word of nothing, which as a path would be the working folder."""
+    for before, word in zip(["", *words], words, strict=False):
+        flag, equals, value = word.partition("=")
+        if not word.strip() or (equals and flag.startswith("--") and not value.strip()):
+            option = flag if equals else before if before.startswith("--") else ""
+            raise ValueError(f"{option} expects a value" if option else "an empty word names nothing; leave it out")
 
 
 def _output_of(words: Sequence[str]) -> Output:

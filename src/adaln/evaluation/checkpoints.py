@@ -3,6 +3,7 @@
 Its checkpoints are scored while it trains or afterwards, and never twice: a file per (run, step, way of scoring).
 """
 
+import hashlib
 import json
 import os
 import warnings
@@ -17,24 +18,27 @@ from adaln import training
 from adaln.analysis.recorder import Recorder
 from adaln.codec import decode, encode, short_hash
 from adaln.config import RunConfig
-from adaln.data import DataConfig, load
+from adaln.data import DataConfig, are_files, load, open_pictures
+from adaln.data.cache import content_of
 from adaln.evaluation.samples import Reference, named_reference
 from adaln.evaluation.scoring import Scoring
 from adaln.execution import DEFAULT_EXECUTION, Execution
-from adaln.files import reading, write_atomically
+from adaln.files import expanded, file_sha256, reading, write_atomically
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
 from adaln.parallel import find_device, first_goes_first, from_first, group_of_torchrun, rank
 from adaln.processes import count_updates, guided
-from adaln.runs import Run
+from adaln.runs import Run, is_run
 from adaln.sampling import SampleConfig, choose_labels, load_sampler, save_samples
 from adaln.training import TRACKERS, Tracker
 from adaln.types import Hook, OnLog
 
 
 def scores_file(run: Run, scoring: Scoring, step: int) -> Path:
-    """Where the scores of a checkpoint lie."""
+    """Where the scores of a checkpoint lie: those against a reference by what it holds, not by what it is called."""
     row = encode(scoring)
     del row["sample"]["batch_size"]  # no influence on the images
+    if scoring.reference is not None:
+        row["reference"] = fingerprint_of(scoring.reference)
     return run.path / "scores" / f"{step:09d}-{short_hash(row)}.scores.json"
 
 
@@ -76,14 +80,26 @@ def score(run: Run, scoring: Scoring, step: int) -> Scores:
 
 def reference_of(run: Run, scoring: Scoring) -> tuple[Extractor, Statistics]:
     """As `reference`, for the checkpoints of a run; `ValueError` where its data is not what it began with."""
-    state = run.dataset.fingerprint if scoring.reference is None else state_of(Path(scoring.reference))
+    state = run.dataset.fingerprint if scoring.reference is None else fingerprint_of(scoring.reference)
     return reference(run.data, scoring.features, scoring.reference, str(run.device), state)
 
 
-def state_of(path: Path) -> str:
-    """Changes with the content of a file; of anything else the same."""
-    status = path.stat() if path.is_file() else None
-    return f"{status.st_size} {status.st_mtime_ns}" if status else ""
+def fingerprint_of(name: str) -> str:
+    """What a reference holds: a run its data, a file its bytes, a folder the names and bytes of its pictures."""
+    if is_run(name):
+        return Run.open(name).dataset.fingerprint
+    path = expanded(name)
+    if path.is_file():
+        return _file_sha256(path, path.stat().st_size, path.stat().st_mtime_ns)
+    if path.exists() and are_files(name):
+        source = open_pictures(name)
+        return hashlib.sha256(repr((source.names, content_of(source))).encode()).hexdigest()
+    return load(DataConfig(path=name)).fingerprint
+
+
+@lru_cache(maxsize=16)
+def _file_sha256(path: Path, size: int, time: int) -> str:
+    return file_sha256(path)
 
 
 @lru_cache(maxsize=4)
@@ -102,14 +118,13 @@ def reference(
     return extractor, statistics(held_against.source, extractor)
 
 
-def unmade(config: RunConfig, device: str) -> Run:
+def unmade(config: RunConfig, device: str = "cpu") -> Run:
     """A run without a folder, of which nothing is read, whatever lies in the working folder."""
     return Run(Path(os.devnull), config, device)
 
 
-def check_scoring(config: RunConfig, scoring: Scoring, device: str = "cpu") -> None:
+def check_scoring(run: Run, scoring: Scoring) -> None:
     """ValueError for what would else be found out at the first score: solver, guidance, labels, sizes, features."""
-    run = unmade(config, device)
     if scoring.sample.num_images < 2:
         raise ValueError(f"num_images is {scoring.sample.num_images}; expected at least 2 to score")
     num_classes = run.dataset.spec.num_classes
@@ -208,10 +223,11 @@ def train(
     for name in track:
         TRACKERS[name]  # an unknown one is said before anything is written
     scoring, computing = scoring or Scoring(SampleConfig()), find_device(device)
+    where = Path(root), None if out is None else Path(out)
     with group_of_torchrun():
         if score_at:  # what cannot be scored against is said before anything is written
-            check_scoring(config, scoring, str(computing))
-        run = Run.create(config, Path(root), None if out is None else Path(out), computing)
+            check_scoring(Run.planned(config, *where, computing), scoring)
+        run = Run.create(config, *where, computing)
         score_saved(run, scoring, score_at)  # first, since training drops old checkpoints
         hooks = [Recorder(run.path / "analysis" / "roles.jsonl"), *hooks, scoring_hook(run, scoring, score_at)]
         trackers = [tracker_of(run, name) for name in track if rank() == 0]

@@ -33,7 +33,7 @@ from adaln.metrics import (
 )
 from adaln.metrics import evaluate as scores_between
 from adaln.metrics.classifier import NAME as CLASSIFIER
-from adaln.metrics.images import ImageStream, check_path, is_npz
+from adaln.metrics.images import SOURCES, ImageStream, check_path, is_npz
 from adaln.metrics.scores import REPLICATES
 from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
@@ -49,6 +49,8 @@ def named_images(name: str) -> Path | Dataset:
 
     Raises ValueError where there is nothing of that name.
     """
+    if not name.strip():
+        raise ValueError(f"no images are named by {name!r}; expected {SOURCES}, or a data set")
     path = expanded(name)
     if path.is_file() or path.suffix == ".npz":
         check_path(path)

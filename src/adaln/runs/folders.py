@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def is_run(path: Path | str) -> bool:
 
     One that cannot be read is of a run if it speaks of a scheme or checkpoints lie beside it: `Run.open` says so.
     """
-    file = Path(path) / "config.json"
+    file = Path(path or os.devnull) / "config.json"  # an empty name is not that of the working folder
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except OSError:

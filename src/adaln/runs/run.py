@@ -45,10 +45,21 @@ class Run:
     def create(
         cls, config: RunConfig, root: Path = Path("runs"), out: Path | None = None, device: torch.device | str = "cpu"
     ) -> "Run":
+        """As `planned`, and its config is written: of two numbers of steps the file keeps the larger one."""
+        run = cls.planned(config, root, out, device)
+        file = run.path / "config.json"
+        if rank() == 0 and (not file.exists() or cls.open(run.path).config.steps < run.config.steps):
+            write_atomically(file, canonical_json(to_dict(run.config)))
+        return run
+
+    @classmethod
+    def planned(
+        cls, config: RunConfig, root: Path = Path("runs"), out: Path | None = None, device: torch.device | str = "cpu"
+    ) -> "Run":
         """The run of this config, in `root/NAME-HASH` or in `out`; an existing one is taken up where it stands.
 
-        Raises `ValueError` naming each field that differs from the config of an existing run, but for `steps`: the
-        file keeps the larger number, the run that is returned has the one asked for.
+        Nothing is written. Raises `ValueError` naming each field that differs from the config of an existing run, but
+        for `steps`, of which the run that is returned has those asked for.
         """
         config = from_dict(to_dict(config))  # names a field of a wrong type, which no file could be read with
         path, data, place = out or run_folder(config, root), config.data, absolute_path(config.data.path)
@@ -61,8 +72,6 @@ class Run:
         run.check_fits()
         if existing and (differing := differing_fields(replace(existing, steps=config.steps), config)):
             raise ValueError(f"run {str(run.path)!r} has another config: {'; '.join(differing)}")
-        if rank() == 0 and (existing is None or existing.steps < config.steps):
-            write_atomically(run.path / "config.json", canonical_json(to_dict(config)))
         return run
 
     @classmethod

@@ -17,7 +17,7 @@ from adaln.analysis.fit import fit
 from adaln.codec import encode, json_text, short_hash
 from adaln.conditioning import Normal, Scheme, Start
 from adaln.config import RunConfig, to_dict
-from adaln.evaluation.checkpoints import check_scoring
+from adaln.evaluation.checkpoints import check_scoring, unmade
 from adaln.files import reading, write_atomically
 from adaln.progress import note, titled
 from adaln.runs import Run
@@ -154,7 +154,7 @@ def check_choice(choice: Choice, base: RunConfig, starts: Mapping[str, Scheme], 
     if num_starts < 2:
         raise ValueError(f"{' and '.join(starts)} alone; expected two or more starts to choose from")
     if choice.rules.by == "score":
-        check_scoring(base, job.scoring)
+        check_scoring(unmade(base), job.scoring)
     one = work([job], Run(Path(), base).spec)
     takes = num_starts * {"runs": 1.0, "operations": one, "seconds": one / rate}[budget.unit]
     most, is_bound = int(budget.amount / takes), budget.unit == "seconds"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from adaln.codec import short_hash
 from adaln.conditioning import Normal, Scheme, Start
 from adaln.config import RunConfig, to_dict
-from adaln.evaluation.checkpoints import check_scoring
+from adaln.evaluation.checkpoints import check_scoring, unmade
 from adaln.progress import titled
 from adaln.rng import generator
 from adaln.runs import Run
@@ -92,7 +92,7 @@ def check_search(search: Search, base: RunConfig, num_trials: int) -> None:
     if wrong:
         raise ValueError(f"prune_at is {wrong[0]}; expected a step before the last, {base.steps}")
     if search.objective == "score":
-        check_scoring(base, jobs_of(search, base, 0, {}, base.steps)[0].scoring)
+        check_scoring(unmade(base), jobs_of(search, base, 0, {}, base.steps)[0].scoring)
 
 
 def jobs_of(search: Search, base: RunConfig, number: int, stds: Stds, step: int) -> list[Job]:
