@@ -46,6 +46,10 @@ class Process(Protocol):
         """Training times and noise for latents of `shape`, on the generator's device."""
         ...
 
+    def equidistant(self, count: int) -> Times:
+        """The middles of `count` equal parts of the interval of training times, on the CPU."""
+        ...
+
     def loss(self, model: Model, x: Latents, y: Labels | None, t: Times, noise: Latents) -> Float[Tensor, "B"]:
         """Loss per sample at those times, with that noise."""
         ...

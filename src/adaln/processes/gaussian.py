@@ -189,6 +189,10 @@ class GaussianDiffusion:
         t = torch.randint(self.num_steps, (shape[0],), generator=rng, device=rng.device)
         return t, torch.randn(shape, generator=rng, device=rng.device)
 
+    def equidistant(self, count: int) -> Steps:
+        """The middles of `count` equal parts of the chain, rounded down."""
+        return (torch.arange(count) * 2 + 1) * self.num_steps // (2 * count)
+
     def loss(self, model: Model, x: Latents, y: Labels | None, t: Steps, noise: Latents) -> Float[Tensor, "B"]:
         """Loss per sample at steps t with that noise: what `draw` gives, in training."""
         output = model(self.noised(x, t, noise), self.model_steps(t), y)

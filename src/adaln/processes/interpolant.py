@@ -183,9 +183,18 @@ class Interpolant:
     def draw(self, shape: Sequence[int], rng: torch.Generator) -> tuple[RealTimes, Latents]:
         """Uniform times of the training interval, and standard normal noise (drawn first), for latents of `shape`."""
         noise = torch.randn(shape, generator=rng, device=rng.device)
-        eps = self.default_eps(sampling=False) if self.config.eps is None else self.config.eps
-        t0, t1 = self.interval(eps)
+        t0, t1 = self.training_interval
         return t0 + (t1 - t0) * torch.rand(shape[0], generator=rng, device=rng.device), noise
+
+    @property
+    def training_interval(self) -> tuple[float, float]:
+        """First and last of the times that are trained at."""
+        return self.interval(self.default_eps(sampling=False) if self.config.eps is None else self.config.eps)
+
+    def equidistant(self, count: int) -> RealTimes:
+        """The middles of `count` equal parts of the training interval."""
+        t0, t1 = self.training_interval
+        return t0 + (t1 - t0) * (torch.arange(count) + 0.5) / count
 
     def loss(self, model: Model, x: Latents, y: Labels | None, t: RealTimes, noise: Latents) -> Float[Tensor, "B"]:
         """Loss per sample at times t with that noise: what `draw` gives, in training."""

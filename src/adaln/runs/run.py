@@ -175,6 +175,16 @@ class Run:
         """Steps of the complete checkpoints, ascending; waits for one that is being written."""
         return self.checkpoints.steps()
 
+    def step_saved(self, step: int | None = None) -> int:
+        """A step of which there is a complete checkpoint, by default the newest; `ValueError` where there is none."""
+        saved = self.steps_saved()
+        if not saved or (step is not None and step not in saved):
+            wanted = "any step" if step is None else f"step {step}"
+            raise ValueError(
+                f"run {str(self.path)!r} has no complete checkpoint at {wanted}; it has: {saved or 'none'}"
+            )
+        return saved[-1] if step is None else step
+
     def folder(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
         return self.checkpoints.folder(step)
@@ -188,13 +198,7 @@ class Run:
 
         Raises `ValueError` where there is none, or where it is not finite.
         """
-        saved = self.steps_saved()
-        if not saved or (step is not None and step not in saved):
-            wanted = "any step" if step is None else f"step {step}"
-            raise ValueError(
-                f"run {str(self.path)!r} has no complete checkpoint at {wanted}; it has: {saved or 'none'}"
-            )
-        step = saved[-1] if step is None else step
+        step = self.step_saved(step)
         model = build(self.config.model, self.spec, generator("init", self.config.seed))
         file = self.folder(step) / f"{weights}.safetensors"
         load_into(model, load_tensors(file), str(file))

@@ -1,0 +1,64 @@
+"""Held-out losses as tables: each with its interval, beside the first where they may be compared."""
+
+from collections.abc import Mapping
+
+from adaln.evaluation.held_out import HeldOutLoss
+from adaln.evaluation.samples import WEIGHTS
+from adaln.report import Cell, Column, Measurement, Table
+from adaln.specs import WeightSet
+from adaln.statistics import Difference, paired_differences
+
+Losses = Mapping[str, HeldOutLoss]
+"""By the name of the run, all of the same set of weights."""
+
+
+def changes(losses: Losses) -> dict[str, Difference]:
+    """What each differs by from the first, over the same pictures in the same trials, where both have them."""
+    name, first = next(iter(losses.items()))
+    values = {other: loss.as_trained for other, loss in losses.items() if not first.differences(loss)}
+    return paired_differences(values, name)
+
+
+def loss_tables(by_weights: Mapping[WeightSet, Losses]) -> list[Table]:
+    """A row for each run and set of weights, and all of them at each of the equidistant times."""
+    rows: list[list[Cell]] = []
+    at_each: list[list[Cell]] = []
+    for weights, losses in by_weights.items():
+        changed, (first, *_), words = changes(losses), losses.values(), WEIGHTS[weights].removesuffix(" weights")
+        for name, loss in losses.items():
+            means = Measurement.of(loss.mean), Measurement.of(loss.mean_at_times)
+            change = changed.get(name)
+            beside: list[Cell] = [Measurement.of(change.absolute), change.verdict] if change else [None, None]
+            if differs := first.differences(loss):
+                beside = [None, f"not comparable: {', '.join(differs)}"]
+            rows.append([name, loss.step, words, *means, *(beside if len(losses) > 1 else ())])
+            at_each.append([name, words, *loss.by_time])
+    any_loss = next(iter(next(iter(by_weights.values())).values()))
+    return [_means(rows, any_loss), _by_time(at_each, any_loss)]
+
+
+def _means(rows: list[list[Cell]], loss: HeldOutLoss) -> Table:
+    columns = [
+        Column("run"),
+        Column("step", format=",d"),
+        Column("weights"),
+        Column("loss ↓", "times as in training", ".4f"),
+        Column(f"loss ↓, {len(loss.times)} equidistant times", format=".4f"),
+        Column("change", "from the first run", "+.5f"),
+        Column("verdict"),
+    ]
+    notes = [
+        f"Loss of the process, as in training, on {len(loss.as_trained):,} pictures that were not learned from; the"
+        " same noise and times for every run, guidance off. Brackets: 95 % t intervals over pictures."
+    ]
+    if len(rows[0]) == len(columns):
+        notes.append(
+            "Change: over the same pictures in the same trials; intervals of one set of weights hold together"
+            " (Bonferroni). They say nothing of other training seeds: adaln study does."
+        )
+    return Table("Held-out loss", columns[: len(rows[0])], rows, notes)
+
+
+def _by_time(rows: list[list[Cell]], loss: HeldOutLoss) -> Table:
+    columns = [Column("run"), Column("weights"), *(Column(f"t = {t:.4g}", format=".4f") for t in loss.times)]
+    return Table("At each of the equidistant times", columns, rows)
