@@ -83,6 +83,7 @@ def test_impossible_executions_are_refused(wrong):
         Execution(**wrong)
 
 
+@pytest.mark.slow
 def test_how_a_run_is_computed_is_in_the_manifest_and_its_numbers_stay(small_config, tmp_path):
     plain, other = (Run.create(small_config(), tmp_path / name) for name in ("plain", "other"))
     train(plain)
@@ -100,6 +101,7 @@ def test_how_a_run_is_computed_is_in_the_manifest_and_its_numbers_stay(small_con
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_order_is_measured_in_the_parts_and_with_the_checkpoints_of_training(small_config, tmp_path, monkeypatch):
     run = Run.create(small_config(scheme=SCHEMES["adaln-mix"]), tmp_path)
     sizes = set()
@@ -126,6 +128,7 @@ def test_a_copy_of_a_checkpointed_network_computes_with_its_own_weights():
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_bfloat16_is_for_the_forward_alone(small_config, tmp_path):
     config = small_config(precision="bfloat16")
     assert config_hash(config) != config_hash(small_config())

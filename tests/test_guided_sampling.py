@@ -75,6 +75,7 @@ def test_autoguidance_steers_away_from_the_weak_runs_prediction(awake_run):
     assert not np.array_equal(by_other, sample(run, GUIDED).images)
 
 
+@pytest.mark.slow
 def test_scale_zero_is_the_weak_run_alone(awake_run):
     run, other = awake_run(), awake_run(seed=1)
     config = replace(FEW, guidance=Guidance(0.0, "all"), sampler=SamplerConfig("ddim", 10))
@@ -82,6 +83,7 @@ def test_scale_zero_is_the_weak_run_alone(awake_run):
     assert np.array_equal(sample(run, config, weak=Weak(other)).images, theirs)
 
 
+@pytest.mark.slow
 def test_an_earlier_checkpoint_of_the_run_may_guide_and_the_record_says_so(awake_run):
     run = awake_run(steps=(5, 10))
     drawn = sample(run, GUIDED, weak=Weak(run, 5))
@@ -99,6 +101,7 @@ def test_an_unconditional_run_can_be_guided_by_a_weak_one(awake_run):
         sample(runs[0], GUIDED)
 
 
+@pytest.mark.slow
 def test_networks_of_different_families_may_guide_each_other(awake_run):
     run, other = awake_run("U-DiT-tiny"), awake_run("DiT-LLaMA-tiny")
     assert sample(run, GUIDED, weak=Weak(other)).provenance["weak"]["run"] == "DiT-LLaMA-tiny-0"

@@ -66,6 +66,7 @@ def test_every_scheme_is_recognised_by_what_it_leaves(scheme):
     assert all(row.nearest.is_start for row in found.rows)
 
 
+@pytest.mark.slow
 def test_block_wise_schemes_are_told_apart_where_there_are_28_blocks():
     shallow = MODELS["tiny"]
     deep = build(type(shallow)(32, 28, 4, 2), DIGITS, generator("audit", 1))
@@ -284,6 +285,7 @@ def test_a_foreign_network_that_we_zero_is_zeroed(name):
     assert all(energy.ratio == 0 < energy.open_ratio for energy in branch_energies(model, standard_inputs(model)))
 
 
+@pytest.mark.slow
 def test_energy_grows_with_the_std_of_the_gate():
     ratios = []
     for std in (1e-3, 2e-3, 4e-3):

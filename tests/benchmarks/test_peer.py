@@ -45,6 +45,7 @@ def test_a_share_is_operations_over_seconds_over_the_rate_of_the_product():
     assert found["processor"]["times_faster"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_training_steps_of_both_sides_begin_at_the_same_loss(checkpoint: bool):
     options = TrainOptions("tiny", batch_size=2, checkpoint=checkpoint, repeats=1, threads=1, device="cpu")
@@ -57,6 +58,7 @@ def test_training_steps_of_both_sides_begin_at_the_same_loss(checkpoint: bool):
     assert rounded["ours"] == pytest.approx(losses["ours"], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_both_sides_train(monkeypatch: pytest.MonkeyPatch):
     losses: dict[str, list[float]] = {"ours": [], "diffusers": []}
 

@@ -72,6 +72,7 @@ def gate_weights(path, step):
     return [file[site.weight][site.rows] for site in find_sites(tensors) if site.role is Role.GATE]
 
 
+@pytest.mark.slow
 def test_a_start_fitted_from_a_pilot_run_is_trained_with_at_once(capsys, runs, tmp_path):
     scheme, before = tmp_path / "mine.json", contents(runs)
     found = json.loads(run(capsys, "fit", runs / "gaussian", "--by-block", "--out", scheme, "--json"))
@@ -97,6 +98,7 @@ def block_gates(path):
     return [torch.cat([a.flatten(), b.flatten()]) for a, b in zip(found[::2], found[1::2], strict=True)]
 
 
+@pytest.mark.slow
 def test_a_fit_prints_its_intervals_and_keeps_a_base(capsys, runs):
     text = run(capsys, "fit", runs / "gaussian", "--method", "robust", "--base.gate", "8e-4")
     scheme = json.loads((runs / "gaussian" / "analysis" / "fit" / "scheme.json").read_text())
@@ -161,6 +163,7 @@ def test_the_measured_network_stays_untouched(runs):
     assert all(torch.equal(before[name], tensor) for name, tensor in subject.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_explain_says_what_no_histogram_tells_and_walks_to_the_other_run(capsys, runs):
     text = run(capsys, "explain", runs / "zero", runs / "gaussian", "--num-batches", "2", "--device", "cpu")
     assert "gate shuffled" in text and "loss rises by up to" in text
@@ -225,6 +228,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(capsys, runs, tmp_path, mo
     assert {file.name for file in tmp_path.iterdir()} == {"evil.pt", "cut.safetensors"}
 
 
+@pytest.mark.slow
 def test_a_shared_line_is_refused_for_networks_of_two_shapes(capsys, runs, tmp_path):
     wide = ["--model.hidden-size", "32", *TRAINED[2:], "--steps", "2", "--out", tmp_path / "wide"]
     run(capsys, "train", "digits", *wide)
@@ -276,6 +280,7 @@ def test_the_assembled_page_opens_in_a_browser_without_errors_and_without_reques
         assert tab.value("[...document.querySelectorAll('svg')].every(s => s.getBoundingClientRect().height > 50)")
 
 
+@pytest.mark.slow
 def test_random_numbers_of_the_analysis_are_its_own(runs, capsys):
     torch.manual_seed(1)
     before = torch.get_rng_state()

@@ -25,6 +25,7 @@ def trained(capsys, folder, name):
     return data(capsys, "train", "digits", *SMALL, "--data.path", folder / name, "--out", folder / f"run-{name}")["run"]
 
 
+@pytest.mark.slow
 def test_sampling_one_class_says_which_folder_it_was(capsys, numbered):
     path = trained(capsys, numbered, "set")
     assert "all of class 2, '10'" in run(capsys, "sample", path, "--labels", "2", *FEW)
@@ -34,6 +35,7 @@ def test_sampling_one_class_says_which_folder_it_was(capsys, numbered):
     assert data(capsys, "sample", path, *FEW)["classes"] == {"0": 1, "1": 1, "10": 1, "11": 1}
 
 
+@pytest.mark.slow
 def test_sampling_a_class_without_pictures_says_so(capsys, numbered):
     path = trained(capsys, numbered, "from-one")
     assert "2 of them of 1 classes without any picture in the data ('0')" in run(capsys, "sample", path, *FEW)

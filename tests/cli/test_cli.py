@@ -218,6 +218,7 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_half_written(capsys, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_decoded_stop_or_are_skipped(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

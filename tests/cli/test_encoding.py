@@ -28,6 +28,7 @@ def pictures(tmp_path, monkeypatch):
     return write_folder(Path("set"), two_classes(height=8, width=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -49,6 +49,7 @@ def test_a_step_without_a_checkpoint_is_not_scored_in_silence(small_config, tmp_
     assert scored_steps(small_config(steps=4, keep_at=(3, 9)), [3], None) == (3,)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_gone_is_not_left_unscored_in_silence(small_config, tmp_path):
     config = small_config(steps=6, checkpoint_every=2, keep_checkpoints=1)
     adaln.train(config, tmp_path / "run", "cpu")
@@ -88,6 +89,7 @@ def test_each_log_gets_its_own_metrics(small_config, tmp_path):
     assert logged == [{"loss", "grad_norm"}]
 
 
+@pytest.mark.slow
 def test_samples_are_scored_alike_from_memory_and_from_disk(trained, tmp_path):
     samples = adaln.sample(trained, num_images=16, solver="ddim", steps=2)
     samples.save(tmp_path / "samples.npz")

@@ -42,6 +42,7 @@ def test_the_classifier_of_digits_is_right_on_more_than_97_percent_of_held_out_i
     assert extractor.details["held_out_accuracy"] > 0.97
 
 
+@pytest.mark.slow
 def test_features_are_64_wide_and_probabilities_sum_to_one(extractor, digits):
     features = extractor(torch.from_numpy(digits.images[:9]))
     assert features.pool.shape == (9, 64)
@@ -50,6 +51,7 @@ def test_features_are_64_wide_and_probabilities_sum_to_one(extractor, digits):
     assert (features.probs.argmax(dim=1).numpy() == digits.labels[:9]).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_a_second_call_reads_the_cache_and_gives_the_same_features(extractor, digits, cache, monkeypatch):
     monkeypatch.setattr(classifier, "train", None)
     again = classifier_extractor(digits, cache)
@@ -57,6 +59,7 @@ def test_a_second_call_reads_the_cache_and_gives_the_same_features(extractor, di
     assert again.details == extractor.details
 
 
+@pytest.mark.slow
 def test_the_classifier_that_statistics_recorded_is_found_again_without_its_data(extractor, digits, cache, tmp_path):
     recorded = extractor.describe()
     again = load_extractor("dataset-classifier", cache=cache, recorded=recorded)

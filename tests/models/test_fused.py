@@ -216,6 +216,7 @@ def test_the_loops_are_compiled_once_for_a_processor(nothing_compiled: Path):
     assert made.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_damaged_loops_are_compiled_again_and_never_loaded(nothing_compiled: Path, monkeypatch):
     kernels.library()

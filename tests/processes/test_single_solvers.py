@@ -125,6 +125,7 @@ def test_ddim_with_full_noise_has_the_spread_of_ddpm():
     torch.testing.assert_close(implicit, ancestral, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_inversion_finds_the_noise_of_a_sample():
     process = PROCESSES["ddpm"].build().respaced("250")
     draw = draws(2, 1, 4, 4, dtype=torch.float64)

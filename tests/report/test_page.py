@@ -131,6 +131,7 @@ def test_a_page_of_a_study_stays_below_three_megabytes():
     assert 100_000 < len(text.encode()) < 3 * MAX_DATA_BYTES + 600_000 < 3_000_000
 
 
+@pytest.mark.slow
 def test_the_same_data_give_the_same_page(tmp_path):
     assert write_page(PAGE, tmp_path / "a.html").read_bytes() == write_page(PAGE, tmp_path / "b.html").read_bytes()
 
@@ -169,6 +170,7 @@ def test_a_notebook_shows_a_block_by_itself_in_colours_of_its_own(block):
     assert used <= set(re.findall(r"(--[\w-]+):", shown))
 
 
+@pytest.mark.slow
 def test_two_figures_of_a_notebook_share_no_ids():
     ids = [
         {attributes["id"] for _, attributes in Structure(FIGURES[name]._repr_html_()).tags if "id" in attributes}

@@ -38,6 +38,7 @@ def test_what_is_written_is_what_there_was_when_the_save_began(tmp_path, held_up
     assert checkpoints.load(1)["ema"]["w"].tolist() == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_training_goes_on_while_a_checkpoint_is_written(small_config, tmp_path, held_up):
     run = Run.create(small_config(), tmp_path)
     steps = []

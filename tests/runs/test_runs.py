@@ -46,6 +46,7 @@ def test_resume_with_another_config_names_the_fields(trained, small_config, tmp_
     assert Run.open(trained.path).config == trained.config
 
 
+@pytest.mark.slow
 def test_a_shorter_run_is_the_first_steps_of_a_longer_one(trained, small_config, tmp_path):
     longer = Run.create(small_config(steps=12), out=trained.path)
     train(longer)

@@ -106,6 +106,7 @@ def test_what_is_finished_is_not_drawn_again_and_what_a_kill_left_undone_is_done
     assert contents(tmp_path) == whole
 
 
+@pytest.mark.slow
 def test_other_images_take_the_place_of_finished_ones(trained, sampler, tmp_path: Path):
     out = tmp_path / "x.npz"
     save_samples(sampler, out)
@@ -149,6 +150,7 @@ def test_the_record_of_other_images_never_lies_beside_new_ones(trained, sampler,
     assert json.loads((tmp_path / "x.json").read_text())["seed"] == 0
 
 
+@pytest.mark.slow
 def test_only_whole_parts_of_the_very_same_images_are_taken(trained, tmp_path: Path):
     out = tmp_path / "x.npz"
     for other in (replace(CONFIG, seed=1), replace(CONFIG, guidance=Guidance(2.0)), replace(CONFIG, dtype="bfloat16")):

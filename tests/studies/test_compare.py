@@ -143,6 +143,7 @@ def test_a_difference_at_the_end_is_not_denied_by_the_test_of_all_steps(runs):
     assert "no difference seen (adaln-gaussian)" in over_steps
 
 
+@pytest.mark.slow
 def test_the_seeds_needed_stand_in_the_page_and_in_the_json(runs):
     result = compare_schemes("Made up", outcomes(runs))
     table = next(
@@ -159,6 +160,7 @@ def test_the_seeds_needed_stand_in_the_page_and_in_the_json(runs):
     assert "0.52 to 6.3 times" in table.notes[1]
 
 
+@pytest.mark.slow
 def test_time_to_quality_is_a_table_and_a_band_per_scheme(runs):
     result = compare_schemes("Made up", outcomes(runs))
     table, *figures = section(result, "Time to quality").blocks
@@ -177,6 +179,7 @@ def test_time_to_quality_is_a_table_and_a_band_per_scheme(runs):
     assert course["as_good_from_step"] == [[1_000, float("inf")]] * 3 and course["speed_up"] is None
 
 
+@pytest.mark.slow
 def test_an_interval_of_the_speed_up_stands_where_all_seeds_arrive(runs):
     sooner = [
         replace(one, curve={s: v - 5 for s, v in one.curve.items()}) if one.job.label == "adaln-gaussian" else one
@@ -188,6 +191,7 @@ def test_an_interval_of_the_speed_up_stands_where_all_seeds_arrive(runs):
     assert found["speed-up (times)"].value > 1
 
 
+@pytest.mark.slow
 def test_in_inception_s_features_fid_is_fid_and_the_data_has_its_name(runs):
     table = published_tables()["figure1"]
     result = compare_schemes("Made up", outcomes(runs, "inception"), published=table)
@@ -206,6 +210,7 @@ def test_a_missing_seed_is_named_and_nothing_is_paired_without_it(runs):
         compare_schemes("Made up", without)
 
 
+@pytest.mark.slow
 def test_the_order_of_the_runs_changes_no_pair(runs):
     made = outcomes(runs)
     shuffled = [*made[3:6], *reversed(made[6:]), *made[:3]]
@@ -213,6 +218,7 @@ def test_the_order_of_the_runs_changes_no_pair(runs):
     assert sorted(one, key=lambda row: row["scheme"]) == sorted(other, key=lambda row: row["scheme"])
 
 
+@pytest.mark.slow
 def test_a_single_scored_step_has_no_course(runs):
     last = [replace(one, curve={1_000: one.curve[1_000]}) for one in outcomes(runs)]
     result = compare_schemes("Made up", last)
@@ -227,6 +233,7 @@ def test_one_seed_tells_nothing_and_says_so(runs):
     assert result.data["verdict"][0].endswith("steps of digits, 1 seed.") and len(result.data["verdict"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_images", [16, 30])
 def test_of_many_samples_twenty_are_shown_and_of_few_all(runs, num_images):
     result = compare_schemes("Made up", outcomes(runs, seeds=(0,), num_images=num_images))

@@ -99,6 +99,7 @@ def test_a_longer_run_begins_with_the_shorter_one(small_config, tmp_path):
     assert_same_bits(shorter, longer, step=5)
 
 
+@pytest.mark.slow
 def test_a_line_of_the_metrics_has_the_rate_of_its_step_only_where_it_changes(small_config, tmp_path):
     optim = OptimConfig(lr=1e-2, schedule=TRAPEZOID)
     runs = [Run.create(small_config(optim=each), tmp_path) for each in (OptimConfig(lr=1e-2), optim)]

@@ -133,6 +133,7 @@ def test_the_shares_of_several_processes_are_the_rows_of_one_batch(small_config,
     assert len(torch.unique(whole.noise, dim=0)) == 8
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(small_config, tmp_path):
     run = Run.create(small_config(steps=60, optim=OptimConfig(lr=3e-3)), tmp_path)
     train(run)
@@ -206,6 +207,7 @@ def test_the_average_follows_its_formula(small_config, tmp_path):
         torch.testing.assert_close(averaged[name].double(), value, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["SiT-tiny", "U-DiT-tiny"])
 def test_other_families_train(small_config, tmp_path, model):
     process = "linear-velocity" if model.startswith("SiT") else "ddpm"
@@ -226,6 +228,7 @@ def test_what_is_logged_is_told_once_it_is_written(small_config, tmp_path):
     assert [row["step"] for row in told] == [2, 4, 6, 8, 10]
 
 
+@pytest.mark.slow
 def test_what_on_log_raises_ends_the_training_which_goes_on_from_its_last_checkpoint(small_config, tmp_path):
     whole, broken = (Run.create(small_config(), tmp_path / name) for name in ("whole", "broken"))
     train(whole)

@@ -206,6 +206,7 @@ def run(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_is_seen_through_its_recordings_before_and_its_checkpoints_after(run):
     found = snapshots_of_run(run)
     assert [s.step for s in found] == [0, 1, 2, 4, 8]

@@ -12,6 +12,7 @@ SECTION = Section(
 )
 
 
+@pytest.mark.slow
 def test_what_is_saved_comes_back_as_it_was_and_lies_beside_its_pictures_and_a_page(tmp_path):
     page = save_section(SECTION, tmp_path / "one")
     assert json_text(read_section(page.parent / "section.json")) == json_text(SECTION)

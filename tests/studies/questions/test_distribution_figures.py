@@ -95,6 +95,7 @@ def outcome(tmp_path, label, scheme, seed=0, step=1000, stamp=LATE):
     return Outcome(job, run)
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_weights(tmp_path):
     found = [outcome(tmp_path, "adaln-gaussian", "adaln-gaussian", seed) for seed in (0, 1)]
     (one,) = measure_shapes(found, snapshots_by_seed(found), PAPER_FIGURES["figure4"])
@@ -105,6 +106,7 @@ def test_the_numbers_are_those_of_the_weights(tmp_path):
     assert [each.block for each in blocks] == ["blocks.0", "blocks.1", "blocks.2"]
 
 
+@pytest.mark.slow
 def test_weights_that_are_all_alike_have_no_entropy_and_are_shown_so(tmp_path):
     found = [outcome(tmp_path, "adaln-zero", "adaln-zero", seed) for seed in (0, 1)]
     (one,) = measure_shapes(found, snapshots_by_seed(found), PAPER_FIGURES["figure4"])
@@ -160,6 +162,7 @@ def test_blocks_are_told_by_the_widest_and_the_narrowest():
     assert "not moved" in over_blocks([shape(block="blocks.0", std=(0.0, 0.0))])
 
 
+@pytest.mark.slow
 def test_gates_apart_are_measured_place_by_place(tmp_path):
     zero = [outcome(tmp_path, "zero", "adaln-zero", seed) for seed in (0, 1)]
     gaussian = [outcome(tmp_path, "gaussian", "adaln-gaussian", seed) for seed in (0, 1)]

@@ -86,6 +86,7 @@ def test_every_row_costs_the_same_and_both_accounts_are_one_run(scale):
     assert (paid.sample, paid.reference, paid.config.seed) == (zero.sample, zero.reference, zero.config.seed)
 
 
+@pytest.mark.slow
 def test_each_seed_starts_from_its_own_pilot(tmp_path):
     zeros = [zero_job("smallest", seed) for seed in (0, 1)]
     for zero in zeros:
@@ -150,7 +151,7 @@ def test_the_proposal_is_a_reference_of_its_own(done):
             assert one["difference"]["absolute"]["value"] == pytest.approx(gap)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_done_again_elsewhere_it_has_the_same_bytes(tmp_path):
     plan = replace(PLAN, seeds=(0, 1))
     one, other = ((run(plan, tmp_path / place)[0] / "result.json").read_bytes() for place in ("a", "b"))

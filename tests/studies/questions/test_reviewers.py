@@ -194,6 +194,7 @@ def test_unlike_shapes_are_named_and_alike_ones_leave_room():
 # The sweep of stds
 
 
+@pytest.mark.slow
 def test_the_residual_energy_is_zero_at_zero_and_doubles_with_the_std(small_config, tmp_path):
     def energies(scheme):
         run = Run.create(small_config(scheme=scheme, name=scheme.name), tmp_path)
@@ -307,6 +308,7 @@ def test_the_lead_is_the_log_ratio_seed_by_seed(trained):
 # Learning rate x std
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lr", "after_2", "after_10"), [(1e-3, (0.3, 0.9), (0, 0.2)), (1e-6, (0.999, 1.001), (0.999, 1.001))]
 )

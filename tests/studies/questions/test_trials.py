@@ -93,6 +93,7 @@ def test_started_again_or_asked_for_more_a_search_proposes_the_same_and_trains_n
     assert sorted(trained) == sorted(run for trial in whole for run in trial.runs)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_ends_its_trial_only(base, tmp_path):
     trials = search(base, 3, tmp_path, Here(fail_at(2, NonFinite("the loss is not finite"))))
     assert [trial.end for trial in trials] == ["finished", "diverged", "finished"]

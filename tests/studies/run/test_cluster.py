@@ -23,13 +23,14 @@ LOCAL = Cluster(executor="local", gpus_per_node=0)
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def let_go_of_watchers():
     yield
     gc.collect()
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("let_go_of_watchers")
 def test_jobs_do_every_piece_and_name_those_that_failed(tmp_path):
     watched = []
     pieces = {"good": Note(tmp_path, "good"), "bad": refuse, "dead": die}
@@ -175,6 +176,7 @@ def test_a_job_asked_to_make_room_stops_first_and_is_then_queued_again(tmp_path,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("let_go_of_watchers")
 def test_a_study_as_jobs_gives_the_bytes_of_one_on_workers(tmp_path):
     on_workers, _ = run(PLAN, tmp_path / "a", 2)
     with recorded() as calls:

@@ -147,9 +147,13 @@ def killed_after(changes, number, command):
 
 
 @pytest.mark.parametrize(
-    "longer", [pytest.param(8, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.nightly)]
+    ("number", "longer"),
+    [
+        pytest.param(number, longer, marks=pytest.mark.slow if (number, longer) == (9, 8) else pytest.mark.nightly)
+        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+        for longer in (8, 1)
+    ],
 )
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_study_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, on_two, number, longer):
     """Each time it is let live for so many changes more: surely it ends once."""
     script = tmp_path / "script.py"
