@@ -18,6 +18,7 @@ from adaln.rng import generator
 from adaln.runs import Run
 from adaln.tensor_files import open_weights
 from adaln.training import train
+from helpers.command_line import fails, run
 from helpers.networks import DIGITS
 
 
@@ -180,6 +181,22 @@ def test_family_decides_between_layouts_of_one_name(tmp_path, capsys):
     answer = audit_verb([str(tmp_path / "net.safetensors"), "--family", "adaLN-no-gate"])
     assert answer.data["family"] == "adaLN-no-gate"
     assert "no gates" in shown(answer, capsys)
+
+
+@pytest.mark.parametrize("verb", ["fit", "distributions"])
+def test_family_and_config_decide_for_every_command(tmp_path, capsys, verb):
+    folder, last = tmp_path / "net", "final_layer.adaLN_modulation.1.weight"
+    folder.mkdir()
+    tensors = {f"blocks.{i}.adaLN_modulation.1.weight": torch.randn(24, 6) for i in range(2)}
+    save_file({**tensors, last: torch.randn(12, 6)}, folder / "diffusion_pytorch_model.safetensors")
+    words = [verb, str(folder), "--out", str(tmp_path / "out.json")]
+    assert "fit both 'LightningDiT-no-shift' and 'adaLN-no-gate'" in fails(capsys, *words)
+    if verb == "fit":
+        assert "no shift to fit" in fails(capsys, *words, "--family", "LightningDiT-no-shift")
+        assert "no gate to fit" in fails(capsys, *words, "--family", "adaLN-no-gate")
+    else:
+        assert "shift" not in run(capsys, *words, "--family", "LightningDiT-no-shift").partition("final shift")[0]
+    assert "unknown family 'LightningDiT-no-shif'" in fails(capsys, *words, "--family", "LightningDiT-no-shif")
 
 
 @pytest.mark.slow

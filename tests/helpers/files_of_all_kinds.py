@@ -16,9 +16,8 @@ from safetensors.torch import save_file
 
 from adaln.cli import main
 from adaln.metrics import LabelledImages, classifier, save_statistics, statistics
-from adaln.models import DiTConfig, build
-from adaln.rng import generator
-from adaln.types import DataSpec
+from helpers.autoencoders import save_autoencoder
+from helpers.files_of_weights import adapter, checkpoint, of_diffusers, sharded, weights
 from helpers.pictures import pixels, png, write_folder, write_tar, write_zip
 
 NETWORK = "--model.hidden-size 16 --model.depth 2 --model.num-heads 2"
@@ -44,41 +43,18 @@ class Kind:
         return sorted(file.relative_to(folder) for file in files)
 
 
-def weights() -> dict[str, torch.Tensor]:
-    """A narrow DiT, not at its start."""
-    tensors = build(DiTConfig(16, 2, 2, 2), DataSpec(1, 8, 8, 10), generator("files")).state_dict()
-    return {
-        name: tensor + 0.02 * torch.randn(tensor.shape, generator=generator(name)) for name, tensor in tensors.items()
-    }
+def autoencoder(folder: Path) -> None:
+    """Pictures, and what makes latents of them."""
+    write_folder(folder / "source", pictures(1))
+    save_autoencoder(folder / "vae")
 
 
-def checkpoint() -> dict[str, object]:
-    """As training scripts save one, numpy and settings beside two sets of weights."""
-    return {
-        "model": weights(), "ema": weights(), "opt": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{}]},
-        "args": {"lr": 1e-4, "name": "x"}, "best": np.float64(1.5), "losses": np.arange(3.0),
-    }  # fmt: skip
-
-
-def sharded(folder: Path) -> None:
-    """Two files and their index."""
-    tensors = weights()
-    names = sorted(tensors)
-    parts = {f"model-0000{k}-of-00002.safetensors": names[k - 1 :: 2] for k in (1, 2)}
-    for file, share in parts.items():
-        save_file({name: tensors[name] for name in share}, folder / file)
-    weight_map = {name: file for file, share in parts.items() for name in share}
-    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-
-
-def adapter(folder: Path) -> None:
-    """A LoRA of peft, on modulation."""
-    name = "base_model.model.blocks.0.adaLN_modulation.1"
-    rows = {f"{name}.lora_A.weight": torch.randn(4, 16), f"{name}.lora_B.weight": torch.randn(96, 4)}
-    save_file(rows, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["adaLN_modulation.1"]}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+def saved_to_disk(folder: Path) -> None:
+    """A Hugging Face set."""
+    datasets = pytest.importorskip("datasets")
+    kinds = {"label": datasets.ClassLabel(names=["cat", "dog"]), "image": datasets.Image()}
+    rows = {"label": [0, 1, 0, 1], "image": [Image.fromarray(pixels(seed, 8, 8)) for seed in range(4)]}
+    datasets.Dataset.from_dict(rows, features=datasets.Features(kinds)).save_to_disk(str(folder / "set"))
 
 
 def archives(folder: Path) -> None:
@@ -253,7 +229,14 @@ KINDS = {
         "net.pth",
         reads_weights("net.pth"),
     ),
-    "shards and their index": Kind(sharded, "*.json,*.safetensors", reads_weights("model.safetensors.index.json")),
+    "shards and their index": Kind(
+        lambda folder: sharded(folder, weights()),
+        "*.json,*.safetensors",
+        reads_weights("model.safetensors.index.json"),
+    ),
+    "folder of diffusers": Kind(of_diffusers, "net/*", (*reads_weights("net"), "distributions net --out shapes")),
+    "autoencoder": Kind(autoencoder, "vae/*", ("encode source out --autoencoder vae --device cpu",)),
+    "Hugging Face set": Kind(saved_to_disk, "set/*", reads_pictures("set")[:3]),
     "adapter": Kind(adapter, "adapter_*", ("audit .",)),
     "npz": Kind(
         archives,

@@ -14,7 +14,7 @@ what is not defined (the skewness of a constant) is None, never NaN.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adaln.analysis.groups import Group, GroupedRows, Weights, grouped_rows, read_rows, weights_of
+from adaln.analysis.groups import FindRows, Group, Weights, grouped_rows, read_rows, weights_of
 from adaln.analysis.sketch import (
     LAST_EDGE,
     Moments,
@@ -131,16 +131,14 @@ def describe(source: Weights) -> list[Description]:
     return found
 
 
-def descriptions(tensors: Mapping[str, Tensor]) -> list[Description]:
+def descriptions(tensors: Mapping[str, Tensor], find_rows: FindRows = grouped_rows) -> list[Description]:
     """As `describe`; none where nothing is known."""
-    merged = sketches(tensors)
+    merged = sketches(tensors, find_rows)
     ordered = sorted(merged, key=lambda g: (g.block is not None, g.depth or 0, g.branch is not None))
     return [Description(group, summarise(merged[group])) for group in ordered]
 
 
-def sketches(
-    tensors: Mapping[str, Tensor], find_rows: Callable[[Mapping[str, Tensor]], Iterable[GroupedRows]] = grouped_rows
-) -> dict[Group, Sketch]:
+def sketches(tensors: Mapping[str, Tensor], find_rows: FindRows = grouped_rows) -> dict[Group, Sketch]:
     """The sketch of every group."""
     merged: dict[Group, Sketch] = defaultdict(Sketch)
     for grouped, values in read_rows(tensors, find_rows(shapes(tensors)), sketch_chunks):

@@ -16,14 +16,15 @@ measured from any weights, of any depth: one std per role, or one per role and b
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import erf, exp, log, sqrt
 
 import numpy as np
 
 from adaln.analysis.distributions import sketches
-from adaln.analysis.groups import Group, Weights, role_rows, weights_of
+from adaln.analysis.groups import Group, Weights, class_of, role_rows, weights_of
 from adaln.analysis.sketch import Sketch, nearest_cells
-from adaln.conditioning import Normal, Scheme, Start
+from adaln.conditioning import Family, Normal, Scheme, Start
 from adaln.registry import Registry, nearest
 
 ROLES = ("gate", "scale", "shift")
@@ -71,7 +72,13 @@ class Fit:
 
 
 def fit(
-    source: Weights, method: str = "moments", *, by_block: bool = False, base: Mapping[str, float] | None = None
+    source: Weights,
+    method: str = "moments",
+    *,
+    by_block: bool = False,
+    base: Mapping[str, float] | None = None,
+    family: str | Family | None = None,
+    class_name: str = "",
 ) -> Fit:
     """The start that trained weights suggest: how wide gate, scale and shift have become, in all blocks or in each.
 
@@ -80,15 +87,19 @@ def fit(
     `method` is one of `METHODS`; "peak" with `by_block` smooths the peaks over blocks by a polynomial as in A.11.
     `base` gives the stds of some roles anew, e.g. {"gate": 8e-4}, and keeps their shape over blocks:
     std(L) = base * mean(1 / s) * s(L), the paper's base / (P(L) / mean P).
+    `family` (a name, a layout file) and `class_name` decide between two families of the same names.
     Raises `ValueError` for an unknown method, for weights that are exactly zero, and by block for a shared modulation.
     """
     estimate = METHODS[method]
     for role in base or {}:
         if role not in ROLES:
             raise ValueError(f"unknown role {role!r} of base{nearest(role, ROLES)}; known: {', '.join(ROLES)}")
-    all_sketches = sketches(weights_of(source)[0], role_rows)
-    if not any(group.name == "gate" for group in all_sketches):
-        raise ValueError("no gate to fit: these weights have no modulation layer of a known layout")
+    find_rows = partial(role_rows, family=family, class_name=class_name or class_of(source))
+    all_sketches = sketches(weights_of(source)[0], find_rows)
+    names = {group.name for group in all_sketches}
+    if lacking := [role for role in ROLES if role not in names]:
+        which = "no modulation layer of a known layout" if len(lacking) == len(ROLES) else "one without it"
+        raise ValueError(f"no {lacking[0]} to fit: the layout of these weights is {which}")
     if by_block and any("table" in group.name for group in all_sketches):
         raise ValueError("a shared modulation has no matrices per block: fit it without by_block")
     roles = {}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.analysis.sketch import CHUNK_ELEMENTS
-from adaln.conditioning import Role, Site, find_layout
+from adaln.conditioning import Family, Role, Site, find_layout
 from adaln.files import reading
 from adaln.runs import Run, is_run
 from adaln.tensor_files import TensorFile, WeightSet, open_weights
@@ -49,6 +49,10 @@ class GroupedRows:
     groups: tuple[Group, ...]
 
 
+FindRows = Callable[[Mapping[str, Tensor]], Iterable[GroupedRows]]
+"""From names and shapes to the rows that are looked at."""
+
+
 def role_name(site: Site) -> str:
     """A role in words, with what sets it apart."""
     return "final " * (site.branch == "final") + site.role.name.lower() + " table" * (site.weight is None)
@@ -63,9 +67,14 @@ def groups_of(site: Site, *, by_branch: bool) -> tuple[Group, ...]:
     return groups if by_branch else groups[:2]
 
 
-def grouped_rows(tensors: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
-    """All rows of a model that belong to a group, roles first; reads names and shapes only."""
-    layout = find_layout(tensors)
+def grouped_rows(
+    tensors: Mapping[str, Tensor], family: str | Family | None = None, class_name: str = ""
+) -> Iterator[GroupedRows]:
+    """All rows of a model that belong to a group, roles first; reads names and shapes only.
+
+    `family` and `class_name` as `find_layout` takes them.
+    """
+    layout = find_layout(tensors, family, class_name=class_name)
     yield from rows_of_sites(layout.sites)
     for name in sorted(name for name in layout.head if name.endswith("weight")):
         yield GroupedRows(name, slice(None), (Group("final head"),))
@@ -75,9 +84,11 @@ def grouped_rows(tensors: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
                 yield GroupedRows(layout.names[name], slice(None), (Group(module),))
 
 
-def role_rows(tensors: Mapping[str, Tensor]) -> Iterator[GroupedRows]:
+def role_rows(
+    tensors: Mapping[str, Tensor], family: str | Family | None = None, class_name: str = ""
+) -> Iterator[GroupedRows]:
     """The rows that are gate, scale or shift, in forward order: matrices, their biases, and tables."""
-    return rows_of_sites(find_layout(tensors).sites)
+    return rows_of_sites(find_layout(tensors, family, class_name=class_name).sites)
 
 
 def rows_of_sites(sites: Iterable[Site]) -> Iterator[GroupedRows]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.analysis.groups import Group, grouped_rows
+from adaln.analysis.groups import FindRows, Group, grouped_rows
 from adaln.analysis.live import gate_values
 from adaln.analysis.sketch import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_layout, find_sites
@@ -44,14 +44,14 @@ class GateSize:
     rms: float
 
 
-def distances(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[Distance]:
+def distances(a: Mapping[str, Tensor], b: Mapping[str, Tensor], find_rows: FindRows = grouped_rows) -> list[Distance]:
     """Distances between two models, or two checkpoints of one, for every group; read once, in chunks.
 
     Raises `ValueError` naming the first tensor that is not in both, or not of one shape.
     """
     _check_alike(shapes(a), shapes(b))
     sums: dict[Group, Tensor] = defaultdict(lambda: torch.zeros(6, dtype=torch.float64))
-    for grouped in grouped_rows(shapes(a)):
+    for grouped in find_rows(shapes(a)):
         total = _pair_sums(*(as_rows(side[grouped.tensor])[grouped.rows] for side in (a, b)))
         for group in grouped.groups:
             sums[group] += total

@@ -34,6 +34,9 @@ class DistributionsOptions:
     """model or ema; default: a run's weights in training, the averaged ones in the file of a training checkpoint."""
     prefix: str = ""
     """Of several networks in one file the one whose names begin so; default: the only one with modulation."""
+    family: str | None = None
+    """Layout of the modulation layers of a file, where names fit two: a family (adaln families lists them) or a .toml
+    file that describes them."""
     out: Path | None = None
     """Folder of tables, pictures and page; default: RUN/analysis/NAME, or analysis/NAME-SOURCES here."""
 
@@ -50,7 +53,7 @@ def distributions_verb(words: list[str]) -> Output:
     snapshots = []
     for path in options.paths:
         with about(path):
-            snapshots += open_snapshots(path, options.steps, options.weights, options.prefix)
+            snapshots += open_snapshots(path, options.steps, options.weights, options.prefix, options.family)
     notes = [f"{s.source}: {note}" for s in snapshots for note in s.notes]
     name = "distributions" + f"-by-{options.by}" * (options.by != "role")
     section = distributions_section(snapshots, options.by)
@@ -85,6 +88,8 @@ class FitOptions:
     """model or ema; default as in `adaln distributions`."""
     prefix: str = ""
     """As in `adaln distributions`."""
+    family: str | None = None
+    """As in `adaln distributions`."""
     base: Base = field(default_factory=Base)
     name: str | None = None
     """Name of the scheme; default: fit-SOURCE-METHOD."""
@@ -101,12 +106,20 @@ def fit_verb(words: list[str]) -> Output:
     check_suffix(out, ".json")
 
     from adaln.analysis.fit import fit
+    from adaln.analysis.groups import class_of
     from adaln.views.fitting import fit_section, pilot
 
     base = {role: std for role, std in asdict(options.base).items() if std is not None}
     with about(options.source):
         source = pilot(options.source, options.step, options.weights, options.prefix)
-        fitted = fit(source.tensors or {}, options.method, by_block=options.by_block, base=base)
+        fitted = fit(
+            source.tensors or {},
+            options.method,
+            by_block=options.by_block,
+            base=base,
+            family=options.family,
+            class_name=class_of(options.source),
+        )
     start = fitted.scheme(options.name or f"fit-{source.source}-{options.method}{'-by-block' * options.by_block}")
     out.parent.mkdir(parents=True, exist_ok=True)
     save_scheme(start, out)

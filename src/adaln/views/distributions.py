@@ -141,7 +141,7 @@ Pair = tuple[Snapshot, Snapshot, list[Distance]]
 def compared(a: Snapshot, b: Snapshot) -> Pair | None:
     """The distances between two snapshots of one shape; None where there is nothing to subtract."""
     try:
-        return a, b, distances(a.tensors or {}, b.tensors or {})
+        return a, b, distances(a.tensors or {}, b.tensors or {}, a.find_rows)
     except ValueError:
         return None
 

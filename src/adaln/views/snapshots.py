@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, checkpoints
 from adaln.analysis.distributions import GaussianFit, descriptions
+from adaln.analysis.groups import FindRows, class_of, grouped_rows
 from adaln.analysis.recorder import read_recording
 from adaln.runs import Run, is_run
 from adaln.tensor_files import WeightSet, open_weights
@@ -42,6 +44,8 @@ class Snapshot:
     """The weights themselves, read when used; None for a recording."""
     notes: tuple[str, ...] = ()
     """What must be known of which weights of a file were read."""
+    find_rows: FindRows = grouped_rows
+    """Which rows of the weights are looked at."""
 
     def view(self, name: str) -> View | None:
         """The distribution of a role over all blocks, or of a module."""
@@ -58,15 +62,17 @@ class Snapshot:
         return self.source if self.step is None else f"{self.source} @ {self.step:,}"
 
 
-def snapshot(source: str, step: int | None, tensors: Mapping[str, Tensor]) -> Snapshot:
+def snapshot(
+    source: str, step: int | None, tensors: Mapping[str, Tensor], find_rows: FindRows = grouped_rows
+) -> Snapshot:
     """All distributions of a mapping of weights; a `TensorFile` is read in one pass and bounded memory.
 
     Raises `ValueError` naming the source where nothing in it is known.
     """
-    views = {d.group: View(d.summary.moments, d.summary.histogram, d.summary) for d in descriptions(tensors)}
+    views = {d.group: View(d.summary.moments, d.summary.histogram, d.summary) for d in descriptions(tensors, find_rows)}
     if not views:
         raise ValueError(f"{source!r} holds no values of a known group: no gate, scale or shift, no known module")
-    return Snapshot(source, step, views, tensors)
+    return Snapshot(source, step, views, tensors, find_rows=find_rows)
 
 
 def recorded(source: str, records: Iterable[RoleRecord]) -> dict[int, Snapshot]:
@@ -98,10 +104,19 @@ def snapshots_of_run(run: Run, steps: Sequence[int] = (), weights: WeightSet = "
 
 
 def open_snapshots(
-    path: Path, steps: Sequence[int] = (), weights: WeightSet | None = None, prefix: str = ""
+    path: Path,
+    steps: Sequence[int] = (),
+    weights: WeightSet | None = None,
+    prefix: str = "",
+    family: str | None = None,
 ) -> list[Snapshot]:
-    """The snapshots of a run's folder (by default of the weights in training), or the one of a file of weights."""
+    """The snapshots of a run's folder (by default of the weights in training), or the one of a file of weights.
+
+    `family` decides between two families of the names of a file.
+    """
     if is_run(path):
+        if family is not None:
+            raise ValueError(f"family is {family!r}; {str(path)!r} is a run, whose layout is known")
         return snapshots_of_run(Run.open(path), steps, weights or "model")
     opened = open_weights(path, None, prefix)
     notes = opened.notes
@@ -109,7 +124,8 @@ def open_snapshots(
         notes = (*notes, f"holds one set of weights only, whether {weights} or not")
     elif weights:
         notes = (opened := open_weights(path, weights, prefix)).notes
-    return [replace(snapshot(path.stem, None, opened.tensors), notes=notes)]
+    find_rows = partial(grouped_rows, family=family, class_name=class_of(path))
+    return [replace(snapshot(path.stem, None, opened.tensors, find_rows), notes=notes)]
 
 
 def recording_file(run: Run) -> Path:
