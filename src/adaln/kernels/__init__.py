@@ -1,4 +1,4 @@
-"""A small transformer in C (network.c), made by the machine's own compiler when it is first needed."""
+"""A small transformer and its update in C (network.c, update.c), made by the machine's compiler when first needed."""
 
 import ctypes
 import hashlib
@@ -11,11 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from adaln.files import atomic_file, default_cache, file_sha256, write_atomically
 
-SOURCES = [Path(__file__).with_name(name) for name in ("network.c", "block.c", "vectors.h")]
+SOURCES = [Path(__file__).with_name(name) for name in ("update.c", "network.c", "block.c", "vectors.h")]
 """Each takes in the next."""
 LANES, MOST = 16, 64
 """What a width is a multiple of; tokens of a sample and channels of a head, at most: as block.c has them."""
@@ -25,12 +26,22 @@ FLAGS = f"-O3 {NATIVE} -fno-math-errno -fno-trapping-math -Wno-psabi -fPIC -shar
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
+PLAIN = Tensor, nn.Parameter
+"""Kinds of tensors whose values lie where they say."""
 Argument = Tensor | int | None | Sequence[Tensor | int | None]
 
 
 def call(name: str, *given: Argument) -> int:
     """A function of the loops, on tensors whose values it reads and writes from their first on, sequences, sizes."""
     return function(name, len(given))(*map(word, given))
+
+
+def fit(tensors: Sequence[Tensor]) -> bool:
+    """Whether the loops can read these tensors: contiguous float32 on the CPU."""
+    return all(
+        one.dtype == torch.float32 and one.device.type == "cpu" and one.is_contiguous() and type(one) in PLAIN
+        for one in tensors
+    )
 
 
 def word(one: Argument) -> Any:
@@ -72,7 +83,7 @@ def library() -> ctypes.PyDLL:
     digest = path.with_suffix(".sha256")  # a damaged library would end the process that loads it
     if not (path.exists() and digest.exists() and digest.read_text() == file_sha256(path)):
         with atomic_file(path) as made:
-            command = [*compiler.split(), *FLAGS.split(), "-o", str(made), str(SOURCES[0])]
+            command = [*compiler.split(), *FLAGS.split(), "-o", str(made), str(SOURCES[0]), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
         write_atomically(digest, file_sha256(path))
     keep_freed_memory()

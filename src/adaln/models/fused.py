@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
-from adaln.kernels import LANES, MOST, call, have_kernels
+from adaln.kernels import LANES, MOST, call, fit, have_kernels
 from adaln.types import Labels
 
 SMALL = 1 << 16
@@ -45,11 +45,10 @@ class Sizes(NamedTuple):
 
 
 def have_loops(x: Tensor, *weights: Tensor) -> bool:
-    """Whether the loops are for these tensors: float32 on the CPU, and derivatives are for weights only."""
-    is_float32 = all(one.dtype == torch.float32 and one.device.type == "cpu" for one in (x, *weights))
-    is_plain = all(type(one) in (Tensor, nn.Parameter) and one.is_contiguous() for one in weights)
+    """Whether the loops are for these tensors, and derivatives are asked for by weights only."""
     wants = torch.is_grad_enabled() and x.requires_grad
-    return is_float32 and is_plain and not wants and not torch.is_autocast_enabled("cpu") and have_kernels()
+    is_float32 = x.dtype == torch.float32 and fit(weights)
+    return is_float32 and not wants and not torch.is_autocast_enabled("cpu") and have_kernels()
 
 
 def is_watched(modules: Iterable[nn.Module]) -> bool:

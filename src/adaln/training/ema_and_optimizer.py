@@ -12,6 +12,7 @@ from adaln.execution import Precision, blocks
 from adaln.files import reading
 from adaln.parallel import all_reduce_mean, all_reduce_sum, fully_shard, own, shard_like
 from adaln.runs import load_into
+from adaln.training.at_once import are_small, norms_of, update_at_once
 from adaln.training.learning_rate import lr_factor
 from adaln.types import NonFinite
 
@@ -45,23 +46,34 @@ class TrainState:
         """Clip, optimise, average, clear gradients: one step. No host-device synchronisation on an accelerator; on the
         CPU, where looking is free, a step that is not finite raises `NonFinite` before it touches the weights."""
         gradients = [own(torch.zeros_like(p) if p.grad is None else p.grad) for p in self.named.values()]
-        norms = torch.stack(torch._foreach_norm(gradients))
+        is_small = not self.is_sharded and are_small([*self.trained, *self.averaged, *gradients])
+        norms = norms_of(gradients) if is_small else torch.stack(torch._foreach_norm(gradients))
         if self.is_sharded:
             norms = all_reduce_sum(norms.double().square()).sqrt().float()
         norms = torch.cat([loss.detach()[None], norms])
         self.norms = torch.where(torch.isfinite(self.norms).all(), norms, self.norms)
         if self.norms.device.type == "cpu":
             self.check_finite()
-        if self.optim.grad_clip:
-            scale = (self.optim.grad_clip / (self.grad_norm() + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(gradients, scale)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
-        self.optimizer.step()
-        torch._foreach_lerp_(self.averaged, self.trained, 1 - self.optim.ema_decay)
-        self.optimizer.zero_grad(set_to_none=True)
+        self._move(gradients, is_small)
+        for parameter in self.named.values():
+            parameter.grad = None
         self.loss_sum += loss.detach()
         self.step += 1
+
+    def _move(self, gradients: list[Tensor], is_small: bool) -> None:
+        """Weights and their average, by clipped gradients."""
+        most, lr = self.optim.grad_clip, self.learning_rate(self.step)
+        scale = (most / (self.grad_norm() + 1e-6)).clamp(max=1.0) if most else None
+        states = [self.optimizer.state[p] for p in self.named.values() if p.grad is not None]
+        if is_small and len(states) == len(gradients) and all(states):
+            update_at_once(self.trained, self.averaged, gradients, states, self.optim, lr, scale)
+            return
+        if scale is not None:
+            torch._foreach_mul_(gradients, scale)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        torch._foreach_lerp_(self.averaged, self.trained, 1 - self.optim.ema_decay)
 
     def learning_rate(self, step: int) -> float:
         """That of the update from `step` to `step + 1`."""
