@@ -295,5 +295,5 @@ def test_a_run_that_asks_for_another_size_or_for_missing_mirror_images_is_refuse
 
 
 def test_a_size_that_the_autoencoder_cannot_halve_is_refused(tmp_path, vae):
-    with pytest.raises(ValueError, match="7x7; the autoencoder takes multiples of 2"):
+    with pytest.raises(ValueError, match=r"set': images are 7x7; the autoencoder takes multiples of 2"):
         encode(DataConfig(pictures(tmp_path).path, size=7), tmp_path / "out", vae)

@@ -163,6 +163,16 @@ def test_shards_of_lightning_dit_that_differ_from_the_first_are_named(tmp_path, 
         load(DataConfig(str(folder)))
 
 
+def test_a_label_of_lightning_dit_that_is_no_class_number_is_named_by_its_file(tmp_path):
+    folder = lightning_dit(tmp_path)
+    tensors = {"latents": LATENTS[5:9], "latents_flip": LATENTS[5:9], "labels": torch.tensor([0, 1, 10**9, 2])}
+    save_file(
+        {name: tensor.clone() for name, tensor in tensors.items()}, folder / "latents_rank00_shard001.safetensors"
+    )
+    with pytest.raises(ValueError, match=r"class 1000000000 of 'row 7 of .*shard001\.safetensors' is no class number"):
+        load(DataConfig(str(folder)))
+
+
 def test_a_latent_that_is_not_finite_is_named_by_its_file(tmp_path):
     folder = lightning_dit(tmp_path)
     bad = LATENTS[5:9].clone()

@@ -117,7 +117,9 @@ def refuse_empty(words: Sequence[str]) -> None:
         flag, equals, value = word.partition("=")
         if not word.strip() or (equals and flag.startswith("--") and not value.strip()):
             option = flag if equals else before if before.startswith("--") else ""
-            raise ValueError(f"{option} expects a value" if option else "an empty word names nothing; leave it out")
+            raise ValueError(
+                f"{option} expects a value" if option else "an empty word names nothing; expected a path or a name"
+            )
 
 
 def _output_of(words: Sequence[str]) -> Output:

@@ -35,7 +35,7 @@ from adaln.data.shard_files import (
     write_json,
     write_shard,
 )
-from adaln.files import claimed, expanded, locked, reading
+from adaln.files import about, claimed, expanded, locked, reading
 from adaln.progress import note, progress
 
 SHARD_BYTES = 2**25
@@ -126,7 +126,8 @@ def prepare(
     next(decoding.images(), None)
     first = decoding.first_kept()
     num_flips = 2 if autoencoder and flips else 1
-    num_bytes = math.prod(row_shape(first[1], autoencoder, num_flips)) * (2 if autoencoder else 1)
+    with about(source.path):
+        num_bytes = math.prod(row_shape(first[1], autoencoder, num_flips)) * (2 if autoencoder else 1)
     sizes = [(name, size) for name, (size, _) in zip(source.names, source.stamps, strict=True)]
     listing = json.dumps([sizes, source.labels.tolist(), source.class_names])  # no times: a copy is the same source
     plan = Plan(
@@ -205,10 +206,14 @@ def make_shard(encoding: Encoding, shard: int, pictures: Pictures, show: Callabl
     rows, labels = images, encoding.source.labels[decoding.kept]
     if encoding.autoencoder:
         rows = moments(images, encoding.autoencoder, plan.flips, encoding.batch_size, show)
+        if len(bad := np.flatnonzero(~np.isfinite(rows).all(axis=tuple(range(1, rows.ndim))))):
+            name = f"{encoding.source.path}/{encoding.source.names[decoding.kept[bad[0]]]}"
+            by = encoding.autoencoder.space.autoencoder
+            raise ValueError(f"{name}: its moments by {by!r} are not finite in half precision")
     tensors = {plan.tensor: rows, "labels": labels, "digests": row_digests(images, labels)}
     left_out = {"skipped": decoding.skipped, "several": sorted(decoding.several)}
-    about = {"sha256": sha256_of(tensors), "sums": channel_sums(rows)}
-    write_shard(encoding.out / shard_name(shard), plan, tensors, left_out | about)
+    made = {"sha256": sha256_of(tensors), "sums": channel_sums(rows)}
+    write_shard(encoding.out / shard_name(shard), plan, tensors, left_out | made)
 
 
 def moments(
@@ -226,8 +231,6 @@ def moments(
             mean, std = autoencoder.moments(x.flip(-1) if flip else x)
             rows[start : start + batch_size, flip] = torch.stack((mean, std), dim=1).numpy()
         show(min(start + batch_size, len(images)))
-    if not np.isfinite(rows).all():
-        raise ValueError(f"moments of {autoencoder.space.autoencoder!r} are not finite in half precision")
     return rows
 
 

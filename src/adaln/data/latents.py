@@ -289,7 +289,7 @@ def fixed_latents(
 ) -> Dataset:
     """The set; its fingerprint is over labels, statistics and the first latents, for reading all would take hours."""
     folder = Path(config.path)
-    _, class_names = numbered(labels.tolist(), "row {}".format)
+    _, class_names = numbered(labels.tolist(), lambda row: f"row {row} of {latents.file_of(row)}")
     known = (latents.shape, labels.tobytes(), shift.tobytes(), scale.tobytes(), latents[:16].tobytes())
     return FixedLatents(
         folder.resolve().name,
