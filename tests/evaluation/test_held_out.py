@@ -9,17 +9,29 @@ import numpy as np
 import pytest
 import torch
 
+import adaln
 from adaln.cli.commands import main
 from adaln.data import DataConfig, load
 from adaln.evaluation import held_out as room
-from adaln.evaluation.held_out import NUM_TIMES, Pictures, held_out_loss, losses_of, own_pictures
+from adaln.evaluation.held_out import (
+    NUM_TIMES,
+    Pictures,
+    has_losses,
+    held_out_loss,
+    losses_of,
+    own_pictures,
+    take_losses,
+)
+from adaln.evaluation.samples import WEIGHTS as WEIGHT_NAMES
 from adaln.parallel import rank
 from adaln.processes import PROCESSES, GaussianConfig, InterpolantConfig
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.training import train
+from adaln.views.run_page import run_page
 from helpers.in_threads import in_processes
 from helpers.pictures import png, write_folder
+from helpers.runs import assert_same_bits
 
 CPU = torch.device("cpu")
 SHARE = 0.02
@@ -223,7 +235,10 @@ def test_a_set_beside_the_run_is_taken_without_what_the_run_learned_from(run, ca
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], r"holds no pictures out; a held-out loss needs .* not trained on: begin with --data\.held-out 0\.1"),
+        (
+            [],
+            r"a held-out loss needs .* not trained on, and run 'none' holds none out: begin with --data\.held-out 0\.1",
+        ),
         (["--data", "digits"], r"'digits' is what run 'none' learned from; expected pictures that it has not seen"),
         (["--data", "other"], r"'other' is 3x8x8 of no classes; expected .*, 1x8x8 of 10 classes"),
         (["--num-images", "1"], r"num_images is 1; expected at least 2"),
@@ -237,3 +252,52 @@ def test_what_cannot_be_measured_is_said_in_one_line(folder, tmp_path, monkeypat
         main(["loss", str(folder / "none"), *words])
     error = capsys.readouterr().err
     assert re.search(line, error) and error.count("\n") == 1
+
+
+def test_losses_while_a_run_trains_are_those_afterwards_and_leave_its_weights_alone(tmp_path, capsys):
+    words = ["train", "digits", "--model", "tiny", "--steps", "4", "--checkpoint-every", "2", "--batch-size", "8"]
+    words += ["--data.held-out", str(SHARE)]
+    main([*words, "--out", str(tmp_path / "with"), "--evaluate.loss-every", "2", "--json"])
+    rows = json.loads(capsys.readouterr().out)["held_out_losses"]
+    assert [(row["step"], row["weights"]) for row in rows] == [(2, "ema"), (2, "model"), (4, "ema"), (4, "model")]
+    main([*words, "--out", str(tmp_path / "without")])
+    assert "Held-out loss" not in capsys.readouterr().out
+    scored, plain = (Run.open(tmp_path / name) for name in ("with", "without"))
+    assert_same_bits(scored, plain)
+    assert take_losses(plain, 2)["model"].mean.value == rows[1]["loss"]
+    section = next(section for section in run_page(scored).sections if section.heading == "Held-out loss")
+    table, lines = section.blocks
+    assert [row[0] for row in table.rows] == [2, 2, 4, 4] and [of.name for of in lines.series] == [
+        *WEIGHT_NAMES.values()
+    ]
+
+
+def test_a_killed_run_takes_the_losses_that_it_lacks(small_config, tmp_path):
+    config = small_config(data=DataConfig(held_out=SHARE), steps=4, checkpoint_every=2)
+    train(run := Run.create(config, out=tmp_path / "run"))
+    adaln.train(config, tmp_path / "run", "cpu", loss_at=[2, 4])
+    assert [has_losses(run, step) for step in (1, 2, 4)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["--evaluate.loss-every", "2"],
+            r"a held-out loss needs pictures that were not trained on: begin with --data\.h",
+        ),
+        (
+            ["--evaluate.loss-every", "3", "--data.held-out", "0.1"],
+            r"evaluate\.loss_every asks for step 3, which leaves",
+        ),
+        (["--evaluate.loss-every", "0", "--data.held-out", "0.1"], r"evaluate\.loss_every is 0; expected an integer"),
+        (["--data.held-out", "1.5"], r"data\.held_out is 1\.5; expected a share of the pictures, 0 <= share < 1"),
+        (["--data.held-out", "0.0001"], r"no picture of class '\d' of 'digits' is held out; expected a share above"),
+    ],
+)
+def test_what_cannot_be_taken_is_said_before_anything_is_trained(tmp_path, capsys, words, line):
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit):
+        main(["train", "digits", "--steps", "4", "--checkpoint-every", "2", "--out", str(out), *words])
+    error = capsys.readouterr().err
+    assert re.search(line, error) and error.count("\n") == 1 and not out.exists()

@@ -26,6 +26,8 @@ class WhileTraining:
     """Steps to score, each one with a checkpoint: multiples of checkpoint_every, or the last."""
     every: int | None = None
     """Score every so many steps, and at the end."""
+    loss_every: int | None = None
+    """Take the held-out loss every so many steps, and at the end: without sampling. At scored steps it is taken too."""
     features: str | None = None
     """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
     reference: str | None = None
@@ -58,10 +60,11 @@ def train_verb(words: list[str]) -> Output:
     wanted = options.evaluate
     scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
 
-    from adaln.evaluation.checkpoints import scored_steps, train
+    from adaln.evaluation.checkpoints import loss_steps, scored_steps, train
     from adaln.parallel import group_of_torchrun, rank
 
     steps = scored_steps(options.config, wanted.at, wanted.every)
+    loss_at = loss_steps(options.config, scored_steps(options.config, (), wanted.loss_every, "loss_every"), steps)
     with group_of_torchrun(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "not scored")  # said below
         run = train(
@@ -73,18 +76,22 @@ def train_verb(words: list[str]) -> Output:
             track=[name for name in options.track.split(",") if name],
             score_at=steps,
             scoring=scoring,
+            loss_at=loss_at,
         )
         if rank():
             return SILENT
-    return trained(run, scoring, steps)
+    return trained(run, scoring, steps, loss_at)
 
 
-def trained(run: "adaln.runs.Run", scoring: Scoring, steps: Sequence[int]) -> Output:
-    """What became of a run, and the scores of its `steps` but for those whose checkpoints are gone."""
+def trained(run: "adaln.runs.Run", scoring: Scoring, steps: Sequence[int], loss_at: Sequence[int] = ()) -> Output:
+    """What became of a run, the scores of its `steps` and its losses, but for those whose checkpoints are gone."""
     from adaln.evaluation.checkpoints import is_scored, read_scores, unscored_line
+    from adaln.evaluation.held_out import has_losses, take_losses
+    from adaln.views.losses import course_table
     from adaln.views.scores import score_table
 
     unscored = [step for step in steps if not is_scored(run, scoring, step)]
+    losses = [loss for step in loss_at if has_losses(run, step) for loss in take_losses(run, step).values()]
     last = run.metrics()[-1:]
     scores = {step: read_scores(run, scoring, step) for step in steps if step not in unscored}
     data = {"run": str(run.path), "step": run.config.steps, "scheme": run.config.scheme.name, "metrics": last}
@@ -96,6 +103,9 @@ def trained(run: "adaln.runs.Run", scoring: Scoring, steps: Sequence[int]) -> Ou
             step: {name: score.value for name, score in row.scores.items()} for step, row in scores.items()
         }
         shown.append(score_table(scores))
+    if losses:
+        data["held_out_losses"] = [{"step": of.step, "weights": of.weights, "loss": of.mean.value} for of in losses]
+        shown.append(course_table(losses))
     if unscored:
         shown.append(unscored_line(unscored))
     return Output(data, shown)

@@ -7,8 +7,8 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Collection, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from adaln.codec import decode, encode, short_hash
 from adaln.config import RunConfig
 from adaln.data import DataConfig, are_files, load, open_pictures
 from adaln.data.cache import content_of
+from adaln.evaluation.held_out import NOT_HELD_OUT, check_held_out, has_losses, take_losses
 from adaln.evaluation.samples import Reference, named_reference
 from adaln.evaluation.scoring import Scoring
 from adaln.execution import DEFAULT_EXECUTION, Execution
@@ -148,50 +149,76 @@ def score_saved(run: Run, scoring: Scoring, steps: Collection[int]) -> list[int]
 
     Before training goes on, since it drops old checkpoints; and after it, for the last one.
     """
+    return take_saved(run, steps, partial(is_scored, run, scoring), partial(score, run, scoring))
 
-    def unscored() -> tuple[list[int], list[int]]:
+
+def take_saved(
+    run: Run, steps: Collection[int], is_taken: Callable[[int], bool], take: Callable[[int], object]
+) -> list[int]:
+    """As `score_saved`, for whatever is taken of a checkpoint and kept."""
+
+    def lacking() -> tuple[list[int], list[int]]:
         saved = run.steps_saved()
-        missing = [step for step in steps if not is_scored(run, scoring, step)]
+        missing = [step for step in steps if not is_taken(step)]
         return sorted(set(missing) & set(saved)), [step for step in missing if step not in saved]
 
-    to_score, missing = from_first(unscored)
-    for step in to_score:
-        score(run, scoring, step)
+    to_take, missing = from_first(lacking)
+    for step in to_take:
+        take(step)
     return missing
 
 
-def scoring_hook(run: Run, scoring: Scoring, steps: Collection[int]) -> Hook:
-    """Scores each of `steps` from the checkpoint that was just saved, before the next update.
+def save_losses(run: Run, steps: Collection[int]) -> list[int]:
+    """As `score_saved`, for held-out losses."""
+    return take_saved(run, steps, partial(has_losses, run), partial(take_losses, run)) if steps else []
+
+
+def scoring_hook(run: Run, scoring: Scoring, steps: Collection[int], loss_steps: Collection[int] = ()) -> Hook:
+    """Scores each of `steps`, and takes the held-out losses of each of `loss_steps`, from the checkpoint that was just
+    saved, before the next update.
 
     Nothing of it reaches the weights. Killed meanwhile, the run resumes at this very checkpoint and scores it then.
     """
 
     def hook(step: int, model: nn.Module) -> None:
+        if step in loss_steps:
+            save_losses(run, [step])
         if step in steps:
             score_saved(run, scoring, [step])
 
     return hook
 
 
-def scored_steps(config: RunConfig, at: Sequence[int], every: int | None) -> tuple[int, ...]:
-    """The steps asked for, ascending: `at`, and with `every` all multiples of it and the last step.
+def scored_steps(config: RunConfig, at: Sequence[int], every: int | None, name: str = "every") -> tuple[int, ...]:
+    """The steps asked for, ascending: `at`, and with `every`, the option `name`, all multiples of it and the last
+    step.
 
     Raises ValueError for a step that leaves no checkpoint, naming the nearest that does.
     """
     if every is not None and every < 1:
-        raise ValueError(f"evaluate.every is {every}; expected an integer >= 1")
+        raise ValueError(f"evaluate.{name} is {every}; expected an integer >= 1")
     regular = (*range(every, config.steps, every), config.steps) if every else ()
     regularly = range(config.checkpoint_every, config.steps, config.checkpoint_every)
     kept = sorted({*regularly, *(step for step in config.keep_at if 0 < step < config.steps), config.steps})
-    for name, steps in (("at", at), ("every", regular)):
+    for option, steps in (("at", at), (name, regular)):
         for step in steps:
             if step not in kept:
                 near = min(kept, key=lambda one: abs(one - step))
                 raise ValueError(
-                    f"evaluate.{name} asks for step {step}, which leaves no checkpoint (checkpoint_every is"
+                    f"evaluate.{option} asks for step {step}, which leaves no checkpoint (checkpoint_every is"
                     f" {config.checkpoint_every}, the last step {config.steps}); the nearest that does is {near}"
                 )
     return tuple(sorted({*at, *regular}))
+
+
+def loss_steps(config: RunConfig, asked: Collection[int], score_at: Collection[int]) -> tuple[int, ...]:
+    """The steps at which held-out losses are taken: those asked for, and the scored ones where data is held out.
+
+    Raises ValueError where they are asked for and nothing is.
+    """
+    if asked and not config.data.held_out:
+        raise ValueError(f"{NOT_HELD_OUT}: begin with --data.held-out 0.1")
+    return tuple(sorted({*asked, *score_at})) if config.data.held_out else ()
 
 
 def train(
@@ -206,20 +233,23 @@ def train(
     track: Sequence[str] = (),
     score_at: Sequence[int] = (),
     scoring: Scoring | None = None,
+    loss_at: Sequence[int] = (),
 ) -> Run:
     """Train a run to its end, or go on with it: what `adaln train` does, in the folder `out` or ROOT/NAME-HASH.
 
     `hooks` are called as `hook(step, model)` in every step, after the backward pass and before the optimiser, `on_log`
     as `on_log(step, metrics)` with every line of metrics.jsonl: the mean loss since the line before, the norm of the
     gradient. `track` names registered trackers. At the steps `score_at`, which need a checkpoint, the averaged weights
-    are scored as `scoring` says; a checkpoint that is gone is a warning. Distributions of gate, scale and shift are
-    recorded at steps evenly spaced in their logarithm. Under torchrun all processes train one run. Ctrl-C saves and
-    raises `KeyboardInterrupt`; the same call goes on.
+    are scored as `scoring` says; at these and at `loss_at` held-out losses are taken, where data is held out. A
+    checkpoint that is gone is a warning. Distributions of gate, scale and shift are recorded at steps evenly spaced in
+    their logarithm. Under torchrun all processes train one run. Ctrl-C saves and raises `KeyboardInterrupt`; the same
+    call goes on.
 
     Raises `ValueError` before anything is written for data, network, process and scheme that do not fit each other and
     for a folder that holds another run, and `NonFinite` for a loss or gradient that is not finite.
     """
     score_at = scored_steps(config, score_at, None)
+    loss_at = loss_steps(config, scored_steps(config, loss_at, None), score_at)
     for name in track:
         TRACKERS[name]  # an unknown one is said before anything is written
     scoring, computing = scoring or Scoring(SampleConfig()), find_device(device)
@@ -227,12 +257,15 @@ def train(
     with group_of_torchrun():
         if score_at:  # what cannot be scored against is said before anything is written
             check_scoring(Run.planned(config, *where, computing), scoring)
+        if loss_at:
+            check_held_out(Run.planned(config, *where, computing))
         run = Run.create(config, *where, computing)
         score_saved(run, scoring, score_at)  # first, since training drops old checkpoints
-        hooks = [Recorder(run.path / "analysis" / "roles.jsonl"), *hooks, scoring_hook(run, scoring, score_at)]
+        save_losses(run, loss_at)
+        hooks = [Recorder(run.path / "analysis" / "roles.jsonl"), *hooks, scoring_hook(run, scoring, score_at, loss_at)]
         trackers = [tracker_of(run, name) for name in track if rank() == 0]
         training.train(run, hooks, execution, [*on_log, *(tracker.on_log for tracker in trackers)])
-        if (gone := score_saved(run, scoring, score_at)) and rank() == 0:
+        if (gone := sorted({*score_saved(run, scoring, score_at), *save_losses(run, loss_at)})) and rank() == 0:
             warnings.warn(unscored_line(gone), stacklevel=2)
     return run
 

@@ -38,6 +38,8 @@ NUM_TIMES = 8
 MOST_PICTURES = 1024
 """That a loss is taken on if nothing is said: the first by their hashes."""
 PICTURES_AT_ONCE = 16
+NOT_HELD_OUT = "a held-out loss needs pictures that were not trained on"
+WEIGHTS: tuple[WeightSet, ...] = ("ema", "model")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,8 +100,8 @@ def check_held_out(run: Run) -> None:
     """ValueError where a run holds no pictures out, or its process has no equidistant times."""
     if run.dataset.split is None:
         raise ValueError(
-            f"run {run.path.name!r} holds no pictures out; a held-out loss needs pictures that were not trained on:"
-            " begin with --data.held-out 0.1, or name a set of others (adaln loss RUN --data SET)"
+            f"{NOT_HELD_OUT}, and run {run.path.name!r} holds none out: begin with --data.held-out 0.1, or name others"
+            " (adaln loss RUN --data SET)"
         )
     if not isinstance(run.process, Process):
         raise ValueError(f"a {type(run.process).__name__} lacks equidistant(count), at which a held-out loss is taken")
@@ -169,6 +171,23 @@ def held_out_loss(run: Run, step: int, weights: WeightSet, pictures: Pictures) -
     if rank() == 0:
         write_atomically(file, json.dumps(encode(loss, finite=True)) + "\n")
     return loss
+
+
+def has_losses(run: Run, step: int) -> bool:
+    """Whether the losses of a checkpoint's weights, averaged and raw, on what the run holds out are on disk."""
+    pictures = own_pictures(run).first(MOST_PICTURES)
+    return all(loss_file(run, step, weights, pictures).exists() for weights in WEIGHTS)
+
+
+def take_losses(run: Run, step: int) -> dict[WeightSet, HeldOutLoss]:
+    """The losses of a checkpoint's weights, averaged and raw, on what the run holds out; see `held_out_loss`."""
+    pictures = own_pictures(run).first(MOST_PICTURES)
+    return {weights: held_out_loss(run, step, weights, pictures) for weights in WEIGHTS}
+
+
+def losses_in(run: Run) -> list[HeldOutLoss]:
+    """All losses in a run's folder, by step."""
+    return [read_loss(file) for file in sorted(run.path.glob("scores/*.loss.json"))]
 
 
 @torch.inference_mode()

@@ -1,10 +1,10 @@
 """Held-out losses as tables: each with its interval, beside the first where they may be compared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from adaln.evaluation.held_out import HeldOutLoss
 from adaln.evaluation.samples import WEIGHTS
-from adaln.report import Cell, Column, Measurement, Table
+from adaln.report import Axis, Block, Cell, Column, Lines, Measurement, Series, Table
 from adaln.specs import WeightSet
 from adaln.statistics import Difference, paired_differences
 
@@ -47,10 +47,7 @@ def _means(rows: list[list[Cell]], loss: HeldOutLoss) -> Table:
         Column("change", "from the first run", "+.5f"),
         Column("verdict"),
     ]
-    notes = [
-        f"Loss of the process, as in training, on {len(loss.as_trained):,} pictures that were not learned from; the"
-        " same noise and times for every run, guidance off. Brackets: 95 % t intervals over pictures."
-    ]
+    notes = [_of_pictures(loss)]
     if len(rows[0]) == len(columns):
         notes.append(
             "Change: over the same pictures in the same trials; intervals of one set of weights hold together"
@@ -62,3 +59,45 @@ def _means(rows: list[list[Cell]], loss: HeldOutLoss) -> Table:
 def _by_time(rows: list[list[Cell]], loss: HeldOutLoss) -> Table:
     columns = [Column("run"), Column("weights"), *(Column(f"t = {t:.4g}", format=".4f") for t in loss.times)]
     return Table("At each of the equidistant times", columns, rows)
+
+
+def loss_blocks(losses: Sequence[HeldOutLoss]) -> list[Block]:
+    """Of each set of pictures a table by step and, from two steps on, the curves of both sets of weights."""
+    blocks: list[Block] = []
+    for pictures in dict.fromkeys(loss.pictures for loss in losses):
+        alike = [loss for loss in losses if loss.pictures == pictures]
+        blocks.append(course_table(alike))
+        if len({loss.step for loss in alike}) > 1:
+            blocks.append(_curves(alike))
+    return blocks
+
+
+def course_table(losses: Sequence[HeldOutLoss]) -> Table:
+    """A row per step and set of weights, all of one run and on the same pictures."""
+    columns = [
+        Column("step", format=",d"),
+        Column("weights"),
+        Column("loss ↓", "times as in training", ".4f"),
+        Column(f"loss ↓, {len(losses[0].times)} equidistant times", format=".4f"),
+    ]
+    rows: list[list[Cell]] = [
+        [loss.step, WEIGHTS[loss.weights], Measurement.of(loss.mean), Measurement.of(loss.mean_at_times)]
+        for loss in losses
+    ]
+    return Table("Held-out loss", columns, rows, [_of_pictures(losses[0])])
+
+
+def _curves(losses: Sequence[HeldOutLoss]) -> Lines:
+    series = []
+    for weights in dict.fromkeys(loss.weights for loss in losses):
+        means = {loss.step: loss.mean for loss in losses if loss.weights == weights}
+        series.append(Series.of(WEIGHTS[weights], list(means), list(means.values())))
+    axes = Axis("step", "optimiser updates"), Axis("held-out loss", "lower is better", "log")
+    return Lines("Held-out loss against steps", f"{_of_pictures(losses[0])} The bands are these.", *axes, series)
+
+
+def _of_pictures(loss: HeldOutLoss) -> str:
+    return (
+        f"Loss of the process, as in training, on {len(loss.as_trained):,} pictures that were not learned from; the"
+        " same noise and times for every run, guidance off. Brackets: 95 % t intervals over pictures."
+    )

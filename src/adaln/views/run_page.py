@@ -12,6 +12,7 @@ from typing import Any
 from adaln.analysis import RoleRecord, read_recording
 from adaln.codec import decode, json_text, leaves
 from adaln.config import model_name, to_dict
+from adaln.evaluation.held_out import losses_in
 from adaln.evaluation.samples import first_images, samples_of, step_beside
 from adaln.files import reading, write_atomically
 from adaln.metrics import start_left
@@ -19,6 +20,7 @@ from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Se
 from adaln.runs import Run
 from adaln.sampling import start_in_average
 from adaln.views.figures import role_histograms
+from adaln.views.losses import loss_blocks
 from adaln.views.scores import score_blocks, scores_of
 from adaln.views.snapshots import recording_file, spread_evenly
 
@@ -39,6 +41,8 @@ def run_page(run: Run) -> Page:
     sections = [Section("Loss", training_curves(records) if records else ["Nothing logged yet."])]
     if scores := scores_of(run):
         sections.append(Section("Scores", score_blocks(scores)))
+    if losses := losses_in(run):
+        sections.append(Section("Held-out loss", loss_blocks(losses)))
     if samples := samples_of(run.path, "s*/*.npz"):
         sections.append(Section("Samples", [_samples(samples[-1])]))
     recording = read_recording(recording_file(run))
