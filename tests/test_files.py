@@ -127,6 +127,13 @@ def test_an_error_is_about_the_file_that_is_there(tmp_path):
         assert str(caught.value) == said
 
 
+def test_an_error_about_the_folder_that_one_stands_in_names_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as caught, about(Path()):
+        raise ValueError("no rows.")
+    assert str(caught.value) == f"{str(tmp_path.resolve())!r}: no rows."
+
+
 def test_a_home_that_is_not_there_is_one_line():
     assert expanded("~") == Path.home() and expanded("a/~b") == Path("a/~b")
     with pytest.raises(ValueError, match="'~nobody-of-that-name/set' begins with a home folder"):

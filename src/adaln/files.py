@@ -157,8 +157,9 @@ def about(path: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if str(path) not in str(error) and path.exists():
-            error.args = (f"{str(path)!r}: {error}",)
+        shown = str(path if path.name else path.resolve())  # the folder that one stands in
+        if shown not in str(error) and path.exists():
+            error.args = (f"{shown!r}: {error}",)
         raise
 
 

@@ -199,6 +199,25 @@ def test_family_and_config_decide_for_every_command(tmp_path, capsys, verb):
     assert "unknown family 'LightningDiT-no-shif'" in fails(capsys, *words, "--family", "LightningDiT-no-shif")
 
 
+def test_a_modulation_that_blocks_share_is_named_in_memory_and_in_a_file(tmp_path):
+    model = network()
+    model.blocks[2].adaLN_modulation = model.blocks[1].adaLN_modulation
+    for read in (audit, adaln.initialise):
+        with pytest.raises(ValueError, match=r"'blocks\.2\..*' is the same tensor as 'blocks\.1\..*' \(tied\)"):
+            read(model)
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    [text] = [finding.text for finding in audit(tmp_path / "net.pt").findings if finding.kind == "tied"]
+    assert "blocks.1.adaLN_modulation.1.weight, blocks.2.adaLN_modulation.1.weight hold the same values" in text
+    assert not any(finding.kind == "tied" for finding in audit(network()).findings)
+
+
+def test_an_adapter_in_a_network_in_memory_is_named():
+    model = network()
+    model.blocks[0].mlp.lora_A = torch.nn.Linear(64, 4, bias=False)
+    [text] = [finding.text for finding in audit(model).findings if finding.kind == "adapter"]
+    assert "without the adapter (LoRA) that is there, branches seen with it: blocks.0.mlp.lora_A.weight" in text
+
+
 @pytest.mark.slow
 def test_a_run_is_audited_at_its_newest_checkpoint_and_as_it_started(tmp_path):
     run = str(tmp_path / "run")

@@ -237,7 +237,7 @@ KINDS = {
     "folder of diffusers": Kind(of_diffusers, "net/*", (*reads_weights("net"), "distributions net --out shapes")),
     "autoencoder": Kind(autoencoder, "vae/*", ("encode source out --autoencoder vae --device cpu",)),
     "Hugging Face set": Kind(saved_to_disk, "set/*", reads_pictures("set")[:3]),
-    "adapter": Kind(adapter, "adapter_*", ("audit .",)),
+    "adapter": Kind(adapter, "lora/*", ("audit lora",)),
     "npz": Kind(
         archives,
         "*.npz",

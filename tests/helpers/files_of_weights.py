@@ -52,6 +52,7 @@ def adapter(folder: Path) -> None:
     """A LoRA of peft, on modulation."""
     name = "base_model.model.blocks.0.adaLN_modulation.1"
     rows = {f"{name}.lora_A.weight": torch.randn(4, 16), f"{name}.lora_B.weight": torch.randn(96, 4)}
-    save_file(rows, folder / "adapter_model.safetensors")
+    (folder / "lora").mkdir()
+    save_file(rows, folder / "lora" / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["adaLN_modulation.1"]}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "lora" / "adapter_config.json").write_text(json.dumps(config))

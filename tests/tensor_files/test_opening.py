@@ -97,6 +97,14 @@ def test_a_tensor_that_is_no_weight_as_it_stands_is_named(tmp_path, name, save):
     assert "\n" not in str(error.value)
 
 
+def test_weights_times_a_factor_are_refused_with_the_weight_its_type_and_the_way_on(tmp_path):
+    scaled = {**weights(), "blocks.0.attn.proj.scale_weight": torch.ones(())}
+    scaled["blocks.0.attn.proj.weight"] = torch.ones(8, 8).to(torch.float8_e4m3fn)
+    save_file(scaled, tmp_path / "net")
+    with pytest.raises(ValueError, match=r"'blocks\.0\.attn\.proj\.weight' as \w+ times a factor\); .* in bfloat16"):
+        open_weights(tmp_path / "net")
+
+
 def test_what_is_not_read_may_lie_beside_the_network_that_is(tmp_path):
     packed = {"text_encoder.a.weight": torch.zeros(2, 2, dtype=torch.uint8)}
     save_file({**{f"model.{name}": tensor for name, tensor in weights().items()}, **packed}, tmp_path / "net")

@@ -14,6 +14,7 @@ from adaln.analysis.precision import LOST_ALARM, ZEROED_ALARM, PrecisionRow
 from adaln.analysis.sketch import Sketch
 from adaln.analysis.starts import LIBRARY_DEFAULT, Distances, Key, NearestStart
 from adaln.conditioning import Layout, Role, Site
+from adaln.tensor_files.opening import ADAPTED
 
 Level = Literal["warning", "note"]
 
@@ -107,6 +108,27 @@ def static_gates(facts: Facts) -> Iterator[Finding]:
     if names := facts.layout.static_gates:
         text = f"learned gates that no condition moves, left as they are by every scheme: {_some(names)}"
         yield Finding("note", "static gate", text)
+
+
+def tied(facts: Facts) -> Iterator[Finding]:
+    """Layers of one kind with the same values: one tensor under several names, as files hold what is tied."""
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for name, first in {site.tensors()[0]: site for site in facts.sites}.items():
+        if (values := facts.groups[name, first.rows.start]).m2:
+            key = re.sub(r"\d+", "N", name), values.count, values.mean, values.m2, values.m3, values.low
+            alike.setdefault(key, []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            text = f"{_some(names)} hold the same values: tied, or copies, and counted as {len(names)} layers"
+            yield Finding("note", "tied", text)
+
+
+def adapters(facts: Facts) -> Iterator[Finding]:
+    """What LoRA and its like have added to a network in memory."""
+    names = [name for name in facts.shapes if ADAPTED.search(name)]
+    if names and (facts.observed or facts.not_run):
+        text = f"rows are read without the adapter (LoRA) that is there, branches seen with it: {_some(names)}"
+        yield Finding("note", "adapter", text)
 
 
 def not_finite(facts: Facts) -> Iterator[Finding]:
@@ -251,6 +273,8 @@ FINDERS = (
     no_modulation,
     unread,
     strangers,
+    tied,
+    adapters,
     not_finite,
     exchanged_rows,
     idle_rows,

@@ -132,7 +132,13 @@ def _discovered(options: AuditOptions) -> Output:
     text = family_text(family)
     if options.out:
         write_atomically(options.out, text + "\n")
-    lines = [text, *[f"# written to {options.out}: adaln audit MODEL --layout {options.out}"] * bool(options.out)]
+    lines = [text]
+    if "gate" in text:
+        lines.append(
+            "# branches without a gate are not looked for: `ungated_ends` names what ends them, to be closed too"
+        )
+    if options.out:
+        lines.append(f"# written to {options.out}: adaln audit MODEL --layout {options.out}")
     return Output({"model": options.model, "layout": text, "layers": encode(family.layers)}, lines)
 
 

@@ -12,7 +12,7 @@ from adaln.conditioning.choice import UnknownLayout
 from adaln.conditioning.distributions import Constant, Distribution
 from adaln.conditioning.family import Family, Role, effect
 from adaln.conditioning.held_rows import Hold, Loss, Order, held_by
-from adaln.conditioning.layout import Layout, class_name_in, find_layout, tensors_of
+from adaln.conditioning.layout import Layout, class_name_in, find_layout, naming_ties, tensors_of
 from adaln.conditioning.schemes import ZERO, Scheme
 from adaln.conditioning.schemes import scheme as scheme_of
 from adaln.conditioning.sites import Site
@@ -119,7 +119,8 @@ def initialise(
     tensors = dict(model.named_parameters())
     check_kept(tensors)
     made = made_of(tensors)
-    layout = find_layout_to_start(with_made(tensors_of(model), made), class_name_in(model), family)
+    with naming_ties(model):
+        layout = find_layout_to_start(with_made(tensors_of(model), made), class_name_in(model), family)
     starts = all_starts(layout, scheme)
     names = list(dict.fromkeys(name for name, _, _ in starts))
     check_used(model, names, made)

@@ -5,7 +5,8 @@ takes a network if its lines claim all that may be modulation there (`suspicion`
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -131,6 +132,7 @@ def find_layout(
         of_file = " (of a file: adaln.audit(FILE))" if isinstance(model, str | Path) else ""
         raise ValueError(f"model is a {type(model).__name__}; expected a network or tensors by name{of_file}")
     buffers: set[str] = set()
+    network = model
     if isinstance(model, nn.Module):
         class_name = class_name_in(model) or class_name
         buffers = {name for name, _ in model.named_buffers()}
@@ -139,7 +141,8 @@ def find_layout(
     shapes = {name: tuple(model[original].shape) for name, original in names.items()}
     asked = {} if family is None else dict([family_named(family)])
     suspected = suspects(shapes)
-    chosen = choose(readings(shapes, asked or FAMILIES, class_name), suspected, class_name, shapes, allow_unread)
+    with naming_ties(network):
+        chosen = choose(readings(shapes, asked or FAMILIES, class_name), suspected, class_name, shapes, allow_unread)
     if chosen is None:
         return Layout("", Family(), (), names, shapes)
     if held := [names[claim.name] for claim in chosen.claims if names[claim.name] in buffers]:
@@ -155,6 +158,24 @@ def find_layout(
         chosen.prefix,
         (*unread, *[chosen.why_not] * bool(chosen.why_not)),
     )
+
+
+@contextmanager
+def naming_ties(model: object) -> Iterator[None]:
+    """In this block an `UnknownLayout` names the modulation that blocks share: it counts as the first one's alone."""
+    try:
+        yield
+    except UnknownLayout as error:
+        first: dict[int, str] = {}
+        named = model.named_parameters(remove_duplicate=False) if isinstance(model, nn.Module) else ()
+        for name, parameter in named:
+            other = first.setdefault(id(parameter), name)
+            is_other_block = other != name and re.sub(r"\d+", "N", other) == re.sub(r"\d+", "N", name)
+            if is_other_block and is_suspicious(name, parameter.shape):
+                raise UnknownLayout(
+                    f"{name!r} is the same tensor as {other!r} (tied), which is not read: {error}"
+                ) from None
+        raise
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -187,7 +187,12 @@ def refuse_unreadable(unread: Mapping[str, str], tensors: Mapping[str, Tensor]) 
         raise ValueError(f"tensor {name!r} is of type {dtype}, which is not read; expected floating-point weights")
     known = shapes(tensors)
     if scales := [name for name in known if SCALES.search(name)]:
-        raise ValueError(f"{scales[0]!r} says that weights are stored quantised; expected floating-point weights")
+        weight = re.sub(SCALES, ".weight", scales[0])
+        kind = str(known[weight].dtype).removeprefix("torch.") if weight in known else "other numbers"
+        raise ValueError(
+            f"{scales[0]!r} says that weights are stored quantised ({weight!r} as {kind} times a factor); expected"
+            " floating-point weights: the release in bfloat16, or each weight times its factor, saved anew"
+        )
     if torn := torn_weights(known):
         raise ValueError(f"{torn[0]!r} is a part of a parametrised weight; remove_parametrizations() before saving")
     for name, tensor in known.items():
