@@ -81,9 +81,15 @@ class ChooseOptions:
     budget: str = ""
     """What may be spent in all: a time (90min, 2h, 3d), runs (40runs) or operations (1e15flop)."""
     rules: Flat[Annotated[Rules, tyro.conf.UseAppendAction]] = field(default_factory=Rules)
+    repeat: int = 1
+    """Ask on so many disjoint sets of seeds, each with the whole budget: how often is the answer the same?"""
     dry_run: bool = False
     """Say what the budget is good for, and train nothing."""
     launch: Flat[Launching] = field(default_factory=Launching)
+
+    def __post_init__(self) -> None:
+        if self.repeat < 1:
+            raise ValueError(f"repeat is {self.repeat}; expected an integer >= 1")
 
 
 def study_verb(words: list[str]) -> Output:
@@ -140,8 +146,9 @@ def choose_verb(words: list[str]) -> Output:
     start = time.monotonic()
 
     from adaln.parallel import find_device
-    from adaln.studies.questions.choose import check_choice, run_choice, starts_of
+    from adaln.studies.questions.choose import check_choice, starts_of
     from adaln.studies.questions.choose_page import write_choice
+    from adaln.studies.questions.choose_repeated import run_repeated, write_repeated
     from adaln.studies.run.costs import kept_rate
     from adaln.studies.run.workers import workers_for
 
@@ -149,10 +156,12 @@ def choose_verb(words: list[str]) -> Output:
     rate = len(workers_for(device, launch.jobs)) * kept_rate(base.model.hidden_size, base.precision, device)
     if options.dry_run:
         plan = check_choice(choice, base, starts_of(choice), budget, rate)
-        return Output({"plan": plan}, [plan])
+        return Output({"plan": plan}, [f"{options.repeat} x " * (options.repeat > 1) + plan])
     with going_on_with(again), launched(launch) as launcher, titled(f"choose {base.name}"):
-        chosen = run_choice(choice, base, budget, launch.root, launcher, rate)
-    folder, scheme_file, result = write_choice(chosen, launch.root, again)
+        sets = run_repeated(choice, base, budget, launch.root, launcher, rate, options.repeat)
+    if options.repeat > 1:
+        return _finished(*write_repeated(sets, launch.root, again), start)
+    folder, scheme_file, result = write_choice(chosen := sets[0], launch.root, again)
     use = f"train with {chosen.standing.leader}: adaln train {preset}, the same fields, and --scheme {scheme_file}"
     return _finished(folder, result, start, [use], {"scheme_file": str(scheme_file)})
 

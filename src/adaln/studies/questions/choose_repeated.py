@@ -1,0 +1,93 @@
+"""A choice asked anew on disjoint sets of seeds: how often the answer is the same."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from adaln.codec import json_text
+from adaln.config import RunConfig
+from adaln.files import write_atomically
+from adaln.progress import titled
+from adaln.report import Cell, Column, Measurement, Section, Table, write_report
+from adaln.sequential import HORIZON
+from adaln.studies.choices import Budget, Choice
+from adaln.studies.questions.choose import MOST_SEEDS, Chosen, choice_folder, run_choice
+from adaln.studies.questions.choose_page import choices_of, numbers_of
+from adaln.studies.run.workers import Launcher
+from adaln.studies.study import Result
+
+APART = HORIZON * MOST_SEEDS
+"""Between the first seeds of two sets: more than a choice ever looks at."""
+
+
+def run_repeated(
+    choice: Choice, base: RunConfig, budget: Budget, root: Path, launcher: Launcher, rate: float, times: int
+) -> list[Chosen]:
+    """`run_choice` on so many sets of seeds, each with the whole budget."""
+    sets = []
+    for number in range(times):
+        with titled(f"set {number + 1} of {times}"):
+            of_set = replace(base, seed=base.seed + APART * number)
+            sets.append(run_choice(choice, of_set, budget, root, launcher, rate))
+    return sets
+
+
+def write_repeated(sets: Sequence[Chosen], root: Path, command: str) -> tuple[Path, Result]:
+    """Write `result.json` and the page, with its table as files; returns their folder and the result."""
+    folder, result = choice_folder(sets[0].choice, sets[0].base, root) / f"{len(sets)}-sets", reduce_repeated(sets)
+    write_report(result.page(command), folder)
+    write_atomically(folder / "result.json", json_text(result.data) + "\n")
+    return folder, result
+
+
+def reduce_repeated(sets: Sequence[Chosen]) -> Result:
+    """How often the answer is the same, and the answer of every set."""
+    first = sets[0]
+    title = f"Is the start for {first.base.name} the same on {len(sets)} disjoint sets of seeds?"
+    table = sets_table(sets)
+    score = "loss" if first.choice.rules.by == "loss" else "FID or FID-like"
+    numbers = {"sets": [{"seed": one.base.seed, **numbers_of(one, score)} for one in sets], **agreement(sets)}
+    return Result(title, [verdict(sets)], table, [Section("Result", [table])], choices_of(first), numbers)
+
+
+def agreement(sets: Sequence[Chosen]) -> dict[str, str | int]:
+    """The answer that is given most often, by how many sets, in how many it is not known, in how many another.
+
+    A set whose leader is equal to that start within the margin says the same.
+    """
+    known = [one.standing for one in sets if one.standing.is_known]
+    counts = Counter(name for standing in known for name in (standing.leader, *standing.equals))
+    answer, same = max(counts.items(), key=lambda count: count[1], default=("", 0))
+    return {"answer": answer, "same": same, "not_known": len(sets) - len(known), "another": len(known) - same}
+
+
+def verdict(sets: Sequence[Chosen]) -> str:
+    """In a sentence."""
+    counts = agreement(sets)
+    if not counts["answer"]:
+        return f"In none of {len(sets)} sets of seeds the answer is known within {sets[0].budget}."
+    return (
+        f"{counts['answer']} in {counts['same']} of {len(sets)} sets of seeds; not known within {sets[0].budget} in"
+        f" {counts['not_known']}, another start in {counts['another']}."
+    )
+
+
+def sets_table(sets: Sequence[Chosen]) -> Table:
+    """A row per set of seeds."""
+    reference = sets[0].choice.base.name
+    columns = [Column("first seed", format="d"), Column("answer"), Column("open or equal"), Column("seeds", format="d")]
+    columns += [Column("runs", format="d"), Column("change of the leader", f"% of {reference}", "+.1f")]
+    rows: list[list[Cell]] = []
+    for one in sets:
+        standing = one.standing
+        beside = ", ".join(name for name in standing.racing if name != standing.leader)
+        answer = standing.leader if standing.is_known else f"not known ({standing.leader} leads)"
+        change = None if standing.leader == reference else Measurement.of(standing.change(standing.leader), 100)
+        num_runs = sum(len(jobs) for jobs in one.jobs.values())
+        rows.append([one.base.seed, answer, beside or None, standing.seeds, num_runs, change])
+    notes = [
+        "Each row is what adaln choose says with that --seed. The interval of a change holds over all starts and looks"
+        " of its row (95 %)."
+    ]
+    return Table(f"{len(sets)} sets of seeds", columns, rows, notes)
