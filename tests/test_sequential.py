@@ -45,6 +45,18 @@ def test_a_start_that_has_left_needs_no_more_seeds_and_one_that_diverges_leaves(
     assert standing.racing == ["start 0", "start 1"] and standing.seeds == 8
 
 
+def test_where_more_is_better_it_is_the_race_of_the_inverse_scores_told_in_the_scores_own_terms():
+    values = scores([0, 0.1, -0.1], 0.02, 8, np.random.default_rng(4))
+    inverse = {name: [1 / value for value in row] for name, row in values.items()}
+    less, more = race(values, "start 0", 8, 0.02), race(inverse, "start 0", 8, 0.02, more_is_better=True)
+    assert (more.leader, more.left, more.seeds) == (less.leader, less.left, less.seeds)
+    for name in values:
+        assert more.word(name, 0.02) == less.word(name, 0.02)
+        assert 1 + more.change(name).value == pytest.approx(1 / (1 + less.change(name).value))
+        assert 1 + more.change(name).low == pytest.approx(1 / (1 + less.change(name).high))
+    assert more.word("start 2", 0.02) == "better" and more.change("start 2").low > 0
+
+
 def test_more_seeds_go_on_where_the_race_stood():
     rng = np.random.default_rng(2)
     values = scores([0, 0, -0.06], 0.05, 12, rng)

@@ -40,7 +40,7 @@ class Standing:
     seeds: int
     """Looked at in all starts that are still in the race."""
     leader: str
-    """Of those still in the race, the one with the least mean."""
+    """Of those still in the race, the one with the best mean."""
     left: Mapping[str, tuple[str, int]]
     """Starts that are out of the race: why, and after how many seeds."""
     equals: Sequence[str]
@@ -48,6 +48,8 @@ class Standing:
     low: Float[np.ndarray, "starts starts"]
     high: Float[np.ndarray, "starts starts"]
     mean: Float[np.ndarray, "starts starts"]
+    more_is_better: bool = False
+    """Then the bounds and means are of the logarithms' negatives."""
 
     @property
     def racing(self) -> list[str]:
@@ -62,16 +64,28 @@ class Standing:
     def change(self, name: str) -> Interval:
         """Relative change of the score against the reference; the intervals of all starts hold together."""
         at = self.names.index(name), self.names.index(self.reference)
-        value, low, high = (_expm1(float(side[at])) for side in (self.mean, self.low, self.high))
-        return Interval(value, low, high)
+        value, low, high = (float(side[at]) for side in (self.mean, self.low, self.high))
+        if self.more_is_better:
+            value, low, high = -value, -high, -low
+        return Interval(_expm1(value), _expm1(low), _expm1(high))
+
+    def word(self, name: str, margin: float) -> str:
+        """What the interval of a start's change says, and no more than it."""
+        change = self.change(name)
+        if change.high < 0 or change.low > 0:
+            return "better" if (change.low > 0) is self.more_is_better else "worse"
+        is_equal = -margin <= change.low and change.high <= margin
+        return f"equal within {margin:.0%}" if is_equal else "not told apart"
 
 
-def race(scores: Mapping[str, Sequence[float]], reference: str, planned: int, margin: float) -> Standing:
+def race(
+    scores: Mapping[str, Sequence[float]], reference: str, planned: int, margin: float, more_is_better: bool = False
+) -> Standing:
     """Plays the seeds one after the other: after each, starts that are worse than another one leave the race.
 
-    `scores` are positive, less is better, the same seeds in the same order; a start that has left needs no more of
-    them, one that is not finite leaves at once. A race stands where a start in it lacks the next seed, where it is
-    decided, or where `HORIZON` times the planned seeds are through. It is a function of the scores alone: with more
+    `scores` are positive, less is better (or more), the same seeds in the same order; a start that has left needs no
+    more of them, one that is not finite leaves at once. A race stands where a start in it lacks the next seed, where it
+    is decided, or where `HORIZON` times the planned seeds are through. It is a function of the scores alone: with more
     seeds it goes on where it stood.
 
     Raises `ValueError` for fewer than `FIRST_LOOK` seeds, or a score that is not positive.
@@ -95,7 +109,7 @@ def race(scores: Mapping[str, Sequence[float]], reference: str, planned: int, ma
         racing = np.array([name not in left for name in names])
         if not racing.any():
             raise ValueError("every start diverged; expected a smaller learning rate")
-        logs = np.log([scores[name][:seeds] for name in names if name not in left])
+        logs = np.log([scores[name][:seeds] for name in names if name not in left]) * (-1 if more_is_better else 1)
         at = np.ix_(racing, racing)
         two_sided, one_sided = reach(seeds, planned, level), reach(seeds, planned, min(2 * level, LEVEL))
         reaches = np.where(to_reference, two_sided, one_sided)
@@ -104,7 +118,7 @@ def race(scores: Mapping[str, Sequence[float]], reference: str, planned: int, ma
         left |= {name: ("worse", seeds) for name, is_worse in zip(names, worse, strict=True) if is_worse}
         leader = names[_best(mean, racing & ~worse)]
         equals = _equals(names, left, leader, low, high, margin)
-        standing = Standing(names, reference, seeds, leader, left, equals, low, high, mean)
+        standing = Standing(names, reference, seeds, leader, left, equals, low, high, mean, more_is_better)
         enough = min(len(scores[name]) for name in standing.racing) > seeds
         if standing.is_known or not enough or seeds >= HORIZON * planned:
             return standing

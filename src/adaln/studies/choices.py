@@ -184,8 +184,9 @@ class Rules:
     """The grid's standard deviations."""
     margin: float = 0.02
     """Relative difference below which two starts are equal."""
-    by: Literal["score", "loss"] = "score"
-    """score: FID (or FID-like); loss: mean training loss over the last tenth of the steps, same images and noise."""
+    by: Literal["fid", "sfid", "is", "precision", "recall", "loss"] = "fid"
+    """A score of the last checkpoint's samples, as in `adaln evaluate`; or loss: the mean training loss over the last
+    tenth of the steps, the same images and noise for every start."""
     features: str | None = None
     """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
     score_against: str | None = None
@@ -197,6 +198,11 @@ class Rules:
             raise ValueError(f"margin is {self.margin}; expected a share between 0 and 1, e.g. 0.02")
         if wrong := [std for std in self.stds if not 0 < std < math.inf]:
             raise ValueError(f"stds has {wrong[0]}; expected standard deviations > 0")
+
+    @property
+    def more_is_better(self) -> bool:
+        """Whether what is judged is to be made large."""
+        return self.by in ("is", "precision", "recall")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ import pytest
 
 from adaln.conditioning import SCHEMES, scheme
 from adaln.config import preset
+from adaln.processes.registry import SamplerConfig
 from adaln.progress import noting
+from adaln.sampling.config import SampleConfig
 from adaln.studies.choices import FITTED, Budget, Choice, Rules
 from adaln.studies.questions import choose
 from adaln.studies.questions.choose import Plan, check_choice, job_of, run_choice, starts_of
@@ -88,6 +90,18 @@ def test_the_fitted_start_is_that_of_the_first_run_of_the_reference(base, tmp_pa
     assert chosen.standing.leader == FITTED
     assert "pilot" in chosen.starts[FITTED].note
     assert write_choice(chosen, tmp_path, "adaln choose")[2].verdict[0].startswith("Use fitted: 50% better")
+
+
+@pytest.mark.slow
+def test_a_score_of_which_more_is_better_is_told_in_its_own_terms(base, tmp_path):
+    sample = SampleConfig(num_images=8, batch_size=8, sampler=SamplerConfig("ddim", 2, clip=True))
+    rules = Rules(fit=False, by="is", sample=sample)
+    chosen = decided(base, tmp_path, replace(TWO, rules=rules), budget="6runs")
+    assert all(value >= 1 for values in chosen.scores.values() for value in values)
+    result = write_choice(chosen, tmp_path, "adaln choose")[2]
+    assert result.table.columns[2].name == "IS-like" and result.table.columns[2].unit == "higher is better"
+    with pytest.raises(ValueError, match="dataset-classifier features give no sfid; expected --by fid"):
+        decided(base, tmp_path, replace(TWO, rules=replace(rules, by="sfid")))
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ def chosen(number, change, noise=0.01):
     return Chosen(TWO, base, starts_of(TWO), jobs, scores, standing, Plan(8), Budget.of("16runs"))
 
 
+@pytest.mark.slow
 def test_the_same_answer_is_counted_and_each_set_is_a_row_of_the_page(tmp_path):
     sets = [chosen(number, -0.2) for number in range(10)]
     assert agreement(sets) == {"answer": "adaln-gaussian", "same": 10, "not_known": 0, "another": 0}
@@ -36,6 +37,7 @@ def test_the_same_answer_is_counted_and_each_set_is_a_row_of_the_page(tmp_path):
     assert json.loads((folder / "result.json").read_text())["same"] == 10
 
 
+@pytest.mark.slow
 def test_an_equal_leader_says_the_same_and_an_open_set_and_another_answer_are_told_apart():
     equal = chosen(0, 0.0, noise=0.001)
     assert equal.standing.equals

@@ -17,8 +17,9 @@ from adaln.analysis.fit import fit
 from adaln.codec import encode, json_text, short_hash
 from adaln.conditioning import Normal, Scheme, Start
 from adaln.config import RunConfig, to_dict
-from adaln.evaluation.checkpoints import check_scoring, unmade
+from adaln.evaluation.checkpoints import check_scoring, reference_of, unmade
 from adaln.files import reading, write_atomically
+from adaln.metrics import METRICS
 from adaln.progress import note, titled
 from adaln.runs import Run
 from adaln.sequential import FIRST_LOOK, Standing, detectable, race
@@ -95,7 +96,7 @@ def job_of(choice: Choice, base: RunConfig, scheme: Scheme, seed: int) -> Job:
         seed=base.seed + seed,
         keep_at=tuple(sorted({*base.keep_at, *steps})),
     )
-    score_at = steps if choice.rules.by == "score" else ()
+    score_at = steps if choice.rules.by != "loss" else ()
     return Job(scheme.name, config, score_at, choice.rules.sample, choice.rules.features, choice.rules.score_against)
 
 
@@ -138,7 +139,7 @@ def run_choice(choice: Choice, base: RunConfig, budget: Budget, root: Path, laun
     plan = Plan(plan.seeds, plan.seconds + spent) if plan else Plan(planned(budget, base, jobs, spent), spent)
     while True:
         write_atomically(file, json_text(asdict(plan)) + "\n")
-        standing = race(scores, choice.base.name, plan.seeds, choice.rules.margin)
+        standing = race(scores, choice.base.name, plan.seeds, choice.rules.margin, choice.rules.more_is_better)
         chosen = Chosen(choice, base, starts, jobs, scores, standing, plan, budget)
         if standing.is_known or not affords(chosen, root):
             return chosen
@@ -153,8 +154,8 @@ def check_choice(choice: Choice, base: RunConfig, starts: Mapping[str, Scheme], 
     job, num_starts = job_of(choice, base, choice.base, 0), len(starts) + choice.rules.fit
     if num_starts < 2:
         raise ValueError(f"{' and '.join(starts)} alone; expected two or more starts to choose from")
-    if choice.rules.by == "score":
-        check_scoring(unmade(base), job.scoring)
+    if choice.rules.by != "loss":
+        check_judge(choice.rules.by, base, job)
     one = work([job], Run(Path(), base).spec)
     takes = num_starts * {"runs": 1.0, "operations": one, "seconds": one / rate}[budget.unit]
     most, is_bound = int(budget.amount / takes), budget.unit == "seconds"
@@ -167,6 +168,15 @@ def check_choice(choice: Choice, base: RunConfig, starts: Mapping[str, Scheme], 
         f"{num_starts} starts, {budget}: {'at most ' * is_bound}{seeds} seeds each; at a noise between seeds of"
         f" {USUAL_NOISE:.0%}, as on the digits, that shows changes of {change:.0%} and more (four times in five)"
     )
+
+
+def check_judge(by: str, base: RunConfig, job: Job) -> None:
+    """`ValueError` for what cannot be scored, or not in the features that are seen."""
+    run = unmade(base)
+    check_scoring(run, job.scoring)
+    extractor, reference = reference_of(run, job.scoring)
+    if METRICS[by].needs != "probs" and getattr(reference, METRICS[by].needs) is None:
+        raise ValueError(f"{extractor.name} features give no {by}; expected --by fid, or --features inception")
 
 
 def fitted_start(choice: Choice, base: RunConfig, root: Path) -> Scheme | None:
@@ -184,11 +194,13 @@ def fitted_start(choice: Choice, base: RunConfig, root: Path) -> Scheme | None:
 
 
 def judged(choice: Choice, job: Job, root: Path, diverged: set[str]) -> float:
-    """What is to be made small, of a finished run."""
+    """The score or loss of a finished run; infinite where it diverged."""
     if "-".join(job.run_key) in diverged:
         return math.inf
     outcome = Outcome(job, job.run_in(root))
-    return final_loss(outcome) if choice.rules.by == "loss" else outcome.scores()[job.config.steps]["fid"].value
+    return (
+        final_loss(outcome) if choice.rules.by == "loss" else outcome.scores()[job.config.steps][choice.rules.by].value
+    )
 
 
 def read_plan(file: Path) -> Plan | None:

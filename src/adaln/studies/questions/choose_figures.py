@@ -14,6 +14,11 @@ from adaln.studies.questions.choose import Chosen
 from adaln.studies.study import Outcome
 
 
+def direction(chosen: Chosen) -> str:
+    """In which one what is judged is better."""
+    return f"{'higher' if chosen.standing.more_is_better else 'lower'} is better"
+
+
 def changes_figure(chosen: Chosen, score: str) -> Intervals:
     """The change of every start against the reference, with its interval."""
     standing, reference = chosen.standing, chosen.choice.base.name
@@ -21,7 +26,7 @@ def changes_figure(chosen: Chosen, score: str) -> Intervals:
     values = [Measurement.of(standing.change(name), 100) for name in names]
     caption = (
         f"Relative change of {score} against {reference} over n = {FIRST_LOOK} to {standing.seeds} paired seeds; all"
-        " intervals hold together (95 %). Left of 0 is better."
+        f" intervals hold together (95 %). {'Right' if standing.more_is_better else 'Left'} of 0 is better."
     )
     return Intervals(
         f"Change against {reference}", caption, Axis("change", "%"), names, [Group(f"against {reference}", values)]
@@ -31,9 +36,9 @@ def changes_figure(chosen: Chosen, score: str) -> Intervals:
 def race_figures(chosen: Chosen) -> list[Lines]:
     """For every start but the reference its change against the seeds that were looked at, with the interval then."""
     standing, reference = chosen.standing, chosen.choice.base.name
-    planned, margin = chosen.plan.seeds, chosen.choice.rules.margin
+    planned, margin, more = chosen.plan.seeds, chosen.choice.rules.margin, standing.more_is_better
     looks = [
-        race({name: values[:seeds] for name, values in chosen.scores.items()}, reference, planned, margin)
+        race({name: values[:seeds] for name, values in chosen.scores.items()}, reference, planned, margin, more)
         for seeds in range(FIRST_LOOK, standing.seeds + 1)
     ]
     figures = []
@@ -46,7 +51,7 @@ def race_figures(chosen: Chosen) -> list[Lines]:
         percent = [Interval(100 * c.value, 100 * c.low, 100 * c.high) for c in changes]
         caption = (
             f"Relative change of {name} against {reference}, n = {FIRST_LOOK} to {last} paired seeds; the band holds"
-            " for all starts and all looks together (95 %). Below 0 it is better."
+            f" for all starts and all looks together (95 %). {'Above' if more else 'Below'} 0 it is better."
         )
         seeds = [look.seeds for look in seen]
         series = [Series.of(name, seeds, percent), Series(reference, seeds, [0] * len(seeds))]
@@ -62,11 +67,11 @@ def curves(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]], score: str
     x = Axis("step", "optimiser updates", "log")
     loss = [mean_series(name, runs, Outcome.losses) for name, runs in outcomes.items()]
     figures = [Lines("Training loss", f"{caption}, averaged between log steps.", x, Axis("loss", "", "log"), loss)]
-    if chosen.choice.rules.by == "score":
-        read = partial(score_by_step, "fid")
+    if chosen.choice.rules.by != "loss":
+        read = partial(score_by_step, chosen.choice.rules.by)
         series = [mean_series(name, runs, read, band=True) for name, runs in outcomes.items()]
         band = f"{caption}; the band is the least and the greatest of them."
-        figures.append(Lines(f"{score} against steps", band, x, Axis(score, "lower is better", "log"), series))
+        figures.append(Lines(f"{score} against steps", band, x, Axis(score, direction(chosen), "log"), series))
     return figures
 
 
@@ -76,8 +81,11 @@ def order_over_steps(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]]) 
         return None
     seeds = min(len(runs) for runs in outcomes.values())
     steps = list(next(iter(outcomes.values()))[0].scores())
-    read = partial(score_by_step, "fid")
-    means = {step: [np.mean([read(run)[step] for run in runs[:seeds]]) for runs in outcomes.values()] for step in steps}
+    read, sign = partial(score_by_step, chosen.choice.rules.by), -1 if chosen.standing.more_is_better else 1
+    means = {
+        step: [sign * np.mean([read(run)[step] for run in runs[:seeds]]) for runs in outcomes.values()]
+        for step in steps
+    }
     ranks = {step: np.argsort(np.argsort(values)) for step, values in means.items()}
     end = ranks[steps[-1]]
     rows: list[list[Cell]] = [

@@ -23,10 +23,10 @@ from adaln.report import (
     write_page,
 )
 from adaln.sequential import Standing
-from adaln.statistics import Interval, seeds_needed, t_interval
+from adaln.statistics import seeds_needed, t_interval
 from adaln.studies.compare import grids
 from adaln.studies.questions.choose import Chosen, choice_folder
-from adaln.studies.questions.choose_figures import changes_figure, curves, order_over_steps, race_figures
+from adaln.studies.questions.choose_figures import changes_figure, curves, direction, order_over_steps, race_figures
 from adaln.studies.rows import plain
 from adaln.studies.study import Outcome, Result
 from adaln.views.scores import shown_name
@@ -66,7 +66,7 @@ def reduce_choice(chosen: Chosen, root: Path, scheme_file: Path) -> Result:
         Section("Seed by seed", race_figures(chosen)),
         Section("Over training", [*(curves(chosen, outcomes, score)), *([stability] if stability else [])]),
     ]
-    if chosen.choice.rules.by == "score":
+    if chosen.choice.rules.by != "loss":
         sections.append(Section("Samples", [*grids(outcomes)]))
     title = f"Which start for {chosen.base.name}?"
     return Result(title, verdict_of(chosen, score), table, sections, choices_of(chosen), numbers_of(chosen, score))
@@ -77,17 +77,7 @@ def score_name(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]]) -> str
     if chosen.choice.rules.by == "loss":
         return "loss"
     scores = next(iter(outcomes.values()))[0].scores()
-    return shown_name("fid", scores[max(scores)])
-
-
-def word(change: Interval, margin: float) -> str:
-    """What an interval of a relative change says, and no more than it."""
-    if change.high < 0:
-        return "better"
-    if change.low > 0:
-        return "worse"
-    equal = -margin <= change.low and change.high <= margin
-    return f"equal within {margin:.0%}" if equal else "not told apart"
+    return shown_name(chosen.choice.rules.by, scores[max(scores)])
 
 
 def verdict_of(chosen: Chosen, score: str) -> list[str]:
@@ -111,9 +101,10 @@ def _answer(chosen: Chosen, judged_by: str) -> str:
     standing, reference = chosen.standing, chosen.choice.base.name
     leader, seeds, change = standing.leader, standing.seeds, standing.change(standing.leader)
     if not standing.is_known:
-        return f"Not known yet after {seeds} seeds: {leader} has the least {judged_by}, by less than can be told."
-    if leader != reference and change.high < 0:
-        gain = f"{-change.value:.0%} better than {reference} [{-change.high:.0%}, {-change.low:.0%}]"
+        return f"Not known yet after {seeds} seeds: {leader} has the best {judged_by}, by less than can be told."
+    if leader != reference and standing.word(leader, chosen.choice.rules.margin) == "better":
+        low, high = sorted((abs(change.low), abs(change.high)))
+        gain = f"{abs(change.value):.0%} better than {reference} [{low:.0%}, {high:.0%}]"
         return f"Use {leader}: {gain} by {judged_by}, over {seeds} seeds."
     others = "the others are worse or equal" if standing.equals else "every other start is worse"
     return f"Use {leader}: {others} by {judged_by}, over {seeds} seeds."
@@ -149,21 +140,21 @@ def choice_table(chosen: Chosen, score: str) -> Table:
     columns = [
         Column("start"),
         Column("seeds"),
-        Column(score, "lower is better", ".4g"),
+        Column(score, direction(chosen), ".4g"),
         Column("change", f"% of {reference}", "+.1f"),
         Column("verdict", f"against {reference}"),
         Column("race"),
     ]
     finite = {name: [value for value in values if isfinite(value)] for name, values in chosen.scores.items()}
-    ranked = sorted(finite, key=lambda name: (name in standing.left, np.mean(finite[name] or [np.inf])))
+    sign = -1 if standing.more_is_better else 1
+    ranked = sorted(finite, key=lambda name: (name in standing.left, sign * np.mean(finite[name] or [sign * np.inf])))
     rows: list[list[Cell]] = []
     for name in ranked:
         value = Measurement.of(t_interval(finite[name])) if finite[name] else None
         cell: Cell = Marked(value) if name == standing.leader else value
         changed: list[Cell] = [None, None]
         if name != reference and finite[name]:
-            change = standing.change(name)
-            changed = [Measurement.of(change, 100), word(change, chosen.choice.rules.margin)]
+            changed = [Measurement.of(standing.change(name), 100), standing.word(name, chosen.choice.rules.margin)]
         rows.append([name, len(finite[name]), cell, *changed, _place(standing, name)])
     notes = [
         "Scores: means with 95 % t intervals. Changes: of geometric means over the same seeds; the intervals of all,"
@@ -212,7 +203,7 @@ def numbers_of(chosen: Chosen, score: str) -> dict[str, Any]:
                 "scores": list(chosen.scores[name]),
                 "runs": ["-".join(job.run_key) for job in chosen.jobs[name]],
                 "change": change and plain(change),
-                "verdict": change and word(change, chosen.choice.rules.margin),
+                "verdict": change and standing.word(name, chosen.choice.rules.margin),
                 "race": _place(standing, name),
             }
         )

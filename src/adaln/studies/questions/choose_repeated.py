@@ -46,8 +46,8 @@ def reduce_repeated(sets: Sequence[Chosen]) -> Result:
     first = sets[0]
     title = f"Is the start for {first.base.name} the same on {len(sets)} disjoint sets of seeds?"
     table = sets_table(sets)
-    score = "loss" if first.choice.rules.by == "loss" else "FID or FID-like"
-    numbers = {"sets": [{"seed": one.base.seed, **numbers_of(one, score)} for one in sets], **agreement(sets)}
+    of_sets = [{"seed": one.base.seed, **numbers_of(one, first.choice.rules.by)} for one in sets]
+    numbers = {"sets": of_sets, **agreement(sets)}
     return Result(title, [verdict(sets)], table, [Section("Result", [table])], choices_of(first), numbers)
 
 
