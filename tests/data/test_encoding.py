@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaln.data import Batches, DataConfig, encode, load, open_autoencoder, round_trip
+from adaln.data import Batches, DataConfig, encode, inspect, load, open_autoencoder, round_trip
 from adaln.data.autoencoder import weights_sha256
 from adaln.data.batches import augmented
 from adaln.files import claimed
@@ -292,6 +292,16 @@ def test_a_run_that_asks_for_another_size_or_for_missing_mirror_images_is_refuse
         load(DataConfig(str(tmp_path / "out"), size=16))
     with pytest.raises(ValueError, match="without mirror images"):
         load(DataConfig(str(tmp_path / "out"), flip=True))
+
+
+def test_what_lies_beside_the_shards_of_a_set_is_said(tmp_path):
+    encode(pictures(tmp_path), tmp_path / "out", shard_rows=2)
+    assert load(DataConfig(str(tmp_path / "out"))).passed_over == ()
+    for name in ("shard-000009.safetensors", "notes.txt"):
+        (tmp_path / "out" / name).write_bytes(b"")
+    said = ("1 .txt (notes.txt)", "1 .safetensors (shard-000009.safetensors)")
+    assert sorted(load(DataConfig(str(tmp_path / "out"))).passed_over) == sorted(said)
+    assert sorted(inspect(str(tmp_path / "out")).passed_over) == sorted(said)
 
 
 def test_a_size_that_the_autoencoder_cannot_halve_is_refused(tmp_path, vae):

@@ -94,6 +94,8 @@ def encoded(out: Path, index: "adaln.data.Index", checked: "adaln.data.RoundTrip
     """What was made, and how well it decodes."""
     import numpy as np
 
+    from adaln.data.shard_files import ROUND_TRIP
+
     plan = index.plan
     of = f"latents of {plan.space.autoencoder}" if plan.space else "pictures"
     data: dict[str, Any] = {
@@ -117,7 +119,7 @@ def encoded(out: Path, index: "adaln.data.Index", checked: "adaln.data.RoundTrip
         rows = np.stack([checked.originals, checked.decoded]).transpose(0, 1, 3, 4, 2)
         caption = f"Evenly spread pictures above their posterior means decoded; RMSE {checked.rmse:.2f} of 255."
         side_by_side = ImageGrid(f"Round trip: {of}", caption, rows, ["picture", "decoded"])
-        grid = write_atomically(out / "round-trip.png", picture(side_by_side))
+        grid = write_atomically(out / ROUND_TRIP, picture(side_by_side))
         data["round_trip"] = {"grid": str(grid), "rmse": checked.rmse, "psnr_db": checked.psnr_db}
         shown.append(
             f"round trip of {len(checked.originals)} images: RMSE {checked.rmse:.2f} of 255, PSNR {checked.psnr_db:.1f}"

@@ -9,10 +9,11 @@ from pathlib import Path
 from adaln.data.cache import decoded
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset
+from adaln.data.extractions import LIGHTNING_SHARDS, open_fast_dit, open_lightning_dit
 from adaln.data.held_out import split_of
 from adaln.data.hub import HUB, hub_dataset
 from adaln.data.labels import by_attribute, labelled, unlabelled
-from adaln.data.latents import LIGHTNING_SHARDS, open_encoded, open_fast_dit, open_lightning_dit
+from adaln.data.latents import open_encoded
 from adaln.data.listing import Listing, list_folder, list_zip
 from adaln.data.pictures import Source
 from adaln.data.published_sets import digits, digits_source

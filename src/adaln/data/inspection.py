@@ -18,7 +18,7 @@ from adaln.data.config import DataConfig
 from adaln.data.dataset import count_classes, row_digests, summary
 from adaln.data.formats import FORMATS, load, open_source, recognise
 from adaln.data.pictures import AT_ONCE, decode, decode_all, several_frames, stored_mode
-from adaln.data.shard_files import ShardSet, map_shard, open_shards, read_index, sha256_of
+from adaln.data.shard_files import ShardSet, files_beside, map_shard, open_shards, read_index, sha256_of
 from adaln.files import expanded
 from adaln.progress import progress
 from adaln.rng import generator
@@ -104,7 +104,7 @@ def shards(path: str, kind: str) -> Inspection:
     }
     if plan.space:
         notes |= {"autoencoder": plan.space.autoencoder, "scaling factor": str(plan.space.scaling_factor)}
-    found, left = np.concatenate(labels), index.passed_over
+    found, left = np.concatenate(labels), (*index.passed_over, *files_beside(folder, index))
     notes["holds"] = summary(found, plan.class_names, left)
     counts = count_classes(found, plan.class_names)
     return Inspection(path, kind, index.num_rows, {shape: index.num_rows}, counts, tuple(problems), notes, left)

@@ -20,12 +20,14 @@ from safetensors.numpy import save
 from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
 from adaln.data.autoencoder import LatentSpace
 from adaln.data.dataset import Rows, fingerprint
+from adaln.data.labels import by_kind
+from adaln.data.listing import ending, list_folder
 from adaln.data.pictures import several_frames
 from adaln.files import locked, reading, remove_temporaries, write_atomically
 from adaln.tensor_files import read_header
 
 FORMAT = "adaln-shards-1"
-INDEX, PLAN = "index.json", "plan.json"
+INDEX, PLAN, ROUND_TRIP = "index.json", "plan.json", "round-trip.png"
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
 """Types of numpy by their names in a safetensors header."""
 PAGE_BYTES = 65536
@@ -150,6 +152,12 @@ def open_shards(folder: Path) -> ShardSet:
     if index.plan.space:  # the mirror image becomes a row of its own after that of the picture
         rows = [moments.reshape(-1, *moments.shape[2:]) for moments in rows]
     return ShardSet(index, Rows(rows, files), labels, Rows([shard["digests"] for shard in tensors], files))
+
+
+def files_beside(folder: Path, index: Index) -> tuple[str, ...]:
+    """What lies in the folder of a set and is none of it: shards of another encoding, a user's own files."""
+    own = {INDEX, PLAN, ROUND_TRIP, *(shard.file for shard in index.shards)}
+    return by_kind({name: ending(name) for name in list_folder(folder).stamps if name not in own})
 
 
 def map_shard(folder: Path, shard: ShardEntry, plan: Plan) -> dict[str, np.ndarray]:

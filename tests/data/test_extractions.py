@@ -52,7 +52,7 @@ def test_the_labels_of_fast_dit_are_gathered_once_and_again_when_a_file_changes(
     folder = fast_dit(tmp_path)
     load(DataConfig(str(folder)))
     with monkeypatch.context() as patch:
-        patch.setattr("adaln.data.latents.whole_number", lambda *_: pytest.fail("read again"))
+        patch.setattr("adaln.data.extractions.whole_number", lambda *_: pytest.fail("read again"))
         assert load(DataConfig(str(folder))).labels.tolist() == LABELS.tolist()
     changed = folder / "imagenet256_labels/3.npy"
     np.save(changed, np.array([2]))
@@ -160,6 +160,15 @@ def test_shards_of_lightning_dit_that_differ_from_the_first_are_named(tmp_path, 
     with pytest.raises(
         ValueError, match=r"shard001\.safetensors: holds rows of float.*; expected float32 of the shape"
     ):
+        load(DataConfig(str(folder)))
+
+
+@pytest.mark.parametrize("array", [np.zeros((1, 4, 0, 0), np.float32), np.full((1, 4, 2, 2), "a")])
+def test_latents_that_hold_nothing_or_no_numbers_are_refused(tmp_path, array):
+    folder = fast_dit(tmp_path)
+    for number in range(9):
+        np.save(folder / f"imagenet256_features/{number}.npy", array)
+    with pytest.raises(ValueError, match=r"set: holds latents of .*; expected numbers \(N, C, h, w\)"):
         load(DataConfig(str(folder)))
 
 
