@@ -114,6 +114,15 @@ def test_the_record_names_both_sides_the_features_and_the_versions(capsys):
     assert {"torch", "numpy", "scipy", "python", "adaln"} == set(record["versions"])
 
 
+def test_a_check_is_a_table_and_in_the_file_and_two_functions_of_a_module_are_two_ways(capsys):
+    Path("two_features.py").write_text(MEANS + "again = means\n")
+    words = ("evaluate", "ours.npz", "--reference", "theirs.npz", "--metrics", "fid", "--check", "--batch-size", "16")
+    assert "By how much a score moves" in run(capsys, *words, "--features", "two_features:means")
+    found = [data(capsys, *words, "--features", f"two_features:{name}") for name in ("means", "again")]
+    assert list(found[0]["moves"]) == ["batches of 8", "bfloat16"]
+    assert found[0]["scores_file"] != found[1]["scores_file"]
+
+
 def test_another_way_of_scoring_leaves_the_first_file_alone_and_the_same_way_replaces_it(capsys):
     words = ("evaluate", "ours.npz", "--reference", "theirs.npz", *MEAN_FEATURES)
     files = [

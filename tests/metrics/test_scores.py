@@ -19,10 +19,13 @@ from adaln.metrics import (
     evaluate,
     load_extractor,
     load_statistics,
+    parse_source,
+    rounding_differences,
     save_statistics,
     statistics,
     unlike_published,
 )
+from adaln.metrics.stability import moves
 from adaln.parallel import rank
 from adaln.progress import showing
 from helpers.in_threads import in_processes
@@ -368,6 +371,67 @@ def test_every_choice_that_shapes_a_score_is_named_when_it_differs():
 def test_scores_of_two_extractors_are_not_comparable():
     other = evaluate(pictures(40), pictures(50, seed=1), POOL_ONLY, replicates=20)
     assert [text.split(":")[0] for text in differences(scores(), other)] == ["extractor.name", "extractor.fingerprint"]
+
+
+DRAWN = {
+    "labels": "balanced",
+    "weights": "ema",
+    "ema_decay": 0.99,
+    "dtype": "float32",
+    "device": "cpu",
+    "sampler": {"solver": "ddim", "steps": 20},
+    "guidance": {"scale": 1.0, "channels": "3", "interval": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "drawn from averaged weights (decay 0.99), labels balanced, guidance 1, ddim in 20 steps, float32."),
+        (
+            {"weights": "model", "ema_decay": None, "labels": 3},
+            "drawn from raw weights, labels of class 3, guidance 1,",
+        ),
+        (
+            {"guidance": {"scale": 1.5, "channels": "all", "interval": [0.1, 0.8]}},
+            "guidance 1.5 of channels all at times [0.1, 0.8], ddim",
+        ),
+        ({"sampler": {"steps": 3}, "guidance": 1.5}, "drawn by the very choices that are recorded."),
+        (None, "if they were drawn alike: how these were is not recorded."),
+    ],
+)
+def test_with_what_scores_may_be_compared_is_one_sentence_under_them(changes, said):
+    found = scores(choices=None if changes is None else DRAWN | changes)
+    line = found.blocks()[0].footnotes[-1]
+    assert "as many samples of 8x8 pixels beside the same reference (" in line
+    assert said in line
+
+
+def test_averages_of_two_widths_are_no_rivals_and_two_devices_are_up_to_rounding():
+    a, wider, on_gpu = (scores(choices=DRAWN | changes) for changes in ({}, {"ema_decay": 0.9999}, {"device": "cuda"}))
+    assert differences(a, wider) == ["choices.ema_decay: 0.99, 0.9999"]
+    assert differences(a, on_gpu) == []
+    assert rounding_differences(a, on_gpu) == ["device: cpu, cuda"]
+
+
+def test_a_check_says_how_far_scores_move_with_the_batch_and_in_bfloat16():
+    weight = torch.randn(192, 6, generator=torch.Generator().manual_seed(0))
+
+    def projected(images: torch.Tensor) -> Features:
+        return Features((images.float().flatten(1) / 255 @ weight).float())
+
+    def normalised(images: torch.Tensor) -> Features:
+        pool = projected(images).pool
+        return Features(pool / pool.std(dim=0))
+
+    sides = parse_source(pictures(40)), parse_source(pictures(50, seed=1))
+    for network, is_alone in ((projected, True), (normalised, False)):
+        extractor = Extractor("f", "f", "0" * 64, network)
+        found = evaluate(*sides, extractor, ["fid", "mind"], replicates=0, batch_size=20)
+        moved = moves(found, *sides, extractor, 20, "cpu")
+        assert list(moved) == ["batches of 10", "bfloat16"]
+        assert (abs(moved["batches of 10"]["fid"]) < 1e-6 * found["fid"].value) is is_alone
+        assert abs(moved["bfloat16"]["fid"]) > 1e-6 * found["fid"].value
 
 
 def test_what_separates_a_score_from_published_ones_is_named():

@@ -113,11 +113,14 @@ def score_conflicts(first: Entry, entry: Entry) -> list[str]:
 
 def verdict(first: Entry, entry: Entry, conflicts: list[str]) -> str:
     """One sentence: comparable or not, because of what, and whether the steps differ."""
+    from adaln.metrics import rounding_differences
     from adaln.views.scores import step_of
 
     pair = f"scores of {entry.name} are {'NOT ' if conflicts else ''}comparable with those of {first.name}"
     if conflicts:
         return f"{pair}: {'; '.join(conflicts)}"
+    if first.scores and entry.scores and (apart := rounding_differences(first.scores, entry.scores)):
+        pair += f", up to the rounding of {'; '.join(apart)}"
     steps = [step_of(s.scores) for s in (first, entry) if s.scores]
     return pair if steps[0] == steps[1] else f"{pair}, but of different steps: {steps[0]}, {steps[1]}"
 

@@ -120,6 +120,8 @@ class EvaluateOptions:
     """Images per forward of the feature network."""
     replicates: int = 200
     """Bootstrap replicates behind the intervals; 0: none."""
+    check: bool = False
+    """Compute the features twice more, in batches of another size and in bfloat16, and say how far each score moves."""
     out: Path | None = None
     """Where the JSON goes; default: SAMPLES-HASH.scores.json, the hash over both sides, features and settings."""
     device: str = "auto"
@@ -150,6 +152,7 @@ def evaluate_verb(words: list[str]) -> Output:
             weights=options.weights,
             batch_size=options.batch_size,
             replicates=options.replicates,
+            check=options.check,
             device=str(device),
         )
         if rank():

@@ -35,6 +35,7 @@ from adaln.metrics import evaluate as scores_between
 from adaln.metrics.classifier import NAME as CLASSIFIER
 from adaln.metrics.images import SOURCES, ImageStream, check_path, is_npz
 from adaln.metrics.scores import REPLICATES
+from adaln.metrics.stability import moves
 from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
 from adaln.runs import Run, is_run
@@ -210,7 +211,8 @@ def scores_beside(source: Path | Dataset, scores: Scores) -> Path:
     """Where scores lie beside any samples, for a data set here; another way of scoring has another name."""
     record = scores.provenance
     row = {side: record[side]["sha256"] for side in ("samples", "reference")}
-    key = short_hash(row | {"extractor": record["extractor"]["fingerprint"], "settings": record["settings"]})
+    features = [record["extractor"][name] for name in ("name", "fingerprint")]
+    key = short_hash(row | {"extractor": features, "settings": record["settings"]})
     if isinstance(source, Dataset):
         return Path(f"{source.name}-{key}.scores.json")
     return source.with_name(f"{source.name if source.is_dir() else source.stem}-{key}.scores.json")
@@ -247,6 +249,7 @@ def evaluate(
     weights: Path | None = None,
     batch_size: int = 64,
     replicates: int = REPLICATES,
+    check: bool = False,
     device: str = "auto",
 ) -> Scores:
     """FID, sFID, Inception Score, precision and recall of `samples` against `reference`, with 95 % intervals.
@@ -256,8 +259,9 @@ def evaluate(
     reference for its data; a reference may be a file of statistics as well. `features` is "inception",
     "dataset-classifier" (trained once on the reference, which must have labels) or "module:function"; default: what the
     reference suggests. `metrics` are names of `METRICS`; default: all of ADM's that the features allow. `weights` are
-    Inception's own; `replicates`, of the bootstrap behind the intervals, may be 0. The processes of torchrun share the
-    features. docs/python.md has an example.
+    Inception's own; `replicates`, of the bootstrap behind the intervals, may be 0; with `check` the features are
+    computed twice more, and `moves` says how far each score goes. The processes of torchrun share the features.
+    docs/python.md has an example.
 
     Raises `ValueError` for an unknown name, for too few images, and for features that cannot be had.
     """
@@ -276,6 +280,9 @@ def evaluate(
             extractor = reference.extractor(features, weights, str(computing))
         how = {"batch_size": batch_size, "replicates": replicates}
         scores = scores_between(source, reference.source, extractor, metrics or None, choices=choices, **how)
+        if check:
+            moved = moves(scores, source, reference.source, extractor, batch_size, computing.type)
+            scores = replace(scores, moves=moved)
     about = about_samples(images) if isinstance(images, Path) else []
     return replace(scores, notes=(*scores.notes, *about))
 

@@ -7,6 +7,9 @@ from adaln.lazily import lazily
 if TYPE_CHECKING:
     from adaln.metrics.classifier import LabelledImages as LabelledImages
     from adaln.metrics.classifier import classifier_extractor as classifier_extractor
+    from adaln.metrics.comparability import differences as differences
+    from adaln.metrics.comparability import rounding_differences as rounding_differences
+    from adaln.metrics.comparability import unlike_published as unlike_published
     from adaln.metrics.feature_statistics import Statistics as Statistics
     from adaln.metrics.feature_statistics import StatisticsFile as StatisticsFile
     from adaln.metrics.feature_statistics import collect as collect
@@ -22,11 +25,9 @@ if TYPE_CHECKING:
     from adaln.metrics.registry import Score as Score
     from adaln.metrics.scores import Scores as Scores
     from adaln.metrics.scores import compare as compare
-    from adaln.metrics.scores import differences as differences
     from adaln.metrics.scores import evaluate as evaluate
     from adaln.metrics.scores import start_left as start_left
     from adaln.metrics.scores import statistics as statistics
-    from adaln.metrics.scores import unlike_published as unlike_published
     from adaln.metrics.sides import Source as Source
     from adaln.metrics.sides import check_request as check_request
     from adaln.metrics.sides import check_sides as check_sides

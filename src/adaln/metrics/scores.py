@@ -1,18 +1,18 @@
-"""From two sets of images to a table of scores, each with its interval, and a record of everything that shaped it, by
-which two tables are found comparable or not."""
+"""From two sets of images to a table of scores, each with its interval, and a record of everything that shaped it."""
 
 import json
 import platform
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 
-from adaln.codec import json_text, leaves
+from adaln.codec import json_text
 from adaln.data.dataset import SHOWN
+from adaln.metrics.comparability import comparable_words, unlike_published
 from adaln.metrics.feature_statistics import (
     Part,
     Statistics,
@@ -28,27 +28,13 @@ from adaln.metrics.names import METRICS
 from adaln.metrics.registry import Comparison, Score, score
 from adaln.metrics.sides import Source, check_request, check_sides, has_too_few, parse_source
 from adaln.parallel import from_first
-from adaln.report import Column, Shown, Table
+from adaln.report import Cell, Column, Shown, Table
 from adaln.version import __version__
 
 REPLICATES = 200
 """Bootstrap replicates behind an interval: its width is then known to about 5 %."""
-DECISIVE = ("reference.sha256", "samples.num_images", "extractor.name", "extractor.fingerprint", "dtypes", "choices")
-"""What two comparable scores have in common; the settings of the scores that both have are added."""
-IDENTITY = frozenset({"run", "step", "seed", "num_images", "start_in_average", "class", "key"})
-"""Choices that say which samples were scored, not how samples are made: the thing compared, no obstacle to it. Their
-number is counted where it matters, in what was scored."""
 MUCH_OF_THE_START = 0.05
 """Of an average: from here on a reader of its samples or scores is told."""
-PUBLISHED = {
-    "features": ("extractor.name", "inception"),
-    "samples": ("samples.num_images", 50_000),
-    "reference images (0: ADM's precomputed statistics)": ("reference.num_images", 0),
-    "solver": ("choices.sampler.solver", "ddpm"),
-    "solver steps": ("choices.sampler.steps", 250),
-    "weights": ("choices.weights", "ema"),
-}
-"""The protocol behind the published numbers of DiT and of the paper: where it lies in a record, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +46,8 @@ class Scores(Shown):
     """Hashes and counts of both sides, extractor, settings, dtypes, versions and the caller's choices: JSON-able."""
     notes: tuple[str, ...]
     """What a reader must be told beside the numbers, one sentence each."""
+    moves: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By how much each score moves where its features are computed otherwise (`stability.moves`), if it was tried."""
 
     def __getitem__(self, metric: str) -> Score:
         return self.scores[metric]
@@ -84,7 +72,18 @@ class Scores(Shown):
         notes = [str(self.provenance["extractor"]["label"])]
         if apart and self.provenance["extractor"]["name"] == "inception":
             notes.append(f"Not the protocol of published ImageNet scores (ours, theirs): {'; '.join(apart)}")
-        return [Table(f"Scores of {sides}", columns, rows, notes, footnotes=self.notes)]
+        footnotes = (*self.notes, comparable_words(self))
+        return [Table(f"Scores of {sides}", columns, rows, notes, footnotes=footnotes), *self._moved()]
+
+    def _moved(self) -> list[Table]:
+        if not self.moves:
+            return []
+        columns = [Column("score"), Column("value"), *(Column(otherwise, format="+.2g") for otherwise in self.moves)]
+        rows: list[list[Cell]] = [
+            [METRICS[name].title, score.value, *(moved[name] for moved in self.moves.values())]
+            for name, score in self.scores.items()
+        ]
+        return [Table("By how much a score moves where its features are computed otherwise", columns, rows)]
 
 
 def evaluate(
@@ -222,58 +221,3 @@ def sample_words(choices: Mapping[str, Any]) -> str:
     words = [f"step {choices['step']}"] if "step" in choices else []
     words += [f"all of class {choices['class']!r}"] if "class" in choices else []
     return ", ".join([*words, *(["raw weights"] if choices.get("weights") == "model" else [])])
-
-
-def differences(a: Scores, b: Scores) -> list[str]:
-    """The choices that shape a score and in which `a` and `b` differ, as "what: a's, b's"; none: comparable.
-
-    Versions of packages are recorded but not counted: they move a score by rounding, not by choice.
-    """
-    known = [bool(scores.provenance.get("choices")) for scores in (a, b)]
-    if known[0] != known[1]:
-        states = ", ".join("recorded" if there else "not recorded" for there in known)
-        return [f"how the samples were drawn: {states}", *differences(_unchosen(a), _unchosen(b))]
-    of_a, of_b = dict(_decisive(a, b)), dict(_decisive(b, a))
-    keys = [*of_a, *(key for key in of_b if key not in of_a)]
-    return [
-        f"{key}: {_short(of_a.get(key))}, {_short(of_b.get(key))}" for key in keys if of_a.get(key) != of_b.get(key)
-    ]
-
-
-def _unchosen(scores: Scores) -> Scores:
-    return replace(scores, provenance={**scores.provenance, "choices": {}})
-
-
-def unlike_published(scores: Scores) -> list[str]:
-    """What keeps a score from being set beside published FIDs of ImageNet, as "what: ours, theirs"; none: nothing.
-
-    Whether the reference is ADM's file for this very data set and size, nobody but the reader can tell: its SHA-256 is
-    in the record.
-    """
-    compared = [(what, _at(scores.provenance, path), published) for what, (path, published) in PUBLISHED.items()]
-    return [f"{what}: {_short(value)}, {published}" for what, value, published in compared if value != published]
-
-
-def _at(record: Mapping[str, Any], path: str) -> Any:
-    value: Any = record
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def _decisive(scores: Scores, other: Scores) -> Iterator[tuple[str, Any]]:
-    common = [f"settings.{name}" for name in scores.scores if name in other.scores]
-    for path in (*DECISIVE, *common):
-        value = _at(scores.provenance, path)
-        if path == "choices" and value:
-            value = {key: entry for key, entry in value.items() if key not in IDENTITY}
-        yield from leaves({path: value})
-    sizes = [(_at(side.provenance, "samples.shape") or ())[1:] for side in (scores, other)]
-    if all(sizes):  # files of scores may not say it
-        yield "samples.size", "x".join(map(str, sizes[0]))
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "not recorded"
-    return f"{value[:12]}..." if isinstance(value, str) and len(value) > 40 else str(value)

@@ -44,13 +44,17 @@ class Sampler:
 
     @property
     def record(self) -> dict[str, Any]:
-        """For the file beside the images and for every score made from them: `provenance`, the share of the start that
-        is still in the averaged weights, and the name of the class where all images are of one."""
+        """For the file beside the images and for every score made from them: `provenance`, the kind of device, of
+        averaged weights their decay and the share of the start that is still in them, and the name of the class where
+        all images are of one."""
         run, of_one = self.run, isinstance(self.config.labels, int) and bool(self.run.spec.num_classes)
         names = run.manifest.get("data", {}).get("class_names", [])
-        share = start_in_average(run, self.provenance["step"]) if self.config.weights == "ema" else None
+        is_averaged = self.config.weights == "ema"
+        share = start_in_average(run, self.provenance["step"]) if is_averaged else None
+        decay = run.config.optim.ema_decay if is_averaged and "imported" not in run.manifest else None
         about = {"class": names[int(self.labels[0])]} if of_one and len(names) > self.labels[0] else {}
-        return {**self.provenance, **about, "start_in_average": share}
+        average = {"ema_decay": decay, "start_in_average": share}
+        return {**self.provenance, **about, **average, "device": run.device.type}
 
     def batches(self) -> list[range]:
         """Indices of the images drawn together: all batches but the last have one shape."""
