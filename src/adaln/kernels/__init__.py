@@ -1,4 +1,4 @@
-"""A small transformer and its update in C (network.c, update.c), made by the machine's compiler when first needed."""
+"""A small transformer, its loss and its update in C, made by the machine's own compiler when first needed."""
 
 import ctypes
 import hashlib
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from adaln.files import atomic_file, default_cache, file_sha256, write_atomically
 
-SOURCES = [Path(__file__).with_name(name) for name in ("update.c", "network.c", "block.c", "vectors.h")]
+SOURCES = [Path(__file__).with_name(name) for name in ("loss.c", "update.c", "network.c", "block.c", "vectors.h")]
 """Each takes in the next."""
 LANES, MOST = 16, 64
 """What a width is a multiple of; tokens of a sample and channels of a head, at most: as block.c has them."""

@@ -1,17 +1,28 @@
 """The loss of a step: a pure function of (weights, seed, step), whatever the number of processes."""
 
+# mypy: disable-error-code="no-any-return,no-untyped-call"
+# torch types autograd functions as Any.
+
+import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from adaln.data import Batches, Prefetched
 from adaln.execution import under_autocast
+from adaln.kernels import LANES, call, fit, have_kernels
+from adaln.processes.gaussian import GaussianDiffusion
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.types import Labels, Latents, Times
+
+SMALL = 1 << 16
+"""Values of a batch up to which one thread's loop is no slower than torch's with several."""
 
 
 def batch_loss(run: Run, model: nn.Module, batches: Batches | Prefetched, step: int) -> Float[Tensor, "B"]:
@@ -21,7 +32,58 @@ def batch_loss(run: Run, model: nn.Module, batches: Batches | Prefetched, step: 
 
 def loss_of(run: Run, model: nn.Module, batch: "Inputs") -> Float[Tensor, "B"]:
     """Loss per sample, the forward in the run's precision."""
-    return run.process.loss(under_autocast(model, run.config.precision), *batch)
+    network, process = under_autocast(model, run.config.precision), run.process
+    if isinstance(process, GaussianDiffusion) and is_small(process, batch):
+        x_t = process.noised(batch.x, batch.t, batch.noise)
+        output = network(x_t, process.model_steps(batch.t), batch.y)
+        process.split(output, x_t)
+        return LearnedRangeLoss.apply(output.contiguous(), process, batch, x_t)
+    return process.loss(network, *batch)
+
+
+def is_small(process: GaussianDiffusion, batch: "Inputs") -> bool:
+    """Whether the compiled loops of `LearnedRangeLoss` are for this batch."""
+    config, x = process.config, batch.x
+    is_meant = config.variance == "learned-range" and config.objective in ("mse", "rescaled-mse")
+    can = is_meant and fit([x, batch.noise]) and x[0].numel() % LANES == 0 and batch.t.dtype == torch.int64
+    return can and x.numel() <= SMALL and have_kernels()
+
+
+@lru_cache(8)
+def moments(process: GaussianDiffusion) -> Float[Tensor, "T 6"]:
+    """As `moments` of loss.c has them."""
+    of = process.tables
+    means = (
+        of.posterior_mean_coef1,
+        of.posterior_mean_coef2,
+        of.sqrt_recip_alphas_cumprod,
+        of.sqrt_recipm1_alphas_cumprod,
+    )
+    return torch.stack([*means, of.posterior_log_variance_clipped, of.log_betas], 1).float()
+
+
+class LearnedRangeLoss(torch.autograd.Function):
+    """`terms(...)["loss"]` of a small batch in one pass, and its first derivatives by the output (`kernels/loss.c`).
+
+    The squared error, and the bound by which the variance learns: in torch some 150 operations on a few values each.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, process: GaussianDiffusion, batch: "Inputs", x_t: Latents) -> Tensor:
+        x, _, t, noise = batch
+        is_start, rescaled = process.config.prediction == "x_start", process.config.objective == "rescaled-mse"
+        scale = (process.num_steps / 1000 if rescaled else 1.0) / math.log(2)
+        losses, slopes = x.new_empty(len(x)), torch.empty_like(output)
+        given = output, x, x_t, x if is_start else noise, t, moments(process), torch.tensor(scale, dtype=torch.float64)
+        call("learned_range_loss", *given, losses, slopes, len(x), x[0].numel(), is_start)
+        ctx.save_for_backward(slopes)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return slopes * gradient[:, None, None, None], None, None, None
 
 
 class Inputs(NamedTuple):
