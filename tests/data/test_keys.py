@@ -86,7 +86,7 @@ def test_the_gaps_of_a_numbering_are_what_would_make_it_whole(numbers, width, pa
     assert not set(gaps) & set(names)
     assert missing([*names, *gaps]) == []
     if "of" not in pattern:
-        whole = range(min(numbers), max(numbers) + 1)
+        whole = range(min(1, *numbers), max(numbers) + 1)
         assert len(gaps) == (len(whole) - len(numbers) if len(whole) <= 2 * len(numbers) else 0)
 
 

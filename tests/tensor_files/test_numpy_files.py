@@ -132,3 +132,12 @@ def test_an_npy_that_is_none_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"0\.npy' is not an intact npy file: "):
         load_npy(path)
+
+
+def test_an_archive_put_before_another_one_is_refused_for_it_would_be_lost(tmp_path):
+    for name in "ab":
+        np.savez(tmp_path / f"{name}.npz", arr_0=ARRAY)
+    both = (tmp_path / "a.npz").read_bytes() + (tmp_path / "b.npz").read_bytes()
+    (tmp_path / "c.npz").write_bytes(both)
+    with pytest.raises(ValueError, match=r"c\.npz' is not an intact npz: another zip stands before it"):
+        Npz.open(tmp_path / "c.npz")

@@ -14,6 +14,8 @@ PARTS = SPLITS | {"dev", "eval", "evaluation", "extra", "heldout", "holdout", "u
 """What parts of a set are called; two of them side by side are no classes."""
 THINGS = {"train", "valid"}
 """Splits that may be classes as well: of vehicles, of documents."""
+FILLERS = {"a", "b", "set", "dataset", "data", "image", "images", "img", "imgs", "split", "folder"}
+"""What is said beside the part: `train_images`, `testA`."""
 WORD = re.compile(r"[^\W\d_]+")
 SYNSET = re.compile(r"n\d{8}")
 
@@ -75,10 +77,11 @@ def parts_among(names: Collection[str]) -> dict[str, str]:
     >>> parts_among(["birds-train-00.tar", "birds_extra.tar"]), parts_among(["night train", "freight train"])
     ({'birds-train-00.tar': 'train', 'birds_extra.tar': 'extra'}, {})
     """
-    words = {name: WORD.findall(stem(name).lower()) for name in names}
+    apart = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem(name)).lower() for name in names}
+    words = {name: [word for word in WORD.findall(of) if word not in FILLERS] for name, of in apart.items()}
     common = set.intersection(*map(set, words.values())) if words else set()
     own = {name: "".join(word for word in of if word not in common) or "".join(of) for name, of in words.items()}
-    return {name: part for name, part in own.items() if part in PARTS}
+    return {name: part for name, of in own.items() if (part := of.removesuffix("set")) in PARTS}
 
 
 def refuse_parts(parent: str, names: Collection[str]) -> None:

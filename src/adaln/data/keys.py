@@ -69,7 +69,7 @@ def one_of_each_key(listing: Listing) -> tuple[list[str], dict[str, str]]:
 
 
 def missing(names: Iterable[str], first: int | None = None) -> list[str]:
-    """Names that would fill the gaps of a numbering, which begins with `first` (None: the least that is there).
+    """Names that would fill the gaps of a numbering, from `first` on (None: from 0 where that is there, else from 1).
 
     Numbers of which fewer than half are there are no numbering; `1-of-3` says how many there are.
 
@@ -82,11 +82,10 @@ def missing(names: Iterable[str], first: int | None = None) -> list[str]:
             numbers[name[: match.start()]].setdefault(int(match[0]), match)
     gaps = []
     for before, there in numbers.items():
-        low, high = min(there), max(there)
-        match = there[low]
+        match = there[min(there)]
+        low, high = min(1, *there), max(there)
         of = re.match(r"[-_. ]*of[-_. ]*(\d+)", match.string[match.end() :], re.IGNORECASE)
         if of:
-            low = min(low, 1)
             high = max(high, low + int(of[1]) - 1)
         whole = range(low if first is None else first, high + 1)
         if len(whole) <= 2 * len(there) or (of and len(whole) < MOST_OF):

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from adaln.data.pictures import SUFFIXES, one_at_a_time
 from adaln.files import reading, reason
-from adaln.tensor_files import what_is
+from adaln.tensor_files import check_alone, what_is
 
 FURNITURE = (
     r"@eaDir|@Recycle|@Recently-Snapshot|#recycle|#snapshot|\$RECYCLE\.BIN|System Volume Information|lost\+found"
@@ -120,8 +120,7 @@ def list_zip(path: Path) -> Listing:
         raise ValueError(f"{path}: is {words}; expected a folder, zip or tar of pictures")
     with reading(path, "a readable zip"):
         archive = zipfile.ZipFile(path)
-        if starts_with_another(path, archive):
-            raise ValueError("another zip stands before it in the file, of which nothing would be read; unpack both")
+        check_alone(path, archive)
         entries = {settled(entry.orig_filename): entry for entry in reversed(archive.infolist())}
     stamps, folders, reasons = dict[str, tuple[int, int]](), set[str](), dict[str, str]()
     for entry in archive.infolist():
@@ -143,13 +142,6 @@ def list_zip(path: Path) -> Listing:
             raise ValueError(reason(error)) from error
 
     return Listing(path, stamps, folders, one_at_a_time(read), reasons)
-
-
-def starts_with_another(path: Path, archive: zipfile.ZipFile) -> bool:
-    """Whether members lie in the file that stand before all that its directory lists: of a zip put before this one."""
-    first = min((entry.header_offset for entry in archive.infolist()), default=0)
-    with path.open("rb") as file:
-        return first > 0 and file.read(4) == b"PK\3\4"
 
 
 def ending(name: str) -> str:

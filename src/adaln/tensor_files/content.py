@@ -43,6 +43,16 @@ def what_is(file: Path) -> str:
     return _archive(file) if head.startswith(b"PK") else _text(head)
 
 
+def check_alone(file: Path, archive: zipfile.ZipFile) -> None:
+    """ValueError where another zip stands before this one in its file: members before all that its directory lists."""
+    first = min((entry.header_offset for entry in archive.infolist()), default=0)
+    with file.open("rb") as opened:
+        if first > 0 and opened.read(4) == b"PK\3\4":
+            raise ValueError(
+                "another zip stands before it in the file, of which nothing would be read; take them apart"
+            )
+
+
 def _archive(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as archive:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from adaln.files import reading
-from adaln.tensor_files.content import what_is
+from adaln.tensor_files.content import check_alone, what_is
 
 SUFFIX = ".npy"
 
@@ -41,6 +41,7 @@ class Npz:
         if not is_zip and (words := what_is(path)):
             raise ValueError(f"{path}: is {words}; expected an npz")
         with _reading(path), zipfile.ZipFile(path) as archive:
+            check_alone(path, archive)
             return cls(path, tuple(name.removesuffix(SUFFIX) for name in archive.namelist()))
 
     def header(self, name: str) -> Header:
