@@ -93,7 +93,7 @@ def test_other_code_is_another_run_and_is_said_where_one_is_opened(config, tmp_p
         Run.create(replace(config, model=own_network(SMALL)), out=run.path)
 
 
-def test_it_has_the_name_of_its_factory_and_a_registered_one_its_own(config):
+def test_it_has_the_name_of_its_factory_for_commands_and_programs(config):
     assert model_name(config.model) == SMALL
     assert model_named("tiny") == preset("digits").model
     assert preset("digits", model=SMALL).model == config.model
