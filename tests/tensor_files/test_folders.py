@@ -58,6 +58,13 @@ def test_shards_are_read_by_the_folder_and_by_the_index_and_one_of_them_is_not_t
         open_weights(shard)
 
 
+@pytest.mark.parametrize("name", ["net.1of2.safetensors", "net_1_of_2.safetensors", "net-part1of2.safetensors"])
+def test_a_part_by_its_name_is_not_the_whole_however_it_is_numbered(tmp_path, name):
+    save_file(weights(), tmp_path / name)
+    with pytest.raises(ValueError, match="is one of 2 shards, not the whole"):
+        open_weights(tmp_path / name)
+
+
 def test_a_lone_shard_of_one_is_the_whole(tmp_path):
     save_file(weights(), tmp_path / "model-00001-of-00001.safetensors")
     assert same(opened(tmp_path / "model-00001-of-00001.safetensors")[0], weights())

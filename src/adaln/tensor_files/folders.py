@@ -15,7 +15,7 @@ STEMS = (STEM, "model", "pytorch_model")
 _OTHERS = re.compile(r"transformer_\w+|unet\w*|controlnet\w*|prior\w*|dit\w*")
 """Folders of other networks in a pipeline, beside its `transformer`."""
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors")
-_SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)(\..*)?\.(safetensors|bin)")
+_SHARD = re.compile(r"(.+?)[-._]?(\d+)[-_]?of[-_]?(\d+)(\..*)?\.(safetensors|bin|pt|pth|ckpt)", re.IGNORECASE)
 _INDEX = re.compile(r"([^.]+)\.(safetensors|bin)\.index(?:\.(.+))?\.json")
 _WHOLE = re.compile(r"([^.]+)(?:\.(.+))?\.(safetensors|bin)")
 
