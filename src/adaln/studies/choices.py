@@ -48,6 +48,8 @@ class Overrides:
     """Steps of every run."""
     num_images: int | None = None
     """Samples behind every score."""
+    held_out: float | None = None
+    """Share of the pictures that no run learns from: the held-out loss has a table and a verdict of its own."""
 
     def __post_init__(self) -> None:
         for name, count in (("steps", self.steps), ("num_images", self.num_images)):

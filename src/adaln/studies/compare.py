@@ -14,12 +14,15 @@ from adaln.report import Axis, Block, ImageGrid, Lines, Section, Series
 from adaln.statistics import t_interval
 from adaln.studies.comparison_tables import (
     course_table,
+    judged_text,
+    loss_sections,
     measures_table,
     published_table,
     result_table,
     seeds_table,
     verdict_text,
 )
+from adaln.studies.judged import by_losses, by_score
 from adaln.studies.published_numbers import PublishedTable
 from adaln.studies.rows import ByLabel, Comparison, Responses, compare, data_name, study_result
 from adaln.studies.study import Outcome, Result
@@ -50,10 +53,13 @@ def comparison_result(title: str, comparison: Comparison, published: PublishedTa
     fresh = {name: runs[0].run for name, runs in by_scheme.items()}
     orders = {name: subject_of_run(run).order(run.config.scheme) for name, run in fresh.items()}
     first = next(iter(by_scheme.values()))[0]
-    table, verdict = result_table(title, comparison), verdict_text(comparison, beside)
+    losses = by_losses(by_scheme, reference)
+    table = result_table(title, by_score(comparison))
+    verdict = [*verdict_text(comparison, beside), *map(judged_text, losses)]
     quoted = [published_table(comparison, published, data_name(first))] if published else []
     sections = [
         Section("Result", [table, *quoted, seeds_table(comparison), measures_table(comparison)]),
+        *loss_sections({f"By {judged.name}": judged for judged in losses}),
         *evidence(comparison, beside),
         derived_and_measured(orders, first.job.config.model),
     ]
@@ -62,6 +68,7 @@ def comparison_result(title: str, comparison: Comparison, published: PublishedTa
         "seeds": [outcome.job.config.seed for outcome in by_scheme[reference]],
         "score": comparison.responses.score,
         "rows": [row.to_json() for row in comparison.rows],
+        **({"held_out": {of.name: of.to_json() for of in losses}} if losses else {}),
         "over_steps": {name: _course_to_json(course) for name, course in beside.items()},
     }
     result = study_result(title, verdict, table, sections, by_scheme, numbers)

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from adaln.metrics import METRICS
-from adaln.report import Cell, Column, Marked, Measurement, Table
+from adaln.report import Cell, Column, Marked, Measurement, Section, Table
 from adaln.statistics import noise_factors, t_interval
 from adaln.studies.answer import answer
+from adaln.studies.judged import Judged
 from adaln.studies.published_numbers import PublishedTable
 from adaln.studies.rows import Comparison, Row, absolute_and_relative, change_text
 from adaln.studies.time_to_quality import NO_DIFFERENCE, Course, Range, middle
@@ -14,29 +15,48 @@ from adaln.views.scores import shown_name
 AT_THE_END_ONLY = "different at the end, though not by the stricter test of all steps together"
 
 
-def result_table(title: str, comparison: Comparison) -> Table:
+def result_table(title: str, judged: Judged) -> Table:
     """The table that a reader came for."""
-    score, rows = comparison.responses.score, comparison.rows
+    name, digits = judged.name, judged.digits
     columns = [
         Column("scheme"),
-        Column(score, "lower is better", ".1f"),
-        Column("change", score, "+.1f"),
+        Column(name, "lower is better", f".{digits}f"),
+        Column("change", name, f"+.{digits}f"),
         Column("relative", "%", "+.1f"),
         Column("verdict"),
     ]
-    best = min(row.fid.value for row in rows)
+    means = {label: t_interval(values) for label, values in judged.values.items()}
+    best = min(mean.value for mean in means.values())
     cells: list[list[Cell]] = []
-    for row in rows:
-        fid, change = Measurement.of(row.fid), row.difference
+    for label, mean in means.items():
+        value, change = Measurement.of(mean), judged.changes.get(label)
         changed = [*absolute_and_relative(change), change.verdict] if change else [None] * 3
-        cells.append([row.label, Marked(fid) if row.fid.value == best else fid, *changed])
+        cells.append([label, Marked(value) if mean.value == best else value, *changed])
     notes = [
-        f"{score}: in {comparison.responses.scores['fid'].label}.",
-        f"Mean over {comparison.responses.num_seeds} seeds, 95 % t intervals in brackets. Changes are against"
-        f" {comparison.reference}, paired over the same seeds; their intervals hold for all {len(rows) - 1} comparisons"
-        " together (Bonferroni; relative ones are Fieller's). A verdict says what its interval says.",
+        judged.about,
+        f"Mean over {judged.num_seeds} seeds, 95 % t intervals in brackets. Changes are against {judged.reference},"
+        f" paired over the same seeds; their intervals hold for all {len(judged.changes)} comparisons together"
+        " (Bonferroni; relative ones are Fieller's). A verdict says what its interval says.",
     ]
     return Table(title, columns, cells, notes)
+
+
+def loss_sections(losses: Mapping[str, Judged]) -> list[Section]:
+    """Held-out losses as a section with a table by each title; none where there are none."""
+    tables = [result_table(title, judged) for title, judged in losses.items()]
+    return [Section("Held-out loss", tables)] if tables else []
+
+
+def judged_text(judged: Judged) -> str:
+    """What differs from the reference by it and what may not, in one line."""
+    differing = [
+        change_text(label, change, judged.reference, judged.name, judged.digits + 1)
+        for label, change in judged.changes.items()
+        if change.distinguishable
+    ]
+    unclear = [label for label, change in judged.changes.items() if not change.distinguishable]
+    rest = [f"not distinguishable from {judged.reference}: {', '.join(unclear)}"] if unclear else []
+    return f"By {judged.name}, over {judged.num_seeds} seeds: {'; '.join([*differing, *rest])}."
 
 
 def seeds_table(comparison: Comparison) -> Table:

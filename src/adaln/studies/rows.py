@@ -173,9 +173,9 @@ class Row:
         return {
             "scheme": self.label,
             "parameters": self.parameters,
-            "loss": _over_seeds(self.losses),
-            fid: {**_over_seeds(self.scores[fid]), "per_seed": self.scores[fid]},
-            **{metric: _over_seeds(self.scores[metric]) for metric in others},
+            "loss": over_seeds(self.losses),
+            fid: {**over_seeds(self.scores[fid]), "per_seed": self.scores[fid]},
+            **{metric: over_seeds(self.scores[metric]) for metric in others},
             "difference": None
             if change is None
             else {
@@ -219,7 +219,8 @@ def compare(outcomes: Sequence[Outcome], reference: str) -> Comparison:
     return Comparison(responses, reference, rows)
 
 
-def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and interval of one number of every seed, for machines."""
     interval = t_interval(values)
     return {"mean": interval.value, "low": interval.low, "high": interval.high, "seeds": len(values)}
 
@@ -235,10 +236,10 @@ def plain_difference(change: Difference) -> dict[str, Any]:
     return {"absolute": plain(change.absolute), "relative": plain(change.relative), **verdict}
 
 
-def change_text(label: str, change: Difference, reference: str, score: str) -> str:
+def change_text(label: str, change: Difference, reference: str, score: str, digits: int = 2) -> str:
     """`"adaln-gaussian is better than adaln-zero: FID -2.16 points (-10.8 % relative)"`."""
     return (
-        f"{label} is {change.verdict} than {reference}: {score} {change.absolute.value:+.2f} points"
+        f"{label} is {change.verdict} than {reference}: {score} {change.absolute.value:+.{digits}f} points"
         f" ({100 * change.relative.value:+.1f} % relative)"
     )
 

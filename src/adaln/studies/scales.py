@@ -184,6 +184,7 @@ def kept(job: Job, steps: Sequence[int]) -> Job:
 def changed(job: Job, setting: Setting, overrides: Overrides) -> Job:
     """The job with what was asked to be otherwise; nothing is scored where the setting has no scores."""
     data = replace(job.config.data, path=overrides.data) if overrides.data else job.config.data
+    data = replace(data, held_out=overrides.held_out) if overrides.held_out else data
     num_images = overrides.num_images or job.sample.num_images
     return replace(
         job,

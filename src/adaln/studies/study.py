@@ -10,12 +10,14 @@ from adaln.codec import short_hash
 from adaln.conditioning import Scheme
 from adaln.config import RunConfig, to_dict
 from adaln.evaluation.checkpoints import read_scores
+from adaln.evaluation.held_out import HeldOutLoss, take_losses
 from adaln.evaluation.scoring import Scoring
 from adaln.metrics import Scores
 from adaln.report import Command, Facts, Page, Section, Table
 from adaln.runs import Run, run_folder
 from adaln.runs.folders import config_hash
 from adaln.sampling import SampleConfig
+from adaln.specs import WeightSet
 from adaln.studies.choices import Overrides
 from adaln.tensor_files import TensorFile
 
@@ -65,6 +67,11 @@ class Job:
         return Scoring(self.sample, self.features, self.reference)
 
     @property
+    def takes_losses(self) -> bool:
+        """Whether held-out losses are taken at its last step."""
+        return bool(self.config.data.held_out and self.score_at)
+
+    @property
     def run_key(self) -> tuple[str, str]:
         """Jobs of one key share one run, which is trained once."""
         return self.config.name, config_hash(self.config)
@@ -88,6 +95,10 @@ class Outcome:
     def scores(self) -> dict[int, Scores]:
         """Scores by step, in ascending order."""
         return {step: read_scores(self.run, self.job.scoring, step) for step in self.job.score_at}
+
+    def held_out_losses(self) -> dict[WeightSet, HeldOutLoss]:
+        """At the job's last step, on what the run holds out; none where that is nothing."""
+        return take_losses(self.run, self.job.config.steps) if self.job.takes_losses else {}
 
     def weights(self, step: int | None = None) -> TensorFile:
         """The weights in training, not averaged, at a step or by default at the job's last; read when used."""

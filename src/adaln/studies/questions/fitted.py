@@ -17,6 +17,7 @@ from adaln.report import Block, Column, Section
 from adaln.statistics import Difference
 from adaln.studies.compare import REFERENCE, compare_schemes
 from adaln.studies.comparison_tables import result_table
+from adaln.studies.judged import by_score
 from adaln.studies.rows import Comparison, compare
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
 from adaln.views.fitting import fit_figure, fit_table
@@ -112,8 +113,8 @@ def compare_fitted(outcomes: Sequence[Outcome]) -> Result:
     ]
     by_seed = {zero.job.config.seed: fits(zero, pilot) for zero in zeros}
     beside: list[Block] = [
-        result_table(f"Against {PROPOSAL}, the pilot counted", proposal),
-        result_table(f"Against {REFERENCE}, had the pilot been free", free),
+        result_table(f"Against {PROPOSAL}, the pilot counted", by_score(proposal)),
+        result_table(f"Against {REFERENCE}, had the pilot been free", by_score(free)),
     ]
     sections = [
         Section("Beside the proposal, and without the pilot's cost", beside),

@@ -14,6 +14,8 @@ from adaln.metrics import METRICS, Scores
 from adaln.report import Axis, Block, Cell, Column, Group, Intervals, Marked, Measurement, Section, Table
 from adaln.statistics import Difference, paired_differences, paired_each
 from adaln.studies.compare import compare_schemes, curves, grids
+from adaln.studies.comparison_tables import loss_sections
+from adaln.studies.judged import by_losses
 from adaln.studies.published_numbers import PublishedRow, PublishedTable, published_tables
 from adaln.studies.rows import (
     ByLabel,
@@ -76,6 +78,7 @@ def compare_groups(published: PublishedTable, outcomes: Sequence[Outcome]) -> Re
     table = result_table(published.what, rows, scores)
     sections = [
         Section("Result", [table, change_figure(rows, published, score)]),
+        *loss_sections({f"{name}, by {of.name}": of for name, runs in pairs.items() for of in by_losses(runs, BASE)}),
         *(group_section(row, pairs[row.group], published) for row in rows),
     ]
     seeds = [outcome.job.config.seed for outcome in first[BASE]]

@@ -1,7 +1,8 @@
 """How much work runs are, how much of it lies finished on disk, and what a study costs on this machine.
 
 Work is counted in floating-point operations of the networks, so that a wide network's step weighs more than a narrow
-one's. Not counted: the optimiser, features of samples, decoding of latents, reference statistics.
+one's. Not counted: the optimiser, features of samples, held-out losses, decoding of latents,
+reference statistics.
 """
 
 import json
@@ -18,6 +19,7 @@ import torch
 from adaln.config import RunConfig
 from adaln.data import PUBLISHED_SETS, DataConfig, default_cache
 from adaln.evaluation.checkpoints import is_scored
+from adaln.evaluation.held_out import has_losses
 from adaln.execution import autocast, num_threads, processor
 from adaln.files import write_atomically
 from adaln.models import flops, num_parameters
@@ -54,10 +56,11 @@ def scores(jobs: Sequence[Job]) -> list[tuple[Job, int]]:
 
 
 def is_done(job: Job, root: Path) -> bool:
-    """Whether the run is trained and all its scores are there."""
+    """Whether the run is trained and all its scores and losses are there."""
     run = job.run_in(root)
     trained = max(run.steps_saved(), default=0) >= job.config.steps
-    return trained and all(is_scored(run, job.scoring, step) for step in job.score_at)
+    scored = trained and all(is_scored(run, job.scoring, step) for step in job.score_at)
+    return scored and (not job.takes_losses or has_losses(run, job.config.steps))
 
 
 def step_work(job: Job, spec: DataSpec) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 from adaln.analysis.recorder import Recorder
 from adaln.codec import json_text, short_hash
 from adaln.evaluation.checkpoints import is_scored, reference_of, score, unmade
+from adaln.evaluation.held_out import take_losses
 from adaln.files import remove_temporaries, write_atomically
 from adaln.models import flops
 from adaln.progress import Progress, progress, showing
@@ -119,6 +120,8 @@ def perform(jobs: Sequence[Job], root: Path, device: str, advance: Advance) -> N
             for step in job.score_at:
                 if not is_scored(run, job.scoring, step):
                     score(run, job.scoring, step)
+            if job.takes_losses:
+                take_losses(run, job.config.steps)
 
 
 def as_work(costs: Mapping[str, float], advance: Advance) -> Progress:

@@ -1,0 +1,56 @@
+"""Rows held against a reference by one number of every run: the score, or the loss on what no run learned from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adaln.evaluation.held_out import WEIGHTS
+from adaln.evaluation.samples import WEIGHTS as NAMES
+from adaln.statistics import Difference, paired_differences
+from adaln.studies.rows import ByLabel, Comparison, over_seeds, plain_difference
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One number of every run, less of which is better, over the same seeds in every row."""
+
+    name: str
+    about: str
+    """What a reader must know of it."""
+    reference: str
+    values: Mapping[str, Sequence[float]]
+    """Row -> of each seed."""
+    changes: Mapping[str, Difference]
+    """By the labels of all rows but the reference; their verdicts hold together."""
+    digits: int
+
+    @property
+    def num_seeds(self) -> int:
+        return len(self.values[self.reference])
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "rows": {label: {**over_seeds(values), "per_seed": values} for label, values in self.values.items()},
+            "differences": {label: plain_difference(change) for label, change in self.changes.items()},
+        }
+
+
+def by_score(comparison: Comparison) -> Judged:
+    """By the score that the rows are compared in."""
+    responses, reference = comparison.responses, comparison.reference
+    about = f"{responses.score}: in {responses.scores['fid'].label}."
+    return Judged(responses.score, about, reference, responses.fid, comparison.changes, digits=1)
+
+
+def by_losses(by_label: ByLabel, reference: str) -> list[Judged]:
+    """By the held-out losses of averaged and of raw weights, as in training; none where a run holds nothing out."""
+    losses = {label: [outcome.held_out_losses() for outcome in outcomes] for label, outcomes in by_label.items()}
+    judged = []
+    for weights in WEIGHTS if all(of_seed for of_row in losses.values() for of_seed in of_row) else ():
+        values = {label: [of_seed[weights].mean.value for of_seed in of_row] for label, of_row in losses.items()}
+        count = len(losses[reference][0][weights].as_trained)
+        about = f"The loss as in training, on {count:,} pictures that no run learned from, in the same trials for all."
+        changes = paired_differences(values, reference)
+        judged.append(Judged(f"held-out loss, {NAMES[weights]}", about, reference, values, changes, digits=4))
+    return judged
