@@ -204,6 +204,7 @@ def test_splits_are_not_taken_for_classes(tmp_path):
         ("trainA", "trainB", "testA", "testB"),
         ("TrainImages", "TestImages"),
         ("trainset", "testset"),
+        ("labeled", "unlabeled"),
         ("images_train", "images_unlabeled"),
         ("test", "other"),
         ("train", "other"),

@@ -10,7 +10,8 @@ from adaln.data.listing import ending
 from adaln.data.numbers import Labelled
 
 SPLITS = {"train", "training", "trainval", "val", "valid", "validation", "minival", "test", "testing"}
-PARTS = SPLITS | {"dev", "eval", "evaluation", "extra", "heldout", "holdout", "unlabeled", "unlabelled", "unsupervised"}
+UNSEEN = {"dev", "eval", "evaluation", "heldout", "holdout"}
+PARTS = SPLITS | UNSEEN | {"extra", "labeled", "labelled", "supervised", "unlabeled", "unlabelled", "unsupervised"}
 """What parts of a set are called; two of them side by side are no classes."""
 THINGS = {"train", "valid"}
 """Splits that may be classes as well: of vehicles, of documents."""
