@@ -126,10 +126,10 @@ def test_processes_share_a_score_and_one_of_them_writes_it(scoring, trained, tmp
     alone = read_scores(trained, scoring, 5)
     for file in (scores_file(trained, scoring, 5), samples_file(trained, scoring, 5)):
         file.unlink()
-    wrote, write = [], room.write_scores
+    wrote, write = [], room.write_score_file
     with monkeypatch.context() as patch:
         patch.setattr(room, "reference", room.reference.__wrapped__)  # threads would share what processes do not
-        patch.setattr(room, "write_scores", lambda *words: (wrote.append(rank()), write(*words)))
+        patch.setattr(room, "write_score_file", lambda *words: (wrote.append(rank()), write(*words)))
         lost = in_processes(patch, 2, lambda: score_saved(Run.open(trained.path), scoring, (5, 7)))
         again = in_processes(patch, 2, lambda: score_saved(Run.open(trained.path), scoring, (5,)))
     assert (lost, again) == ([[7], [7]], [[], []])

@@ -24,7 +24,7 @@ from torch import nn
 from adaln.analysis.recorder import Recorder
 from adaln.benchmarks.machine import machine
 from adaln.benchmarks.options import StudyBenchOptions
-from adaln.evaluation.checkpoints import reference, samples_file, write_scores
+from adaln.evaluation.checkpoints import reference, samples_file, scores_file, write_score_file
 from adaln.execution import num_threads
 from adaln.files import write_atomically
 from adaln.metrics import statistics
@@ -134,7 +134,7 @@ def score_parts(job: Job, run: Run, step: int, parts: Parts) -> None:
         ours = statistics(file, extractor)
     with parts.part("scores"):
         scores = compare(ours, theirs, choices=sampler.provenance)
-    write_scores(run, job.scoring, step, scores)
+    write_score_file(scores_file(run, job.scoring, step), scores)
 
 
 def study_once(plan: Plan, root: Path) -> dict[str, float]:

@@ -45,17 +45,21 @@ def scores_file(run: Run, scoring: Scoring, step: int) -> Path:
 
 def samples_file(run: Run, scoring: Scoring, step: int) -> Path:
     """Where the samples behind these scores lie."""
-    scores = scores_file(run, scoring, step)
+    return samples_beside(scores_file(run, scoring, step))
+
+
+def samples_beside(scores: Path) -> Path:
+    """Where the samples lie whose scores that file holds."""
     return scores.with_name(scores.name.replace(".scores.json", ".npz"))
 
 
-def write_scores(run: Run, scoring: Scoring, step: int, scores: Scores) -> None:
-    """Keep the scores of a checkpoint."""
-    write_atomically(scores_file(run, scoring, step), json.dumps(encode(scores, finite=True), indent=1) + "\n")
+def write_score_file(file: Path, scores: Scores) -> None:
+    """Scores as JSON, for `read_score_file`."""
+    write_atomically(file, json.dumps(encode(scores, finite=True), indent=1) + "\n")
 
 
 def read_scores(run: Run, scoring: Scoring, step: int) -> Scores:
-    """The scores kept by `write_scores`."""
+    """The scores kept by `score`."""
     return read_score_file(scores_file(run, scoring, step))
 
 
@@ -70,12 +74,17 @@ def score(run: Run, scoring: Scoring, step: int) -> Scores:
 
     The processes of torchrun share sampling and features.
     """
+    return score_into(scores_file(run, scoring, step), run, scoring, step)
+
+
+def score_into(file: Path, run: Run, scoring: Scoring, step: int) -> Scores:
+    """As `score`, with the scores in that file and the samples beside it."""
     extractor, theirs = reference_of(run, scoring)
-    sampler, file = load_sampler(run, scoring.sample, step), samples_file(run, scoring, step)
-    save_samples(sampler, file)
-    scores = evaluate(file, theirs, extractor, choices=sampler.record)
+    sampler, samples = load_sampler(run, scoring.sample, step), samples_beside(file)
+    save_samples(sampler, samples)
+    scores = evaluate(samples, theirs, extractor, choices=sampler.record)
     if rank() == 0:
-        write_scores(run, scoring, step, scores)
+        write_score_file(file, scores)
     return scores
 
 

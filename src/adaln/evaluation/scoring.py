@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from adaln.sampling.config import SampleConfig
+from adaln.specs import WeightSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +15,15 @@ class Scoring:
     """None: those that the reference suggests, a classifier of its classes for labelled data."""
     reference: str | None = None
     """None: the data that the run learns from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What a sweep varies: every combination of these is sampled and scored."""
+
+    guidance: tuple[float, ...] = ()
+    """Scales of classifier-free guidance; default: 1, 1.25, 1.5, 2 and 3, or 1 for an unconditional network."""
+    weights: tuple[WeightSet, ...] = ("ema", "model")
+    """Averaged weights, raw ones."""
+    steps: tuple[int, ...] = ()
+    """Steps of the solver; default: those of --sampler.steps."""

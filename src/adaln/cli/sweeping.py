@@ -1,0 +1,61 @@
+"""`adaln sweep`: guidance, weights and steps of the sampler as one map."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from adaln.cli.options import Device, Flat, Positional, named, parse
+from adaln.cli.output import SILENT, Output
+from adaln.codec import encode
+from adaln.evaluation.scoring import Grid, Scoring
+from adaln.metrics import METRICS
+from adaln.sampling import SampleConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """Which ways of sampling are tried, and by what they are judged."""
+
+    run: Annotated[Positional[Path], named("RUN")]
+    """A run."""
+    over: Grid = field(default_factory=Grid)
+    """What is varied."""
+    sample: Flat[SampleConfig] = field(default_factory=SampleConfig)
+    metric: str = "fid"
+    """The score that decides: fid, sfid, is, precision or recall."""
+    features: str | None = None
+    """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
+    reference: str | None = None
+    """What to score against, as in `adaln evaluate`; default: the run's own data."""
+    step: int | None = None
+    """Checkpoint to sample from; default: the newest."""
+    out: Path | None = None
+    """Folder of page, tables, pictures and scores; default: RUN/analysis/sweep."""
+    device: Device = "auto"
+
+
+def sweep_verb(words: list[str]) -> Output:
+    """RUN [--over.guidance W...] [--over.weights ema model] [--over.steps N...]: which way of sampling scores best."""
+    options = parse(SweepOptions, "sweep", words)
+    METRICS.check(options.metric)
+
+    from adaln.cli.analysing import saved
+    from adaln.evaluation.sweep import sweep
+    from adaln.parallel import find_device, group_of_torchrun, rank
+    from adaln.runs import Run
+    from adaln.views.sweep import answer, sweep_section, sweep_table
+
+    run = Run.open(options.run, find_device(options.device))
+    scoring = Scoring(options.sample, options.features, options.reference)
+    folder = options.out or options.run / "analysis" / "sweep"
+    with group_of_torchrun():
+        swept = sweep(run, scoring, options.over, options.metric, options.step, folder / "scores")
+        if rank():
+            return SILENT
+    data = {
+        "answer": answer(swept),
+        "best": encode(swept.best.scoring.sample),
+        "again": encode(swept.again.scores),
+        "ways": [{"sample": encode(w.scoring.sample), "scores": encode(w.scores.scores)} for w in swept.ways],
+    }
+    return saved(sweep_section(swept), folder, data, [answer(swept), sweep_table(swept)])

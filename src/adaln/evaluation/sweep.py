@@ -1,0 +1,110 @@
+"""One checkpoint sampled in many ways, each scored; and the best of them asked again, since it was chosen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from adaln.codec import changed
+from adaln.evaluation.checkpoints import (
+    check_scoring,
+    read_score_file,
+    samples_beside,
+    score_into,
+    scores_file,
+)
+from adaln.evaluation.scoring import Grid, Scoring
+from adaln.metrics import METRICS, Scores
+from adaln.parallel import from_first, rank
+from adaln.progress import progress
+from adaln.runs import Run
+
+GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
+"""Scales that published networks are sampled at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of sampling the checkpoint, and what it scored."""
+
+    scoring: Scoring
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """All ways in the order of the grid, and which is the best by `metric`."""
+
+    run: Run
+    step: int
+    metric: str
+    ways: Sequence[Way]
+    best: Way
+    again: Scores
+    """The best way's with samples of another seed, which did not choose it."""
+    samples: Path
+    """Its samples of that seed."""
+
+
+def ways_of(run: Run, scoring: Scoring, grid: Grid) -> list[Scoring]:
+    """Every combination of the grid, the rest as `scoring` says; `ValueError` for what the run cannot do."""
+    guidance = grid.guidance or (GUIDANCE if run.spec.num_classes else (1.0,))
+    steps = grid.steps or (scoring.sample.sampler.steps,)
+    for name, values in (("guidance", guidance), ("weights", grid.weights), ("steps", steps)):
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"over.{name} is {' '.join(map(str, values))!r}; expected one value or more, each once")
+    ways = [
+        changed(scoring, {"sample.weights": weights, "sample.sampler.steps": count, "sample.guidance.scale": scale})
+        for weights, count, scale in product(grid.weights, steps, guidance)
+    ]
+    for way in ways:
+        check_scoring(run, way)
+    return ways
+
+
+def sweep(run: Run, scoring: Scoring, grid: Grid, metric: str, step: int | None, folder: Path) -> Sweep:
+    """Score a checkpoint, the newest by default, in every way of the grid; what lies in `folder` is not made again.
+
+    All ways draw from the same noise, so that they differ by what is swept alone. Of the samples those of the best way
+    stay on disk. The processes of torchrun share each way's work.
+
+    Raises `ValueError` before anything is drawn for a way that the run cannot be sampled or scored in, and for a
+    `metric` that the features do not give.
+    """
+    METRICS.check(metric)
+    ways, step = ways_of(run, scoring, grid), run.step_saved(step)
+    done: list[Way] = []
+    for number, way in enumerate(ways):
+        progress(f"sweep {run.path.name}", number, len(ways), "ways")
+        done.append(Way(way, _scores(run, way, step, folder)))
+        if metric not in done[0].scores.scores:
+            raise ValueError(f"metric is {metric!r}; these features give: {', '.join(done[0].scores.scores)}")
+        _forget_samples(run, step, folder, done, _best(done, metric))
+    best = _best(done, metric)
+    other = changed(best.scoring, {"sample.seed": scoring.sample.seed + 1})
+    again = _scores(run, other, step, folder)
+    progress(f"sweep {run.path.name}", len(ways), len(ways), "ways")
+    return Sweep(run, step, metric, done, best, again, samples_beside(_file(run, other, step, folder)))
+
+
+def _best(done: Sequence[Way], metric: str) -> Way:
+    better = min if METRICS[metric].better == "lower" else max
+    return better(done, key=lambda way: way.scores[metric].value)
+
+
+def _file(run: Run, scoring: Scoring, step: int, folder: Path) -> Path:
+    return folder / scores_file(run, scoring, step).name
+
+
+def _scores(run: Run, scoring: Scoring, step: int, folder: Path) -> Scores:
+    file = _file(run, scoring, step, folder)
+    return read_score_file(file) if from_first(file.exists) else score_into(file, run, scoring, step)
+
+
+def _forget_samples(run: Run, step: int, folder: Path, done: Sequence[Way], best: Way) -> None:
+    if rank() == 0:
+        for way in done:
+            if way is not best:
+                samples = samples_beside(_file(run, way.scoring, step, folder))
+                samples.unlink(missing_ok=True)
+                samples.with_suffix(".json").unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""Ways of sampling one checkpoint: every combination once, the best asked again, nothing made twice."""
+
+from dataclasses import replace
+
+import pytest
+
+from adaln.evaluation import sweep as room
+from adaln.evaluation.scoring import Grid, Scoring
+from adaln.evaluation.sweep import sweep
+from adaln.processes import SamplerConfig
+from adaln.runs import Run
+from adaln.sampling import SampleConfig
+from adaln.views.sweep import answer, sweep_section
+
+MEANS = """
+import torch
+
+def means(images: torch.Tensor) -> torch.Tensor:
+    return images.float().reshape(len(images), 4, -1).mean(dim=2) / 255
+"""
+FEW = SampleConfig(20, sampler=SamplerConfig(solver="ddim", steps=2, clip=True))
+GRID = Grid((1.0, 2.0), ("ema", "model"), (2, 3))
+
+
+@pytest.fixture
+def scoring(tmp_path, monkeypatch) -> Scoring:
+    (tmp_path / "sweep_means.py").write_text(MEANS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return Scoring(FEW, features="sweep_means:means")
+
+
+def test_every_combination_is_scored_once_and_the_best_again_with_another_seed(trained, scoring, tmp_path, monkeypatch):
+    found = sweep(trained, scoring, GRID, "fid", None, tmp_path / "kept")
+    samples = [way.scoring.sample for way in found.ways]
+    assert [(s.weights, s.sampler.steps, s.guidance.scale) for s in samples] == [
+        (weights, steps, scale) for weights in ("ema", "model") for steps in (2, 3) for scale in (1.0, 2.0)
+    ]
+    assert found.best.scores["fid"].value == min(way.scores["fid"].value for way in found.ways)
+    assert found.again.provenance["choices"]["seed"] == 1
+    assert {key: found.again.provenance["choices"][key] for key in ("weights", "guidance")} == {
+        key: found.best.scores.provenance["choices"][key] for key in ("weights", "guidance")
+    }
+    assert len([*(tmp_path / "kept").glob("*.npz")]) == 2 and found.samples.exists()  # the best's, of either seed
+    monkeypatch.setattr(room, "score_into", None)
+    assert sweep(trained, scoring, GRID, "fid", None, tmp_path / "kept").again == found.again
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_scores_only_what_is_missing(trained, scoring, tmp_path, monkeypatch):
+    kept, made = tmp_path / "kept", []
+    score_into = room.score_into
+
+    def until_the_third(file, *rest):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(file)
+        return score_into(file, *rest)
+
+    monkeypatch.setattr(room, "score_into", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(trained, scoring, GRID, "fid", None, kept)
+    monkeypatch.setattr(room, "score_into", lambda file, *rest: (made.append(file), score_into(file, *rest))[1])
+    sweep(trained, scoring, GRID, "fid", None, kept)
+    assert len(made) == len(set(made)) == 8 + 1
+
+
+@pytest.mark.parametrize("metric", ["fid", "recall"])
+def test_the_answer_is_the_best_in_the_direction_of_the_score(trained, scoring, tmp_path, metric):
+    found = sweep(trained, scoring, Grid((1.0, 3.0), ("model",)), metric, 5, tmp_path / "kept")
+    worst = {"fid": max, "recall": min}[metric]
+    values = [way.scores[metric].value for way in found.ways]
+    assert found.best.scores[metric].value != worst(values) or len(set(values)) == 1
+    line = answer(found)
+    assert line.startswith("Best of 2 by") and "on samples of another seed, the number to quote" in line
+    titles = [block.title for block in sweep_section(found).blocks if not isinstance(block, str)]
+    assert any(title.endswith("over the sweep") for title in titles) and "The best way's samples" in titles
+
+
+def test_a_single_way_has_no_map_and_no_warning(trained, scoring, tmp_path):
+    found = sweep(trained, scoring, Grid((1.0,), ("model",)), "fid", None, tmp_path / "kept")
+    assert "best of" not in answer(found).lower()
+    assert [type(block).__name__ for block in sweep_section(found).blocks] == ["str", "Table", "ImageGrid"]
+
+
+@pytest.mark.parametrize(
+    ("grid", "metric", "said"),
+    [
+        (Grid((1.0, 1.0)), "fid", r"over\.guidance is '1.0 1.0'; expected one value or more, each once"),
+        (Grid(weights=()), "fid", r"over\.weights is ''; expected one value or more"),
+        (Grid(steps=(0,)), "fid", "respacing '0' keeps no step"),
+        (GRID, "fiid", "nearest: 'fid'"),
+        (Grid((1.0,), ("ema",)), "sfid", "metric is 'sfid'; these features give: fid, precision, recall"),
+    ],
+)
+def test_what_cannot_be_swept_is_one_line(trained, scoring, tmp_path, grid, metric, said):
+    with pytest.raises(ValueError, match=said):
+        sweep(trained, scoring, grid, metric, None, tmp_path / "kept")
+
+
+def test_a_network_without_classes_is_swept_without_guidance(trained, scoring, monkeypatch):
+    assert [way.sample.guidance.scale for way in room.ways_of(trained, scoring, Grid())] == [*room.GUIDANCE] * 2
+    without = replace(trained.spec, num_classes=0)
+    monkeypatch.setattr(Run, "spec", property(lambda self: without))
+    monkeypatch.setattr(room, "check_scoring", lambda run, way: None)
+    assert [way.sample.guidance.scale for way in room.ways_of(trained, scoring, Grid())] == [1.0, 1.0]
