@@ -39,8 +39,7 @@ def call(name: str, *given: Argument) -> int:
 def fit(tensors: Sequence[Tensor]) -> bool:
     """Whether the loops can read these tensors: contiguous float32 on the CPU."""
     return all(
-        one.dtype == torch.float32 and one.device.type == "cpu" and one.is_contiguous() and type(one) in PLAIN
-        for one in tensors
+        one.is_cpu and one.dtype is torch.float32 and type(one) in PLAIN and one.is_contiguous() for one in tensors
     )
 
 
@@ -48,9 +47,9 @@ def word(one: Argument) -> Any:
     """An address or a size; of a sequence an array of them; 0 for nothing."""
     if isinstance(one, Tensor):
         return one.data_ptr()
-    if isinstance(one, Sequence):
-        return (ctypes.c_size_t * len(one))(*map(word, one))
-    return 0 if one is None else one
+    if one is None or isinstance(one, int):
+        return one or 0
+    return (ctypes.c_size_t * len(one))(*map(word, one))
 
 
 @cache

@@ -8,11 +8,13 @@ in them: on its calls, on passes over memory, and on a tanh.
 # torch types autograd functions as Any.
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch._utils import _unflatten_dense_tensors
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
@@ -79,9 +81,15 @@ def fused_network(given: Given, sizes: Sizes, weights: Sequence[Tensor]) -> Floa
 def computed(given: Given, sizes: Sizes, weights: Sequence[Tensor], keeps: bool) -> tuple[Tensor, Tensor]:
     """The output, and what is kept for derivatives."""
     out = given.patches.new_empty(sizes.batch, sizes.tokens, sizes.head)
-    memory = out.new_empty(call("network_memory", sizes, keeps))
+    memory = out.new_empty(values("network_memory", sizes, keeps))
     call("network", *given, weights, memory, out, sizes, keeps)
     return out, memory
+
+
+@lru_cache(64)
+def values(name: str, *given: Any) -> int:
+    """How many a function of network.c asks for."""
+    return call(name, *given)
 
 
 class FusedNetwork(torch.autograd.Function):
@@ -98,10 +106,8 @@ class FusedNetwork(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         patches, features, labels, _, memory, *weights = ctx.saved_tensors
-        numbers = [one.numel() for one in weights]
-        parts = memory.new_zeros(sum(numbers)).split(numbers)
-        gradients = [part.view_as(one) for part, one in zip(parts, weights, strict=True)]
-        room = memory.new_empty(call("network_room", ctx.sizes))
+        gradients = _unflatten_dense_tensors(memory.new_zeros(sum(map(Tensor.numel, weights))), weights)
+        room = memory.new_empty(values("network_room", ctx.sizes))
         given = gradient.contiguous(), patches, features, labels
         call("network_backward", *given, weights, memory, room, gradients, ctx.sizes)
         return None, None, *gradients
