@@ -119,7 +119,9 @@ class ScoreOptions:
     dim: int = 2048
     """Features per image."""
     points: int = 10_000
-    """Images per set, for precision and recall."""
+    """Images per set, for all but the Frechet distances."""
+    stored: int = 50_000
+    """Images whose features are at hand, for the Frechet distance from them."""
     repeats: int = 3
     """Turns; medians are reported."""
     threads: int | None = 1

@@ -1,4 +1,4 @@
-"""Frechet distance and precision/recall beside their plain forms and beside the machine's matrix products.
+"""Scores beside their plain forms and beside the machine's matrix products.
 
 scipy's matrix square root runs with one BLAS thread, its best case on small machines. `working_bytes` is what precision
 and recall add to the two sets of features.
@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 import scipy
 import torch
+from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
 from adaln.benchmarks.machine import Clock, Turns, in_turns, machine, resident_bytes
 from adaln.benchmarks.options import ScoreOptions
 from adaln.execution import num_threads
-from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance
-from adaln.metrics.precision_recall import precision_recall
+from adaln.metrics.cmmd import SCALE, SIGMA, gaussian_mmd
+from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance, frechet_interval
+from adaln.metrics.precision_recall import DENSITY_NEIGHBOURS, density_coverage, precision_recall
+from adaln.metrics.sliced import DIRECTIONS, sliced_distance
 from adaln.rng import generator
 
 K = 3
@@ -35,6 +38,8 @@ def scores(options: ScoreOptions) -> dict[str, Any]:
             "options": asdict(options),
             "frechet_distance": benchmark_frechet(options.dim, options.repeats),
             "precision_recall": benchmark_precision_recall(options.points, options.dim, options.repeats),
+            "of_rows": benchmark_rows(options.points, options.dim, options.repeats),
+            "frechet_from_rows": benchmark_frechet_from_rows(options.stored, options.dim),
         }
 
 
@@ -125,3 +130,73 @@ def benchmark_precision_recall(points: int, dim: int, repeats: int) -> dict[str,
         "working_bytes": peak,
         "bytes_of_both_sets": 8 * points * dim,
     }
+
+
+def plain_mind(reference: np.ndarray, samples: np.ndarray) -> float:
+    """The usual form: all projections at once, sorted along the images."""
+    lines = np.random.default_rng(0).standard_normal((reference.shape[1], DIRECTIONS))
+    lines /= np.linalg.norm(lines, axis=0)
+    apart = np.sort(reference @ lines, axis=0) - np.sort(samples @ lines, axis=0)
+    return float(3 * reference.shape[1] * np.square(apart).mean())
+
+
+def plain_cmmd(reference: np.ndarray, samples: np.ndarray) -> float:
+    """The usual form: whole kernel matrices."""
+
+    def mean_kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return float(np.exp(-cdist(x, y, "sqeuclidean") / (2 * SIGMA**2)).mean())
+
+    within = mean_kernel(reference, reference) + mean_kernel(samples, samples)
+    return float(SCALE * (within - 2 * mean_kernel(reference, samples)))
+
+
+def plain_density_coverage(reference: np.ndarray, samples: np.ndarray) -> tuple[float, float]:
+    """The usual form: whole distance matrices."""
+    k = DENSITY_NEIGHBOURS
+    radii = np.partition(cdist(reference, reference), k, axis=1)[:, k, None]
+    inside = cdist(reference, samples) <= radii
+    return float(inside.sum() / (k * len(samples))), float(inside.any(axis=1).mean())
+
+
+def benchmark_rows(points: int, dim: int, repeats: int) -> dict[str, object]:
+    """MIND, CMMD, density and coverage: ours, and plain numpy and scipy in float64."""
+    rows = features(points, dim, "reference"), features(points, dim, "samples")
+    plain = rows[0].double().numpy(), rows[1].double().numpy()
+
+    def ours_density_coverage() -> tuple[float, float]:
+        found = density_coverage(*rows)
+        return float(found.balls.double().mean()) / DENSITY_NEIGHBOURS, float(found.covered.double().mean())
+
+    pairs: dict[str, dict[str, Callable[[], object]]] = {
+        "mind": {
+            "ours": lambda: sliced_distance(*rows, generator("benchmark lines"))[0],
+            "plain": lambda: plain_mind(*plain),
+        },
+        "cmmd": {"ours": lambda: gaussian_mmd(*rows)[0], "plain": lambda: plain_cmmd(*plain)},
+        "density, coverage": {"ours": ours_density_coverage, "plain": lambda: plain_density_coverage(*plain)},
+    }
+    found: dict[str, object] = {"points": points, "dim": dim}
+    for name, contenders in pairs.items():
+        taken = seconds(in_turns(contenders, repeats))
+        found[name] = {
+            "seconds": taken,
+            "values": {which: value() for which, value in contenders.items()},
+            "times_faster": {clock: each["plain"] / each["ours"] for clock, each in taken.items()},
+        }
+    return found
+
+
+def benchmark_frechet_from_rows(stored: int, dim: int) -> dict[str, object]:
+    """A Frechet distance from single images' features to known statistics: moments, roots and interval."""
+    rows, reference = (
+        features(stored, dim, "samples"),
+        FeatureMoments.of(features(4 * dim, dim, "reference")).gaussian(),
+    )
+
+    def distance() -> float:
+        own = FeatureMoments.of(rows).gaussian()
+        value = frechet_distance(own, reference).value
+        frechet_interval(value, rows, own, reference, 200, generator("benchmark interval"))
+        return value
+
+    return {"points": stored, "dim": dim, "seconds": seconds(in_turns({"ours": distance}, 1))}
