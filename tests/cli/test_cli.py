@@ -294,3 +294,11 @@ def test_json_has_words_for_what_json_lacks(capsys, monkeypatch):
     output = Output({"interval": [float("-inf"), 1.5, float("inf")]}, [])
     monkeypatch.setattr(commands, "import_module", lambda name: SimpleNamespace(study_verb=lambda words: output))
     assert json.loads(run(capsys, "study", "--json")) == {"interval": ["-inf", 1.5, "inf"]}
+
+
+def test_what_a_file_says_reaches_the_terminal_as_printable_characters(tmp_path, capsys):
+    changes = json.dumps({"\x1b[1m\a": None})
+    about = f'{{"study": "quickstart", "scale": "tiny", "seeds": [0, 1], "changes": {changes}}}'
+    (tmp_path / "study.json").write_text(about)
+    line = fails(capsys, "report", str(tmp_path))
+    assert line.strip().isprintable() and r"\x1b[1m\x07" in line

@@ -154,7 +154,8 @@ def _code_and_line(error: Exception) -> tuple[int, str]:
 
 
 def _fail(code: int, line: str) -> None:
-    print(f"adaln: {line}", file=sys.stderr)
+    printable = (character if character.isprintable() else ascii(character)[1:-1] for character in line)
+    print(f"adaln: {''.join(printable)}", file=sys.stderr)
     raise SystemExit(code)
 
 
