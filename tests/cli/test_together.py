@@ -21,6 +21,7 @@ SCORED = [
     *(*SMALL, "--checkpoint-every", "2"),
     *("--evaluate.every", "2", "--evaluate.features", "quarter_means:means", "--evaluate.num-images", "20"),
     *("--evaluate.batch-size", "7", "--evaluate.sampler.solver", "ddim", "--evaluate.sampler.steps", "2"),
+    *("--data.held-out", "0.02"),
 ]
 
 
@@ -59,5 +60,7 @@ def test_a_run_of_two_processes_is_scored_on_the_way_as_that_of_one(capsys, para
     assert list(two["scores"]) == ["2", "4"]
     for step, scores in one["scores"].items():
         assert two["scores"][step]["fid"] == pytest.approx(scores["fid"], rel=1e-2)
+    for ours, theirs in zip(two["held_out_losses"], one["held_out_losses"], strict=True):
+        assert ours == theirs | {"loss": pytest.approx(theirs["loss"], rel=1e-5)} and ours["step"] in (2, 4)
     recorded = [(Path(run["run"]) / "analysis" / "roles.jsonl").read_text().splitlines() for run in (one, two)]
     assert [json.loads(line)["step"] for line in recorded[0]] == [json.loads(line)["step"] for line in recorded[1]]

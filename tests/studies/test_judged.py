@@ -27,7 +27,7 @@ def test_a_row_stands_beside_the_reference_with_its_paired_change():
     assert [row[4] for row in table.rows] == [None, "better", "not distinguishable"]
     assert round(table.rows[1][2].value, 6) == -0.1 and round(table.rows[2][2].value, 6) == 0
     assert judged_text(JUDGED) == (
-        "By held-out loss, over 3 seeds: mix is better than zero: held-out loss -0.10000 points (-19.2 % relative);"
+        "By held-out loss, over 3 seeds: mix is better than zero: change -0.10000 points (-19.2 % relative);"
         " not distinguishable from zero: plain."
     )
 

@@ -176,6 +176,8 @@ class StudyBenchOptions:
     """Steps of every run; default: the scale's own."""
     num_images: int | None = None
     """Samples behind every score; default: the scale's own."""
+    held_out: float | None = None
+    """Share of the pictures that no run learns from, on which losses are taken."""
     folder: Path = Path("bench-study")
     """Where the runs and what was measured of them lie; killed, the same command goes on there."""
 

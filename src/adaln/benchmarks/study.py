@@ -25,6 +25,7 @@ from adaln.analysis.recorder import Recorder
 from adaln.benchmarks.machine import machine
 from adaln.benchmarks.options import StudyBenchOptions
 from adaln.evaluation.checkpoints import reference, samples_file, scores_file, write_score_file
+from adaln.evaluation.held_out import take_losses
 from adaln.execution import num_threads
 from adaln.files import write_atomically
 from adaln.metrics import statistics
@@ -39,7 +40,7 @@ from adaln.training import train
 
 START = "import adaln.studies.run.run_study"
 """What every worker of a study imports before its first run."""
-PARTS = ("train", "record", "sample", "features", "scores", "rest")
+PARTS = ("train", "record", "sample", "features", "scores", "losses", "rest")
 """rest: runs made and networks read, checkpoints written while nothing else is timed, the first run's one-time work."""
 
 
@@ -69,7 +70,7 @@ class Parts:
 
 def study_parts(options: StudyBenchOptions) -> dict[str, Any]:
     """Medians over the runs of processor seconds by part, and what the study costs once."""
-    overrides = Overrides(steps=options.steps, num_images=options.num_images)
+    overrides = Overrides(steps=options.steps, num_images=options.num_images, held_out=options.held_out)
     plan = Plan(STUDIES[options.study], SCALES[options.scale], (0,), overrides)
     runs, folder = by_run(plan.jobs()), plan.folder(options.folder)
     with num_threads(1):
@@ -121,6 +122,9 @@ def run_parts(jobs: Sequence[Job], root: Path) -> dict[str, float]:
                 train(run, [record])
             for step in job.score_at:
                 score_parts(job, run, step, parts)
+            if job.takes_losses:
+                with parts.part("losses"):
+                    take_losses(run, job.config.steps)
     return parts.seconds
 
 

@@ -50,7 +50,7 @@ def loss_sections(losses: Mapping[str, Judged]) -> list[Section]:
 def judged_text(judged: Judged) -> str:
     """What differs from the reference by it and what may not, in one line."""
     differing = [
-        change_text(label, change, judged.reference, judged.name, judged.digits + 1)
+        change_text(label, change, judged.reference, "change", judged.digits + 1)
         for label, change in judged.changes.items()
         if change.distinguishable
     ]
