@@ -54,22 +54,25 @@ def reduce_repeated(sets: Sequence[Chosen]) -> Result:
 def agreement(sets: Sequence[Chosen]) -> dict[str, str | int]:
     """The answer that is given most often, by how many sets, in how many it is not known, in how many another.
 
-    A set whose leader is equal to that start within the margin says the same.
+    A set whose leader is equal to that start within the margin says the same, so two starts may be given as often.
     """
     known = [one.standing for one in sets if one.standing.is_known]
     counts = Counter(name for standing in known for name in (standing.leader, *standing.equals))
-    answer, same = max(counts.items(), key=lambda count: count[1], default=("", 0))
+    same = max(counts.values(), default=0)
+    answer = " or ".join(sorted(name for name, count in counts.items() if count == same))
     return {"answer": answer, "same": same, "not_known": len(sets) - len(known), "another": len(known) - same}
 
 
 def verdict(sets: Sequence[Chosen]) -> str:
     """In a sentence."""
-    counts = agreement(sets)
+    counts, margin = agreement(sets), sets[0].choice.rules.margin
+    behind = [name for name in sets[0].standing.names if all(name in one.standing.left for one in sets)]
+    also = f" Given up in all of them: {', '.join(behind)}." if behind else ""
     if not counts["answer"]:
-        return f"In none of {len(sets)} sets of seeds the answer is known within {sets[0].budget}."
+        return f"In none of {len(sets)} sets of seeds the answer is known within {sets[0].budget}.{also}"
     return (
-        f"{counts['answer']} in {counts['same']} of {len(sets)} sets of seeds; not known within {sets[0].budget} in"
-        f" {counts['not_known']}, another start in {counts['another']}."
+        f"{counts['answer']} (within {margin:.0%}) in {counts['same']} of {len(sets)} sets of seeds; not known within"
+        f" {sets[0].budget} in {counts['not_known']}, another start in {counts['another']}.{also}"
     )
 
 
