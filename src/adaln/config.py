@@ -11,7 +11,7 @@ from adaln.data import DataConfig
 from adaln.models import MODELS, ModelConfig, OwnConfig, model_named
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.registry import Registry
-from adaln.specs import Precision
+from adaln.specs import WIDEST_AVERAGE, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,9 @@ class OptimConfig:
     """Decay per step of the averaged weights, which are what is sampled from."""
     schedule: Schedule = field(default=Schedule(), metadata=LEFT_OUT_AT_DEFAULT)
     """Warm-up and decay of the learning rate; the paper uses none."""
+    ema_widths: tuple[float, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
+    """Widths of power-function averages that checkpoints keep as well, e.g. 0.05 0.1: `adaln sample --ema W` makes that
+    of any width from them."""
 
     def __post_init__(self) -> None:
         for name, fits, expected in (
@@ -74,6 +77,8 @@ class OptimConfig:
             ("weight_decay", 0 <= self.weight_decay < inf, "a number >= 0"),
             ("grad_clip", self.grad_clip is None or 0 < self.grad_clip < inf, "a number > 0 or none"),
             ("ema_decay", 0 <= self.ema_decay < 1, "0 <= decay < 1"),
+            ("ema_widths", all(0.001 <= w <= WIDEST_AVERAGE for w in self.ema_widths), "widths from 0.001 to 0.288"),
+            ("ema_widths", len(set(self.ema_widths)) == len(self.ema_widths), "each width once"),
         ):
             if not fits:
                 raise ValueError(f"optim.{name} is {getattr(self, name)}; expected {expected}")

@@ -70,3 +70,6 @@ class Execution:
 
 DEFAULT_EXECUTION = Execution()
 """Nothing compiled, nothing computed twice, whole batches."""
+
+WIDEST_AVERAGE = 12**-0.5
+"""The relative width of a power-function average of exponent 0, where all steps count alike."""

@@ -19,7 +19,7 @@ def means(images: torch.Tensor) -> torch.Tensor:
     return images.float().reshape(len(images), 4, -1).mean(dim=2) / 255
 """
 FEW = SampleConfig(20, sampler=SamplerConfig(solver="ddim", steps=2, clip=True))
-GRID = Grid((1.0, 2.0), ("ema", "model"), (2, 3))
+GRID = Grid((1.0, 2.0), ("ema", "model"), steps=(2, 3))
 
 
 @pytest.fixture
@@ -74,6 +74,13 @@ def test_the_answer_is_the_best_in_the_direction_of_the_score(trained, scoring, 
     assert line.startswith("Best of 2 by") and "on samples of another seed, the number to quote" in line
     titles = [block.title for block in sweep_section(found).blocks if not isinstance(block, str)]
     assert any(title.endswith("over the sweep") for title in titles) and "The best way's samples" in titles
+
+
+def test_widths_of_averages_are_ways_beside_the_weights_for_a_run_that_keeps_some(trained, scoring, tmp_path):
+    ways = room.ways_of(trained, scoring, Grid((1.0,), ("model",), ema=(0.05, 0.1)))
+    assert [(way.sample.weights, way.sample.ema) for way in ways] == [("model", None), ("ema", 0.05), ("ema", 0.1)]
+    with pytest.raises(ValueError, match="keeps no power-function averages"):
+        sweep(trained, scoring, Grid((1.0,), ema=(0.05,)), "fid", None, tmp_path / "kept")
 
 
 def test_a_single_way_has_no_map_and_no_warning(trained, scoring, tmp_path):

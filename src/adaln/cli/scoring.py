@@ -63,6 +63,11 @@ def sample_verb(words: list[str]) -> Output:
     done = f"wrote {count} to {out}" if are_new else f"nothing to draw: {out} holds these {count}"
     chosen, classes = classes_of(sampler.labels, run.manifest.get("data", {}))
     left = [left] if (left := start_left(sampler.record)) else []
+    if distance := sampler.record.get("ema_distance"):
+        left.append(
+            f"the average of width {options.config.ema:g} is put together from the checkpoints at hand, its profile"
+            f" {100 * distance:.2g} % off: more of them (--keep-checkpoints 0) come closer"
+        )
     data = {"samples": str(out), "grid": str(grid), **sampler.record, "classes": chosen}
     return Output(data, [f"{done}, the first of them as a grid in {grid}", *classes, *left])
 

@@ -25,5 +25,7 @@ class Grid:
     """Scales of classifier-free guidance; default: 1, 1.25, 1.5, 2 and 3, or 1 for an unconditional network."""
     weights: tuple[WeightSet, ...] = ("ema", "model")
     """Averaged weights, raw ones."""
+    ema: tuple[float, ...] = ()
+    """Widths of power-function averages, beside `weights`, for a run that keeps some (--optim.ema-widths)."""
     steps: tuple[int, ...] = ()
     """Steps of the solver; default: those of --sampler.steps."""

@@ -18,6 +18,8 @@ from adaln.metrics import METRICS, Scores
 from adaln.parallel import from_first, rank
 from adaln.progress import progress
 from adaln.runs import Run
+from adaln.runs.power_averages import kept_averages
+from adaln.specs import WeightSet
 
 GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
 """Scales that published networks are sampled at."""
@@ -50,12 +52,22 @@ def ways_of(run: Run, scoring: Scoring, grid: Grid) -> list[Scoring]:
     """Every combination of the grid, the rest as `scoring` says; `ValueError` for what the run cannot do."""
     guidance = grid.guidance or (GUIDANCE if run.spec.num_classes else (1.0,))
     steps = grid.steps or (scoring.sample.sampler.steps,)
-    for name, values in (("guidance", guidance), ("weights", grid.weights), ("steps", steps)):
+    averages: list[tuple[WeightSet, float | None]] = [(weights, None) for weights in grid.weights]
+    averages += [("ema", width) for width in grid.ema]
+    for name, values in (("guidance", guidance), ("weights", (*grid.weights, *grid.ema)), ("steps", steps)):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"over.{name} is {' '.join(map(str, values))!r}; expected one value or more, each once")
     ways = [
-        changed(scoring, {"sample.weights": weights, "sample.sampler.steps": count, "sample.guidance.scale": scale})
-        for weights, count, scale in product(grid.weights, steps, guidance)
+        changed(
+            scoring,
+            {
+                "sample.weights": weights,
+                "sample.ema": width,
+                "sample.sampler.steps": count,
+                "sample.guidance.scale": scale,
+            },
+        )
+        for (weights, width), count, scale in product(averages, steps, guidance)
     ]
     for way in ways:
         check_scoring(run, way)
@@ -73,6 +85,8 @@ def sweep(run: Run, scoring: Scoring, grid: Grid, metric: str, step: int | None,
     """
     METRICS.check(metric)
     ways, step = ways_of(run, scoring, grid), run.step_saved(step)
+    for width in grid.ema:
+        kept_averages(run.folders_until(step), width)  # refused before anything is drawn
     done: list[Way] = []
     for number, way in enumerate(ways):
         progress(f"sweep {run.path.name}", number, len(ways), "ways")

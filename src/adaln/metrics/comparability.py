@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 DECISIVE = ("reference.sha256", "samples.num_images", "extractor.name", "extractor.fingerprint", "dtypes", "choices")
 """What two comparable scores have in common; the settings of the scores that both have are added."""
-IDENTITY = frozenset({"run", "step", "seed", "num_images", "start_in_average", "class", "key", "device"})
+IDENTITY = frozenset(
+    {"run", "step", "seed", "num_images", "start_in_average", "class", "key", "device", "ema_distance"}
+)
 """Choices that say which samples were scored, not how samples are made: the thing compared, no obstacle to it. Their
 number is counted where it matters, in what was scored, and a device moves a score by rounding."""
 ROUNDING = ("choices.device", "versions.adaln", "versions.torch")
@@ -79,6 +81,7 @@ def _drawn(choices: Mapping[str, Any]) -> str:
     if not (isinstance(sampler, Mapping) and isinstance(guidance, Mapping) and {"labels", "dtype"} <= choices.keys()):
         return "drawn by the very choices that are recorded"  # by a caller of his own words
     weights = "raw weights" if choices.get("weights") == "model" else "averaged weights"
+    weights += f" of width {choices['ema']:g}" if choices.get("ema") else ""
     guided = f" of channels {guidance['channels']}" if guidance["scale"] != 1 else ""
     guided += f" at times {guidance['interval']}" if guidance.get("interval") else ""
     labels = choices["labels"] if isinstance(choices["labels"], str) else f"of class {choices['labels']}"

@@ -28,6 +28,7 @@ from adaln.registry import nearest
 from adaln.rng import generator
 from adaln.runs.checkpoints import Checkpoints, load_into
 from adaln.runs.folders import data_place, is_run, run_folder, spelled
+from adaln.runs.power_averages import average
 from adaln.tensor_files import WeightSet, load_tensors
 from adaln.types import DataSpec, NonFinite, Process
 
@@ -189,19 +190,27 @@ class Run:
         """Where the checkpoint of a step lies."""
         return self.checkpoints.folder(step)
 
+    def folders_until(self, step: int) -> list[Path]:
+        """The complete checkpoints up to a step, ascending."""
+        return [self.folder(saved) for saved in self.steps_saved() if saved <= step]
+
     def averaged_model(self, step: int | None = None) -> tuple[nn.Module, int]:
         """The network of a checkpoint, the newest by default, with its averaged weights; and its step."""
         return self.load_model(step, "ema")
 
-    def load_model(self, step: int | None, weights: WeightSet) -> tuple[nn.Module, int]:
-        """As `averaged_model`, with the averaged or the raw weights.
+    def load_model(self, step: int | None, weights: WeightSet, width: float | None = None) -> tuple[nn.Module, int]:
+        """As `averaged_model`, with the averaged or the raw weights, or with the power-function average of that width.
 
         Raises `ValueError` where there is none, or where it is not finite.
         """
         step = self.step_saved(step)
         model = build(self.config.model, self.spec, generator("init", self.config.seed))
         file = self.folder(step) / f"{weights}.safetensors"
-        load_into(model, load_tensors(file), str(file))
+        tensors = load_tensors(file)
+        if width is not None:
+            averages = average(self.folders_until(step), width)
+            tensors |= {name: averages[name].to(tensors[name].dtype) for name in averages}
+        load_into(model, tensors, str(file))
         for name, tensor in model.state_dict().items():
             if not bool(tensor.isfinite().all()):
                 raise NonFinite(f"{file}: {name!r} is not finite")

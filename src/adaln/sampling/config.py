@@ -31,8 +31,13 @@ class SampleConfig:
     stay float32."""
     weights: WeightSet = field(default="ema", metadata=LEFT_OUT_AT_DEFAULT)
     """ema: the averaged weights; model: the raw ones. A weak run's are averaged."""
+    ema: float | None = field(default=None, metadata=LEFT_OUT_AT_DEFAULT)
+    """Width of a power-function average, e.g. 0.05, put together from those that a run begun with --optim.ema-widths
+    keeps; in place of the averaged weights."""
 
     def __post_init__(self) -> None:
+        if self.ema is not None and self.weights == "model":
+            raise ValueError(f"ema is {self.ema:g} and weights 'model', the raw ones; expected one of both")
         for name in ("num_images", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")

@@ -27,15 +27,21 @@ class Weak(NamedTuple):
 
 
 def network(
-    run: Run, step: int | None, dtype: Precision, execution: SampleExecution, weights: WeightSet = "ema"
+    run: Run,
+    step: int | None,
+    dtype: Precision,
+    execution: SampleExecution,
+    weights: WeightSet = "ema",
+    width: float | None = None,
 ) -> tuple[Model, int]:
-    """The network of a checkpoint, computing in `dtype` and answering in its input's, and its step."""
+    """The network of a checkpoint, computing in `dtype` and answering in its input's, and its step; `width`: with the
+    power-function average of that width."""
     if execution.cuda_graph and run.device.type != "cuda":
         raise ValueError(f"cuda_graph is True on device {str(run.device)!r}; expected a cuda device, or no graph")
     check_precision(dtype, run.device)
     if step is None:  # one for all processes, while the run may go on
         step = from_first(lambda: max(run.steps_saved(), default=None))
-    model, step = run.load_model(step, weights)
+    model, step = run.load_model(step, weights, width)
     prepared = usable(Execution(execution.compile), run.device)
     return computing(model, dtype, replace(execution, compile=prepared.compile)), step
 

@@ -19,6 +19,7 @@ from adaln.processes import count_updates, guided, solve, solver_name
 from adaln.progress import progress
 from adaln.rng import generator
 from adaln.runs import Run, open_run
+from adaln.runs.power_averages import distance
 from adaln.sampling.config import EAGER, SampleConfig, SampleExecution
 from adaln.sampling.networks import Weak, network
 from adaln.types import Draw, Model, NonFinite
@@ -45,15 +46,18 @@ class Sampler:
     @property
     def record(self) -> dict[str, Any]:
         """For the file beside the images and for every score made from them: `provenance`, the kind of device, of
-        averaged weights their decay and the share of the start that is still in them, and the name of the class where
+        averaged weights their decay and the share of the start that is still in them, of one put together how far it
+        is from the wanted one, and the name of the class where
         all images are of one."""
         run, of_one = self.run, isinstance(self.config.labels, int) and bool(self.run.spec.num_classes)
         names = run.manifest.get("data", {}).get("class_names", [])
-        is_averaged = self.config.weights == "ema"
+        is_averaged = self.config.weights == "ema" and self.config.ema is None
         share = start_in_average(run, self.provenance["step"]) if is_averaged else None
         decay = run.config.optim.ema_decay if is_averaged and "imported" not in run.manifest else None
         about = {"class": names[int(self.labels[0])]} if of_one and len(names) > self.labels[0] else {}
         average = {"ema_decay": decay, "start_in_average": share}
+        if self.config.ema is not None:
+            average["ema_distance"] = distance(run.folders_until(self.provenance["step"]), self.config.ema)
         return {**self.provenance, **about, **average, "device": run.device.type}
 
     def batches(self) -> list[range]:
@@ -163,8 +167,10 @@ def load_sampler(
     execution: SampleExecution = EAGER,
 ) -> Sampler:
     """Load what draws `config` from a checkpoint; `ValueError` for what the run or the guidance cannot do."""
-    model, step = network(run, step, config.dtype, execution, config.weights)
+    model, step = network(run, step, config.dtype, execution, config.weights, config.ema)
     weights, worse, guide = [run.folder(step) / f"{config.weights}.safetensors"], None, None
+    if config.ema is not None:
+        weights = [folder / "training.safetensors" for folder in run.folders_until(step)]
     if weak is not None:
         worse, weak_step = weak_network(run, config, weak, execution)
         weights.append(weak.run.folder(weak_step) / "ema.safetensors")
@@ -236,5 +242,7 @@ def provenance(run: Run, config: SampleConfig, step: int) -> dict[str, Any]:
     if config.sampler.steps is None:  # what the default is today, so that it compares with the same number asked for
         row["sampler"]["steps"] = count_updates(run.process, config.sampler)
     del row["batch_size"]  # no influence on the images
+    if config.ema is None:
+        del row["ema"]
     del row["autoencoder"]  # where it lies; which one it is stands under `decoder`
     return {"run": run.path.name, "step": step, **row}

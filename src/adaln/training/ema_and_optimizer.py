@@ -12,6 +12,7 @@ from adaln.execution import Precision, blocks
 from adaln.files import reading
 from adaln.parallel import all_reduce_mean, all_reduce_sum, fully_shard, own, shard_like
 from adaln.runs import load_into
+from adaln.runs.power_averages import EVERY, PREFIX, Profile
 from adaln.training.at_once import are_small, norms_of, update_at_once
 from adaln.training.learning_rate import lr_factor
 from adaln.types import NonFinite
@@ -33,6 +34,8 @@ class TrainState:
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.trained: list[Tensor] = [own(p) for p in self.named.values()]
         self.averaged: list[Tensor] = [own(dict(self.ema.named_parameters())[name]) for name in self.named]
+        self.powers = {width: [p.detach().clone() for p in self.named.values()] for width in optim.ema_widths}
+        """Power-function averages by their width."""
         self.optimizer = torch.optim.AdamW(
             self.named.values(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
         )
@@ -59,6 +62,10 @@ class TrainState:
             parameter.grad = None
         self.loss_sum += loss.detach()
         self.step += 1
+        if self.step % EVERY == 0:
+            for width, average in self.powers.items():
+                kept = Profile(self.step, width).kept
+                torch._foreach_lerp_([own(tensor) for tensor in average], self.trained, 1 - kept)
 
     def _move(self, gradients: list[Tensor], is_small: bool) -> None:
         """Weights and their average, by clipped gradients."""
@@ -114,11 +121,17 @@ class TrainState:
         return self.loss_sum.copy_(all_reduce_mean(self.loss_sum))
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Everything to save, by file: the model, its average, and the optimiser's state by parameter name."""
+        """Everything to save, by file: the model, its average, and by parameter name the optimiser's state and
+        power-function averages."""
         moments = {
             f"{key}/{name}": value for name, p in self.named.items() for key, value in self.optimizer.state[p].items()
         }
-        training = {**moments, "step": torch.tensor(self.step), "loss_sum": self.loss_sum}
+        powers = {
+            f"{PREFIX}{width:g}/{name}": tensor
+            for width, average in self.powers.items()
+            for name, tensor in zip(self.named, average, strict=True)
+        }
+        training = {**moments, **powers, "step": torch.tensor(self.step), "loss_sum": self.loss_sum}
         return {"model": self.model.state_dict(), "ema": self.ema.state_dict(), "training": training}
 
     def load(self, files: Mapping[str, Mapping[str, Tensor]], origin: str) -> None:
@@ -135,13 +148,17 @@ class TrainState:
         self.step = int(saved.pop("step"))
         self.loss_sum.copy_(saved.pop("loss_sum"))
         names = {key.partition("/")[2] for key in saved}
+        averages = {f"{PREFIX}{width:g}": average for width, average in self.powers.items()}
         wanted = {f"{kind}/{name}" for name in names for kind in ("step", "exp_avg", "exp_avg_sq")}
+        wanted |= {f"{kind}/{name}" for name in self.named for kind in averages}
         if saved.keys() != wanted:
             raise ValueError(f"missing or unknown: {min(saved.keys() ^ wanted)!r}")
         for key, value in saved.items():
             kind, _, name = key.partition("/")
             parameter = self.named[name]
-            if kind == "step":  # one number for the whole tensor
+            if kind in averages:
+                own(averages[kind][[*self.named].index(name)]).copy_(own(shard_like(parameter, value)))
+            elif kind == "step":  # one number for the whole tensor
                 self.optimizer.state[parameter][kind] = value.to(parameter.device)
             else:
                 self.optimizer.state[parameter][kind] = shard_like(parameter, value)

@@ -47,7 +47,8 @@ def _guidance(way: Way) -> str:
 
 def _row(way: Way) -> str:
     choices = way.scores.provenance["choices"]
-    return f"{WEIGHTS[way.scoring.sample.weights]}, {choices['sampler']['steps']} steps"
+    width = f" of width {way.scoring.sample.ema:g}" if way.scoring.sample.ema else ""
+    return f"{WEIGHTS[way.scoring.sample.weights]}{width}, {choices['sampler']['steps']} steps"
 
 
 def _text(score: Score, digits: int) -> str:
