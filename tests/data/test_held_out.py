@@ -1,5 +1,6 @@
 """Which pictures are never learned from: a matter of their content alone."""
 
+import hashlib
 import json
 import re
 
@@ -135,7 +136,9 @@ def test_the_first_line_and_inspect_say_how_many_are_held_out(tmp_path, capsys):
 
 
 def test_hashes_are_read_once_and_kept(tmp_path, monkeypatch):
-    dataset = a_set(noise(30))
+    dataset = a_set(noise(300))
     before = content_hashes(dataset, tmp_path)
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in dataset.images]
+    assert before.tolist() == [int.from_bytes(digest[:8], "little") for digest in digests]
     monkeypatch.setattr("adaln.data.held_out.hashed", lambda dataset: pytest.fail("hashed again"))
     np.testing.assert_array_equal(content_hashes(dataset, tmp_path), before)

@@ -136,9 +136,8 @@ class Dataset:
         parts = [summary(self.labels, self.class_names, left)]
         parts += ["labels ignored: unconditional"] if ignores else []
         if self.split:
-            counts = count_classes(self.labels[self.split.held_out], self.class_names)
-            least = min((count for name, count in counts.items() if not ignores), default=None)
-            of_each = "" if least is None else f", at least {least:,} of each class"
+            _, counts = np.unique(self.labels[self.split.held_out], return_counts=True)
+            of_each = f", at least {counts.min():,} of each class" if self.spec.num_classes else ""
             parts.append(f"{len(self.split.held_out):,} held out{of_each}")
         return "; ".join(parts)
 

@@ -74,7 +74,7 @@ def hashed(dataset: Dataset) -> UInt64[np.ndarray, "N"]:
     count, hashes = len(dataset), np.zeros(len(dataset), np.uint64)
 
     def hash_rows(start: int) -> None:
-        rows = dataset.content[start : start + AT_ONCE]
+        rows = dataset.content[np.arange(start, min(start + AT_ONCE, count))]
         digests = [hashlib.sha256(row.tobytes()).digest()[:8] for row in rows]
         hashes[start : start + len(rows)] = np.frombuffer(b"".join(digests), "<u8")
 

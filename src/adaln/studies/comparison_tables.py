@@ -55,7 +55,7 @@ def judged_text(judged: Judged) -> str:
         if change.distinguishable
     ]
     unclear = [label for label, change in judged.changes.items() if not change.distinguishable]
-    rest = [f"not distinguishable from {judged.reference}: {', '.join(unclear)}"] if unclear else []
+    rest = [f"not distinguishable from {judged.reference}: {'; '.join(unclear)}"] if unclear else []
     return f"By {judged.name}, over {judged.num_seeds} seeds: {'; '.join([*differing, *rest])}."
 
 
