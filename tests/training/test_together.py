@@ -43,6 +43,7 @@ def configs(small_config):
         "bfloat16": replace(plain, precision="bfloat16"),
         "clipped": replace(plain, optim=replace(plain.optim, grad_clip=0.05)),
         "scheduled": replace(plain, optim=replace(plain.optim, schedule=Schedule(5, "linear", 8, 15, 0.1))),
+        "averaged": replace(plain, optim=replace(plain.optim, ema_widths=(0.05, 0.1))),
         "indivisible": replace(plain, batch_size=9),
     }
 
@@ -103,6 +104,7 @@ def launched(configs, tmp_path_factory):
         job("sharded mix", "mix"),
         job("sharded bfloat16", "bfloat16"),
         job("sharded clipped", "clipped"),
+        job("sharded averaged", "averaged"),
         job("sharded scheduled", "scheduled"),
         job("sharded poisoned", "plain", poison=[1, 12]),
         job("sharded moved", "plain", terminate=[1, 3]),
@@ -170,6 +172,7 @@ def test_several_processes_have_the_losses_of_one(launched, alone, name, of):
         ("sharded tiny", "tiny"),
         ("sharded by three", "tiny"),
         ("sharded compiled", "tiny"),
+        ("sharded averaged", "averaged"),
         ("sharded U-DiT", "U-DiT"),
     ],
 )
