@@ -78,7 +78,9 @@ def test_an_average_is_one_in_every_case_and_with_every_separator(average, befor
     words = "_".join([*before, average, *behind]).split("_")
     capital = [words[0] if style == "C" else words[0].capitalize(), *(word.capitalize() for word in words[1:])]
     spelled = "".join(capital) if style in "CP" else ("_" if style in "snake" else style).join(words)
-    assert kind_of(spelled) == kind_of(spelled.replace("ema", "EMA").replace("Ema", "EMA")) == "ema"
+    assert kind_of(spelled) == "ema"
+    if average == "ema":
+        assert kind_of(spelled.replace("ema", "EMA").replace("Ema", "EMA")) == "ema"
 
 
 @given(AVERAGES, st.sampled_from(["model", "net", "params", "weights", "state_dict", "dit"]))

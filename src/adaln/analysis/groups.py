@@ -161,7 +161,7 @@ def weights_of(
 
 def class_of(source: Weights) -> str:
     """The network's class that the config.json of its folder names; "" where none does."""
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | Path) or is_run(source):
         return ""
     folder = Path(source) if Path(source).is_dir() else Path(source).parent
     for config in (folder / "config.json", folder / "transformer" / "config.json"):
