@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,12 +50,20 @@ def small_config():
     return make
 
 
-@pytest.fixture
-def trained(small_config, tmp_path: Path):
-    """A finished small run."""
+@pytest.fixture(scope="session")
+def trained_once(small_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from adaln.runs import Run
     from adaln.training import train
 
-    run = Run.create(small_config(), tmp_path / "runs")
+    torch.set_num_threads(1)
+    run = Run.create(small_config(), tmp_path_factory.mktemp("trained"))
     train(run)
-    return run
+    return run.path
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path):
+    """A finished small run, this test's own."""
+    from adaln.runs import Run
+
+    return Run.open(shutil.copytree(trained_once, tmp_path / "runs" / trained_once.name))

@@ -54,6 +54,7 @@ def by_hand(values, name):
     }
 
 
+@pytest.mark.slow
 @given(FLOATS)
 def test_every_number_is_that_of_a_plain_cast_of_every_entry(array):
     values = torch.from_numpy(array)

@@ -43,6 +43,7 @@ def values(model, role, branch=("attn", "mlp")):
     return torch.cat([tensors[site.weight][site.rows].flatten() for site in sites])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(list(SCHEMES)),

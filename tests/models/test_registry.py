@@ -274,7 +274,11 @@ def test_the_unused_position_table_of_rotary_networks_is_in_the_state_dict(confi
 
 
 @pytest.mark.parametrize("name", [*SMALL, "DiT-S/8-wide"])
-@pytest.mark.parametrize("spec", [DIGITS, UNCONDITIONAL, DataSpec(3, 16, 8, 7)], ids=str)
+@pytest.mark.parametrize(
+    "spec",
+    [UNCONDITIONAL, *(pytest.param(s, marks=pytest.mark.slow) for s in (DIGITS, DataSpec(3, 16, 8, 7)))],
+    ids=str,
+)
 def test_arithmetic_counts_what_the_built_network_holds_and_computes(name: str, spec: DataSpec):
     config = DiTConfig(128, 3, 2, 4, mlp_ratio=1.7, class_dropout_prob=0.0) if "wide" in name else MODELS[name]
     assert config.counts(spec) == counted(config, spec)

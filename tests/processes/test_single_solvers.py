@@ -51,6 +51,7 @@ def test_the_multistep_solver_is_of_second_order_on_interpolants(name):
     assert measured[-1] == pytest.approx(2, abs=0.1), measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear-velocity", "gvp-velocity"])
 def test_the_multistep_solver_nears_second_order_between_infinite_log_snrs(name):
     measured = slopes(lambda steps: interpolant_error(name, dpm_solver_interpolant, steps), (64, 128, 256, 512))

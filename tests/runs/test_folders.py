@@ -62,6 +62,7 @@ def test_data_outside_of_the_working_folder_has_its_absolute_path(here, on, monk
     assert {Run.create(on(path), Path("runs")).config.data.path for path in paths} == {str(here / "set")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", SPELLINGS)
 def test_a_run_of_an_older_build_is_found_by_its_own_spelling_and_by_all_others(here, on, first):
     folder = as_older_builds_wrote(on(spelled(first, here)), Path("runs"))

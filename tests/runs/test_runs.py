@@ -123,6 +123,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_saving_leaves_the_last_checkpoint(small_config, tmp_path):
     """The limit on file sizes stands in for a full disk: both make the write fail half-way."""
     run = Run.create(small_config(), tmp_path)

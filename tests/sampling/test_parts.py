@@ -77,7 +77,7 @@ def test_the_file_is_what_numpy_writes_of_all_images_at_once(trained, sampler, t
     assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["x.json", "x.npz"]
 
 
-@pytest.mark.parametrize("images", [1, 4, 5, 8, 9, 10])
+@pytest.mark.parametrize("images", [1, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 8, 9, 10))])
 def test_stopped_anywhere_it_goes_on_and_loses_one_batch_at_most(trained, sampler, tmp_path: Path, images: int):
     out = tmp_path / "x.npz"
     with stopped_at(images):

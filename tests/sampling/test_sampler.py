@@ -113,9 +113,9 @@ def test_older_checkpoints_can_be_sampled(trained):
     assert sample(trained, FEW, step=5).provenance["step"] == 5
 
 
-@pytest.mark.parametrize("name", ["x.png", "x", "x.npz.gz", "x.NPZ", "x.npy"])
-def test_samples_are_saved_under_a_name_that_says_npz(trained, tmp_path, name):
+def test_samples_are_saved_under_a_name_that_says_npz(trained, tmp_path):
     samples = sample(trained, FEW)
-    with pytest.raises(ValueError, match=f"{name}'; expected a name that ends in .npz"):
-        samples.save(tmp_path / name)
+    for name in ("x.png", "x", "x.npz.gz", "x.NPZ", "x.npy"):
+        with pytest.raises(ValueError, match=f"{name}'; expected a name that ends in .npz"):
+            samples.save(tmp_path / name)
     assert not list(tmp_path.glob("x*"))

@@ -103,6 +103,7 @@ def test_the_table_says_what_differs_by_how_much_and_how_sure_it_is(runs):
     assert cells(result.table, "adaln-zero")["verdict"] is None
 
 
+@pytest.mark.slow
 def test_the_verdict_is_plain_and_says_what_more_seeds_would_show(runs):
     verdict = compare_schemes("Made up", outcomes(runs)).data["verdict"]
     assert verdict[0] == (
@@ -226,6 +227,7 @@ def test_a_single_scored_step_has_no_course(runs):
     assert result.data["over_steps"] == {}
 
 
+@pytest.mark.slow
 def test_one_seed_tells_nothing_and_says_so(runs):
     result = compare_schemes("Made up", outcomes(runs, seeds=(0,)))
     assert cells(result.table, "adaln")["verdict"] == "not distinguishable"

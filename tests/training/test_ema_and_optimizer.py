@@ -79,6 +79,7 @@ def test_a_warm_up_is_that_of_a_loop_by_hand(small_config, tmp_path):
         assert torch.equal(trained[name], tensor), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [3, 6, 7])
 @pytest.mark.parametrize("schedule", [WARMUP, TRAPEZOID], ids=["warm-up", "trapezoid"])
 def test_a_stop_anywhere_in_a_schedule_changes_no_bit(small_config, tmp_path, schedule, stop_at):

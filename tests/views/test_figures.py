@@ -86,6 +86,7 @@ def gate_rows(tensors):
     return [(tensors[site.weight], site.rows) for site in find_sites(tensors) if site.role is Role.GATE]
 
 
+@pytest.mark.slow
 def test_blocks_stand_in_forward_order_though_files_sort_their_names(tmp_path):
     save_tensors(tmp_path / "deep.safetensors", weights(depth=12, width=16))
     figure = PAPER_FIGURES["figure6"].draw(open_snapshots(tmp_path / "deep.safetensors"))

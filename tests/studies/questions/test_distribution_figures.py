@@ -48,6 +48,7 @@ def test_every_figure_of_the_paper_but_20_is_a_study():
     assert set(FIGURES) | set(START_FIGURES) | {"figure20"} == set(PAPER_FIGURES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 def test_all_distributions_are_of_the_same_two_runs_a_seed(scale):
     keys = {

@@ -168,6 +168,7 @@ def test_shuffled_weights_keep_their_shape_role_by_role_and_take_the_common_std(
     assert skewness["gate"] == pytest.approx(2, abs=0.3) and skewness["scale"] == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_shuffled_start_trains_after_the_zero_run_of_its_seed(trained):
     pilot = made_up(trained, "adaln-zero", 3, {10: 1.0})
     (job,) = equal_std.shuffled_starts([pilot, made_up(trained, "normal", 3, {10: 1.0})])
@@ -238,6 +239,7 @@ def seeded(run, seed):
     return Run(path, run.config)
 
 
+@pytest.mark.slow
 def test_a_shuffle_changes_the_loss_but_not_the_weights_on_disk(trained, monkeypatch):
     scores = made_up(trained, "", 0, {10: 1.0}).scores()[10]
     monkeypatch.setattr(permuted, "reference_of", lambda *a: (None, None))
