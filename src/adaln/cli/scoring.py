@@ -139,9 +139,10 @@ def evaluate_verb(words: list[str]) -> Output:
     for metric in options.metrics:
         METRICS.check(metric)
 
-    from adaln.evaluation.samples import evaluate, named_reference, named_samples, scores_beside
+    from adaln.evaluation.samples import evaluate, named_reference, named_samples
     from adaln.metrics import check_request, unlike_published
     from adaln.parallel import find_device, group_of_torchrun, rank
+    from adaln.views.scores import scores_beside
 
     check_request(options.metrics, options.replicates, options.batch_size)  # said before anything is drawn
     device = find_device(options.device)
@@ -196,7 +197,7 @@ def loss_verb(words: list[str]) -> Output:
     from adaln.evaluation.held_out import held_out_loss, other_pictures, own_pictures
     from adaln.parallel import find_device, from_first, group_of_torchrun, rank
     from adaln.runs import Run
-    from adaln.views.losses import changes, loss_tables
+    from adaln.views.losses import as_data, loss_tables
 
     device = find_device(options.device)
     with group_of_torchrun():
@@ -219,17 +220,7 @@ def loss_verb(words: list[str]) -> Output:
         f"{count:,} pictures of {options.data} are left out: {name} learned from them"
         for name, count in left_out.items()
     ]
-    data = {
-        "losses": {weights: {name: encode(loss) for name, loss in of.items()} for weights, of in losses.items()},
-        "means": {weights: {name: asdict(loss.mean) for name, loss in of.items()} for weights, of in losses.items()},
-        "changes": {weights: {name: asdict(d) for name, d in changes(of).items()} for weights, of in losses.items()},
-        "not_comparable": {
-            weights: {name: list(differs) for name, loss in of.items() if (differs := first.differences(loss))}
-            for weights, of in losses.items()
-            for first in [of[str(options.runs[0])]]
-        },
-        "left_out": left_out,
-    }
+    data = {**as_data(losses), "left_out": left_out}
     return Output(data, [*loss_tables(losses), *lines])
 
 

@@ -207,17 +207,6 @@ def check_record(file: Path, record: Mapping[str, Any]) -> None:
         raise ValueError(f"{file}: {beside.name} beside it is the record of other samples; draw them anew or remove it")
 
 
-def scores_beside(source: Path | Dataset, scores: Scores) -> Path:
-    """Where scores lie beside any samples, for a data set here; another way of scoring has another name."""
-    record = scores.provenance
-    row = {side: record[side]["sha256"] for side in ("samples", "reference")}
-    features = [record["extractor"][name] for name in ("name", "fingerprint")]
-    key = short_hash(row | {"extractor": features, "settings": record["settings"]})
-    if isinstance(source, Dataset):
-        return Path(f"{source.name}-{key}.scores.json")
-    return source.with_name(f"{source.name if source.is_dir() else source.stem}-{key}.scores.json")
-
-
 def first_images(file: Path, most: int, across: int) -> tuple[np.ndarray, int]:
     """The first images of an npz (rows, columns, H, W, C) in full rows of up to `across`, and how many it holds."""
     stream = open_images(file)

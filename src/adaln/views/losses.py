@@ -1,7 +1,10 @@
 """Held-out losses as tables: each with its interval, beside the first where they may be compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
+from adaln.codec import encode
 from adaln.evaluation.held_out import HeldOutLoss
 from adaln.evaluation.samples import WEIGHTS
 from adaln.report import Axis, Block, Cell, Column, Lines, Measurement, Series, Table
@@ -101,3 +104,19 @@ def _of_pictures(loss: HeldOutLoss) -> str:
         f"Loss of the process, as in training, on {len(loss.as_trained):,} pictures that were not learned from; the"
         " same noise and times for every run, guidance off. Brackets: 95 % t intervals over pictures."
     )
+
+
+def as_data(by_weights: Mapping[WeightSet, Losses]) -> dict[str, Any]:
+    """The same as plain values: every loss, its mean, and its paired change from the first run's."""
+    parts: dict[str, Callable[[Losses], dict[str, Any]]] = {
+        "losses": lambda losses: {name: encode(loss) for name, loss in losses.items()},
+        "means": lambda losses: {name: asdict(loss.mean) for name, loss in losses.items()},
+        "changes": lambda losses: {name: asdict(change) for name, change in changes(losses).items()},
+        "not_comparable": _not_comparable,
+    }
+    return {part: {weights: of(losses) for weights, losses in by_weights.items()} for part, of in parts.items()}
+
+
+def _not_comparable(losses: Losses) -> dict[str, list[str]]:
+    first, *_ = losses.values()
+    return {name: list(differs) for name, loss in losses.items() if (differs := first.differences(loss))}

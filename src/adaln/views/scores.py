@@ -1,8 +1,11 @@
 """The scores of one run against its steps: what was measured alike makes one curve."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from adaln.codec import short_hash
+from adaln.data import Dataset
 from adaln.evaluation.checkpoints import read_score_file
 from adaln.evaluation.samples import WEIGHTS
 from adaln.metrics import METRICS, Score, Scores, differences
@@ -20,6 +23,17 @@ def scores_of(run: Run) -> list[Scores]:
     """All scores in a run's folder, the oldest first."""
     files = sorted(run.path.glob("s*/*.scores.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))
     return [read_score_file(file) for file in files]
+
+
+def scores_beside(source: Path | Dataset, scores: Scores) -> Path:
+    """Where scores lie beside any samples, for a data set here; another way of scoring has another name."""
+    record = scores.provenance
+    row = {side: record[side]["sha256"] for side in ("samples", "reference")}
+    features = [record["extractor"][name] for name in ("name", "fingerprint")]
+    key = short_hash(row | {"extractor": features, "settings": record["settings"]})
+    if isinstance(source, Dataset):
+        return Path(f"{source.name}-{key}.scores.json")
+    return source.with_name(f"{source.name if source.is_dir() else source.stem}-{key}.scores.json")
 
 
 def step_of(scores: Scores) -> int | None:
