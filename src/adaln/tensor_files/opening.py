@@ -10,10 +10,11 @@ from torch import Tensor
 
 from adaln.registry import nearest
 from adaln.tensor_files.content import what_is
+from adaln.tensor_files.contents import Contents, contents
 from adaln.tensor_files.declared import refuse_fewer
 from adaln.tensor_files.folders import Listed, join_distributed, shards_of, weights_in
 from adaln.tensor_files.names import grouped, torn_weights, unwrapped
-from adaln.tensor_files.pickles import Contents, contents, load_pickle
+from adaln.tensor_files.pickles import load_pickle
 from adaln.tensor_files.safetensors_files import TensorFile, is_whole, readable, shapes
 from adaln.tensor_files.sets import Chosen, WeightSet, choose, dotted_again
 
@@ -135,6 +136,8 @@ def _opened(whole: TensorFile | Contents, file: Path, wanted: WeightSet | None, 
             way = "; --weights model takes the raw ones" if known else ""
             raise ValueError(f"the averaged weights are a list without names, {nameless[0]!r}, not readable{way}")
         notes.append(f"the averaged weights are a list without names, {nameless[0]!r}: not read")
+    if isinstance(whole, Contents) and chosen.taken != "ema":
+        notes += [f"under {name!r} lies {kind}, which is not read" for name, kind in whole.opaque.items()]
     own = chosen.names(known)
     if chosen.taken == "ema":
         own = {name: whole_name for name, whole_name in own.items() if not OF_AVERAGES.fullmatch(name)}

@@ -8,18 +8,14 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from adaln.tensor_files.content import what_is
-from adaln.tensor_files.safetensors_files import DTYPES, FLOAT8
-from adaln.tensor_files.sets import kind_of
 
 ACTING_MODULES = {
     *(
@@ -57,8 +53,9 @@ class Inert:
     def __init__(self, *arguments: Any) -> None: ...
 
     def __setstate__(self, state: Any) -> None:
-        if isinstance(state, Mapping):
-            self.__dict__.update({name: value for name, value in state.items() if isinstance(name, str)})
+        for part in state if isinstance(state, tuple) else (state,):  # with slots a pair
+            if isinstance(part, Mapping):
+                self.__dict__.update({name: value for name, value in part.items() if isinstance(name, str)})
 
     @classmethod
     def of(cls, stands_for: str) -> "type[Inert]":
@@ -187,66 +184,3 @@ def module_tensors(module: Inert, prefix: str = "") -> Iterator[tuple[str, Any]]
     for name, child in parts.get("_modules", {}).items():
         if isinstance(child, Inert):
             yield from module_tensors(child, f"{prefix}{name}.")
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """Everything by name that a file holds, dictionaries inside dictionaries with dots between their keys."""
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    levels: list[str] = field(default_factory=list)
-    """Prefixes that were dictionaries of their own."""
-    nameless: list[str] = field(default_factory=list)
-    """Averaged weights that are lists, in an order that nothing tells."""
-    unread: dict[str, str] = field(default_factory=dict)
-    """Types by the names of tensors that are of a class, or of a layout, which is not read."""
-
-
-def contents(loaded: Mapping[Any, Any], prefix: str = "") -> Contents:
-    """Of what a pickle held the tensors, numpy's arrays as such."""
-    found = Contents()
-    _collect(loaded, prefix, found)
-    return found
-
-
-def _collect(loaded: Mapping[Any, Any], prefix: str, into: Contents) -> None:
-    for key, value in loaded.items():
-        if not isinstance(key, str):  # an optimiser's state is by number
-            continue
-        name = f"{prefix}{key}"
-        if isinstance(value, Inert) and "_parameters" in vars(value):
-            value = dict(module_tensors(value))
-        if isinstance(value, Tensor | np.ndarray | np.generic):
-            _add(value, name, into)
-        elif isinstance(value, Mapping):
-            into.levels.append(f"{name}.")
-            _collect(value, f"{name}.", into)
-        elif isinstance(value, list | tuple) and value and all(isinstance(each, Mapping) for each in value):
-            into.levels.append(f"{name}.")
-            _collect({str(number): each for number, each in enumerate(value)}, f"{name}.", into)
-        elif isinstance(value, Inert) and "." in key:
-            into.unread[name] = value.stands_for
-        elif _is_list_of_tensors(value) and any(kind_of(word) == "ema" for word in name.split(".")):
-            into.nameless.append(name)
-
-
-def _add(value: Tensor | np.ndarray | np.generic, name: str, into: Contents) -> None:
-    if isinstance(value, Tensor) and (kind := _without_strides(value)):
-        into.unread[name] = f"{str(value.dtype).removeprefix('torch.')}, {kind}"
-    elif isinstance(value, Tensor):
-        into.tensors[name] = value
-    elif value.dtype.kind in "fiub":
-        into.tensors[name] = torch.from_numpy(np.array(value))
-    if name in into.tensors and (dtype := into.tensors[name].dtype) not in (*DTYPES.values(), *FLOAT8.values()):
-        into.unread[name] = str(dtype).removeprefix("torch.")
-
-
-def _without_strides(tensor: Tensor) -> str:
-    """What keeps the values of a tensor from being read row by row; "" if nothing."""
-    if tensor.is_nested or tensor.layout != torch.strided:
-        return "nested" if tensor.is_nested else f"layout {str(tensor.layout).removeprefix('torch.')}"
-    return "on the meta device, without values" if tensor.is_meta else ""
-
-
-def _is_list_of_tensors(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 1 and all(isinstance(each, Tensor) for each in value)
