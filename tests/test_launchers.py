@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from adaln.launchers import is_of_torchrun, refuse_other_launchers
+from adaln.launchers import COUNTS, NUMBERS, RANGES, RANKS, is_of_torchrun, refuse_other_launchers
 from adaln.parallel import group_of_torchrun, world
 from helpers.command_line import fails, run
 
@@ -26,13 +26,20 @@ SEVERAL = [
     {"HOROVOD_SIZE": "2"},
     {"PMIX_RANK": "1"},
     {"PALS_RANKID": "3"},
+    *({name: "2"} for name in (*COUNTS, *RANGES)),
+    *({name: "1"} for name in RANKS if name != "PMIX_RANK"),
+    {"SLURM_PROCID": "0", "SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4"},
     {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "ENVIRONMENT": "BATCH"},
 ]
 ALONE = [
     {},
     {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "here", "MASTER_PORT": "1"},
     {"WORLD_SIZE": "", "PMI_SIZE": ""},
-    {"PMIX_RANK": "0"},
+    *({name: "0"} for name in RANKS if name not in NUMBERS),
+    *({name: "1"} for name in (*COUNTS, *RANGES)),
+    {"PET_NNODES": "1:4", "PET_NPROC_PER_NODE": "gpu"},
+    {"SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4"},
+    {"SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"},
     {"OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "1"},
     {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_NPROCS": "8"},  # a shell of salloc
     {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},  # one in a step
@@ -88,6 +95,21 @@ def test_of_torchrun_every_process_is_welcome(environment, variables):
     environment(variables | {"TORCHELASTIC_RUN_ID": "none"})
     refuse_other_launchers("PROGRAM")
     assert is_of_torchrun()
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "RANK is ''"),
+        ({"RANK": "two", "WORLD_SIZE": "2"}, "RANK is 'two'"),
+        ({"RANK": "0", "WORLD_SIZE": "-2"}, "WORLD_SIZE is '-2'"),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, "MASTER_ADDR is ''"),
+    ],
+)
+def test_half_of_what_torchrun_sets_is_named(environment, variables, said):
+    environment(variables | {"TORCHELASTIC_RUN_ID": "x"})
+    with pytest.raises(ValueError, match=rf"^{said} beside .*unset TORCHELASTIC_RUN_ID\)$"), group_of_torchrun():
+        pytest.fail("it was let in")
 
 
 @pytest.mark.parametrize(

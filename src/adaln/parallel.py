@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from adaln.launchers import is_of_torchrun, refuse_other_launchers
+from adaln.launchers import check_torchrun, is_of_torchrun, refuse_other_launchers
 from adaln.types import rows_axis
 
 T = TypeVar("T")
@@ -285,6 +285,7 @@ def group_of_torchrun() -> Iterator[None]:
     if dist.is_initialized() or not is_of_torchrun():
         yield
         return
+    check_torchrun()
     global _waiting, _beside
     if local_rank() < torch.cuda.device_count():  # more processes than GPUs are there for the CPU
         torch.cuda.set_device(local_rank())

@@ -10,6 +10,7 @@ from adaln.data import Batches, DataConfig, inspect, load
 from adaln.data.batches import augmented
 
 LATENTS = torch.randn(9, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+SHARD = "latents_rank00_shard001.safetensors"
 LABELS = torch.tensor([0, 2, 1, 0, 2, 1, 0, 2, 1])
 
 
@@ -249,3 +250,48 @@ def test_settings_that_legacy_latents_cannot_follow_are_refused(tmp_path):
             load(config)
     with pytest.raises(ValueError, match="holds latents, not images"):
         load(DataConfig(folder)).images[0]
+
+
+@pytest.mark.parametrize("make", [fast_dit, lightning_dit])
+def test_the_fingerprint_changes_with_any_latent_though_size_and_time_are_kept(tmp_path, make):
+    folder = make(tmp_path)
+    before = load(DataConfig(str(folder))).fingerprint
+    changed = folder / {fast_dit: "imagenet256_features/8.npy", lightning_dit: SHARD}[make]
+    content, status = changed.read_bytes(), changed.stat()
+    for place, name in ((-1, "the last byte"), (-50, "another"), (None, "the same content")):
+        other = bytearray(content)
+        if place:
+            other[place] ^= 1
+        changed.write_bytes(other)
+        os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert (load(DataConfig(str(folder))).fingerprint == before) == (place is None), name
+
+
+def test_latents_are_hashed_once_and_are_one_set_in_whatever_shards_they_lie(tmp_path, monkeypatch):
+    folder = lightning_dit(tmp_path)
+    before = load(DataConfig(str(folder))).fingerprint
+    with monkeypatch.context() as patch:
+        patch.setattr("adaln.data.extractions.ThreadPoolExecutor", lambda *_: pytest.fail("read again"))
+        assert load(DataConfig(str(folder))).fingerprint == before
+    (folder / "latents_rank00_shard001.safetensors").unlink()
+    tensors = {"latents": LATENTS.clone(), "latents_flip": LATENTS + 10, "labels": LABELS}
+    save_file(tensors, folder / "latents_rank00_shard000.safetensors")
+    assert load(DataConfig(str(folder))).fingerprint == before
+
+
+def test_labels_of_fast_dit_that_were_replaced_with_size_and_time_kept_are_gathered_again(tmp_path):
+    folder = fast_dit(tmp_path)
+    load(DataConfig(str(folder)))
+    changed = folder / "imagenet256_labels/3.npy"
+    status = changed.stat()
+    np.save(changed, np.array([2]))
+    os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert load(DataConfig(str(folder))).labels.tolist() == [0, 2, 1, 2, 2, 1, 0, 2, 1]
+
+
+def test_a_copy_of_a_shard_of_lightning_dit_is_refused(tmp_path):
+    folder = lightning_dit(tmp_path)
+    shard = folder / "latents_rank00_shard001.safetensors"
+    (folder / "latents_rank00_shard001_old.safetensors").write_bytes(shard.read_bytes())
+    with pytest.raises(ValueError, match=r"shard001_old\.safetensors: is called a copy of 'latents_rank00_shard001"):
+        load(DataConfig(str(folder)))

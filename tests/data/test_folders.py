@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from adaln.data import open_source
 from adaln.data.folders import are_shards, by_folder
+from adaln.data.formats import open_pictures
 from helpers.pictures import pixels, png, two_classes, write_folder, write_tar, write_zip
 
 PICTURE = png(pixels(0))
@@ -95,3 +96,62 @@ def test_a_class_without_pictures_says_what_it_holds(tmp_path, write):
     path = write(tmp_path / "set.zip", two_classes() | {"emu/0.jfif": b"", "emu/1.HEIC": b"", "emu/2.heic": b""})
     with pytest.raises(ValueError, match=r"class folder 'emu' holds no image \(2 \.heic, 1 \.jfif\); fill"):
         open_source(path)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(512), bytes(10240)])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("stems", [("cat", "dog", "owl"), ("a-0", "a-1", "a-2")])
+def test_a_tar_without_files_is_named_and_neither_a_shard_nor_a_class_is_lost(tmp_path, content, nested, stems):
+    path = class_tars(tmp_path / "set", stems, "{i}.png")
+    (path / f"{stems[2]}.tar").write_bytes(content)
+    if nested:
+        path = write_tar(tmp_path / "outer.tar", {tar.name: tar.read_bytes() for tar in sorted(path.iterdir())})
+    with pytest.raises(ValueError, match=rf"{stems[2]}\.tar: holds no file; fill or remove it"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("copy", ["a-1 (1)", "a-1(2)", "Copy of a-1", "a-1 - Copy", "a-1 copy 2", "a-1_old", "a-1.bak"])
+def test_a_shard_that_is_called_a_copy_of_another_is_refused(tmp_path, copy):
+    path = class_tars(tmp_path / "set", ("a-0", "a-1", copy), "{i}.png")
+    with pytest.raises(ValueError, match=r"is called a copy of 'a-1\.tar'; remove or rename one of them"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("stems", [("man", "man_old"), ("new", "old"), ("copy", "cat"), ("a", "b (1)")])
+def test_classes_whose_names_end_as_copies_do_are_classes(tmp_path, stems):
+    assert open_source(class_tars(tmp_path / "set", stems, "{stem}_{i}.png")).class_names == tuple(sorted(stems))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("images", "masks"), "images, masks are pictures and what belongs to each"),
+        (("images", "labels", "readme"), "images, labels are pictures and"),
+        (("JPEGImages", "SegmentationClass"), "JPEGImages, SegmentationClass are pictures and"),
+        (("leftImg8bit", "gtFine"), "leftImg8bit, gtFine are pictures and"),
+        (("imagesTr", "labelsTr"), "imagesTr, labelsTr are pictures and"),
+        (("imagesTr", "imagesTs"), "imagesTr, imagesTs are splits"),
+        (("tr", "te"), "te, tr are splits"),
+        (("trn", "tst", "val"), "trn, tst, val are splits"),
+    ],
+)
+@pytest.mark.parametrize("where", ["", "set/", "cat/"])
+@pytest.mark.parametrize("opens", [open_source, open_pictures])
+def test_parts_and_pairs_side_by_side_are_refused_by_name_with_or_without_labels(tmp_path, names, said, where, opens):
+    files = {f"{where}{name}/0.png": PICTURE for name in names} | ({"dog/0.png": PICTURE} if where == "cat/" else {})
+    said = said if not where else said.replace(said.split(",")[0], where + said.split(",")[0])
+    with pytest.raises(ValueError, match=said.split(",")[0] + ".* are .*not classes; expected one of them alone"):
+        opens(write_folder(tmp_path / "data", files))
+
+
+@pytest.mark.parametrize(
+    "names", [("tr", "te", "en"), ("mask", "glove"), ("images", "dog"), ("HR", "LR", "AT"), ("label", "tag")]
+)
+def test_names_that_could_be_parts_or_pairs_among_others_are_classes(tmp_path, names):
+    found = open_source(write_folder(tmp_path / "set", {f"{name}/0.png": PICTURE for name in names}))
+    assert found.class_names == tuple(sorted(names))
+
+
+def test_annotations_without_pictures_do_not_make_a_pair(tmp_path):
+    files = {f"{name}/images/0.png": PICTURE for name in ("cat", "dog")} | {"cat/labels/0.txt": b"1"}
+    assert open_source(write_folder(tmp_path / "set", files)).class_names == ("cat", "dog")

@@ -323,3 +323,13 @@ def test_formats_other_than_png_are_read(tmp_path):
     for suffix in ("jpg", "webp", "bmp", "gif", "tiff"):
         Image.fromarray(pixels(1)).save(folder / f"picture.{suffix}")
     assert len(load_from(folder, tmp_path)) == 5
+
+
+def test_a_folder_that_bears_the_name_of_the_embedded_set_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load(DataConfig("digits")).passed_over == ()
+    write_folder(tmp_path / "digits", two_classes())
+    found = load(DataConfig("digits"))
+    assert len(found) == 1797
+    assert f"passed over: what lies at '{tmp_path / 'digits'}' (give its whole path for it)" in found.summary()
+    assert len(load(DataConfig("./digits"), cache=tmp_path / "cache")) == 6

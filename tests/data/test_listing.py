@@ -148,6 +148,8 @@ FURNITURE = [
     "#recycle",
     "@Recycle",
     "lost+found",
+    *("@__thumb", "@tmp", "@Transcode", "@sharesnap", "~snapshot", "@eaDir@tmp", "RECYCLER", "Recycled", "FOUND.000"),
+    *("Network Trash Folder", "iPod Photo Cache", "_vti_cnf"),
 ]
 
 
@@ -159,11 +161,26 @@ def test_furniture_of_systems_is_no_class_and_no_picture_and_is_counted(tmp_path
     source = open_source(write(path_for(write, tmp_path), two_classes() | thumbs))
     assert (source.class_names, len(source.names)) == (("cat", "dog"), 6)
     (said,) = source.passed_over
-    assert said.startswith("1 hidden" if name[0] in "._" else f"1 {name}") and f"{where}{name})" in said
+    assert said.startswith("1 hidden" if name.startswith((".", "__")) else f"1 {name}") and f"{where}{name})" in said
+
+
+@pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
+@pytest.mark.parametrize("name", ["thumbs", "Thumbnails", "_thumbs"])
+def test_thumbnails_beside_pictures_are_counted_and_a_class_of_that_name_is_one(tmp_path, write, name):
+    inside = {f"cat/{name}/{i}.png": png(pixels(i)) for i in range(2)}
+    source = open_source(write(path_for(write, tmp_path), two_classes() | inside))
+    assert (source.class_names, len(source.names)) == (("cat", "dog"), 6)
+    assert source.passed_over[0].startswith("2 small copies (")
+    as_class = write(path_for(write, tmp_path / "other"), two_classes() | {f"{name}/0.png": png(pixels(0))})
+    assert set(open_source(as_class).class_names) == {"cat", "dog", name}
 
 
 @settings(max_examples=50)
-@given(st.lists(st.sampled_from(["cat", "a.b", "x@eaDir", "@eaDirs", "lost", "MACOSX__"]), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.sampled_from(["recycled", "cat", "a.b", "x@eaDir", "@eaDirs", "lost", "MACOSX__"]), min_size=1, max_size=4
+    )
+)
 def test_names_that_only_look_like_furniture_are_kept(parts):
     assert not passes_over("/".join(parts), {})
 
@@ -219,7 +236,7 @@ def test_symbolic_links_in_a_tar_are_counted_and_hard_ones_are_their_files(tmp_p
 
 
 @settings(max_examples=30)
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.sampled_from([1, 3, 40]))
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=4).filter(any), st.sampled_from([1, 3, 40]))
 def test_tars_one_behind_the_other_are_read_to_the_last_whatever_lies_between(sizes, padding):
     with tempfile.TemporaryDirectory() as folder:
         tars, named = [], iter(range(100))

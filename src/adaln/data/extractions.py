@@ -6,7 +6,9 @@ not written in them, so they can be trained on, but whoever decodes the samples 
 
 import hashlib
 import io
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,19 @@ from torch import Tensor
 
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset, Rows, spec_of
-from adaln.data.keys import MISSING, missing
+from adaln.data.keys import MISSING, missing, refuse_copies
 from adaln.data.labels import by_kind, passed_over
 from adaln.data.latents import NoImages
 from adaln.data.listing import Listing, list_folder
 from adaln.data.numbers import numbered, whole_number
 from adaln.data.shard_files import map_tensors
-from adaln.files import default_cache, filling, reading, write_atomically
+from adaln.files import default_cache, filling, locked, reading, write_atomically
+from adaln.progress import progress
 from adaln.tensor_files import load_npy, load_pickle
 
 LIGHTNING_SHARDS, STATISTICS = "latents_rank*_shard*.safetensors", "latents_stats.pt"
+RUN = 256
+"""Latents that are hashed at once."""
 
 
 class NpyFiles(Rows):
@@ -114,7 +119,7 @@ def open_fast_dit(config: DataConfig) -> Dataset:
             latents.row(number)  # says in what it differs; of another type of floats it is another number of bytes
     one = np.ones((latents.shape[1], 1, 1), np.float32)
     used = {f"{part.name}/{name}" for part in (features, labels) for name in stamps}
-    found = fixed_latents(config, latents, None, cached_labels(labels, of_labels), 0 * one, one)
+    found = fixed_latents(config, latents, None, cached_labels(labels, listing), 0 * one, one, listing)
     return replace(found, passed_over=passed_over(listing, used))
 
 
@@ -133,34 +138,63 @@ def npy_stamps(listing: Listing, folder: str) -> dict[str, tuple[int, int]]:
     return {name: stamp for name, stamp in inside.items() if name.endswith(".npy") and "/" not in name}
 
 
-def cached_labels(folder: Path, stamps: dict[str, tuple[int, int]]) -> Int64[np.ndarray, "N"]:
-    """The labels of a folder of npy files, gathered once: a million files take minutes to read.
+def cached_labels(folder: Path, listing: Listing) -> Int64[np.ndarray, "N"]:
+    """The labels of a folder of npy files in the set, gathered once: a million files take minutes to read."""
+    rows = NpyFiles(folder, len(npy_stamps(listing, folder.name)), 1)
 
-    They are gathered again when the size or time of any file changes.
-    """
-    known = (str(folder.resolve()), [stamps[f"{number}.npy"] for number in range(len(stamps))])
-    path = default_cache() / "labels" / f"{hashlib.sha256(repr(known).encode()).hexdigest()[:24]}.npy"
+    def gathered() -> bytes:
+        content = io.BytesIO()
+        labels = [whole_number(rows.row(row).item(), str(rows.file_of(row))) for row in range(len(rows))]
+        np.save(content, numbered(labels, lambda row: str(rows.file_of(row)))[0])
+        return content.getvalue()
+
+    labels: Int64[np.ndarray, N] = np.load(io.BytesIO(kept("labels", listing, gathered)))
+    return labels
+
+
+def cached_content(latents: Rows, mirrored: Rows | None, listing: Listing) -> bytes:
+    """A digest over all latents, whatever shards they lie in; they are read once, which may take minutes."""
+
+    def digest() -> bytes:
+        total = len(latents) * (1 + (mirrored is not None))
+        runs = [(rows, begin) for rows in (latents, mirrored) if rows is not None for begin in range(0, len(rows), RUN)]
+        whole = hashlib.sha256()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            digests = pool.map(lambda run: hashlib.sha256(run[0][run[1] : run[1] + RUN].tobytes()).digest(), runs)
+            for number, of_run in enumerate(digests):
+                whole.update(of_run)
+                progress(f"fingerprint {listing.path.name}", min((number + 1) * RUN, total), total, "latents")
+        return whole.digest()
+
+    return kept("latents", listing, digest)
+
+
+def kept(kind: str, listing: Listing, make: Callable[[], bytes]) -> bytes:
+    """What is made of a folder, kept in the cache; made again when the size, time or ctime of a file in it changes."""
+    known = (str(listing.path.resolve()), sorted(listing.stamps.items()), listing.newest)
+    path = default_cache() / kind / hashlib.sha256(repr(known).encode()).hexdigest()[:24]
     if not path.exists():
-        rows, content = NpyFiles(folder, len(stamps), 1), io.BytesIO()
-        labels = [whole_number(rows.row(row).item(), str(folder / f"{row}.npy")) for row in range(len(rows))]
-        np.save(content, numbered(labels, lambda row: str(folder / f"{row}.npy"))[0])
         with filling(path.parent.parent):
-            write_atomically(path, content.getvalue())
-    return load_npy(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(path.with_suffix(".lock")):
+                if not path.exists():
+                    write_atomically(path, make())
+    return path.read_bytes()
 
 
 def open_lightning_dit(config: DataConfig) -> Dataset:
     """`latents`, `latents_flip` and `labels` per shard, normalised by the channel statistics in `latents_stats.pt`."""
     folder = Path(config.path)
     refuse_fixed(config, has_mirrored=True)
-    files = sorted(folder.glob(LIGHTNING_SHARDS))
+    files, listing = sorted(folder.glob(LIGHTNING_SHARDS)), list_folder(folder)
+    refuse_copies(folder, [file.name for file in files])
     shards = [lightning_shard(file) for file in files]
     latents, mirrored = (Rows([shard[name] for shard in shards], files) for name in ("latents", "latents_flip"))
     labels = np.concatenate([shard["labels"] for shard in shards]).astype(np.int64)
     mean, std = read_statistics(folder / STATISTICS, latents.shape[1])
     gaps = dict.fromkeys(missing([file.name for file in files], first=0), MISSING)
-    left = (*by_kind(gaps), *passed_over(list_folder(folder), {STATISTICS, *(file.name for file in files)}))
-    return replace(fixed_latents(config, latents, mirrored, labels, mean, 1 / std), passed_over=left)
+    left = (*by_kind(gaps), *passed_over(listing, {STATISTICS, *(file.name for file in files)}))
+    return replace(fixed_latents(config, latents, mirrored, labels, mean, 1 / std, listing), passed_over=left)
 
 
 def lightning_shard(path: Path) -> dict[str, np.ndarray]:
@@ -215,20 +249,22 @@ def fixed_latents(
     labels: Int64[np.ndarray, "N"],
     shift: Float32[np.ndarray, "C 1 1"],
     scale: Float32[np.ndarray, "C 1 1"],
+    listing: Listing,
 ) -> Dataset:
-    """The set; its fingerprint is over labels, statistics and the first latents, for reading all would take hours."""
+    """The set; its fingerprint is over labels, statistics and all latents, which are read once for it."""
     folder = Path(config.path)
     if 0 in latents.shape or latents.dtype.kind not in "fiu":
         raise ValueError(f"{folder}: holds latents of {latents.dtype}, {latents.shape}; expected numbers (N, C, h, w)")
     _, class_names = numbered(labels.tolist(), lambda row: f"row {row} of {latents.file_of(row)}")
-    known = (latents.shape, labels.tobytes(), shift.tobytes(), scale.tobytes(), latents[:16].tobytes())
+    known = (latents.shape, labels.tobytes(), shift.tobytes(), scale.tobytes())
+    print_of = hashlib.sha256(repr(known).encode() + cached_content(latents, mirrored, listing)).hexdigest()
     return FixedLatents(
         folder.resolve().name,
         NoImages(str(folder), latents.parts),
         labels,
         class_names,
         spec_of(latents.shape[1:], class_names, config.conditional),
-        hashlib.sha256(repr(known).encode()).hexdigest(),
+        print_of,
         config.flip,
         latents=latents,
         mirrored=mirrored,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
-from adaln.data.listing import ending
+from adaln.data.listing import ending, parents
 from adaln.data.numbers import Labelled
 
 SPLITS = {"train", "training", "trainval", "val", "valid", "validation", "minival", "test", "testing"}
@@ -17,6 +17,15 @@ THINGS = {"train", "valid"}
 """Splits that may be classes as well: of vehicles, of documents."""
 FILLERS = {"a", "b", "set", "dataset", "data", "image", "images", "img", "imgs", "split", "folder"}
 """What is said beside the part: `train_images`, `testA`."""
+ABBREVIATED = PARTS | {"tr", "te", "ts", "trn", "tst"}
+"""What parts are called where all names side by side are such."""
+PICTURES = {"image", "images", "img", "imgs", "jpegimages", "leftimgbit", "rgb", "imagestr", "imagests"}
+OF_PICTURES = {
+    *("mask", "masks", "label", "labels", "labelstr", "labelsts", "annotation", "annotations", "trimaps", "gt"),
+    *("segmentation", "segmentations", "segmentationclass", "segmentationobject", "gtfine", "gtcoarse", "groundtruth"),
+    *("depth", "depths"),
+}
+"""Folders, by their letters alone, of pictures and of what was made of each of them: no classes side by side."""
 WORD = re.compile(r"[^\W\d_]+")
 SYNSET = re.compile(r"n\d{8}")
 
@@ -82,7 +91,8 @@ def parts_among(names: Collection[str]) -> dict[str, str]:
     words = {name: [word for word in WORD.findall(of) if word not in FILLERS] for name, of in apart.items()}
     common = set.intersection(*map(set, words.values())) if words else set()
     own = {name: "".join(word for word in of if word not in common) or "".join(of) for name, of in words.items()}
-    return {name: part for name, of in own.items() if (part := of.removesuffix("set")) in PARTS}
+    known = ABBREVIATED if ABBREVIATED.issuperset(own.values()) else PARTS
+    return {name: part for name, of in own.items() if (part := of.removesuffix("set")) in known}
 
 
 def refuse_parts(parent: str, names: Collection[str]) -> None:
@@ -93,14 +103,27 @@ def refuse_parts(parent: str, names: Collection[str]) -> None:
         raise ValueError(f"{listed} are splits, not classes; {WAY_ON}")
 
 
-def refuse_splits(folders: Iterable[str]) -> None:
-    """ValueError where two parts of a set lie side by side at any depth, for they would be mixed."""
+def refuse_pairs(parent: str, names: Collection[str]) -> None:
+    """ValueError where pictures lie side by side with their masks, labels or the like."""
+    letters = {name: "".join(WORD.findall(stem(name))).lower() for name in sorted(names)}
+    both = [[name for name, of in letters.items() if of in table] for table in (PICTURES, OF_PICTURES)]
+    if all(both):
+        listed = ", ".join(f"{parent}/{name}" if parent else name for name in (*both[0], *both[1]))
+        raise ValueError(f"{listed} are pictures and what belongs to each of them, not classes; {WAY_ON}")
+
+
+def refuse_splits(folders: Iterable[str], names: Iterable[str]) -> None:
+    """ValueError where two parts of a set, or pictures and their masks, lie side by side at any depth: they would be
+    mixed. `names`: of the pictures; a folder without any is of another kind.
+    """
+    holding = {folder for name in names for folder in parents(name)}
     children = defaultdict(list)
     for folder in folders:
         parent, _, name = folder.rpartition("/")
         children[parent].append(name)
     for parent, names in children.items():
         refuse_parts(parent, names)
+        refuse_pairs(parent, [name for name in names if (f"{parent}/{name}" if parent else name) in holding])
 
 
 def by_tars(names: list[str], folders: Collection[str], files: Iterable[str]) -> Labelled:

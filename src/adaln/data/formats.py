@@ -85,6 +85,8 @@ def load(config: DataConfig, *, cache: Path | None = None) -> Dataset:
         dataset = loads(replace(config, path=path))
     else:
         dataset = decoded(pictures_of(kind, path, attribute), config, cache)
+    left = (*dataset.passed_over, *same_name(config.path))
+    dataset = replace(dataset, passed_over=left) if left != dataset.passed_over else dataset
     return replace(dataset, split=split_of(dataset, config.held_out, cache)) if config.held_out else dataset
 
 
@@ -138,6 +140,13 @@ def absolute_path(path: str) -> str | None:
     if not Path(place).exists() or recognise(real)[0] != recognise(place)[0]:
         return None
     return f"{real}#{attribute}" if attribute else real
+
+
+def same_name(path: str) -> tuple[str, ...]:
+    """What bears the name of data that has a name only (`digits`) and lies in the working folder."""
+    place, _ = split_attribute(path)
+    is_other = Path(place).exists() and absolute_path(path) is None
+    return (f"what lies at {str(Path(place).resolve())!r} (give its whole path for it)",) if is_other else ()
 
 
 def canonical_path(path: str) -> str:

@@ -6,12 +6,20 @@ Source: https://github.com/webdataset/webdataset, "The WebDataset Format": a key
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 from adaln.data.listing import Listing
 
 CLASS = ".cls"
 MOST_OF = 100_000
 """More parts than these no set is said to have."""
+COPY = re.compile(
+    r"(?:copy of )?(.+?)"
+    r"(?: ?\(\d+\)| ?- ?copy(?: \(\d+\))?| copy(?: \d+)?|(?<=\d)[-_. ](?:old|copy|bak|backup|orig)\d*)?",
+    re.IGNORECASE,
+)
+"""How systems and people call a copy: `a (1)`, `a - Copy`, `a copy 2`, `Copy of a`; behind a number also `a-0_old`."""
+THUMBNAILS = re.compile(r"(?:^|(.*)/)[_.]?thumb(?:s|nails?)?/", re.IGNORECASE)
 SECOND, MISSING = "more pictures of one key", "missing among numbered ones"
 
 
@@ -92,6 +100,22 @@ def missing(names: Iterable[str], first: int | None = None) -> list[str]:
             width, after = len(match[0]), match.string[match.end() :]
             gaps += [f"{before}{number:0{width}}{after}" for number in whole if number not in there]
     return gaps
+
+
+def small_copies(names: Iterable[str]) -> set[str]:
+    """The pictures in a folder of thumbnails that lies beside pictures; one beside folders alone is a class."""
+    names = list(names)
+    holding = {name.rpartition("/")[0] for name in names}
+    return {name for name in names if (match := THUMBNAILS.match(name)) and (match[1] or "") in holding}
+
+
+def refuse_copies(folder: Path, names: Iterable[str]) -> None:
+    """ValueError where a file is called a copy of another beside it, for all that it holds would count twice."""
+    stems = {Path(name).stem: name for name in sorted(names)}
+    for stem, name in stems.items():
+        match = COPY.fullmatch(stem)
+        if match and match[1] != stem and match[1] in stems:
+            raise ValueError(f"{folder / name}: is called a copy of {stems[match[1]]!r}; remove or rename one of them")
 
 
 def word(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from adaln.data.folders import by_folder, by_tars, refuse_splits, without_classes
-from adaln.data.keys import CLASS, class_files, one_of_each_key
+from adaln.data.keys import CLASS, class_files, one_of_each_key, small_copies
 from adaln.data.listing import Listing, ending, settled
 from adaln.data.numbers import Labelled, check_distinct, numbered, whole_number
 from adaln.data.pictures import SUFFIXES, Source
@@ -54,6 +54,11 @@ def unlabelled(listing: Listing) -> Source:
     names, listing = pictures_in(listing)
     ends = (*LABEL_FILES, CLASS)
     of_labels = {name for name in listing.stamps if name.rpartition("/")[2].lower().endswith(ends)}
+    if not any(any(files_above(file, names, listing)) for file in LABEL_FILES):
+        try:
+            refuse_splits(listing.folders, names)
+        except ValueError as error:
+            raise ValueError(f"{listing.path}: {error}") from error
     return source_of(names, without_classes(len(names)), listing, of_labels)
 
 
@@ -67,7 +72,11 @@ def pictures_in(listing: Listing) -> tuple[list[str], Listing]:
         names, reasons = one_of_each_key(listing)
     except ValueError as error:
         raise ValueError(f"{listing.path}: {error}") from error
-    return names, replace(listing, passed_over=listing.passed_over | reasons)
+    of_others = small_copies(names)
+    reasons |= dict.fromkeys(of_others, "small copies")
+    return [name for name in names if name not in of_others], replace(
+        listing, passed_over=listing.passed_over | reasons
+    )
 
 
 def source_of(names: list[str], of_names: Labelled, listing: Listing, read: set[str]) -> Source:
@@ -96,7 +105,7 @@ def label(names: list[str], listing: Listing) -> Labelled:
         files = files_above(file, names, listing)
         if any(files):
             return rule(files, names, listing)
-    refuse_splits(listing.folders)
+    refuse_splits(listing.folders, names)
     file_of = class_files(names, listing)
     if file_of:
         return by_class_files(file_of, listing)

@@ -12,7 +12,9 @@ from adaln.files import reading, reason
 from adaln.tensor_files import check_alone, what_is
 
 FURNITURE = (
-    r"@eaDir|@Recycle|@Recently-Snapshot|#recycle|#snapshot|\$RECYCLE\.BIN|System Volume Information|lost\+found"
+    r"@eaDir(?:@\w+)?|@Recycle|@Recently-Snapshot|@__thumb|@tmp|@Transcode|@sharesnap|#recycle|#snapshot|~snapshot"
+    r"|\$RECYCLE\.BIN|(?-i:RECYCLER|Recycled)|FOUND\.\d{3}|System Volume Information|lost\+found|Network Trash Folder"
+    r"|iPod Photo Cache|_vti_cnf|__pycache__"
 )
 """Folders that disk stations and systems keep among a user's own."""
 PASSED_OVER = re.compile(rf"(?:^|/)(\.[^/]*|__MACOSX[^/]*|(?:{FURNITURE})(?=/|$))", re.IGNORECASE)

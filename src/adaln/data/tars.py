@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from adaln.data.keys import MISSING, missing
+from adaln.data.keys import MISSING, missing, refuse_copies
 from adaln.data.listing import Listing, ending, parents, passes_over, settled
 from adaln.data.pictures import SUFFIXES
 from adaln.files import reading
@@ -46,9 +46,10 @@ def list_tars(path: Path) -> Listing:
     """What lies in a tar or in a folder of tars; read in place, at random.
 
     A tar that holds tars and no pictures of its own counts as a folder of them.
-    Raises ValueError where one is compressed or cut short.
+    Raises ValueError where one is compressed, cut short or empty, or a copy of another.
     """
     tars = tars_in(path)
+    refuse_copies(path, [tar.name for tar in tars])
     positions: dict[str, tuple[Path, int, int]] = {}
     stamps: dict[str, tuple[int, int]] = {}
     folders: set[str] = set()
@@ -80,18 +81,28 @@ def list_tars(path: Path) -> Listing:
 def members(path: Path, reasons: dict[str, str]) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Files and folders of a tar by their names, which begin with that of the tar.
 
-    Raises ValueError where it is compressed or cut short; `reasons` gets what is passed over.
+    Raises ValueError where it is compressed, cut short or holds no file, or a tar in it does; `reasons` gets what is
+    passed over.
     """
     if path.name.lower().endswith(COMPRESSED) or head_of(path).startswith(PACKED):
         raise ValueError(f"{path}: a compressed tar cannot be read at random; unpack it or store it as .tar")
     with reading(path, "a whole tar"), path.open("rb") as file:
         own = list(members_within(file, 0, path.stat().st_size, f"{path.name}/", reasons))
+        refuse_empty(path, own)
         has_pictures = any(name.lower().endswith(SUFFIXES) for name, _ in own)
         is_nested = [not has_pictures and name.lower().endswith(TAR) and member.isfile() for name, member in own]
         yield from itertools.compress(own, map(operator.not_, is_nested))
         for name, tar in itertools.compress(own, is_nested):
             end = tar.offset_data + tar.size
-            yield from members_within(file, tar.offset_data, end, f"{name}/", reasons)
+            inside = list(members_within(file, tar.offset_data, end, f"{name}/", reasons))
+            refuse_empty(path.parent / name, inside)
+            yield from inside
+
+
+def refuse_empty(path: Path, held: list[tuple[str, tarfile.TarInfo]]) -> None:
+    """ValueError where a tar holds no file: what it should hold would be lost, be it a shard or a whole class."""
+    if not any(member.isfile() for _, member in held):
+        raise ValueError(f"{path}: holds no file; fill or remove it")
 
 
 def members_within(
