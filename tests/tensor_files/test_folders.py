@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adaln.tensor_files import open_weights
+from adaln.tensor_files import open_adapter, open_weights
 from helpers.foreign import foreign
 from helpers.weight_files import dit_weights as weights
 from helpers.weight_files import same
@@ -163,3 +163,83 @@ def test_a_folder_of_an_adapter_is_called_one(tmp_path):
     save_file({"a.lora_A.weight": torch.ones(2, 2)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(ValueError, match="is an adapter"):
         open_weights(tmp_path)
+
+
+def halves():
+    """The weights in two parts, of other blocks and of other tensors of the same blocks."""
+    yield tuple({n: t for n, t in weights().items() if n.startswith("blocks.0") == first} for first in (True, False))
+    yield tuple({n: t for n, t in weights().items() if n.endswith("bias") == first} for first in (True, False))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("model_part1.safetensors", "model_part2.safetensors"),
+        ("dit-00001.safetensors", "dit-00002.safetensors"),
+        ("net_rank9.pt", "net_rank10.pt"),
+        ("model.safetensors.0", "model.safetensors.1"),
+        ("stage0.safetensors", "stage1.safetensors"),
+        ("part-a.safetensors", "part-b.safetensors"),
+    ],
+)
+def test_the_first_of_files_that_are_numbered_alike_is_no_whole_network(tmp_path, one, other):
+    for first, second in halves():
+        save = torch.save if one.endswith(".pt") else save_file
+        save(first, tmp_path / one)
+        save(second, tmp_path / other)
+        for name, beside in ((one, other), (other, one)):
+            with pytest.raises(ValueError, match=f"{name}' is a part of the network, as {beside} beside it is another"):
+                open_weights(tmp_path / name)
+
+
+def test_a_checkpoint_of_the_next_step_beside_one_takes_nothing_from_it(tmp_path):
+    for number in (1, 2):
+        save_file(weights(number), tmp_path / f"step_{number}.safetensors")
+        save_file({"blocks.0.a.lora_A.weight": torch.ones(number, 8)}, tmp_path / f"rank{number}.safetensors")
+    assert same(opened(tmp_path / "step_1.safetensors")[0], weights(1))
+    assert open_adapter(tmp_path / "rank1.safetensors")
+
+
+@pytest.mark.parametrize("name", ["mp_rank_00_model_states.pt", "consolidated.00.pth"])
+def test_what_one_of_several_processes_saved_is_a_part_though_its_names_are_all_there(tmp_path, name):
+    for number in (0, 1):
+        torch.save({"module": weights()}, tmp_path / name.replace("00", f"0{number}"))
+    with pytest.raises(ValueError, match="is a part of the network"):
+        open_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_an_index_that_counts_more_than_its_shards_hold_is_refused_but_not_one_of_full_width(tmp_path, ending):
+    index = write_shards(tmp_path, ending)
+    content = json.loads(index.read_text())
+    num_bytes = sum(tensor.nbytes for tensor in weights().values())
+    for total, is_refused in ((num_bytes, False), (2 * num_bytes, False), (num_bytes + 4096, True)):
+        index.write_text(json.dumps(content | {"metadata": {"total_size": total}}))
+        if is_refused:
+            with pytest.raises(ValueError, match=r"counts .* bytes, and its tensors have .*: a part of the network"):
+                open_weights(index)
+        else:
+            assert same(opened(index)[0], weights())
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_of_a_tensor_in_two_shards_the_one_is_read_that_the_index_names(tmp_path, ending):
+    index = write_shards(tmp_path, ending)
+    first, last = (tmp_path / f"{STEM}-0000{number}-of-00003.{ending}" for number in (1, 3))
+    own, other = (list(weights().items())[number::3] for number in (0, 2))
+    (save_file if ending == "safetensors" else torch.save)({**dict(other), own[0][0]: own[0][1] + 1}, last)
+    assert first.is_file() and same(opened(index)[0], weights())
+
+
+@pytest.mark.parametrize("beside", ["ema", "ema_transformer", "transformer_ema", "ema.pt", "ema.safetensors"])
+@pytest.mark.parametrize("inner", [".", "transformer"])
+def test_averages_that_lie_beside_the_weights_are_named(tmp_path, beside, inner):
+    (tmp_path / inner).mkdir(exist_ok=True)
+    save_file(weights(), tmp_path / inner / f"{STEM}.safetensors")
+    if beside.endswith(("pt", "safetensors")):
+        (tmp_path / beside).write_bytes(b"PK")
+    else:
+        (tmp_path / beside).mkdir()
+    tensors, notes = opened(tmp_path)
+    assert same(tensors, weights()) and len(notes) == 1
+    assert f"read {tmp_path / inner / STEM}.safetensors" in notes[0] and str(tmp_path / beside) in notes[0]

@@ -195,3 +195,10 @@ def test_what_a_file_is_decides_its_content_where_its_name_does_not(tmp_path):
     torch.save({"ema": weights()}, tmp_path / "b.weights")
     assert same(dict(open_weights(tmp_path / "a.weights").tensors), weights())
     assert open_weights(tmp_path / "b.weights").taken == "ema"
+
+
+@pytest.mark.parametrize("name", ["_flat_param", "blocks.0._fsdp_wrapped_module._flat_param", "blocks.0.flat_param_1"])
+def test_many_weights_in_one_are_called_what_they_are(tmp_path, name):
+    torch.save({**weights(), name: torch.ones(9)}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"flat_param.*' is many weights in one .*save a full state_dict\(\)"):
+        open_weights(tmp_path / "net.pt")

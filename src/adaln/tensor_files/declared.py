@@ -36,6 +36,20 @@ def refuse_fewer(file: Path, names: Iterable[str]) -> None:
             )
 
 
+def are_parts(names: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether two files hold parts of one network: of a list of blocks that both have, other blocks or other tensors.
+
+    >>> are_parts(["blocks.0.a.weight", "norm.weight"], ["blocks.1.a.weight", "norm.weight"])
+    True
+    >>> are_parts(["blocks.0.a.weight"], ["blocks.0.a.weight", "blocks.1.a.weight"])  # another checkpoint
+    False
+    """
+    own, other = set(names), set(others)
+    lists, other_lists = lists_of_blocks(own), lists_of_blocks(other)
+    common = lists.keys() & other_lists.keys()
+    return any(lists[name].isdisjoint(other_lists[name]) for name in common) or bool(common and own.isdisjoint(other))
+
+
 def lists_of_blocks(names: Iterable[str]) -> dict[str, set[int]]:
     """The numbers in every list of blocks or layers that is in no other list, by its name.
 

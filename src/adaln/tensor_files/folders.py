@@ -2,11 +2,14 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from adaln.files import reading
+from adaln.tensor_files.contents import WEIGHT_SUFFIXES
 from adaln.tensor_files.sets import WeightSet, kind_of
 
 STEM = "diffusion_pytorch_model"
@@ -17,6 +20,9 @@ _OTHERS = re.compile(r"transformer_\w+|unet\w*|controlnet\w*|prior\w*|dit\w*")
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors")
 _SHARD = re.compile(r"(.+?)[-._]?(\d+)[-_]?of[-_]?(\d+)(\..*)?\.(safetensors|bin|pt|pth|ckpt)", re.IGNORECASE)
 _INDEX = re.compile(r"([^.]+)\.(safetensors|bin)\.index(?:\.(.+))?\.json")
+_COUNTED = re.compile(r"\d+|(?<=[-_.])[a-z](?=[-_.])")
+_SPREAD = re.compile(r"(?:rank|consolidated|shard|part)s?[-_.]?\d+", re.IGNORECASE)
+"""What stands in names of files that are one of several for certain."""
 _WHOLE = re.compile(r"([^.]+)(?:\.(.+))?\.(safetensors|bin)")
 
 
@@ -62,11 +68,7 @@ def weights_in(folder: Path, wanted: WeightSet | None = None) -> Listed:
                 raise ValueError(
                     f"folder {str(inside)!r} holds {_listed(candidates)}; expected one of them by its name"
                 )
-            notes = [f"read {first.file.name} of {inside}; beside it and not read: {_listed(others)}"] if others else []
-            if inside != folder:
-                more = [other for other in sorted(folder.glob("*/")) if _OTHERS.fullmatch(other.name)]
-                notes += [f"{other} is another network, which this one leaves out: name its folder" for other in more]
-            return Listed(first.file, first.taken, tuple(notes))
+            return Listed(first.file, first.taken, tuple(_beside(first, others, folder, inside)))
         if shards := [file for file in _files(inside) if _SHARD.fullmatch(file.name)]:
             raise ValueError(f"folder {str(inside)!r} has shards like {shards[0].name}, but no index (.index.json)")
         if adapter := next((inside / name for name in ADAPTERS if (inside / name).is_file()), None):
@@ -75,6 +77,27 @@ def weights_in(folder: Path, wanted: WeightSet | None = None) -> Listed:
         f"folder {str(folder)!r} is no run and no diffusers model: no config.json with .safetensors files, no"
         " diffusion_pytorch_model.safetensors or .bin, there or in transformer/"
     )
+
+
+def _beside(first: _Candidate, others: Sequence[_Candidate], folder: Path, inside: Path) -> list[str]:
+    """What a reader must know of that lies beside the file that is read: variants, other networks, averages."""
+    notes = [f"read {first.file.name} of {inside}; beside it and not read: {_listed(others)}"] if others else []
+    entries = sorted(each for place in {folder, inside} for each in place.iterdir())
+    known = {first.file, *(other.file for other in others)}
+    averages = [each for each in entries if each not in known and _is_average(each)]
+    if inside != folder:
+        more = [each for each in entries if each.is_dir() and _OTHERS.fullmatch(each.name) and each not in averages]
+        notes += [f"{other} is another network, which this one leaves out: name its folder" for other in more]
+    if averages and first.taken != "ema" and kind_of(first.stem) != "ema":
+        listed = ", ".join(map(str, averages))
+        notes.append(
+            f"read {first.file}; averaged weights may lie beside it, not read: {listed} (name them to read them)"
+        )
+    return notes
+
+
+def _is_average(path: Path) -> bool:
+    return (path.is_dir() or path.suffix in WEIGHT_SUFFIXES) and kind_of(path.name.removesuffix(path.suffix)) == "ema"
 
 
 def refuse_distributed(folder: Path) -> None:
@@ -129,6 +152,25 @@ def _rank(candidate: _Candidate, wanted: WeightSet | None) -> tuple[object, ...]
     return stem, not asked, not plain, is_pickle, not candidate.is_index, len(name), name
 
 
+def siblings_of(file: Path) -> list[Path]:
+    """Files beside this one whose names differ from its own in one number, or letter, by one."""
+    names = set[str]()
+    for token in _COUNTED.finditer(file.name):
+        for step in (-1, 1):
+            if token[0].isdigit():
+                other = str(int(token[0]) + step)
+                counted = {other, other.zfill(len(token[0]))}
+            else:
+                counted = {chr(ord(token[0]) + step)}
+            names |= {file.name[: token.start()] + each + file.name[token.end() :] for each in counted}
+    return [file.with_name(name) for name in sorted(names) if file.with_name(name).is_file()]
+
+
+def is_spread(file: Path) -> bool:
+    """Whether a file's name says that it is one process's, or one part, of several."""
+    return _SPREAD.search(file.name) is not None
+
+
 def shards_of(file: Path) -> dict[str, Path] | None:
     """The shard of every tensor where the file is an index; None where it is not.
 
@@ -155,3 +197,14 @@ def shards_of(file: Path) -> dict[str, Path] | None:
     if lost:
         raise ValueError(f"{str(file)!r} lists shards that are missing beside it: {', '.join(lost)}")
     return shards
+
+
+def refuse_less(index: Path, tensors: Mapping[str, Tensor]) -> None:
+    """`ValueError` where an index counts more bytes than its tensors have, and is not one of the same at full width."""
+    said = json.loads(index.read_text(encoding="utf-8")).get("metadata")
+    total = said.get("total_size") if isinstance(said, dict) else None
+    num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    if isinstance(total, int | float) and num_bytes < total and total not in (2 * num_bytes, 4 * num_bytes):
+        raise ValueError(
+            f"{str(index)!r} counts {total:,.0f} bytes, and its tensors have {num_bytes:,}: a part of the network"
+        )

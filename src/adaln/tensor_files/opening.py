@@ -11,8 +11,16 @@ from torch import Tensor
 from adaln.registry import nearest
 from adaln.tensor_files.content import what_is
 from adaln.tensor_files.contents import Contents, contents
-from adaln.tensor_files.declared import refuse_fewer
-from adaln.tensor_files.folders import Listed, join_distributed, shards_of, weights_in
+from adaln.tensor_files.declared import are_parts, refuse_fewer
+from adaln.tensor_files.folders import (
+    Listed,
+    is_spread,
+    join_distributed,
+    refuse_less,
+    shards_of,
+    siblings_of,
+    weights_in,
+)
 from adaln.tensor_files.names import grouped, torn_weights, unwrapped
 from adaln.tensor_files.pickles import load_pickle
 from adaln.tensor_files.safetensors_files import TensorFile, is_whole, readable, shapes
@@ -25,6 +33,8 @@ SCALES = re.compile(
 )
 """What names of factors of quantised weights have in them."""
 
+FLAT = re.compile(r"(?:^|\.)_?flat_params?(?:_\d+)?$")
+"""What FSDP calls the weights of a module that it keeps as one."""
 OF_AVERAGES = re.compile(r"decay|num_updates|n_averaged|initted|step")
 """What averages keep of themselves beside the weights."""
 
@@ -88,21 +98,48 @@ def _read(file: Path) -> TensorFile | Contents:
     """All that a file, or the shards that an index lists, hold."""
     shards = shards_of(file)
     if shards is None:
-        return _read_one(file)
+        whole = _read_one(file)
+        _refuse_part(file, whole)
+        return whole
     parts = {shard: _read_one(shard) for shard in dict.fromkeys(shards.values())}
     for name, shard in shards.items():
         part = parts[shard]
         if name not in part.unread and name not in (part.meta if isinstance(part, TensorFile) else part.tensors):
             raise ValueError(f"{str(file)!r} says that {shard.name} holds {name!r}, which it does not")
+    whole = _joined(file, shards, parts)
+    if not whole.unread:
+        refuse_less(file, whole.meta if isinstance(whole, TensorFile) else whole.tensors)
+    return whole
+
+
+def _joined(
+    file: Path, shards: Mapping[str, Path], parts: Mapping[Path, TensorFile | Contents]
+) -> TensorFile | Contents:
+    """Of a tensor that stands in several shards the one that the index names."""
     if all(isinstance(part, TensorFile) for part in parts.values()):
-        return TensorFile(*parts)
+        return TensorFile(*parts, shards=shards)
     whole = Contents()
-    for part in parts.values():
+    for shard, part in parts.items():
         if isinstance(part, TensorFile):
             raise ValueError(f"{str(file)!r} lists files of torch.save beside safetensors; expected one kind")
-        whole.tensors.update(part.tensors)
-        whole.unread.update(part.unread)
+        whole.tensors.update({name: each for name, each in part.tensors.items() if shards.get(name, shard) == shard})
+        whole.unread.update({name: each for name, each in part.unread.items() if shards.get(name, shard) == shard})
     return whole
+
+
+def _refuse_part(file: Path, whole: TensorFile | Contents) -> None:
+    """`ValueError` where files that are numbered alike hold the rest of the network."""
+    for other in siblings_of(file):
+        try:
+            beside = _read_one(other)
+        except (ValueError, OSError):
+            continue
+        both = [{**each.meta} if isinstance(each, TensorFile) else each.tensors for each in (whole, beside)]
+        if (is_spread(file) and not is_adapter([*both[0]])) or are_parts(*both):
+            raise ValueError(
+                f"{str(file)!r} is a part of the network, as {other.name} beside it is another; expected one file of"
+                " all of them, or a folder with an index (.index.json)"
+            )
 
 
 def _read_one(file: Path) -> TensorFile | Contents:
@@ -189,6 +226,10 @@ def refuse_unreadable(unread: Mapping[str, str], tensors: Mapping[str, Tensor]) 
     for name, dtype in unread.items():
         raise ValueError(f"tensor {name!r} is of type {dtype}, which is not read; expected floating-point weights")
     known = shapes(tensors)
+    if flat := next((name for name in known if FLAT.search(name)), None):
+        raise ValueError(
+            f"{flat!r} is many weights in one (FSDP's flat parameter); save a full state_dict() of the model"
+        )
     if scales := [name for name in known if SCALES.search(name)]:
         weight = re.sub(SCALES, ".weight", scales[0])
         kind = str(known[weight].dtype).removeprefix("torch.") if weight in known else "other numbers"

@@ -83,11 +83,12 @@ class TensorFile(Mapping[str, Tensor]):
     """One safetensors file, or the shards of a model, as a mapping that maps one tensor at a time into memory and lets
     go of it with the tensor.
 
-    Mapping files as a whole would keep every page that was read, a checkpoint's size in the end. `ValueError` in one
-    line where a file is missing, cut short, or of another format.
+    Mapping files as a whole would keep every page that was read, a checkpoint's size in the end. Of a tensor that is in
+    several files `shards` says which is meant. `ValueError` in one line where a file is missing, cut short, or of
+    another format.
     """
 
-    def __init__(self, *paths: Path) -> None:
+    def __init__(self, *paths: Path, shards: Mapping[str, Path] | None = None) -> None:
         self._places: dict[str, tuple[Path, int, torch.dtype]] = {}
         self.meta: dict[str, Tensor] = {}
         """Names, shapes and types, as they are read."""
@@ -96,6 +97,8 @@ class TensorFile(Mapping[str, Tensor]):
         for path in paths:
             entries, _, start = read_header(path)
             for name, entry in entries.items():
+                if shards and shards.get(name, path) != path:
+                    continue
                 dtype = (DTYPES | FLOAT8).get(entry["dtype"])
                 if dtype is None:
                     self.unread[name] = entry["dtype"]
