@@ -307,3 +307,50 @@ def test_a_file_with_a_backslash_in_its_name_is_not_lost_beside_the_one_that_it_
     write_folder(root, {"cat/9.png": PICTURE})
     with pytest.raises(ValueError, match=r"set: holds 'cat/9\.png' twice, once with a backslash"):
         open_source(root)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "opened"),
+    [({"a.tar": POINTER, "b.tar": POINTER}, ""), ({"a.tar": POINTER}, "a.tar"), ({"a.zip": POINTER}, "a.zip")],
+)
+def test_a_pointer_of_git_lfs_is_called_one_in_every_container(tmp_path, files, opened):
+    path = write_folder(tmp_path / "set", files) / opened
+    with pytest.raises(ValueError, match=r"is a pointer of Git LFS, not the file of 12,345 bytes .*run `git lfs pull`"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
+def test_a_picture_that_is_a_pointer_of_git_lfs_is_called_one(tmp_path, write):
+    path = write(path_for(write, tmp_path), two_classes() | {"cat/0.png": POINTER})
+    with pytest.raises(ValueError, match=r"cat/0\.png: .*Pillow knows: a pointer of Git LFS"):
+        load(DataConfig(str(path)), cache=tmp_path / "cache")
+
+
+def test_a_link_to_a_folder_that_is_gone_is_called_a_link(tmp_path):
+    root = write_folder(tmp_path / "set", two_classes())
+    (root / "owl").symlink_to(tmp_path / "gone")
+    assert open_source(root).passed_over == ("1 links to nothing (owl)",)
+
+
+@pytest.mark.parametrize("name", ["data/train-0.parquet", "0.arrow"])
+def test_a_folder_of_tables_gets_the_way_to_a_set(tmp_path, name):
+    with pytest.raises(ValueError, match=r"no images among .*load_dataset\(FOLDER\)\.save_to_disk\(SET\) makes a set"):
+        open_source(write_folder(tmp_path / "set", {name: b"PAR1"}))
+    stream = (
+        write_folder(tmp_path / "one", {"0.arrow": b"\xff" * 4 + (800).to_bytes(4, "little") + bytes(99)}) / "0.arrow"
+    )
+    with pytest.raises(ValueError, match=r"is an Arrow stream, a part of a Hugging Face dataset: give the folder"):
+        open_source(stream)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_files_of_labels_are_read_in_the_encoding_that_their_mark_says(tmp_path, encoding):
+    files = dict.fromkeys(("0.png", "1.png"), PICTURE)
+    mark = "\ufeff" * (encoding == "utf-16-le")
+    lines = {"val_annotations.txt": f"{mark}0.png\tcat\n1.png\tdog\n".encode(encoding)}
+    assert open_source(write_folder(tmp_path / "lines", files | lines)).class_names == ("cat", "dog")
+    each = {f"{number}.cls": f"{mark}{number}".encode(encoding) for number in range(2)}
+    assert open_source(write_tar(tmp_path / "each.tar", files | each)).labels.tolist() == [0, 1]

@@ -169,7 +169,7 @@ def test_what_is_no_picture_is_passed_over_and_counted(tmp_path):
 
 def test_pictures_need_no_layout_of_classes(tmp_path):
     images = pictures(4)
-    for part, name in enumerate((".", "train", "val", "a/b")):
+    for part, name in enumerate((".", "cat", "train", "a/b")):
         write_folder(tmp_path / "f" / name, images[part : part + 1])
     assert sorted(map(np.sum, read(tmp_path / "f"))) == sorted(map(np.sum, images))
 

@@ -1,5 +1,6 @@
 """Which class a picture is of: by its folder, by files of labels beside the pictures, or by an attribute of CelebA."""
 
+import codecs
 import csv
 import json
 import unicodedata
@@ -67,7 +68,9 @@ def pictures_in(listing: Listing) -> tuple[list[str], Listing]:
     if not listing.pictures:
         num_files, others = len(listing.stamps), "; ".join(passed_over(listing, set()))
         among = f"its {num_files} files{f' ({others})' if others else ''}"
-        raise ValueError(f"{listing.path}: no images among {among}; expected {', '.join(SUFFIXES)}")
+        tables = any(name.lower().endswith((".parquet", ".arrow")) for name in listing.stamps)
+        way = "; datasets.load_dataset(FOLDER).save_to_disk(SET) makes a set of these tables" if tables else ""
+        raise ValueError(f"{listing.path}: no images among {among}; expected {', '.join(SUFFIXES)}{way}")
     try:
         names, reasons = one_of_each_key(listing)
     except ValueError as error:
@@ -169,11 +172,17 @@ def file_key(name: str) -> str:
     return unicodedata.normalize("NFC", settled(name))
 
 
+def text_of(content: bytes, errors: str = "replace") -> str:
+    """The text of a file of labels: UTF-8, or what its mark says."""
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_wide else "utf-8-sig", errors)
+
+
 def by_annotations(files: list[str], names: list[str], listing: Listing) -> Labelled:
     """Lines of `val_0.JPEG<tab>n03444034<tab>box`: Tiny ImageNet's validation part; classes sorted by name."""
     rows = {}
     for file in sorted(set(files) - {""}):
-        lines = listing.read(file).decode("utf-8-sig", errors="replace").splitlines()
+        lines = text_of(listing.read(file)).splitlines()
         cells = [line.split("\t") for line in lines if line.strip()]
         if wrong := next((row for row in cells if len(row) < 2 or not row[1].strip()), None):
             raise ValueError(f"{file}: a line holds {' '.join(wrong)[:40]!r}; expected a name, a tab and a class")
@@ -188,7 +197,7 @@ def by_class_files(file_of: Mapping[str, str], listing: Listing) -> Labelled:
     """`000123.jpg` beside `000123.cls`, which holds the class number in digits."""
     numbers = []
     for name, file in file_of.items():
-        content = listing.read(file).decode(errors="replace").strip() if file in listing.stamps else "nothing"
+        content = text_of(listing.read(file)).strip() if file in listing.stamps else "nothing"
         if not (content.isascii() and content.isdigit() and len(content) < 20):
             raise ValueError(f"{file} holds {content[:20]!r}; expected the class number of {name!r}")
         numbers.append(int(content))
@@ -256,7 +265,7 @@ def by_attribute(source: Source, attribute: str) -> Source:
 def read_attributes(file: Path) -> tuple[list[str], list[list[str]]]:
     """The attributes, and per image its name and values: beneath a count or not, or in a csv beneath a header."""
     with reading(file, "a text of attributes"):
-        lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line for line in text_of(file.read_bytes(), "strict").splitlines() if line.strip()]
         table = list(csv.reader(lines, skipinitialspace=True)) if file.suffix == ".csv" else list(map(str.split, lines))
         count = int(table.pop(0)[0]) if table and len(table[0]) == 1 and table[0][0].isdecimal() else len(table) - 1
         known, *rows = [[cell.strip() for cell in row] for row in table] or [[]]

@@ -89,8 +89,11 @@ def list_folder(root: Path) -> Listing:
             twice += [name] if name in stamps else []
             try:
                 status = entry.stat()
-            except OSError:  # a dangling link, which then fails to decode like any bad picture
-                stamps[name] = (0, 0)
+            except OSError:  # a dangling link: a folder's is counted, a file's then fails to be read
+                if PurePosixPath(name).suffix:
+                    stamps[name] = (0, 0)
+                else:
+                    reasons[name] = "links to nothing"
                 continue
             if entry.is_dir():
                 if identity(status) in chain:

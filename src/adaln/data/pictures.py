@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from adaln.tensor_files import what_text
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 """File endings that make a file a picture; all others are passed over."""
 AT_ONCE = 256
@@ -104,7 +106,8 @@ def reason(encoded: bytes, error: Exception) -> str:
     if not encoded:
         return "empty file (0 bytes)"
     if isinstance(error, UnidentifiedImageError):
-        return "not in any image format that Pillow knows"
+        words = what_text(encoded)
+        return f"not in any image format that Pillow knows{f': {words}' if words else ''}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -11,6 +11,7 @@ from adaln.data.keys import MISSING, missing, refuse_copies
 from adaln.data.listing import Listing, ending, parents, passes_over, settled
 from adaln.data.pictures import SUFFIXES
 from adaln.files import reading
+from adaln.tensor_files import what_text
 
 TAR = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
@@ -86,6 +87,8 @@ def members(path: Path, reasons: dict[str, str]) -> Iterator[tuple[str, tarfile.
     """
     if path.name.lower().endswith(COMPRESSED) or head_of(path).startswith(PACKED):
         raise ValueError(f"{path}: a compressed tar cannot be read at random; unpack it or store it as .tar")
+    if words := what_text(head_of(path)):
+        raise ValueError(f"{path}: is {words}; expected a tar")
     with reading(path, "a whole tar"), path.open("rb") as file:
         own = list(members_within(file, 0, path.stat().st_size, f"{path.name}/", reasons))
         refuse_empty(path, own)

@@ -3,7 +3,7 @@
 No code from a file is ever run: safetensors, and what `torch.save` wrote as far as it is weights only.
 """
 
-from adaln.tensor_files.content import check_alone, what_is
+from adaln.tensor_files.content import check_alone, what_is, what_text
 from adaln.tensor_files.names import misfit, unwrapped
 from adaln.tensor_files.numpy_files import Npz, load_npy
 from adaln.tensor_files.opening import OpenedWeights, open_adapter, open_weights
@@ -38,4 +38,5 @@ __all__ = [
     "shapes",
     "unwrapped",
     "what_is",
+    "what_text",
 ]

@@ -38,9 +38,11 @@ def what_is(file: Path) -> str:
             return words
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it first"
+    if head.startswith(b"\xff\xff\xff\xff") and 0 < int.from_bytes(head[4:8], "little") < 2**24:
+        return "an Arrow stream, a part of a Hugging Face dataset: give the folder of the set"
     if head[0] == 8 and head[2:3] == b"\x12":  # fields 1 and 2 of its protocol buffer, the version and the producer
         return "an ONNX model"
-    return _archive(file) if head.startswith(b"PK") else _text(head)
+    return _archive(file) if head.startswith(b"PK") else what_text(head)
 
 
 def check_alone(file: Path, archive: zipfile.ZipFile) -> None:
@@ -71,12 +73,14 @@ def _archive(file: Path) -> str:
     return f"a zip archive ({', '.join(names[:3])}): unpack it first" if names else "an empty zip archive"
 
 
-def _text(head: bytes) -> str:
+def what_text(head: bytes) -> str:
+    """In words what a file is that begins with these bytes; "" where they are no text."""
+    head = head[:HEAD_BYTES]
     try:
         text = head.decode("utf-8", errors="strict" if len(head) < HEAD_BYTES else "ignore").strip()
     except UnicodeDecodeError:
         return ""
-    if not all(character.isprintable() or character.isspace() for character in text):
+    if not text or not all(character.isprintable() or character.isspace() for character in text):
         return ""
     if text.startswith("version https://git-lfs"):
         size = re.search(r"^size (\d+)$", text, re.MULTILINE)
