@@ -109,6 +109,11 @@ def test_an_autoencoder_of_another_class_is_refused_by_its_name(tmp_path, vae, n
         open_autoencoder(str(folder))
 
 
+def change_weights(folder, change):
+    file = folder / "diffusion_pytorch_model.safetensors"
+    save_file({name: change(weight) for name, weight in load_file(file).items()}, file)
+
+
 def drop_weights(folder, keep):
     file = folder / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor for name, tensor in load_file(file).items() if keep(name)}, file)
@@ -124,6 +129,11 @@ def drop_weights(folder, keep):
             r"\.bin files alone",
         ),
         (lambda folder: (folder / "config.json").unlink(), "no autoencoder"),
+        (lambda folder: change_weights(folder, lambda weight: weight * math.nan), r"weight '.*' is not finite"),
+        (
+            lambda folder: change_weights(folder, lambda weight: weight.to(torch.int8)),
+            r"'.*' in .* is of type I8, quantised",
+        ),
     ],
 )
 def test_an_autoencoder_that_is_not_all_there_is_refused(tmp_path, vae, damage, said):

@@ -202,3 +202,38 @@ def test_many_weights_in_one_are_called_what_they_are(tmp_path, name):
     torch.save({**weights(), name: torch.ones(9)}, tmp_path / "net.pt")
     with pytest.raises(ValueError, match=r"flat_param.*' is many weights in one .*save a full state_dict\(\)"):
         open_weights(tmp_path / "net.pt")
+
+
+QUANTISED = ("SCB", "weight.SCB", "qweight", "weight._scale", "weight_scales", "weight_zero_point", "scales", "W_q")
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_factors_of_quantised_weights_are_known_under_every_library_s_name(tmp_path, name):
+    save_file({**weights(), f"blocks.0.attn.proj.{name}": torch.ones(8)}, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"says that weights are stored quantised \('blocks\.0\.attn\.proj\.weight'"):
+        open_weights(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("end", ["u", "mask"])
+def test_a_weight_under_spectral_norm_or_pruning_is_no_weight_yet(tmp_path, end):
+    name = "blocks.0.attn.proj.weight"
+    rest = {key: tensor for key, tensor in weights().items() if key != name}
+    save_file({**rest, f"{name}_orig": torch.ones(8, 8), f"{name}_{end}": torch.ones(8)}, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"weight_orig' is a part of a parametrised or pruned weight"):
+        open_weights(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize(("raw", "average"), [("net.", "ema."), ("net.", "net_ema."), ("model.", "ema_model.")])
+@pytest.mark.parametrize("dot", ["", "_", "|"])
+def test_an_average_that_is_kept_as_buffers_has_its_dots_again_whatever_it_is_called(tmp_path, raw, average, dot):
+    averaged = {f"{average}{name.replace('.', dot)}": tensor for name, tensor in weights(1).items()}
+    tensors = {f"{raw}{name}": tensor for name, tensor in weights().items()}
+    torch.save({"state_dict": {**tensors, **averaged, f"{average}decay": torch.tensor(0.9)}}, tmp_path / "net.ckpt")
+    assert same(dict(open_weights(tmp_path / "net.ckpt").tensors), weights(1))
+
+
+def test_a_file_that_was_copied_as_text_is_called_so(tmp_path):
+    torch.save(weights(), tmp_path / "net.pt")
+    (tmp_path / "net.pt").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "net.pt").read_bytes())
+    with pytest.raises(ValueError, match=r"net\.pt' is a file that was copied as text \(a byte order mark before it\)"):
+        open_weights(tmp_path / "net.pt")

@@ -1,6 +1,7 @@
 """Safetensors files: whole or refused, read row by row, float8 exactly."""
 
 import errno
+import os
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from adaln.rng import generator
-from adaln.tensor_files import TensorFile, load_tensors, save_tensors, shapes
+from adaln.tensor_files import TensorFile, is_whole, load_tensors, save_tensors, shapes
 from adaln.types import as_rows
 from helpers.weight_files import dit_weights as weights
 from helpers.weight_files import same
@@ -90,3 +91,16 @@ def test_tensors_under_other_names_are_the_same_tensors(tmp_path):
     file = TensorFile(tmp_path / "w.safetensors").under({"a": "final_layer.linear.weight"})
     assert same(dict(file), {"a": weights()["final_layer.linear.weight"]})
     assert torch.equal(next(file.chunks("a", slice(1, 2), CHUNK)), file["a"][1])
+
+
+def test_a_file_is_readable_by_whom_the_umask_lets_and_one_that_may_not_be_read_is_called_so(tmp_path, monkeypatch):
+    file = tmp_path / "a.safetensors"
+    before = os.umask(0o027)
+    try:
+        save_tensors(file, {"a": torch.ones(2)})
+    finally:
+        os.umask(before)
+    assert file.stat().st_mode & 0o777 == 0o640
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match=r"a\.safetensors"):
+        is_whole(file)

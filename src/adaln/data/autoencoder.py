@@ -20,6 +20,7 @@ from adaln.data.dataset import to_uint8
 from adaln.data.endpoint import asking_hub
 from adaln.files import expanded
 from adaln.progress import note
+from adaln.tensor_files import read_header
 
 EXPECTED = "a folder with config.json and safetensors weights of an AutoencoderKL, or a hub id"
 DECODED_AT_ONCE = 16
@@ -132,10 +133,26 @@ def load_kl(where: Path | str) -> Any:
     wrong = [f"{kind} {names[0]!r}" for kind, names in loading.items() if names]
     if wrong:
         raise ValueError(f"its weights do not fit its config: {', '.join(wrong)}")
+    refuse_numbers(where, network.state_dict())
     known = signature(AutoencoderKL).parameters
     if unknown := sorted(name for name in config if name not in known and not name.startswith("_")):
         note(f"the config.json of {str(where)!r} has {', '.join(unknown)}, which AutoencoderKL does not know")
     return network
+
+
+def refuse_numbers(where: Path | str, weights: Mapping[str, Tensor]) -> None:
+    """`ValueError` naming a weight that is not finite, or whole numbers in its file: the library reads both."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name, weight in weights.items():
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"its weight {name!r} is not finite")
+    config = where / "config.json" if isinstance(where, Path) else try_to_load_from_cache(where, "config.json")
+    files = Path(config).parent.glob("diffusion_pytorch_model*.safetensors") if isinstance(config, str | Path) else ()
+    for file in sorted(files):
+        for name, entry in read_header(file)[0].items():
+            if not entry["dtype"].startswith(("F", "BF")):
+                raise ValueError(f"its weight {name!r} in {file.name} is of type {entry['dtype']}, quantised")
 
 
 @contextmanager

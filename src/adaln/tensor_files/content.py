@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from codecs import BOM_UTF8
 from pathlib import Path
 
 HEAD_BYTES = 4096
@@ -42,7 +43,11 @@ def what_is(file: Path) -> str:
         return "an Arrow stream, a part of a Hugging Face dataset: give the folder of the set"
     if head[0] == 8 and head[2:3] == b"\x12":  # fields 1 and 2 of its protocol buffer, the version and the producer
         return "an ONNX model"
-    return _archive(file) if head.startswith(b"PK") else what_text(head)
+    if head.startswith(b"PK"):
+        return _archive(file)
+    return what_text(head) or (
+        "a file that was copied as text (a byte order mark before it)" if head[:3] == BOM_UTF8 else ""
+    )
 
 
 def check_alone(file: Path, archive: zipfile.ZipFile) -> None:

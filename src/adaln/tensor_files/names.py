@@ -48,15 +48,21 @@ def unwrapped(names: Iterable[str]) -> dict[str, str]:
 
 
 def torn_weights(names: Iterable[str]) -> list[str]:
-    """Tensors from which a weight is still to be made: those of weight norm, or the state of another parametrisation.
+    """Tensors from which a weight is still to be made: of weight or spectral norm, pruning or others.
 
     >>> torn_weights(["a.weight_g", "a.weight_v", "b.parametrizations.weight.0._u", "c.weight_g"])
     ['a.weight_g', 'b.parametrizations.weight.0._u']
     """
     known = set(names)
-    return sorted(
+    halves = (
         name for name in known if _HALVES.fullmatch(name) and (not name.endswith("_g") or f"{name[:-1]}v" in known)
     )
+    made = (
+        name
+        for name in known
+        if name.endswith("_orig") and {name.removesuffix("orig") + end for end in ("u", "mask")} & known
+    )
+    return sorted({*halves, *made})
 
 
 def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

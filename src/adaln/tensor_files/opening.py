@@ -29,7 +29,8 @@ from adaln.tensor_files.sets import Chosen, WeightSet, choose, dotted_again
 ADAPTED = re.compile(r"\blora_|lora\.(?:up|down)|lora_(?:up|down|[AB])|lokr_|hada_|lora_magnitude|dora_scale|oft_")
 """What names of adapters have in them."""
 SCALES = re.compile(
-    r"\.(?:scale_weight|weight_scale(?:_inv)?|weight_scale_2|absmax|quant_map)$|quant_state|scaled_fp8$"
+    r"(?:\.weight)?\.(?:scale_weight|weight_q?scales?(?:_inv|_2)?|weight_(?:zero_point|packed)|absmax|quant_map|SCB"
+    r"|w?scales|qweight|qzeros|W_q|comfy_quant|input_scale|_amax)$|\.weight\.(?:_?scale|_data)$|quant_state|scaled_fp8$"
 )
 """What names of factors of quantised weights have in them."""
 
@@ -238,9 +239,12 @@ def refuse_unreadable(unread: Mapping[str, str], tensors: Mapping[str, Tensor]) 
             " floating-point weights: the release in bfloat16, or each weight times its factor, saved anew"
         )
     if torn := torn_weights(known):
-        raise ValueError(f"{torn[0]!r} is a part of a parametrised weight; remove_parametrizations() before saving")
+        raise ValueError(
+            f"{torn[0]!r} is a part of a parametrised or pruned weight; remove_parametrizations() before saving"
+        )
     for name, tensor in known.items():
-        if name.endswith(".weight") and not tensor.is_floating_point():
+        is_packed = tensor.dtype == torch.uint8 and tensor.ndim > 1
+        if is_packed or (name.endswith(".weight") and not tensor.is_floating_point()):
             dtype = str(tensor.dtype).removeprefix("torch.")
             raise ValueError(f"tensor {name!r} is of type {dtype}: quantised; expected floating-point weights")
         if name.endswith(".weight") and not tensor.numel():

@@ -1,9 +1,12 @@
 """Safetensors files: written, described by their header, and read one tensor, or a few rows of one, at a time."""
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
+from stat import S_IMODE
 from typing import Any
 
 import numpy as np
@@ -35,10 +38,13 @@ FLOAT8 = {
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write one safetensors file; `OSError` when the disk is full."""
+    """Write one safetensors file, to be read by whom the umask lets; `OSError` when the disk is full."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.touch()
+    mode = S_IMODE(path.stat().st_mode)
     try:
         save_file(contiguous, path, dict(metadata or {}))
+        path.chmod(mode)  # the library's own is for the owner alone
     except SafetensorError as error:
         raise OSError(f"cannot write {path}: {error}") from None
 
@@ -52,7 +58,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a safetensors file has a sound header and every byte that it promises; reads the header only."""
+    """Whether a safetensors file has a sound header and every byte that it promises; reads the header only.
+
+    `PermissionError` where nothing of it may be read.
+    """
+    if path.exists() and not os.access(path, os.R_OK):  # the library says that there is no such file
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     try:
         with safe_open(path, "pt"):
             return True

@@ -243,13 +243,21 @@ def _one_of(prefixes: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
 def dotted_again(names: Iterable[str]) -> dict[str, str]:
     """Names by themselves, but those of an average that was kept as buffers, so without dots, as the raw weights' are.
 
-    >>> list(dotted_again(["model.a.weight", "model_ema.aweight", "model_ema.decay"]))
-    ['model.a.weight', 'model_ema.a.weight', 'model_ema.decay']
+    >>> list(dotted_again(["net.a.weight", "net_ema.aweight", "net_ema.decay"]))
+    ['net.a.weight', 'net_ema.a.weight', 'net_ema.decay']
     """
     names = list(names)
-    averages = {name[: name.index("model_ema.")] for name in names if "model_ema." in name}
+    heads = {head for head in (name.rpartition(".")[0] for name in names) if kind_of(head.rpartition(".")[2]) == "ema"}
     dots: dict[str, str] = {}
-    for outer in averages:
-        inner_names = (name.removeprefix(f"{outer}model.") for name in names if name.startswith(f"{outer}model."))
-        dots |= {f"{outer}model_ema.{inner.replace('.', '')}": f"{outer}model_ema.{inner}" for inner in inner_names}
+    for head in heads:
+        outer = head.removesuffix(head.rpartition(".")[2])
+        raw = [name.removeprefix(outer) for name in names if name.startswith(outer) and not name.startswith(f"{head}.")]
+        inner_names = {_squeezed(inner): inner for name in raw for inner in (name, name.partition(".")[2])}
+        bare = [name for name in names if name.rpartition(".")[0] == head]
+        squeezed = {name: inner_names.get(_squeezed(name.removeprefix(f"{head}."))) for name in bare}
+        dots |= {name: f"{head}.{inner}" for name, inner in squeezed.items() if inner}
     return {dots.get(name, name): name for name in names}
+
+
+def _squeezed(name: str) -> str:
+    return re.sub(r"\W|_", "", name)
