@@ -128,6 +128,10 @@ def test_classes_whose_names_end_as_copies_do_are_classes(tmp_path, stems):
         (("images", "masks"), "images, masks are pictures and what belongs to each"),
         (("images", "labels", "readme"), "images, labels are pictures and"),
         (("JPEGImages", "SegmentationClass"), "JPEGImages, SegmentationClass are pictures and"),
+        (("train_images", "train_masks"), "train_images, train_masks are pictures and"),
+        (("images", "instance_masks"), "images, instance_masks are pictures and"),
+        (("original_images", "label_images_semantic"), "original_images, label_images_semantic are pictures and"),
+        (("images", "ground_truth"), "images, ground_truth are pictures and"),
         (("leftImg8bit", "gtFine"), "leftImg8bit, gtFine are pictures and"),
         (("imagesTr", "labelsTr"), "imagesTr, labelsTr are pictures and"),
         (("imagesTr", "imagesTs"), "imagesTr, imagesTs are splits"),
@@ -145,7 +149,15 @@ def test_parts_and_pairs_side_by_side_are_refused_by_name_with_or_without_labels
 
 
 @pytest.mark.parametrize(
-    "names", [("tr", "te", "en"), ("mask", "glove"), ("images", "dog"), ("HR", "LR", "AT"), ("label", "tag")]
+    "names",
+    [
+        ("tr", "te", "en"),
+        ("mask", "glove"),
+        ("images", "dog"),
+        ("HR", "LR", "AT"),
+        ("label", "tag"),
+        ("ski_mask", "gas_mask"),
+    ],
 )
 def test_names_that_could_be_parts_or_pairs_among_others_are_classes(tmp_path, names):
     found = open_source(write_folder(tmp_path / "set", {f"{name}/0.png": PICTURE for name in names}))

@@ -322,6 +322,15 @@ def test_a_pointer_of_git_lfs_is_called_one_in_every_container(tmp_path, files, 
         open_source(path)
 
 
+def test_a_pointer_of_git_lfs_is_called_one_within_a_tar_and_among_latents(tmp_path):
+    outer = write_tar(tmp_path / "outer.tar", {"cat.tar": POINTER, "dog.tar": POINTER})
+    pairs = write_folder(tmp_path / "pairs", {"x_features/0.npy": POINTER, "x_labels/0.npy": POINTER})
+    shards = write_folder(tmp_path / "shards", {"latents_rank00_shard000.safetensors": POINTER})
+    for path in (outer, pairs, shards):
+        with pytest.raises(ValueError, match=r"a pointer of Git LFS, not the file of 12,345 bytes"):
+            load(DataConfig(str(path)), cache=tmp_path / "cache")
+
+
 @pytest.mark.parametrize("write", [write_folder, write_zip, write_tar])
 def test_a_picture_that_is_a_pointer_of_git_lfs_is_called_one(tmp_path, write):
     path = write(path_for(write, tmp_path), two_classes() | {"cat/0.png": POINTER})

@@ -19,13 +19,25 @@ FILLERS = {"a", "b", "set", "dataset", "data", "image", "images", "img", "imgs",
 """What is said beside the part: `train_images`, `testA`."""
 ABBREVIATED = PARTS | {"tr", "te", "ts", "trn", "tst"}
 """What parts are called where all names side by side are such."""
-PICTURES = {"image", "images", "img", "imgs", "jpegimages", "leftimgbit", "rgb", "imagestr", "imagests"}
+PICTURES = {"image", "images", "img", "imgs", "jpegimages", "pngimages", "photos", "rgb", "input", "inputs"}
 OF_PICTURES = {
-    *("mask", "masks", "label", "labels", "labelstr", "labelsts", "annotation", "annotations", "trimaps", "gt"),
-    *("segmentation", "segmentations", "segmentationclass", "segmentationobject", "gtfine", "gtcoarse", "groundtruth"),
-    *("depth", "depths"),
+    *(
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "annotation",
+        "annotations",
+        "annots",
+        "trimap",
+        "trimaps",
+        "depth",
+        "depths",
+    ),
+    *("seg", "segs", "segmentation", "segmentations", "segmap", "segmaps", "segmentationclass", "segmentationobject"),
+    *("gt", "gts", "truth", "groundtruth", "groundtruths", "target", "targets", "landmarks", "edges"),
 }
-"""Folders, by their letters alone, of pictures and of what was made of each of them: no classes side by side."""
+"""Words by which folders hold pictures, and what was made of each of them: side by side no classes."""
 WORD = re.compile(r"[^\W\d_]+")
 SYNSET = re.compile(r"n\d{8}")
 
@@ -87,12 +99,19 @@ def parts_among(names: Collection[str]) -> dict[str, str]:
     >>> parts_among(["birds-train-00.tar", "birds_extra.tar"]), parts_among(["night train", "freight train"])
     ({'birds-train-00.tar': 'train', 'birds_extra.tar': 'extra'}, {})
     """
-    apart = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem(name)).lower() for name in names}
-    words = {name: [word for word in WORD.findall(of) if word not in FILLERS] for name, of in apart.items()}
+    words = {name: [word for word in words_of(name) if word not in FILLERS] for name in names}
     common = set.intersection(*map(set, words.values())) if words else set()
     own = {name: "".join(word for word in of if word not in common) or "".join(of) for name, of in words.items()}
     known = ABBREVIATED if ABBREVIATED.issuperset(own.values()) else PARTS
     return {name: part for name, of in own.items() if (part := of.removesuffix("set")) in known}
+
+
+def words_of(name: str) -> list[str]:
+    """
+    >>> words_of("train-maskA_01.tar")
+    ['train', 'mask', 'a']
+    """
+    return WORD.findall(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem(name)).lower())
 
 
 def refuse_parts(parent: str, names: Collection[str]) -> None:
@@ -105,10 +124,10 @@ def refuse_parts(parent: str, names: Collection[str]) -> None:
 
 def refuse_pairs(parent: str, names: Collection[str]) -> None:
     """ValueError where pictures lie side by side with their masks, labels or the like."""
-    letters = {name: "".join(WORD.findall(stem(name))).lower() for name in sorted(names)}
-    both = [[name for name, of in letters.items() if of in table] for table in (PICTURES, OF_PICTURES)]
-    if all(both):
-        listed = ", ".join(f"{parent}/{name}" if parent else name for name in (*both[0], *both[1]))
+    made = [name for name in sorted(names) if not OF_PICTURES.isdisjoint(words_of(name))]
+    of = [name for name in sorted(names) if name not in made and not PICTURES.isdisjoint(words_of(name))]
+    if made and of:
+        listed = ", ".join(f"{parent}/{name}" if parent else name for name in (*of, *made))
         raise ValueError(f"{listed} are pictures and what belongs to each of them, not classes; {WAY_ON}")
 
 

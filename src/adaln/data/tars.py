@@ -96,6 +96,9 @@ def members(path: Path, reasons: dict[str, str]) -> Iterator[tuple[str, tarfile.
         is_nested = [not has_pictures and name.lower().endswith(TAR) and member.isfile() for name, member in own]
         yield from itertools.compress(own, map(operator.not_, is_nested))
         for name, tar in itertools.compress(own, is_nested):
+            file.seek(tar.offset_data)
+            if words := what_text(file.read(min(BLOCK, tar.size))):
+                raise ValueError(f"{path.parent / name}: is {words}; expected a tar")
             end = tar.offset_data + tar.size
             inside = list(members_within(file, tar.offset_data, end, f"{name}/", reasons))
             refuse_empty(path.parent / name, inside)

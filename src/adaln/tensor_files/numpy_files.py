@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from adaln.files import reading
-from adaln.tensor_files.content import check_alone, what_is
+from adaln.tensor_files.content import check_alone, what_is, what_text
 
 SUFFIX = ".npy"
 
@@ -79,6 +79,10 @@ class Npz:
 def load_npy(path: Path) -> np.ndarray:
     """The array in an npy file; `ValueError` that names the file where it is damaged, or holds pickled objects."""
     with reading(path, "an intact npy file"), path.open("rb") as file:
+        head = file.read(512)
+        if not head.startswith(npy.MAGIC_PREFIX) and (words := what_text(head)):
+            raise ValueError(f"it is {words}")
+        file.seek(0)
         _read_header(file, "it", path.stat().st_size)
         file.seek(0)
         array: np.ndarray = npy.read_array(file, allow_pickle=False)

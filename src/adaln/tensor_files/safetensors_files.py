@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from adaln.tensor_files.content import what_is
 from adaln.types import as_rows
 
 DTYPES = {
@@ -78,7 +79,8 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
     the file is not whole. Source: https://huggingface.co/docs/safetensors, section "Format".
     """
     if not is_whole(path):
-        raise ValueError(f"{str(path)!r} is not a complete safetensors file (truncated, or of another format)")
+        words = what_is(path) or "truncated, or of another format"
+        raise ValueError(f"{str(path)!r} is not a complete safetensors file ({words})")
     with path.open("rb") as file:
         num_bytes = int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(num_bytes))
