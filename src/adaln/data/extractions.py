@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -170,16 +171,27 @@ def cached_content(latents: Rows, mirrored: Rows | None, listing: Listing) -> by
 
 
 def kept(kind: str, listing: Listing, make: Callable[[], bytes]) -> bytes:
-    """What is made of a folder, kept in the cache; made again when the size, time or ctime of a file in it changes."""
-    known = (str(listing.path.resolve()), sorted(listing.stamps.items()), listing.newest)
+    """What is made of a folder, kept in the cache by the size and time of every file in it.
+
+    It is made again where a ctime has changed since, and kept anew unless it is the same.
+    """
+    known = (str(listing.path.resolve()), sorted(listing.stamps.items()))
     path = default_cache() / kind / hashlib.sha256(repr(known).encode()).hexdigest()[:24]
-    if not path.exists():
-        with filling(path.parent.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with locked(path.with_suffix(".lock")):
-                if not path.exists():
-                    write_atomically(path, make())
-    return path.read_bytes()
+    newest = listing.newest.to_bytes(16, "little")
+    there = path.read_bytes() if path.exists() else b""
+    if there.startswith(newest):
+        return there[len(newest) :]
+    made = make() if there else b""
+    if there and there[len(newest) :] == made:
+        with suppress(OSError):  # a cache that is only read
+            write_atomically(path, newest + made)
+        return made
+    with filling(path.parent.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock")):
+            if made or not path.exists():
+                write_atomically(path, newest + (made or make()))
+    return path.read_bytes()[len(newest) :]
 
 
 def open_lightning_dit(config: DataConfig) -> Dataset:

@@ -79,7 +79,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
     the file is not whole. Source: https://huggingface.co/docs/safetensors, section "Format".
     """
     if not is_whole(path):
-        words = what_is(path) or "truncated, or of another format"
+        words = (path.is_file() and what_is(path)) or "truncated, or of another format"
         raise ValueError(f"{str(path)!r} is not a complete safetensors file ({words})")
     with path.open("rb") as file:
         num_bytes = int.from_bytes(file.read(8), "little")
