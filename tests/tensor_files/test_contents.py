@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from adaln.tensor_files import open_weights
+from adaln.tensor_files import load_pickle, open_weights
+from adaln.tensor_files.contents import contents
 from helpers.weight_files import dit_weights as weights
 from helpers.weight_files import same
 
@@ -39,6 +40,17 @@ def test_an_average_is_read_from_whatever_holds_it_by_name(tmp_path, kind):
     torch.save({"model": RAW, "ema": READ[kind]}, tmp_path / "net.pt")
     opened = open_weights(tmp_path / "net.pt")
     assert opened.taken == "ema" and same(dict(opened.tensors), AVERAGED)
+
+
+class Settings(dict):
+    """As configs are that fill themselves like a dictionary."""
+
+
+@pytest.mark.parametrize("average", [SimpleNamespace(shadow=AVERAGED), torch.nn.Linear(8, 8)])
+def test_an_object_is_read_beside_settings_that_fill_themselves_like_a_dictionary(tmp_path, average):
+    torch.save({"model": RAW, "ema": average, "settings": Settings(lr=1)}, tmp_path / "net.pt")
+    names = contents(load_pickle(tmp_path / "net.pt")).tensors.keys()
+    assert names & {"ema.weight", "ema.shadow.blocks.0.attn.proj.weight"}
 
 
 NAMELESS = {

@@ -81,10 +81,12 @@ def _collect_inner(value: Any, name: str, into: Contents, within: tuple[int, ...
 
 def _by_key(value: Any) -> Mapping[Any, Any]:
     """What a dictionary, a list, pairs of names and values, or an object holds; nothing of all else."""
-    if isinstance(value, Mapping):
-        return value
+    if _is_module(value):
+        return dict(module_tensors(value))
+    if isinstance(value, Mapping):  # an object beside others that fill themselves like dictionaries is an empty one
+        return value or getattr(value, "__dict__", {})
     if isinstance(value, Inert | Namespace):
-        return dict(module_tensors(value)) if isinstance(value, Inert) and _is_module(value) else vars(value)
+        return vars(value)
     if not isinstance(value, list | tuple):
         return {}
     are_pairs = all(isinstance(each, list | tuple) and len(each) == 2 and isinstance(each[0], str) for each in value)
@@ -92,7 +94,7 @@ def _by_key(value: Any) -> Mapping[Any, Any]:
 
 
 def _is_module(value: Any) -> bool:
-    return isinstance(value, Inert) and "_parameters" in vars(value)
+    return "_parameters" in getattr(value, "__dict__", {})
 
 
 def _is_tensor(value: Any) -> bool:

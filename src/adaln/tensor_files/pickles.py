@@ -176,11 +176,11 @@ def _in_our_words(error: str) -> str:
     return "an object in it is built in a way that only its own code knows"
 
 
-def module_tensors(module: Inert, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def module_tensors(module: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Parameters and buffers of a network that was pickled whole, by the names of its state_dict()."""
     parts = vars(module)
     for name, value in ({**parts.get("_parameters", {}), **parts.get("_buffers", {})}).items():
         yield f"{prefix}{name}", value
     for name, child in parts.get("_modules", {}).items():
-        if isinstance(child, Inert):
+        if hasattr(child, "__dict__"):
             yield from module_tensors(child, f"{prefix}{name}.")
