@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from adaln.analysis.recorder import Recorder, read_recording
 from adaln.conditioning import SCHEMES
@@ -138,14 +139,19 @@ def losses(run):
 def assert_same_files(run, one, step):
     """The tensors of a checkpoint are those of one process: names, shapes and types, and values to rounding.
 
-    Adam makes a tenth of a step of 4e-3 out of a gradient that is rounding, as that of a bias of keys.
+    The bias of keys changes no attention, so that its gradient is rounding, of which Adam makes whole steps: it is left
+    out.
     """
     for name in ("model", "ema", "training"):
         ours, theirs = (load_tensors(each.folder(step) / f"{name}.safetensors") for each in (run, one))
         assert ours.keys() == theirs.keys()
         for key, tensor in theirs.items():
             assert (ours[key].shape, ours[key].dtype) == (tensor.shape, tensor.dtype), key
-            assert (ours[key] - tensor).abs().max() < 4e-4, key
+            apart = (ours[key] - tensor).abs()
+            if key.endswith("qkv.bias") and apart.ndim:
+                query, _, value = apart.chunk(3)
+                apart = torch.cat([query, value])
+            assert apart.max() < 1e-4, key
 
 
 @pytest.mark.parametrize(

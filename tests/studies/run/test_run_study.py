@@ -89,7 +89,7 @@ def test_a_failed_run_is_named_and_what_the_others_and_itself_have_done_is_kept(
 @pytest.mark.slow
 def test_a_reference_that_cannot_be_had_is_said_before_anything_is_trained(tmp_path):
     plan = replace(PLAN, overrides=Overrides(reference="nowhere"))
-    with pytest.raises(ValueError, match=r"nothing to score against: .*nowhere"):
+    with pytest.raises(ValueError, match="no data at 'nowhere'"):
         complete(plan.jobs(), tmp_path, InProcess())
     assert not list(tmp_path.glob("*/metrics.jsonl"))
 
