@@ -29,25 +29,27 @@ def scoring(tmp_path, monkeypatch) -> Scoring:
     return Scoring(FEW, features="sweep_means:means")
 
 
-def test_every_combination_is_scored_once_and_the_best_again_with_another_seed(trained, scoring, tmp_path, monkeypatch):
-    found = sweep(trained, scoring, GRID, "fid", None, tmp_path / "kept")
+def test_every_combination_is_scored_once_and_the_best_again_with_another_seed(trained, scoring, monkeypatch):
+    found = sweep(trained, scoring, GRID, "fid", None)
     samples = [way.scoring.sample for way in found.ways]
     assert [(s.weights, s.sampler.steps, s.guidance.scale) for s in samples] == [
         (weights, steps, scale) for weights in ("ema", "model") for steps in (2, 3) for scale in (1.0, 2.0)
     ]
     assert found.best.scores["fid"].value == min(way.scores["fid"].value for way in found.ways)
-    assert found.again.provenance["choices"]["seed"] == 1
-    assert {key: found.again.provenance["choices"][key] for key in ("weights", "guidance")} == {
+    assert found.again.scores.provenance["choices"]["seed"] == 1
+    assert {key: found.again.scores.provenance["choices"][key] for key in ("weights", "guidance")} == {
         key: found.best.scores.provenance["choices"][key] for key in ("weights", "guidance")
     }
-    assert len([*(tmp_path / "kept").glob("*.npz")]) == 2 and found.samples.exists()  # the best's, of either seed
+    assert (
+        len([*(trained.path / room.FOLDER).glob("*.npz")]) == 2 and found.again.samples.exists()
+    )  # the best's, of either seed
     monkeypatch.setattr(room, "score_into", None)
-    assert sweep(trained, scoring, GRID, "fid", None, tmp_path / "kept").again == found.again
+    assert sweep(trained, scoring, GRID, "fid", None).again.scores == found.again.scores
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_killed_scores_only_what_is_missing(trained, scoring, tmp_path, monkeypatch):
-    kept, made = tmp_path / "kept", []
+def test_a_sweep_that_was_killed_scores_only_what_is_missing(trained, scoring, monkeypatch):
+    made = []
     score_into = room.score_into
 
     def until_the_third(file, *rest):
@@ -58,15 +60,15 @@ def test_a_sweep_that_was_killed_scores_only_what_is_missing(trained, scoring, t
 
     monkeypatch.setattr(room, "score_into", until_the_third)
     with pytest.raises(KeyboardInterrupt):
-        sweep(trained, scoring, GRID, "fid", None, kept)
+        sweep(trained, scoring, GRID, "fid", None)
     monkeypatch.setattr(room, "score_into", lambda file, *rest: (made.append(file), score_into(file, *rest))[1])
-    sweep(trained, scoring, GRID, "fid", None, kept)
+    sweep(trained, scoring, GRID, "fid", None)
     assert len(made) == len(set(made)) == 8 + 1
 
 
 @pytest.mark.parametrize("metric", ["fid", "recall"])
-def test_the_answer_is_the_best_in_the_direction_of_the_score(trained, scoring, tmp_path, metric):
-    found = sweep(trained, scoring, Grid((1.0, 3.0), ("model",)), metric, 5, tmp_path / "kept")
+def test_the_answer_is_the_best_in_the_direction_of_the_score(trained, scoring, metric):
+    found = sweep(trained, scoring, Grid((1.0, 3.0), ("model",)), metric, 5)
     worst = {"fid": max, "recall": min}[metric]
     values = [way.scores[metric].value for way in found.ways]
     assert found.best.scores[metric].value != worst(values) or len(set(values)) == 1
@@ -76,15 +78,22 @@ def test_the_answer_is_the_best_in_the_direction_of_the_score(trained, scoring, 
     assert any(title.endswith("over the sweep") for title in titles) and "The best way's samples" in titles
 
 
-def test_widths_of_averages_are_ways_beside_the_weights_for_a_run_that_keeps_some(trained, scoring, tmp_path):
+def test_widths_of_averages_are_ways_beside_the_weights_for_a_run_that_keeps_some(trained, scoring):
     ways = room.ways_of(trained, scoring, Grid((1.0,), ("model",), ema=(0.05, 0.1)))
     assert [(way.sample.weights, way.sample.ema) for way in ways] == [("model", None), ("ema", 0.05), ("ema", 0.1)]
     with pytest.raises(ValueError, match="keeps no power-function averages"):
-        sweep(trained, scoring, Grid((1.0,), ema=(0.05,)), "fid", None, tmp_path / "kept")
+        sweep(trained, scoring, Grid((1.0,), ema=(0.05,)), "fid", None)
 
 
-def test_a_single_way_has_no_map_and_no_warning(trained, scoring, tmp_path):
-    found = sweep(trained, scoring, Grid((1.0,), ("model",)), "fid", None, tmp_path / "kept")
+def test_samples_to_look_at_are_drawn_again_where_they_are_gone(trained, scoring):
+    first = sweep(trained, scoring, Grid((1.0,), ("model",)), "fid", None)
+    first.again.samples.unlink()
+    again = sweep(trained, scoring, Grid((1.0,), ("model",)), "fid", None).again
+    assert again.samples.exists() and again.scores.scores == first.again.scores.scores
+
+
+def test_a_single_way_has_no_map_and_no_warning(trained, scoring):
+    found = sweep(trained, scoring, Grid((1.0,), ("model",)), "fid", None)
     assert "best of" not in answer(found).lower()
     assert [type(block).__name__ for block in sweep_section(found).blocks] == ["str", "Table", "ImageGrid"]
 
@@ -99,9 +108,9 @@ def test_a_single_way_has_no_map_and_no_warning(trained, scoring, tmp_path):
         (Grid((1.0,), ("ema",)), "sfid", "metric is 'sfid'; these features give: fid, precision, recall"),
     ],
 )
-def test_what_cannot_be_swept_is_one_line(trained, scoring, tmp_path, grid, metric, said):
+def test_what_cannot_be_swept_is_one_line(trained, scoring, grid, metric, said):
     with pytest.raises(ValueError, match=said):
-        sweep(trained, scoring, grid, metric, None, tmp_path / "kept")
+        sweep(trained, scoring, grid, metric, None)
 
 
 def test_a_network_without_classes_is_swept_without_guidance(trained, scoring, monkeypatch):

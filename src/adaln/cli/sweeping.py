@@ -30,7 +30,7 @@ class SweepOptions:
     step: int | None = None
     """Checkpoint to sample from; default: the newest."""
     out: Path | None = None
-    """Folder of page, tables, pictures and scores; default: RUN/analysis/sweep."""
+    """Folder of page, tables and pictures; default: RUN/analysis/sweep, where scores and samples lie in any case."""
     device: Device = "auto"
 
 
@@ -49,13 +49,13 @@ def sweep_verb(words: list[str]) -> Output:
     scoring = Scoring(options.sample, options.features, options.reference)
     folder = options.out or options.run / "analysis" / "sweep"
     with group_of_torchrun():
-        swept = sweep(run, scoring, options.over, options.metric, options.step, folder / "scores")
+        swept = sweep(run, scoring, options.over, options.metric, options.step)
         if rank():
             return SILENT
     data = {
         "answer": answer(swept),
         "best": encode(swept.best.scoring.sample),
-        "again": encode(swept.again.scores),
+        "again": encode(swept.again.scores.scores),
         "ways": [{"sample": encode(w.scoring.sample), "scores": encode(w.scores.scores)} for w in swept.ways],
     }
     return saved(sweep_section(swept), folder, data, [answer(swept), sweep_table(swept)])

@@ -1,6 +1,6 @@
 """One checkpoint sampled in many ways, each scored; and the best of them asked again, since it was chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -23,6 +23,8 @@ from adaln.specs import WeightSet
 
 GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
 """Scales that published networks are sampled at."""
+FOLDER = Path("analysis") / "sweep" / "scores"
+"""Of a run: scores by all that they were made of, and samples of the best ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Way:
 
     scoring: Scoring
     scores: Scores
+    samples: Path
+    """Where they lie, if they were kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,8 @@ class Sweep:
     metric: str
     ways: Sequence[Way]
     best: Way
-    again: Scores
-    """The best way's with samples of another seed, which did not choose it."""
-    samples: Path
-    """Its samples of that seed."""
+    again: Way
+    """The best way with samples of another seed, which did not choose it."""
 
 
 def ways_of(run: Run, scoring: Scoring, grid: Grid) -> list[Scoring]:
@@ -74,8 +76,8 @@ def ways_of(run: Run, scoring: Scoring, grid: Grid) -> list[Scoring]:
     return ways
 
 
-def sweep(run: Run, scoring: Scoring, grid: Grid, metric: str, step: int | None, folder: Path) -> Sweep:
-    """Score a checkpoint, the newest by default, in every way of the grid; what lies in `folder` is not made again.
+def sweep(run: Run, scoring: Scoring, grid: Grid, metric: str, step: int | None) -> Sweep:
+    """Score a checkpoint, the newest by default, in every way of the grid; what the run has of it is not made again.
 
     All ways draw from the same noise, so that they differ by what is swept alone. Of the samples those of the best way
     stay on disk. The processes of torchrun share each way's work.
@@ -87,18 +89,20 @@ def sweep(run: Run, scoring: Scoring, grid: Grid, metric: str, step: int | None,
     ways, step = ways_of(run, scoring, grid), run.step_saved(step)
     for width in grid.ema:
         kept_averages(run.folders_until(step), width)  # refused before anything is drawn
-    done: list[Way] = []
+    folder, done = run.path / FOLDER, []
     for number, way in enumerate(ways):
         progress(f"sweep {run.path.name}", number, len(ways), "ways")
-        done.append(Way(way, _scores(run, way, step, folder)))
+        file = folder / scores_file(run, way, step).name
+        done.append(Way(way, _kept_or_made(file, run, way, step), samples_beside(file)))
         if metric not in done[0].scores.scores:
             raise ValueError(f"metric is {metric!r}; these features give: {', '.join(done[0].scores.scores)}")
-        _forget_samples(run, step, folder, done, _best(done, metric))
-    best = _best(done, metric)
+        best = _best(done, metric)
+        _forget_samples(each for each in done if each is not best)
     other = changed(best.scoring, {"sample.seed": scoring.sample.seed + 1})
-    again = _scores(run, other, step, folder)
+    file = folder / scores_file(run, other, step).name
+    again = _kept_or_made(file, run, other, step, needs_samples=True)
     progress(f"sweep {run.path.name}", len(ways), len(ways), "ways")
-    return Sweep(run, step, metric, done, best, again, samples_beside(_file(run, other, step, folder)))
+    return Sweep(run, step, metric, done, best, Way(other, again, samples_beside(file)))
 
 
 def _best(done: Sequence[Way], metric: str) -> Way:
@@ -106,19 +110,13 @@ def _best(done: Sequence[Way], metric: str) -> Way:
     return better(done, key=lambda way: way.scores[metric].value)
 
 
-def _file(run: Run, scoring: Scoring, step: int, folder: Path) -> Path:
-    return folder / scores_file(run, scoring, step).name
+def _kept_or_made(file: Path, run: Run, scoring: Scoring, step: int, needs_samples: bool = False) -> Scores:
+    is_kept = from_first(lambda: file.exists() and (samples_beside(file).exists() or not needs_samples))
+    return read_score_file(file) if is_kept else score_into(file, run, scoring, step)
 
 
-def _scores(run: Run, scoring: Scoring, step: int, folder: Path) -> Scores:
-    file = _file(run, scoring, step, folder)
-    return read_score_file(file) if from_first(file.exists) else score_into(file, run, scoring, step)
-
-
-def _forget_samples(run: Run, step: int, folder: Path, done: Sequence[Way], best: Way) -> None:
+def _forget_samples(ways: Iterable[Way]) -> None:
     if rank() == 0:
-        for way in done:
-            if way is not best:
-                samples = samples_beside(_file(run, way.scoring, step, folder))
-                samples.unlink(missing_ok=True)
-                samples.with_suffix(".json").unlink(missing_ok=True)
+        for way in ways:
+            way.samples.unlink(missing_ok=True)
+            way.samples.with_suffix(".json").unlink(missing_ok=True)

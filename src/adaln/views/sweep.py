@@ -16,15 +16,15 @@ def sweep_section(sweep: Sweep) -> Section:
         blocks += [_map(sweep), *_curves(sweep)]
     blocks += [
         sweep_table(sweep),
-        sample_grid(sweep.samples, sweep.again.provenance["choices"], "The best way's samples"),
+        sample_grid(sweep.again.samples, sweep.again.scores.provenance["choices"], "The best way's samples"),
     ]
     return Section(f"Which way of sampling step {sweep.step:,} scores best", blocks)
 
 
 def answer(sweep: Sweep) -> str:
     """The best way, what it scores on samples that did not choose it, and how many others are as good."""
-    name, metric = shown_name(sweep.metric, sweep.again), METRICS[sweep.metric]
-    chosen, again = sweep.best.scores[sweep.metric], sweep.again[sweep.metric]
+    name, metric = shown_name(sweep.metric, sweep.again.scores), METRICS[sweep.metric]
+    chosen, again = sweep.best.scores[sweep.metric], sweep.again.scores[sweep.metric]
     where = f"{words(sweep.best)}: {name} {_text(again, metric.digits)} on samples of another seed"
     if len(sweep.ways) == 1:
         return f"{where}, {_text(chosen, metric.digits)} on those of the seed asked for."
@@ -68,7 +68,7 @@ def _rows(sweep: Sweep) -> dict[str, list[Way]]:
 
 
 def _map(sweep: Sweep) -> Matrix:
-    rows, name = _rows(sweep), shown_name(sweep.metric, sweep.again)
+    rows, name = _rows(sweep), shown_name(sweep.metric, sweep.again.scores)
     columns = [f"guidance {_guidance(way)}" for way in next(iter(rows.values()))]
     values = [[way.scores[sweep.metric].value for way in ways] for ways in rows.values()]
     best = [(i, ways.index(sweep.best)) for i, ways in enumerate(rows.values()) if sweep.best in ways]
@@ -80,7 +80,7 @@ def _map(sweep: Sweep) -> Matrix:
 
 
 def _curves(sweep: Sweep) -> list[Lines]:
-    rows, name = _rows(sweep), shown_name(sweep.metric, sweep.again)
+    rows, name = _rows(sweep), shown_name(sweep.metric, sweep.again.scores)
     if any(len(ways) < 2 for ways in rows.values()):
         return []
     series = []
@@ -91,23 +91,25 @@ def _curves(sweep: Sweep) -> list[Lines]:
         band = ([score.low for score in scores], [score.high for score in scores]) if banded else ()
         x = [way.scoring.sample.guidance.scale for way in ways]
         series.append(Series(row, x, [score.value for score in scores], *band))
-    caption = f"n = {len(sweep.ways)} ways; {protocol(sweep.again)} but for what is swept. Bands: 95 % intervals."
+    caption = (
+        f"n = {len(sweep.ways)} ways; {protocol(sweep.again.scores)} but for what is swept. Bands: 95 % intervals."
+    )
     axes = Axis("guidance", "scale; 1 is none"), Axis(name, f"{METRICS[sweep.metric].better} is better")
     return [Lines(f"{name} against guidance", caption, *axes, series)]
 
 
 def sweep_table(sweep: Sweep) -> Table:
     """A row per way, the best first, with all its scores; above them the best way's on samples of another seed."""
-    metric, names = METRICS[sweep.metric], list(sweep.again.scores)
+    metric, names = METRICS[sweep.metric], list(sweep.again.scores.scores)
     columns = [Column("way"), Column("seed"), *(score_column(name) for name in names)]
     ways = sorted(sweep.ways, key=lambda way: way.scores[sweep.metric].value, reverse=metric.better == "higher")
     seed = sweep.best.scoring.sample.seed
     rows: list[list[Cell]] = [
-        [Marked(f"{words(sweep.best)}: to quote"), seed + 1, *(score_cell(sweep.again[name]) for name in names)]
+        [Marked(f"{words(sweep.best)}: to quote"), seed + 1, *(score_cell(sweep.again.scores[name]) for name in names)]
     ]
     rows += [[words(way), seed, *(score_cell(way.scores[name]) for name in names)] for way in ways]
-    notes = [next(iter(sweep.again.scores.values())).label, BRACKETS]
+    notes = [next(iter(sweep.again.scores.scores.values())).label, BRACKETS]
     footnotes = dict.fromkeys(note for way in sweep.ways for note in way.scores.notes)
     return Table(
-        f"All ways, {protocol(sweep.again)} but for what is swept", columns, rows, notes, footnotes=[*footnotes]
+        f"All ways, {protocol(sweep.again.scores)} but for what is swept", columns, rows, notes, footnotes=[*footnotes]
     )
