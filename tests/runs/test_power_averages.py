@@ -1,5 +1,6 @@
 """Power-function averages: their profiles in closed form, and any width afterwards from the few that a run keeps."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -110,8 +111,11 @@ def test_samples_of_a_width_are_drawn_and_say_how_far_off_it_is(averaged):
     assert "ema" not in load_sampler(run, SampleConfig(2)).record
 
 
-def test_what_cannot_be_averaged_is_one_line(averaged, trained):
+def test_what_cannot_be_averaged_is_one_line(averaged, trained, tmp_path):
     run, _ = averaged
+    before_the_first_look = shutil.copytree(run.folder(8), tmp_path / "000000003")
+    with pytest.raises(ValueError, match=r"000000003 keeps no power-function averages"):
+        average([before_the_first_look], 0.05)
     with pytest.raises(
         ValueError, match=r"ema is 0\.05, but .* keeps no power-function averages; .*--optim\.ema-widths"
     ):

@@ -77,7 +77,7 @@ def kept_averages(folders: Sequence[Path], width: float) -> dict[Profile, Path]:
     """
     check_width("ema", width)
     found: dict[Profile, Path] = {}
-    for folder in folders:
+    for folder in (each for each in folders if int(each.name) >= EVERY):  # before, the averages are the start
         file = folder / "training.safetensors"
         with safe_open(file, "pt") as tensors:
             heads = {key.split("/")[0] for key in [*tensors.keys()] if key.startswith(PREFIX)}
