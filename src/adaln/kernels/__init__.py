@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from adaln.files import atomic_file, default_cache, file_sha256, write_atomically
 
-SOURCES = [Path(__file__).with_name(name) for name in ("loss.c", "update.c", "network.c", "block.c", "vectors.h")]
+SOURCES = [
+    Path(__file__).with_name(name) for name in ("step.c", "loss.c", "update.c", "network.c", "block.c", "vectors.h")
+]
 """Each takes in the next."""
 LANES, MOST = 16, 64
 """What a width is a multiple of; tokens of a sample and channels of a head, at most: as block.c has them."""

@@ -2,10 +2,10 @@
 
 #include "update.c"
 
-/* Of a step: the factors of x and x_t in the posterior's mean, of x_t and the noise in the predicted data, both bounds of the
-log variance. */
+/* Of a step: the factors of x and the noise in x_t, of x and x_t in the posterior's mean, of x_t and the noise in the
+predicted data, both bounds of the log variance. */
 typedef struct {
-    float of_start, of_noisy, recip, recip_minus_1, small, large;
+    float signal, spread, of_start, of_noisy, recip, recip_minus_1, small, large;
 } moments;
 
 /* The standard normal distribution function's tanh approximation, and its derivative. */

@@ -134,14 +134,18 @@ class DiT(Network):
     def fused(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
         """`forward`, computed at once where it is small enough for that (`adaln.models.fused`)."""
         check_inputs(x, t, y, self.spec, self.num_labels)
-        is_plain = not self.config.rotary and self.config.modulation == "linear"
-        if is_plain and (sizes := self.sizes(len(x))).fit and not is_watched(self.modules()):
+        if self.is_plain and (sizes := self.sizes(len(x))).fit and not is_watched(self.modules()):
             weights = self.weights()
             if have_loops(x, self.pos_embed, *weights):
                 patches, times = patchify(x, self.config.patch_size), self.time_features(t).expand(len(t), -1)
                 labels = None if y is None else y.long()
                 return self.image(fused_network(Given(patches, times, labels, self.pos_embed), sizes, weights))
         return DiT.forward(self, x, t, y)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the loops are for networks of this kind."""
+        return not self.config.rotary and self.config.modulation == "linear"
 
     def sizes(self, batch: int) -> Sizes:
         """What the loops ask for."""

@@ -29,6 +29,7 @@ from adaln.runs import Run
 from adaln.training.ema_and_optimizer import TrainState
 from adaln.training.loss import Inputs, inputs, loss_of
 from adaln.training.resume import exclusive, resume_or_start, run_order, save, save_if_due
+from adaln.training.small_step import small_step
 from adaln.training.trackers import log_if_due
 from adaln.types import Hook, NonFinite, OnLog
 
@@ -69,9 +70,12 @@ def train(
         hooks = (holding(run_order(run, execution)), *hooks)
         prepare_blocks(state.model, execution)
         network = data_parallel(state.model)
+        at_once = small_step(run, network) if execution.micro_batches == 1 else None
         show_steps(run, state)
         while state.step < run.config.steps:
-            loss = accumulate(run, network, inputs(run, batches, state.step), execution.micro_batches)
+            batch = inputs(run, batches, state.step)
+            losses = at_once(batch) if at_once else None
+            loss = accumulate(run, network, batch, execution.micro_batches) if losses is None else losses.mean()
             for hook in hooks:
                 hook(state.step, state.model)
             update(run, state, loss, batches, on_log)

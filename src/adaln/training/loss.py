@@ -50,16 +50,25 @@ def is_small(process: GaussianDiffusion, batch: "Inputs") -> bool:
 
 
 @lru_cache(8)
-def moments(process: GaussianDiffusion) -> Float[Tensor, "T 6"]:
+def moments(process: GaussianDiffusion) -> Float[Tensor, "T 8"]:
     """As `moments` of loss.c has them."""
     of = process.tables
     means = (
+        of.sqrt_alphas_cumprod,
+        of.sqrt_one_minus_alphas_cumprod,
         of.posterior_mean_coef1,
         of.posterior_mean_coef2,
         of.sqrt_recip_alphas_cumprod,
         of.sqrt_recipm1_alphas_cumprod,
     )
     return torch.stack([*means, of.posterior_log_variance_clipped, of.log_betas], 1).float()
+
+
+@lru_cache(8)
+def bound_scale(process: GaussianDiffusion) -> Float[Tensor, ""]:
+    """What a term of the bound counts for, in nats."""
+    rescaled = process.config.objective == "rescaled-mse"
+    return torch.tensor((process.num_steps / 1000 if rescaled else 1.0) / math.log(2), dtype=torch.float64)
 
 
 class LearnedRangeLoss(torch.autograd.Function):
@@ -71,10 +80,9 @@ class LearnedRangeLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, output: Tensor, process: GaussianDiffusion, batch: "Inputs", x_t: Latents) -> Tensor:
         x, _, t, noise = batch
-        is_start, rescaled = process.config.prediction == "x_start", process.config.objective == "rescaled-mse"
-        scale = (process.num_steps / 1000 if rescaled else 1.0) / math.log(2)
+        is_start = process.config.prediction == "x_start"
         losses, slopes = x.new_empty(len(x)), torch.empty_like(output)
-        given = output, x, x_t, x if is_start else noise, t, moments(process), torch.tensor(scale, dtype=torch.float64)
+        given = output, x, x_t, x if is_start else noise, t, moments(process), bound_scale(process)
         call("learned_range_loss", *given, losses, slopes, len(x), x[0].numel(), is_start)
         ctx.save_for_backward(slopes)
         return losses
