@@ -113,8 +113,9 @@ class EvaluateOptions:
     reference: str
     """An ADM npz, a statistics file, a folder, zip or tar of pictures, a run (its data), or a data set's name."""
     features: str | None = None
-    """inception, dataset-classifier (trained once on the reference, which must have labels), or module:function;
-    default: those of a statistics file, dataset-classifier for labelled data, else inception."""
+    """inception, dataset-classifier (trained once on the reference, which must have labels), module:function, or the
+    folder of a network that transformers or timm wrote (pip install 'adaln[features]'); default: those of a statistics
+    file, dataset-classifier for labelled data, else inception."""
     metrics: tuple[str, ...] = ()
     """Scores to compute; default: all of ADM's that the features allow."""
     num_images: int | None = None
@@ -233,7 +234,8 @@ class StatsOptions:
     out: Annotated[Positional[Path], named("OUT.npz")]
     """The statistics file (.npz)."""
     features: str | None = None
-    """inception, dataset-classifier or module:function; default: dataset-classifier if labelled, else inception."""
+    """inception, dataset-classifier, module:function or a network's folder; default: dataset-classifier if labelled,
+    else inception."""
     num_images: int | None = None
     """Take the first so many images."""
     weights: Path | None = None

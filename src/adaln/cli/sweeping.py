@@ -24,7 +24,8 @@ class SweepOptions:
     metric: str = "fid"
     """The score that decides: fid, sfid, is, precision or recall."""
     features: str | None = None
-    """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
+    """inception, dataset-classifier, module:function or a network's folder; default: dataset-classifier if the data has
+    labels."""
     reference: str | None = None
     """What to score against, as in `adaln evaluate`; default: the run's own data."""
     step: int | None = None

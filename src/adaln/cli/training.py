@@ -29,7 +29,8 @@ class WhileTraining:
     loss_every: int | None = None
     """Take the held-out loss every so many steps, and at the end: without sampling. At scored steps it is taken too."""
     features: str | None = None
-    """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
+    """inception, dataset-classifier, module:function or a network's folder; default: dataset-classifier if the data has
+    labels."""
     reference: str | None = None
     """What to score against, as in `adaln evaluate`; default: the run's own data."""
     sample: Flat[SampleConfig] = field(default_factory=SampleConfig)

@@ -75,7 +75,8 @@ class Reference:
     def default_features(self) -> str:
         """What statistics were made with; for labelled data the classifier of its classes; Inception for all else."""
         if isinstance(self.source, StatisticsFile):
-            return str(self.source.extractor["name"])
+            of = self.source.extractor
+            return str(of.get("details", {}).get("folder", of["name"]))
         return CLASSIFIER if self.data and len(self.data.class_names) > 1 else "inception"
 
     def check_shape(self, shape: tuple[int, ...], features: str | None = None) -> None:
@@ -246,10 +247,11 @@ def evaluate(
     Either side is what `sample` gave, an array of bytes (N, H, W, C) or (N, C, H, W), an .npz as ADM writes them, a
     folder, a zip or a data set by its name. A run stands for the samples it holds (or `num_images` are drawn), as
     reference for its data; a reference may be a file of statistics as well. `features` is "inception",
-    "dataset-classifier" (trained once on the reference, which must have labels) or "module:function"; default: what the
-    reference suggests. `metrics` are names of `METRICS`; default: all of ADM's that the features allow. `weights` are
-    Inception's own; `replicates`, of the bootstrap behind the intervals, may be 0; with `check` the features are
-    computed twice more, and `moves` says how far each score goes. The processes of torchrun share the features.
+    "dataset-classifier" (trained once on the reference, which must have labels), "module:function" or the folder of a
+    network (transformers, timm); default: what the reference suggests. `metrics` are names of `METRICS`; default: all
+    of ADM's that the features allow. `weights` are Inception's own; `replicates`, of the bootstrap behind the
+    intervals, may be 0; with `check` the features are computed twice more, and `moves` says how far each score goes.
+    The processes of torchrun share the features.
     docs/python.md has an example.
 
     Raises `ValueError` for an unknown name, for too few images, and for features that cannot be had.

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from adaln.files import expanded
 from adaln.registry import Registry, code_named
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ EXTRACTORS: Registry[str] = Registry(
         "dataset-classifier": "a small classifier trained once on the data set itself; needs labels",
     },
 )
-"""What can be asked for by name, with one line of help each; besides these, `module:function`."""
+"""What can be asked for by name, with one line of help each; besides these, `module:function` and folders."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +73,7 @@ def load_extractor(
     weights: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Extractor:
-    """The extractor called `name`: one of `EXTRACTORS`, or `module:function`.
+    """The extractor called `name`: one of `EXTRACTORS`, `module:function`, or the folder of a network.
 
     A dataset-classifier learns from `data`; without, it is the one that statistics made before describe (`recorded`).
     `weights` is a local Inception file. Weights that are fetched or trained are kept in `cache`.
@@ -82,6 +83,10 @@ def load_extractor(
 
     if ":" in name:
         return function_extractor(name)
+    if name not in EXTRACTORS and (Path(name).name != name or expanded(name).is_dir()):
+        from adaln.metrics.network_folders import folder_extractor
+
+        return folder_extractor(expanded(name), device=device)
     EXTRACTORS[name]  # an unknown name is an error with the nearest known one
     if name == "inception":
         return inception_extractor(weights, cache, device=device)

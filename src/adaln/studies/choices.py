@@ -114,7 +114,8 @@ class Search:
     at_once: int = 4
     """Trials proposed together, apart from each other; part of what is searched, whatever --jobs."""
     features: str | None = None
-    """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
+    """inception, dataset-classifier, module:function or a network's folder; default: dataset-classifier if the data has
+    labels."""
     reference: str | None = None
     """What to score against, as in `adaln evaluate`; default: the run's own data."""
     sample: SampleConfig = field(default_factory=SampleConfig)
@@ -190,7 +191,8 @@ class Rules:
     """A score of the last checkpoint's samples, as in `adaln evaluate`; or loss: the mean training loss over the last
     tenth of the steps, the same images and noise for every start."""
     features: str | None = None
-    """inception, dataset-classifier or module:function; default: dataset-classifier if the data has labels."""
+    """inception, dataset-classifier, module:function or a network's folder; default: dataset-classifier if the data has
+    labels."""
     score_against: str | None = None
     """What samples are scored against, as `adaln evaluate --reference`; default: the run's own data."""
     sample: SampleConfig = field(default_factory=SampleConfig)
