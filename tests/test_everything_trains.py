@@ -12,7 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adaln.conditioning import SCHEMES, Layout, Order, Role, find_layout, find_sites, holding, initialise, order_to_hold
+from adaln.conditioning import (
+    SCHEMES,
+    Layout,
+    Order,
+    Role,
+    Start,
+    find_layout,
+    find_sites,
+    holding,
+    initialise,
+    order_to_hold,
+)
 from adaln.conditioning.held_rows import held_by
 from adaln.conditioning.initialisation import all_starts
 from adaln.conditioning.update_order import order_parts
@@ -152,7 +163,8 @@ def bound_of_zero(process: GaussianDiffusion, x: Tensor, t: Tensor, noise: Tenso
 def test_it_trains(network: str, scheme: str, process: str):
     training = ToyTraining(network, scheme, process)
     losses, reached = training.run()
-    assert losses[0] == pytest.approx(loss_of_zero(training.process, training.x), rel=2e-5)
+    if training.scheme.head == Start():  # else the first loss is another, see tests/conditioning/test_first_output.py
+        assert losses[0] == pytest.approx(loss_of_zero(training.process, training.x), rel=2e-5)
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.99 * losses[0]
     named = dict(training.model.named_parameters())

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from adaln.analysis.sketch import Sketch
 from adaln.conditioning import SCHEMES, Constant, Site, starts_of, std_of
+from adaln.conditioning.initialisation import mechanisms, whole_of
 
-LIBRARY_DEFAULT = "library default"
-"""What torch leaves: nn.Linear uniform with std 1 / sqrt(3 fan_in), its bias too; diffusers' tables N(0, 1 / D)."""
-PIXART = "pixart"
-"""One shared map N(0, 0.02^2) with bias 0, tables N(0, 1 / D), final layer 0."""
+LIBRARY_DEFAULT = "torch-default"
+"""The scheme, but for diffusers' tables, which are N(0, 1 / D)."""
+PIXART = "table-normal"
+"""The scheme, for networks without tables too."""
 ZERO_BLOCKS = "zero blocks"
 """All of the blocks zero, the last layer as torch leaves it (PRX, ERNIE-Image)."""
 _FLOOR_STD = 1e-8
@@ -62,13 +63,16 @@ def known_starts(sites: Sequence[Site], shapes: Mapping[str, Tensor]) -> Starts:
     """By name, what each known start would leave in every group of these sites; block-wise ones where they fit."""
     starts: dict[str, Mapping[Key, Spread]] = {}
     for name, scheme in SCHEMES.items():
+        if scheme.needs and scheme.needs not in mechanisms(sites):
+            continue
         try:
             rows = list(starts_of(scheme, sites))
         except ValueError:  # a block-wise scheme of another depth
             continue
         starts[name] = {
             (tensor, rows.start): Spread(
-                std_of(distribution, rows.stop - rows.start, shapes[tensor].shape), float(distribution == Constant(0.0))
+                std_of(distribution, rows.stop - rows.start, whole_of(tensor, shapes)),
+                float(distribution == Constant(0.0)),
             )
             for tensor, rows, distribution in rows
         }

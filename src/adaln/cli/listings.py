@@ -1,5 +1,6 @@
 """`adaln families`, `schemes`, `models`, `presets`: what can be computed is printed, not written down."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,13 +8,18 @@ from typing import Annotated, Any
 from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import PARAMETRIC, SCHEMES, Start
+from adaln.conditioning import PARAMETRIC, SCHEMES, Constant, Normal, Scheme, Start
+from adaln.conditioning.distributions import Default
 from adaln.config import PRESETS, model_name, to_dict
 from adaln.files import write_atomically
 from adaln.models import MODELS, ModelConfig, flops, model_named, num_parameters
 from adaln.processes import PROCESSES
 from adaln.report import Cell, Column, Table
 from adaln.specs import DataSpec
+
+_STD = "STD"
+_NUMBERS = {"default": "FACTOR", "layerscale": "VALUE"}
+"""What schemes with numbers of one's own take, where it is no standard deviation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +43,44 @@ def schemes_verb(words: list[str]) -> Output:
         data = [{**row, "trained_parameters": count} for row, count in zip(data, trained, strict=True)]
         columns.insert(4, Column("trained", f"M, {options.model}", ".1f"))
         for cells, count in zip(rows, trained, strict=True):
-            cells.insert(4, count / 1e6)
+            cells.insert(4, count and count / 1e6)
     notes = [
         "Normal and the like with their standard deviation; ... where it differs from block to block.",
-        f"Standard deviations as parameters: {', '.join(f'{name}:STD' for name in PARAMETRIC)}.",
+        f"With numbers of your own: {', '.join(f'{name}:{_NUMBERS.get(name, _STD)}' for name in PARAMETRIC)}.",
         "--model DiT-XL/2 counts what each leaves to train.",
     ]
     return Output(data, [Table("Conditioning schemes", columns, rows, notes)])
 
 
-def _trained(config: ModelConfig) -> list[int]:
-    """Parameters that each scheme leaves to training."""
-    from adaln.conditioning import num_held
+def _trained(config: ModelConfig) -> list[int | None]:
+    """Parameters that each scheme leaves to training; none of one that the network has no place for."""
+    from adaln.conditioning import all_starts, find_layout, num_held
     from adaln.models import skeleton
 
     tensors = dict(skeleton(config, DataSpec(4, 32, 32, 1000)).named_parameters())
-    total = sum(tensor.numel() for tensor in tensors.values())
-    return [total - num_held(tensors, row) for row in SCHEMES.values()]
+    total, layout = sum(tensor.numel() for tensor in tensors.values()), find_layout(tensors)
+
+    def trained(row: Scheme) -> int | None:
+        with suppress(ValueError):
+            all_starts(layout, row)
+            return total - num_held(tensors, row)
+        return None
+
+    return [trained(row) for row in SCHEMES.values()]
 
 
 def _in_words(starts: Start | tuple[Start, ...]) -> str:
     if isinstance(starts, tuple):
         return f"{_in_words(starts[0])}..."
-    if starts.opens is None:
-        return "1, held"
+    match starts:
+        case Start(Constant(0.0), Constant(value), opens):
+            return f"{value:g}{', held' * (opens is None)}"
+        case Start(Normal(factor, power)) if power:
+            return f"normal {factor:g} fan_in^{power:g}"
+        case Start(Default(factor)):
+            return "torch" if factor == 1 else f"torch x {factor:g}"
     kind, std = type(starts.weight).__name__, getattr(starts.weight, "std", None)
-    return f"{kind.lower()} {std:.1e}" if std is not None else ("0" if kind == "Constant" else kind)
+    return f"{kind.lower()} {std:.1e}" if std is not None else kind
 
 
 @dataclass(frozen=True, slots=True)

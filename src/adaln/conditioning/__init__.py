@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from adaln.conditioning.layout import find_sites as find_sites
     from adaln.conditioning.layout_file import family_named as family_named
     from adaln.conditioning.layout_file import family_text as family_text
+    from adaln.conditioning.scheme_row import Scheme as Scheme
+    from adaln.conditioning.scheme_row import Start as Start
     from adaln.conditioning.schemes import PARAMETRIC as PARAMETRIC
     from adaln.conditioning.schemes import SCHEMES as SCHEMES
-    from adaln.conditioning.schemes import Scheme as Scheme
-    from adaln.conditioning.schemes import Start as Start
     from adaln.conditioning.schemes import save_scheme as save_scheme
     from adaln.conditioning.schemes import scheme as scheme
     from adaln.conditioning.sites import Site as Site

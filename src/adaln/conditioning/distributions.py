@@ -7,7 +7,7 @@ Every spread is a standard deviation, whatever the family: `Uniform(1e-3)` has s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import cos, fsum, isfinite, pi, sqrt
+from math import cos, fsum, isfinite, pi, prod, sqrt
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from adaln.codec import name_kinds
@@ -21,7 +21,7 @@ class Distribution(Protocol):
     """A rule that fills rows of a tensor in place."""
 
     def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
-        """Fill `rows`, a slice of a tensor of shape `whole`, from `rng`."""
+        """Fill `rows`, a slice of a tensor of shape `whole`, of a bias that of the matrix beside it, from `rng`."""
         ...
 
 
@@ -52,7 +52,7 @@ class _Spread:
 
 @dataclass(frozen=True, slots=True)
 class Normal(_Spread):
-    """N(0, s^2) with s = std * fan_in^fan_power, fan_in the last dimension of the whole tensor.
+    """N(0, s^2) with s = std * fan_in^fan_power.
 
     `Normal(1, -0.5)` is PixArt's start of its per-block tables, N(0, 1/D).
     """
@@ -62,7 +62,7 @@ class Normal(_Spread):
     def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
         import torch
 
-        rows.copy_(torch.randn(rows.shape, generator=rng) * (self.std * whole[-1] ** self.fan_power))
+        rows.copy_(torch.randn(rows.shape, generator=rng) * (self.std * fan_in(whole) ** self.fan_power))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,36 @@ class Xavier:
         import torch
 
         fan_out = whole[0] if self.over == "matrix" else rows.shape[0]
-        bound = sqrt(6 / (fan_out + whole[-1]))
+        bound = sqrt(6 / (fan_out + fan_in(whole)))
         rows.copy_((2 * torch.rand(rows.shape, generator=rng) - 1) * bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """`factor` times what torch draws for nn.Linear and convolutions: U(-b, b) with b = 1 / sqrt(fan_in)."""
+
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_finite(self, self.factor)
+
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
+        import torch
+
+        rows.copy_((2 * torch.rand(rows.shape, generator=rng) - 1) * (self.factor / sqrt(fan_in(whole))))
+
+
+@dataclass(frozen=True, slots=True)
+class PerBranch:
+    """A distribution made narrower by the square root of how many branches the network adds up."""
+
+    one: Distribution
+    num_branches: int = 1
+    """Of the network that is started."""
+
+    def fill_(self, rows: "torch.Tensor", rng: "torch.Generator", whole: Sequence[int]) -> None:
+        self.one.fill_(rows, rng, whole)
+        rows.div_(sqrt(self.num_branches))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +184,11 @@ class Quantiles:
         rows.copy_(torch.lerp(values[after - 1], values[after], part))
 
 
+def fan_in(whole: Sequence[int]) -> int:
+    """Inputs of one output of a linear map or convolution whose weight has this shape."""
+    return prod(whole[1:]) if len(whole) > 3 else whole[-1]
+
+
 def quantile_levels(count: int) -> list[float]:
     """(1 - cos(pi i / (count - 1))) / 2 for i = 0..count-1: from 0 to 1, dense at both ends, where tails are long."""
     return [(1 - cos(pi * i / (count - 1))) / 2 for i in range(count)]
@@ -170,6 +203,8 @@ DISTRIBUTIONS: Mapping[str, type] = {
     "sign": Sign,
     "quantiles": Quantiles,
     "xavier": Xavier,
+    "torch": Default,
+    "per-branch": PerBranch,
 }
 name_kinds(DISTRIBUTIONS, of=Distribution)
 
@@ -184,9 +219,11 @@ def std_of(distribution: Distribution, num_rows: int, whole: Sequence[int]) -> f
         case Constant():
             return 0.0
         case Normal(std, fan_power):
-            return float(std * whole[-1] ** fan_power)
+            return float(std * fan_in(whole) ** fan_power)
         case Xavier(over):
-            return sqrt(2 / ((whole[0] if over == "matrix" else num_rows) + whole[-1]))
+            return sqrt(2 / ((whole[0] if over == "matrix" else num_rows) + fan_in(whole)))
+        case Default(factor):
+            return factor / sqrt(3 * fan_in(whole))
         case _Spread() | Quantiles():
             return distribution.std
     raise TypeError(f"{type(distribution).__name__} has no known standard deviation")

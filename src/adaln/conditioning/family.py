@@ -174,6 +174,8 @@ GROUPS: Mapping[str, str] = {
     ),
 }
 """Matrices whose distributions the paper shows besides the roles (Figures 15 to 20), by the names that most use."""
+EMBEDDERS = "patch embedder", "timestep embedder"
+"""Those of the groups that embed by matrices."""
 PAPER_NAMES: Mapping[str, str] = {
     "W_att": r".*\.\d+\.(\w+[._])?att(n\d?|ention)[._].*",
     "W_ffm": rf".*\.\d+\.(\w+\.)?({_MLP}|feed_forward)\..*",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adaln.conditioning.layout import find_sites
 from adaln.conditioning.own_age import check_is_adam, correct
-from adaln.conditioning.schemes import Scheme
+from adaln.conditioning.scheme_row import Scheme
 from adaln.conditioning.sites import Site
 from adaln.parallel import own_part
 from adaln.types import Hook, as_rows

@@ -1,7 +1,7 @@
 """The start of a network, ours or anyone's, as a scheme says."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
 
@@ -9,17 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from adaln.conditioning.choice import UnknownLayout
-from adaln.conditioning.distributions import Constant, Distribution
+from adaln.conditioning.distributions import Constant, Default, Distribution, PerBranch
 from adaln.conditioning.family import Family, Role, effect
 from adaln.conditioning.held_rows import Hold, Loss, Order, held_by
 from adaln.conditioning.layout import Layout, class_name_in, find_layout, naming_ties, tensors_of
-from adaln.conditioning.schemes import ZERO, Scheme
+from adaln.conditioning.scheme_row import ZERO, Mechanism, Scheme
 from adaln.conditioning.schemes import scheme as scheme_of
 from adaln.conditioning.sites import Site
 from adaln.conditioning.startable import check_kept, check_used, check_written, made_of, with_made
 from adaln.parallel import fill_part, is_sharded, own
 from adaln.rng import generator
 from adaln.types import rows_axis
+
+_WORDS: Mapping[str, str] = {
+    "backbone": "attention and MLP matrices",
+    "branch_ends": "the branches' last matrices",
+    "embedders": "what embeds patches and times",
+    "static_gates": "static gates",
+}
+"""What a scheme starts whole, in the order of the draws: fields of `Scheme` and `Layout`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +134,25 @@ def initialise(
     check_used(model, names, made)
     check_written(tensors, names)
     for name, rows, distribution in starts:
-        _draw(tensors[name], rows, distribution, rng)
+        _draw(tensors[name], rows, distribution, rng, whole_of(name, tensors))
     started = {(name, rows.start) for name, rows, _ in starts}
     num_set = sum(all((name, site.rows.start) in started for name in site.tensors()) for site in layout.sites)
     return Initialised(scheme, layout, num_set, tuple(layout.ungated_ends) if scheme.closes else (), model)
 
 
-def _draw(tensor: Tensor, rows: slice, distribution: Distribution, rng: torch.Generator) -> None:
+def whole_of(name: str, tensors: Mapping[str, Tensor]) -> Sequence[int]:
+    """The shape by which a distribution is scaled: the tensor's own, of a bias that of the matrix beside it."""
+    beside = f"{name.removesuffix('bias')}weight" if name.endswith("bias") else name
+    shape = tensors.get(beside, tensors[name]).shape
+    return shape[rows_axis(shape) :]
+
+
+def _draw(tensor: Tensor, rows: slice, distribution: Distribution, rng: torch.Generator, whole: Sequence[int]) -> None:
     """Fill rows of a tensor from a distribution; the draws are those of one process, each writes its part of them."""
     shape = tensor.shape[rows_axis(tensor.shape) :]
     first, last, _ = rows.indices(shape[0])
     drawn = torch.empty((last - first, *shape[1:]), dtype=tensor.dtype)
-    distribution.fill_(drawn, rng, shape)
+    distribution.fill_(drawn, rng, whole)
     fill_part(tensor, first, last, drawn)
 
 
@@ -162,14 +177,17 @@ def all_starts(layout: Layout, scheme: Scheme) -> list[tuple[str, slice, Distrib
     starts = list(starts_of(scheme, layout.sites))
     for name in layout.head:
         starts.append((name, whole, scheme.head.weight if name.endswith("weight") else scheme.head.bias))
-    if scheme.backbone:
-        starts += [(name, whole, scheme.backbone) for name in layout.backbone]
-    if scheme.branch_ends:
-        if not layout.branch_ends:
-            raise ValueError(
-                f"scheme {scheme.name!r} starts the branches' last matrices; expected a network of our own"
-            )
-        starts += [(name, whole, scheme.branch_ends) for name in layout.branch_ends]
+    for what in _WORDS:
+        if distribution := getattr(scheme, what):
+            names: list[str] = getattr(layout, what)
+            if not names:
+                raise ValueError(
+                    f"scheme {scheme.name!r} starts {_WORDS[what]}, and of {layout.family_name} none are known;"
+                    " expected a network of our own, or a layout that names them (--layout)"
+                )
+            if isinstance(distribution, PerBranch):
+                distribution = replace(distribution, num_branches=len(names))
+            starts += [(name, whole, distribution) for name in names]
     if scheme.closes:
         starts += [(name, whole, ZERO) for name in layout.ungated_ends]
     return starts
@@ -185,6 +203,11 @@ def check_is_startable(layout: Layout, scheme: Scheme) -> None:
     if not layout.sites:
         what = f"{layout.family_name} has no modulation" if layout.family_name else "no modulation among these tensors"
         raise UnknownLayout(f"{what}; expected a network with gates, scales or shifts (adaln families lists them)")
+    if scheme.needs and scheme.needs not in {*mechanisms(layout.sites), *["static gates"] * bool(layout.static_gates)}:
+        raise ValueError(
+            f"scheme {scheme.name!r} is a start of {scheme.needs}, and {layout.family_name} has none; expected a"
+            f" network with {scheme.needs}, or another scheme"
+        )
     for site in layout.sites:
         neutral = float(effect(site.role, site.function)(torch.zeros(())))
         if site.role is Role.GATE and scheme.closes and neutral:
@@ -195,7 +218,7 @@ def check_is_startable(layout: Layout, scheme: Scheme) -> None:
         held = scheme.at(site) if site.role is Role.GATE else None
         if held and held.weight == ZERO and isinstance(held.bias, Constant) and (value := held.bias.value):
             given = float(effect(site.role, site.function)(torch.tensor(value)))
-            if given != value:
+            if given != value and not (scheme.needs and site.function in scheme.needs):
                 raise ValueError(
                     f"scheme {scheme.name!r} sets gates to {value:g}, and {layout.family_name}'s are {site.function} of"
                     f" their value, {given:.3g} of it; expected a scheme that sets no gate to a number (adaln-gaussian)"
@@ -205,6 +228,14 @@ def check_is_startable(layout: Layout, scheme: Scheme) -> None:
                 f"{layout.family_name} scales by the value itself ({site.tensors()[0]!r}), and schemes start scales"
                 " around zero, which would silence what enters the branch; expected a network that scales by 1 + value"
             )
+
+
+def mechanisms(sites: Sequence[Site]) -> list[Mechanism]:
+    """What rows show of what schemes may need."""
+    gates = {site.function for site in sites if site.role is Role.GATE}
+    tables = any(site.weight is None and site.branch != "final" for site in sites)
+    names: dict[Mechanism, bool] = {"tables": tables, "sigmoid gates": gates == {"sigmoid"}}
+    return [name for name, is_there in names.items() if is_there]
 
 
 def starts_of(scheme: Scheme, sites: Sequence[Site]) -> Iterator[tuple[str, slice, Distribution]]:
@@ -226,7 +257,7 @@ def check_fits(scheme: Scheme, sites: Sequence[Site]) -> None:
     """`ValueError` where a network has no place for what the scheme says.
 
     Starts block by block for another depth or blocks that share their matrix, a bias other than zero for layers
-    without, a final shift where none is.
+    without (torch's default of it is none), a final shift where none is.
     """
     blocks = {site.depth for site in sites if site.branch != "final" and site.is_of_one_block}
     shared = next((site for site in sites if site.branch != "final" and not site.is_of_one_block), None)
@@ -243,10 +274,10 @@ def check_fits(scheme: Scheme, sites: Sequence[Site]) -> None:
                 f" {len(blocks)} (a polynomial explodes outside its range: fit a start from a pilot run of this model)"
             )
     for site in sites:
-        if site.bias is None and scheme.at(site).bias != ZERO:
+        if site.bias is None and not isinstance(scheme.at(site).bias, Default) and scheme.at(site).bias != ZERO:
             raise ValueError(
                 f"scheme {scheme.name!r} starts the {site.role.name.lower()} by its bias, {site.weight!r} has none"
             )
     shifted = any(site.branch == "final" and site.role is Role.SHIFT and site.weight for site in sites)
-    if scheme.final_shift.weight != ZERO and not shifted:
+    if scheme.final_shift.weight != ZERO and scheme.final_shift.bias == ZERO and not shifted:
         raise ValueError(f"scheme {scheme.name!r} starts the final shift, the model has no matrix for it")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adaln.conditioning.choice import UnknownLayout, choose
 from adaln.conditioning.families import FAMILIES
-from adaln.conditioning.family import Family, Role, any_of
+from adaln.conditioning.family import EMBEDDERS, Family, Role, any_of
 from adaln.conditioning.layout_file import family_named
 from adaln.conditioning.reading import readings, sites_in_forward_order
 from adaln.conditioning.sites import Site
@@ -63,6 +63,11 @@ class Layout:
     def ungated_ends(self) -> list[str]:
         """Names of the tensors that end a branch without a gate."""
         return self._named(rf".*\.\d+\.({any_of(self.family.ungated_ends)})\.(weight|bias)")
+
+    @cached_property
+    def embedders(self) -> list[str]:
+        """Names of the matrices that embed patches and times."""
+        return self._named("|".join(self.family.groups.get(group, "(?!)") for group in EMBEDDERS))
 
     @cached_property
     def static_gates(self) -> list[str]:

@@ -11,76 +11,18 @@ Source: PAPER section 2 (adaLN, Step1, Zero, Mix, Gaussian), A.10 (v2), A.11 (bl
 
 import json
 import tomllib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import reduce
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
-from adaln.conditioning.distributions import Constant, Distribution, Normal, Xavier
-from adaln.conditioning.family import Role
-from adaln.conditioning.sites import Site
+from adaln.codec import decode, encode
+from adaln.conditioning.blockwise import blockwise
+from adaln.conditioning.distributions import Constant, Default, Normal, PerBranch, Xavier
+from adaln.conditioning.scheme_row import ZERO, Scheme, Start
 from adaln.files import reading, write_atomically
 from adaln.registry import Registry
 
-ZERO = Constant(0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """How a role's rows start, and the first optimiser step that may change them."""
-
-    weight: Distribution = ZERO
-    bias: Distribution = ZERO
-    opens: int | None = 0
-    """0: from the first step; k: rows are held for k steps; None: held for ever."""
-
-    def __post_init__(self) -> None:
-        if self.opens is not None and self.opens < 0:
-            raise ValueError(f"opens is {self.opens}; expected a step >= 0 or null (held for ever)")
-
-
-Starts = Start | tuple[Start, ...]
-"""One start for all blocks, or one per block in forward order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """One row of the table: role x block -> start."""
-
-    name: str
-    gate: Starts = Start()
-    scale: Starts = Start()
-    shift: Starts = Start()
-    final_scale: Start = Start()
-    final_shift: Start = Start()
-    head: Start = Start()
-    """The last projection W_f."""
-    backbone: Distribution | None = None
-    """Attention and MLP matrices; None leaves them as the network was built."""
-    branch_ends: Distribution | None = field(default=None, metadata=LEFT_OUT_AT_DEFAULT)
-    """The last matrix of every attention and MLP, drawn after `backbone`; None leaves it."""
-    order_of: str | None = None
-    """Replay the measured update order of this scheme (adaLN-Mix)."""
-    note: str = ""
-    """One line for `adaln schemes`."""
-
-    def __post_init__(self) -> None:
-        if empty := [role for role in ("gate", "scale", "shift") if getattr(self, role) == ()]:
-            raise ValueError(f"{empty[0]} has no start; expected one, or one per block")
-
-    @property
-    def closes(self) -> bool:
-        """Whether every gate starts at exactly zero, so that every branch is closed and every block the identity."""
-        gates = (self.gate,) if isinstance(self.gate, Start) else self.gate
-        return all(gate.weight == ZERO and gate.bias == ZERO for gate in gates)
-
-    def at(self, site: Site) -> Start:
-        """The start of a site; `ValueError` where a block-wise scheme serves another number of blocks."""
-        if site.branch == "final":
-            return self.final_scale if site.role is Role.SCALE else self.final_shift
-        starts = {Role.GATE: self.gate, Role.SCALE: self.scale, Role.SHIFT: self.shift}[site.role]
-        return starts if isinstance(starts, Start) else starts[site.depth]
+_TORCH = Start(Default(), Default())
 
 
 def gaussian(gate: float, scale: float | None = None, shift: float | None = None) -> Scheme:
@@ -112,6 +54,28 @@ def backbone(std: float) -> Scheme:
     return replace(gaussian(1e-3), name=name, backbone=Normal(std), note=note)
 
 
+def default(factor: float) -> Scheme:
+    """Modulation and last layer at `factor` times what torch draws, biases zero; the head as torch leaves it."""
+    start = Start(Default(factor))
+    return Scheme(
+        f"default:{factor:g}",
+        *(start,) * 5,
+        head=_TORCH,
+        note=f"{factor:g} of torch's weights, biases 0; head as torch (azula)",
+    )
+
+
+def head_normal(std: float) -> Scheme:
+    """adaLN-Zero with a head from N(0, std^2): why is it zero?"""
+    return Scheme(f"head-normal:{std:g}", head=Start(Normal(std)), note=f"adaLN-Zero, head normal {std:g}")
+
+
+def layerscale(value: float) -> Scheme:
+    """Static gates at `value`; `rezero` at zero."""
+    note = f"static gates {value:g} (LayerScale, arXiv 2103.17239)"
+    return Scheme(f"layerscale:{value:g}", static_gates=Constant(value), needs="static gates", note=note)
+
+
 PARAMETRIC: Registry[Callable[..., Scheme]] = Registry(
     "parametric scheme",
     {
@@ -119,48 +83,15 @@ PARAMETRIC: Registry[Callable[..., Scheme]] = Registry(
         "adaln-step1-gaussian": step1_gaussian,
         "adaln-final-shift": final_shift,
         "adaln-backbone": backbone,
+        "default": default,
+        "head-normal": head_normal,
+        "layerscale": layerscale,
     },
 )
-"""Schemes with standard deviations as parameters, written `adaln-gaussian:8e-4,1.2e-3,8e-4`."""
+"""Schemes with numbers as parameters, written `adaln-gaussian:8e-4,1.2e-3,8e-4`: standard deviations, of `default` a
+factor, of `layerscale` a value."""
 
-# A.11, highest power of the block index first, and the mean peaks over blocks that normalise them.
-PEAK_ALPHA = (
-    *(-2.49635921e-6, 1.24680129e-4, 1.17149262e-3, -1.70585560e-1),
-    *(3.63484494, -2.94971466e1, 6.74700382e1, 4.85897902e2),
-)
-PEAK_GAMMA = (-2.46024908e-4, 2.39970674e-2, -8.67912602e-1, 1.45429227e1, -1.08645122e2, 4.11540316e2)
-PEAK_BETA = (-1.21059796e-4, 1.09417700e-2, -3.25623123e-1, 4.15804173, -2.00345083e1, 4.20334676e2)
-MEAN_PEAK_ALPHA, PRINTED_MEAN_PEAK_GAMMA, PRINTED_MEAN_PEAK_BETA = 449.9321, 444.8248, 175.0044
-PUBLISHED_BLOCKS = 28
-
-
-def _blockwise(reading: str, half: bool) -> Scheme:
-    """A.11: std(L) = base / (P(L) / mean P) in block L, as a high histogram peak asks for a narrow start.
-
-    The printed normalisers of gamma and beta are exchanged against their polynomials' means (175.8 and 434.0 over 28
-    blocks): `consistent` uses each polynomial's own, `as-printed` the paper's equations to the letter.
-    """
-    peaks = (PRINTED_MEAN_PEAK_BETA, PRINTED_MEAN_PEAK_GAMMA)
-    gamma_peak, beta_peak = peaks if reading == "consistent" else peaks[::-1]
-    per_block = [
-        tuple(Start(Normal(base * peak / _polynomial(coefficients, block))) for block in range(PUBLISHED_BLOCKS))
-        for base, coefficients, peak in (
-            (8e-4, PEAK_ALPHA, MEAN_PEAK_ALPHA),
-            (1.2e-3, PEAK_GAMMA, gamma_peak),
-            (8e-4, PEAK_BETA, beta_peak),
-        )
-    ]
-    name = "adaln-gaussian-blockwise" + "-half" * half + ("" if reading == "consistent" else "-as-printed")
-    gate: Starts = Start(Normal(8e-4)) if half else per_block[0]
-    note = f"A.11 {reading}, 28 blocks"
-    return Scheme(name, gate, per_block[1], per_block[2], note=note)
-
-
-def _polynomial(coefficients: Sequence[float], x: float) -> float:
-    """By Horner's rule, highest power first."""
-    return reduce(lambda value, coefficient: value * x + coefficient, coefficients, 0.0)
-
-
+_FAN_IN = Normal(1.0, -0.5)
 _STEP1 = Scheme("adaln-step1", gate=Start(Xavier()), note="Xavier over the fused 6D x D matrix")
 _ROWS = (
     Scheme("adaln", gate=Start(ZERO, Constant(1.0), opens=None), note="no gate"),
@@ -171,9 +102,43 @@ _ROWS = (
     replace(step1_gaussian(1e-3), name="adaln-step1-gaussian"),
     replace(gaussian(1e-3), name="adaln-gaussian", note="the paper's proposal"),
     replace(gaussian(8e-4, 1.2e-3, 8e-4), name="adaln-gaussian-v2"),
-    *(_blockwise(reading, half) for half in (False, True) for reading in ("consistent", "as-printed")),
+    *(blockwise(reading, half) for half in (False, True) for reading in ("consistent", "as-printed")),
     replace(final_shift(3e-3), name="adaln-final-shift"),
     replace(backbone(0.02), name="adaln-backbone"),
+    Scheme("torch-default", *(_TORCH,) * 6, note="as torch starts any linear map: initialize_weights lost (diffusers)"),
+    Scheme("final-zero", *(_TORCH,) * 3, note="blocks as torch, last layer and head 0 (DDT, RAE)"),
+    Scheme("xavier-all", *(Start(Xavier()),) * 6, note="no zero but biases (DyT's patch of DiT)"),
+    Scheme(
+        "dit-mup",
+        *(Start(_FAN_IN),) * 5,
+        backbone=_FAN_IN,
+        embedders=_FAN_IN,
+        note="all normal 1/sqrt(fan-in), head 0; with --optim.mup WIDTH (DiT-muP, arXiv 2505.15270)",
+    ),
+    Scheme(
+        "gpt2-residual",
+        gate=Start(ZERO, Constant(1.0)),
+        branch_ends=PerBranch(Xavier()),
+        note="gates 1, branches' last matrices Xavier/sqrt(2L) (GPT-2)",
+    ),
+    replace(default(0.01), name="default"),
+    replace(head_normal(0.02), name="head-normal"),
+    Scheme("table-zero", *(Start(Default()),) * 3, needs="tables", note="tables 0, shared matrix as torch (Krea 2)"),
+    Scheme(
+        "table-normal",
+        *(Start(Normal(0.02), _FAN_IN),) * 3,
+        needs="tables",
+        note="tables normal 1/sqrt(D), shared matrix normal 0.02 (PixArt)",
+    ),
+    Scheme(
+        "af3",
+        Start(ZERO, Constant(-2.0)),
+        *(Start(Default()),) * 2,
+        needs="sigmoid gates",
+        note="gates sigmoid(-2), scale and shift as torch, their biases 0 (AlphaFold 3)",
+    ),
+    replace(layerscale(0.0), name="rezero", note="static gates 0 (ReZero, arXiv 2003.04887; improved MeanFlow)"),
+    replace(layerscale(1e-4), name="layerscale"),
 )
 SCHEMES: Registry[Scheme] = Registry("scheme", {row.name: row for row in _ROWS}, accepts=Scheme)
 
@@ -201,12 +166,13 @@ def scheme(spec: str | Path | Scheme) -> Scheme:
         return SCHEMES[spec]
     family = PARAMETRIC[name]
     try:
-        stds = [float(value) for value in parameters.split(",")]
-        if not all(0 <= std < float("inf") for std in stds):
+        numbers = [float(value) for value in parameters.split(",")]
+        if not all(0 <= number < float("inf") for number in numbers):
             raise ValueError
-        return family(*stds)
+        return family(*numbers)
     except (ValueError, TypeError):
-        count = "1 to 3 standard deviations" if name == "adaln-gaussian" else "1 standard deviation"
+        what = {"default": "factor", "layerscale": "value"}.get(name, "standard deviation")
+        count = f"1 to 3 {what}s" if name == "adaln-gaussian" else f"1 {what}"
         raise ValueError(f"scheme {spec!r}: {name} takes {count} >= 0, e.g. '{name}:1e-3'") from None
 
 

@@ -15,7 +15,8 @@ from adaln.conditioning.family import Family
 from adaln.conditioning.held_rows import Loss, Order, OrderPart, held_by, holding
 from adaln.conditioning.initialisation import initialise
 from adaln.conditioning.layout import find_sites
-from adaln.conditioning.schemes import SCHEMES, Scheme
+from adaln.conditioning.scheme_row import Scheme
+from adaln.conditioning.schemes import SCHEMES
 from adaln.conditioning.sites import Site
 from adaln.rng import generator
 from adaln.types import as_rows

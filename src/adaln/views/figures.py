@@ -13,7 +13,7 @@ from itertools import product
 from adaln.analysis import Entropy, RoleRecord
 from adaln.analysis.fit import PAPER_DEGREES, ROLES, fit
 from adaln.conditioning import SCHEMES
-from adaln.conditioning.schemes import PUBLISHED_BLOCKS
+from adaln.conditioning.blockwise import PUBLISHED_BLOCKS
 from adaln.registry import Registry
 from adaln.report import Axis, Histograms, Lines, Panel, Ridge, Series
 from adaln.views.snapshots import Snapshot, View

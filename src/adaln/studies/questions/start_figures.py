@@ -9,7 +9,7 @@ from statistics import correlation
 from adaln.analysis import Group, distances
 from adaln.analysis.fit import fit
 from adaln.conditioning import SCHEMES, Normal, Start
-from adaln.conditioning.schemes import PUBLISHED_BLOCKS
+from adaln.conditioning.blockwise import PUBLISHED_BLOCKS
 from adaln.report import Block, Cell, Column, Marked, Measurement, Section, Table
 from adaln.statistics import Interval, t_interval
 from adaln.studies.questions.distribution_figures import figure_title, measure_shapes, number_table, snapshots_by_seed
