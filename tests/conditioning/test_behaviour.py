@@ -11,6 +11,7 @@ from adaln.analysis.live import observe
 from adaln.conditioning import SCHEMES, Role, find_layout, initialise, standard_inputs
 from adaln.models import MODELS, build
 from adaln.rng import generator
+from helpers.mechanisms import EVERY_MECHANISM, MECHANISMS
 from helpers.networks import DIGITS
 from helpers.zoo import SLOW, ZOO, zoo_network
 
@@ -33,8 +34,19 @@ def network(name: str) -> nn.Module:
     """One of ours with open gates, or one of diffusers as it starts there."""
     if name in ZOO:
         return zoo_network(name)
+    if name in EVERY_MECHANISM:
+        return mechanism(name)
     model = build(MODELS[name], DIGITS, generator("behaviour", 0))
     initialise(model, SCHEMES["adaln-step1"], generator("behaviour", 1))
+    return model
+
+
+def mechanism(name: str) -> nn.Module:
+    """One of ours of which all rows act."""
+    model, rng = build(EVERY_MECHANISM[name], DIGITS, generator("behaviour", 0)), generator("behaviour", 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=rng), alpha=0.1)
     return model
 
 
@@ -49,8 +61,14 @@ def check_rows_do_what_their_layout_says(name: str) -> None:
         assert effects == ({(site.role, site.function)} if not idle else set()), site
 
 
-@pytest.mark.parametrize("name", [*OWN, *QUICK])
+@pytest.mark.parametrize("name", [*OWN, *MECHANISMS, *QUICK])
 def test_rows_do_what_their_layout_says(name):
+    check_rows_do_what_their_layout_says(name)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", [name for name in EVERY_MECHANISM if name not in MECHANISMS])
+def test_rows_of_every_mechanism_do_what_their_layout_says(name):
     check_rows_do_what_their_layout_says(name)
 
 

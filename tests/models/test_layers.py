@@ -17,14 +17,11 @@ from adaln.models.layers import (
     Mlp,
     PatchEmbedder,
     attended,
-    conditioned_unit,
     fuse_for_inference,
     gelu,
-    modulated,
     rotate,
     rotation,
     sincos_table,
-    squeezed_modulation,
     timestep_features,
     unpatchify,
 )
@@ -69,36 +66,6 @@ def test_tokens_become_pixels_by_row_column_and_channel():
             tokens[0, token, feature] = image[0, channel, row, column]
     assert torch.equal(unpatchify(tokens, grid, patch, channels), image)
     assert torch.equal(unpatchify(tokens, grid, patch, 2), image[:, :2])
-
-
-def test_modulation_is_scale_around_one_then_shift_of_a_norm_with_epsilon_1e_6():
-    x, shift, scale = 1e-3 * randn(2, 4, 8), randn(2, 1, 8, seed=1), randn(2, 1, 8, seed=2)
-    centred = x - x.mean(-1, keepdim=True)
-    norm = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-    torch.testing.assert_close(modulated(x, shift, scale), norm * (1 + scale) + shift)
-
-
-def test_gates_are_used_as_they_are_and_in_the_published_order():
-    x, six = randn(2, 4, 8), tuple(randn(2, 1, 8, seed=k) for k in range(1, 7))
-    attn, mlp = torch.sin, torch.exp
-    shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = six
-    middle = x + gate_attn * attn(F.layer_norm(x, (8,), eps=1e-6) * (1 + scale_attn) + shift_attn)
-    expected = middle + gate_mlp * mlp(F.layer_norm(middle, (8,), eps=1e-6) * (1 + scale_mlp) + shift_mlp)
-    torch.testing.assert_close(conditioned_unit(x, six, attn, mlp), expected)
-
-
-def test_a_unit_whose_gate_is_one_is_a_plain_residual_bit_for_bit():
-    x, zero, one = randn(2, 4, 8), torch.zeros(2, 1, 8), torch.ones(2, 1, 8)
-    output = conditioned_unit(x, (zero, zero, one, zero, zero, zero), torch.sin, torch.exp)
-    assert torch.equal(output, x + F.layer_norm(x, (8,), eps=1e-6).sin())
-
-
-def test_the_squeezed_modulation_is_silu_then_a_bottleneck_with_relu():
-    path, c = squeezed_modulation(8, 6, ratio=4), randn(3, 8)
-    hidden = F.silu(c) @ path[1].weight.T + path[1].bias
-    assert hidden.shape == (3, 2)
-    torch.testing.assert_close(path(c), hidden.clamp(min=0) @ path[3].weight.T + path[3].bias)
-    assert path(c).shape == (3, 48)
 
 
 def test_attention_is_softmax_of_scaled_products_head_by_head():

@@ -187,7 +187,7 @@ def _claims(layer: str, num_rows: int, num_columns: int) -> dict[str, Sequence[C
     for family, row in FAMILIES.items():
         for line in row.layers:
             parts = chunks(line.rows)
-            is_uneven = line.path == "table" or isinstance(line.width_of, tuple) or num_rows % len(parts)
+            is_uneven = not line.is_matrix or isinstance(line.width_of, tuple) or num_rows % len(parts)
             if is_uneven or not re.fullmatch(name_pattern(line).pattern.replace(r"\.", "[._]"), f"{layer}.weight"):
                 continue
             if num_rows == len(parts) * num_columns:

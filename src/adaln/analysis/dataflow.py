@@ -8,7 +8,7 @@ added; as a gate if the product is added to other tokens, the residual stream; e
 
 # mypy: disallow-untyped-calls=False
 from collections import Counter
-from collections.abc import Container, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Container, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any
@@ -107,11 +107,13 @@ def _squares(tensor: Tensor) -> float:
 class Trace(Counted):
     """Follows the tokens and the values of candidate layers through one forward pass, all values being as they are."""
 
-    def __init__(self, tables: Mapping[str, Tensor], matrices: Container[str] | None = None) -> None:
+    def __init__(
+        self, tables: Mapping[str, Tensor], matrices: Container[str] | None = None, static: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self.uses: list[Use] = []
         self.flows: MutableMapping[Tensor, Flow] = WeakIdKeyDictionary()
-        self.tables, self.matrices = frozenset(tables), matrices
+        self.never_alone, self.matrices = frozenset(tables).difference(static), matrices
         self.batch_size = 1
         self.time = 0
         self.of_tokens: set[str] = set()
@@ -217,7 +219,7 @@ class Trace(Counted):
         return self._sum(a, (-1, b[1], product))
 
     def _is_value(self, flow: Flow | None) -> bool:
-        return flow is not None and not flow.tokens and not flow.layers <= self.tables
+        return flow is not None and not flow.tokens and not flow.layers <= self.never_alone
 
     def _product(self, a: Operand, b: Operand) -> Flow:
         for (i, value, known), (_, tokens, flow) in ((a, b), (b, a)):

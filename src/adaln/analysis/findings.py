@@ -106,8 +106,7 @@ def not_run(facts: Facts) -> Iterator[Finding]:
 def static_gates(facts: Facts) -> Iterator[Finding]:
     """Gates that learn and that no condition moves."""
     if names := facts.layout.static_gates:
-        text = f"learned gates that no condition moves, left as they are by every scheme: {_some(names)}"
-        yield Finding("note", "static gate", text)
+        yield Finding("note", "static gate", f"learned gates that no condition moves: {_some(names)}")
 
 
 def tied(facts: Facts) -> Iterator[Finding]:
@@ -217,7 +216,8 @@ def scale_first(facts: Facts) -> Iterator[Finding]:
 
 def tables(facts: Facts) -> Iterator[Finding]:
     """One modulation for all blocks."""
-    if any(site.weight is None and site.branch != "final" for site in facts.sites):
+    static = facts.layout.static_gates
+    if any(site.weight is None and site.branch != "final" and site.bias not in static for site in facts.sites):
         shared = list(dict.fromkeys(site.weight or "" for sites in facts.layout.shared.values() for site in sites))
         text = f"all blocks share {_some(shared)}; what is their own are tables, biases that no condition multiplies"
         yield Finding("note", "tables", text)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adaln.analysis.operations import Counted, run, tensors_of
 from adaln.analysis.probe import Seen, of_one_role, probe
-from adaln.conditioning import Layout, Role, Site, find_layout
+from adaln.conditioning import Layout, Role, Site, find_layout, static_tensors
 from adaln.tensor_files import unwrapped
 from adaln.types import as_rows
 
@@ -50,7 +50,7 @@ def observe(model: nn.Module, inputs: Mapping[str, Any], layout: Layout | None =
     """
     layout = layout or find_layout(model)
     at: dict[tuple[str, int, int], list[Seen]] = defaultdict(list)
-    seen = probe(model, inputs)
+    seen = probe(model, inputs, static=static_tensors(layout.sites))
     for one in seen:
         at[one.tensor, one.rows.start, one.rows.stop].append(one)
     seen_of = [(site, at[site.tensors()[0], site.rows.start, site.rows.stop]) for site in layout.sites]

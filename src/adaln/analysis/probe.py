@@ -51,16 +51,21 @@ class Seen:
     """Of a gate |F(...)| / |x|: what a gate of 1 would let through."""
 
 
-def probe(model: nn.Module, inputs: Mapping[str, Any], layers: Collection[str] | None = None) -> list[Seen]:
+def probe(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    layers: Collection[str] | None = None,
+    static: Collection[str] = (),
+) -> list[Seen]:
     """What the rows of the modulation layers do, in forward order; a layer that acts in many blocks in each of them.
 
     Rows whose values are added to each other, a shared map's and a table's, are said one after the other. `layers`
-    (names of modules and of tables) are the only ones that count; by default all that behave as such do. Ratios are
-    None where they are not finite.
+    (names of modules and of tables) are the only ones that count; by default all that behave as such do. Tables that
+    are `static` count though no condition is added to them. Ratios are None where they are not finite.
     Raises `ValueError` naming a layer whose values reach the tokens through a function that is not known.
     """
     tables = {name: table for name, table in _tables(model).items() if layers is None or name in layers}
-    trace = Trace(tables, layers)
+    trace = Trace(tables, layers, static)
     with torch.no_grad():
         run(model, trace.marked(model, inputs), trace)
     matrices = {name: rows for name, rows in trace.of_values.items() if name not in trace.of_tokens}

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from adaln.conditioning.schemes import save_scheme as save_scheme
     from adaln.conditioning.schemes import scheme as scheme
     from adaln.conditioning.sites import Site as Site
+    from adaln.conditioning.sites import static_tensors as static_tensors
     from adaln.conditioning.update_order import MakeOptimizer as MakeOptimizer
     from adaln.conditioning.update_order import adamw as adamw
     from adaln.conditioning.update_order import measure_order as measure_order

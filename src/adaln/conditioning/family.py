@@ -98,15 +98,21 @@ class Layer:
     """Name of the module (of the parameter, where it is a table), with `N`, `*` and `#` for numbers."""
     rows: str
     """Branch and roles of the chunks; `#` in a branch is the number of the unit."""
-    path: Literal["matrix", "low_rank", "table"] = "matrix"
+    path: Literal["matrix", "low_rank", "table", "static"] = "matrix"
     """matrix: condition -> chunks x D, a block's own or shared by all; low_rank: the last of two such matrices; table:
-    (chunks, D), (1, chunks, D) or (chunks * D), added to what shared matrices give."""
+    (chunks, D), (1, chunks, D) or (chunks * D), added to what shared matrices give; static: as a table, and all there
+    is: no condition moves it."""
     width_of: str | tuple[str, ...] = ""
     """Module whose input is D wide, of several words the first that is there, inside the block if it begins with a dot;
     a tuple: one for each part of `rows`, where their widths differ. "": the condition is D wide, of a table its columns
     are. "rows": whatever an even share of the rows is, for names that no other chunk count bears."""
     shared_by: str = ""
     """Stages, in words, in whose every block the rows act, of a matrix without tables that is no block's own."""
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether its rows multiply a condition."""
+        return self.path in ("matrix", "low_rank")
 
     @property
     def stages(self) -> list[str]:
@@ -145,7 +151,7 @@ def name_pattern(layer: Layer) -> re.Pattern[str]:
     stage, number, inner = (part.replace("(", "(?:").replace(".", r"\.") for part in _stage(layer.name))
     block = rf"(?P<block>(?P<stage>{stage})" + r"\.(?P<index>\d+)" * bool(number) + ")"
     parts = [part.replace("*", r"\d+").replace("#", r"(?P<unit>\d+)") for part in [inner] if part]
-    return re.compile(r"\.".join([block, *parts, *["weight"] * (layer.path != "table")]))
+    return re.compile(r"\.".join([block, *parts, *["weight"] * layer.is_matrix]))
 
 
 BACKBONE = r"attn\d? mlp\d? ff ff_context feed_forward proj_mlp proj_out"

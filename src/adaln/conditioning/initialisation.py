@@ -14,8 +14,9 @@ from adaln.conditioning.family import Family, Role, effect
 from adaln.conditioning.held_rows import Hold, Loss, Order, held_by
 from adaln.conditioning.layout import Layout, class_name_in, find_layout, naming_ties, tensors_of
 from adaln.conditioning.scheme_row import ZERO, Mechanism, Scheme
+from adaln.conditioning.schemes import SCHEMES
 from adaln.conditioning.schemes import scheme as scheme_of
-from adaln.conditioning.sites import Site
+from adaln.conditioning.sites import Site, static_tensors
 from adaln.conditioning.startable import check_kept, check_used, check_written, made_of, with_made
 from adaln.parallel import fill_part, is_sharded, own
 from adaln.rng import generator
@@ -173,6 +174,8 @@ def all_starts(layout: Layout, scheme: Scheme) -> list[tuple[str, slice, Distrib
     """Tensor, rows and start of all that a scheme says of a network, in the order of the draws; `ValueError` as
     `initialise`."""
     check_is_startable(layout, scheme)
+    if scheme.order_of:
+        check_is_startable(layout, SCHEMES[scheme.order_of])
     whole = slice(None)
     starts = list(starts_of(scheme, layout.sites))
     for name in layout.head:
@@ -233,7 +236,8 @@ def check_is_startable(layout: Layout, scheme: Scheme) -> None:
 def mechanisms(sites: Sequence[Site]) -> list[Mechanism]:
     """What rows show of what schemes may need."""
     gates = {site.function for site in sites if site.role is Role.GATE}
-    tables = any(site.weight is None and site.branch != "final" for site in sites)
+    static = static_tensors(sites)
+    tables = any(site.weight is None and site.branch != "final" and site.bias not in static for site in sites)
     names: dict[Mechanism, bool] = {"tables": tables, "sigmoid gates": gates == {"sigmoid"}}
     return [name for name, is_there in names.items() if is_there]
 
@@ -244,13 +248,15 @@ def starts_of(scheme: Scheme, sites: Sequence[Site]) -> Iterator[tuple[str, slic
     Raises `ValueError` where a block-wise scheme does not fit.
     """
     check_fits(scheme, sites)
-    tabled = any(site.weight is None for site in sites)  # then the tables carry the bias of every block
+    tabled = {(site.branch, site.role) for site in sites if site.weight is None}  # these carry the bias of every block
     for site in sites:
         start = scheme.at(site)
         if site.weight:
             yield site.weight, site.rows, start.weight
         if site.bias:
-            yield site.bias, site.rows, ZERO if tabled and site.weight and site.branch != "final" else start.bias
+            branches = site.branch.split("+") if site.weight and site.branch != "final" else ()
+            in_tables = any((branch, site.role) in tabled for branch in branches)
+            yield site.bias, site.rows, ZERO if in_tables else start.bias
 
 
 def check_fits(scheme: Scheme, sites: Sequence[Site]) -> None:
@@ -273,8 +279,17 @@ def check_fits(scheme: Scheme, sites: Sequence[Site]) -> None:
                 f"scheme {scheme.name!r} starts the {role} of {len(starts)} blocks one by one, the model has"
                 f" {len(blocks)} (a polynomial explodes outside its range: fit a start from a pilot run of this model)"
             )
+    static = static_tensors(sites)
     for site in sites:
-        if site.bias is None and not isinstance(scheme.at(site).bias, Default) and scheme.at(site).bias != ZERO:
+        if site.bias in static and scheme.static_gates is None and scheme.at(site).weight != ZERO:
+            raise ValueError(
+                f"scheme {scheme.name!r} starts the {site.role.name.lower()} by its matrix, and {site.bias!r} has none:"
+                " it is static; expected a scheme that sets it to a number (adaln-zero, adaln, layerscale)"
+            )
+    biased = {(branch, site.role) for site in sites if site.bias for branch in site.branch.split("+")}
+    for site in sites:
+        has_bias = biased.issuperset((branch, site.role) for branch in site.branch.split("+"))
+        if not has_bias and not isinstance(scheme.at(site).bias, Default) and scheme.at(site).bias != ZERO:
             raise ValueError(
                 f"scheme {scheme.name!r} starts the {site.role.name.lower()} by its bias, {site.weight!r} has none"
             )

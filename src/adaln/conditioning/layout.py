@@ -18,7 +18,7 @@ from adaln.conditioning.families import FAMILIES
 from adaln.conditioning.family import EMBEDDERS, Family, Role, any_of
 from adaln.conditioning.layout_file import family_named
 from adaln.conditioning.reading import readings, sites_in_forward_order
-from adaln.conditioning.sites import Site
+from adaln.conditioning.sites import Site, static_tensors
 from adaln.conditioning.suspicion import is_suspicious, suspects
 from adaln.tensor_files.names import unwrapped
 
@@ -71,8 +71,8 @@ class Layout:
 
     @cached_property
     def static_gates(self) -> list[str]:
-        """Names of learned gates that no condition moves."""
-        return self._named(any_of(self.family.static_gates))
+        """Names of learned gates that no condition moves, those that are sites too."""
+        return [*self._named(any_of(self.family.static_gates)), *static_tensors(self.sites)]
 
     @cached_property
     def blocks(self) -> list[str]:

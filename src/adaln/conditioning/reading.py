@@ -51,7 +51,7 @@ def _index(families: tuple[tuple[str, tuple[Layer, ...]], ...]) -> Hits:
     index: Hits = defaultdict(list)
     for family, layers in families:
         for line, layer in enumerate(layers):
-            ending = "" if layer.path == "table" else ".weight"
+            ending = ".weight" if layer.is_matrix else ""
             for name in alternatives(re.sub(r"\bN\b|[*#]", "0", layer.name)):
                 index[re.sub(r"\d+", "0", name) + ending].append((family, line))
     return index
@@ -149,20 +149,20 @@ def num_rows(shape: tuple[int, ...]) -> int:
 
 def has_rows(layer: Layer, shape: tuple[int, ...]) -> bool:
     """Whether a tensor has as many dimensions as the line's rows need: a matrix two, a table one."""
-    return len(shape) >= (1 if layer.path == "table" else 2)
+    return len(shape) >= (2 if layer.is_matrix else 1)
 
 
 def chunk_widths(layer: Layer, block: str, path: Sequence[str], prefix: str, shapes: Shapes) -> tuple[int, ...]:
     """Rows of each chunk; () where they are no even shares."""
     counts = [len(part) for part in parts(layer.rows)]
     shape = shapes[path[-1]]
-    if layer.path == "table" and len(shape) > 1:
+    if not layer.is_matrix and len(shape) > 1:
         return (1,) * sum(counts)
     words = (layer.width_of,) * len(counts) if isinstance(layer.width_of, str) else layer.width_of
     widths = []
     for count, word in zip(counts, words, strict=True):
         width = _witnessed(word, block, prefix, shapes)
-        if word == "" and layer.path != "table":
+        if word == "" and layer.is_matrix:
             width = shapes[path[0]][1]  # the path's input is the condition, D wide
         widths += [width or shape[0] // sum(counts)] * count
     return tuple(widths)
@@ -203,7 +203,7 @@ def _why_not(family: Family, claims: Sequence[Claim], blocks: Mapping[str, set[i
         if missing := sorted(there - present):
             return f"{stage}.{missing[0]}{inside} is missing (of blocks up to {max(there)})"
     tables = [claim for claim in claims if claim.layer.path == "table"]
-    of_matrices = [chunk for claim in claims if claim.layer.path != "table" for chunk in chunks(claim.layer.rows)]
+    of_matrices = [chunk for claim in claims if claim.layer.is_matrix for chunk in chunks(claim.layer.rows)]
     shared = {(branch, chunk.role) for chunk in of_matrices for branch in chunk.branch.split("+")}
     for claim in tables:
         if any(chunk[:2] not in shared for chunk in chunks(claim.layer.rows) if chunk.branch != "final"):
@@ -234,7 +234,7 @@ def sites_in_forward_order(reading: Reading, names: Mapping[str, str]) -> tuple[
 
 
 def _sites_of(claim: Claim, prefix: str, depth: int, names: Mapping[str, str]) -> Iterator[Site]:
-    own, is_table = claim.name.removeprefix(prefix), claim.layer.path == "table"
+    own, is_matrix = claim.name.removeprefix(prefix), claim.layer.is_matrix
     name, bias = names[own], names.get(own.removesuffix("weight") + "bias")
     unit, start = claim.match.groupdict().get("unit") or "", 0
     for chunk, width in zip(chunks(claim.layer.rows), claim.widths, strict=True):
@@ -243,8 +243,8 @@ def _sites_of(claim: Claim, prefix: str, depth: int, names: Mapping[str, str]) -
             depth=depth,
             branch=chunk.branch.replace("#", unit),
             role=chunk.role,
-            weight=None if is_table else name,
-            bias=name if is_table else bias,
+            weight=name if is_matrix else None,
+            bias=bias if is_matrix else name,
             rows=slice(start, start + width),
             function=chunk.function,
         )

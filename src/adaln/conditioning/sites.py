@@ -1,5 +1,6 @@
 """A site: rows of tensors that play one role for one branch of one block."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from adaln.conditioning.family import Role
@@ -17,7 +18,7 @@ class Site:
     """What is modulated: "attn", "mlp", "attn1", "context_attn", ..., "final"; joined by "+" where several are."""
     role: Role
     weight: str | None
-    """Tensor name of the matrix; None for a table (PixArt), which is a bias that no condition multiplies."""
+    """Tensor name of the matrix; None for a table (PixArt) or a static gate: a bias that no condition multiplies."""
     bias: str | None
     rows: slice
     """Of the tensor as `adaln.types.as_rows` sees it."""
@@ -32,3 +33,11 @@ class Site:
     def tensors(self) -> tuple[str, ...]:
         """The names of the tensors that hold the rows."""
         return tuple(name for name in (self.weight, self.bias) if name)
+
+
+def static_tensors(sites: Iterable[Site]) -> list[str]:
+    """The tensors of blocks whose rows no condition moves: no matrix gives their role beside them."""
+    sites = tuple(sites)
+    moved = {(branch, site.role) for site in sites if site.weight for branch in site.branch.split("+")}
+    tables = (site for site in sites if site.weight is None and site.branch != "final")
+    return list(dict.fromkeys(site.bias or "" for site in tables if (site.branch, site.role) not in moved))

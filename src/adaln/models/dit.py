@@ -20,6 +20,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adaln.models.conditioned import (
+    LAST,
+    add_branch,
+    modulated,
+    modulation,
+    normed,
+    own_modulation,
+    vectors_of,
+)
 from adaln.models.config import NUM_TIME_FEATURES, num_labels
 from adaln.models.dit_config import TransformerConfig
 from adaln.models.fused import Given, Sizes, fused_network, have_loops, is_watched
@@ -30,18 +39,16 @@ from adaln.models.layers import (
     PatchEmbedder,
     Rotation,
     TimestepEmbedder,
-    conditioned_unit,
-    modulated,
-    modulation,
     patchify,
     rotation,
     sincos_table,
-    squeezed_modulation,
     timestep_features,
     unpatchify,
 )
-from adaln.models.network import SHARED_STARTS, SQUEEZED_STARTS, STARTS, Network, check_inputs
+from adaln.models.network import STARTS, STARTS_OF, Network, check_inputs
 from adaln.types import DataSpec, Labels, Latents, Times, Tokens
+
+Condition = Float[Tensor, "B 1 D"]
 
 
 class SwiGLU(nn.Module):
@@ -62,38 +69,47 @@ class DiTBlock(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        dim = config.hidden_size
+        self.config, dim = config, config.hidden_size
         self.attn = Attention(dim, config.num_heads)
         self.mlp = (SwiGLU if config.rotary else Mlp)(dim, config.mlp_width)
-        if config.modulation == "shared":
-            self.scale_shift_table = nn.Parameter(torch.empty(6, dim))
-        elif config.modulation == "se":
-            self.adaLN_modulation = squeezed_modulation(dim, 6, config.se_ratio)
-        else:
-            self.adaLN_modulation = modulation(dim, 6)
-        self.modulation = config.modulation
+        if (own := own_modulation(config, dim)) is not None:
+            setattr(self, config.own_name, own)
+        if config.gate == "static":
+            self.attn_scale = nn.Parameter(torch.empty(dim))
+            self.mlp_scale = nn.Parameter(torch.empty(dim))
 
-    def forward(self, x: Tokens, c: Float[Tensor, "B 1 C"], positions: Rotation | None) -> Tokens:
-        return conditioned_unit(x, self.six(c), partial(self.attn, rotation=positions), self.mlp)
+    def forward(self, x: Tokens, c: Condition, shared: Tensor | None, positions: Rotation | None) -> Tokens:
+        """`shared` is what the one map of all blocks gives, where there is one."""
+        config, num_chunks = self.config, len(self.config.chunks)
+        values = self.values(c, shared).chunk(2 * num_chunks, dim=-1)
+        attn_gate, mlp_gate = (self.attn_scale, self.mlp_scale) if config.gate == "static" else (None, None)
+        of_attn = vectors_of(values[:num_chunks], config.chunks, attn_gate)
+        of_mlp = vectors_of(values[num_chunks:], config.chunks, mlp_gate)
+        x = add_branch(x, partial(self.attn, rotation=positions), of_attn, config)
+        return add_branch(x, self.mlp, of_mlp, config)
 
-    def six(self, c: Float[Tensor, "B 1 C"]) -> tuple[Tensor, ...]:
-        """Shift, scale, gate of the attention, then of the MLP; `c` is (B, 1, D), or the shared (B, 1, 6D)."""
-        if self.modulation == "shared":
-            return (c.unflatten(-1, (6, -1)) + self.scale_shift_table).unbind(-2)
-        return self.adaLN_modulation(c).chunk(6, dim=-1)
+    def values(self, c: Condition, shared: Tensor | None) -> Float[Tensor, "B 1 C"]:
+        """The numbers of all chunks, those of the attention first."""
+        own: Any = getattr(self, self.config.own_name, None)
+        if shared is None:
+            return own(c)
+        if own is None:
+            return shared
+        return shared + (own.flatten() if isinstance(own, nn.Parameter) else own(c))
 
 
 class FinalLayer(nn.Module):
     """Modulated norm, then the linear head."""
 
-    def __init__(self, dim: int, num_features: int) -> None:
+    def __init__(self, dim: int, num_features: int, norm: str) -> None:
         super().__init__()
         self.linear = nn.Linear(dim, num_features)
         self.adaLN_modulation = modulation(dim, 2)
+        self.norm = norm
 
-    def forward(self, x: Tokens, c: Float[Tensor, "B 1 D"]) -> Float[Tensor, "B N F"]:
-        shift, scale = self.adaLN_modulation(c).chunk(2, dim=-1)
-        return self.linear(modulated(x, shift, scale))
+    def forward(self, x: Tokens, c: Condition) -> Float[Tensor, "B N F"]:
+        vectors = vectors_of(self.adaLN_modulation(c).chunk(2, dim=-1), LAST)
+        return self.linear(modulated(normed(x, self.norm), vectors))
 
 
 class DiT(Network):
@@ -108,7 +124,7 @@ class DiT(Network):
     def __init__(self, config: TransformerConfig, spec: DataSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.starts = {"linear": STARTS, "se": SQUEEZED_STARTS, "shared": SHARED_STARTS}[config.modulation]
+        self.starts = STARTS_OF.get(config.modulation, STARTS)
         dim = config.hidden_size
         self.grid = config.grid(spec)
         self.num_labels = num_labels(spec, config.class_dropout_prob)
@@ -117,18 +133,18 @@ class DiT(Network):
         if self.num_labels:
             self.y_embedder = LabelEmbedder(self.num_labels, dim)
         self.register_buffer("pos_embed", torch.empty(1, self.grid[0] * self.grid[1], dim))
-        if config.modulation == "shared":
-            self.t_block = modulation(dim, 6)
+        if config.shares:
+            setattr(self, config.shared_name, modulation(dim, 2 * len(config.chunks)))
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
-        self.final_layer = FinalLayer(dim, config.head_features(spec))
+        self.final_layer = FinalLayer(dim, config.head_features(spec), config.norm)
 
     def forward(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
         check_inputs(x, t, y, self.spec, self.num_labels)
         tokens, positions = self.place(self.x_embedder(x))
         c = self.condition(t, y)
-        block_c = self.t_block(c) if self.config.modulation == "shared" else c
+        shared = getattr(self, self.config.shared_name)(c) if self.config.shares else None
         for block in self.blocks:
-            tokens = block(tokens, block_c, positions)
+            tokens = block(tokens, c, shared, positions)
         return self.image(self.final_layer(tokens, c))
 
     def fused(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
@@ -145,7 +161,7 @@ class DiT(Network):
     @property
     def is_plain(self) -> bool:
         """Whether the loops are for networks of this kind."""
-        return not self.config.rotary and self.config.modulation == "linear"
+        return not self.config.rotary and self.config.is_plain
 
     def sizes(self, batch: int) -> Sizes:
         """What the loops ask for."""
@@ -170,7 +186,7 @@ class DiT(Network):
         is_sampled = t.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
         return timestep_features(t[:1] if is_sampled and torch.equal(t, t[:1].expand_as(t)) else t)
 
-    def condition(self, t: Times, y: Labels | None) -> Float[Tensor, "B 1 D"]:
+    def condition(self, t: Times, y: Labels | None) -> Condition:
         """c = time embedding + label embedding."""
         c = self.t_embedder(self.time_features(t)).expand(len(t), -1)
         return (c if y is None else c + self.y_embedder(y)).unsqueeze(1)

@@ -3,9 +3,10 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from adaln.models.config import NUM_TIME_FEATURES, Counts, ModelConfig, check_sizes, linear, mlp_width, num_labels
+from adaln.models.mechanism import Mechanism
 from adaln.specs import DataSpec
 
 if TYPE_CHECKING:
@@ -13,11 +14,9 @@ if TYPE_CHECKING:
 
     import adaln.models.network
 
-ModulationKind = Literal["linear", "se", "shared"]
-
 
 @dataclass(frozen=True)
-class TransformerConfig(ModelConfig):
+class TransformerConfig(Mechanism, ModelConfig):
     """What DiT and DiT-LLaMA have in common."""
 
     hidden_size: int
@@ -34,10 +33,6 @@ class TransformerConfig(ModelConfig):
     """SiT: the variance half is in the weights but not in the output."""
     class_dropout_prob: float = 0.1
     """How often training replaces a label by the null class; 0: there is no null class, hence no guidance."""
-    modulation: ModulationKind = "linear"
-    """Of the blocks: a linear map each, the same through an SE bottleneck, or PixArt's shared map with tables."""
-    se_ratio: int = 2
-    """Width over bottleneck width, where modulation is "se"."""
 
     is_isotropic: ClassVar[bool] = True
     rotary: ClassVar[bool]
@@ -47,7 +42,7 @@ class TransformerConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         """Raise ValueError for counts below 1 and for widths that do not divide."""
-        counts = ("hidden_size", "depth", "num_heads", "patch_size", "se_ratio")
+        counts = ("hidden_size", "depth", "num_heads", "patch_size")
         check_sizes(self.class_dropout_prob, **{name: getattr(self, name) for name in counts})
         if self.hidden_size % 4 or self.hidden_size % self.num_heads:
             raise ValueError(
@@ -55,8 +50,7 @@ class TransformerConfig(ModelConfig):
             )
         if self.rotary and (self.hidden_size // self.num_heads) % 4:
             raise ValueError(f"got head width {self.hidden_size // self.num_heads}, expected a multiple of 4 (rotary)")
-        if self.modulation == "se" and self.hidden_size % self.se_ratio:
-            raise ValueError(f"got se_ratio {self.se_ratio}, expected a divisor of hidden_size {self.hidden_size}")
+        self.check_mechanism(self.hidden_size)
 
     @property
     def outputs_per_channel(self) -> int:
@@ -88,21 +82,16 @@ class TransformerConfig(ModelConfig):
         tokens = rows * columns
         embedders = linear(self.patch_size**2 * spec.channels, dim, tokens) + linear(NUM_TIME_FEATURES, dim)
         embedders += linear(dim, dim) + Counts(num_labels(spec, self.class_dropout_prob) * dim)
-        squeezed = dim // self.se_ratio
-        six, shared = {
-            "linear": (linear(dim, 6 * dim), Counts()),
-            "se": (linear(dim, squeezed) + linear(squeezed, 6 * dim), Counts()),
-            "shared": (Counts(6 * dim), linear(dim, 6 * dim)),
-        }[self.modulation]
         attention = linear(dim, 3 * dim, tokens) + linear(dim, dim, tokens) + Counts(0, 4 * tokens**2 * dim)
         ways_in, bias = (2, False) if self.rotary else (1, True)
         mlp = ways_in * linear(dim, self.mlp_width, tokens, bias=bias) + linear(self.mlp_width, dim, tokens, bias=bias)
         head = linear(dim, 2 * dim) + linear(dim, self.head_features(spec), tokens)
-        return embedders + shared + self.depth * (six + attention + mlp) + head
+        return embedders + self.count_modulation(dim, self.depth) + self.depth * (attention + mlp) + head
 
     def describe(self) -> str:
         family = self.published_as[self.drop_variance]
-        return f"a {family} of width {self.hidden_size}, {self.depth} blocks and patch {self.patch_size}"
+        sizes = f"width {self.hidden_size}, {self.depth} blocks and patch {self.patch_size}"
+        return f"a {family} of {sizes}{self.describe_mechanism()}"
 
     def data_size(self, tensors: "Mapping[str, torch.Tensor]") -> tuple[int, int] | None:
         from adaln.models.layers import grid_of_table

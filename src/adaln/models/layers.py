@@ -1,13 +1,9 @@
-"""The parts that the families share: embedders, modulation, positions, attention, MLP.
-
-Conditioning arrives with the rank of the tokens, (B, 1, D), and broadcasts. Of positions columns come before rows.
-"""
+"""The parts that the families share: embedders, positions, attention, MLP. Of positions columns come before rows."""
 
 # mypy: disable-error-code="no-any-return,no-untyped-call"
 # torch types the call of a module as Any and leaves `unflatten` untyped.
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -80,41 +76,6 @@ def unpatchify(
     """Token features ordered (row in patch, column in patch, channel) -> image of the first `keep` channels."""
     patches = tokens.unflatten(1, grid).unflatten(-1, (patch_size, patch_size, -1))[..., :keep]
     return patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-
-
-def modulation(dim: int, num_chunks: int) -> nn.Sequential:
-    """c -> `num_chunks` vectors of width `dim`, as one row-stacked linear map of SiLU(c)."""
-    return nn.Sequential(nn.SiLU(), nn.Linear(dim, num_chunks * dim))
-
-
-def squeezed_modulation(dim: int, num_chunks: int, ratio: int) -> nn.Sequential:
-    """SE-adaLN: the linear map of `modulation` through a bottleneck of width dim / ratio.
-
-    Source: the journal version (arXiv 2608.09438) for layout and ratio; it does not name the activation in between:
-    ReLU, as in squeeze-and-excitation, is our reading.
-    """
-    inner = dim // ratio
-    return nn.Sequential(nn.SiLU(), nn.Linear(dim, inner), nn.ReLU(), nn.Linear(inner, num_chunks * dim))
-
-
-def modulated(x: Float[Tensor, "B *space D"], shift: Tensor, scale: Tensor) -> Float[Tensor, "B *space D"]:
-    """LN(x) * (1 + scale) + shift, where LN has no weights and eps 1e-6."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
-
-
-def conditioned_unit(
-    x: Float[Tensor, "B *space D"],
-    six: tuple[Tensor, ...],
-    attn: Callable[[Tensor], Tensor],
-    mlp: Callable[[Tensor], Tensor],
-) -> Float[Tensor, "B *space D"]:
-    """x <- x + gate * F(LN(x) * (1 + scale) + shift) for F = attention, then for F = MLP: the paper's section 1.
-
-    `six` is (shift, scale, gate) of the attention, then of the MLP.
-    """
-    shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = six
-    x = torch.addcmul(x, gate_attn, attn(modulated(x, shift_attn, scale_attn)))
-    return torch.addcmul(x, gate_mlp, mlp(modulated(x, shift_mlp, scale_mlp)))
 
 
 def sincos_table(height: int, width: int, dim: int) -> Float[Tensor, "1 N D"]:

@@ -1,12 +1,13 @@
 """What every network of ours is: a module that says what data it takes and how it starts.
 
 How every tensor of a fresh network starts is a table of name patterns, of which the first match wins. Whatever the
-draws, a fresh network outputs exactly 0 and its blocks are the identity (`shared` modulation apart).
+draws, a fresh network outputs exactly 0, and its blocks are the identity where a gate of zero closes them (not under a
+sigmoid, not without a gate, and not beside PixArt's tables).
 """
 
 import math
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 
 import torch
@@ -48,15 +49,22 @@ STARTS: Starts = (
     ("*.bias", zeros),
     ("final_layer.*", zeros),
     ("*.adaLN_modulation*.weight", zeros),
+    ("t_block*.weight", zeros),
+    ("blocks.*_scale", zeros),
     ("t_embedder*.weight", normal(0.02)),
     ("y_embedder*.weight", normal(0.02)),
     ("x_embedder.proj.weight", xavier_flat),
     ("*.logit_scale", lambda tensor, rng: tensor.fill_(math.log(10))),
     ("*", xavier),
 )
-SQUEEZED_STARTS: Starts = (("blocks.*.adaLN_modulation.1.weight", xavier), *STARTS)
-"""Of the two linear maps only the last is zero: with both at zero neither would ever receive a gradient."""
-SHARED_STARTS: Starts = (("t_block.1.weight", normal(0.02)), ("*.scale_shift_table", table_normal), *STARTS)
+_INNER: Starts = (("blocks.*.adaLN_modulation*.1.weight", xavier), *STARTS)
+"""Of two linear maps only the last is zero: with both at zero neither would ever receive a gradient."""
+STARTS_OF: Mapping[str, Starts] = {
+    "se": _INNER,
+    "low-rank": _INNER,
+    "shared": (("t_block*.weight", normal(0.02)), ("*.scale_shift_table*", table_normal), *STARTS),
+}
+"""By where the blocks' modulation comes from; `STARTS` of all other."""
 
 
 class Network(nn.Module, ABC):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from adaln.codec import name_kinds
 from adaln.models.config import Counts, ModelConfig
-from adaln.models.dit_config import DiTConfig, LLaMAConfig, ModulationKind
+from adaln.models.dit_config import DiTConfig, LLaMAConfig
+from adaln.models.mechanism import ModulationKind
 from adaln.models.own_config import OwnConfig, own_network
 from adaln.models.udit_config import UDiTConfig
 from adaln.registry import Registry

@@ -14,18 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adaln.models.conditioned import LAST, PLAIN, add_branch, modulated, modulation, normed, vectors_of
 from adaln.models.config import num_labels
-from adaln.models.layers import (
-    LabelEmbedder,
-    Rotation,
-    TimestepEmbedder,
-    conditioned_unit,
-    modulated,
-    modulation,
-    rotate,
-    rotation,
-    timestep_features,
-)
+from adaln.models.layers import LabelEmbedder, Rotation, TimestepEmbedder, rotate, rotation, timestep_features
 from adaln.models.network import Network, check_inputs
 from adaln.models.udit_config import UDiTConfig
 from adaln.types import DataSpec, Labels, Latents, Times
@@ -147,9 +138,15 @@ class UDiTBlock(nn.Module):
         self.adaLN_modulation2 = modulation(dim, 6)
 
     def forward(self, x: Image, c: Condition, positions: Rotation) -> Image:
-        first, second = self.adaLN_modulation1(c).chunk(6, dim=-1), self.adaLN_modulation2(c).chunk(6, dim=-1)
-        x = conditioned_unit(x, first, partial(self.attn1, positions=positions), self.mlp1)
-        return conditioned_unit(x, second, partial(self.attn2, positions=positions), self.mlp2)
+        attn1, attn2 = (partial(attn, positions=positions) for attn in (self.attn1, self.attn2))
+        for layer, attn, mlp in (
+            (self.adaLN_modulation1, attn1, self.mlp1),
+            (self.adaLN_modulation2, attn2, self.mlp2),
+        ):
+            six = layer(c).chunk(6, dim=-1)
+            x = add_branch(x, attn, vectors_of(six[:3], PLAIN.chunks))
+            x = add_branch(x, mlp, vectors_of(six[3:], PLAIN.chunks))
+        return x
 
 
 class Stage(nn.ModuleList):
@@ -198,8 +195,8 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = modulation(dim, 2)
 
     def forward(self, x: Image, c: Condition) -> Float[Tensor, "B Cout H W"]:
-        shift, scale = self.adaLN_modulation(c).chunk(2, dim=-1)
-        return self.out_proj(modulated(x, shift, scale).permute(0, 3, 1, 2))
+        vectors = vectors_of(self.adaLN_modulation(c).chunk(2, dim=-1), LAST)
+        return self.out_proj(modulated(normed(x), vectors).permute(0, 3, 1, 2))
 
 
 class UDiT(Network):

@@ -215,7 +215,7 @@ def _swapped(name: str, prefixes: Mapping[str, str]) -> str:
 
 def diffusers_config(config: object, spec: DataSpec) -> dict[str, Any]:
     """What `DiTTransformer2DModel.from_pretrained` reads of a network; ValueError where diffusers has none like it."""
-    fits = isinstance(config, DiTConfig) and not config.drop_variance and config.modulation == "linear"
+    fits = isinstance(config, DiTConfig) and not config.drop_variance and config.is_plain
     if not fits or not isinstance(config, DiTConfig) or config.mlp_ratio != 4:
         raise ValueError(
             f"got {config}, expected a DiT with plain modulation: diffusers' layout serves no other network"

@@ -55,6 +55,7 @@ def path_in_words(family: Family) -> str:
         "own matrix": any(".N" in layer.name and layer.path == "matrix" for layer in of_blocks),
         "low rank": any(layer.path == "low_rank" for layer in of_blocks),
         "shared matrix + tables": tables,
+        "static gates": any(layer.path == "static" for layer in of_blocks),
         "shared matrix": not tables and any(".N" not in layer.name for layer in of_blocks),
     }
     return ", ".join(kind for kind, there in kinds.items() if there)

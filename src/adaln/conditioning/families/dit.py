@@ -1,6 +1,9 @@
 """DiT as its code names it, what keeps its names (SiT, LightningDiT, JiT, ...) or its six chunks (PRX, ERNIE-Image)."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -99,12 +102,47 @@ _HUNYUAN_DIT = Family(
     surprise="Time shifts what enters self-attention, and that is all; long skips between the halves.",
 )
 
+_STATIC = (Layer("blocks.N.attn_scale", "attn: gate", "static"), Layer("blocks.N.mlp_scale", "mlp: gate", "static"))
+_MECHANISMS = {
+    roles: "" if roles == "shift scale gate" else "_" + re.sub(r"(\w+)\((\w+)\)", r"\2_\1", roles).replace(" ", "_")
+    for roles in (
+        " ".join(filter(None, chunks))
+        for chunks in product(("shift", ""), ("scale", "scale(sigmoid)"), ("gate", "gate(tanh)", "gate(sigmoid)", ""))
+    )
+}
+"""The chunks that a branch of our own networks may have, and what the names of their modulation layers then end in."""
+
+
+def _own(mechanisms: Mapping[str, str], *, tables: bool) -> tuple[Layer, ...]:
+    """Modulation layers: one matrix with tables, or a matrix of each block's own, or one for all, or both."""
+    layers: list[Layer] = []
+    for roles, suffix in mechanisms.items():
+        rows = f"attn: {roles}; mlp: {roles}"
+        table, matrix = f"blocks.N.scale_shift_table{suffix}", f"blocks.N.adaLN_modulation{suffix}.*"
+        layers.append(Layer(f"t_block{suffix}.*", rows, shared_by="" if tables else "blocks"))
+        layers.append(Layer(table, rows, "table") if tables else Layer(matrix, rows))
+    return tuple(layers)
+
+
+_POST = {"shift scale": "_post_shift_scale"}
+
 ROWS = {
     "DiT": _DIT,
     "LightningDiT-no-shift": replace(_DIT, layers=(Layer(_BLOCK, "attn: scale gate; mlp: scale gate"), FINAL_LAYER)),
     "adaLN-no-gate": replace(_DIT, layers=(Layer(_BLOCK, "attn: shift scale; mlp: shift scale"), FINAL_LAYER)),
     "DiT-shared": replace(
         _DIT, layers=(Layer("t_block.*", SIX), Layer("blocks.N.scale_shift_table", SIX, "table"), FINAL_LAYER)
+    ),
+    "DiT-mechanisms": replace(_DIT, layers=(*_own(_MECHANISMS, tables=False), *_STATIC, FINAL_LAYER)),
+    "DiT-shared-mechanisms": replace(_DIT, layers=(*_own(_MECHANISMS, tables=True), *_STATIC, FINAL_LAYER)),
+    "DiT-post-modulation": replace(
+        _DIT,
+        layers=(*_own(_POST, tables=False), FINAL_LAYER),
+        ungated_ends=_DIT.branch_ends,
+        surprise="Shift and scale are those of what a branch gives.",
+    ),
+    "DiT-shared-post-modulation": replace(
+        _DIT, layers=(*_own(_POST, tables=True), FINAL_LAYER), ungated_ends=_DIT.branch_ends
     ),
     "MDT": replace(
         _DIT,

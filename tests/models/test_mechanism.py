@@ -1,0 +1,84 @@
+"""Mechanisms of our own networks: what they hold, what they compute, and what does not go together."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from adaln.analysis.live import gate_values
+from adaln.codec import decode, encode
+from adaln.conditioning import find_layout, standard_inputs
+from adaln.models import MODELS, ModelConfig, build, skeleton
+from adaln.models.dit_config import TransformerConfig
+from adaln.models.network import counted
+from adaln.rng import generator
+from helpers.mechanisms import EVERY_MECHANISM, MECHANISMS
+from helpers.networks import DIGITS
+
+
+def awake(config: TransformerConfig) -> torch.nn.Module:
+    """With weights that all act."""
+    model, rng = build(config, DIGITS, generator("mechanism")), generator("noise")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=rng), alpha=0.1)
+    return model
+
+
+@pytest.fixture(params=MECHANISMS)
+def config(request: pytest.FixtureRequest) -> TransformerConfig:
+    return MECHANISMS[request.param]
+
+
+def test_arithmetic_counts_what_the_network_holds_and_computes(config):
+    assert config.counts(DIGITS) == counted(config, DIGITS)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", [name for name in EVERY_MECHANISM if name not in MECHANISMS])
+def test_arithmetic_counts_every_mechanism(name):
+    assert EVERY_MECHANISM[name].counts(DIGITS) == counted(EVERY_MECHANISM[name], DIGITS)
+
+
+def test_a_fresh_network_outputs_exactly_zero_and_every_weight_acts(config):
+    inputs = standard_inputs(skeleton(config, DIGITS).to_empty(device="cpu"))
+    assert not build(config, DIGITS, generator(0))(**inputs).any()
+    model = awake(config)
+    model(**inputs).square().mean().backward()
+    assert [name for name, parameter in model.named_parameters() if not parameter.grad.any()] == []
+
+
+def test_the_loops_for_small_networks_leave_it_to_torch(config):
+    model = awake(config)
+    inputs = standard_inputs(model)
+    assert torch.equal(model.fused(**inputs), model(**inputs))
+
+
+def test_a_config_is_read_again_and_says_nothing_of_what_is_as_in_dit(config):
+    assert decode(ModelConfig, encode(config)) == config
+    chosen = set(encode(MODELS["tiny"])) - {"kind"}
+    assert chosen & {"gate", "scale", "shift", "norm", "post_modulation", "rank"} == set()
+    assert {"modulation", "se_ratio"} <= chosen
+
+
+def test_static_gates_are_the_same_for_every_condition():
+    gates, plain = (
+        gate_values(model, standard_inputs(model), find_layout(model))
+        for model in map(awake, (EVERY_MECHANISM["DiT, gate static"], replace(MODELS["tiny"], depth=2)))
+    )
+    assert [value.shape for _, value in gates] == [(1, 16)] * 4
+    assert all((value != value[:1]).any() for _, value in plain)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"post_modulation": True, "gate": "tanh"}, "got gate tanh, scale one_plus, shift True, expected identity"),
+        ({"post_modulation": True, "shift": False}, "got gate identity, scale one_plus, shift False, expected"),
+        ({"modulation": "low-rank", "rank": 0}, "got rank 0, expected at least 1"),
+        ({"modulation": "se", "se_ratio": 3}, "got se_ratio 3, expected a divisor of hidden_size 64"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_one_clear_error(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(MODELS["tiny"], **change)
