@@ -25,7 +25,9 @@ from jaxtyping import Bool, Float, Int
 from adaln.statistics import LEVEL, Interval, power
 
 FIRST_LOOK = 3
-"""Seeds before the first look: two tell next to nothing."""
+"""Seeds before the first look, where so many are planned: two tell next to nothing."""
+FEWEST = 2
+"""Seeds that a race takes at least."""
 HORIZON = 4
 """Looks go on until so many times the planned seeds; later seeds narrow nothing any more."""
 _PATHS, _CHUNK = 2**18, 2**13
@@ -88,12 +90,12 @@ def race(
     is decided, or where `HORIZON` times the planned seeds are through. It is a function of the scores alone: with more
     seeds it goes on where it stood.
 
-    Raises `ValueError` for fewer than `FIRST_LOOK` seeds, or a score that is not positive.
+    Raises `ValueError` for fewer seeds than the first look takes, or a score that is not positive.
     """
     names = list(scores)
     least = min([planned, *(len(values) for values in scores.values() if np.isfinite(values).all())])
-    if least < FIRST_LOOK:
-        raise ValueError(f"{least} seeds; expected at least {FIRST_LOOK}")
+    if least < first_look(planned):
+        raise ValueError(f"{least} seeds; expected at least {first_look(planned)}")
     if any(value <= 0 for values in scores.values() for value in values):
         raise ValueError("a score is not positive; starts are compared by ratios")
     shape = (len(names), len(names))
@@ -101,7 +103,7 @@ def race(
     left: dict[str, tuple[str, int]] = {}
     level, to_reference = LEVEL / max(1, len(names) - 1), np.zeros(shape, bool)
     to_reference[names.index(reference)] = to_reference[:, names.index(reference)] = True
-    seeds = FIRST_LOOK
+    seeds = first_look(planned)
     while True:
         for name in names:
             if name not in left and not np.isfinite(scores[name][:seeds]).all():
@@ -123,6 +125,11 @@ def race(
         if standing.is_known or not enough or seeds >= HORIZON * planned:
             return standing
         seeds += 1
+
+
+def first_look(planned: int) -> int:
+    """Seeds before the first look."""
+    return max(FEWEST, min(FIRST_LOOK, planned))
 
 
 @lru_cache(maxsize=4096)
@@ -153,15 +160,15 @@ def _least_p(planned: int) -> Float[np.ndarray, "paths"]:
     """Of equal starts: the least p / w over all looks, sorted; its quantile at a level is c."""
     from scipy.special import stdtr, stdtrit
 
-    looks = np.arange(1, HORIZON * planned + 1)
-    degrees, weight = looks[FIRST_LOOK - 1 :] - 1, _weight(looks[FIRST_LOOK - 1 :], planned)
+    looks, first = np.arange(1, HORIZON * planned + 1), first_look(planned) - 1
+    degrees, weight = looks[first:] - 1, _weight(looks[first:], planned)
     worth = stdtrit(degrees, 1 - LEVEL / 2)  # p above 5 % is never the least that matters
     rng, least = np.random.default_rng(0), []
     for _ in range(_PATHS // _CHUNK):
         draws = rng.standard_normal((_CHUNK, len(looks)))
         totals, squares = draws.cumsum(axis=1), np.square(draws).cumsum(axis=1)
-        spread = (squares - totals**2 / looks)[:, FIRST_LOOK - 1 :] / degrees
-        t = np.abs(totals[:, FIRST_LOOK - 1 :]) / np.sqrt(looks[FIRST_LOOK - 1 :] * spread)
+        spread = (squares - totals**2 / looks)[:, first:] / degrees
+        t = np.abs(totals[:, first:]) / np.sqrt(looks[first:] * spread)
         path, look = np.nonzero(t > worth)
         smallest = np.ones(_CHUNK)
         np.minimum.at(smallest, path, 2 * stdtr(degrees[look], -t[path, look]) / weight[look])

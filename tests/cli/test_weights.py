@@ -13,8 +13,8 @@ from torch import Tensor
 
 from adaln.cli.commands import main
 from adaln.cli.comparing import compare_verb
+from adaln.cli.reporting import report_verb
 from adaln.cli.scoring import sample_verb
-from adaln.cli.studying import report_verb
 from adaln.cli.weights import export_verb, import_verb
 from adaln.models import MODELS, build
 from adaln.rng import generator

@@ -68,6 +68,6 @@ def test_a_loss_that_is_gone_is_taken_again_and_nothing_else(studied):
 
 
 def test_runs_that_hold_nothing_out_are_judged_as_ever():
-    assert not any(job.takes_losses for job in PLAN.jobs()) and all(job.takes_losses for job in PAIRED.jobs())
+    assert not any(job.loss_steps for job in PLAN.jobs()) and all(job.loss_steps for job in PAIRED.jobs())
     with pytest.raises(ValueError, match=r"data\.held_out is 2\.0; expected a share"):
         replace(PAIRED, overrides=Overrides(held_out=2.0)).jobs()

@@ -7,7 +7,7 @@ import pytest
 from adaln.data import DataConfig
 from adaln.models import MODELS, num_parameters
 from adaln.processes import GaussianConfig, InterpolantConfig
-from adaln.statistics import power
+from adaln.sequential import detectable
 from adaln.studies import SCALES, STUDIES, Overrides, Plan, Setting
 from adaln.studies.scales import (
     PAPER_KEPT,
@@ -211,7 +211,8 @@ def test_table_10s_stand_ins_differ_from_each_other():
 
 
 def test_the_quickstart_takes_as_many_seeds_as_its_question_and_other_studies_those_of_the_scale():
+    """Eight see less than twice the noise four times in five; seven do not."""
     seeds = {name: study.default_seeds(SCALES["tiny"]) for name, study in STUDIES.items()}
-    quickstart, comparisons = len(seeds.pop("quickstart")), len(STUDIES["quickstart"].settings) - 1
+    quickstart, starts = len(seeds.pop("quickstart")), len(STUDIES["quickstart"].settings)
     assert set(seeds.values()) == {(0, 1, 2)}
-    assert power(2.5, quickstart, 0.05 / comparisons) >= 0.8 > power(2.5, quickstart - 1, 0.05 / comparisons)
+    assert detectable(quickstart, starts) < 2 < detectable(quickstart - 1, starts)

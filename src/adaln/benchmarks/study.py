@@ -122,9 +122,9 @@ def run_parts(jobs: Sequence[Job], root: Path) -> dict[str, float]:
                 train(run, [record])
             for step in job.score_at:
                 score_parts(job, run, step, parts)
-            if job.takes_losses:
+            for step in job.loss_steps:
                 with parts.part("losses"):
-                    take_losses(run, job.config.steps)
+                    take_losses(run, step)
     return parts.seconds
 
 

@@ -51,7 +51,7 @@ VERBS: Registry[Verb] = Registry(
         "study": Verb("studying", "NAME", "all the runs of a question, its table and its page"),
         "choose": Verb("studying", "PRESET --budget 2h", "which start serves best: as many seeds as the answer takes"),
         "search": Verb("studying", "PRESET --over ROLE", "the std of gate, scale and shift that serves best (Optuna)"),
-        "report": Verb("studying", "RUN-OR-STUDY", "its page, and every table and picture of it as a file"),
+        "report": Verb("reporting", "RUN-OR-STUDY", "its page, and every table and picture of it as a file"),
         "audit": Verb("auditing", "MODEL", "where anyone's conditioning lives, how it was started, its pitfalls"),
         "distributions": Verb("analysing", "RUN-OR-FILE...", "moments, fits, entropies and histograms of weights"),
         "fit": Verb("analysing", "RUN-OR-FILE", "a start measured from a pilot run: a file for train --scheme"),

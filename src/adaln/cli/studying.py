@@ -1,6 +1,5 @@
-"""`adaln study`, `adaln choose`, `adaln search` and `adaln report`."""
+"""`adaln study`, `adaln choose` and `adaln search`."""
 
-import json
 import os
 import shlex
 import time
@@ -18,9 +17,8 @@ from adaln.cli.output import Output
 from adaln.cli.progress_bar import duration
 from adaln.conditioning import scheme
 from adaln.config import RunConfig
-from adaln.files import reading
 from adaln.progress import titled
-from adaln.report import Cell, Column, Table, write_report
+from adaln.report import Cell, Column, Table
 from adaln.specs import Precision
 from adaln.studies import SCALES, STUDIES, Overrides
 from adaln.studies.choices import ELSEWHERE, USUAL_STARTS, Budget, Choice, Cluster, Rules, Search
@@ -53,7 +51,7 @@ class StudyOptions:
     scale: str = "tiny"
     """tiny (two CPU cores), small (one GPU) or paper (the published protocol); `adaln study list` shows the cost."""
     seeds: int | None = None
-    """Seeds per row; default: the scale's own, and 5 for quickstart."""
+    """Seeds per row; default: the scale's own, and 8 for quickstart, whose rows race for them as in adaln choose."""
     overrides: Flat[Overrides] = field(default_factory=Overrides)
     launch: Flat[Launching] = field(default_factory=Launching)
 
@@ -146,24 +144,25 @@ def choose_verb(words: list[str]) -> Output:
     start = time.monotonic()
 
     from adaln.parallel import find_device
-    from adaln.studies.questions.choose import check_choice, starts_of
-    from adaln.studies.questions.choose_page import write_choice
+    from adaln.studies.questions.choose_page import USE, write_choice
+    from adaln.studies.questions.choose_question import Question, check_choice, starts_of
     from adaln.studies.questions.choose_repeated import run_repeated, write_repeated
     from adaln.studies.run.costs import kept_rate
     from adaln.studies.run.workers import workers_for
 
     device = find_device(launch.device)
     rate = len(workers_for(device, launch.jobs)) * kept_rate(base.model.hidden_size, base.precision, device)
+    asked = Question.of(choice, base, budget, launch.root, again)
     if options.dry_run:
-        plan = check_choice(choice, base, starts_of(choice), budget, rate)
+        plan = check_choice(asked, starts_of(choice), rate)
         return Output({"plan": plan}, [f"{options.repeat} x " * (options.repeat > 1) + plan])
     with going_on_with(again), launched(launch) as launcher, titled(f"choose {base.name}"):
-        sets = run_repeated(choice, base, budget, launch.root, launcher, rate, options.repeat)
+        sets = run_repeated(asked, launch.root, launcher, rate, options.repeat)
     if options.repeat > 1:
-        return _finished(*write_repeated(sets, launch.root, again), start)
-    folder, scheme_file, result = write_choice(chosen := sets[0], launch.root, again)
+        return _finished(*write_repeated(sets), start)
+    result, scheme_file = write_choice(chosen := sets[0], launch.root), asked.folder / USE
     use = f"train with {chosen.standing.leader}: adaln train {preset}, the same fields, and --scheme {scheme_file}"
-    return _finished(folder, result, start, [use], {"scheme_file": str(scheme_file)})
+    return _finished(asked.folder, result, start, [use], {"scheme_file": str(scheme_file)})
 
 
 def _finished(
@@ -266,32 +265,3 @@ def span(seconds: float) -> str:
     """
     days = seconds / 86_400
     return duration(seconds) if days < 2 else f"{days:,.1f} days" if days < 100 else f"{days:,.0f} days"
-
-
-@dataclass(frozen=True, slots=True)
-class ReportOptions:
-    """Writes report/index.html, index.md and every table and picture into the run's or study's folder."""
-
-    folder: Annotated[Positional[Path], named("RUN-OR-STUDY")]
-    """A run's folder or a study's."""
-
-
-def report_verb(words: list[str]) -> Output:
-    """RUN-OR-STUDY: write its page, and every table and picture of it as a file."""
-    folder = parse(ReportOptions, "report", words).folder
-    file = folder / "study.json"
-
-    from adaln.runs import Run
-    from adaln.studies import Plan, reduce_study
-    from adaln.views.run_page import run_page, with_saved
-
-    if file.exists():
-        with reading(file, "a study"):
-            about = json.loads(file.read_text(encoding="utf-8"))
-            asked, scale, overrides = STUDIES[about["study"]], SCALES[about["scale"]], Overrides(**about["changes"])
-            plan = Plan(asked, scale, tuple(about["seeds"]), overrides)
-        page = reduce_study(plan, folder.parent.parent).page(plan.command())
-    else:
-        page = run_page(Run.open(folder))
-    path = write_report(with_saved(page, folder / "analysis"), folder / "report").resolve()
-    return Output({"report": str(path)}, [f"the report lies at {path}, its tables and pictures beside it"])

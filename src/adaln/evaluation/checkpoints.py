@@ -82,7 +82,7 @@ def score_into(file: Path, run: Run, scoring: Scoring, step: int) -> Scores:
     extractor, theirs = reference_of(run, scoring)
     sampler, samples = load_sampler(run, scoring.sample, step), samples_beside(file)
     save_samples(sampler, samples)
-    scores = evaluate(samples, theirs, extractor, choices=sampler.record)
+    scores = evaluate(samples, theirs, extractor, further=scoring.further, choices=sampler.record)
     if rank() == 0:
         write_score_file(file, scores)
     return scores

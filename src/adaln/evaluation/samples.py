@@ -269,8 +269,15 @@ def evaluate(
         reference.check_shape(source.shape if isinstance(source, ImageStream) else (), features)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
             extractor = reference.extractor(features, weights, str(computing))
-        how = {"batch_size": batch_size, "replicates": replicates}
-        scores = scores_between(source, reference.source, extractor, metrics or None, choices=choices, **how)
+        scores = scores_between(
+            source,
+            reference.source,
+            extractor,
+            metrics or None,
+            batch_size=batch_size,
+            replicates=replicates,
+            choices=choices,
+        )
         if check:
             moved = moves(scores, source, reference.source, extractor, batch_size, computing.type)
             scores = replace(scores, moves=moved)

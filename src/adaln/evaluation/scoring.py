@@ -1,7 +1,8 @@
 """How a checkpoint is scored, as data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from adaln.codec import LEFT_OUT_AT_DEFAULT
 from adaln.sampling.config import SampleConfig
 from adaln.specs import WeightSet
 
@@ -15,6 +16,8 @@ class Scoring:
     """None: those that the reference suggests, a classifier of its classes for labelled data."""
     reference: str | None = None
     """None: the data that the run learns from."""
+    further: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
+    """Scores beside those of ADM's suite."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ def evaluate(
     extractor: Extractor,
     metrics: Sequence[str] | None = None,
     *,
+    further: Sequence[str] = (),
     num_images: int | None = None,
     batch_size: int = 64,
     replicates: int = REPLICATES,
@@ -102,14 +103,15 @@ def evaluate(
 
     Either side is an array, an npz, a folder or zip of images, a statistics file, or `Statistics` collected before
     (the way to score many sets against one reference). `num_images` takes the first so many samples. `metrics` are
-    names of `METRICS`; None is all of ADM's that the extractor has features for. `replicates` is the number of
-    bootstrap replicates behind the intervals, 0 for no bootstrap. `choices` (sampler, steps, guidance, EMA...) are
-    recorded as given, for `differences` to compare. Processes of torchrun share the features; all get the scores.
+    names of `METRICS`; None is all of ADM's that the extractor has features for, and those of `further`.
+    `replicates` is the number of bootstrap replicates behind the intervals, 0 for no bootstrap. `choices` (sampler,
+    steps, guidance, EMA...) are recorded as given, for `differences` to compare. Processes of torchrun share the
+    features; all get the scores.
     """
-    check_request(metrics or (), replicates, batch_size)
+    check_request(metrics or further, replicates, batch_size)
     samples, reference = parse_source(samples, num_images), parse_source(reference)
     check_sides((samples, reference), metrics)
-    needs = {METRICS[name].needs for name in metrics or ()}
+    needs = {METRICS[name].needs for name in metrics or further}
     of_reference = statistics(reference, extractor, batch_size=batch_size)
     check_one_extractor(extractor.describe(), of_reference.extractor)
     of_samples = statistics(samples, extractor, needs=needs, batch_size=batch_size)
@@ -118,7 +120,9 @@ def evaluate(
         [(str(side.path) if isinstance(side, StatisticsFile) else known.origin.name, known) for side, known in sides]
     )
     return from_first(
-        lambda: compare(of_samples, of_reference, metrics, replicates=replicates, seed=seed, choices=choices)
+        lambda: compare(
+            of_samples, of_reference, metrics, further=further, replicates=replicates, seed=seed, choices=choices
+        )
     )
 
 
@@ -140,16 +144,17 @@ def compare(
     reference: Statistics,
     metrics: Sequence[str] | None = None,
     *,
+    further: Sequence[str] = (),
     replicates: int = REPLICATES,
     seed: int = 0,
     choices: Mapping[str, Any] | None = None,
 ) -> Scores:
     """Scores of two sides that were collected before; the arguments are those of `evaluate`."""
-    check_request(metrics or (), replicates, batch_size=1)
+    check_request(metrics or further, replicates, batch_size=1)
     check_sides((samples, reference), metrics)
     comparison = Comparison(samples, reference, replicates, seed)
     adms = [name for name, metric in METRICS.items() if metric.in_adm and comparison.offers(metric.needs)]
-    names = [*dict.fromkeys(adms if metrics is None else metrics)]
+    names = [*dict.fromkeys([*adms, *further] if metrics is None else metrics)]
     left_out = [name for name in names if any(has_too_few(name, side) for side in (samples, reference))]
     names = [name for name in names if name not in left_out]
     scores = {name: score(name, comparison) for name in names}

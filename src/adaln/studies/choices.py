@@ -7,7 +7,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from adaln.codec import LEFT_OUT_AT_DEFAULT
 from adaln.conditioning import Scheme
+from adaln.metrics.names import METRICS
 from adaln.registry import Later, Registry, nearest
 from adaln.sampling.config import SampleConfig
 
@@ -128,6 +130,8 @@ class Search:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
 
 
+LOSSES = ("loss", "held-out-loss")
+"""What starts may be judged by that takes no samples."""
 FITTED = "fitted"
 """The start that is measured on the reference's first run."""
 USUAL_STARTS = ("adaln-zero", "adaln-gaussian", "adaln-step1", "adaln-mix")
@@ -187,9 +191,11 @@ class Rules:
     """The grid's standard deviations."""
     margin: float = 0.02
     """Relative difference below which two starts are equal."""
-    by: Literal["fid", "sfid", "is", "precision", "recall", "loss"] = "fid"
-    """A score of the last checkpoint's samples, as in `adaln evaluate`; or loss: the mean training loss over the last
-    tenth of the steps, the same images and noise for every start."""
+    by: str = "fid"
+    """A score of `adaln evaluate`, of averaged weights; loss: the mean training loss over the last tenth of the steps,
+    the same images and noise for every start; held-out-loss: that of averaged weights on what --data.held-out keeps."""
+    at: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
+    """Steps at which it is judged, by the geometric mean over them; default: the last."""
     features: str | None = None
     """inception, dataset-classifier, module:function or a network's folder; default: dataset-classifier if the data has
     labels."""
@@ -202,11 +208,24 @@ class Rules:
             raise ValueError(f"margin is {self.margin}; expected a share between 0 and 1, e.g. 0.02")
         if wrong := [std for std in self.stds if not 0 < std < math.inf]:
             raise ValueError(f"stds has {wrong[0]}; expected standard deviations > 0")
+        if self.by not in LOSSES:
+            names = (*METRICS, *LOSSES)
+            if self.by not in METRICS:
+                raise ValueError(f"by is {self.by!r}{nearest(self.by, names)}; expected one of: {', '.join(names)}")
+            if self.by == "kid":
+                raise ValueError(
+                    "by is 'kid', which may be below 0; starts are compared by ratios: expected mind or fid"
+                )
+
+    @property
+    def takes_samples(self) -> bool:
+        """Whether samples are drawn and scored."""
+        return self.by not in LOSSES
 
     @property
     def more_is_better(self) -> bool:
         """Whether what is judged is to be made large."""
-        return self.by in ("is", "precision", "recall")
+        return self.takes_samples and METRICS[self.by].better == "higher"
 
 
 @dataclass(frozen=True, slots=True)

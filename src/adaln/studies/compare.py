@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adaln.analysis import RoleRecord
+from adaln.analysis import RoleRecord, UpdateOrder
 from adaln.evaluation.checkpoints import samples_file
 from adaln.evaluation.samples import first_images
 from adaln.report import Axis, Block, ImageGrid, Lines, Section, Series
@@ -50,8 +50,7 @@ def comparison_result(title: str, comparison: Comparison, published: PublishedTa
     """A comparison's table, its verdict, and what it rests on."""
     by_scheme, reference = comparison.responses.by_label, comparison.reference
     beside = fid_courses(comparison.responses, reference)
-    fresh = {name: runs[0].run for name, runs in by_scheme.items()}
-    orders = {name: subject_of_run(run).order(run.config.scheme) for name, run in fresh.items()}
+    orders = measured_orders(by_scheme)
     first = next(iter(by_scheme.values()))[0]
     losses = by_losses(by_scheme, reference)
     table = result_table(title, by_score(comparison))
@@ -74,6 +73,12 @@ def comparison_result(title: str, comparison: Comparison, published: PublishedTa
     result = study_result(title, verdict, table, sections, by_scheme, numbers)
     moves = {"first_moves_at_iteration": {name: order.first for name, order in orders.items()}}
     return replace(result, more={**moves, **result.more})
+
+
+def measured_orders(by_scheme: ByLabel) -> dict[str, UpdateOrder]:
+    """Which weights of a fresh network have moved by which iteration, by scheme."""
+    fresh = {name: runs[0].run for name, runs in by_scheme.items()}
+    return {name: subject_of_run(run).order(run.config.scheme) for name, run in fresh.items()}
 
 
 def fid_courses(responses: Responses, reference: str) -> dict[str, Course]:

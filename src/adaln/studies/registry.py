@@ -17,12 +17,12 @@ from adaln.studies.questions.lr_std import LR_STD
 from adaln.studies.questions.other_backbones import OTHER_BACKBONES
 from adaln.studies.questions.paper_tables import PAPER_TABLES
 from adaln.studies.questions.permuted import PERMUTED
+from adaln.studies.questions.racing import finish
 from adaln.studies.questions.score_figures import QUICKSTART, SCORE_FIGURES
 from adaln.studies.questions.start_figures import START_FIGURES
 from adaln.studies.questions.std_sweep import STD_SWEEP
 from adaln.studies.questions.table_1 import TABLE_1
 from adaln.studies.questions.width_transfer import WIDTH_TRANSFER
-from adaln.studies.run.run_study import run_study
 from adaln.studies.run.workers import Launcher, Workers, workers_for
 from adaln.studies.study import Plan, Result, Study
 
@@ -79,6 +79,6 @@ def study(
         raise ValueError(f"seeds is {seeds}; expected at least 2 seeds")
     plan = Plan(of, size, tuple(range(seeds)) if seeds else of.default_seeds(size), Overrides(**overrides))
     if launcher is not None:
-        return FinishedStudy(*run_study(plan, Path(root), launcher))
+        return FinishedStudy(*finish(plan, Path(root), launcher))
     with Workers(workers_for(find_device(device), jobs)) as workers:
-        return FinishedStudy(*run_study(plan, Path(root), workers))
+        return FinishedStudy(*finish(plan, Path(root), workers))

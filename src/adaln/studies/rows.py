@@ -106,10 +106,10 @@ def final(scores: Mapping[int, Scores]) -> Scores:
     return scores[max(scores)]
 
 
-def final_loss(outcome: Outcome) -> float:
-    """Mean training loss over the last tenth of the steps."""
-    steps = outcome.job.config.steps
-    return fmean(loss for step, loss in outcome.losses().items() if step > (1 - LOSS_TAIL) * steps)
+def final_loss(outcome: Outcome, steps: int | None = None) -> float:
+    """Mean training loss over the last tenth of the first `steps`, by default of all."""
+    steps = steps or outcome.job.config.steps
+    return fmean(loss for step, loss in outcome.losses().items() if (1 - LOSS_TAIL) * steps < step <= steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adaln.analysis.recorder import RoleRecord, observe, read_recording
-from adaln.codec import short_hash
+from adaln.codec import LEFT_OUT_AT_DEFAULT, encode, short_hash
 from adaln.conditioning import Scheme
 from adaln.config import RunConfig, to_dict
 from adaln.evaluation.checkpoints import read_scores
@@ -60,16 +60,20 @@ class Job:
     """As in `Scoring`."""
     reference: str | None = None
     group: str = ""
+    further: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
+    """As in `Scoring`."""
+    loss_at: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
+    """Steps at which held-out losses are taken; none: at its end, if it is scored at all."""
 
     @property
     def scoring(self) -> Scoring:
         """How its checkpoints are scored."""
-        return Scoring(self.sample, self.features, self.reference)
+        return Scoring(self.sample, self.features, self.reference, self.further)
 
     @property
-    def takes_losses(self) -> bool:
-        """Whether held-out losses are taken at its last step."""
-        return bool(self.config.data.held_out and self.score_at)
+    def loss_steps(self) -> tuple[int, ...]:
+        """Steps at which held-out losses are taken; none where the run holds nothing out."""
+        return (self.loss_at or self.score_at[-1:]) if self.config.data.held_out else ()
 
     @property
     def run_key(self) -> tuple[str, str]:
@@ -96,9 +100,9 @@ class Outcome:
         """Scores by step, in ascending order."""
         return {step: read_scores(self.run, self.job.scoring, step) for step in self.job.score_at}
 
-    def held_out_losses(self) -> dict[WeightSet, HeldOutLoss]:
-        """At the job's last step, on what the run holds out; none where that is nothing."""
-        return take_losses(self.run, self.job.config.steps) if self.job.takes_losses else {}
+    def held_out_losses(self, step: int | None = None) -> dict[WeightSet, HeldOutLoss]:
+        """At a step or by default at the job's last, on what the run holds out; none where none are taken."""
+        return take_losses(self.run, step or self.job.loss_steps[-1]) if self.job.loss_steps else {}
 
     def weights(self, step: int | None = None) -> TensorFile:
         """The weights in training, not averaged, at a step or by default at the job's last; read when used."""
@@ -175,6 +179,9 @@ class Study:
     """Further jobs that depend on what the settings gave, e.g. a start fitted from a pilot."""
     seeds: int = 2
     """By default at least so many: as many as its question takes."""
+    races: str | None = None
+    """Of a choice: the row that the others are held against, seed by seed. Those that cannot be best get no further
+    seeds, and what they do not take is left for the others; `reduce` is of as many seeds in every row."""
 
     def default_seeds(self, scale: Scale) -> tuple[int, ...]:
         """Those of the scale, or as many as the question takes."""
@@ -202,7 +209,7 @@ class Plan:
 
     def folder(self, root: Path) -> Path:
         """Where the results lie: the study's name and a hash over everything that it computes."""
-        rows = [{**asdict(job), "config": to_dict(job.config)} for job in self.jobs()]
+        rows = [{**encode(job), "config": to_dict(job.config)} for job in self.jobs()]
         return root / "studies" / f"{self.study.name}-{self.scale.name}-{short_hash({'jobs': rows})}"
 
     def command(self) -> str:

@@ -4,8 +4,10 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from adaln.cli import main
 from adaln.conditioning import SCHEMES, scheme
 from adaln.config import preset
 from adaln.processes.registry import SamplerConfig
@@ -13,27 +15,13 @@ from adaln.progress import noting
 from adaln.sampling.config import SampleConfig
 from adaln.studies.choices import FITTED, Budget, Choice, Rules
 from adaln.studies.questions import choose
-from adaln.studies.questions.choose import Plan, check_choice, job_of, run_choice, starts_of
+from adaln.studies.questions.choose import Plan, again, run_choice
 from adaln.studies.questions.choose_page import reduce_choice, write_choice
-from adaln.studies.run.workers import attempt
+from adaln.studies.questions.choose_question import Question, check_choice, job_of, starts_of
+from helpers.smallest import Here
 
 TWO = Choice((SCHEMES["adaln-zero"], SCHEMES["adaln-gaussian"]), Rules(fit=False, by="loss"))
 RATE = 1e12
-
-
-class Here:
-    """A launcher that does pieces here and counts them."""
-
-    def __init__(self):
-        self.done = []
-
-    def run(self, pieces, watch):
-        failures = {}
-        for name, piece in pieces.items():
-            self.done.append(name)
-            if failure := attempt(piece, "cpu", lambda count: None):
-                failures[name] = failure
-        return failures
 
 
 @pytest.fixture
@@ -51,8 +39,12 @@ def scored(monkeypatch):
     return use
 
 
+def asked(base, root, choice=TWO, budget="40runs"):
+    return Question.of(choice, base, Budget.of(budget), root, "adaln choose small")
+
+
 def decided(base, tmp_path, choice=TWO, budget="40runs", launcher=None):
-    return run_choice(choice, base, Budget.of(budget), tmp_path, launcher or Here(), RATE)
+    return run_choice(asked(base, tmp_path, choice, budget), tmp_path, launcher or Here(), RATE)
 
 
 @pytest.mark.slow
@@ -61,9 +53,9 @@ def test_a_clear_answer_stops_after_three_seeds_and_is_one_sentence_and_a_scheme
     launcher = Here()
     chosen = decided(base, tmp_path, launcher=launcher)
     assert len(launcher.done) == 6 and chosen.standing.is_known
-    folder, scheme_file, result = write_choice(chosen, tmp_path, "adaln choose small")
+    result, folder = write_choice(chosen, tmp_path), chosen.asked.folder
     assert result.verdict[0].startswith("Use adaln-gaussian: 50% better than adaln-zero [")
-    assert scheme(str(scheme_file)).gate == SCHEMES["adaln-gaussian"].gate
+    assert scheme(folder / "use.json").gate == SCHEMES["adaln-gaussian"].gate
     assert (folder / "index.html").stat().st_size > 10_000
     rows = {row["start"]: row for row in json.loads((folder / "result.json").read_text())["rows"]}
     assert rows["adaln-gaussian"]["verdict"] == "better" and rows["adaln-zero"]["race"] == "worse, given up after 3"
@@ -75,7 +67,7 @@ def test_a_choice_goes_on_from_its_runs_with_a_larger_budget_and_the_plan_it_had
     scored(noisy)
     first = decided(base, tmp_path, budget="7runs")
     assert not first.standing.is_known and len(first.scores["adaln-zero"]) == 3
-    assert reduce_choice(first, tmp_path, tmp_path / "use.json").verdict[0].startswith("Not known yet after 3 seeds")
+    assert reduce_choice(first, tmp_path).verdict[0].startswith("Not known yet after 3 seeds")
     launcher = Here()
     second = decided(base, tmp_path, budget="10runs", launcher=launcher)
     assert len(launcher.done) == 4 and len(second.scores["adaln-zero"]) == 5
@@ -89,7 +81,7 @@ def test_the_fitted_start_is_that_of_the_first_run_of_the_reference(base, tmp_pa
     chosen = decided(base, tmp_path, replace(TWO, rules=Rules(by="loss")))
     assert chosen.standing.leader == FITTED
     assert "pilot" in chosen.starts[FITTED].note
-    assert write_choice(chosen, tmp_path, "adaln choose")[2].verdict[0].startswith("Use fitted: 50% better")
+    assert write_choice(chosen, tmp_path).verdict[0].startswith("Use fitted: 50% better")
 
 
 @pytest.mark.slow
@@ -98,7 +90,7 @@ def test_a_score_of_which_more_is_better_is_told_in_its_own_terms(base, tmp_path
     rules = Rules(fit=False, by="is", sample=sample)
     chosen = decided(base, tmp_path, replace(TWO, rules=rules), budget="6runs")
     assert all(value >= 1 for values in chosen.scores.values() for value in values)
-    result = write_choice(chosen, tmp_path, "adaln choose")[2]
+    result = write_choice(chosen, tmp_path)
     assert result.table.columns[2].name == "IS-like" and result.table.columns[2].unit == "higher is better"
     with pytest.raises(ValueError, match="dataset-classifier features give no sfid; expected --by fid"):
         decided(base, tmp_path, replace(TWO, rules=replace(rules, by="sfid")))
@@ -108,8 +100,49 @@ def test_a_score_of_which_more_is_better_is_told_in_its_own_terms(base, tmp_path
 def test_losses_of_real_runs_are_judged_and_shown(base, tmp_path):
     chosen = decided(base, tmp_path, budget="8runs")
     assert all(0 < value < 3 for values in chosen.scores.values() for value in values)
-    result = write_choice(chosen, tmp_path, "adaln choose")[2]
+    result = write_choice(chosen, tmp_path)
     assert result.table.columns[2].name == "loss"
+
+
+@pytest.mark.slow
+def test_a_choice_is_reported_again_from_its_folder(base, tmp_path, capsys):
+    first = decided(base, tmp_path, budget="6runs")
+    write_choice(first, tmp_path)
+    first.asked.save()
+    second = again(read := Question.read(first.asked.folder), tmp_path)
+    assert (read.choice, read.base, read.budget, read.folder) == (TWO, base, first.asked.budget, first.asked.folder)
+    assert (second.standing.leader, second.scores) == (first.standing.leader, first.scores)
+    main(["report", str(first.asked.folder)])
+    assert "adaln choose small" in (first.asked.folder / "report" / "index.md").read_text()
+    (first.asked.folder / "choice.json").write_text("{")
+    with pytest.raises(SystemExit):
+        main(["report", str(first.asked.folder)])
+    assert "choice.json" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_several_steps_are_judged_by_their_geometric_mean(base, tmp_path):
+    ends = decided(base, tmp_path, budget="6runs")
+    both = replace(TWO, rules=replace(TWO.rules, at=(3, 6)))
+    chosen, halves = decided(base, tmp_path, both, "6runs"), replace(TWO, rules=replace(TWO.rules, at=(3,)))
+    early = decided(base, tmp_path, halves, "6runs")
+    for name, values in chosen.scores.items():
+        assert values == pytest.approx(np.sqrt(np.multiply(early.scores[name], ends.scores[name])).tolist())
+    assert " at 3 and 6 steps" in write_choice(chosen, tmp_path).verdict[0]
+
+
+@pytest.mark.slow
+def test_a_held_out_loss_and_a_score_beyond_adms_are_judged(base, tmp_path):
+    held_out = replace(base, data=replace(base.data, held_out=0.2))
+    loss = replace(TWO, rules=Rules(fit=False, by="held-out-loss"))
+    chosen = decided(held_out, tmp_path, loss, "6runs")
+    assert all(value > 0 for values in chosen.scores.values() for value in values)
+    assert write_choice(chosen, tmp_path).table.columns[2].name == "held-out loss"
+    with pytest.raises(ValueError, match=r"holds none out: begin with --data\.held-out"):
+        decided(base, tmp_path, loss)
+    sample = SampleConfig(num_images=16, batch_size=16, sampler=SamplerConfig("ddim", 2, clip=True))
+    mind = decided(base, tmp_path, replace(TWO, rules=Rules(fit=False, by="mind", sample=sample)), "6runs")
+    assert write_choice(mind, tmp_path).table.columns[2].name.startswith("MIND")
 
 
 def test_a_grid_is_over_one_role_at_a_time_and_equal_starts_count_once():
@@ -134,7 +167,7 @@ def test_a_start_that_diverges_leaves_and_the_page_says_so(base, tmp_path, score
     scored({"adaln-zero": [20.0, 24.0, 18.0], "adaln-gaussian": [10.0, math.inf, 9.0]})
     chosen = decided(base, tmp_path)
     assert chosen.standing.leader == "adaln-zero"
-    assert "Diverged: adaln-gaussian." in write_choice(chosen, tmp_path, "adaln choose")[2].verdict
+    assert "Diverged: adaln-gaussian." in write_choice(chosen, tmp_path).verdict
 
 
 @pytest.mark.parametrize(
@@ -147,6 +180,8 @@ def test_a_start_that_diverges_leaves_and_the_page_says_so(base, tmp_path, score
         (lambda: Choice((*TWO.schemes, TWO.schemes[0])), "'adaln-zero' is given twice"),
         (lambda: Rules(margin=2), "margin is 2; expected a share"),
         (lambda: Rules(stds=(0.0,)), "stds has 0.0"),
+        (lambda: Rules(by="fidd"), r"by is 'fidd' \(nearest: 'fid'\); expected one of: fid, .*, held-out-loss"),
+        (lambda: Rules(by="kid"), "by is 'kid', which may be below 0"),
         (lambda: Budget.of("2 weeks"), "budget is '2 weeks'; expected a time, runs or operations"),
         (lambda: Budget.of("-3h"), "budget is '-3h'"),
     ],
@@ -159,22 +194,23 @@ def test_what_cannot_be_chosen_is_one_line(change, named):
 @pytest.mark.parametrize(
     ("choice", "budget", "named"),
     [
-        (TWO, "5runs", "budget is 5 runs; 3 seeds of 2 starts take 6 runs"),
-        (TWO, "1e3flop", "3 seeds of 2 starts take .* operations"),
+        (TWO, "3runs", "budget is 3 runs; 2 seeds of 2 starts take 4 runs"),
+        (TWO, "1e3flop", "2 seeds of 2 starts take .* operations"),
         (TWO, "1e-9s", "take at least .* seconds"),
+        (replace(TWO, rules=replace(TWO.rules, at=(3, 7))), "9runs", "at has 7; expected steps from 1 to 6"),
         (Choice((SCHEMES["adaln-zero"],), Rules(fit=False, by="loss")), "9runs", "adaln-zero alone; expected two"),
         (Choice((scheme("adaln-gaussian-blockwise"),), Rules(by="loss")), "9runs", "28"),
     ],
 )
 def test_a_budget_that_is_too_small_and_a_scheme_that_does_not_fit_are_said_before_training(
-    base, choice, budget, named
+    base, tmp_path, choice, budget, named
 ):
     with pytest.raises(ValueError, match=named):
-        check_choice(choice, base, starts_of(choice), Budget.of(budget), RATE)
+        check_choice(asked(base, tmp_path, choice, budget), starts_of(choice), RATE)
 
 
-def test_the_plan_is_told_beforehand(base):
-    line = check_choice(TWO, base, starts_of(TWO), Budget.of("24runs"), RATE)
+def test_the_plan_is_told_beforehand(base, tmp_path):
+    line = check_choice(asked(base, tmp_path, budget="24runs"), starts_of(TWO), RATE)
     assert line.startswith("2 starts, 24 runs: 12 seeds each; at a noise between seeds of 3%")
 
 

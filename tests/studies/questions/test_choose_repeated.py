@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,27 +12,29 @@ from adaln.conditioning import SCHEMES
 from adaln.config import digits
 from adaln.sequential import HORIZON, race
 from adaln.studies.choices import Budget, Choice, Rules
-from adaln.studies.questions.choose import MOST_SEEDS, Chosen, Plan, job_of, starts_of
+from adaln.studies.questions.choose import Chosen, Plan
+from adaln.studies.questions.choose_question import MOST_SEEDS, Question, job_of, starts_of
 from adaln.studies.questions.choose_repeated import APART, agreement, verdict, write_repeated
 
 TWO = Choice((SCHEMES["adaln-zero"], SCHEMES["adaln-gaussian"]), Rules(fit=False))
 
 
-def chosen(number, change, noise=0.01):
+def chosen(number, change, noise=0.01, root=Path("runs")):
     """What one set of seeds says where the second start is truly so much from the first."""
     rng, base = np.random.default_rng(number), replace(digits(), seed=number * APART)
     logs = 3 + 0.1 * rng.standard_normal(8) + noise * rng.standard_normal((2, 8)) + np.log1p([[0], [change]])
     scores = dict(zip(starts_of(TWO), np.exp(logs).tolist(), strict=True))
     jobs = {scheme.name: [job_of(TWO, base, scheme, seed) for seed in range(8)] for scheme in TWO.schemes}
     standing = race(scores, "adaln-zero", 8, TWO.rules.margin)
-    return Chosen(TWO, base, starts_of(TWO), jobs, scores, standing, Plan(8), Budget.of("16runs"))
+    asked = Question.of(TWO, base, Budget.of("16runs"), root, "adaln choose digits --budget 16runs --repeat 10")
+    return Chosen(asked, starts_of(TWO), jobs, scores, standing, Plan(8))
 
 
 @pytest.mark.slow
 def test_the_same_answer_is_counted_and_each_set_is_a_row_of_the_page(tmp_path):
-    sets = [chosen(number, -0.2) for number in range(10)]
+    sets = [chosen(number, -0.2, root=tmp_path) for number in range(10)]
     assert agreement(sets) == {"answer": "adaln-gaussian", "same": 10, "not_known": 0, "another": 0}
-    folder, result = write_repeated(sets, tmp_path, "adaln choose digits --budget 16runs --repeat 10")
+    folder, result = write_repeated(sets)
     assert [row[0] for row in result.table.rows] == [APART * number for number in range(10)]
     said = "adaln-gaussian (within 2%) in 10 of 10 sets of seeds; not known within 16 runs in 0, another start in 0."
     assert f"{said} Given up in all of them: adaln-zero." in (folder / "index.md").read_text()

@@ -9,8 +9,9 @@ import numpy as np
 from adaln.report import Axis, Cell, Column, Group, Intervals, Lines, Measurement, Series, Table
 from adaln.sequential import FIRST_LOOK, race
 from adaln.statistics import Interval
-from adaln.studies.compare import mean_series, score_by_step
-from adaln.studies.questions.choose import Chosen
+from adaln.studies.compare import mean_series
+from adaln.studies.questions.choose import Chosen, judged_at
+from adaln.studies.scales import quarters
 from adaln.studies.study import Outcome
 
 
@@ -21,7 +22,7 @@ def direction(chosen: Chosen) -> str:
 
 def changes_figure(chosen: Chosen, score: str) -> Intervals:
     """The change of every start against the reference, with its interval."""
-    standing, reference = chosen.standing, chosen.choice.base.name
+    standing, reference = chosen.standing, chosen.reference
     names = [name for name in chosen.starts if name != reference and isfinite(standing.change(name).high)]
     values = [Measurement.of(standing.change(name), 100) for name in names]
     caption = (
@@ -35,8 +36,8 @@ def changes_figure(chosen: Chosen, score: str) -> Intervals:
 
 def race_figures(chosen: Chosen) -> list[Lines]:
     """For every start but the reference its change against the seeds that were looked at, with the interval then."""
-    standing, reference = chosen.standing, chosen.choice.base.name
-    planned, margin, more = chosen.plan.seeds, chosen.choice.rules.margin, standing.more_is_better
+    standing, reference = chosen.standing, chosen.reference
+    planned, margin, more = chosen.plan.seeds, chosen.asked.choice.rules.margin, standing.more_is_better
     looks = [
         race({name: values[:seeds] for name, values in chosen.scores.items()}, reference, planned, margin, more)
         for seeds in range(FIRST_LOOK, standing.seeds + 1)
@@ -59,31 +60,24 @@ def race_figures(chosen: Chosen) -> list[Lines]:
     return figures
 
 
-def curves(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]], score: str) -> list[Lines]:
-    """Training loss, and the score, against steps."""
+def loss_curves(outcomes: Mapping[str, Sequence[Outcome]]) -> Lines:
+    """Training loss against steps, of starts that need not have equally many seeds."""
     counts = sorted({len(runs) for runs in outcomes.values()})
     number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    caption = f"Mean over the seeds of each start (n = {number})"
-    x = Axis("step", "optimiser updates", "log")
-    loss = [mean_series(name, runs, Outcome.losses) for name, runs in outcomes.items()]
-    figures = [Lines("Training loss", f"{caption}, averaged between log steps.", x, Axis("loss", "", "log"), loss)]
-    if chosen.choice.rules.by != "loss":
-        read = partial(score_by_step, chosen.choice.rules.by)
-        series = [mean_series(name, runs, read, band=True) for name, runs in outcomes.items()]
-        band = f"{caption}; the band is the least and the greatest of them."
-        figures.append(Lines(f"{score} against steps", band, x, Axis(score, direction(chosen), "log"), series))
-    return figures
+    caption = f"Mean over the seeds of each start (n = {number}), averaged between log steps."
+    series = [mean_series(name, runs, Outcome.losses) for name, runs in outcomes.items()]
+    return Lines("Training loss", caption, Axis("step", "optimiser updates", "log"), Axis("loss", "", "log"), series)
 
 
 def order_over_steps(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]]) -> Table | None:
     """Whether the order of the starts at the end was to be seen before, over the seeds that all of them have."""
-    if chosen.choice.rules.by == "loss" or len(outcomes) < 3:
+    seeds, job = min(len(runs) for runs in outcomes.values()), next(iter(outcomes.values()))[0].job
+    steps = job.score_at or job.loss_at or quarters(job.config.steps, job.config.checkpoint_every)
+    if len(steps) < 2 or len(outcomes) < 3:
         return None
-    seeds = min(len(runs) for runs in outcomes.values())
-    steps = list(next(iter(outcomes.values()))[0].scores())
-    read, sign = partial(score_by_step, chosen.choice.rules.by), -1 if chosen.standing.more_is_better else 1
+    read, sign = partial(judged_at, by=chosen.asked.choice.rules.by), -1 if chosen.standing.more_is_better else 1
     means = {
-        step: [sign * np.mean([read(run)[step] for run in runs[:seeds]]) for runs in outcomes.values()]
+        step: [sign * np.mean([read(run, step=step) for run in runs[:seeds]]) for runs in outcomes.values()]
         for step in steps
     }
     ranks = {step: np.argsort(np.argsort(values)) for step, values in means.items()}

@@ -10,6 +10,7 @@ import numpy as np
 from adaln.codec import canonical_json, encode, json_text
 from adaln.config import model_name
 from adaln.files import write_atomically
+from adaln.models.own_config import OwnConfig
 from adaln.report import (
     Block,
     Cell,
@@ -24,29 +25,37 @@ from adaln.report import (
 )
 from adaln.sequential import Standing
 from adaln.statistics import seeds_needed, t_interval
-from adaln.studies.compare import grids
-from adaln.studies.questions.choose import Chosen, choice_folder
-from adaln.studies.questions.choose_figures import changes_figure, curves, direction, order_over_steps, race_figures
-from adaln.studies.rows import plain
+from adaln.studies.compare import evidence, fid_courses, measured_orders, role_blocks
+from adaln.studies.comparison_tables import loss_sections, measures_table
+from adaln.studies.judged import by_losses
+from adaln.studies.questions.choose import Chosen
+from adaln.studies.questions.choose_figures import (
+    changes_figure,
+    direction,
+    loss_curves,
+    order_over_steps,
+    race_figures,
+)
+from adaln.studies.rows import ByLabel, compare, plain
 from adaln.studies.study import Outcome, Result
+from adaln.views.orders import derived_and_measured
 from adaln.views.scores import shown_name
 
+USE = "use.json"
+"""The leader's scheme."""
 
-def write_choice(chosen: Chosen, root: Path, command: str) -> tuple[Path, Path, Result]:
-    """Write `use.json` (the leader's scheme, for `adaln train --scheme`), `result.json` and `index.html`.
 
-    Returns their folder, the scheme's file and the result.
-    """
-    folder = choice_folder(chosen.choice, chosen.base, root)
-    scheme = chosen.starts[chosen.standing.leader]
-    file = write_atomically(folder / "use.json", canonical_json(encode(scheme)))
-    result = reduce_choice(chosen, root, file)
-    write_page(result.page(command), folder / "index.html")
+def write_choice(chosen: Chosen, root: Path) -> Result:
+    """Write `use.json` (the leader's scheme, for `adaln train --scheme`), `result.json` and `index.html`."""
+    folder, scheme = chosen.asked.folder, chosen.starts[chosen.standing.leader]
+    write_atomically(folder / USE, canonical_json(encode(scheme)))
+    result = reduce_choice(chosen, root)
+    write_page(result.page(chosen.asked.command), folder / "index.html")
     write_atomically(folder / "result.json", json_text(result.data) + "\n")
-    return folder, file, result
+    return result
 
 
-def reduce_choice(chosen: Chosen, root: Path, scheme_file: Path) -> Result:
+def reduce_choice(chosen: Chosen, root: Path) -> Result:
     """The answer, the table of all starts, and what they rest on."""
     outcomes = {
         name: [
@@ -59,31 +68,48 @@ def reduce_choice(chosen: Chosen, root: Path, scheme_file: Path) -> Result:
     outcomes = {name: runs for name, runs in outcomes.items() if runs}
     score = score_name(chosen, outcomes)
     table, stability = choice_table(chosen, score), order_over_steps(chosen, outcomes)
-    use = Command(f"adaln train PRESET --scheme {scheme_file}")
+    use = Command(f"adaln train PRESET --scheme {chosen.asked.folder / USE}")
     shown: list[Block] = [table, changes_figure(chosen, score), f"To train with {chosen.standing.leader}:", use]
     sections = [
         Section("Result", shown),
         Section("Seed by seed", race_figures(chosen)),
-        Section("Over training", [*(curves(chosen, outcomes, score)), *([stability] if stability else [])]),
+        *([Section("How early", [stability])] if stability else []),
+        *evidence_of(chosen, outcomes),
     ]
-    if chosen.choice.rules.by != "loss":
-        sections.append(Section("Samples", [*grids(outcomes)]))
-    title = f"Which start for {chosen.base.name}?"
-    return Result(title, verdict_of(chosen, score), table, sections, choices_of(chosen), numbers_of(chosen, score))
+    verdict = verdict_of(chosen, score)
+    return Result(chosen.asked.title, verdict, table, sections, choices_of(chosen), numbers_of(chosen, score))
+
+
+def evidence_of(chosen: Chosen, outcomes: ByLabel) -> list[Section]:
+    """What happened on the way; all that is compared over the seeds that every start has."""
+    shared, model = min(len(runs) for runs in outcomes.values()), chosen.asked.base.model
+    if not chosen.asked.choice.rules.takes_samples or chosen.reference not in outcomes or shared < 2:
+        return [Section("Over training", [loss_curves(outcomes), *role_blocks(outcomes)])]
+    paired = [outcome for runs in outcomes.values() for outcome in runs[:shared]]
+    comparison = compare(paired, chosen.reference)
+    losses = by_losses(comparison.responses.by_label, chosen.reference)
+    return [
+        Section(f"Other measures, over the first {shared} seeds of all", [measures_table(comparison)]),
+        *loss_sections({f"By {judged.name}": judged for judged in losses}),
+        *evidence(comparison, fid_courses(comparison.responses, chosen.reference)),
+        *([] if isinstance(model, OwnConfig) else [derived_and_measured(measured_orders(outcomes), model)]),
+    ]
 
 
 def score_name(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]]) -> str:
     """What the starts are judged by, by the name that it has in these features."""
-    if chosen.choice.rules.by == "loss":
-        return "loss"
+    rules = chosen.asked.choice.rules
+    if not rules.takes_samples:
+        return rules.by.replace("-loss", " loss")
     scores = next(iter(outcomes.values()))[0].scores()
-    return shown_name(chosen.choice.rules.by, scores[max(scores)])
+    return shown_name(rules.by, scores[max(scores)])
 
 
 def verdict_of(chosen: Chosen, score: str) -> list[str]:
     """The answer in one sentence, what is known of the other starts, and what it would take to know more."""
-    standing, margin = chosen.standing, chosen.choice.rules.margin
-    lines = [_answer(chosen, f"{score} at {chosen.base.steps:,} steps of this network")]
+    standing, margin = chosen.standing, chosen.asked.choice.rules.margin
+    at = " and ".join(f"{step:,}" for step in chosen.asked.choice.rules.at or (chosen.asked.base.steps,))
+    lines = [_answer(chosen, f"{score} at {at} steps of this network")]
     if standing.equals:
         lines.append(f"Equal to {standing.leader} within {margin:.0%}: {', '.join(standing.equals)}.")
     behind = [f"{name} (after {seeds} seeds)" for name, (why, seeds) in standing.left.items() if why == "worse"]
@@ -98,11 +124,11 @@ def verdict_of(chosen: Chosen, score: str) -> list[str]:
 
 def _answer(chosen: Chosen, judged_by: str) -> str:
     """Which start to use, or which one leads."""
-    standing, reference = chosen.standing, chosen.choice.base.name
+    standing, reference = chosen.standing, chosen.reference
     leader, seeds, change = standing.leader, standing.seeds, standing.change(standing.leader)
     if not standing.is_known:
         return f"Not known yet after {seeds} seeds: {leader} has the best {judged_by}, by less than can be told."
-    if leader != reference and standing.word(leader, chosen.choice.rules.margin) == "better":
+    if leader != reference and standing.word(leader, chosen.asked.choice.rules.margin) == "better":
         low, high = sorted((abs(change.low), abs(change.high)))
         gain = f"{abs(change.value):.0%} better than {reference} [{low:.0%}, {high:.0%}]"
         return f"Use {leader}: {gain} by {judged_by}, over {seeds} seeds."
@@ -117,7 +143,7 @@ def _what_it_takes(chosen: Chosen) -> str:
         if name in (standing.leader, *standing.equals):
             continue
         change, noise = _difference(chosen, name, standing.leader)
-        least = max(abs(change), log1p(chosen.choice.rules.margin))
+        least = max(abs(change), log1p(chosen.asked.choice.rules.margin))
         seeds = seeds_needed(least, noise, len(chosen.starts) - 1)
         parts.append(f"{name} (about {seeds:,} seeds)" if seeds else name)
     return (
@@ -136,7 +162,7 @@ def _difference(chosen: Chosen, name: str, other: str) -> tuple[float, float]:
 
 def choice_table(chosen: Chosen, score: str) -> Table:
     """A row per start, the best first."""
-    standing, reference = chosen.standing, chosen.choice.base.name
+    standing, reference = chosen.standing, chosen.reference
     columns = [
         Column("start"),
         Column("seeds"),
@@ -154,7 +180,10 @@ def choice_table(chosen: Chosen, score: str) -> Table:
         cell: Cell = Marked(value) if name == standing.leader else value
         changed: list[Cell] = [None, None]
         if name != reference and finite[name]:
-            changed = [Measurement.of(standing.change(name), 100), standing.word(name, chosen.choice.rules.margin)]
+            changed = [
+                Measurement.of(standing.change(name), 100),
+                standing.word(name, chosen.asked.choice.rules.margin),
+            ]
         rows.append([name, len(finite[name]), cell, *changed, _place(standing, name)])
     notes = [
         "Scores: means with 95 % t intervals. Changes: of geometric means over the same seeds; the intervals of all,"
@@ -175,7 +204,7 @@ def _place(standing: Standing, name: str) -> str:
 
 def choices_of(chosen: Chosen) -> Facts:
     """Everything that decides the numbers."""
-    base, choice = chosen.base, chosen.choice
+    base, choice = chosen.asked.base, chosen.asked.choice
     facts: dict[str, str | float | None] = {
         "model": model_name(base.model),
         "data": base.data.path,
@@ -183,7 +212,7 @@ def choices_of(chosen: Chosen) -> Facts:
         "learning rate": base.optim.lr,
         "judged by": choice.rules.by,
         "margin": choice.rules.margin,
-        "budget": str(chosen.budget),
+        "budget": str(chosen.asked.budget),
         "seeds planned": chosen.plan.seeds,
         "runs": sum(len(jobs) for jobs in chosen.jobs.values()),
     }
@@ -192,7 +221,7 @@ def choices_of(chosen: Chosen) -> Facts:
 
 def numbers_of(chosen: Chosen, score: str) -> dict[str, Any]:
     """For machines."""
-    standing, reference = chosen.standing, chosen.choice.base.name
+    standing, reference = chosen.standing, chosen.reference
     rows = []
     for name, scheme in chosen.starts.items():
         change = None if name == reference else standing.change(name)
@@ -203,7 +232,7 @@ def numbers_of(chosen: Chosen, score: str) -> dict[str, Any]:
                 "scores": list(chosen.scores[name]),
                 "runs": ["-".join(job.run_key) for job in chosen.jobs[name]],
                 "change": change and plain(change),
-                "verdict": change and standing.word(name, chosen.choice.rules.margin),
+                "verdict": change and standing.word(name, chosen.asked.choice.rules.margin),
                 "race": _place(standing, name),
             }
         )

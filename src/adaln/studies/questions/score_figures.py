@@ -145,7 +145,8 @@ QUICKSTART = Study(
     "Five conditioning schemes",
     tuple(Setting(name, name) for name in SCHEMES_SHOWN),
     partial(compare_schemes, "Five conditioning schemes"),
-    seeds=5,
+    seeds=8,
+    races=REFERENCE,
 )
 _WHOLE = tuple(row.setting for row in PUBLISHED.rows)
 _EARLY = tuple(Setting(name, name, steps=160, group=FIRST) for name in SCHEMES_SHOWN)

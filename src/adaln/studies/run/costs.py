@@ -60,7 +60,7 @@ def is_done(job: Job, root: Path) -> bool:
     run = job.run_in(root)
     trained = max(run.steps_saved(), default=0) >= job.config.steps
     scored = trained and all(is_scored(run, job.scoring, step) for step in job.score_at)
-    return scored and (not job.takes_losses or has_losses(run, job.config.steps))
+    return scored and all(has_losses(run, step) for step in job.loss_steps)
 
 
 def step_work(job: Job, spec: DataSpec) -> float:

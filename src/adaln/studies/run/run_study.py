@@ -120,8 +120,8 @@ def perform(jobs: Sequence[Job], root: Path, device: str, advance: Advance) -> N
             for step in job.score_at:
                 if not is_scored(run, job.scoring, step):
                     score(run, job.scoring, step)
-            if job.takes_losses:
-                take_losses(run, job.config.steps)
+            for step in job.loss_steps:
+                take_losses(run, step)
 
 
 def as_work(costs: Mapping[str, float], advance: Advance) -> Progress:

@@ -1,0 +1,63 @@
+"""`adaln report`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from adaln.cli.options import Positional, named, parse
+from adaln.cli.output import Output
+from adaln.files import reading
+from adaln.report import Page, write_report
+from adaln.studies import SCALES, STUDIES, Overrides
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """Writes report/index.html, index.md and every table and picture into the run's, study's or choice's folder."""
+
+    folder: Annotated[Positional[Path], named("RUN-OR-STUDY")]
+    """A run's folder, a study's or a choice's."""
+
+
+def report_verb(words: list[str]) -> Output:
+    """RUN-OR-STUDY: write its page, and every table and picture of it as a file."""
+    folder = parse(ReportOptions, "report", words).folder
+
+    from adaln.runs import Run
+    from adaln.views.run_page import run_page, with_saved
+
+    if (folder / "study.json").exists():
+        page = study_page(folder)
+    elif (folder / "choice.json").exists():
+        page = choice_page(folder)
+    else:
+        page = run_page(Run.open(folder))
+    path = write_report(with_saved(page, folder / "analysis"), folder / "report").resolve()
+    return Output({"report": str(path)}, [f"the report lies at {path}, its tables and pictures beside it"])
+
+
+def study_page(folder: Path) -> Page:
+    """Of a study, from its runs; `ValueError` where some of them are missing."""
+    from adaln.studies import Plan
+    from adaln.studies.questions.racing import reduced
+
+    file = folder / "study.json"
+    with reading(file, "a study"):
+        about = json.loads(file.read_text(encoding="utf-8"))
+        asked, scale, overrides = STUDIES[about["study"]], SCALES[about["scale"]], Overrides(**about["changes"])
+        plan = Plan(asked, scale, tuple(about["seeds"]), overrides)
+    return reduced(plan, folder.parent.parent).page(plan.command())
+
+
+def choice_page(folder: Path) -> Page:
+    """Of `adaln choose`, from its runs; `ValueError` where some of them are missing."""
+    from adaln.studies.questions.choose import again
+    from adaln.studies.questions.choose_page import reduce_choice
+    from adaln.studies.questions.choose_question import Question
+
+    asked, root = Question.read(folder), folder.parent.parent
+    return reduce_choice(again(asked, root), root).page(asked.command)

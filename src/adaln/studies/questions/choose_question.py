@@ -1,0 +1,149 @@
+"""What is asked when starts are chosen from: which, of what network, judged how, and what may be spent on it."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from adaln.codec import decode, encode, json_text, short_hash
+from adaln.conditioning import Normal, Scheme, Start
+from adaln.config import RunConfig, from_dict, to_dict
+from adaln.evaluation.checkpoints import check_scoring, reference_of, unmade
+from adaln.evaluation.held_out import check_held_out
+from adaln.files import reading, write_atomically
+from adaln.metrics import METRICS
+from adaln.progress import note
+from adaln.sequential import FEWEST, detectable
+from adaln.studies.choices import Budget, Choice, Rules
+from adaln.studies.run.costs import work
+from adaln.studies.scales import quarters, run_name
+from adaln.studies.study import Job
+
+USUAL_NOISE = 0.03
+"""Of paired differences of FID-like on the digits, relative to the score, over seeds (docs/results/quickstart)."""
+SAVED = "choice.json"
+MOST_SEEDS = 40
+"""Planned at most: a change that takes more is smaller than any margin that matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which of some starts serves a network best, and what may be spent on it."""
+
+    title: str
+    choice: Choice
+    base: RunConfig
+    """What every run is, but for its scheme and its seed."""
+    budget: Budget
+    job: Callable[[Scheme, int], Job]
+    """(start, number of the seed) -> one run of it, and when it is judged."""
+    folder: Path
+    """Where the plan and the results lie."""
+    command: str = ""
+    """What a reader types to have the same."""
+
+    @classmethod
+    def of(cls, choice: Choice, base: RunConfig, budget: Budget, root: Path, command: str = "") -> "Question":
+        """Of any run; its folder is the same whatever the budget."""
+        key = short_hash({"choice": encode(choice), "base": to_dict(base)})
+        folder = root / "choices" / f"{base.name}-{key}"
+        return cls(
+            f"Which start for {base.name}?", choice, base, budget, partial(job_of, choice, base), folder, command
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> "Question":
+        """What `save` wrote."""
+        with reading(folder / SAVED, "a choice"):
+            row = json.loads((folder / SAVED).read_text(encoding="utf-8"))
+            choice, base = decode(Choice, row["choice"], "choice"), from_dict(row["base"])
+            return cls.of(choice, base, decode(Budget, row["budget"], "budget"), folder.parent.parent, row["command"])
+
+    def save(self) -> None:
+        """Keep it beside its results."""
+        row = {"choice": encode(self.choice), "base": to_dict(self.base), "budget": encode(self.budget)}
+        write_atomically(self.folder / SAVED, json_text({**row, "command": self.command}) + "\n")
+
+
+def job_of(choice: Choice, base: RunConfig, scheme: Scheme, seed: int) -> Job:
+    """One run of a start, judged at a quarter, half and all of its steps, and where it is asked for."""
+    rules = choice.rules
+    steps = tuple(sorted({*quarters(base.steps, base.checkpoint_every), *rules.at}))
+    config = replace(
+        base,
+        name=run_name(base, scheme, base.seed + seed),
+        scheme=scheme,
+        seed=base.seed + seed,
+        keep_at=tuple(sorted({*base.keep_at, *steps})),
+    )
+    return Job(
+        label=scheme.name,
+        config=config,
+        score_at=steps if rules.takes_samples else (),
+        sample=rules.sample,
+        features=rules.features,
+        reference=rules.score_against,
+        further=(rules.by,) if rules.takes_samples and not METRICS[rules.by].in_adm else (),
+        loss_at=steps if rules.by == "held-out-loss" else (),
+    )
+
+
+def starts_of(choice: Choice) -> dict[str, Scheme]:
+    """What is trained, by name; one that says the same as another before it is noted and left out."""
+    by_content: dict[str, Scheme] = {}
+    for scheme in (*choice.schemes, *grid(choice)):
+        content = short_hash(encode(replace(scheme, name="", note="")))
+        if content in by_content:
+            note(f"{scheme.name} starts as {by_content[content].name} does: counted once")
+        by_content.setdefault(content, scheme)
+    return {scheme.name: scheme for scheme in by_content.values()}
+
+
+def grid(choice: Choice) -> list[Scheme]:
+    """The reference with each std of the grid in each role that it is over, one role at a time."""
+
+    def with_std(role: str, std: float) -> Scheme:
+        start: dict[str, Any] = {role: Start(Normal(std))}
+        return replace(choice.base, name=f"{choice.base.name}+{role}={std:g}", note="of a grid", **start)
+
+    return [with_std(role, std) for role in choice.rules.over for std in choice.rules.stds]
+
+
+def check_choice(asked: Question, starts: Mapping[str, Scheme], rate: float) -> str:
+    """What the budget is good for; `ValueError` for what would otherwise be found out after training has begun."""
+    choice, budget = asked.choice, asked.budget
+    for scheme in starts.values():
+        unmade(asked.job(scheme, 0).config).check_fits()
+    job, num_starts = asked.job(choice.base, 0), len(starts) + choice.rules.fit
+    if num_starts < 2:
+        raise ValueError(f"{' and '.join(starts)} alone; expected two or more starts to choose from")
+    check_judge(choice.rules, job)
+    one = work([job], unmade(asked.base).spec)
+    takes = num_starts * {"runs": 1.0, "operations": one, "seconds": one / rate}[budget.unit]
+    most, is_bound = int(budget.amount / takes), budget.unit == "seconds"
+    if most < FEWEST:
+        least = f"{'at least ' * is_bound}{Budget(FEWEST * takes, budget.unit)}"
+        raise ValueError(f"budget is {budget}; {FEWEST} seeds of {num_starts} starts take {least}")
+    seeds = min(MOST_SEEDS, most)
+    change = USUAL_NOISE * detectable(seeds, num_starts)
+    return (
+        f"{num_starts} starts, {budget}: {'at most ' * is_bound}{seeds} seeds each; at a noise between seeds of"
+        f" {USUAL_NOISE:.0%}, as on the digits, that shows changes of {change:.0%} and more (four times in five)"
+    )
+
+
+def check_judge(rules: Rules, job: Job) -> None:
+    """`ValueError` for what cannot be scored, or not in the features that are seen, or at steps that no run has."""
+    run, steps = unmade(job.config), job.config.steps
+    if beyond := [step for step in rules.at if not 0 < step <= steps]:
+        raise ValueError(f"at has {beyond[0]:,}; expected steps from 1 to {steps:,}, the end of every run")
+    if rules.by == "held-out-loss":
+        check_held_out(run)
+    if not rules.takes_samples:
+        return
+    check_scoring(run, job.scoring)
+    extractor, reference = reference_of(run, job.scoring)
+    if METRICS[rules.by].needs != "probs" and getattr(reference, METRICS[rules.by].needs) is None:
+        raise ValueError(f"{extractor.name} features give no {rules.by}; expected --by fid, or --features inception")
