@@ -291,3 +291,14 @@ def test_a_stop_by_the_user_is_no_error_of_the_network(factory):
 def test_an_audit_from_memory_and_through_the_command_agree(factory):
     live = audit(build(MODELS["tiny"], DIGITS, generator("factory")))
     assert audit_verb([f"{factory}:network"]).data == {"model": "audited_factory:network", **asdict(live)}
+
+
+def test_what_was_read_stands_above_the_table_and_in_json(tmp_path, capsys):
+    torch.save({"model": weights(), "ema": weights()}, tmp_path / "net.pt")
+    words = ["audit", str(tmp_path / "net.pt"), "--weights", "model"]
+    main(words)
+    lines = capsys.readouterr().out.splitlines()
+    note = next(number for number, line in enumerate(lines) if "read the raw weights" in line)
+    assert note < next(number for number, line in enumerate(lines) if "kurtosis" in line)
+    main([*words, "--json"])
+    assert "read the raw weights" in capsys.readouterr().out

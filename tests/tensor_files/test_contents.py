@@ -134,3 +134,39 @@ def test_what_stands_for_a_weight_and_is_no_tensor_is_refused_by_its_name_and_ty
 def test_extra_state_of_modules_is_no_weight(tmp_path):
     torch.save({**RAW, "blocks.0.attn._extra_state": None}, tmp_path / "net.pt")
     assert same(dict(open_weights(tmp_path / "net.pt").tensors), RAW)
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        {"states": [{"model": RAW}, {"ema": AVERAGED}]},
+        {"states": [{"model": RAW, "ema": AVERAGED}, {"model": RAW}]},
+        {"checkpoints": [{"step": 1, "net": RAW}, {"step": 2, "net": AVERAGED}]},
+        {"states": {"step_1": {"model": RAW}, "step_2": {"model": AVERAGED}}},
+        {"states": ({"a": RAW}, {"b": AVERAGED})},
+        {"model": RAW, "emas": [{"decay": 0.9, "model": RAW}, {"decay": 0.99, "model": AVERAGED}]},
+        {"history": [RAW, AVERAGED]},
+    ],
+)
+def test_states_in_a_list_are_never_merged(tmp_path, states):
+    torch.save(states, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"networks stand under '.*' and '.*'; expected one of them as --prefix"):
+        open_weights(tmp_path / "net.pt")
+
+
+def test_of_states_in_a_list_the_prefix_chooses(tmp_path):
+    torch.save({"states": [{"model": RAW}, {"ema": AVERAGED}]}, tmp_path / "net.pt")
+    opened = open_weights(tmp_path / "net.pt", prefix="states.1.ema")
+    assert same(opened.tensors, AVERAGED) and opened.taken == "ema"
+
+
+def test_a_network_whose_blocks_are_dictionaries_of_their_own_is_one(tmp_path):
+    whole = {"model": {"blocks": {}}}
+    for name, tensor in RAW.items():
+        *words, last = name.split(".")
+        level = whole["model"]
+        for word in words:
+            level = level.setdefault(word, {})
+        level[last] = tensor
+    torch.save(whole, tmp_path / "net.pt")
+    assert same(open_weights(tmp_path / "net.pt").tensors, RAW)

@@ -243,3 +243,32 @@ def test_averages_that_lie_beside_the_weights_are_named(tmp_path, beside, inner)
     tensors, notes = opened(tmp_path)
     assert same(tensors, weights()) and len(notes) == 1
     assert f"read {tmp_path / inner / STEM}.safetensors" in notes[0] and str(tmp_path / beside) in notes[0]
+
+
+@pytest.mark.parametrize("average", ["0001_ema.pt", "ema_0.999_0001.pt", "ema.safetensors"])
+def test_averages_in_another_file_are_named_where_they_are_asked_for_and_where_they_are_not(tmp_path, average):
+    torch.save({"model": weights()}, tmp_path / "0001.pt")
+    (tmp_path / average).write_bytes(b"PK")
+    with pytest.raises(ValueError, match=f"no set of weights 'ema'.*may lie in .*{average}"):
+        open_weights(tmp_path / "0001.pt", "ema")
+    [note] = open_weights(tmp_path / "0001.pt").notes
+    assert average in note
+
+
+@pytest.mark.parametrize(
+    ("raw", "averaged"), [("unet", "unet_ema"), ("model", "ema"), ("checkpoints", "checkpoints-ema")]
+)
+def test_averages_in_another_folder_are_named(tmp_path, raw, averaged):
+    for folder in (raw, averaged):
+        (tmp_path / folder).mkdir()
+        torch.save(weights(), tmp_path / folder / "0001.pt")
+    assert str(tmp_path / averaged) in open_weights(tmp_path / raw / "0001.pt").notes[0]
+    assert not open_weights(tmp_path / averaged / "0001.pt").notes
+
+
+def test_a_file_that_is_called_an_average_is_one(tmp_path):
+    for content in (weights(), {"model": weights()}):
+        torch.save(content, tmp_path / "0001_ema.pt")
+        assert (
+            open_weights(tmp_path / "0001_ema.pt").taken == open_weights(tmp_path / "0001_ema.pt", "ema").taken == "ema"
+        )

@@ -237,3 +237,43 @@ def test_a_file_that_was_copied_as_text_is_called_so(tmp_path):
     (tmp_path / "net.pt").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "net.pt").read_bytes())
     with pytest.raises(ValueError, match=r"net\.pt' is a file that was copied as text \(a byte order mark before it\)"):
         open_weights(tmp_path / "net.pt")
+
+
+FACTORS = (
+    *(".scale", ".scl", ".w_scale", ".scale_w", ".inv_scale", ".weightScale", ".dequant", ".alpha", ".weight.scale"),
+    *("_scale", "_inv_scale", ".weight:scale", ".weight_scale_2", ".s"),
+)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pt"])
+@pytest.mark.parametrize("factor", FACTORS)
+def test_what_may_be_the_factor_of_a_weight_in_eight_bits_is_never_left_out(tmp_path, factor, ending):
+    float8 = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in weights().items()}
+    save = save_file if ending == "safetensors" else torch.save
+    save({**float8, f"blocks.0.attn.proj{factor}": torch.ones(1)}, tmp_path / f"net.{ending}")
+    with pytest.raises(ValueError, match=f"blocks.0.attn.proj{factor}.*expected floating-point weights"):
+        open_weights(tmp_path / f"net.{ending}")
+
+
+@pytest.mark.parametrize("key", ["scales.blocks.0.attn.proj", "weight_scales.blocks.0.attn.proj.weight"])
+def test_factors_under_a_name_of_their_own_are_refused_too(tmp_path, key):
+    float8 = {name: tensor.to(torch.float8_e5m2) for name, tensor in weights().items()}
+    save_file({**float8, key: torch.ones(1)}, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=f"{key}.*expected floating-point weights"):
+        open_weights(tmp_path / "net.safetensors")
+
+
+def test_weights_in_eight_bits_as_torchao_stores_them_are_refused(tmp_path):
+    stored = {"blocks.0.attn.proj._weight_qdata": torch.ones(8, 8).to(torch.float8_e4m3fn)}
+    stored["blocks.0.attn.proj._weight_scale"] = torch.ones(8, 1)
+    others = {name: tensor for name, tensor in weights().items() if name != "blocks.0.attn.proj.weight"}
+    save_file({**others, **stored}, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"_weight_scale.*eight bits"):
+        open_weights(tmp_path / "net.safetensors")
+
+
+def test_scales_that_are_no_factors_stand_beside_weights_in_eight_bits(tmp_path):
+    float8 = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in weights().items()}
+    own = {"scale_shift_table": torch.ones(2, 8), "blocks.0.norm_q.scale": torch.ones(8), "logit_scale": torch.ones(())}
+    save_file({**float8, **own, "blocks.0.attn.proj.bias": torch.ones(8)}, tmp_path / "net.safetensors")
+    assert own.keys() <= open_weights(tmp_path / "net.safetensors").tensors.keys()

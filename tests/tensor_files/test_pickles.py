@@ -190,3 +190,23 @@ def test_an_inert_object_keeps_its_attributes_and_the_name_of_its_class(tmp_path
     found = load_pickle(tmp_path / "net.pt")["a"]
     assert isinstance(found, Inert) and vars(found) == {"lr": 0.5, "root": "here"}
     assert type(found).stands_for.endswith(".Settings")
+
+
+@pytest.mark.parametrize("place", ["weights", "pickle"])
+@pytest.mark.parametrize("change", [lambda part: bytes(len(part)), lambda part: bytes([part[0] ^ 1]) + part[1:]])
+def test_bytes_that_are_not_what_was_written_are_named_although_torch_reads_them(tmp_path, place, change):
+    torch.save(weights(), tmp_path / "net.pt")
+    content = (tmp_path / "net.pt").read_bytes()
+    begin = content.index(b"blocks.0") if place == "pickle" else len(content) // 2
+    (tmp_path / "cut.pt").write_bytes(content[:begin] + change(content[begin : begin + 16]) + content[begin + 16 :])
+    with pytest.raises(ValueError, match=r"cut.pt' is damaged: '\w+/data.*CRC-32"):
+        open_weights(tmp_path / "cut.pt")
+
+
+def test_a_file_without_sums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(weights(), tmp_path / "net.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(open_weights(tmp_path / "net.pt").tensors, weights())

@@ -81,7 +81,7 @@ class Audit(Shown):
     """What stored types do to each role, where that was asked for."""
 
     def blocks(self) -> list[str | Table]:
-        """The start in a sentence, role by block, the energies of the branches, and the pitfalls."""
+        """The start in a sentence, what was read, role by block, the energies of the branches, and the pitfalls."""
         if self.start is None:
             answer, *others = sorted(self.findings, key=lambda finding: finding.kind != "no modulation")
             return [answer.text, *(f"{f.level}: {f.text}" for f in others)]
@@ -91,13 +91,9 @@ class Audit(Shown):
         summary = f"{self.family} layout, {self.num_blocks} blocks, modulation {modulation}"
         energies = [_energy_table(self.energies)] if self.energies else []
         precision = [precision_table(self.precision)] if self.precision else []
-        return [
-            summary,
-            _role_table(self.rows),
-            *energies,
-            *precision,
-            *(f"{f.level}: {f.text}" for f in self.findings),
-        ]
+        read, others = ([f for f in self.findings if (f.kind == "file") is is_read] for is_read in (True, False))
+        lines, more = ([f"{f.level}: {f.text}" for f in noticed] for noticed in (read, others))
+        return [summary, *lines, _role_table(self.rows), *energies, *precision, *more]
 
 
 def audit(
@@ -126,13 +122,18 @@ def audit(
     Raises `ValueError` in one line for a network of no known family, and for what is missing or damaged on disk.
     """
     types = {name: STORED_TYPES[name] for name in precision}
+    notes: tuple[str, ...] = ()
     if run := run_of(source):
-        fresh = step == 0 or (step is None and not run.steps_saved())
-        source = run.new_model() if fresh else run.load_model(step, weights or "ema")[0]
+        if step == 0 or (step is None and not run.steps_saved()):
+            source = run.new_model()
+        else:
+            source, read = run.load_model(step, weights or "ema")
+            notes = (f"read the raw weights of step {read}; the run also holds averaged ones",) * (weights == "model")
     elif step is not None:
         raise ValueError(f"step is {step}; expected none: only a run has steps")
     if isinstance(source, nn.Module):
-        return _audit_network(source, inputs, find_layout(source, family, allow_unread=allow_unread), types)
+        report = _audit_network(source, inputs, find_layout(source, family, allow_unread=allow_unread), types)
+        return _with_notes(report, notes)
     tensors, notes = weights_of(source, weights=weights, prefix=prefix)
     class_name = class_of(source)
     layout = find_layout(shapes(tensors), family, class_name=class_name, allow_unread=allow_unread)
@@ -140,6 +141,11 @@ def audit(
     if (others := families_of(class_name)) and layout.family_name not in others:
         text = f"config.json says {class_name}, which {' and '.join(others)} describe{'s' * (len(others) == 1)}"
         notes = (*notes, f"{text}; by the names and shapes of its weights it is {layout.family_name or 'none of them'}")
+    return _with_notes(report, notes)
+
+
+def _with_notes(report: Audit, notes: Sequence[str]) -> Audit:
+    """The audit with what must be known of the weights that were read."""
     return replace(report, findings=(*report.findings, *(Finding("note", "file", text) for text in notes)))
 
 

@@ -1,6 +1,7 @@
 """Folders and indexes of weights: which of the files in a diffusers folder is the network, and which shards are."""
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def _beside(first: _Candidate, others: Sequence[_Candidate], folder: Path, insid
     notes = [f"read {first.file.name} of {inside}; beside it and not read: {_listed(others)}"] if others else []
     entries = sorted(each for place in {folder, inside} for each in place.iterdir())
     known = {first.file, *(other.file for other in others)}
-    averages = [each for each in entries if each not in known and _is_average(each)]
+    averages = [each for each in entries if each not in known and is_average(each)]
     if inside != folder:
         more = [each for each in entries if each.is_dir() and _OTHERS.fullmatch(each.name) and each not in averages]
         notes += [f"{other} is another network, which this one leaves out: name its folder" for other in more]
@@ -96,7 +97,28 @@ def _beside(first: _Candidate, others: Sequence[_Candidate], folder: Path, insid
     return notes
 
 
-def _is_average(path: Path) -> bool:
+def averages_beside(path: Path) -> str:
+    """What lies beside a file or folder of weights, or under its name beside its folder, and is called its average; ""
+    if nothing.
+    """
+    path = path.absolute()
+    beside = [each for each in _files(path.parent) if each != path and is_average(each)] if path.is_file() else []
+    folders = [path.parent / name for name in ("ema", "swa") if path.is_file()]
+    inside = [each / path.name for each in _averaged_twins(path.parent)]
+    averages = [*beside, *folders, *inside, *([] if path.is_file() else _averaged_twins(path))]
+    return ", ".join(sorted(str(each) for each in averages if each.exists())[:3])
+
+
+def _averaged_twins(folder: Path) -> list[Path]:
+    """Folders beside one that have its name, but for a word that says that they are averages."""
+    own = set(re.findall(r"[^\W_]+", folder.name))
+    others = [each for each in folder.parent.iterdir() if each.is_dir()] if os.access(folder.parent, os.R_OK) else []
+    words = {each: [word for word in re.findall(r"[^\W_]+", each.name) if word not in own] for each in others}
+    return [each for each, more in words.items() if [*map(kind_of, more)] == ["ema"]]
+
+
+def is_average(path: Path) -> bool:
+    """Whether a file or folder of weights is called an average."""
     return (path.is_dir() or path.suffix in WEIGHT_SUFFIXES) and kind_of(path.name.removesuffix(path.suffix)) == "ema"
 
 

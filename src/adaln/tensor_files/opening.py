@@ -14,6 +14,8 @@ from adaln.tensor_files.contents import Contents, contents
 from adaln.tensor_files.declared import are_parts, refuse_fewer
 from adaln.tensor_files.folders import (
     Listed,
+    averages_beside,
+    is_average,
     is_spread,
     join_distributed,
     refuse_less,
@@ -23,7 +25,7 @@ from adaln.tensor_files.folders import (
 )
 from adaln.tensor_files.names import grouped, torn_weights, unwrapped
 from adaln.tensor_files.pickles import load_pickle
-from adaln.tensor_files.safetensors_files import TensorFile, is_whole, readable, shapes
+from adaln.tensor_files.safetensors_files import FLOAT8, TensorFile, is_whole, readable, shapes
 from adaln.tensor_files.sets import Chosen, WeightSet, choose, dotted_again
 
 ADAPTED = re.compile(r"\blora_|lora\.(?:up|down)|lora_(?:up|down|[AB])|lokr_|hada_|lora_magnitude|dora_scale|oft_")
@@ -33,7 +35,11 @@ SCALES = re.compile(
     r"|w?scales|qweight|qzeros|W_q|comfy_quant|input_scale|_amax)$|\.weight\.(?:_?scale|_data)$|quant_state|scaled_fp8$"
 )
 """What names of factors of quantised weights have in them."""
-
+_FACTOR = re.compile(r"(?i)scale|scl$|amax|absmax|dequant|inv$")
+_STORED = re.compile(r"(?i)[._:]+q?data$")
+"""What factors of weights in eight bits have in their names, and what libraries put behind those weights' own."""
+PLAIN = {"bias", "running_mean", "running_var", "num_batches_tracked"}
+"""What stands beside a weight and is no factor of it."""
 FLAT = re.compile(r"(?:^|\.)_?flat_params?(?:_\d+)?$")
 """What FSDP calls the weights of a module that it keeps as one."""
 OF_AVERAGES = re.compile(r"decay|num_updates|n_averaged|initted|step")
@@ -63,13 +69,17 @@ def open_weights(path: Path, wanted: WeightSet | None = None, prefix: str = "") 
     """
     listed = _listed(path, wanted)
     whole = _read(listed.file)
+    named = listed.taken or ("ema" if path.is_file() and wanted != "model" and is_average(path) else None)
+    beside = averages_beside(path) if named != "ema" else ""
     try:
-        opened = _opened(whole, listed.file, wanted if listed.taken is None else None, prefix)
+        opened = _opened(whole, listed.file, wanted if named is None else None, prefix)
     except ValueError as error:
-        raise ValueError(f"{str(listed.file)!r}: {error}") from None
-    return OpenedWeights(
-        opened.tensors, listed.file, listed.taken or opened.taken, notes=(*listed.notes, *opened.notes)
-    )
+        where = f"; averaged weights may lie in {beside}" if beside and wanted == "ema" else ""
+        raise ValueError(f"{str(listed.file)!r}: {error}{where}") from None
+    notes = [*listed.notes, *opened.notes]
+    if beside and opened.taken != "ema":
+        notes.append(f"averaged weights may lie beside {path}, not read: {beside} (name them to read them)")
+    return OpenedWeights(opened.tensors, listed.file, named or opened.taken, notes=tuple(notes))
 
 
 def open_adapter(path: Path) -> Mapping[str, Tensor] | None:
@@ -191,6 +201,7 @@ def _opened(whole: TensorFile | Contents, file: Path, wanted: WeightSet | None, 
     else:
         tensors = {new: readable(whole.tensors[old]) for new, old in names.items() if old in whole.tensors}
     refuse_unreadable({new: whole.unread[old] for new, old in names.items() if old in whole.unread}, tensors)
+    _refuse_factors(_float8(whole), stored.values(), chosen.prefix)
     refuse_fewer(file, names)
     return OpenedWeights(tensors, file, chosen.taken, notes=tuple(notes))
 
@@ -220,6 +231,31 @@ def is_adapter(names: Sequence[str]) -> bool:
     added = [name for name in names if ADAPTED.search(name)]
     whole = [name for name in names if name.endswith(".weight") and not ADAPTED.search(name)]
     return bool(added) and not any("base_layer" in name for name in names) and len(whole) < len(added)
+
+
+def _float8(whole: TensorFile | Contents) -> set[str]:
+    if isinstance(whole, TensorFile):
+        return whole.float8
+    return {name for name, tensor in whole.tensors.items() if tensor.dtype in FLOAT8.values()}
+
+
+def _refuse_factors(float8: set[str], names: Iterable[str], prefix: str) -> None:
+    """`ValueError` naming what stands beside a weight in eight bits, or elsewhere under its name, and may scale it."""
+    weights = {_STORED.sub("", name) for name in float8}
+    layers = {name.removesuffix(".weight") for name in weights if name.endswith(".weight")}
+    owners = weights | layers
+    inside = {owner.removeprefix(prefix) for owner in owners}
+    for name in (name for name in names if name not in float8):
+        parent, _, leaf = name.rpartition(".")
+        is_beside = parent in owners and leaf not in PLAIN
+        heads = (name[: mark.start()] for mark in re.finditer(r"[._:]", name) if mark.start() >= len(parent))
+        is_called_so = _FACTOR.search(leaf) and "shift" not in leaf and not owners.isdisjoint(heads)
+        tails = (name[word.end() :] for word in re.finditer(r"(?i)\w*scales?\w*\.", name))
+        if is_beside or is_called_so or not inside.isdisjoint(tails):
+            raise ValueError(
+                f"{name!r} stands beside weights in eight bits and may be the factor of one, which would be left out;"
+                " expected floating-point weights: the release in bfloat16, or each weight times its factor, saved anew"
+            )
 
 
 def refuse_unreadable(unread: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:

@@ -120,6 +120,11 @@ class TensorFile(Mapping[str, Tensor]):
                 as_read = torch.bfloat16 if entry["dtype"] in FLOAT8 else dtype
                 self.meta[name] = torch.empty(entry["shape"], dtype=as_read, device="meta")
 
+    @property
+    def float8(self) -> set[str]:
+        """Names of the tensors that are stored in eight bits."""
+        return {name for name, (_, _, dtype) in self._places.items() if dtype in FLOAT8.values()}
+
     def under(self, names: Mapping[str, str]) -> "TensorFile":
         """Some of the tensors, each under another name: names here by the new ones."""
         chosen = TensorFile()

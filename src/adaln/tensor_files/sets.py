@@ -90,6 +90,7 @@ def choose(tensors: Mapping[str, Tensor], levels: Sequence[str], wanted: WeightS
         if pick == prefix:
             break
         prefix = pick
+    _refuse_merged(prefix, levels, [n for n in tensors if n.startswith(prefix) and not n.startswith(tuple(without))])
     if wanted is not None and wanted != taken:
         has = " and ".join(kind for kind in known if kind in seen) or "one set only"
         if others:
@@ -228,6 +229,23 @@ def _refuse_partial(averaged: str, raw: str, tensors: Mapping[str, Tensor], besi
     if few < all_of_them:
         what = f"the averaged weights {averaged!r} hold {few} modulation tensors of {all_of_them}"
         raise ValueError(f"{what}: a part of the network; --weights model takes the raw ones")
+
+
+def _refuse_merged(prefix: str, levels: Sequence[str], names: Sequence[str]) -> None:
+    """`ValueError` where dictionaries within the prefix hold the same modulation, and nothing else holds any: states.
+
+    Blocks that are dictionaries of their own have other tensors of the network beside them.
+    """
+    marks = [name for name in names if MODULATION.search(name)] or names
+    alike: dict[frozenset[str], list[str]] = defaultdict(list)
+    for level in levels:
+        if level.startswith(prefix) and level != prefix:
+            alike[frozenset(name.removeprefix(level) for name in marks if name.startswith(level))].append(level)
+    for inner, group in alike.items():
+        are_items = all(level.split(".")[-2].isdigit() for level in group)
+        beside = [name for name in (names if are_items else marks) if not name.startswith(tuple(group))]
+        if inner and len(group) > 1 and not beside:
+            raise ValueError(f"networks stand under {' and '.join(map(repr, group))}; expected one of them as --prefix")
 
 
 def _one_of(prefixes: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
