@@ -6,7 +6,7 @@ from math import inf
 from typing import Any, Literal
 
 from adaln.codec import LEFT_OUT_AT_DEFAULT, changed, decode, encode, kinds_of, leaves
-from adaln.conditioning import SCHEMES, Scheme, scheme
+from adaln.conditioning import SCHEMES, Scheme, by_role, ordered_roles, scheme
 from adaln.data import DataConfig
 from adaln.models import MODELS, ModelConfig, OwnConfig, model_named
 from adaln.processes import PROCESSES, ProcessConfig
@@ -69,6 +69,18 @@ class OptimConfig:
     ema_widths: tuple[float, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
     """Widths of power-function averages that checkpoints keep as well, e.g. 0.05 0.1: `adaln sample --ema W` makes that
     of any width from them."""
+    lr_of: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
+    """Learning rates by role, e.g. gate=3e-4 head=1e-3. Roles: gate, scale, shift, final_scale, final_shift, head,
+    backbone (the blocks' attention and MLP), embedding (all else)."""
+    betas_of: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
+    """Adam's decay rates by role, e.g. gate=0.9,0.99."""
+    weight_decay_of: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
+    """Weight decay by role, e.g. backbone=0.1."""
+    mup: int | None = field(default=None, metadata=LEFT_OUT_AT_DEFAULT)
+    """Width at which the learning rates are meant, by muP: of a matrix whose inputs grow with the width they fall as
+    these grow. None: the same at every width."""
+    muon: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_AT_DEFAULT)
+    """Roles whose matrices Muon moves, AdamW all else, e.g. backbone; the rows of one role in a layer are a matrix."""
 
     def __post_init__(self) -> None:
         for name, fits, expected in (
@@ -79,9 +91,21 @@ class OptimConfig:
             ("ema_decay", 0 <= self.ema_decay < 1, "0 <= decay < 1"),
             ("ema_widths", all(0.001 <= w <= WIDEST_AVERAGE for w in self.ema_widths), "widths from 0.001 to 0.288"),
             ("ema_widths", len(set(self.ema_widths)) == len(self.ema_widths), "each width once"),
+            ("mup", self.mup is None or self.mup > 0, "a width > 0 or none"),
         ):
             if not fits:
                 raise ValueError(f"optim.{name} is {getattr(self, name)}; expected {expected}")
+        for setting in ("lr", "betas", "weight_decay"):  # one spelling of one setting, hence one hash
+            numbers = by_role(setting, getattr(self, f"{setting}_of"))
+            words = tuple(f"{role}={','.join(map(repr, values))}" for role, values in numbers.items())
+            object.__setattr__(self, f"{setting}_of", words)
+        object.__setattr__(self, "muon", ordered_roles("optim.muon", self.muon))
+
+    @property
+    def roles(self) -> set[str]:
+        """The roles that have settings of their own."""
+        words = (*self.lr_of, *self.betas_of, *self.weight_decay_of, *self.muon)
+        return {word.partition("=")[0] for word in words}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,9 @@ def configs(small_config):
         "clipped": replace(plain, optim=replace(plain.optim, grad_clip=0.05)),
         "scheduled": replace(plain, optim=replace(plain.optim, schedule=Schedule(5, "linear", 8, 15, 0.1))),
         "averaged": replace(plain, optim=replace(plain.optim, ema_widths=(0.05, 0.1))),
+        "roles": replace(plain, optim=replace(plain.optim, lr_of=("gate=0.01",), weight_decay_of=("backbone=0.1",))),
+        "muon": replace(plain, optim=replace(plain.optim, muon=("backbone", "head"), lr_of=("head=0.001",))),
+        "muon of rows": replace(plain, optim=replace(plain.optim, muon=("gate",))),
         "indivisible": replace(plain, batch_size=9),
     }
 
@@ -107,6 +110,9 @@ def launched(configs, tmp_path_factory):
         job("sharded clipped", "clipped"),
         job("sharded averaged", "averaged"),
         job("sharded scheduled", "scheduled"),
+        job("sharded roles", "roles"),
+        job("sharded muon", "muon"),
+        job("sharded muon of rows", "muon of rows"),
         job("sharded poisoned", "plain", poison=[1, 12]),
         job("sharded moved", "plain", terminate=[1, 3]),
         job("sharded compiled", "tiny", FSDP | IN_PARTS | {"compile": True}),
@@ -180,6 +186,7 @@ def test_several_processes_have_the_losses_of_one(launched, alone, name, of):
         ("sharded compiled", "tiny"),
         ("sharded averaged", "averaged"),
         ("sharded U-DiT", "U-DiT"),
+        ("sharded roles", "roles"),
     ],
 )
 def test_sharded_weights_have_the_losses_and_files_of_one_process(launched, alone, name, of):
@@ -276,7 +283,17 @@ def test_a_batch_that_processes_cannot_share_is_refused(launched):
     assert launched.said["indivisible"] == [(0, said), (1, said)]
 
 
+def test_matrices_that_are_sharded_are_moved_whole_by_muon_and_rows_of_them_not(launched, alone):
+    """Muon computes in bfloat16, and sums of shards are rounded otherwise."""
+    run, one = launched.runs["sharded muon"], alone("muon")
+    assert losses(run) == pytest.approx(losses(one), rel=1e-3, abs=0)
+    assert losses(run)[-1] != pytest.approx(losses(alone("plain"))[-1], rel=1e-2, abs=0)
+    ours, theirs = (load_tensors(each.folder(20) / "training.safetensors") for each in (run, one))
+    assert {name: one.shape for name, one in ours.items()} == {name: one.shape for name, one in theirs.items()}
+    assert "which is sharded" in launched.said["sharded muon of rows"][0][1]
+
+
 def test_every_other_run_ended_well(launched):
     assert launched.codes == [0, 0, launched.codes[2], 0]
-    expected = {"indivisible", "whole poisoned", "sharded poisoned", "moved", "sharded moved"}
+    expected = {"sharded muon of rows", "indivisible", "whole poisoned", "sharded poisoned", "moved", "sharded moved"}
     assert set(launched.said) == expected, launched.said

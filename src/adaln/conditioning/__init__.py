@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from adaln.conditioning.layout import find_sites as find_sites
     from adaln.conditioning.layout_file import family_named as family_named
     from adaln.conditioning.layout_file import family_text as family_text
+    from adaln.conditioning.roles import ROLES as ROLES
+    from adaln.conditioning.roles import by_role as by_role
+    from adaln.conditioning.roles import ordered_roles as ordered_roles
+    from adaln.conditioning.roles import roles_of as roles_of
     from adaln.conditioning.scheme_row import Scheme as Scheme
     from adaln.conditioning.scheme_row import Start as Start
     from adaln.conditioning.schemes import PARAMETRIC as PARAMETRIC

@@ -19,5 +19,6 @@ if TYPE_CHECKING:
     from adaln.models.registry import num_parameters as num_parameters
     from adaln.models.registry import skeleton as skeleton
     from adaln.models.udit_config import UDiTConfig as UDiTConfig
+    from adaln.models.widths import mup_factors as mup_factors
 
 __getattr__, __all__ = lazily(__name__)

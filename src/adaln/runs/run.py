@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from adaln.codec import canonical_json
-from adaln.conditioning import all_starts, find_layout, initialise
+from adaln.conditioning import all_starts, find_layout, initialise, roles_of
 from adaln.config import RunConfig, differing_fields, from_dict, to_dict
 from adaln.data import Batches, DataConfig, Dataset, absolute_path, canonical_path, load
 from adaln.execution import check_precision
 from adaln.files import naming, reading, remove_temporaries, write_atomically
-from adaln.models import build, null_label, skeleton
+from adaln.models import build, mup_factors, null_label, skeleton
 from adaln.parallel import find_device, rank, world
 from adaln.registry import nearest
 from adaln.rng import generator
@@ -94,7 +94,17 @@ class Run:
         config = self.config
         check_precision(config.precision, self.device)
         config.model.check(self.spec, config.process)
-        all_starts(find_layout(skeleton(config.model, self.spec)), config.scheme)
+        network = skeleton(config.model, self.spec)
+        layout = find_layout(network)
+        all_starts(layout, config.scheme)
+        if config.optim.roles:
+            roles_of(dict(network.named_parameters()), layout, config.optim.roles)
+        self.lr_factors()
+
+    def lr_factors(self) -> dict[str, float]:
+        """What multiplies the learning rate of each weight that is named: muP's, where the config has a base width."""
+        base_width = self.config.optim.mup
+        return mup_factors(self.config.model, self.spec, base_width) if base_width else {}
 
     @cached_property
     def data(self) -> DataConfig:

@@ -15,6 +15,7 @@ from adaln.runs import load_into
 from adaln.runs.power_averages import EVERY, PREFIX, Profile
 from adaln.training.at_once import are_small, norms_of, update_at_once
 from adaln.training.learning_rate import lr_factor
+from adaln.training.optimizer import RoleOptimizer, settings_of, usual
 from adaln.types import NonFinite
 
 
@@ -22,8 +23,14 @@ class TrainState:
     """The state of one training run; `update` makes one step of it."""
 
     def __init__(
-        self, model: nn.Module, optim: OptimConfig, is_sharded: bool = False, precision: Precision = "float32"
+        self,
+        model: nn.Module,
+        optim: OptimConfig,
+        is_sharded: bool = False,
+        precision: Precision = "float32",
+        lr_factors: Mapping[str, float] | None = None,
     ) -> None:
+        """`lr_factors`: what multiplies the learning rate of the weights that it names."""
         self.model = model
         self.ema = copy.deepcopy(model).requires_grad_(False)
         self.is_sharded = is_sharded
@@ -36,6 +43,9 @@ class TrainState:
         self.averaged: list[Tensor] = [own(dict(self.ema.named_parameters())[name]) for name in self.named]
         self.powers = {width: [p.detach().clone() for p in self.named.values()] for width in optim.ema_widths}
         """Power-function averages by their width."""
+        settings = settings_of(self.named, optim, lr_factors or {}, model)
+        self.by_role = RoleOptimizer(self.named, settings) if {*settings.values()} != {usual(optim)} else None
+        """What moves the weights where some have settings of their own."""
         self.optimizer = torch.optim.AdamW(
             self.named.values(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
         )
@@ -77,9 +87,12 @@ class TrainState:
             return
         if scale is not None:
             torch._foreach_mul_(gradients, scale)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
+        if self.by_role:
+            self.by_role.step(lr_factor(self.optim.schedule, self.step))
+        else:
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.step()
         torch._foreach_lerp_(self.averaged, self.trained, 1 - self.optim.ema_decay)
 
     def learning_rate(self, step: int) -> float:
@@ -126,6 +139,8 @@ class TrainState:
         moments = {
             f"{key}/{name}": value for name, p in self.named.items() for key, value in self.optimizer.state[p].items()
         }
+        if self.by_role:
+            moments = self.by_role.tensors()
         powers = {
             f"{PREFIX}{width:g}/{name}": tensor
             for width, average in self.powers.items()
@@ -147,8 +162,10 @@ class TrainState:
     def _load_training(self, saved: dict[str, Tensor]) -> None:
         self.step = int(saved.pop("step"))
         self.loss_sum.copy_(saved.pop("loss_sum"))
-        names = {key.partition("/")[2] for key in saved}
         averages = {f"{PREFIX}{width:g}": average for width, average in self.powers.items()}
+        if self.by_role:
+            self.by_role.load({key: saved.pop(key) for key in [*saved] if key.partition("/")[0] not in averages})
+        names = {key.partition("/")[2] for key in saved if key.partition("/")[0] not in averages}
         wanted = {f"{kind}/{name}" for name in names for kind in ("step", "exp_avg", "exp_avg_sq")}
         wanted |= {f"{kind}/{name}" for name in self.named for kind in averages}
         if saved.keys() != wanted:

@@ -19,6 +19,7 @@ from adaln.runs import Run, drop_from
 from adaln.runs.manifest import describe_data, describe_parameters, environment
 from adaln.training.ema_and_optimizer import TrainState
 from adaln.training.loss import inputs, loss_of
+from adaln.training.optimizer import decay_of_held, settings_of
 from adaln.types import NonFinite
 
 
@@ -43,7 +44,7 @@ def resume_or_start(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Train
     Raises `ValueError` where the data is not what the run began with.
     """
     is_sharded = execution.parallel == "fsdp"
-    state = TrainState(run.new_model(), run.config.optim, is_sharded, run.config.precision)
+    state = TrainState(run.new_model(), run.config.optim, is_sharded, run.config.precision, run.lr_factors())
     saved = from_first(run.steps_saved)
     if saved:
         state.load(run.checkpoints.load(saved[-1]), str(run.folder(saved[-1])))
@@ -63,6 +64,7 @@ def open_session(run: Run, state: TrainState, execution: Execution) -> None:
     row = {
         "data": data,
         "parameters": describe_parameters(state.model, run.config.scheme),
+        **({"optimizer": state.by_role.describe()} if state.by_role else {}),
         "seed": run.config.seed,
         "sessions": [*manifest.get("sessions", []), session],
     }
@@ -88,7 +90,8 @@ def run_order(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Order:
 
         with matrix_products(run.config.precision):
             order = order_to_hold(probe, run.config.scheme, loss, run.config.seed)
-        refuse_weight_decay(order, run.config.optim.weight_decay)
+        moved = dict(probe.named_parameters())
+        refuse_weight_decay(order, decay_of_held(order, settings_of(moved, run.config.optim, {}, probe)))
         if order and rank() == 0:
             write_order(run, order)
     return order
