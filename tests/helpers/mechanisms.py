@@ -13,15 +13,20 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     for name, hint in get_type_hints(Mechanism).items()
     if hint is not int
 }
+TOKENS = (
+    {},
+    {"class_tokens": 2, "tokens_from": 1},
+    {"class_tokens": 2, "time_tokens": 1},
+)
 
 
 def _configs() -> dict[tuple[Any, ...], TransformerConfig]:
     """All that go together."""
     configs = {}
-    for kind, *values in product((DiTConfig, LLaMAConfig), *CHOICES.values()):
-        chosen = dict(zip(CHOICES, values, strict=True))
+    for kind, tokens, *values in product((DiTConfig, LLaMAConfig), range(len(TOKENS)), *CHOICES.values()):
+        chosen = dict(zip(CHOICES, values, strict=True)) | TOKENS[tokens]
         try:
-            configs[kind, *values] = kind(16, 2, 2, 4, drop_variance=True, rank=4, **chosen)
+            configs[kind, tokens, *values] = kind(16, 2, 2, 4, drop_variance=True, rank=4, **chosen)
         except ValueError:
             continue
     return configs

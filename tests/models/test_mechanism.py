@@ -10,8 +10,10 @@ from adaln.codec import decode, encode
 from adaln.conditioning import find_layout, standard_inputs
 from adaln.models import MODELS, ModelConfig, build, skeleton
 from adaln.models.dit_config import TransformerConfig
+from adaln.models.layers import rotate, rotation, unturned
 from adaln.models.network import counted
 from adaln.rng import generator
+from adaln.types import DataSpec
 from helpers.mechanisms import EVERY_MECHANISM, MECHANISMS
 from helpers.networks import DIGITS
 
@@ -61,6 +63,34 @@ def test_a_config_is_read_again_and_says_nothing_of_what_is_as_in_dit(config):
     assert {"modulation", "se_ratio"} <= chosen
 
 
+@pytest.mark.parametrize("tokens_from", [0, 1])
+@pytest.mark.parametrize("kind", ["DiT", "DiT-LLaMA"])
+def test_tokens_of_the_condition_say_class_and_time_and_its_absence_is_learned(kind, tokens_from):
+    name = f"{kind}, modulation in-context, gate static, class_tokens 2, time_tokens 1"
+    model = awake(replace(EVERY_MECHANISM[name], tokens_from=tokens_from))
+    x, t, y = standard_inputs(model).values()
+    null = torch.full_like(y, DIGITS.num_classes)
+    outputs = [model(x, t, y), model(x, t, (y + 1) % 10), model(x, t, null), model(x, t + 100, y)]
+    assert all((outputs[0] != other).flatten(1).any(dim=1).all() for other in outputs[1:])
+    model(x, t, null).square().mean().backward()
+    assert model.y_embedder.embedding_table.weight.grad.any(dim=1).tolist() == [False] * 10 + [True]
+
+
+def test_tokens_do_not_turn_and_those_of_the_image_turn_as_without_them():
+    positions = rotation(2, 3, 8, torch.device("cpu"))
+    more = unturned(positions, 2)
+    x = torch.randn(8, 8, generator=generator("turns"))
+    assert torch.equal(rotate(x, more), torch.cat([x[:2], rotate(x[2:], positions)]))
+
+
+def test_without_a_time_all_times_are_one():
+    model = awake(EVERY_MECHANISM["DiT, time none"])
+    x, t, y = standard_inputs(model).values()
+    assert torch.equal(model(x, t, y), model(x, t / 2, y))
+    with pytest.raises(ValueError, match=r"got time none for .*num_classes=0.*, expected data with classes"):
+        skeleton(model.config, DataSpec(1, 8, 8, 0))
+
+
 def test_static_gates_are_the_same_for_every_condition():
     gates, plain = (
         gate_values(model, standard_inputs(model), find_layout(model))
@@ -76,6 +106,11 @@ def test_static_gates_are_the_same_for_every_condition():
         ({"post_modulation": True, "gate": "tanh"}, "got gate tanh, scale one_plus, shift True, expected identity"),
         ({"post_modulation": True, "shift": False}, "got gate identity, scale one_plus, shift False, expected"),
         ({"modulation": "low-rank", "rank": 0}, "got rank 0, expected at least 1"),
+        ({"modulation": "in-context"}, "got gate identity, scale one_plus, .*, expected static, .* in-context"),
+        ({"modulation": "in-context", "gate": "static"}, "got class_tokens 0, time_tokens 0, expected at least 1"),
+        ({"time": "none", "time_tokens": 2}, "got time_tokens 2, expected 0 where time is none"),
+        ({"class_tokens": 1, "tokens_from": 4}, "got tokens_from 4, expected 0..3"),
+        ({"class_tokens": -1}, "got class_tokens -1, expected 0.."),
         ({"modulation": "se", "se_ratio": 3}, "got se_ratio 3, expected a divisor of hidden_size 64"),
     ],
 )

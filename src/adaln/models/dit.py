@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from adaln.models.conditioned import (
     LAST,
+    Vectors,
     add_branch,
     modulated,
     modulation,
@@ -44,11 +45,22 @@ from adaln.models.layers import (
     sincos_table,
     timestep_features,
     unpatchify,
+    unturned,
 )
 from adaln.models.network import STARTS, STARTS_OF, Network, check_inputs
 from adaln.types import DataSpec, Labels, Latents, Times, Tokens
 
 Condition = Float[Tensor, "B 1 D"]
+Embedding = Float[Tensor, "B D"]
+
+
+def together(time: Embedding | None, label: Embedding | None) -> Embedding:
+    """Their sum, of what there is."""
+    if time is None or label is None:
+        one = label if time is None else time
+        assert one is not None  # `TransformerConfig.check_condition`
+        return one
+    return time + label
 
 
 class SwiGLU(nn.Module):
@@ -78,10 +90,10 @@ class DiTBlock(nn.Module):
             self.attn_scale = nn.Parameter(torch.empty(dim))
             self.mlp_scale = nn.Parameter(torch.empty(dim))
 
-    def forward(self, x: Tokens, c: Condition, shared: Tensor | None, positions: Rotation | None) -> Tokens:
-        """`shared` is what the one map of all blocks gives, where there is one."""
+    def forward(self, x: Tokens, c: Condition | None, shared: Tensor | None, positions: Rotation | None) -> Tokens:
+        """`c` is None where nothing is modulated; `shared` is what the one map of all blocks gives, if there is one."""
         config, num_chunks = self.config, len(self.config.chunks)
-        values = self.values(c, shared).chunk(2 * num_chunks, dim=-1)
+        values = () if c is None else self.values(c, shared).chunk(2 * num_chunks, dim=-1)
         attn_gate, mlp_gate = (self.attn_scale, self.mlp_scale) if config.gate == "static" else (None, None)
         of_attn = vectors_of(values[:num_chunks], config.chunks, attn_gate)
         of_mlp = vectors_of(values[num_chunks:], config.chunks, mlp_gate)
@@ -101,14 +113,15 @@ class DiTBlock(nn.Module):
 class FinalLayer(nn.Module):
     """Modulated norm, then the linear head."""
 
-    def __init__(self, dim: int, num_features: int, norm: str) -> None:
+    def __init__(self, config: TransformerConfig, num_features: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(dim, num_features)
-        self.adaLN_modulation = modulation(dim, 2)
-        self.norm = norm
+        self.linear = nn.Linear(config.hidden_size, num_features)
+        if config.modulation != "in-context":
+            self.adaLN_modulation = modulation(config.hidden_size, 2)
+        self.norm = config.norm
 
-    def forward(self, x: Tokens, c: Condition) -> Float[Tensor, "B N F"]:
-        vectors = vectors_of(self.adaLN_modulation(c).chunk(2, dim=-1), LAST)
+    def forward(self, x: Tokens, c: Condition | None) -> Float[Tensor, "B N F"]:
+        vectors = Vectors() if c is None else vectors_of(self.adaLN_modulation(c).chunk(2, dim=-1), LAST)
         return self.linear(modulated(normed(x, self.norm), vectors))
 
 
@@ -123,29 +136,40 @@ class DiT(Network):
 
     def __init__(self, config: TransformerConfig, spec: DataSpec) -> None:
         super().__init__()
+        config.check_condition(spec)
         self.config, self.spec = config, spec
         self.starts = STARTS_OF.get(config.modulation, STARTS)
         dim = config.hidden_size
         self.grid = config.grid(spec)
         self.num_labels = num_labels(spec, config.class_dropout_prob)
         self.x_embedder = PatchEmbedder(spec.channels, dim, config.patch_size)
-        self.t_embedder = TimestepEmbedder(dim)
+        if config.time == "embedded":
+            self.t_embedder = TimestepEmbedder(dim)
         if self.num_labels:
             self.y_embedder = LabelEmbedder(self.num_labels, dim)
+        if config.time_tokens:
+            self.time_tokens = nn.Parameter(torch.empty(config.time_tokens, dim))
+        if config.class_tokens and self.num_labels:
+            self.class_tokens = nn.Parameter(torch.empty(config.class_tokens, dim))
         self.register_buffer("pos_embed", torch.empty(1, self.grid[0] * self.grid[1], dim))
         if config.shares:
             setattr(self, config.shared_name, modulation(dim, 2 * len(config.chunks)))
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
-        self.final_layer = FinalLayer(dim, config.head_features(spec), config.norm)
+        self.final_layer = FinalLayer(config, config.head_features(spec))
 
     def forward(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
         check_inputs(x, t, y, self.spec, self.num_labels)
         tokens, positions = self.place(self.x_embedder(x))
-        c = self.condition(t, y)
+        time, label = self.embedded(t, y)
+        c = None if self.config.modulation == "in-context" else together(time, label).unsqueeze(1)
         shared = getattr(self, self.config.shared_name)(c) if self.config.shares else None
-        for block in self.blocks:
+        more = self.condition_tokens(time, label)
+        for depth, block in enumerate(self.blocks):
+            if depth == self.config.tokens_from and more is not None:
+                tokens = torch.cat([more, tokens], dim=1)
+                positions = positions and unturned(positions, more.shape[1])
             tokens = block(tokens, c, shared, positions)
-        return self.image(self.final_layer(tokens, c))
+        return self.image(self.final_layer(tokens[:, -self.pos_embed.shape[1] :], c))
 
     def fused(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
         """`forward`, computed at once where it is small enough for that (`adaln.models.fused`)."""
@@ -187,9 +211,20 @@ class DiT(Network):
         return timestep_features(t[:1] if is_sampled and torch.equal(t, t[:1].expand_as(t)) else t)
 
     def condition(self, t: Times, y: Labels | None) -> Condition:
-        """c = time embedding + label embedding."""
-        c = self.t_embedder(self.time_features(t)).expand(len(t), -1)
-        return (c if y is None else c + self.y_embedder(y)).unsqueeze(1)
+        """c = time embedding + label embedding, of what there is."""
+        return together(*self.embedded(t, y)).unsqueeze(1)
+
+    def embedded(self, t: Times, y: Labels | None) -> tuple[Embedding | None, Embedding | None]:
+        """Time and label; None of what the network has no embedding of."""
+        knows_time = self.config.time == "embedded"
+        time = self.t_embedder(self.time_features(t)).expand(len(t), -1) if knows_time else None
+        return time, None if y is None else self.y_embedder(y)
+
+    def condition_tokens(self, time: Embedding | None, label: Embedding | None) -> Float[Tensor, "B M D"] | None:
+        """Those of time, then of the class."""
+        vectors = (getattr(self, "time_tokens", None), time), (getattr(self, "class_tokens", None), label)
+        tokens = [own + of.unsqueeze(1) for own, of in vectors if own is not None and of is not None]
+        return torch.cat(tokens, dim=1) if tokens else None
 
     def image(self, tokens: Float[Tensor, "B N F"]) -> Float[Tensor, "B Cout H W"]:
         """Of the head's output."""

@@ -50,7 +50,7 @@ class TransformerConfig(Mechanism, ModelConfig):
             )
         if self.rotary and (self.hidden_size // self.num_heads) % 4:
             raise ValueError(f"got head width {self.hidden_size // self.num_heads}, expected a multiple of 4 (rotary)")
-        self.check_mechanism(self.hidden_size)
+        self.check_mechanism(self.hidden_size, self.depth)
 
     @property
     def outputs_per_channel(self) -> int:
@@ -79,14 +79,32 @@ class TransformerConfig(Mechanism, ModelConfig):
 
     def counts(self, spec: DataSpec) -> Counts:
         dim, (rows, columns) = self.hidden_size, self.grid(spec)
-        tokens = rows * columns
-        embedders = linear(self.patch_size**2 * spec.channels, dim, tokens) + linear(NUM_TIME_FEATURES, dim)
-        embedders += linear(dim, dim) + Counts(num_labels(spec, self.class_dropout_prob) * dim)
+        self.check_condition(spec)
+        tokens, more = rows * columns, self.num_tokens(spec.num_classes > 0)
+        embedders = linear(self.patch_size**2 * spec.channels, dim, tokens) + Counts(more * dim)
+        embedders += Counts(num_labels(spec, self.class_dropout_prob) * dim)
+        if self.time == "embedded":
+            embedders += linear(NUM_TIME_FEATURES, dim) + linear(dim, dim)
+        before = self.tokens_from if more else self.depth
+        blocks = before * self._block(tokens) + (self.depth - before) * self._block(tokens + more)
+        last = Counts() if self.modulation == "in-context" else linear(dim, 2 * dim)
+        head = last + linear(dim, self.head_features(spec), tokens)
+        return embedders + self.count_modulation(dim, self.depth) + blocks + head
+
+    def _block(self, tokens: int) -> Counts:
+        """Attention and MLP of so many tokens; all have the same parameters."""
+        dim = self.hidden_size
         attention = linear(dim, 3 * dim, tokens) + linear(dim, dim, tokens) + Counts(0, 4 * tokens**2 * dim)
         ways_in, bias = (2, False) if self.rotary else (1, True)
         mlp = ways_in * linear(dim, self.mlp_width, tokens, bias=bias) + linear(self.mlp_width, dim, tokens, bias=bias)
-        head = linear(dim, 2 * dim) + linear(dim, self.head_features(spec), tokens)
-        return embedders + self.count_modulation(dim, self.depth) + self.depth * (attention + mlp) + head
+        return attention + mlp
+
+    def check_condition(self, spec: DataSpec) -> None:
+        """`ValueError` where modulation is left without anything to depend on."""
+        if self.time == "none" and not spec.num_classes and self.modulation != "in-context":
+            raise ValueError(
+                f"got time none for {spec}, expected data with classes: of nothing else could modulation be made"
+            )
 
     def describe(self) -> str:
         family = self.published_as[self.drop_variance]

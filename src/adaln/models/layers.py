@@ -125,6 +125,11 @@ def rotation(height: int, width: int, head_dim: int, device: torch.device) -> Ro
     return Rotation(angles.cos(), angles.sin())
 
 
+def unturned(by: Rotation, count: int) -> Rotation:
+    """The same behind so many tokens that do not turn."""
+    return Rotation(F.pad(by.cos, (0, 0, count, 0), value=1.0), F.pad(by.sin, (0, 0, count, 0)))
+
+
 def rotate(x: Float[Tensor, "*rest N d"], by: Rotation) -> Float[Tensor, "*rest N d"]:
     """(a, b) -> (a cos - b sin, a sin + b cos) for each adjacent pair of channels, in float32 at least."""
     precise = torch.promote_types(x.dtype, torch.float32)

@@ -2,16 +2,17 @@
 
 Source: gates through a tanh and no shift as in Lumina (arXiv 2405.05945); gates and scales through a sigmoid as in
 AlphaFold 3; static gates as in improved MeanFlow (arXiv 2512.02012); one map beside low-rank maps as in W.A.L.T (arXiv
-2312.06662); outputs that are modulated, without a gate, as in PixelDiT (arXiv 2511.20645).
+2312.06662); outputs that are modulated, without a gate, as in PixelDiT (arXiv 2511.20645);
+tokens in improved MeanFlow and, beside modulation, in JiT (arXiv 2511.13720).
 """
 
 from dataclasses import dataclass, field, fields
 from typing import Literal, NamedTuple
 
 from adaln.codec import LEFT_OUT_AT_DEFAULT
-from adaln.models.config import Counts, check_sizes, linear
+from adaln.models.config import MOST, Counts, check_sizes, linear
 
-ModulationKind = Literal["linear", "se", "low-rank", "shared", "shared-alone"]
+ModulationKind = Literal["linear", "se", "low-rank", "shared", "shared-alone", "in-context"]
 Function = Literal["identity", "one_plus", "tanh", "sigmoid"]
 
 
@@ -35,7 +36,7 @@ class Mechanism:
 
     modulation: ModulationKind = "linear"
     """Of the blocks: a linear map each, the same through an SE bottleneck, one map for all beside low-rank maps, beside
-    PixArt's tables, or alone."""
+    PixArt's tables, or alone; in-context: none, nor of the last layer, and the condition is tokens."""
     se_ratio: int = 2
     """Width over bottleneck width, where modulation is "se"."""
     rank: int = field(default=32, metadata=LEFT_OUT_AT_DEFAULT)
@@ -51,7 +52,16 @@ class Mechanism:
     post_modulation: bool = field(default=False, metadata=LEFT_OUT_AT_DEFAULT)
     """Whether scale and shift are those of a branch's output, which has no gate: x + F(norm(x)) (1 + s) + b."""
 
-    def check_mechanism(self, hidden_size: int) -> None:
+    class_tokens: int = field(default=0, metadata=LEFT_OUT_AT_DEFAULT)
+    """Tokens before those of the image that are the class's embedding, each plus a vector of its own."""
+    time_tokens: int = field(default=0, metadata=LEFT_OUT_AT_DEFAULT)
+    """The same of the time's."""
+    tokens_from: int = field(default=0, metadata=LEFT_OUT_AT_DEFAULT)
+    """The block before which they join."""
+    time: Literal["embedded", "none"] = field(default="embedded", metadata=LEFT_OUT_AT_DEFAULT)
+    """none: the network is not told what time it is."""
+
+    def check_mechanism(self, hidden_size: int, depth: int) -> None:
         """`ValueError` for choices that do not go together."""
         check_sizes(0.0, se_ratio=self.se_ratio, rank=self.rank)
         if self.modulation == "se" and hidden_size % self.se_ratio:
@@ -61,10 +71,32 @@ class Mechanism:
                 f"got gate {self.gate}, scale {self.scale}, shift {self.shift}, expected identity, one_plus and True"
                 " beside post_modulation: outputs are multiplied by 1 + s and shifted, and there is no gate"
             )
+        self._check_tokens(depth)
+
+    def _check_tokens(self, depth: int) -> None:
+        for name, most in (("class_tokens", MOST), ("time_tokens", MOST), ("tokens_from", depth - 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"got {name} {getattr(self, name)}, expected 0..{most}")
+        if self.time == "none" and self.time_tokens:
+            raise ValueError(f"got time_tokens {self.time_tokens}, expected 0 where time is none")
+        if self.modulation != "in-context":
+            return
+        if self.gate != "static" or self.scale != "one_plus" or not self.shift or self.post_modulation:
+            raise ValueError(
+                f"got gate {self.gate}, scale {self.scale}, shift {self.shift}, post_modulation {self.post_modulation},"
+                " expected static, one_plus, True and False where modulation is in-context: no condition moves a block"
+            )
+        if not self.class_tokens or (not self.time_tokens and self.time != "none"):
+            raise ValueError(
+                f"got class_tokens {self.class_tokens}, time_tokens {self.time_tokens}, expected at least 1 where"
+                " modulation is in-context (improved MeanFlow: 8 and 4), or time none"
+            )
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
         """Of a branch, in the order of their rows."""
+        if self.modulation == "in-context":
+            return ()
         shift = (Chunk("shift", "identity"),) if self.shift else ()
         gate = () if self.gate == "static" or self.post_modulation else (Chunk("gate", self.gate),)
         return (*shift, Chunk("scale", self.scale), *gate)
@@ -105,6 +137,10 @@ class Mechanism:
         )
         return "".join(said)
 
+    def num_tokens(self, has_classes: bool) -> int:
+        """That are the condition's, of data with classes or without."""
+        return self.time_tokens + self.class_tokens * has_classes
+
     def count_modulation(self, dim: int, depth: int) -> Counts:
         """Of what gives all blocks their chunks."""
         rows, inner = 2 * len(self.chunks) * dim, dim // self.se_ratio
@@ -115,6 +151,7 @@ class Mechanism:
             "low-rank": (low_rank, linear(dim, rows)),
             "shared": (Counts(rows), linear(dim, rows)),
             "shared-alone": (Counts(), linear(dim, rows)),
+            "in-context": (Counts(), Counts()),
         }[self.modulation]
         return depth * (own + Counts(2 * dim * (self.gate == "static"))) + shared
 

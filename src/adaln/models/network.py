@@ -51,6 +51,7 @@ STARTS: Starts = (
     ("*.adaLN_modulation*.weight", zeros),
     ("t_block*.weight", zeros),
     ("blocks.*_scale", zeros),
+    ("*_tokens", normal(0.02)),
     ("t_embedder*.weight", normal(0.02)),
     ("y_embedder*.weight", normal(0.02)),
     ("x_embedder.proj.weight", xavier_flat),

@@ -33,6 +33,12 @@ _DIT = {
 }
 _TINY_DIT = {"tiny": DiTConfig(*TINY), "SiT-tiny": DiTConfig(*TINY, drop_variance=True)}
 _OTHER_MODULATIONS: Mapping[str, ModulationKind] = {"SE": "se", "shared": "shared"}
+_IN_CONTEXT = {
+    f"{name}-in-context": replace(config, modulation="in-context", gate="static", class_tokens=8, time_tokens=4)
+    for name, config in _DIT.items()
+    if config.patch_size == 2
+}
+"""DiT and SiT at patch 2 without adaLN, with as many tokens for class and time as improved MeanFlow has."""
 _WITH_OTHER_MODULATIONS = {
     f"{name}-{suffix}": replace(config, modulation=modulation)
     for name, config in (_DIT | _TINY_DIT).items()
@@ -58,7 +64,7 @@ _UDIT = {
 name_kinds({kind.__name__: kind for kind in (DiTConfig, LLaMAConfig, UDiTConfig, OwnConfig)}, of=ModelConfig)
 MODELS: Registry[ModelConfig] = Registry(
     "model",
-    {**_DIT, **_LLAMA, **_UDIT, **_TINY_DIT, **_TINY_LLAMA, **_WITH_OTHER_MODULATIONS},
+    {**_DIT, **_LLAMA, **_UDIT, **_TINY_DIT, **_TINY_LLAMA, **_WITH_OTHER_MODULATIONS, **_IN_CONTEXT},
     accepts=ModelConfig,
     added=lambda config: name_kinds({type(config).__name__: type(config)}, of=ModelConfig),
 )
