@@ -47,7 +47,7 @@ def test_a_table_of_measurements_has_all_numbers_by_their_path():
     ("words", "path"),
     [
         ("machine --repeats 1", "matmul_gigaflops / float32"),
-        ("scores --dim 64 --points 300 --repeats 1", "frechet_distance / times_faster / wall"),
+        ("scores --dim 64 --points 300 --images 2 --repeats 1", "frechet_distance / times_faster / wall"),
         ("data --images 2048 --repeats 2 --steps 5", "opening / seconds"),
         ("analysis --model tiny --trained tiny --threads 1 --repeats 1 --device cpu", "reading / peak_bytes"),
         ("study --steps 4 --num-images 20", "processor_seconds_per_run / sample"),

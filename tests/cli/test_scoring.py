@@ -123,6 +123,19 @@ def test_a_check_is_a_table_and_in_the_file_and_two_functions_of_a_module_are_tw
     assert found[0]["scores_file"] != found[1]["scores_file"]
 
 
+def test_fdr_over_several_features_is_the_mean_of_theirs(capsys):
+    np.savez("held-out.npz", arr_0=pictures(30, seed=2))
+    words = ("evaluate", "ours.npz", "--reference", "theirs.npz", "--replicates", "0", "--metrics", "fdr")
+    both = (*words, "--validation", "held-out.npz", "--features", "quarter_means:means", "quarter_means:others")
+    found = data(capsys, *both)
+    each = [of["scores"]["fdr"]["value"] for of in found["by_features"]]
+    assert found["mean_fdr"] == pytest.approx(sum(each) / 2)
+    assert len({of["scores_file"] for of in found["by_features"]}) == 2
+    assert "FDr, the mean over 2 feature spaces" in run(capsys, *both)
+    assert "2 features give one each" in fails(capsys, *both, "--out", "scores.json")
+    assert "got none (--validation)" in fails(capsys, *words, *MEAN_FEATURES)
+
+
 def test_another_way_of_scoring_leaves_the_first_file_alone_and_the_same_way_replaces_it(capsys):
     words = ("evaluate", "ours.npz", "--reference", "theirs.npz", *MEAN_FEATURES)
     files = [

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from adaln.metrics import inception
-from adaln.metrics.inception import Inception, inception_extractor, load_inception, resize_legacy
+from adaln.metrics.inception import Inception, inception_extractor, load_inception
+from adaln.metrics.preprocessing import resize_legacy
 from adaln.progress import showing
 from adaln.rng import generator
 from helpers.inception import documented_shapes, seeded_weights
@@ -52,6 +53,16 @@ def test_features_have_adms_widths(network, images):
     assert features.spatial.shape == (2, 2023)
     assert features.probs.shape == (2, 1008)
     assert features.pool.std() > 0.01
+
+
+def test_folded_norms_give_the_features_of_norms_apart(network, images):
+    apart = Inception().eval()
+    apart.load_state_dict(seeded_weights(), strict=False)
+    with torch.inference_mode():
+        folded, plain = network(images), apart(images)
+    for part in ("pool", "spatial", "probs"):
+        expected = getattr(plain, part)
+        assert (getattr(folded, part) - expected).abs().max() < 2e-5 * expected.abs().max()
 
 
 def test_features_do_not_depend_on_the_batch(network, images):

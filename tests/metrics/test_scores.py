@@ -2,9 +2,11 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 from adaln.codec import decode, encode
@@ -25,6 +27,7 @@ from adaln.metrics import (
     statistics,
     unlike_published,
 )
+from adaln.metrics.comparability import KNOWN_REFERENCES, comparable_words
 from adaln.metrics.stability import moves
 from adaln.parallel import rank
 from adaln.progress import showing
@@ -52,7 +55,7 @@ def scores(samples=None, reference=None, **options) -> Scores:
 
 
 def test_every_metric_has_a_value_within_its_interval():
-    found = scores(metrics=[name for name in METRICS if "half" not in name])
+    found = scores(metrics=[name for name in METRICS if "half" not in name], validation=pictures(30, seed=2))
     for name, score in found.scores.items():
         assert score.metric == name
         assert score.low <= score.value <= score.high
@@ -432,6 +435,62 @@ def test_a_check_says_how_far_scores_move_with_the_batch_and_in_bfloat16():
         assert list(moved) == ["batches of 10", "bfloat16"]
         assert (abs(moved["batches of 10"]["fid"]) < 1e-6 * found["fid"].value) is is_alone
         assert abs(moved["bfloat16"]["fid"]) > 1e-6 * found["fid"].value
+
+
+def test_a_public_reference_is_named_and_sizes_of_both_sides_are_compared():
+    ours = scores()
+    sha = next(iter(KNOWN_REFERENCES))
+    public = {**ours.provenance, "reference": {**ours.provenance["reference"], "sha256": sha, "shape": [3, 256, 256]}}
+    theirs = replace(ours, provenance=public)
+    assert differences(ours, theirs) == [
+        f"reference.sha256: {ours.provenance['reference']['sha256'][:12]}..., ADM's VIRTUAL_imagenet256_labeled.npz",
+        "reference.size: 8x8, 256x256",
+    ]
+    assert "beside the same reference (ADM's VIRTUAL_imagenet256_labeled.npz)" in comparable_words(theirs)
+
+
+# FDr
+
+
+def plain_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The Frechet distance of two arrays of images in the small features, by a matrix square root in float64."""
+    rows = [small(torch.from_numpy(side).permute(0, 3, 1, 2)).pool.double().numpy() for side in (a, b)]
+    (mean_a, mean_b), (cov_a, cov_b) = [x.mean(axis=0) for x in rows], [np.cov(x, rowvar=False) for x in rows]
+    root = scipy.linalg.sqrtm(cov_a @ cov_b).real
+    return float(np.square(mean_a - mean_b).sum() + np.trace(cov_a + cov_b - 2 * root))
+
+
+def test_fdr_is_the_distance_of_the_samples_over_that_of_the_validation_set():
+    samples, reference, validation = pictures(40) // 2, pictures(60, 1), pictures(40, 2)
+    found = scores(samples, reference, validation=validation, metrics=["fid"])
+    expected = plain_distance(samples, reference) / plain_distance(validation, reference)
+    assert found["fdr"].value == pytest.approx(expected, rel=1e-9)
+    assert found["fdr"].low < expected < found["fdr"].high
+    assert found["fdr"].value == pytest.approx(found["fid"].value / plain_distance(validation, reference), rel=1e-9)
+    assert scores(validation, reference, validation=validation)["fdr"].value == pytest.approx(1)
+    assert "fdr" not in scores(samples, reference).scores
+
+
+def test_fdr_of_other_validation_images_is_not_comparable_and_of_another_number_says_so():
+    a, b = (scores(validation=pictures(40, seed)) for seed in (2, 3))
+    assert [line.split(":")[0] for line in differences(a, b)] == ["validation.sha256"]
+    assert not [note for note in a.notes if "validation" in note]
+    assert "40 samples beside 30 validation images" in scores(validation=pictures(30, 2)).notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("validation", "said"),
+    [
+        (None, "fdr needs a validation set, other images of what the reference is of; got none (--validation)"),
+        (pictures(50, seed=1), "the validation set is the reference itself, image for image"),
+        (pictures(1), "got 1 image, expected at least 2"),
+        (statistics(pictures(40, 2), POOL_ONLY), "different extractors"),
+    ],
+)
+def test_a_validation_set_that_says_nothing_is_refused(validation, said):
+    with pytest.raises(ValueError) as caught:
+        scores(validation=validation, metrics=["fdr"])
+    assert said in str(caught.value)
 
 
 def test_what_separates_a_score_from_published_ones_is_named():

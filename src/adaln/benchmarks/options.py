@@ -122,6 +122,8 @@ class ScoreOptions:
     """Images per set, for all but the Frechet distances."""
     stored: int = 50_000
     """Images whose features are at hand, for the Frechet distance from them."""
+    images: int = 64
+    """Images of 64 pixels through Inception, beside torch-fidelity's, where that is installed."""
     repeats: int = 3
     """Turns; medians are reported."""
     threads: int | None = 1

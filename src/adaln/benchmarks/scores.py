@@ -5,8 +5,10 @@ and recall add to the two sets of features.
 """
 
 import multiprocessing
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,14 @@ import scipy
 import torch
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from adaln.benchmarks.machine import Clock, Turns, in_turns, machine, resident_bytes
 from adaln.benchmarks.options import ScoreOptions
 from adaln.execution import num_threads
 from adaln.metrics.cmmd import SCALE, SIGMA, gaussian_mmd
 from adaln.metrics.frechet import FeatureMoments, Gaussian, frechet_distance, frechet_interval
+from adaln.metrics.inception import Inception, load_inception
 from adaln.metrics.precision_recall import DENSITY_NEIGHBOURS, density_coverage, precision_recall
 from adaln.metrics.sliced import DIRECTIONS, sliced_distance
 from adaln.rng import generator
@@ -40,6 +44,7 @@ def scores(options: ScoreOptions) -> dict[str, Any]:
             "precision_recall": benchmark_precision_recall(options.points, options.dim, options.repeats),
             "of_rows": benchmark_rows(options.points, options.dim, options.repeats),
             "frechet_from_rows": benchmark_frechet_from_rows(options.stored, options.dim),
+            "inception": benchmark_inception(options.images, options.repeats),
         }
 
 
@@ -200,3 +205,32 @@ def benchmark_frechet_from_rows(stored: int, dim: int) -> dict[str, object]:
         return value
 
     return {"points": stored, "dim": dim, "seconds": seconds(in_turns({"ours": distance}, 1))}
+
+
+def benchmark_inception(count: int, repeats: int) -> dict[str, object]:
+    """Images of 64 pixels to Inception's features, by random weights that ours and torch-fidelity's network share."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        weights = Inception().state_dict()
+    images = torch.randint(256, (count, 3, 64, 64), dtype=torch.uint8, generator=generator("benchmark images"))
+    contenders: dict[str, Callable[[], Tensor]] = {}
+    if find_spec("torch_fidelity"):
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(weights, file := Path(folder) / "weights.pth")
+            peer = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(file))
+        contenders["torch-fidelity"] = lambda: peer(images)[0]
+    network = load_inception(weights)
+    contenders["ours"] = lambda: network(images).pool
+    with torch.inference_mode():
+        taken = seconds(in_turns(contenders, repeats))
+        features = {name: work() for name, work in contenders.items()}
+    ours = features["ours"]
+    return {
+        "images": count,
+        "images_per_second": {clock: {name: count / each for name, each in of.items()} for clock, of in taken.items()},
+        "largest_difference": {
+            name: float((of - ours).abs().max() / ours.abs().max()) for name, of in features.items() if name != "ours"
+        },
+    }

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy
     import torch
 
+    import adaln.data
+    import adaln.metrics
     import adaln.sampling
 
 
@@ -112,10 +114,12 @@ class EvaluateOptions:
     """Samples (.npz, folder, zip or tar of pictures, run or data set)."""
     reference: str
     """An ADM npz, a statistics file, a folder, zip or tar of pictures, a run (its data), or a data set's name."""
-    features: str | None = None
+    validation: str | None = None
+    """Other images of what the reference is of: FDr, the samples' Frechet distance over that of these."""
+    features: tuple[str, ...] = ()
     """inception, dataset-classifier (trained once on the reference, which must have labels), module:function, or the
-    folder of a network that transformers or timm wrote (pip install 'adaln[features]'); default: those of a statistics
-    file, dataset-classifier for labelled data, else inception."""
+    folder of a network that transformers or timm wrote (pip install 'adaln[features]'), or several of these; default:
+    those of a statistics file, dataset-classifier for labelled data, else inception."""
     metrics: tuple[str, ...] = ()
     """Scores to compute; default: all of ADM's that the features allow."""
     num_images: int | None = None
@@ -141,33 +145,51 @@ def evaluate_verb(words: list[str]) -> Output:
         METRICS.check(metric)
 
     from adaln.evaluation.samples import evaluate, named_reference, named_samples
-    from adaln.metrics import check_request, unlike_published
+    from adaln.metrics import check_request
     from adaln.parallel import find_device, group_of_torchrun, rank
-    from adaln.views.scores import scores_beside
 
-    check_request(options.metrics, options.replicates, options.batch_size)  # said before anything is drawn
+    check_request(options.metrics, options.replicates, options.batch_size, options.validation)  # before any work
+    if options.out and len(options.features) > 1:
+        raise ValueError(f"out is one file, {str(options.out)!r}; {len(options.features)} features give one each")
     device = find_device(options.device)
-    reference = named_reference(options.reference, options.features)
+    references = {name: named_reference(options.reference, name) for name in options.features or (None,)}
     with group_of_torchrun():
         source = named_samples(options.samples, options.num_images, device)
-        scores = evaluate(
-            source,
-            reference,
-            options.features,
-            options.metrics,
-            num_images=options.num_images,
-            weights=options.weights,
-            batch_size=options.batch_size,
-            replicates=options.replicates,
-            check=options.check,
-            device=str(device),
-        )
-        if rank():
-            return SILENT
-    out = options.out or scores_beside(source, scores)
-    write_atomically(out, json.dumps(encode(scores, finite=True), indent=1) + "\n")
-    data = {"scores_file": str(out), **encode(scores), "unlike_published": unlike_published(scores)}
-    return Output(data, [*scores.blocks(), f"wrote {out}"])
+        by_features = [
+            evaluate(
+                source,
+                reference,
+                features,
+                options.metrics,
+                validation=options.validation,
+                num_images=options.num_images,
+                weights=options.weights if len(references) == 1 or features == "inception" else None,
+                batch_size=options.batch_size,
+                replicates=options.replicates,
+                check=options.check,
+                device=str(device),
+            )
+            for features, reference in references.items()
+        ]
+    return SILENT if rank() else _kept(by_features, source, options.out)
+
+
+def _kept(by_features: "list[adaln.metrics.Scores]", source: "Path | adaln.data.Dataset", out: Path | None) -> Output:
+    """The scores of each feature space in a file; for several, the mean of FDr as well."""
+    from adaln.metrics import unlike_published
+    from adaln.views.scores import mean_ratio, scores_beside
+
+    shown: list[Any] = []
+    data: list[dict[str, Any]] = []
+    for scores in by_features:
+        file = out or scores_beside(source, scores)
+        write_atomically(file, json.dumps(encode(scores, finite=True), indent=1) + "\n")
+        data.append({"scores_file": str(file), **encode(scores), "unlike_published": unlike_published(scores)})
+        shown += [*scores.blocks(), f"wrote {file}"]
+    if len(by_features) == 1:
+        return Output(data[0], shown)
+    mean, line = mean_ratio(by_features)
+    return Output({"by_features": data, "mean_fdr": mean}, [*shown, *line])
 
 
 @dataclass(frozen=True, slots=True)

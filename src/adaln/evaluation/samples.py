@@ -235,6 +235,7 @@ def evaluate(
     features: str | None = None,
     metrics: Sequence[str] = (),
     *,
+    validation: Reference | Run | ImagesLike | None = None,
     num_images: int | None = None,
     weights: Path | None = None,
     batch_size: int = 64,
@@ -249,19 +250,17 @@ def evaluate(
     reference for its data; a reference may be a file of statistics as well. `features` is "inception",
     "dataset-classifier" (trained once on the reference, which must have labels), "module:function" or the folder of a
     network (transformers, timm); default: what the reference suggests. `metrics` are names of `METRICS`; default: all
-    of ADM's that the features allow. `weights` are Inception's own; `replicates`, of the bootstrap behind the
-    intervals, may be 0; with `check` the features are computed twice more, and `moves` says how far each score goes.
-    The processes of torchrun share the features.
+    of ADM's that the features allow. `validation`, other images of what the reference is of, adds FDr. `weights` are
+    Inception's own; `replicates`, of the bootstrap behind the intervals, may be 0; with `check` the features are
+    computed twice more, and `moves` says how far each score goes. The processes of torchrun share the features.
     docs/python.md has an example.
 
     Raises `ValueError` for an unknown name, for too few images, and for features that cannot be had.
     """
-    check_request(metrics, replicates, batch_size)  # said before anything is read, trained or fetched
+    check_request(metrics, replicates, batch_size, validation)  # said before anything is read, trained or fetched
     computing = find_device(device)
-    if isinstance(reference, str | Path):
-        reference = named_reference(str(reference), features)
-    elif not isinstance(reference, Reference):
-        reference = Reference.of(reference.dataset if isinstance(reference, Run) else reference)
+    reference = _as_reference(reference, features)
+    beside = None if validation is None else _as_reference(validation, "inception").source  # needs no labels
     with group_of_torchrun():
         images, choices = _images_of(samples, num_images, computing)
         source = parse_source(images, num_images)
@@ -269,20 +268,20 @@ def evaluate(
         reference.check_shape(source.shape if isinstance(source, ImageStream) else (), features)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
             extractor = reference.extractor(features, weights, str(computing))
-        scores = scores_between(
-            source,
-            reference.source,
-            extractor,
-            metrics or None,
-            batch_size=batch_size,
-            replicates=replicates,
-            choices=choices,
-        )
+        how: Any = {"batch_size": batch_size, "replicates": replicates, "validation": beside}
+        scores = scores_between(source, reference.source, extractor, metrics or None, choices=choices, **how)
         if check:
-            moved = moves(scores, source, reference.source, extractor, batch_size, computing.type)
+            moved = moves(scores, source, reference.source, extractor, batch_size, computing.type, beside)
             scores = replace(scores, moves=moved)
-    about = about_samples(images) if isinstance(images, Path) else []
-    return replace(scores, notes=(*scores.notes, *about))
+    return replace(scores, notes=(*scores.notes, *(about_samples(images) if isinstance(images, Path) else ())))
+
+
+def _as_reference(source: Reference | Run | ImagesLike, features: str | None) -> Reference:
+    if isinstance(source, Reference):
+        return source
+    if isinstance(source, str | Path):
+        return named_reference(str(source), features)
+    return Reference.of(source.dataset if isinstance(source, Run) else source)
 
 
 def _images_of(

@@ -9,7 +9,15 @@ from adaln.codec import leaves
 if TYPE_CHECKING:
     from adaln.metrics.scores import Scores
 
-DECISIVE = ("reference.sha256", "samples.num_images", "extractor.name", "extractor.fingerprint", "dtypes", "choices")
+DECISIVE = (
+    "reference.sha256",
+    "validation.sha256",
+    "samples.num_images",
+    "extractor.name",
+    "extractor.fingerprint",
+    "dtypes",
+    "choices",
+)
 """What two comparable scores have in common; the settings of the scores that both have are added."""
 IDENTITY = frozenset(
     {"run", "step", "seed", "num_images", "start_in_average", "class", "key", "device", "ema_distance"}
@@ -27,6 +35,11 @@ PUBLISHED = {
     "weights": ("choices.weights", "ema"),
 }
 """The protocol behind the published numbers of DiT and of the paper: where it lies in a record, and what it is."""
+
+KNOWN_REFERENCES = {
+    "b32732719497e42660a9affb4a966068cba0855ac449b82015e34ec376d20758": "ADM's VIRTUAL_imagenet256_labeled.npz",
+}
+"""Public references by the SHA-256 of their file, as several repositories record it."""
 
 
 def differences(a: "Scores", b: "Scores") -> list[str]:
@@ -69,7 +82,8 @@ def comparable_words(scores: "Scores") -> str:
     """One sentence: with which other scores these may be compared."""
     record, choices = scores.provenance, scores.provenance["choices"]
     reference, size = record["reference"], "x".join(map(str, record["samples"].get("shape", ())[1:]))
-    beside = f"as many samples{size and f' of {size} pixels'} beside the same reference ({reference['sha256'][:12]})"
+    known = KNOWN_REFERENCES.get(reference["sha256"], reference["sha256"][:12])
+    beside = f"as many samples{size and f' of {size} pixels'} beside the same reference ({known})"
     return f"May be compared with scores in these features of {beside}, {_drawn(choices)}."
 
 
@@ -110,12 +124,15 @@ def _decisive(scores: "Scores", other: "Scores") -> Iterator[tuple[str, Any]]:
         if path == "choices" and value:
             value = {key: entry for key, entry in value.items() if key not in IDENTITY}
         yield from leaves({path: value})
-    sizes = [(_at(side.provenance, "samples.shape") or ())[1:] for side in (scores, other)]
-    if all(sizes):  # files of scores may not say it
-        yield "samples.size", "x".join(map(str, sizes[0]))
+    for of in ("samples", "reference"):
+        sizes = [(_at(side.provenance, f"{of}.shape") or ())[1:] for side in (scores, other)]
+        if all(sizes):  # files of scores may not say it
+            yield f"{of}.size", "x".join(map(str, sizes[0]))
 
 
 def _short(value: Any) -> str:
     if value is None:
         return "not recorded"
-    return f"{value[:12]}..." if isinstance(value, str) and len(value) > 40 else str(value)
+    if isinstance(value, str) and len(value) > 40:
+        return KNOWN_REFERENCES.get(value, f"{value[:12]}...")
+    return str(value)

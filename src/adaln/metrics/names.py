@@ -12,6 +12,7 @@ METRICS: "Registry[Metric]" = Registry(
     dict.fromkeys(
         (
             "fid",
+            "fdr",
             "sfid",
             "is",
             "precision",

@@ -1,4 +1,5 @@
-"""From images to what a feature network takes, as the folder of the network says: resized, cropped, normalised."""
+"""From images to what a feature network takes: resized, cropped and normalised as the network's folder says; or resized
+as TensorFlow did when Inception was trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,3 +160,24 @@ def _by(size: tuple[int, int] | None) -> str:
 
 def _numbers(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:g}" for value in values)
+
+
+def resize_legacy(x: Float32[Tensor, "B C H W"], side: int) -> Float32[Tensor, "B C S S"]:
+    """TensorFlow 1's bilinear resize: corners not aligned, no half-pixel shift, no antialiasing.
+
+    Output pixel i reads position `i * size / side`, between its floor and the next pixel (the last one repeated).
+    PyTorch's `interpolate` has no such mode.
+    """
+    top, bottom, rows = _taps(x.shape[2], side, x.device)
+    left, right, columns = _taps(x.shape[3], side, x.device)
+    near = x[..., left]
+    across = near + (x[..., right] - near) * columns  # `torch.lerp` rounds otherwise
+    near = across[:, :, top]
+    return near + (across[:, :, bottom] - near) * rows[:, None]
+
+
+def _taps(size: int, side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    scale = torch.tensor(size, dtype=torch.float32, device=device) / side
+    position = torch.arange(side, dtype=torch.float32, device=device) * scale
+    lower = position.floor().long()
+    return lower, (lower + 1).clamp(max=size - 1), position - lower

@@ -67,9 +67,12 @@ class Comparison:
     reference: Statistics
     replicates: int
     seed: int
+    validation: Statistics | None = None
+    """Other images of what the reference is of, for FDr."""
 
     def __post_init__(self) -> None:
-        check_one_extractor(self.samples.extractor, self.reference.extractor)
+        for side in (self.samples, *([self.validation] if self.validation else ())):
+            check_one_extractor(side.extractor, self.reference.extractor)
 
     _manifolds: dict[Blocks, PrecisionRecall] = field(default_factory=dict)
 
@@ -156,6 +159,26 @@ def _frechet(part: Literal["pool", "spatial"], name: str) -> Measure:
     return measure
 
 
+def _ratio(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
+    """The Frechet distance over that of the validation set, both from the reference, which are held fixed."""
+    validation, reference = comparison.validation, comparison.reference
+    if validation is None:
+        raise ValueError(
+            "FDr needs a validation set, other images of what the reference is of; got none (--validation)"
+        )
+    if validation.origin.sha256 == reference.origin.sha256:
+        raise ValueError(
+            f"{validation.origin.name}: the validation set is the reference itself, image for image; FDr divides by"
+            " their distance: expected images that are held out from it"
+        )
+    floor = frechet_distance(validation.pool, reference.pool).value
+    value, interval = _frechet("pool", "fdr")(comparison)
+    if interval is None:
+        return value / floor, None
+    method = f"{interval.method} and validation fixed"
+    return value / floor, ScoreInterval(interval.low / floor, interval.high / floor, method)
+
+
 def _inception_score(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
     probs = needed(comparison.samples, "probs")
     value = inception_score(probs)
@@ -203,6 +226,7 @@ _BALLS = {"k": DENSITY_NEIGHBOURS}
 _SAMPLES, _REFERENCE = "sample_inside", "reference_inside"
 TABLE: Mapping[str, Metric] = {
     "fid": Metric("FID", "pool", "lower", _frechet("pool", "fid"), in_adm=True, digits=2),
+    "fdr": Metric("FDr", "pool", "lower", _ratio),
     "sfid": Metric("sFID", "spatial", "lower", _frechet("spatial", "sfid"), in_adm=True, digits=2),
     "is": Metric("Inception Score", "probs", "higher", _inception_score, {"split_size": SPLIT_SIZE}, True, 2),
     "precision": _of_manifolds("Precision", _SAMPLES, exact_blocks, _EXACT, in_adm=True),

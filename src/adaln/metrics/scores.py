@@ -93,6 +93,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     *,
     further: Sequence[str] = (),
+    validation: ImagesLike | Source | None = None,
     num_images: int | None = None,
     batch_size: int = 64,
     replicates: int = REPLICATES,
@@ -105,25 +106,26 @@ def evaluate(
     (the way to score many sets against one reference). `num_images` takes the first so many samples. `metrics` are
     names of `METRICS`; None is all of ADM's that the extractor has features for, and those of `further`.
     `replicates` is the number of bootstrap replicates behind the intervals, 0 for no bootstrap. `choices` (sampler,
-    steps, guidance, EMA...) are recorded as given, for `differences` to compare. Processes of torchrun share the
-    features; all get the scores.
+    steps, guidance, EMA...) are recorded as given, for `differences` to compare. `validation`, other images of what the
+    reference is of, adds FDr: the samples' Frechet distance in units of the validation set's. Processes of torchrun
+    share the features; all get the scores.
     """
-    check_request(metrics or further, replicates, batch_size)
+    check_request(metrics or further, replicates, batch_size, validation)
     samples, reference = parse_source(samples, num_images), parse_source(reference)
-    check_sides((samples, reference), metrics)
+    beside = [parse_source(validation)] if validation is not None else []
+    check_sides((samples, reference, *beside), metrics)
     needs = {METRICS[name].needs for name in metrics or further}
     of_reference = statistics(reference, extractor, batch_size=batch_size)
     check_one_extractor(extractor.describe(), of_reference.extractor)
+    of_validation = [statistics(side, extractor, batch_size=batch_size) for side in beside]
     of_samples = statistics(samples, extractor, needs=needs, batch_size=batch_size)
-    sides = ((samples, of_samples), (reference, of_reference))
+    sides = ((samples, of_samples), (reference, of_reference), *zip(beside, of_validation, strict=True))
     check_one_width(
         [(str(side.path) if isinstance(side, StatisticsFile) else known.origin.name, known) for side, known in sides]
     )
-    return from_first(
-        lambda: compare(
-            of_samples, of_reference, metrics, further=further, replicates=replicates, seed=seed, choices=choices
-        )
-    )
+    how: Any = {"further": further, "replicates": replicates, "seed": seed, "choices": choices}
+    third = of_validation[0] if beside else None
+    return from_first(lambda: compare(of_samples, of_reference, metrics, validation=third, **how))
 
 
 def statistics(
@@ -145,23 +147,41 @@ def compare(
     metrics: Sequence[str] | None = None,
     *,
     further: Sequence[str] = (),
+    validation: Statistics | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
     choices: Mapping[str, Any] | None = None,
 ) -> Scores:
     """Scores of two sides that were collected before; the arguments are those of `evaluate`."""
-    check_request(metrics or further, replicates, batch_size=1)
+    check_request(metrics or further, replicates, 1, validation)
     check_sides((samples, reference), metrics)
-    comparison = Comparison(samples, reference, replicates, seed)
+    comparison = Comparison(samples, reference, replicates, seed, validation)
     adms = [name for name, metric in METRICS.items() if metric.in_adm and comparison.offers(metric.needs)]
-    names = [*dict.fromkeys([*adms, *further] if metrics is None else metrics)]
+    asked = [*adms, *further] if metrics is None else metrics
+    names = [*dict.fromkeys([*asked, *(["fdr"] if validation else ())])]
     left_out = [name for name in names if any(has_too_few(name, side) for side in (samples, reference))]
     names = [name for name in names if name not in left_out]
     scores = {name: score(name, comparison) for name in names}
     settings: dict[str, Any] = {"replicates": replicates, "seed": seed}
     settings |= {name: dict(METRICS[name].settings) for name in names}
-    said = (*notes(samples, reference, choices or {}), *(_left_out_line(name) for name in left_out))
-    return Scores(scores, provenance(samples, reference, settings, choices or {}), said)
+    said = (
+        *notes(samples, reference, choices or {}),
+        *_of_other_number(samples, validation),
+        *(_left_out_line(name) for name in left_out),
+    )
+    sides = {"samples": samples, "reference": reference} | ({"validation": validation} if validation else {})
+    return Scores(scores, provenance(sides, settings, choices or {}), said)
+
+
+def _of_other_number(samples: Statistics, validation: Statistics | None) -> list[str]:
+    """One sentence where FDr divides distances of unequal N."""
+    counts = [side.origin.num_images for side in (samples, validation) if side]
+    if validation is None or counts[0] == counts[1] or not all(counts):
+        return []
+    return [
+        f"{counts[0]:,} samples beside {counts[1]:,} validation images: a Frechet distance falls with N, so FDr is 1"
+        " for samples as near as the validation set at equal numbers only"
+    ]
 
 
 def _left_out_line(name: str) -> str:
@@ -169,12 +189,12 @@ def _left_out_line(name: str) -> str:
 
 
 def provenance(
-    samples: Statistics, reference: Statistics, settings: Mapping[str, Any], choices: Mapping[str, Any]
+    sides: Mapping[str, Statistics], settings: Mapping[str, Any], choices: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Everything that shaped the numbers, as plain data."""
     return {
-        **{side: json.loads(json_text(of.origin)) for side, of in (("samples", samples), ("reference", reference))},
-        "extractor": samples.extractor,
+        **{side: json.loads(json_text(of.origin)) for side, of in sides.items()},
+        "extractor": sides["samples"].extractor,
         "settings": dict(settings),
         "dtypes": {"features": "float32", "algebra": "float64"},
         "versions": {

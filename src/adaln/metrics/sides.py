@@ -25,10 +25,14 @@ def parse_source(source: ImagesLike | Source, num_images: int | None = None) -> 
     return source
 
 
-def check_request(metrics: Sequence[str], replicates: int, batch_size: int) -> None:
+def check_request(metrics: Sequence[str], replicates: int, batch_size: int, validation: object = None) -> None:
     """ValueError for a score that there is not and for a number out of range, before anything is read or drawn."""
     for metric in metrics:
         METRICS[metric]
+    if "fdr" in metrics and validation is None:
+        raise ValueError(
+            "fdr needs a validation set, other images of what the reference is of; got none (--validation)"
+        )
     if replicates < 0 or replicates == 1:
         raise ValueError(f"replicates is {replicates}; expected 0 for no bootstrap, or at least 2")
     if batch_size < 1:

@@ -10,11 +10,17 @@ from adaln.metrics.sides import Source
 
 
 def moves(
-    scores: Scores, samples: Source, reference: Source, extractor: Extractor, batch_size: int, device: str
+    scores: Scores,
+    samples: Source,
+    reference: Source,
+    extractor: Extractor,
+    batch_size: int,
+    device: str,
+    validation: Source | None = None,
 ) -> dict[str, dict[str, float]]:
     """By how much each score moves with features of batches of another size, and with features in bfloat16.
 
-    Of both sides, as far as these are images: statistics are as they are. A network that looks at each image by itself
+    Of all sides, as far as these are images: statistics are as they are. A network that looks at each image by itself
     moves by rounding with the size of the batch; one that does not (statistics of the batch, padding to the largest)
     gives scores that nobody can repeat.
     """
@@ -23,8 +29,9 @@ def moves(
     names = [*scores.scores]
     moved = {}
     for words, (another, size) in ways.items():
-        ours, theirs = (statistics(side, another, batch_size=size) for side in (samples, reference))
-        again = compare(ours, theirs, names, replicates=0)
+        sides = (samples, reference, *([validation] if validation else ()))
+        ours, theirs, *third = (statistics(side, another, batch_size=size) for side in sides)
+        again = compare(ours, theirs, names, replicates=0, validation=third[0] if third else None)
         moved[words] = {name: again[name].value - scores[name].value for name in names}
     return moved
 

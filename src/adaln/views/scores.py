@@ -28,12 +28,22 @@ def scores_of(run: Run) -> list[Scores]:
 def scores_beside(source: Path | Dataset, scores: Scores) -> Path:
     """Where scores lie beside any samples, for a data set here; another way of scoring has another name."""
     record = scores.provenance
-    row = {side: record[side]["sha256"] for side in ("samples", "reference")}
+    row = {side: record[side]["sha256"] for side in ("samples", "reference", "validation") if side in record}
     features = [record["extractor"][name] for name in ("name", "fingerprint")]
     key = short_hash(row | {"extractor": features, "settings": record["settings"]})
     if isinstance(source, Dataset):
         return Path(f"{source.name}-{key}.scores.json")
     return source.with_name(f"{source.name if source.is_dir() else source.stem}-{key}.scores.json")
+
+
+def mean_ratio(by_features: Sequence[Scores]) -> tuple[float | None, list[str]]:
+    """The mean of FDr over feature spaces, and a line that says so; nothing without a validation set."""
+    ratios = {str(of.provenance["extractor"]["name"]): of["fdr"].value for of in by_features if "fdr" in of.scores}
+    if not ratios:
+        return None, []
+    mean = sum(ratios.values()) / len(ratios)
+    each = ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
+    return mean, [f"FDr, the mean over {len(ratios)} feature spaces: {mean:.3f} ({each})"]
 
 
 def step_of(scores: Scores) -> int | None:
