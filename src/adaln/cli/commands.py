@@ -56,6 +56,9 @@ VERBS: Registry[Verb] = Registry(
         "distributions": Verb("analysing", "RUN-OR-FILE...", "moments, fits, entropies and histograms of weights"),
         "fit": Verb("analysing", "RUN-OR-FILE", "a start measured from a pilot run: a file for train --scheme"),
         "order": Verb("analysing", "MODEL --scheme S", "which weights move at which iteration, measured (Table 1)"),
+        "coord-check": Verb(
+            "coordinates", "PRESET --widths 64,128,256", "sizes of activations and updates over the width: muP's check"
+        ),
         "explain": Verb("analysing", "RUN [RUN2]", "gates by depth and time, and the way to another run"),
         "import": Verb("weights", "FILE --model NAME", "a run out of released weights"),
         "export": Verb("weights", "RUN --out FILE", "the averaged weights of a run for other programs"),
@@ -68,7 +71,7 @@ VERBS: Registry[Verb] = Registry(
 )
 
 
-WITH_MODEL = ("train", "choose", "search", "import", "schemes", "bench")
+WITH_MODEL = ("train", "choose", "search", "coord-check", "import", "schemes", "bench")
 """Commands whose --model says what is made; to all others it gives the code of networks that runs name."""
 
 
@@ -133,7 +136,8 @@ def _output_of(words: Sequence[str]) -> Output:
 
         words = [words[0], *take_factories(words[1:])]
     with Display() as shown, showing(shown), noting(shown.note):
-        output: Output = getattr(import_module(f"adaln.cli.{module}"), f"{words[0]}_verb")(words[1:])
+        verb = f"{words[0].replace('-', '_')}_verb"
+        output: Output = getattr(import_module(f"adaln.cli.{module}"), verb)(words[1:])
     return output
 
 
