@@ -128,6 +128,7 @@ WORDS = {
     "distributions": ["RUN-OR-FILE..."],
     "fit": ["RUN-OR-FILE"],
     "order": ["MODEL|PRESET|RUN"],
+    "coord-check": ["PRESET"],
     "explain": ["RUN [RUN2]"],
     "import": ["FILE"],
     "export": ["RUN"],

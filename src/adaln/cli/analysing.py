@@ -139,6 +139,8 @@ class OrderOptions:
     """The scheme whose order is measured."""
     versus: str | None = None
     """Another one (NAME, NAME:STD or FILE); cells that differ are marked in both."""
+    every_scheme: bool = False
+    """All schemes that the network has a place for, a line for those of one order: who moves when first."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """adamw at 1e-4 as the paper trains, or plain gradient descent at 1e-2 as it derives."""
     iterations: int = 3
@@ -170,17 +172,20 @@ def order_verb(words: list[str]) -> Output:
         model_named(options.model)
 
     from adaln.conditioning import adamw, sgd
-    from adaln.views.orders import measured_side_by_side
+    from adaln.views.orders import first_moves, measured_side_by_side
 
     subject, optimizer = order_subject(options), {"adamw": adamw, "sgd": sgd}[options.optimizer]
+    if options.every_scheme:
+        schemes = [s for s in SCHEMES.values() if subject.has_place_for(s)]
     orders = {s.name: subject.order(s, optimizer, options.iterations) for s in schemes}
-    section = measured_side_by_side(subject.name, options.optimizer, orders)
+    shown = first_moves if options.every_scheme else measured_side_by_side
+    section = shown(subject.name, options.optimizer, orders)
     first, *others = orders.values()
     data = {
         "model": subject.name,
         "optimizer": options.optimizer,
         "orders": {name: dict(zip(o.names, zip(*o.moves, strict=True), strict=True)) for name, o in orders.items()},
-        "differing": list(first.differing(others[0])) if others else [],
+        "differing": list(first.differing(others[0])) if options.versus else [],
     }
     return saved(section, options.out or analysis_folder([Path(options.model)], "order"), data)
 

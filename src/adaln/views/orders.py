@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from adaln.analysis import UpdateOrder, update_order
 from adaln.analysis.closed_form import BLOCK_STARTS
 from adaln.analysis.closed_form import order_table as derived_order
-from adaln.conditioning import MakeOptimizer, Scheme, adamw
+from adaln.conditioning import MakeOptimizer, Scheme, adamw, all_starts, find_layout
 from adaln.config import model_name
 from adaln.models import ModelConfig, build
 from adaln.processes import ProcessConfig
@@ -35,6 +35,14 @@ class Subject:
     def order(self, scheme: Scheme, optimizer: MakeOptimizer = adamw, iterations: int = 3) -> UpdateOrder:
         """Which weights have moved by which iteration under `scheme`; the subject's network stays untouched."""
         return update_order(self.model, scheme, self.loss, iterations, optimizer=optimizer)
+
+    def has_place_for(self, scheme: Scheme) -> bool:
+        """Whether the network can be started so."""
+        try:
+            all_starts(find_layout(self.model), scheme)
+        except ValueError:
+            return False
+        return True
 
 
 def subject_of_run(run: Run) -> Subject:
@@ -88,6 +96,20 @@ def measured_side_by_side(subject: str, optimizer: str, orders: Mapping[str, Upd
         )
         blocks.append(order_matrix(f"{name}: update order", caption, order, others[0]))
     return Section("Who moves when", blocks)
+
+
+def first_moves(subject: str, optimizer: str, orders: Mapping[str, UpdateOrder]) -> Section:
+    """The first iteration at which each weight moves, many schemes in one table, those of one order together."""
+    firsts = {scheme: tuple(order.first.values()) for scheme, order in orders.items()}
+    of_one_order = list(dict.fromkeys(firsts.values()))
+    names = next(iter(orders.values())).names
+    table = Table(
+        f"The iteration at which weights first move ({subject}, {optimizer})",
+        [Column("scheme"), *(Column(SHORT.get(name, name)) for name in names)],
+        [[scheme, *firsts[scheme]] for scheme in sorted(firsts, key=lambda scheme: of_one_order.index(firsts[scheme]))],
+        notes=["Where a gradient is first not exactly 0. –: not within the iterations, or held by the scheme."],
+    )
+    return Section("Who moves when", [table])
 
 
 def order_table(title: str, order: UpdateOrder, versus: UpdateOrder) -> Table:
