@@ -66,6 +66,8 @@ def test_presets_are_valid_and_round_trip(name):
         (("process",), 3, "^process is 3; expected a table with a kind: GaussianConfig, InterpolantConfig$"),
         (("scheme", "gate", "weight", "std"), "wide", "^scheme.gate.weight.std is 'wide'; expected a number$"),
         (("steps",), 0, "expected an integer >= 1"),
+        (("seed",), -1, "^seed is -1; expected an integer >= 0$"),
+        (("keep_at",), [4, -4], r"^keep_at is \(4, -4\); expected steps, 0 or more$"),
         (("keep_checkpoints",), -1, "^keep_checkpoints is -1; expected an integer >= 0$"),
         (("optim", "lr"), float("inf"), "^optim.lr is inf; expected a number > 0$"),
         (("optim", "betas"), [0.9, 1.0], r"^optim.betas is \(0.9, 1.0\); expected 0 <= beta < 1$"),

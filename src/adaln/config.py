@@ -11,7 +11,7 @@ from adaln.data import DataConfig
 from adaln.models import MODELS, ModelConfig, OwnConfig, model_named
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.registry import Registry
-from adaln.specs import WIDEST_AVERAGE, Precision
+from adaln.specs import Precision, check_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,13 @@ class OptimConfig:
             ("weight_decay", 0 <= self.weight_decay < inf, "a number >= 0"),
             ("grad_clip", self.grad_clip is None or 0 < self.grad_clip < inf, "a number > 0 or none"),
             ("ema_decay", 0 <= self.ema_decay < 1, "0 <= decay < 1"),
-            ("ema_widths", all(0.001 <= w <= WIDEST_AVERAGE for w in self.ema_widths), "widths from 0.001 to 0.288"),
             ("ema_widths", len(set(self.ema_widths)) == len(self.ema_widths), "each width once"),
             ("mup", self.mup is None or self.mup > 0, "a width > 0 or none"),
         ):
             if not fits:
                 raise ValueError(f"optim.{name} is {getattr(self, name)}; expected {expected}")
+        for width in self.ema_widths:
+            check_width("optim.ema_widths", width)
         for setting in ("lr", "betas", "weight_decay"):  # one spelling of one setting, hence one hash
             numbers = by_role(setting, getattr(self, f"{setting}_of"))
             words = tuple(f"{role}={','.join(map(repr, values))}" for role, values in numbers.items())
@@ -142,10 +143,12 @@ class RunConfig:
     """Steps that are saved whatever `checkpoint_every` says, and kept whatever `keep_checkpoints` says."""
 
     def __post_init__(self) -> None:
-        limits = {"batch_size": 1, "steps": 1, "log_every": 1, "checkpoint_every": 1, "keep_checkpoints": 0}
+        limits = {"batch_size": 1, "steps": 1, "log_every": 1, "checkpoint_every": 1, "keep_checkpoints": 0, "seed": 0}
         for name, least in limits.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= {least}")
+        if any(step < 0 for step in self.keep_at):
+            raise ValueError(f"keep_at is {self.keep_at}; expected steps, 0 or more")
         if not self.name or "/" in self.name:
             raise ValueError(f"name is {self.name!r}; expected a word without '/'")
 

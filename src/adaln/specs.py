@@ -29,6 +29,11 @@ class DataSpec:
     num_classes: int
     """0: unconditional, the network has no label embedding and takes `y=None`."""
 
+    def __post_init__(self) -> None:
+        for name, least in {"channels": 1, "height": 1, "width": 1, "num_classes": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
+
 
 @dataclass(frozen=True)
 class ProcessConfig(ABC):
@@ -73,3 +78,9 @@ DEFAULT_EXECUTION = Execution()
 
 WIDEST_AVERAGE = 12**-0.5
 """The relative width of a power-function average of exponent 0, where all steps count alike."""
+
+
+def check_width(name: str, width: float) -> None:
+    """ValueError for what is no width of a power-function average."""
+    if not 0.001 <= width <= WIDEST_AVERAGE:
+        raise ValueError(f"{name} is {width:g}; expected a width from 0.001 to {WIDEST_AVERAGE:.3f}, e.g. 0.05")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.command_line import SMALL, data, run
+from helpers.command_line import SMALL, data, fails, run
 from helpers.pictures import pixels, png, write_folder
 
 FEW = ["--num-images", "4", "--sampler.steps", "2", "--device", "cpu"]
@@ -40,3 +40,22 @@ def test_sampling_a_class_without_pictures_says_so(capsys, numbered):
     path = trained(capsys, numbered, "from-one")
     assert "2 of them of 1 classes without any picture in the data ('0')" in run(capsys, "sample", path, *FEW)
     assert "without any" not in run(capsys, "sample", path, "--labels", "1", *FEW)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("order", "tiny", "--channels", "-1"), "channels is -1; expected at least 1"),
+        (("models", "--size", "0"), "height is 0; expected at least 1"),
+        (("models", "--num-classes", "-1"), "num_classes is -1; expected at least 0"),
+        (("train", "digits", "--seed", "-1"), "seed is -1; expected an integer >= 0"),
+        (("train", "digits", "--evaluate.seed", "-1"), "seed is -1; expected an integer >= 0"),
+        (("train", "digits", "--evaluate.ema", "nan"), "ema is nan; expected a width from 0.001 to 0.289"),
+        (("train", "digits", "--evaluate.num-images", "8"), "none when; expected --evaluate.every N"),
+        (("explain", "run", "--other-step", "-1"), "--other-step is -1, of a second run"),
+    ],
+)
+def test_a_number_that_means_nothing_is_one_line_and_nothing_is_written(capsys, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in fails(capsys, *words)
+    assert not [*tmp_path.iterdir()]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from adaln.data import open_source
 from adaln.data.folders import are_shards, by_folder
 from adaln.data.formats import open_pictures
-from helpers.pictures import pixels, png, two_classes, write_folder, write_tar, write_zip
+from helpers.pictures import path_for, pixels, png, two_classes, write_folder, write_tar, write_zip
 
 PICTURE = png(pixels(0))
 
@@ -167,3 +167,83 @@ def test_names_that_could_be_parts_or_pairs_among_others_are_classes(tmp_path, n
 def test_annotations_without_pictures_do_not_make_a_pair(tmp_path):
     files = {f"{name}/images/0.png": PICTURE for name in ("cat", "dog")} | {"cat/labels/0.txt": b"1"}
     assert open_source(write_folder(tmp_path / "set", files)).class_names == ("cat", "dog")
+
+
+WRITERS = [write_folder, write_zip, write_tar]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize(
+    ("picture", "made"),
+    [
+        *(
+            ("{}", f"{{}}{end}")
+            for end in ("_mask", "_seg", "-label", "_depth", "Mask", " (mask)", "_LabelIds", "_gt_1")
+        ),
+        *(("{}_sat", "{}_mask"), ("{}", "mask_{}"), ("img{}", "img{}.mask"), ("a {}", "a {}_segmentation_mask")),
+    ],
+)
+def test_what_is_made_of_the_picture_beside_it_is_no_picture_of_the_set_and_counted(tmp_path, write, picture, made):
+    files = {
+        f"{name}/{kind.format(i)}.png": png(pixels(i)) for name in "cd" for i in range(3) for kind in (picture, made)
+    }
+    source = open_source(write(path_for(write, tmp_path), files))
+    assert [name.rpartition("/")[2] for name in source.names] == [f"{picture.format(i)}.png" for i in range(3)] * 2
+    assert any(kind.startswith("6 ") and made.format(0) in kind for kind in source.passed_over)
+
+
+@pytest.mark.parametrize("names", [["0_mask", "1_mask"], ["mask", "0"], ["n95_mask", "other"], ["depth_1", "seg_1"]])
+def test_pictures_whose_names_only_sound_so_are_pictures(tmp_path, names):
+    source = open_source(write_folder(tmp_path / "set", {f"{name}.png": png(pixels(1)) for name in names}))
+    assert len(source.names) == 2 and not source.passed_over
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        *(("HR", "LR"), ("A", "B"), ("trainA", "trainB"), ("clean", "noisy"), ("DIV2K_HR", "DIV2K_LR_bicubic")),
+        *(("HR", "LR_x2", "LR_x4"), ("source", "target"), ("blur", "sharp")),
+    ],
+)
+def test_classes_that_are_named_like_sides_of_pairs_are_said_to_be(tmp_path, sides):
+    files = {f"{side}/{i}.png": png(pixels(i)) for side in sides for i in range(2)}
+    source = open_source(write_folder(tmp_path / "set", files))
+    assert source.class_names == tuple(sorted(sides))
+    assert source.passed_over == (
+        f"1 group of classes that are named like sides of pairs ({', '.join(sorted(sides))})",
+    )
+
+
+@pytest.mark.parametrize("classes", [("cat", "dog"), ("A", "B", "C"), ("clean", "dirty"), ("low", "medium", "high")])
+def test_other_classes_are_taken_without_a_word(tmp_path, classes):
+    files = {f"{name}/{i}.png": png(pixels(i)) for name in classes for i in range(2)}
+    assert not open_source(write_folder(tmp_path / "set", files)).passed_over
+
+
+@pytest.mark.parametrize(("folder", "said"), [("stage0", "stage0"), ("cat", "cat"), ("train", ""), ("images", "")])
+def test_one_folder_that_holds_all_pictures_is_said_to_be_the_one_class(tmp_path, folder, said):
+    source = open_source(write_folder(tmp_path / "set", {f"{folder}/{i}.png": png(pixels(i)) for i in range(2)}))
+    expected = (f"1 folder that holds all of them, taken for a class ({said})",) if said else ()
+    assert source.passed_over == expected
+
+
+def test_one_tar_that_holds_all_pictures_is_said_to_be_no_class(tmp_path):
+    (tmp_path / "set").mkdir()
+    write_tar(tmp_path / "set" / "cat.tar", {f"{i}.png": png(pixels(i)) for i in range(2)})
+    source = open_source(tmp_path / "set")
+    assert source.passed_over == ("1 folder that holds all of them, taken for no class (cat.tar)",)
+    assert not open_source(tmp_path / "set" / "cat.tar").passed_over
+
+
+def test_a_shard_of_the_same_bytes_as_another_is_counted_and_said_under_whatever_number(tmp_path):
+    (tmp_path / "set").mkdir()
+    for number in range(3):
+        write_tar(
+            tmp_path / "set" / f"a-{number}.tar", {f"{number}{i}.png": png(pixels(3 * number + i)) for i in range(2)}
+        )
+    assert not open_source(tmp_path / "set").passed_over
+    (tmp_path / "set" / "a-3.tar").write_bytes((tmp_path / "set" / "a-1.tar").read_bytes())
+    source = open_source(tmp_path / "set")
+    assert len(source.names) == 8 and source.passed_over == (
+        "1 of the same bytes as another, counted like it (a-3.tar)",
+    )

@@ -312,3 +312,17 @@ def test_wrong_attributes_are_refused_by_name(tmp_path):
 
 def test_a_number_sign_in_the_name_of_a_folder_is_part_of_it(tmp_path):
     assert len(open_source(write_folder(tmp_path / "set#1", two_classes())).names) == 6
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n"
+
+
+@pytest.mark.parametrize("file", ["dataset.json", "val_annotations.txt", "0.cls", "list_attr_celeba.txt"])
+def test_a_file_of_labels_that_is_a_pointer_of_git_lfs_is_called_one(tmp_path, file):
+    folder = write_folder(
+        tmp_path / "set", {"0.png": png(pixels(0)), "1.png": png(pixels(1)), "1.cls": b"1", file: POINTER}
+    )
+    if file != "0.cls":
+        (tmp_path / "set" / "1.cls").unlink()
+    with pytest.raises(ValueError, match=f"{file}.*pointer of Git LFS, not the file of 12,345 bytes"):
+        open_source(f"{folder}#Smiling" if file.startswith("list") else folder)

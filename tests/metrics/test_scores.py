@@ -493,6 +493,26 @@ def test_a_validation_set_that_says_nothing_is_refused(validation, said):
     assert said in str(caught.value)
 
 
+def test_a_check_keeps_the_scores_where_the_network_cannot_compute_in_bfloat16():
+    def refuses(images: torch.Tensor) -> Features:
+        pool = torch.nn.functional.linear(images.float().flatten(1)[:, :4], torch.eye(4))
+        if pool.dtype != torch.float32:
+            raise RuntimeError("not implemented\nfor 'BFloat16'")
+        return Features(pool)
+
+    sides, extractor = (
+        (parse_source(pictures(40)), parse_source(pictures(50, seed=1))),
+        Extractor("f", "f", "0" * 64, refuses),
+    )
+    found = evaluate(*sides, extractor, ["fid"], replicates=0, batch_size=20)
+    moved = moves(found, *sides, extractor, 20, "cpu")
+    [why] = [words for words in moved if words.startswith("bfloat16")]
+    assert why == "bfloat16: not computed (RuntimeError: not implemented for 'BFloat16')" and moved[why] == {
+        "fid": None
+    }
+    assert "not computed" in str(replace(found, moves=moved).blocks()[-1]) and abs(moved["batches of 10"]["fid"]) < 1e-3
+
+
 def test_what_separates_a_score_from_published_ones_is_named():
     published = {
         "samples": {"num_images": 50_000},

@@ -161,7 +161,8 @@ def test_default_steps_never_exceed_the_chain():
         ("linear-velocity", {"solver": "euler", "form": "sbdm"}, r"form is 'sbdm'"),
         ("linear-velocity", {"steps": "ddim50"}, r"steps is 'ddim50', expected a whole number"),
         ("linear-velocity", {"steps": 0}, r"steps is 0, expected at least 1"),
-        ("ddpm", {"steps": 0}, r"keeps no step"),
+        ("ddpm", {"steps": 0}, r"steps is 0, expected at least 1"),
+        ("ddpm", {"steps": "0"}, r"keeps no step"),
         ("ddpm", {"steps": 1001}, r"1001 of the 1000 steps in section 0 \(nearest: 1000\)"),
         ("ddpm", {"steps": "ddim300"}, r"'ddim300' fits no whole stride of 1000 steps \(nearest: 'ddim334'\)"),
         ("ddpm", {"steps": "many"}, r"respacing 'many' is not a step count"),
@@ -179,7 +180,11 @@ def test_a_wrong_choice_is_one_clear_line_before_anything_runs(name, settings, m
 
 
 @pytest.mark.parametrize(
-    "settings", [{"eta": 1.5}, {"eta": -0.1}, {"norm": 0.0}, {"atol": 0.0}, {"rtol": float("nan")}]
+    "settings",
+    [
+        *({"eta": 1.5}, {"eta": -0.1}, {"norm": 0.0}, {"norm": float("inf")}, {"atol": 0.0}, {"rtol": float("nan")}),
+        *({"eps": -1e-3}, {"eps": float("nan")}, {"last_step_size": -1.0}, {"last_step_size": 1.0}, {"steps": -1}),
+    ],
 )
 def test_a_setting_out_of_range_is_refused(settings):
     (name,) = settings

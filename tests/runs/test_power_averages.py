@@ -124,6 +124,6 @@ def test_what_cannot_be_averaged_is_one_line(averaged, trained, tmp_path):
         load_sampler(run, SampleConfig(2, ema=0.5))
     with pytest.raises(ValueError, match=r"ema is 0\.1 and weights 'model'"):
         SampleConfig(2, ema=0.1, weights="model")
-    for widths, said in (((0.5,), "widths from 0.001 to 0.288"), ((0.1, 0.1), "each width once")):
+    for widths, said in (((0.5,), "a width from 0.001 to 0.289"), ((0.1, 0.1), "each width once")):
         with pytest.raises(ValueError, match=said):
             replace(run.config.optim, ema_widths=widths)

@@ -235,6 +235,8 @@ def explain_verb(words: list[str]) -> Output:
     options = parse(ExplainOptions, "explain", words)
     if len(options.runs) not in (1, 2):
         raise ValueError(f"expected a run, or two, got {len(options.runs)}; see adaln explain --help")
+    if options.other_step is not None and len(options.runs) == 1:
+        raise ValueError(f"--other-step is {options.other_step}, of a second run; expected RUN RUN2")
 
     from adaln.parallel import find_device
     from adaln.runs import Run

@@ -65,6 +65,10 @@ def train_verb(words: list[str]) -> Output:
     from adaln.parallel import group_of_torchrun, rank
 
     steps = scored_steps(options.config, wanted.at, wanted.every)
+    if scoring != Scoring(SampleConfig()) and not steps:
+        raise ValueError(
+            "--evaluate.* say how to score, and none when; expected --evaluate.every N (or --evaluate.at) too"
+        )
     loss_at = loss_steps(options.config, scored_steps(options.config, (), wanted.loss_every, "loss_every"), steps)
     with group_of_torchrun(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "not scored")  # said below

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from adaln.data.config import DataConfig
 from adaln.data.dataset import Dataset, Rows, spec_of
-from adaln.data.keys import MISSING, missing, refuse_copies
+from adaln.data.keys import MISSING, TWICE, missing, of_same_bytes, refuse_copies
 from adaln.data.labels import by_kind, passed_over
 from adaln.data.latents import NoImages
 from adaln.data.listing import Listing, list_folder
@@ -205,6 +205,7 @@ def open_lightning_dit(config: DataConfig) -> Dataset:
     labels = np.concatenate([shard["labels"] for shard in shards]).astype(np.int64)
     mean, std = read_statistics(folder / STATISTICS, latents.shape[1])
     gaps = dict.fromkeys(missing([file.name for file in files], first=0), MISSING)
+    gaps |= dict.fromkeys(of_same_bytes(files), TWICE)
     left = (*by_kind(gaps), *passed_over(listing, {STATISTICS, *(file.name for file in files)}))
     return replace(fixed_latents(config, latents, mirrored, labels, mean, 1 / std, listing), passed_over=left)
 

@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from adaln.data.listing import ending, parents
+from adaln.data.listing import Listing, ending, parents
 from adaln.data.numbers import Labelled
 
 SPLITS = {"train", "training", "trainval", "val", "valid", "validation", "minival", "test", "testing"}
@@ -38,6 +38,18 @@ OF_PICTURES = {
     *("gt", "gts", "truth", "groundtruth", "groundtruths", "target", "targets", "landmarks", "edges"),
 }
 """Words by which folders hold pictures, and what was made of each of them: side by side no classes."""
+MADE = OF_PICTURES | {
+    *("alpha", "matte", "mattes", "semantic", "instance", "instances", "ids", "normal", "normals", "edge", "canny"),
+    *("saliency", "heatmap", "parsing", "contour", "contours", "bbox", "disparity", "pose", "keypoints", "thumb"),
+}
+"""Words by which a picture says that it was made of the one beside it."""
+HALVES = {
+    *("hr", "lr", "hq", "lq", "sr", "a", "b", "x", "y", "input", "inputs", "output", "outputs", "target", "targets"),
+    *("source", "src", "tgt", "clean", "noisy", "noise", "sharp", "blur", "blurry", "blurred", "clear", "hazy", "haze"),
+    *("before", "after", "original", "edited", "degraded", "restored", "condition", "conditioning", "ref", "reference"),
+    *("gt", "rainy", "rain", "norain", "low", "high", "left", "right", "bicubic"),
+}
+"""What the two sides of pairs of pictures are called, and classes as well."""
 WORD = re.compile(r"[^\W\d_]+")
 SYNSET = re.compile(r"n\d{8}")
 
@@ -143,6 +155,43 @@ def refuse_splits(folders: Iterable[str], names: Iterable[str]) -> None:
     for parent, names in children.items():
         refuse_parts(parent, names)
         refuse_pairs(parent, [name for name in names if (f"{parent}/{name}" if parent else name) in holding])
+
+
+def made_of_others(names: Iterable[str]) -> set[str]:
+    """Pictures that are called as one beside them is, but for words of what was made of it; a numbered one may have a
+    word of its own.
+
+    >>> sorted(made_of_others(["0.png", "0_mask.png", "1-sat.jpg", "1-LabelIds.png", "2.png", "mask.png"]))
+    ['0_mask.png', '1-LabelIds.png']
+    """
+    plain, made = set[tuple[str, ...]](), dict[str, tuple[str, ...]]()
+    for name in names:
+        folder, _, last = name.rpartition("/")
+        words = re.findall(r"[^\W\d_]+|\d+", re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", last.rpartition(".")[0]).lower())
+        first = next((place for place, word in enumerate(words) if word in MADE), None)
+        before, after = words[:first], [word for word in words[first or 0 :] if word not in MADE]
+        if first is not None and (first == 0 or all(map(str.isdigit, after))):
+            made[name] = (folder, *(before if first else after))
+        else:
+            plain.add((folder, *words))
+            if len(words) > 1 and words[-2].isdigit():
+                plain.add((folder, *words[:-1]))
+    return {name for name, own in made.items() if own in plain and len(own) > 1}
+
+
+def doubts(names: Sequence[str], class_names: Sequence[str], listing: Listing) -> dict[str, str]:
+    """What folders may mean otherwise than they were taken for: sides of pairs as classes, one that holds all."""
+    if len(class_names) > 1:
+        words = [set(words_of(name)) for name in class_names]
+        own = [of - words[0].intersection(*words[1:]) for of in words]
+        are_halves = all(of and HALVES.issuperset(of) for of in own)
+        return {", ".join(class_names): "group of classes that are named like sides of pairs"} if are_halves else {}
+    inside = [name.split("/")[:-1] for name in names]
+    parts = inside[0][listing.in_tars and listing.path.is_file() :]
+    is_plain = all(set(words_of(part)) <= PARTS | PICTURES | FILLERS for part in parts)
+    if parts and all(of == inside[0] for of in inside) and not is_plain and parts[-1] != listing.path.stem:
+        return {"/".join(parts): f"folder that holds all of them, taken for {'a' if class_names else 'no'} class"}
+    return {}
 
 
 def by_tars(names: list[str], folders: Collection[str], files: Iterable[str]) -> Labelled:

@@ -6,6 +6,7 @@ Source: https://github.com/webdataset/webdataset, "The WebDataset Format": a key
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from filecmp import cmp
 from pathlib import Path
 
 from adaln.data.listing import Listing
@@ -20,7 +21,10 @@ COPY = re.compile(
 )
 """How systems and people call a copy: `a (1)`, `a - Copy`, `a copy 2`, `Copy of a`; behind a number also `a-0_old`."""
 THUMBNAILS = re.compile(r"(?:^|(.*)/)[_.]?thumb(?:s|nails?)?/", re.IGNORECASE)
+HEAD_BYTES = 4096
+"""By which files are told apart before they are compared."""
 SECOND, MISSING = "more pictures of one key", "missing among numbered ones"
+TWICE = "of the same bytes as another, counted like it"
 
 
 def class_files(names: Iterable[str], listing: Listing) -> dict[str, str]:
@@ -116,6 +120,20 @@ def refuse_copies(folder: Path, names: Iterable[str]) -> None:
         match = COPY.fullmatch(stem)
         if match and match[1] != stem and match[1] in stems:
             raise ValueError(f"{folder / name}: is called a copy of {stems[match[1]]!r}; remove or rename one of them")
+
+
+def of_same_bytes(files: Iterable[Path]) -> list[str]:
+    """Names of the files that hold the same bytes as one before them."""
+    alike: dict[tuple[int, bytes], list[Path]] = defaultdict(list)
+    twins = []
+    for path in sorted(files):
+        with path.open("rb") as file:
+            known = alike[path.stat().st_size, file.read(HEAD_BYTES)]
+        if any(cmp(other, path, shallow=False) for other in known):
+            twins.append(path.name)
+        else:
+            known.append(path)
+    return twins
 
 
 def word(name: str) -> str:

@@ -12,13 +12,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from adaln.data.folders import by_folder, by_tars, refuse_splits, without_classes
+from adaln.data.folders import by_folder, by_tars, doubts, made_of_others, refuse_splits, without_classes
 from adaln.data.keys import CLASS, class_files, one_of_each_key, small_copies
 from adaln.data.listing import Listing, ending, settled
 from adaln.data.numbers import Labelled, check_distinct, numbered, whole_number
 from adaln.data.pictures import SUFFIXES, Source
 from adaln.files import reading, reason
 from adaln.registry import nearest
+from adaln.tensor_files import what_text
 
 ATTRIBUTE_FILES = ("CelebAMask-HQ-attribute-anno.txt", "list_attr_celeba.txt", "list_attr_celeba.csv")
 """As CelebAMask-HQ and CelebA name theirs, and CelebA's as Kaggle gives it."""
@@ -75,8 +76,9 @@ def pictures_in(listing: Listing) -> tuple[list[str], Listing]:
         names, reasons = one_of_each_key(listing)
     except ValueError as error:
         raise ValueError(f"{listing.path}: {error}") from error
-    of_others = small_copies(names)
-    reasons |= dict.fromkeys(of_others, "small copies")
+    of_others = dict.fromkeys(small_copies(names), "small copies")
+    of_others |= dict.fromkeys(made_of_others(names), "made of the picture beside it")
+    reasons |= of_others
     return [name for name in names if name not in of_others], replace(
         listing, passed_over=listing.passed_over | reasons
     )
@@ -112,7 +114,9 @@ def label(names: list[str], listing: Listing) -> Labelled:
     file_of = class_files(names, listing)
     if file_of:
         return by_class_files(file_of, listing)
-    return (by_tars if listing.in_tars else by_folder)(names, listing.folders, listing.stamps)
+    of_names = (by_tars if listing.in_tars else by_folder)(names, listing.folders, listing.stamps)
+    listing.passed_over.update(doubts(names, of_names[1], listing))
+    return of_names
 
 
 def files_above(file: str, names: list[str], listing: Listing) -> list[str]:
@@ -149,6 +153,7 @@ def by_dataset_json(files: list[str], names: list[str], listing: Listing) -> Lab
 def read_dataset_json(file: str, content: bytes) -> list[tuple[str, int]] | None:
     """The class of each name; None where labels are null."""
     expected = "expected {'labels': [[name, class], ...]} or null"
+    refuse_pointer(content, f"{file}: ")
     try:
         whole = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -172,8 +177,15 @@ def file_key(name: str) -> str:
     return unicodedata.normalize("NFC", settled(name))
 
 
+def refuse_pointer(content: bytes, before: str = "") -> None:
+    """ValueError where that is no file of labels but a pointer to one."""
+    if content.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{before}it is {what_text(content)}")
+
+
 def text_of(content: bytes, errors: str = "replace") -> str:
-    """The text of a file of labels: UTF-8, or what its mark says."""
+    """The text of a file of labels: UTF-8, or what its mark says; ValueError for a pointer to one."""
+    refuse_pointer(content)
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_wide else "utf-8-sig", errors)
 
@@ -182,7 +194,8 @@ def by_annotations(files: list[str], names: list[str], listing: Listing) -> Labe
     """Lines of `val_0.JPEG<tab>n03444034<tab>box`: Tiny ImageNet's validation part; classes sorted by name."""
     rows = {}
     for file in sorted(set(files) - {""}):
-        lines = text_of(listing.read(file)).splitlines()
+        with reading(Path(file), "a text of labels"):
+            lines = text_of(listing.read(file)).splitlines()
         cells = [line.split("\t") for line in lines if line.strip()]
         if wrong := next((row for row in cells if len(row) < 2 or not row[1].strip()), None):
             raise ValueError(f"{file}: a line holds {' '.join(wrong)[:40]!r}; expected a name, a tab and a class")
@@ -197,7 +210,8 @@ def by_class_files(file_of: Mapping[str, str], listing: Listing) -> Labelled:
     """`000123.jpg` beside `000123.cls`, which holds the class number in digits."""
     numbers = []
     for name, file in file_of.items():
-        content = text_of(listing.read(file)).strip() if file in listing.stamps else "nothing"
+        with reading(Path(file), "a class number"):
+            content = text_of(listing.read(file)).strip() if file in listing.stamps else "nothing"
         if not (content.isascii() and content.isdigit() and len(content) < 20):
             raise ValueError(f"{file} holds {content[:20]!r}; expected the class number of {name!r}")
         numbers.append(int(content))

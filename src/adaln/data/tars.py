@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from adaln.data.keys import MISSING, missing, refuse_copies
+from adaln.data.keys import MISSING, TWICE, missing, of_same_bytes, refuse_copies
 from adaln.data.listing import Listing, ending, parents, passes_over, settled
 from adaln.data.pictures import SUFFIXES
 from adaln.files import reading
@@ -75,6 +75,7 @@ def list_tars(path: Path) -> Listing:
             return file.read(size)
 
     reasons |= dict.fromkeys(missing([name for name in folders if name.lower().endswith(TAR)]), MISSING)
+    reasons |= dict.fromkeys(of_same_bytes(tars), TWICE)
     newest = max(tar.stat().st_ctime_ns for tar in tars or [path])
     return Listing(path, stamps, folders, read, reasons, in_tars=True, newest=newest)
 

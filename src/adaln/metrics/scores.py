@@ -46,7 +46,7 @@ class Scores(Shown):
     """Hashes and counts of both sides, extractor, settings, dtypes, versions and the caller's choices: JSON-able."""
     notes: tuple[str, ...]
     """What a reader must be told beside the numbers, one sentence each."""
-    moves: dict[str, dict[str, float]] = field(default_factory=dict)
+    moves: dict[str, dict[str, float | None]] = field(default_factory=dict)
     """By how much each score moves where its features are computed otherwise (`stability.moves`), if it was tried."""
 
     def __getitem__(self, metric: str) -> Score:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
 
 from adaln.codec import name_kinds
@@ -69,8 +70,14 @@ class SamplerConfig:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}, expected 0 <= eta <= 1")
         for name in ("norm", "atol", "rtol"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
+            if not 0 < getattr(self, name) < inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number, more than 0")
+        if self.eps is not None and not 0 <= self.eps < 0.5:
+            raise ValueError(f"eps is {self.eps}, expected 0 <= eps < 0.5")
+        if not 0 <= self.last_step_size < 1:
+            raise ValueError(f"last_step_size is {self.last_step_size}, expected 0 <= last_step_size < 1")
+        if isinstance(self.steps, int) and self.steps < 1:
+            raise ValueError(f"steps is {self.steps}, expected at least 1")
 
 
 name_kinds({kind.__name__: kind for kind in (GaussianConfig, InterpolantConfig)}, of=ProcessConfig)

@@ -48,8 +48,11 @@ def solve(
 
 
 def count_updates(process: Process, sampler: SamplerConfig) -> int | None:
-    """Number of states that `solve` yields; None where the solver chooses its steps as it goes."""
-    _chosen(process, sampler)
+    """Number of states that `solve` yields; None where the solver chooses its steps as it goes.
+
+    `ValueError` for settings with which `solve` would stop.
+    """
+    _settings(process, sampler)
     if SOLVERS[solver_name(process, sampler)].steps is None:
         return None
     steps = _steps(process, sampler)

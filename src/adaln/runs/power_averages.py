@@ -17,7 +17,7 @@ from jaxtyping import Float64
 from safetensors import safe_open
 from torch import Tensor
 
-from adaln.specs import WIDEST_AVERAGE
+from adaln.specs import check_width
 
 EVERY = 4
 """Updates between two looks at the weights: a quarter of the cost, and no width of use is as short."""
@@ -49,12 +49,6 @@ class Profile:
         powers, both = (self.gamma + 1, other.gamma + 1), self.gamma + other.gamma + 1
         ends = [power * np.log(each.step) for power, each in zip(powers, (self, other), strict=True)]
         return float(powers[0] * powers[1] / both * np.exp(both * np.log(min(self.step, other.step)) - sum(ends)))
-
-
-def check_width(name: str, width: float) -> None:
-    """ValueError for what is no width."""
-    if not 0.001 <= width <= WIDEST_AVERAGE:
-        raise ValueError(f"{name} is {width:g}; expected a width from 0.001 to {WIDEST_AVERAGE:.3f}, e.g. 0.05")
 
 
 def mixture(wanted: Profile, kept: Sequence[Profile]) -> tuple[Float64[np.ndarray, "K"], float]:

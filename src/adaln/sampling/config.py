@@ -5,7 +5,7 @@ from typing import Literal
 
 from adaln.codec import LEFT_OUT_AT_DEFAULT
 from adaln.processes import Guidance, SamplerConfig
-from adaln.specs import Precision, WeightSet
+from adaln.specs import Precision, WeightSet, check_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,11 @@ class SampleConfig:
     def __post_init__(self) -> None:
         if self.ema is not None and self.weights == "model":
             raise ValueError(f"ema is {self.ema:g} and weights 'model', the raw ones; expected one of both")
-        for name in ("num_images", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= 1")
+        if self.ema is not None:
+            check_width("ema", self.ema)
+        for name, least in {"num_images": 1, "batch_size": 1, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected an integer >= {least}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,7 @@ def load_sampler(
     execution: SampleExecution = EAGER,
 ) -> Sampler:
     """Load what draws `config` from a checkpoint; `ValueError` for what the run or the guidance cannot do."""
+    count_updates(run.process, config.sampler)  # what the solver does not take is refused before anything is written
     model, step = network(run, step, config.dtype, execution, config.weights, config.ema)
     weights, worse, guide = [run.folder(step) / f"{config.weights}.safetensors"], None, None
     if config.ema is not None:
