@@ -218,3 +218,15 @@ def test_only_adam_counts_the_age_of_rows(model):
         started.hold(torch.optim.SGD(model.parameters()), own_age=True)
     with pytest.raises(ValueError, match="no amsgrad"):
         started.hold(adamw(model, amsgrad=True), own_age=True)
+
+
+@pytest.mark.parametrize("has_momentum", [True, False])
+def test_an_optimiser_that_moves_rows_without_a_gradient_is_refused_at_its_first_step(model, noise_loss, has_momentum):
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2, momentum=0.9)
+    if has_momentum:  # of steps before the rows were held
+        learn(model, optimizer, noise_loss, range(2))
+    else:
+        optimizer = torch.optim.ASGD(model.parameters())
+    adaln.initialise(model, "adaln").hold(optimizer)
+    with pytest.raises(ValueError, match=rf"{type(optimizer).__name__} moves rows whose gradient is zero, as of '.*'"):
+        learn(model, optimizer, noise_loss, range(1))

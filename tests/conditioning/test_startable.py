@@ -204,3 +204,11 @@ def test_two_processes_start_and_hold_what_one_would():
     assert said.startswith("adaln started 34 of 34 sites of SD3")
     assert differ == [[], [], []]
     assert is_held
+
+
+def test_a_parameter_whose_values_share_their_memory_is_refused():
+    model = foreign("DiT")
+    layer = model.get_submodule(LAYER)
+    layer.weight = torch.nn.Parameter(torch.zeros(1, layer.in_features).expand_as(layer.weight))
+    with pytest.raises(ValueError, match=f"{LAYER}.weight' is expanded"):
+        adaln.initialise(model, "adaln-gaussian")

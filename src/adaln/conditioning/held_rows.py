@@ -98,6 +98,8 @@ class Hold:
     """Whether Adam is to correct the averages of rows that open late by their own age."""
     step: int = 0
     afterwards: list[Callable[[], None]] = field(default_factory=list)
+    kept: dict[OrderPart, Tensor] | None = None
+    """The held rows before the first step, which shows whether the optimiser leaves rows without a gradient alone."""
 
     def register(self, optimizer: torch.optim.Optimizer) -> None:
         """`ValueError` for an optimiser that does not move what is held, or would by weight decay."""
@@ -151,6 +153,9 @@ class Hold:
     def _ready(self, optimizer: torch.optim.Optimizer) -> None:
         self._mask(optimizer)
         tensors = dict(self.model.named_parameters())
+        if self.kept is None:
+            held = [part for part, opens in self.order.items() if opens is None or self.step < opens]
+            self.kept = {part: part.of(tensors).detach().clone() for part in held}
         groups = {id(one): group for group in optimizer.param_groups for one in group["params"]}
         for part, opens in self.order.items() if self.own_age else ():
             tensor = tensors[part.tensor]
@@ -161,5 +166,11 @@ class Hold:
     def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         while self.afterwards:
             self.afterwards.pop()()
+        tensors, kept, self.kept = dict(self.model.named_parameters()), self.kept or {}, {}
+        if moved := [part.tensor for part, rows in kept.items() if not torch.equal(part.of(tensors), rows)]:
+            raise ValueError(
+                f"{type(optimizer).__name__} moves rows whose gradient is zero, as of {moved[0]!r}: the scheme's held"
+                " rows do not stay where they are; expected another optimiser, e.g. AdamW with weight decay 0"
+            )
         for group in optimizer.param_groups:
             group[STEPS] = self.step + 1

@@ -36,6 +36,8 @@ def why_not_written(tensor: Tensor) -> str:
         return f"a {type(held.data).__name__}"
     if not held.is_floating_point() or held.itemsize < 2:
         return f"stored as {str(held.dtype).removeprefix('torch.')}"
+    if any(size > 1 and not stride for size, stride in zip(held.shape, held.stride(), strict=True)):
+        return "expanded, many values in one place of memory"
     return "made in torch.inference_mode" if held.is_inference() else ""
 
 
