@@ -20,6 +20,7 @@ from adaln.studies.questions.permuted import PERMUTED
 from adaln.studies.questions.racing import finish
 from adaln.studies.questions.score_figures import QUICKSTART, SCORE_FIGURES
 from adaln.studies.questions.start_figures import START_FIGURES
+from adaln.studies.questions.starts import HEAD, OPTIMISER, RELEASED_STARTS
 from adaln.studies.questions.std_sweep import STD_SWEEP
 from adaln.studies.questions.table_1 import TABLE_1
 from adaln.studies.questions.width_transfer import WIDTH_TRANSFER
@@ -39,7 +40,8 @@ REVIEWERS = {
     study.name: study
     for study in (EQUAL_STD, FACTORIAL, STD_SWEEP, PERMUTED, WIDTH_TRANSFER, CATCH_UP, LR_STD, OTHER_BACKBONES)
 }
-TABLE: Mapping[str, Study] = {QUICKSTART.name: QUICKSTART, **PAPER, **REVIEWERS, FITTED.name: FITTED}
+OWN = {study.name: study for study in (FITTED, RELEASED_STARTS, HEAD, OPTIMISER)}
+TABLE: Mapping[str, Study] = {QUICKSTART.name: QUICKSTART, **PAPER, **REVIEWERS, **OWN}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -125,7 +125,7 @@ def configured(base: RunConfig, setting: Setting, seed: int, model: ModelConfig,
         scheme=chosen,
         process=PROCESSES["linear-velocity" if is_flow(setting) else "ddpm"],
         data=data,
-        optim=replace(base.optim, lr=base.optim.lr * setting.lr_factor),
+        optim=replace(base.optim, lr=base.optim.lr * setting.lr_factor, muon=setting.muon),
         seed=seed,
     )
 

@@ -43,6 +43,8 @@ class Setting:
     """Learning rate over the scale's own."""
     width_factor: float = 1.0
     """Width over that of the scale's stand-in for `model`."""
+    muon: tuple[str, ...] = ()
+    """Roles whose matrices Muon moves."""
     is_scored: bool = True
     """Whether samples are drawn at all."""
 
