@@ -147,6 +147,32 @@ def test_step1_gates_are_what_dits_own_constructor_leaves(model):
     assert not values(model, Role.SCALE).any() and not values(model, Role.SHIFT).any()
 
 
+def test_what_was_started_beside_modulation_and_head_is_said(model):
+    assert "; started attention and MLP matrices (16 tensors)" in str(initialise(model, SCHEMES["dit-mup"]))
+    assert "; started what embeds patches and times (3 tensors)" in str(initialise(model, SCHEMES["dit-mup"]))
+    assert "started the branches' last matrices (8 tensors)" in str(initialise(model, SCHEMES["gpt2-residual"]))
+    assert "; " not in str(initialise(model, SCHEMES["torch-default"]))
+
+
+def test_gpt2s_branches_are_narrower_by_the_root_of_their_number(model):
+    ends = find_layout(model).branch_ends
+    initialise(model, SCHEMES["gpt2-residual"], generator("scheme", 0))
+    for name in ends:
+        tensor = model.get_parameter(name)
+        xavier = (2 / sum(tensor.shape)) ** 0.5
+        assert tensor.std().item() == pytest.approx(xavier / len(ends) ** 0.5, rel=0.03)
+    assert all((model.get_parameter(s.bias)[s.rows] == 1).all() for s in find_sites(model) if s.role is Role.GATE)
+
+
+def test_torchs_default_is_that_of_a_fresh_linear_map(model):
+    initialise(model, SCHEMES["torch-default"], generator("scheme", 0))
+    layer = model.final_layer.adaLN_modulation[1]
+    fresh = torch.nn.Linear(layer.in_features, layer.out_features)
+    for ours, theirs in ((layer.weight, fresh.weight), (layer.bias, fresh.bias)):
+        assert ours.abs().max() <= layer.in_features**-0.5
+        assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.15)
+
+
 def test_final_shift_and_backbone_gaussians(model):
     initialise(model, scheme("adaln-final-shift:0.004"), generator("scheme", 0))
     assert values(model, Role.SHIFT, ("final",)).std().item() == pytest.approx(4e-3, rel=0.05)

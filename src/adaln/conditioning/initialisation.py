@@ -56,6 +56,8 @@ class Initialised(Sequence[Site]):
     def __str__(self) -> str:
         layout = self.layout
         head = f", and {' and '.join(layout.head)}" if layout.head else ", no known last projection"
+        whole = {words: len(getattr(layout, what)) for what, words in _WORDS.items() if getattr(self.scheme, what)}
+        started = "".join(f"; started {words} ({count} tensors)" for words, count in whole.items())
         also = (
             f"; closed the branches without a gate ({len(self.closed)} tensors, {self.closed[0]}, ...)"
             if self.closed
@@ -64,9 +66,8 @@ class Initialised(Sequence[Site]):
         replayed = f"the update order of {self.scheme.order_of}" if self.scheme.order_of else ""
         held = " and ".join(["rows"] * bool(held_by(self, self.scheme)) + [replayed] * bool(replayed))
         keep = f"; the scheme holds {held}: started.hold(optimizer) keeps it, nothing else does" if held else ""
-        return (
-            f"{self.scheme.name} started {self.num_set} of {len(self)} sites of {layout.family_name}{head}{also}{keep}"
-        )
+        sites = f"{self.num_set} of {len(self)} sites of {layout.family_name}"
+        return f"{self.scheme.name} started {sites}{head}{started}{also}{keep}"
 
     def hold(self, optimizer: torch.optim.Optimizer, order: Order | None = None, *, own_age: bool = False) -> None:
         """Keep what the scheme holds where it started, in every step of this optimiser (adaln, adaln-mix, `opens`).
