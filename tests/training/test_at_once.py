@@ -12,7 +12,7 @@ from adaln import kernels
 from adaln.config import OptimConfig
 from adaln.rng import generator
 from adaln.training import ema_and_optimizer
-from adaln.training.at_once import norms_of
+from adaln.training.at_once import UpdateAtOnce, norms_of
 from adaln.training.ema_and_optimizer import TrainState
 
 needs_compiler = pytest.mark.skipif(not kernels.have_kernels(), reason="no C compiler")
@@ -29,9 +29,9 @@ class Weights(nn.Module):
 def trained(sizes: list[int], optim: OptimConfig, num_steps: int = 6) -> tuple[list[Tensor], list[str]]:
     """Everything that a state saves after some steps, and which of them were made at once."""
     state, ways = TrainState(Weights(sizes), optim), []
-    original: Callable[..., None] = ema_and_optimizer.update_at_once
+    original: Callable[..., None] = UpdateAtOnce.__call__
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ema_and_optimizer, "update_at_once", lambda *given: ways.append("at once") or original(*given))
+        patch.setattr(UpdateAtOnce, "__call__", lambda *given: ways.append("at once") or original(*given))
         for step in range(num_steps):
             for index, parameter in enumerate(state.named.values()):
                 parameter.grad = 0.1 * torch.randn(parameter.shape, generator=generator("test update", step, index))

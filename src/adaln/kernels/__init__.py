@@ -30,7 +30,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
 PLAIN = Tensor, nn.Parameter
 """Kinds of tensors whose values lie where they say."""
-Argument = Tensor | int | None | Sequence[Tensor | int | None]
+Argument = Tensor | int | None | Sequence[Tensor | int | None] | ctypes.Array[Any]
 
 
 def call(name: str, *given: Argument) -> int:
@@ -46,9 +46,11 @@ def fit(tensors: Sequence[Tensor]) -> bool:
 
 
 def word(one: Argument) -> Any:
-    """An address or a size; of a sequence an array of them; 0 for nothing."""
+    """An address or a size; of a sequence an array of them, which stands for itself; 0 for nothing."""
     if isinstance(one, Tensor):
         return one.data_ptr()
+    if isinstance(one, ctypes.Array):
+        return one
     if one is None or isinstance(one, int):
         return one or 0
     return (ctypes.c_size_t * len(one))(*map(word, one))

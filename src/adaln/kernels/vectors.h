@@ -11,6 +11,7 @@
 #define COLS 2
 #endif
 #define ROWS 6
+#define REST 4 /* rows at a time of those left over: of 64, all of them */
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
@@ -87,10 +88,12 @@ static void product(const float *A, long am, long ak, const float *B, const floa
             for (long m = 0; m < M; m += rows) {
                 const float *a = A + m * am + k * ak, *b = B + k * N + n, *start = S ? S + m * step + n : 0;
                 float *c = C + m * N + n;
-                rows = M - m >= ROWS ? ROWS : 1;
+                rows = M - m >= ROWS ? ROWS : M - m >= REST ? REST : 1;
                 if (rows == ROWS && cols == COLS) tile(a, am, ak, b, N, start, step, c, depth, ROWS, COLS);
-                else if (rows == ROWS) tile(a, am, ak, b, N, start, step, c, depth, ROWS, 1);
+                else if (rows == REST && cols == COLS) tile(a, am, ak, b, N, start, step, c, depth, REST, COLS);
                 else if (cols == COLS) tile(a, am, ak, b, N, start, step, c, depth, 1, COLS);
+                else if (rows == ROWS) tile(a, am, ak, b, N, start, step, c, depth, ROWS, 1);
+                else if (rows == REST) tile(a, am, ak, b, N, start, step, c, depth, REST, 1);
                 else tile(a, am, ak, b, N, start, step, c, depth, 1, 1);
             }
             n += cols * LANES;

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adaln.config import OptimConfig
-from adaln.kernels import call, fit, have_kernels
+from adaln.kernels import call, fit, have_kernels, word
 
 SMALL = 1 << 20
 """Weights up to which the loops, which one thread does, are no slower than torch's with several."""
@@ -32,18 +32,19 @@ def norms_of(tensors: Sequence[Tensor]) -> Float[Tensor, "T"]:
     return norms
 
 
-def update_at_once(
-    weights: Sequence[Tensor],
-    averages: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    states: Sequence[Mapping[str, Tensor]],
-    optim: OptimConfig,
-    lr: float,
-    scale: Tensor | None,
-) -> None:
-    """A step of AdamW, whose `states` torch made in the first, and of the average; `scale` clips the gradients."""
-    first, second, steps = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step"))
-    clip = 1.0 if scale is None else scale.item()
-    settings = lr, *optim.betas, EPS, optim.weight_decay, 1 - optim.ema_decay, clip
-    sizes, given = [one.numel() for one in weights], torch.tensor(settings, dtype=torch.float64)
-    call("update", weights, gradients, first, second, averages, steps, sizes, len(sizes), given)
+class UpdateAtOnce:
+    """Steps of AdamW, whose `states` torch made in the first, and of the average, all of which stay where they are."""
+
+    def __init__(self, averages: Sequence[Tensor], states: Sequence[Mapping[str, Tensor]]) -> None:
+        first, second, steps = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step"))
+        self.tensors = first, second, averages, steps
+        """Kept, since their addresses are."""
+        self.words, self.sizes = [*map(word, self.tensors)], word([one.numel() for one in averages])
+
+    def __call__(
+        self, weights: Sequence[Tensor], gradients: Sequence[Tensor], optim: OptimConfig, lr: float, clip: float
+    ) -> None:
+        """One step, by gradients times `clip`."""
+        settings = lr, *optim.betas, EPS, optim.weight_decay, 1 - optim.ema_decay, clip
+        given = torch.tensor(settings, dtype=torch.float64)
+        call("update", weights, gradients, *self.words, self.sizes, len(weights), given)

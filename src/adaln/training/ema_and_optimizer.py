@@ -13,7 +13,7 @@ from adaln.files import reading
 from adaln.parallel import all_reduce_mean, all_reduce_sum, fully_shard, own, shard_like
 from adaln.runs import load_into
 from adaln.runs.power_averages import EVERY, PREFIX, Profile
-from adaln.training.at_once import are_small, norms_of, update_at_once
+from adaln.training.at_once import UpdateAtOnce, are_small, norms_of
 from adaln.training.learning_rate import lr_factor
 from adaln.training.optimizer import RoleOptimizer, settings_of, usual
 from adaln.types import NonFinite
@@ -52,6 +52,8 @@ class TrainState:
         device = next(model.parameters()).device
         self.loss_sum = torch.zeros((), device=device)
         """Sum of the losses since the last log step; in the checkpoint, so that a resumed log is the same log."""
+        self.at_once: UpdateAtOnce | None = None
+        """Of small tensors, from the second step after a start on."""
         self.norms = torch.zeros(1 + len(self.named), device=device)
         """(loss, gradient norm per tensor) of the newest step, or of the first step that was not finite."""
 
@@ -59,14 +61,17 @@ class TrainState:
         """Clip, optimise, average, clear gradients: one step. No host-device synchronisation on an accelerator; on the
         CPU, where looking is free, a step that is not finite raises `NonFinite` before it touches the weights."""
         gradients = [own(torch.zeros_like(p) if p.grad is None else p.grad) for p in self.named.values()]
-        is_small = not self.is_sharded and are_small([*self.trained, *self.averaged, *gradients])
+        others = [] if self.at_once else self.averaged
+        is_small = not self.is_sharded and are_small([*self.trained, *others, *gradients])
         norms = norms_of(gradients) if is_small else torch.stack(torch._foreach_norm(gradients))
         if self.is_sharded:
             norms = all_reduce_sum(norms.double().square()).sqrt().float()
         norms = torch.cat([loss.detach()[None], norms])
-        self.norms = torch.where(torch.isfinite(self.norms).all(), norms, self.norms)
-        if self.norms.device.type == "cpu":
+        if norms.device.type == "cpu":
+            self.norms = norms
             self.check_finite()
+        else:
+            self.norms = torch.where(torch.isfinite(self.norms).all(), norms, self.norms)
         self._move(gradients, is_small)
         for parameter in self.named.values():
             parameter.grad = None
@@ -81,10 +86,12 @@ class TrainState:
         """Weights and their average, by clipped gradients."""
         most, lr = self.optim.grad_clip, self.learning_rate(self.step)
         scale = (most / (self.grad_norm() + 1e-6)).clamp(max=1.0) if most else None
-        states = [self.optimizer.state[p] for p in self.named.values() if p.grad is not None]
-        if is_small and len(states) == len(gradients) and all(states):
-            update_at_once(self.trained, self.averaged, gradients, states, self.optim, lr, scale)
-            return
+        if is_small and all(p.grad is not None for p in self.named.values()):
+            states = [self.optimizer.state[p] for p in self.named.values()] if self.at_once is None else []
+            if all(states):
+                self.at_once = self.at_once or UpdateAtOnce(self.averaged, states)
+                self.at_once(self.trained, gradients, self.optim, lr, 1.0 if scale is None else scale.item())
+                return
         if scale is not None:
             torch._foreach_mul_(gradients, scale)
         if self.by_role:
@@ -109,9 +116,10 @@ class TrainState:
 
         In all processes or in none. Reads the device: on an accelerator call it at log steps and before a save.
         """
-        finite = torch.isfinite(all_reduce_mean(self.norms)).tolist()
-        if all(finite):
+        good = torch.isfinite(all_reduce_mean(self.norms))
+        if good.all():
             return
+        finite = good.tolist()
         backwards = list(zip(self.named, finite[1:], strict=True))[::-1]
         bad = [name for name, good in backwards if not good]
         raise NonFinite("the loss is not finite" if not finite[0] else f"the gradient of {bad[0]!r} is not finite")
@@ -160,7 +168,7 @@ class TrainState:
             raise NonFinite(f"{origin}: {bad} is not finite; without this folder the checkpoint before it is taken")
 
     def _load_training(self, saved: dict[str, Tensor]) -> None:
-        self.step = int(saved.pop("step"))
+        self.step, self.at_once = int(saved.pop("step")), None
         self.loss_sum.copy_(saved.pop("loss_sum"))
         averages = {f"{PREFIX}{width:g}": average for width, average in self.powers.items()}
         if self.by_role:
