@@ -67,9 +67,9 @@ def test_rows_do_what_their_layout_says(name):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", [name for name in EVERY_MECHANISM if name not in MECHANISMS])
-def test_rows_of_every_mechanism_do_what_their_layout_says(name):
-    check_rows_do_what_their_layout_says(name)
+def test_rows_of_every_mechanism_do_what_their_layout_says():
+    for name in EVERY_MECHANISM:
+        check_rows_do_what_their_layout_says(name)
 
 
 @pytest.mark.slow

@@ -37,9 +37,9 @@ def test_arithmetic_counts_what_the_network_holds_and_computes(config):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", [name for name in EVERY_MECHANISM if name not in MECHANISMS])
-def test_arithmetic_counts_every_mechanism(name):
-    assert EVERY_MECHANISM[name].counts(DIGITS) == counted(EVERY_MECHANISM[name], DIGITS)
+def test_arithmetic_counts_every_mechanism():
+    wrong = [name for name, config in EVERY_MECHANISM.items() if config.counts(DIGITS) != counted(config, DIGITS)]
+    assert wrong == []
 
 
 def test_a_fresh_network_outputs_exactly_zero_and_every_weight_acts(config):

@@ -9,6 +9,7 @@ import torch
 
 from adaln.analysis import Group, Recorder
 from adaln.analysis.fit import ROLES
+from adaln.analysis.recorder import observe
 from adaln.conditioning import SCHEMES, Normal, Scheme, Start, initialise
 from adaln.models import DiTConfig, build
 from adaln.report import Histograms, Lines
@@ -23,8 +24,9 @@ from adaln.views.distributions import (
     shape_table,
     std_over_blocks,
 )
-from adaln.views.figures import PAPER_FIGURES
+from adaln.views.figures import PAPER_FIGURES, role_histograms
 from adaln.views.snapshots import open_snapshots, snapshot, snapshots_of_run
+from helpers.mechanisms import EVERY_MECHANISM
 from helpers.networks import DIGITS
 
 
@@ -231,3 +233,20 @@ def test_a_file_that_holds_nothing_known_is_named(tmp_path):
     save_tensors(tmp_path / "other.safetensors", {"conv.weight": torch.zeros(3)})
     with pytest.raises(ValueError, match=r"'other' holds no values of a known group"):
         open_snapshots(tmp_path / "other.safetensors")
+
+
+def test_a_role_that_no_run_has_has_no_figure_and_a_run_without_it_no_panel():
+    names = (
+        "DiT, shift False",
+        "DiT, modulation in-context, gate static, class_tokens 2, time_tokens 1",
+        "DiT, gate tanh",
+    )
+    recordings = {
+        name: observe(0, dict(build(EVERY_MECHANISM[name], DIGITS, generator("figures")).named_parameters()))
+        for name in names
+    }
+    panels = [
+        [[panel.title for panel in figure.panels] for figure in role_histograms(kept, [0], 0)]
+        for kept in ({name: recordings[name] for name in chosen} for chosen in (names[:2], names))
+    ]
+    assert panels == [[[names[0]], [names[0]]], [[names[0], names[2]], [names[0], names[2]], [names[2]]]]

@@ -98,8 +98,8 @@ def fit(
     all_sketches = sketches(weights_of(source)[0], find_rows)
     names = {group.name for group in all_sketches}
     if lacking := [role for role in ROLES if role not in names]:
-        which = "no modulation layer of a known layout" if len(lacking) == len(ROLES) else "one without it"
-        raise ValueError(f"no {lacking[0]} to fit: the layout of these weights is {which}")
+        which = "has no matrix of it" if names else "is no modulation layer of a known layout"
+        raise ValueError(f"no {lacking[0]} to fit: the layout of these weights {which}")
     if by_block and any("table" in group.name for group in all_sketches):
         raise ValueError("a shared modulation has no matrices per block: fit it without by_block")
     roles = {}

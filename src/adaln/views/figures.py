@@ -130,15 +130,18 @@ def last_of_each(snapshots: Snapshots) -> list[Snapshot]:
 def role_histograms(
     recordings: Mapping[str, Sequence[RoleRecord]], shown_steps: Sequence[int], seed: int
 ) -> list[Histograms]:
-    """For each role one figure of what runs recorded while they trained: a panel per run, a ridge per shown step."""
+    """For each role that the runs have one figure of what they recorded: a panel per run, a ridge per shown step."""
     figures = []
     for role in ROLES:
         panels, count = [], 0
         for name, recording in recordings.items():
             records = {r.step: r for r in recording if r.group.name == role and r.group.depth is None}
             shown = [records[step] for step in shown_steps if step in records]
-            count = shown[0].moments.elements
-            panels.append(Panel(name, [_ridge(f"step {record.step}", record) for record in shown]))
+            if shown:
+                count = shown[0].moments.elements
+                panels.append(Panel(name, [_ridge(f"step {record.step}", record) for record in shown]))
+        if not panels:
+            continue
         caption = (
             f"All {count:,} weights of W_{LETTERS[role]} over all blocks, seed {seed}, at recorded steps (top: the"
             " start). A spike is a value that all weights share."
