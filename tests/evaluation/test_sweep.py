@@ -105,6 +105,7 @@ def test_a_single_way_has_no_map_and_no_warning(trained, scoring):
         (Grid(weights=()), "fid", r"over\.weights is ''; expected one value or more"),
         (Grid(steps=(0,)), "fid", "respacing '0' keeps no step"),
         (GRID, "fiid", "nearest: 'fid'"),
+        (Grid((1.0,), ("ema",)), "fdr", "fdr needs a validation set"),
         (Grid((1.0,), ("ema",)), "sfid", "metric is 'sfid'; these features give: fid, precision, recall"),
     ],
 )

@@ -14,7 +14,7 @@ from adaln.evaluation.checkpoints import (
     scores_file,
 )
 from adaln.evaluation.scoring import Grid, Scoring
-from adaln.metrics import METRICS, Scores
+from adaln.metrics import METRICS, Scores, check_request
 from adaln.parallel import from_first, rank
 from adaln.progress import progress
 from adaln.runs import Run
@@ -85,7 +85,7 @@ def sweep(run: Run, scoring: Scoring, grid: Grid, metric: str, step: int | None)
     Raises `ValueError` before anything is drawn for a way that the run cannot be sampled or scored in, and for a
     `metric` that the features do not give.
     """
-    METRICS.check(metric)
+    check_request([metric], 0, batch_size=1)
     ways, step = ways_of(run, scoring, grid), run.step_saved(step)
     for width in grid.ema:
         kept_averages(run.folders_until(step), width)  # refused before anything is drawn

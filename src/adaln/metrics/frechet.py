@@ -20,6 +20,10 @@ BOOTSTRAP_DIM = 128
 """Above this many features a bootstrap replicate costs too much; the infinitesimal jackknife does not."""
 BOOTSTRAP_ROWS = 1024
 """Rows whose pairs of features are in memory at once: 68 MB of them at most."""
+MOMENT_ROWS = 4096
+"""Rows that are in memory in float64 at once: 67 MB of Inception's."""
+INFLUENCE_ROWS = 10_000
+"""Rows on which a standard error is taken, drawn at random: it is known to a percent or two."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +48,7 @@ class FeatureMoments:
     count: int
     mean: Float64[Tensor, "F"]
     scatter: Float64[Tensor, "F F"]
+    """Its lower triangle; above the diagonal nothing is promised."""
 
     @classmethod
     def empty(cls, dim: int, device: torch.device | str = "cpu") -> "FeatureMoments":
@@ -58,7 +63,8 @@ class FeatureMoments:
     def of(cls, rows: Float[Tensor, "N F"]) -> "FeatureMoments":
         """The moments of `rows`."""
         moments = cls.empty(rows.shape[1], rows.device)
-        moments.update(rows)
+        for part in torch.split(rows, MOMENT_ROWS):
+            moments.update(part)
         return moments
 
     def update(self, rows: Float[Tensor, "N F"]) -> None:
@@ -71,8 +77,7 @@ class FeatureMoments:
         shift, total = mean - self.mean, self.count + count
         # n m / (n + m) shift shift^T is one more outer product: no second pass over the scatter
         between = shift * (self.count * count / total) ** 0.5
-        rows = torch.cat([rows - mean, between[None]])
-        self.scatter.addmm_(rows.T, rows)
+        _add_products(self.scatter, torch.cat([rows - mean, between[None]]))
         self.mean = self.mean + shift * (count / total)
         self.count = total
 
@@ -80,7 +85,18 @@ class FeatureMoments:
         """Mean and unbiased covariance; raises below two rows, where the covariance does not exist."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 images, got {self.count}")
-        return Gaussian(self.mean, self.scatter / (self.count - 1))
+        scatter = self.scatter.tril()
+        return Gaussian(self.mean, (scatter + scatter.tril(-1).T) / (self.count - 1))
+
+
+def _add_products(scatter: Float64[Tensor, "F F"], rows: Float64[Tensor, "N F"]) -> None:
+    """Add `rows^T rows` to the lower triangle; on a CPU that alone is computed."""
+    if scatter.device.type != "cpu":
+        scatter.addmm_(rows.T, rows)
+        return
+    from scipy.linalg import blas
+
+    blas.dsyrk(1.0, rows.numpy().T, 1.0, scatter.numpy().T, overwrite_c=1)  # Fortran's upper triangle is our lower
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +241,8 @@ def frechet_interval(
     the noise, which matters only where the distance is close to its own bias.
     """
     if rows.shape[1] > BOOTSTRAP_DIM:
-        influence = frechet_influence(rows, own, reference)
+        drawn = torch.randperm(len(rows), generator=rng)[:INFLUENCE_ROWS]
+        influence = frechet_influence(rows[drawn], own, reference)
         return around(value, float(influence.std() / len(rows) ** 0.5), "infinitesimal jackknife, reference fixed")
     weights = resampling_weights(len(rows), replicates, rng)
     distances = weighted_distances(rows, own, weights, reference)

@@ -212,6 +212,8 @@ class Rules:
             names = (*METRICS, *LOSSES)
             if self.by not in METRICS:
                 raise ValueError(f"by is {self.by!r}{nearest(self.by, names)}; expected one of: {', '.join(names)}")
+            if self.by == "fdr":
+                raise ValueError("by is 'fdr', which needs a validation set; expected fid, which ranks starts alike")
             if self.by == "kid":
                 raise ValueError(
                     "by is 'kid', which may be below 0; starts are compared by ratios: expected mind or fid"

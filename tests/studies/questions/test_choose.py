@@ -182,6 +182,7 @@ def test_a_start_that_diverges_leaves_and_the_page_says_so(base, tmp_path, score
         (lambda: Rules(stds=(0.0,)), "stds has 0.0"),
         (lambda: Rules(by="fidd"), r"by is 'fidd' \(nearest: 'fid'\); expected one of: fid, .*, held-out-loss"),
         (lambda: Rules(by="kid"), "by is 'kid', which may be below 0"),
+        (lambda: Rules(by="fdr"), "by is 'fdr', which needs a validation set"),
         (lambda: Budget.of("2 weeks"), "budget is '2 weeks'; expected a time, runs or operations"),
         (lambda: Budget.of("-3h"), "budget is '-3h'"),
     ],
