@@ -478,11 +478,28 @@ def test_fdr_of_other_validation_images_is_not_comparable_and_of_another_number_
     assert "40 samples beside 30 validation images" in scores(validation=pictures(30, 2)).notes[-1]
 
 
+def test_what_a_side_shares_with_the_reference_or_differs_in_is_said():
+    mixed = np.concatenate([pictures(30, 2), pictures(50, seed=1)[:10]])
+    assert scores(mixed).notes == ("10 of the samples are images of the reference, pixel for pixel",)
+    beside = scores(validation=mixed)
+    assert beside.notes == ("10 of the validation images are images of the reference, pixel for pixel",)
+    grey, large = pictures(50, 3)[..., :1], np.repeat(pictures(50, 3), 2, axis=1)
+    of_six = Extractor("six", "six", "d" * 64, lambda images: small(images.float().expand(-1, 3, -1, -1)))
+    found = evaluate(pictures(50), grey, of_six, ["fid"], validation=large, replicates=0)
+    assert found.notes == (
+        "samples in colour beside reference images grey: that is part of every score",
+        "validation images of 16x8 pixels beside reference images of 8x8: their difference in size is part of every"
+        " score; compare only scores of the same two sizes",
+        "validation images in colour beside reference images grey: that is part of every score",
+    )
+
+
 @pytest.mark.parametrize(
     ("validation", "said"),
     [
         (None, "fdr needs a validation set, other images of what the reference is of; got none (--validation)"),
-        (pictures(50, seed=1), "the validation set is the reference itself, image for image"),
+        (pictures(50, seed=1), "all images of the validation set are of the reference"),
+        (pictures(50, seed=1)[10:40], "all images of the validation set are of the reference"),
         (pictures(1), "got 1 image, expected at least 2"),
         (statistics(pictures(40, 2), POOL_ONLY), "different extractors"),
     ],

@@ -64,6 +64,8 @@ class Statistics:
     pool_rows: Float32[Tensor, "N F"] | None = None
     spatial_rows: Float32[Tensor, "N S"] | None = None
     probs: Float32[Tensor, "N K"] | None = None
+    images: frozenset[bytes] = frozenset()
+    """A hash of the pixels of each image, where these were at hand."""
 
     @property
     def dim(self) -> int:
@@ -115,6 +117,7 @@ class _Pass:
     num_images: int = 0
     shape: tuple[int, ...] = ()
     digest: Any = field(default_factory=hashlib.sha256)
+    images: set[bytes] = field(default_factory=set)
     moments: dict[str, FeatureMoments] = field(default_factory=dict)
     rows: dict[str, list[Tensor]] = field(default_factory=dict)
 
@@ -124,6 +127,7 @@ class _Pass:
             self.shape = tuple(batch.shape[1:])
             self.digest.update(repr(self.shape).encode())
         self.digest.update(batch.numpy().data)
+        self.images |= {hashlib.blake2b(image.data, digest_size=16).digest() for image in batch.numpy()}
         self.num_images += len(batch)
         for part, rows in (("pool", features.pool), ("spatial", features.spatial), ("probs", features.probs)):
             if rows is None:
@@ -146,6 +150,7 @@ class _Pass:
             pool_rows=rows["pool"],
             spatial_rows=rows.get("spatial"),
             probs=rows.get("probs"),
+            images=frozenset(self.images),
         )
 
 
@@ -207,8 +212,8 @@ def load_statistics(path: str | Path, extractor: Extractor, *, batch_size: int =
     if pool is None:
         raise ValueError(f"{path}: has neither 'mu' nor 'sigma', expected both")
     if ours := _metadata(npz):
-        rows = {part: _rows(npz, part, width) for part, width in (("pool_rows", len(pool.mean)), ("probs", None))}
-        return Statistics(ours[1], ours[0], pool, spatial, **rows)
+        rows, probs = _rows(npz, "pool_rows", len(pool.mean)), _rows(npz, "probs", None)
+        return Statistics(ours[1], ours[0], pool, spatial, rows, probs=probs)
     if extractor.name != "inception":
         raise ValueError(f"{path}: precomputed statistics of Inception features, got extractor {extractor.name!r}")
     origin = Origin(str(path), 0, file_sha256(path))

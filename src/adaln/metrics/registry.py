@@ -166,10 +166,11 @@ def _ratio(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
         raise ValueError(
             "FDr needs a validation set, other images of what the reference is of; got none (--validation)"
         )
-    if validation.origin.sha256 == reference.origin.sha256:
+    is_of_reference = validation.images and validation.images <= reference.images
+    if is_of_reference or validation.origin.sha256 == reference.origin.sha256:
         raise ValueError(
-            f"{validation.origin.name}: the validation set is the reference itself, image for image; FDr divides by"
-            " their distance: expected images that are held out from it"
+            f"{validation.origin.name}: all images of the validation set are of the reference; FDr divides by their"
+            " distance: expected images that are held out from it"
         )
     floor = frechet_distance(validation.pool, reference.pool).value
     value, interval = _frechet("pool", "fdr")(comparison)

@@ -166,21 +166,43 @@ def compare(
     settings |= {name: dict(METRICS[name].settings) for name in names}
     said = (
         *notes(samples, reference, choices or {}),
-        *_of_other_number(samples, validation),
+        *_of_validation(samples, reference, validation),
         *(_left_out_line(name) for name in left_out),
     )
     sides = {"samples": samples, "reference": reference} | ({"validation": validation} if validation else {})
     return Scores(scores, provenance(sides, settings, choices or {}), said)
 
 
-def _of_other_number(samples: Statistics, validation: Statistics | None) -> list[str]:
-    """One sentence where FDr divides distances of unequal N."""
-    counts = [side.origin.num_images for side in (samples, validation) if side]
-    if validation is None or counts[0] == counts[1] or not all(counts):
+def _apart(side: str, of: Statistics, reference: Statistics) -> list[str]:
+    """Sentences where a side has another size or colour than the reference, or some of its images."""
+    sentences = []
+    shapes = [known.origin.shape for known in (of, reference)]
+    if all(shapes) and shapes[0][1:] != shapes[1][1:]:
+        ours, theirs = ("x".join(map(str, shape[1:])) for shape in shapes)
+        sentences.append(
+            f"{side} of {ours} pixels beside reference images of {theirs}: their difference in size is part of"
+            " every score; compare only scores of the same two sizes"
+        )
+    if all(shapes) and shapes[0][0] != shapes[1][0]:
+        ours, theirs = ("grey" if shape[0] == 1 else "in colour" for shape in shapes)
+        sentences.append(f"{side} {ours} beside reference images {theirs}: that is part of every score")
+    if (shared := len(of.images & reference.images)) and of.origin.sha256 != reference.origin.sha256:
+        sentences.append(f"{shared:,} of the {side} are images of the reference, pixel for pixel")
+    return sentences
+
+
+def _of_validation(samples: Statistics, reference: Statistics, validation: Statistics | None) -> list[str]:
+    """What a reader of FDr must be told: how the validation set differs, and unequal N."""
+    if validation is None:
         return []
+    sentences = _apart("validation images", validation, reference)
+    counts = [side.origin.num_images for side in (samples, validation)]
+    if counts[0] == counts[1] or not all(counts):
+        return sentences
     return [
+        *sentences,
         f"{counts[0]:,} samples beside {counts[1]:,} validation images: a Frechet distance falls with N, so FDr is 1"
-        " for samples as near as the validation set at equal numbers only"
+        " for samples as near as the validation set at equal numbers only",
     ]
 
 
@@ -219,12 +241,7 @@ def notes(samples: Statistics, reference: Statistics, choices: Mapping[str, Any]
             )
         if of.origin.passed_over:
             sentences.append(f"passed over beside the {side}: {', '.join(of.origin.passed_over[:SHOWN])}")
-    sizes = ["x".join(map(str, side.origin.shape[1:])) for side in (samples, reference)]
-    if all(sizes) and sizes[0] != sizes[1]:
-        sentences.append(
-            f"samples of {sizes[0]} pixels beside reference images of {sizes[1]}: their difference in size is part of"
-            " every score; compare only scores of the same two sizes"
-        )
+    sentences += _apart("samples", samples, reference)
     if samples.origin.sha256 == reference.origin.sha256:
         sentences.append("samples and reference are the very same images")
     return (*sentences, *([left] if (left := start_left(choices)) else ()))
