@@ -35,6 +35,14 @@ def test_catalogues_list_their_registry_for_people_and_machines(capsys, monkeypa
     assert all(name in text and name in data for name in known)
 
 
+def test_the_page_of_schemes_is_what_its_command_writes(capsys, tmp_path):
+    run(capsys, "schemes", "--out", tmp_path / "schemes.md")
+    page = Path(__file__).parents[2] / "docs" / "schemes.md"
+    assert page.read_text(encoding="utf-8") == (tmp_path / "schemes.md").read_text(encoding="utf-8"), (
+        "run: adaln schemes --out docs/schemes.md"
+    )
+
+
 @pytest.mark.slow
 def test_from_training_to_a_comparison(capsys, trained_path):
     other = json.loads(run(capsys, "train", "digits", *SMALL, "--scheme", "adaln-gaussian:2e-3", "--json"))["run"]

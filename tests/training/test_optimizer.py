@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adaln.codec import decode, encode
-from adaln.conditioning import ROLES, SCHEMES, find_layout, roles_of
+from adaln.conditioning import ROLES, SCHEMES, find_layout, initialise, measure_order, roles_of
 from adaln.config import OptimConfig
 from adaln.models import MODELS, DiTConfig, LLaMAConfig, build, mup_factors
 from adaln.rng import generator
@@ -85,6 +85,28 @@ def test_muon_makes_orthogonal_steps_of_its_matrices_and_of_each_role_of_a_layer
             assert spectrum.min() > 0.5 and spectrum.max() < 1.3, part
         else:
             assert step.abs().max() == pytest.approx(1, rel=1e-3), part  # Adam's first step
+
+
+@pytest.mark.parametrize("optim", [SPLIT, MUON, OptimConfig(lr=1e-2, mup=8)], ids=["roles", "muon", "mup"])
+def test_the_update_order_is_that_of_the_probe_at_any_rates(optim):
+    x, y = torch.randn(8, 1, 8, 8, generator=generator("x")), torch.arange(8)
+
+    def loss(model, iteration):
+        output = model(x, torch.arange(8) * 100.0, y)
+        return (output - torch.randn(output.shape, generator=generator("order", iteration))).square().mean()
+
+    model = network()
+    order = measure_order(model, SCHEMES["adaln-zero"], loss)
+    initialise(model, SCHEMES["adaln-zero"], generator("order", 0))
+    state = TrainState(model, optim, lr_factors=mup_factors(CONFIG, DIGITS, optim.mup) if optim.mup else {})
+    moved = dict.fromkeys(order)
+    for iteration in range(3):
+        loss(model, iteration).backward()
+        named = {name: p.grad for name, p in state.named.items() if p.grad is not None}
+        for part in [part for part, first in moved.items() if first is None and part.tensor in named]:
+            moved[part] = iteration if bool(part.of(named).any()) else None
+        state.update(torch.zeros(()))
+    assert moved == order
 
 
 def test_muon_counts_no_steps_of_its_own_and_all_else_is_adamws():

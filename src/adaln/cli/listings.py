@@ -14,7 +14,7 @@ from adaln.config import PRESETS, model_name, to_dict
 from adaln.files import write_atomically
 from adaln.models import MODELS, ModelConfig, flops, model_named, num_parameters
 from adaln.processes import PROCESSES
-from adaln.report import Cell, Column, Table
+from adaln.report import Cell, Column, Table, markdown
 from adaln.specs import DataSpec
 
 _STD = "STD"
@@ -28,28 +28,40 @@ class SchemesOptions:
 
     model: str | None = None
     """Count what each scheme leaves to train of this network, at 256 pixels (32 x 32 x 4 latents), 1000 classes."""
+    out: Path | None = None
+    """A .md file for the table."""
 
 
 def schemes_verb(words: list[str]) -> Output:
-    """[--model NAME]: the conditioning schemes, how gate, scale and shift start."""
+    """[--model NAME] [--out PAGE.md]: the conditioning schemes, how gate, scale, shift and head start."""
     options = parse(SchemesOptions, "schemes", words)
     data = [encode(row) for row in SCHEMES.values()]
-    columns = [*map(Column, ("scheme", "gate", "scale", "shift", "note"))]
-    rows: list[list[Cell]] = [
-        [name, *map(_in_words, (row.gate, row.scale, row.shift)), row.note] for name, row in SCHEMES.items()
-    ]
+    columns = [*map(Column, ("scheme", "gate", "scale", "shift", "head", "note"))]
+    rows: list[list[Cell]] = []
+    for name, row in SCHEMES.items():
+        gate = Start(bias=row.static_gates) if row.static_gates else row.gate
+        rows.append([name, *map(_in_words, (gate, row.scale, row.shift, row.head)), row.note])
     if options.model:
         trained = _trained(model_named(options.model))
         data = [{**row, "trained_parameters": count} for row, count in zip(data, trained, strict=True)]
-        columns.insert(4, Column("trained", f"M, {options.model}", ".1f"))
+        columns.insert(5, Column("trained", f"M, {options.model}", ".1f"))
         for cells, count in zip(rows, trained, strict=True):
-            cells.insert(4, count and count / 1e6)
+            cells.insert(5, count and count / 1e6)
     notes = [
-        "Normal and the like with their standard deviation; ... where it differs from block to block.",
+        "Normal and the like with their standard deviation; ... where it differs from block to block; torch: uniform to"
+        " 1/sqrt(inputs), as torch starts linear maps.",
+        "Where the head is 0 the first output is exactly 0, and the first loss of a predicted noise mean(noise²);"
+        " elsewhere D h² (1 + v) + b² comes on top: h and b the std of the head's weights and biases, v the variance"
+        " that the last layer's scale and shift give, D the width.",
         f"With numbers of your own: {', '.join(f'{name}:{_NUMBERS.get(name, _STD)}' for name in PARAMETRIC)}.",
         "--model DiT-XL/2 counts what each leaves to train.",
     ]
-    return Output(data, [Table("Conditioning schemes", columns, rows, notes)])
+    table = Table("Conditioning schemes", columns, rows, notes)
+    if options.out:
+        check_suffix(options.out, ".md")
+        origin = "Written by `adaln schemes --out docs/schemes.md`."
+        write_atomically(options.out, f"# Schemes\n\n{origin}\n\n{markdown(table)}")
+    return Output(data, [table])
 
 
 def _trained(config: ModelConfig) -> list[int | None]:
