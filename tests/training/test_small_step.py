@@ -70,6 +70,18 @@ def test_losses_and_gradients_are_those_of_autograd(
             assert error <= 1e-5, name
 
 
+def test_labels_of_fewer_bits_and_strided_ones_are_the_same_labels(small_config, tmp_path):
+    run = Run.create(small_config(), tmp_path)
+    model, batch = prepared(run), batch_of(run)
+    step = step_of(run, model)
+    assert batch.y is not None
+    for y in (batch.y.int(), torch.stack([batch.y, batch.y], 1)[:, 0]):
+        losses, expected = step(batch._replace(y=y)), step(batch)
+        assert losses is not None
+        assert expected is not None
+        assert torch.equal(losses, expected)
+
+
 def test_training_goes_this_way_and_ends_as_by_autograd(small_config, tmp_path, monkeypatch):
     run, other = (Run.create(small_config(), tmp_path / name) for name in ("ours", "plain"))
     given = []

@@ -52,9 +52,10 @@ class SmallStep:
         if not (is_meant and sizes.fit and is_small(self.process, batch) and self.is_free(x)):
             return None
         memory, losses = x.new_empty(values("step_memory", sizes)), x.new_empty(len(x))
-        tables = moments(self.process), self.times, self.network.pos_embed
+        labels = None if y is None else y.long().contiguous()
+        data = x, noise, labels, t.contiguous(), moments(self.process), self.times, self.network.pos_embed
         self.values.zero_()
-        given = x, noise, y, t, *tables, self.weights, memory, self.gradients, losses, bound_scale(self.process)
+        given = *data, self.weights, memory, self.gradients, losses, bound_scale(self.process)
         if not call("step", *given, sizes, self.images):
             return None
         for weight, gradient in zip(self.weights, self.gradients, strict=True):
