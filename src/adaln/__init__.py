@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from adaln.analysis import update_order as update_order
     from adaln.analysis.audit import audit as audit
     from adaln.analysis.fit import fit as fit
+    from adaln.analysis.watch import watch as watch
+    from adaln.analysis.watch_handle import TrainingWarning as TrainingWarning
     from adaln.conditioning import SCHEMES as SCHEMES
     from adaln.conditioning import Scheme as Scheme
     from adaln.conditioning import Start as Start

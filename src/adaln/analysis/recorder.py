@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite, nan, sqrt
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from adaln.analysis.distributions import Histogram, std_histogram
 from adaln.analysis.groups import Group, groups_of
 from adaln.analysis.sketch import Moments, Sketch, moments, sketch
-from adaln.codec import decode, encode
+from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
 from adaln.conditioning import Site, find_sites
 from adaln.files import reading
 from adaln.parallel import rank, whole
@@ -37,6 +37,12 @@ class RoleRecord:
     histogram: Histogram
     gradient_norm: float | None
     """Euclidean, over the rows of weights and biases; None where a gradient is missing or not finite."""
+    update_ratio: float | None = field(default=None, metadata=LEFT_OUT_AT_DEFAULT)
+    """Norm of the last update over that of the weights before it; None where it was not seen, or they were zero."""
+    moved: float | None = field(default=None, metadata=LEFT_OUT_AT_DEFAULT)
+    """Share of the entries that the last update changed."""
+    cosine: float | None = field(default=None, metadata=LEFT_OUT_AT_DEFAULT)
+    """Of the last update and the one before it."""
 
 
 class Recorder:
@@ -60,7 +66,7 @@ class Recorder:
             drop_from(self.path, step)
         self._is_first = False
         if step in self.steps:
-            records = [_to_row(record) for record in observe(step, dict(model.named_parameters()))]
+            records = [to_row(record) for record in observe(step, dict(model.named_parameters()))]
             if rank() == 0:
                 append_record(self.path, {"step": step, "records": records})
 
@@ -103,7 +109,8 @@ def _gradient_squares(site: Site, parameters: Mapping[str, Tensor]) -> list[Tens
     return [missing if g is None else as_rows(whole(g))[site.rows].cpu().double().square().sum() for g in gradients]
 
 
-def _to_row(record: RoleRecord) -> dict[str, Any]:
+def to_row(record: RoleRecord) -> dict[str, Any]:
+    """A record of a line that names the step."""
     edges = tuple(float(f"{edge:.7g}") for edge in record.histogram.edges)
     row: dict[str, Any] = encode(replace(record, histogram=replace(record.histogram, edges=edges)))
     del row["step"]

@@ -20,20 +20,24 @@ class ReportOptions:
     """Writes report/index.html, index.md and every table and picture into the run's, study's or choice's folder."""
 
     folder: Annotated[Positional[Path], named("RUN-OR-STUDY")]
-    """A run's folder, a study's or a choice's."""
+    """A run's folder, a study's, a choice's, or one that adaln.watch wrote."""
 
 
 def report_verb(words: list[str]) -> Output:
     """RUN-OR-STUDY: write its page, and every table and picture of it as a file."""
     folder = parse(ReportOptions, "report", words).folder
 
+    from adaln.analysis.watch import is_watched
     from adaln.runs import Run
     from adaln.views.run_page import run_page, with_saved
+    from adaln.views.watched import watched_page
 
     if (folder / "study.json").exists():
         page = study_page(folder)
     elif (folder / "choice.json").exists():
         page = choice_page(folder)
+    elif is_watched(folder):
+        page = watched_page(folder)
     else:
         page = run_page(Run.open(folder))
     path = write_report(with_saved(page, folder / "analysis"), folder / "report").resolve()

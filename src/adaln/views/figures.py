@@ -128,9 +128,9 @@ def last_of_each(snapshots: Snapshots) -> list[Snapshot]:
 
 
 def role_histograms(
-    recordings: Mapping[str, Sequence[RoleRecord]], shown_steps: Sequence[int], seed: int
+    recordings: Mapping[str, Sequence[RoleRecord]], shown_steps: Sequence[int], seed: int | None = None
 ) -> list[Histograms]:
-    """For each role that the runs have one figure of what they recorded: a panel per run, a ridge per shown step."""
+    """For each role that there is, one figure of what trainings recorded: a panel for each, a ridge per shown step."""
     figures = []
     for role in ROLES:
         panels, count = [], 0
@@ -142,9 +142,10 @@ def role_histograms(
                 panels.append(Panel(name, [_ridge(f"step {record.step}", record) for record in shown]))
         if not panels:
             continue
+        of_seed = "" if seed is None else f", seed {seed}"
         caption = (
-            f"All {count:,} weights of W_{LETTERS[role]} over all blocks, seed {seed}, at recorded steps (top: the"
-            " start). A spike is a value that all weights share."
+            f"{count:,} weights of W_{LETTERS[role]} over all blocks{of_seed}, at recorded steps (top: the first). A"
+            " spike is a value that all weights share."
         )
         figures.append(Histograms(f"{_weights_of(role)} over training", caption, SYMLOG, panels))
     return figures

@@ -17,6 +17,7 @@ from adaln.evaluation.samples import first_images, samples_of, step_beside
 from adaln.files import reading, write_atomically
 from adaln.metrics import start_left
 from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series, write_report
+from adaln.report.figures import Scale
 from adaln.runs import Run
 from adaln.sampling import start_in_average
 from adaln.views.figures import role_histograms
@@ -76,22 +77,27 @@ def recorded_blocks(run: Run, recording: Sequence[RoleRecord]) -> list[Block]:
     steps = sorted({record.step for record in recording})
     shown = spread_evenly(steps, MOST_RIDGES)
     figures = role_histograms({run.config.scheme.name: recording}, shown, run.config.seed)
-    std = _over_steps("Std of each role", recording, lambda record: record.moments.std)
-    gradient = _over_steps("Gradient norm of each role", recording, lambda record: record.gradient_norm)
+    std = over_record_steps("Std of each role", recording, lambda record: record.moments.std)
+    gradient = over_record_steps("Gradient norm of each role", recording, lambda record: record.gradient_norm)
     return [*figures, std, gradient]
 
 
-def _over_steps(title: str, recording: Sequence[RoleRecord], read: Callable[[RoleRecord], float | None]) -> Lines:
+def over_record_steps(
+    title: str, recording: Sequence[RoleRecord], read: Callable[[RoleRecord], float | None], scale: Scale = "log"
+) -> Lines:
+    """One number of each role over all blocks, against the recorded steps."""
     names = dict.fromkeys(record.group.name for record in recording)
     series = []
     for name in names:
         records = [record for record in recording if record.group.name == name and record.group.block is None]
-        series.append(Series(name, [record.step for record in records], [read(record) or None for record in records]))
-    caption = (
-        f"All blocks together, recorded while training at n = {len(series[0].x)} steps; gaps where it is exactly 0."
-    )
+        values = [read(record) for record in records]
+        series.append(
+            Series(name, [record.step for record in records], [v or None for v in values] if scale == "log" else values)
+        )
+    caption = f"All blocks together, recorded while training at n = {len(series[0].x)} steps"
+    caption += "; gaps where it is exactly 0." if scale == "log" else "."
     return Lines(
-        title, caption, Axis("step", "updates", "symlog", 1), Axis(title.split(" of ")[0].lower(), "", "log"), series
+        title, caption, Axis("step", "updates", "symlog", 1), Axis(title.split(" of ")[0].lower(), "", scale), series
     )
 
 

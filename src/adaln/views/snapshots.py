@@ -11,6 +11,8 @@ from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, check
 from adaln.analysis.distributions import GaussianFit, descriptions
 from adaln.analysis.groups import FindRows, class_of, grouped_rows
 from adaln.analysis.recorder import read_recording
+from adaln.analysis.watch import is_watched
+from adaln.analysis.watch_handle import ROLES
 from adaln.runs import Run, is_run
 from adaln.tensor_files import WeightSet, open_weights
 
@@ -110,10 +112,16 @@ def open_snapshots(
     prefix: str = "",
     family: str | None = None,
 ) -> list[Snapshot]:
-    """The snapshots of a run's folder (by default of the weights in training), or the one of a file of weights.
+    """The snapshots of a run's folder (by default of the weights in training), of one that `adaln.watch` wrote, or the
+    one of a file of weights.
 
     `family` decides between two families of the names of a file.
     """
+    if is_watched(path):
+        seen = recorded(path.name, read_recording(path / ROLES))
+        if missing := [step for step in steps if step not in seen]:
+            raise ValueError(f"{str(path)!r} has no record of step {missing[0]}; it has {[*seen] or 'none'}")
+        return [seen[step] for step in sorted(set(steps)) or spread_evenly(sorted(seen), MOST_CHECKPOINTS)]
     if is_run(path):
         if family is not None:
             raise ValueError(f"family is {family!r}; {str(path)!r} is a run, whose layout is known")

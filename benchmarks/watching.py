@@ -1,0 +1,84 @@
+"""What `adaln.watch` costs, and how far updates of our own runs go: `python benchmarks/watching.py cost|updates`.
+
+cost: a recorded look at the modulation weights of DiT-XL/2 against plain reads of them, in turns, processor time.
+updates: the largest and the least update ratio of any role from update 100 on, digits at their own learning rate.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+
+import adaln
+from adaln.analysis.recorder import read_recording
+from adaln.runs import Run
+from adaln.training import batch_loss
+
+SCHEMES = ("adaln", "adaln-zero", "adaln-step1", "adaln-mix", "adaln-gaussian", "torch-default")
+
+
+class Modulation(nn.Module):
+    """The modulation of a DiT's block, by its published names."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attn, self.mlp = nn.Linear(1, 1), nn.Linear(1, 1)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+
+class Blocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Modulation(1152) for _ in range(28))
+
+
+def seconds(do: Callable[[], object]) -> float:
+    """Of processor time."""
+    begun = time.process_time()
+    do()
+    return time.process_time() - begun
+
+
+def cost(folder: Path) -> None:
+    network = Blocks()
+    weights = [tensor for name, tensor in network.named_parameters() if name.endswith("1.weight")]
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    watched = adaln.watch(network, to=folder, every=3)
+    reads, recorded, kept = [], [], []
+    for number in range(1, 31):
+        reads.append(seconds(lambda: [weight.detach().sum() for weight in weights]))
+        (recorded if number % 3 == 0 else kept).append(seconds(watched.step))
+    row = {"plain read": reads, "recorded step": recorded, "steps before one": kept}
+    sys.stdout.write(f"{ {name: round(median(values), 4) for name, values in row.items()} }\n")
+
+
+def updates(folder: Path) -> None:
+    for scheme in SCHEMES:
+        config = adaln.preset("digits", scheme=scheme, steps=400)
+        run = Run.planned(config, folder)
+        network, batches = run.new_model(), run.batches()
+        adaln.initialise(network, scheme)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=config.optim.lr, weight_decay=0.0)
+        adaln.watch(network, optimizer, to=folder / scheme, every=25)
+        for step in range(config.steps):
+            batch_loss(run, network, batches, step).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        ratios = [
+            record.update_ratio
+            for record in read_recording(folder / scheme / "analysis" / "roles.jsonl")
+            if record.step >= 100 and record.update_ratio
+        ]
+        sys.stdout.write(f"{scheme}: {min(ratios):.4f} to {max(ratios):.4f}\n")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as made:
+        {"cost": cost, "updates": updates}[sys.argv[1]](Path(made) / "watched")

@@ -1,0 +1,139 @@
+"""The door to watching anyone's training: what is watched, by what it may be counted, and whose a folder is."""
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaln.analysis.recorder import LOG_SPACED_STEPS, read_recording
+from adaln.analysis.role_updates import Watched, parameters_in, watched_sites
+from adaln.analysis.watch_handle import ROLES, OnRecord, Watch
+from adaln.codec import json_text, short_hash
+from adaln.conditioning import Family, find_layout
+from adaln.files import reading, write_atomically
+from adaln.parallel import rank
+from adaln.version import __version__
+
+ABOUT = "watch.json"
+"""What is watched, in the folder of the records."""
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Any = None,
+    *,
+    to: str | Path,
+    every: int | Collection[int] = LOG_SPACED_STEPS,
+    step: int | None = None,
+    family: str | Family | None = None,
+    trackers: Sequence[OnRecord] = (),
+) -> Watch:
+    """Record gate, scale and shift of a network that is trained by a loop of your own, into the folder `to`.
+
+    Given the optimiser, it counts that one's steps; without it, call `.step()` after each. `every`: a number of updates
+    between two records, or the steps to record. `step`: updates behind the weights, where a loop goes on (default: what
+    the optimiser's state says, else 0); records from there on are written anew. `family` as in `find_sites`.
+    `trackers` are called with (step, numbers by name) at recorded steps. `adaln report FOLDER` makes the page.
+
+    Compiled, DDP and FSDP2 networks, accumulation, autocast and GradScaler need nothing else. Raises `ValueError` in
+    one line for a network without known modulation, an optimiser that holds none of it, and a folder that is another's.
+    """
+    layout = find_layout(model, family)
+    if not layout.sites:
+        raise ValueError("the network has no known modulation; adaln.audit(model, discover=True) tells what may be it")
+    sites, folder, inner = watched_sites(model, layout), Path(to), innermost(optimizer)
+    if empty := [w.site.tensors()[0] for w in sites if w.values.is_meta or not w.values.numel()]:
+        raise ValueError(
+            f"{empty[0]!r} has no values here (on meta, or ZeRO-3's); expected parameters, whole or DTensors"
+        )
+    is_recorded = chosen(every)
+    if inner is not None:
+        check_holds(inner, sites)
+    begun = updates_of(inner) if step is None else step
+    if begun < 0:
+        raise ValueError(f"step is {begun}; expected the number of updates behind the weights, from 0")
+    if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
+        claim(folder, about(model, sites), begun, was_said=step is not None or begun > 0)
+    handle = Watch(sites, folder, is_recorded, begun, trackers)
+    if inner is not None:
+        handle.attach(inner)
+    return handle
+
+
+def chosen(every: int | Collection[int]) -> Callable[[int], bool]:
+    """Whether a step is recorded."""
+    if isinstance(every, int):
+        if every < 1:
+            raise ValueError(f"every is {every}; expected a number of updates, from 1, or the steps to record")
+        return lambda step: step % every == 0
+    steps = frozenset(every)
+    return lambda step: step in steps
+
+
+def innermost(optimizer: Any) -> torch.optim.Optimizer | None:
+    """The optimiser inside those of accelerate and Lightning; `ValueError` for what has no hooks."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = inner
+    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+        raise ValueError(
+            f"optimizer is a {type(optimizer).__name__}; expected a torch.optim.Optimizer, or None and .step() after"
+            " each update"
+        )
+    return optimizer
+
+
+def check_holds(optimizer: torch.optim.Optimizer, sites: Sequence[Watched]) -> None:
+    """`ValueError` for an optimiser that steps none of the modulation."""
+    held = parameters_in(optimizer.param_groups)
+    if not any(id(watched.values) in held for watched in sites):
+        raise ValueError(
+            f"the optimiser holds none of the network's modulation (e.g. {sites[0].site.tensors()[0]!r}); expected the"
+            " optimiser of this very network, made after it was sharded or moved"
+        )
+
+
+def updates_of(optimizer: torch.optim.Optimizer | None) -> int:
+    """Steps that the state of an optimiser tells of."""
+    states = optimizer.state.values() if optimizer is not None else ()
+    return max((int(state["step"]) for state in states if "step" in state), default=0)
+
+
+def about(model: nn.Module, sites: Sequence[Watched]) -> dict[str, Any]:
+    """What is watched, for `watch.json`."""
+    shapes = {watched.site.tensors()[0]: tuple(watched.values.shape) for watched in sites}
+    named = {name: list(shape) for name, shape in shapes.items()}
+    row = {
+        "network": type(model).__name__,
+        "sites": len(sites),
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    return {**row, "modulation": short_hash(named), "adaln": __version__}
+
+
+def is_watched(folder: Path) -> bool:
+    """Whether `watch` wrote it."""
+    return (folder / ABOUT).is_file()
+
+
+def claim(folder: Path, row: Mapping[str, Any], step: int, was_said: bool) -> None:
+    """Make the folder this network's; `ValueError` where it is another's, or goes on from a step that nobody said."""
+    file = folder / ABOUT
+    if is_watched(folder):
+        with reading(file, "what watch wrote"):
+            theirs = json.loads(file.read_text(encoding="utf-8"))["modulation"]
+        if theirs != row["modulation"]:
+            raise ValueError(f"{str(folder)!r} is of another network; expected a folder of its own")
+        last = max((record.step for record in read_recording(folder / ROLES)), default=0)
+        if last and not was_said:
+            raise ValueError(
+                f"{str(folder)!r} holds records up to step {last:,}; expected step=N, the updates behind these weights,"
+                " or another folder"
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{str(folder)!r} holds something else; expected an empty folder, or one that watch made")
+    else:
+        (folder / ROLES).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json_text(row) + "\n")

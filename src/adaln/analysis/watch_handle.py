@@ -1,0 +1,196 @@
+"""Gate, scale and shift in anyone's training loop: recorded as our own runs are, with warnings before a blow-up.
+
+The network gets no hooks, no parameters and no buffers; what is looked at are its parameters and their gradients after
+an update of the optimiser, at recorded steps alone. A recorded step is the number of updates behind the weights; its
+gradient is the one that the last of them used, where the loop has not dropped it by then.
+
+FOLDER/analysis/roles.jsonl  a line for each recorded step, as `adaln train` writes it
+FOLDER/metrics.jsonl         the loss, where the loop says it
+FOLDER/alarms.jsonl          what was warned of
+"""
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaln.analysis.alarms import Alarm, Seen, alarms, not_finite
+from adaln.analysis.groups import Group
+from adaln.analysis.recorder import RoleRecord, read_recording, to_row
+from adaln.analysis.role_updates import (
+    Entries,
+    Watched,
+    entries_of,
+    gradient_squares,
+    not_finite_in,
+    records,
+)
+from adaln.parallel import is_sharded, rank
+from adaln.runs import append_record, drop_from
+
+ROLES, METRICS, ALARMS = "analysis/roles.jsonl", "metrics.jsonl", "alarms.jsonl"
+MOST_LOSSES = 1_000
+"""Losses that wait on the device for the next recorded step; from then on every other one is dropped."""
+REMEMBERED = 8
+"""Records of each role in each block that rules look at."""
+OnRecord = Callable[[int, Mapping[str, float]], None]
+"""What follows besides the folder: (step, numbers by name), as `adaln.training.Tracker.on_log`."""
+
+
+class TrainingWarning(UserWarning):
+    """What `watch` warns of."""
+
+
+class Watch:
+    """A network that is watched; made by `adaln.watch`."""
+
+    def __init__(
+        self,
+        sites: Sequence[Watched],
+        folder: Path,
+        steps: Callable[[int], bool],
+        step: int,
+        trackers: Sequence[OnRecord],
+    ) -> None:
+        self.folder = folder
+        self.updates = step
+        """Behind the weights."""
+        self._sites, self._is_recorded, self._trackers = sites, steps, list(trackers)
+        self._entries: dict[int, Entries] = {}
+        self._losses: list[tuple[int, Tensor]] = []
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._handles: list[Any] = []
+        self._warned: set[tuple[str, str]] = set()
+        self._history: dict[Group, deque[RoleRecord]] = {}
+        if rank() == 0:
+            for file in (ROLES, METRICS, ALARMS):
+                drop_from(folder / file, step)
+            for record in read_recording(folder / ROLES):
+                self._remember(record)
+        self._look()
+
+    def step(self, loss: Tensor | float | None = None) -> None:
+        """Call it after each `optimizer.step()`, unless `watch` was given the optimiser; `loss` of that update."""
+        if self._optimizer is not None:
+            self._warn_once("counted", "step", "the optimiser that watch was given counts its steps; call log(loss)")
+        else:
+            self._count()
+        if loss is not None:
+            self.log(loss)
+
+    def log(self, loss: Tensor | float) -> None:
+        """The loss of the last update; a tensor stays on its device until the next recorded step."""
+        kept = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
+        self._losses.append((self.updates, kept.reshape(-1)[:1]))
+        if len(self._losses) > MOST_LOSSES:
+            del self._losses[::2]
+
+    def close(self) -> None:
+        """Write the losses that are left and let go of the optimiser."""
+        self._write_losses()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Count its steps, at the end of each of them."""
+        self._optimizer = optimizer
+        self._handles.append(optimizer.register_step_post_hook(lambda *_: self._count()))
+
+    def _count(self) -> None:
+        self.updates += 1
+        if any(self._is_recorded(self.updates + ahead) for ahead in (0, 1, 2)):
+            try:
+                self._look()
+            except Exception as error:  # a full disk, say: training goes on
+                self._warn_once("failed", "watch", f"nothing is recorded of step {self.updates:,}: {error}")
+
+    @torch.no_grad()
+    def _look(self) -> None:
+        """Keep the entries of now; at a recorded step, what is to be known of them."""
+        step = self.updates
+        if rank() and not any(is_sharded(watched.values) for watched in self._sites):
+            return  # the first process has all of it
+        self._entries[step] = entries_of(self._sites)
+        if self._is_recorded(step):
+            self._record(step, gradient_squares(self._sites))
+        self._entries = {kept: entries for kept, entries in self._entries.items() if kept >= step - 1}
+
+    def _record(self, step: int, squares: Sequence[Tensor]) -> None:
+        there = torch.stack([one.cpu().double() for one in squares])
+        seen = [self._entries[before] for before in (step, step - 1, step - 2) if before in self._entries]
+        broken = [] if self._are_finite(there, seen[0]) else not_finite_in(self._sites)
+        if rank():
+            return
+        found = records(step, self._sites, there.tolist(), seen)
+        append_record(self.folder / ROLES, {"step": step, "records": [to_row(record) for record in found]})
+        for record in found:
+            self._remember(record)
+        self._write_losses()
+        self._warn([not_finite(step, broken)] if broken else alarms(step, self._seen(found)))
+        for track in self._trackers:
+            try:
+                track(step, numbers_of(found))
+            except Exception as error:  # whatever a tracker does, training goes on
+                self._warn_once("tracker", repr(track), f"{track!r} failed at step {step}: {error}")
+
+    @staticmethod
+    def _are_finite(squares: Tensor, entries: Entries) -> bool:
+        """Whether there is no sign of a weight that is not finite: it would have spread to every gradient by now."""
+        shown = torch.stack([one.float().sum().cpu() for one in entries])
+        return bool(squares.isfinite().all() and shown.isfinite().all())
+
+    def _seen(self, found: Sequence[RoleRecord]) -> list[Seen]:
+        dtype = self._sites[0].values.dtype
+        groups = [record.group for record in found if record.group.block or "final" in record.group.name]
+        return [Seen(tuple(self._history[group]), dtype) for group in groups]
+
+    def _remember(self, record: RoleRecord) -> None:
+        self._history.setdefault(record.group, deque(maxlen=REMEMBERED)).append(record)
+
+    def _warn(self, found: Sequence[Alarm]) -> None:
+        for alarm in found:
+            if self._warn_once(alarm.rule, alarm.role, f"step {alarm.step:,}: {alarm.text}"):
+                append_record(self.folder / ALARMS, asdict(alarm))
+
+    def _warn_once(self, rule: str, what: str, text: str) -> bool:
+        if is_first := (rule, what) not in self._warned:
+            self._warned.add((rule, what))
+            warnings.warn(text, TrainingWarning, stacklevel=2)
+        return is_first
+
+    def _write_losses(self) -> None:
+        losses, self._losses = self._losses, []
+        if not losses or rank():
+            return
+        values = torch.cat([loss.float().cpu() for _, loss in losses]).tolist()
+        for (step, _), value in zip(losses, values, strict=True):
+            if abs(value) < float("inf"):
+                append_record(self.folder / METRICS, {"step": step, "loss": value})
+
+
+def numbers_of(found: Sequence[RoleRecord]) -> dict[str, float]:
+    """What a tracker shows of every role over all blocks, by names like `gate/std`."""
+    numbers: dict[str, float | None] = {}
+    for record in found:
+        if record.group.block is None:
+            name = record.group.name.replace(" ", "_")
+            numbers |= {
+                f"{name}/std": record.moments.std,
+                f"{name}/gradient_norm": record.gradient_norm,
+                f"{name}/update_ratio": record.update_ratio,
+                f"{name}/moved": record.moved,
+                f"{name}/cosine": record.cosine,
+            }
+    return {name: value for name, value in numbers.items() if value is not None}

@@ -1,0 +1,71 @@
+"""The page of a training that `adaln.watch` followed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from adaln.analysis.recorder import read_recording
+from adaln.analysis.watch import ABOUT
+from adaln.analysis.watch_handle import ALARMS, METRICS, ROLES
+from adaln.files import reading
+from adaln.report import Axis, Cell, Column, Facts, Lines, Page, Section, Series, Table
+from adaln.runs import read_records
+from adaln.views.figures import role_histograms
+from adaln.views.run_page import MOST_RIDGES, over_record_steps
+from adaln.views.snapshots import spread_evenly
+
+
+def watched_page(folder: Path) -> Page:
+    """Warnings first, then how gate, scale and shift changed, and the loss where the loop said it."""
+    with reading(folder / ABOUT, "what watch wrote"):
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    recording, alarms = read_recording(folder / ROLES), read_records(folder / ALARMS)
+    losses = read_records(folder / METRICS)
+    steps = sorted({record.step for record in recording})
+    if not steps:
+        raise ValueError(f"{str(folder)!r} holds no record yet; expected a training that has begun")
+    summary = [f"{about['network']}, watched over {steps[-1]:,} updates: " + warned(alarms)]
+    shown = spread_evenly(steps, MOST_RIDGES)
+    figures = [
+        over_record_steps("Update ratio of each role", recording, lambda record: record.update_ratio),
+        over_record_steps("Gradient norm of each role", recording, lambda record: record.gradient_norm),
+        over_record_steps("Std of each role", recording, lambda record: record.moments.std),
+        over_record_steps("Share moved of each role", recording, lambda record: record.moved, "linear"),
+        over_record_steps(
+            "Cosine of successive updates of each role", recording, lambda record: record.cosine, "linear"
+        ),
+    ]
+    sections = [
+        *([Section("Warnings", [alarm_table(alarms)])] if alarms else []),
+        Section("Who moves, and how far", figures),
+        Section("Gate, scale and shift over training", role_histograms({about["network"]: recording}, shown)),
+        *([Section("Loss", [loss_figure(losses)])] if losses else []),
+        Section("What was watched", [Facts("network", {name: str(value) for name, value in about.items()})]),
+    ]
+    return Page(folder.name, summary, sections)
+
+
+def warned(alarms: Sequence[dict[str, object]]) -> str:
+    """How many warnings, the first of them in full."""
+    if not alarms:
+        return "nothing to warn of."
+    return (
+        f"{len(alarms)} warning{'s' * (len(alarms) > 1)}, the first at step {alarms[0]['step']}: {alarms[0]['text']}."
+    )
+
+
+def alarm_table(alarms: Sequence[dict[str, object]]) -> Table:
+    """Every warning, in the order in which they came."""
+    rows: list[list[Cell]] = [[int(str(one["step"])), str(one["rule"]), str(one["text"])] for one in alarms]
+    columns = [Column("step", format=",d"), Column("what"), Column("where, and what others did about it")]
+    return Table(
+        "Warnings", columns, rows, ["Each role is warned of once for each rule; adaln.analysis.alarms has them."]
+    )
+
+
+def loss_figure(losses: Sequence[dict[str, float]]) -> Lines:
+    """As the loop said it."""
+    steps = [int(row["step"]) for row in losses]
+    caption = f"As the loop said it, n = {len(steps)} updates."
+    series = [Series("loss", steps, [row["loss"] for row in losses])]
+    return Lines("Training loss", caption, Axis("step", "updates", "symlog", 1), Axis("loss"), series)

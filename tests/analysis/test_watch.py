@@ -1,0 +1,335 @@
+"""Gate, scale and shift of a network that a loop of the tests' own trains."""
+
+import copy
+import json
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import adaln
+from adaln.analysis import role_updates
+from adaln.analysis.groups import Group
+from adaln.analysis.recorder import read_recording
+from adaln.analysis.watch import watch
+from adaln.analysis.watch_handle import TrainingWarning
+from adaln.cli import main
+from adaln.conditioning import find_sites, initialise
+from adaln.models import DiTConfig, build
+from adaln.rng import generator
+from helpers.networks import DIGITS
+
+STEPS = (0, 1, 2, 4, 6)
+
+
+def network(scheme="adaln-step1"):
+    net = build(DiTConfig(16, 2, 2, 4), DIGITS, generator("watch"))
+    initialise(net, scheme)
+    return net
+
+
+def adamw(net, lr=1e-3, **settings):
+    return torch.optim.AdamW(net.parameters(), lr=lr, **settings)
+
+
+def loss_of(net, number):
+    rng = generator("watch", number)
+    x, y = torch.randn(4, 1, 8, 8, generator=rng), torch.randint(0, 10, (4,), generator=rng)
+    return net(x, torch.rand(4, generator=rng), y).square().mean()
+
+
+def train(net, optimizer, updates, after=lambda loss: None, each=lambda: None):
+    """Plain updates, as anyone writes them."""
+    for number in updates:
+        loss = loss_of(net, number)
+        loss.backward()
+        optimizer.step()
+        after(loss)
+        optimizer.zero_grad()
+        each()
+
+
+def gates(net):
+    """All gate rows, as they are."""
+    parameters = dict(net.named_parameters())
+    rows = [parameters[site.weight][site.rows] for site in find_sites(net) if site.role.name == "GATE"]
+    return torch.cat(rows).detach().double().flatten()
+
+
+def recorded(folder):
+    """Of the gates of all blocks, by step."""
+    found = read_recording(folder / "analysis" / "roles.jsonl")
+    return {record.step: record for record in found if record.group == Group("gate")}
+
+
+def lines(folder):
+    return (folder / "analysis" / "roles.jsonl").read_text()
+
+
+def test_updates_are_measured_by_role_as_they_happen(tmp_path):
+    net = network()
+    optimizer, values = adamw(net), [gates(net)]
+    handle = watch(net, optimizer, to=tmp_path / "w", every=STEPS)
+    train(net, optimizer, range(6), after=handle.log, each=lambda: values.append(gates(net)))
+    handle.close()
+    found = recorded(tmp_path / "w")
+    assert tuple(found) == STEPS
+    for step in STEPS[2:]:
+        update, last = values[step] - values[step - 1], values[step - 1] - values[step - 2]
+        assert found[step].update_ratio == pytest.approx(float(update.norm() / values[step - 1].norm()))
+        assert found[step].moved == float((update != 0).double().mean())
+        assert found[step].cosine == pytest.approx(float(update @ last / update.norm() / last.norm()))
+        assert found[step].moments.std == pytest.approx(float(values[step].std(correction=0)))
+    assert (found[0].update_ratio, found[1].cosine) == (None, None)
+    losses = [json.loads(line)["step"] for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
+    assert losses == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_gradient_is_the_one_that_the_update_used(tmp_path):
+    net = network()
+    optimizer = adamw(net)
+    watch(net, optimizer, to=tmp_path / "w", every=(1,))
+    expected = []
+    train(net, optimizer, range(1), after=lambda loss: expected.append(role_gradient(net)))
+    assert recorded(tmp_path / "w")[1].gradient_norm == pytest.approx(expected[0])
+
+
+def role_gradient(net):
+    parameters, squares = dict(net.named_parameters()), 0.0
+    for site in find_sites(net):
+        if site.role.name == "GATE":
+            squares += sum(float(parameters[name].grad[site.rows].double().square().sum()) for name in site.tensors())
+    return squares**0.5
+
+
+def test_counted_by_hand_or_by_the_optimiser_the_lines_are_the_same(tmp_path):
+    by_hand = network()
+    optimizer = adamw(by_hand)
+    handle = watch(by_hand, to=tmp_path / "hand", every=STEPS)
+    train(by_hand, optimizer, range(6), after=handle.step)
+    hooked = network()
+    watch(hooked, optimizer := adamw(hooked), to=tmp_path / "hook", every=STEPS)
+    train(hooked, optimizer, range(6))
+    assert lines(tmp_path / "hand") == lines(tmp_path / "hook")
+
+
+def test_accumulation_counts_updates_and_nothing_is_added_to_the_network(tmp_path):
+    net = network()
+    before, optimizer = list(net.state_dict()), adamw(net)
+    handle = watch(net, optimizer, to=tmp_path / "w", every=1)
+    for number in range(6):
+        loss_of(net, number).backward()
+        if number % 2:
+            optimizer.step()
+            optimizer.zero_grad()
+    assert handle.updates == 3 and tuple(recorded(tmp_path / "w")) == (0, 1, 2, 3)
+    assert list(net.state_dict()) == before
+    assert not any(module._forward_hooks or module._backward_hooks for module in net.modules())
+    handle.close()
+    optimizer.step()
+    assert handle.updates == 3
+
+
+def test_a_loop_goes_on_in_the_same_file(tmp_path):
+    whole = network()
+    watch(whole, optimizer := adamw(whole), to=tmp_path / "whole", every=STEPS)
+    train(whole, optimizer, range(6))
+
+    net = network()
+    watch(net, optimizer := adamw(net), to=tmp_path / "w", every=STEPS)
+    train(net, optimizer, range(5))  # killed after step 5: a checkpoint of step 2 is the newest
+    net, optimizer = network(), None
+    train(net, optimizer := adamw(net), range(2))
+    handle = watch(net, optimizer, to=tmp_path / "w", every=STEPS)
+    assert handle.updates == 2
+    train(net, optimizer, range(2, 6))
+    again, first = recorded(tmp_path / "w"), recorded(tmp_path / "whole")
+    assert tuple(again) == STEPS
+    assert again[4] == first[4] and again[6] == first[6]
+    assert again[2].moments == first[2].moments and again[2].update_ratio is None  # the update before is gone
+
+
+def test_rows_stand_for_large_sites_and_norms_are_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(role_updates, "MOST_ENTRIES", 64)
+    net = network()
+    watch(net, optimizer := adamw(net), to=tmp_path / "w", every=(2,))
+    norms = []
+    train(net, optimizer, range(2), after=lambda loss: norms.append(role_gradient(net)))
+    found = recorded(tmp_path / "w")[2]
+    assert found.moments.elements == 4 * 64 < gates(net).numel()
+    assert found.gradient_norm == pytest.approx(norms[-1])
+
+
+def test_unscaled_gradients_are_recorded_under_a_grad_scaler(tmp_path):
+    norms = {}
+    for fused in (False, True):
+        for scale in (1.0, 1024.0):
+            net = network()
+            scaler, optimizer = torch.amp.GradScaler("cpu", init_scale=scale), adamw(net, fused=fused)
+            watch(net, optimizer, to=tmp_path / f"{fused}-{scale}", every=(1,))
+            scaler.scale(loss_of(net, 0)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            norms[fused, scale] = recorded(tmp_path / f"{fused}-{scale}")[1].gradient_norm
+    assert all(norm == pytest.approx(norms[False, 1.0]) for norm in norms.values())
+
+
+def test_half_precision_that_swallows_updates_is_warned_of_once(tmp_path):
+    net = network().bfloat16()
+    optimizer = adamw(net, lr=1e-6)
+    watch(net, optimizer, to=tmp_path / "w", every=1)
+    with pytest.warns(TrainingWarning) as warned:
+        for _ in range(3):
+            loss = sum((parameter.float() * 1e-2).sum() for parameter in net.parameters())
+            loss.backward()
+            optimizer.step()
+    about = [str(one.message) for one in warned if "gate" in str(one.message)]
+    assert len(about) == 1 and "stored as bfloat16" in about[0]
+    rows = [json.loads(line) for line in (tmp_path / "w" / "alarms.jsonl").read_text().splitlines()]
+    assert {row["rule"] for row in rows} == {"swallowed"}
+
+
+def test_what_is_no_longer_finite_is_named(tmp_path):
+    net = network()
+    handle = watch(net, to=tmp_path / "w", every=1)
+    name = next(site.weight for site in find_sites(net) if site.depth == 1)
+    with torch.no_grad():
+        dict(net.named_parameters())[name][0, 0] = float("nan")
+    with pytest.warns(TrainingWarning, match=f"step 1: {name} is not finite"):
+        handle.step()
+
+
+def test_trackers_get_numbers_and_nothing_that_fails_ends_a_training(tmp_path):
+    net = network()
+
+    def broken(step, numbers):
+        raise OSError("offline")
+
+    numbers_of = {}
+    with pytest.warns(TrainingWarning, match="failed at step 0: offline"):
+        handle = watch(net, to=tmp_path / "w", every=1, trackers=[numbers_of.__setitem__, broken])
+    handle.step()
+    assert list(numbers_of) == [0, 1] and {"gate/std", "scale/moved"} <= set(numbers_of[1])
+    (tmp_path / "w" / "analysis" / "roles.jsonl").unlink()
+    (tmp_path / "w" / "analysis").rmdir()
+    with pytest.warns(TrainingWarning, match="nothing is recorded of step 2"):
+        handle.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        handle.step()  # said once
+
+
+def test_its_folder_makes_a_page_and_distributions(tmp_path, capsys):
+    net = network()
+    handle = adaln.watch(net, optimizer := adamw(net), to=tmp_path / "w", every=STEPS)
+    train(net, optimizer, range(6), after=handle.log)
+    handle.close()
+    main(["report", str(tmp_path / "w")])
+    page = (tmp_path / "w" / "report" / "index.md").read_text()
+    assert "DiT, watched over 6 updates: nothing to warn of." in page and "Update ratio of each role" in page
+    capsys.readouterr()
+    main(["distributions", str(tmp_path / "w"), "--out", str(tmp_path / "d"), "--json"])
+    data = json.loads(capsys.readouterr().out)
+    assert {row["step"] for row in data["groups"]} == set(STEPS)
+
+
+class Twice(nn.Module):
+    """A network without modulation."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "named"),
+    [
+        (Twice, {}, "no known modulation|no layer"),
+        (network, {"optimizer": lambda net: adamw(network())}, "holds none of the network's modulation"),
+        (network, {"optimizer": lambda net: "adamw"}, "optimizer is a str; expected a torch.optim.Optimizer"),
+        (network, {"every": 0}, "every is 0; expected a number of updates"),
+        (network, {"step": -1}, "step is -1"),
+        (lambda: network().to("meta"), {}, "has no values here \\(on meta"),
+    ],
+)
+def test_what_cannot_be_watched_is_one_line_before_training(tmp_path, make, settings, named):
+    net = make()
+    given = {name: value(net) if callable(value) else value for name, value in settings.items()}
+    with pytest.raises(ValueError, match=named) as error:
+        watch(net, to=tmp_path / "w", **given)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_folder_of_another_network_or_of_something_else_is_refused(tmp_path):
+    watch(network(), to=tmp_path / "w", every=1).step()
+    with pytest.raises(ValueError, match="holds records up to step 1; expected step=N"):
+        watch(network(), to=tmp_path / "w")
+    other = build(DiTConfig(16, 3, 2, 4), DIGITS, generator("watch"))
+    with pytest.raises(ValueError, match="is of another network"):
+        watch(other, to=tmp_path / "w", step=0)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match="holds something else"):
+        watch(network(), to=tmp_path / "mine")
+
+
+class Gated(nn.Module):
+    """A block of a network that nobody's type checker looks into."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn, self.mlp = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(8, 48))
+
+    def forward(self, x, c):
+        rows = self.adaLN_modulation(c).chunk(6, dim=-1)
+        for branch, (shift, scale, gate) in (self.attn, rows[:3]), (self.mlp, rows[3:]):
+            x = x + gate * branch(nn.functional.layer_norm(x, (8,)) * (1 + scale) + shift)
+        return x
+
+
+class Blocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(Gated() for _ in range(2))
+
+    def forward(self, x, c):
+        for block in self.blocks:
+            x = block(x, c)
+        return x
+
+
+@pytest.mark.slow
+def test_a_compiled_network_has_no_graph_break_of_it(tmp_path):
+    rng = generator("watch", "compiled")
+    x, c = torch.randn(4, 8, generator=rng), torch.randn(4, 8, generator=rng)
+    torch.manual_seed(0)
+    plain = Blocks()
+    compiled = torch.compile(copy.deepcopy(plain), backend="eager", fullgraph=True)
+    for name, net in ("plain", plain), ("compiled", compiled):
+        watch(net, optimizer := adamw(net), to=tmp_path / name, every=1)
+        for _ in range(4):
+            net(x, c).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert torch._dynamo.utils.counters["graph_break"] == {}
+    assert lines(tmp_path / "plain") == lines(tmp_path / "compiled")
+
+
+@pytest.mark.slow
+def test_two_processes_record_what_one_does(tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for start, folder in ([sys.executable], "one"), (torchrun, "two"):
+        program = [*start, "-m", "helpers.watch_together", str(tmp_path / folder)]
+        done = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (read_recording(tmp_path / folder / "analysis" / "roles.jsonl") for folder in ("one", "two"))
+    assert [(record.step, record.group) for record in one] == [(record.step, record.group) for record in two]
+    for ours, theirs in zip(one, two, strict=True):
+        for read in ("gradient_norm", "update_ratio", "moved", "cosine"):
+            assert getattr(ours, read) == pytest.approx(getattr(theirs, read), rel=1e-6), (ours.step, ours.group, read)
+        assert ours.moments.std == pytest.approx(theirs.moments.std, rel=1e-6)
