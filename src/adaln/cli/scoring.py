@@ -171,7 +171,9 @@ def evaluate_verb(words: list[str]) -> Output:
             )
             for features, reference in references.items()
         ]
-    return SILENT if rank() else _kept(by_features, source, options.out)
+        if rank():
+            return SILENT
+    return _kept(by_features, source, options.out)
 
 
 def _kept(by_features: "list[adaln.metrics.Scores]", source: "Path | adaln.data.Dataset", out: Path | None) -> Output:
