@@ -22,12 +22,13 @@ table1 table2 table3 table4 table5 table6 table7 table8 table9 table10
 figure1 figure3 figure4 figure5 figure6 figure7 figure8 figure9 figure11 figure12 figure13 figure14 figure15 figure16
 figure17 figure18 figure19 figure21 figure22
 equal-std factorial std-sweep permuted width-transfer catch-up lr-std other-backbones
-fitted released-starts head optimiser
+fitted released-starts head optimiser mechanisms
 """
 STUDIES: "Registry[Study]" = Registry(
     "study", dict.fromkeys(_NAMES.split(), Later("adaln.studies.registry:TABLE")), accepts="adaln.studies.study:Study"
 )
-"""Quickstart, the paper's tables and figures, what its reviewers asked, and starts of our own and of releases."""
+"""Quickstart, the paper's tables and figures, what its reviewers asked, starts of our own and of releases, and ways to
+condition a block."""
 ELSEWHERE = {
     "figure20": "figure20 is of ControlNet's zero convolutions, which no study trains; draw it from weights of yours:"
     " adaln distributions CANNY DEPTH POSE SEG"

@@ -116,12 +116,12 @@ TABLE: Mapping[str, Scale] = {
 
 
 def configured(base: RunConfig, setting: Setting, seed: int, model: ModelConfig, data: DataConfig) -> RunConfig:
-    """A scale's run with the setting's network, process, scheme and data."""
+    """A scale's run with the setting's network and its options, process, scheme and data."""
     chosen = setting.scheme if isinstance(setting.scheme, Scheme) else scheme(setting.scheme)
     return replace(
         base,
         name=run_name(base, chosen, seed),
-        model=model,
+        model=replace(model, **setting.options),
         scheme=chosen,
         process=PROCESSES["linear-velocity" if is_flow(setting) else "ddpm"],
         data=data,

@@ -31,6 +31,8 @@ class Setting:
     scheme: str | Scheme
     """A scheme, or what `adaln.conditioning.scheme` reads."""
     model: str = "DiT-XL/2"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the model's config that are otherwise than the registered network has them."""
     data: str = "imagenet-256"
     """A preset: the data set and its size."""
     steps: int = 50_000
