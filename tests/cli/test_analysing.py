@@ -1,13 +1,15 @@
 """`adaln distributions`, `fit`, `order`, `explain` and the report that takes up what they found."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from adaln.cli import main
-from adaln.conditioning import Role, find_sites
+from adaln.conditioning import SCHEMES, Role, find_sites
+from adaln.config import PRESETS
 from adaln.report import write_page
 from adaln.runs import Run
 from adaln.tensor_files import save_tensors
@@ -154,10 +156,17 @@ def test_order_of_a_preset_is_measured_on_its_data_under_another_process(capsys,
     assert {name for name, moves in data["orders"]["adaln-zero"].items() if moves[0]} == {"W_f"}
 
 
+@pytest.mark.parametrize(("gate", "own", "expected"), [("sigmoid", "af3", "af3"), ("static", "rezero", "adaln-zero")])
+def test_a_run_whose_gates_cannot_be_zero_has_its_own_order_by_default(tmp_path, gate, own, expected):
+    config = PRESETS["digits"]()
+    run_of = replace(config, model=replace(config.model, gate=gate), scheme=SCHEMES[own])
+    assert subject_of_run(Run(tmp_path, run_of)).default_scheme().name == expected
+
+
 def test_the_measured_network_stays_untouched(runs):
     subject = subject_of_run(Run.open(runs / "zero"))
     before = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
-    from adaln.conditioning import SCHEMES, adamw
+    from adaln.conditioning import adamw
 
     subject.order(SCHEMES["adaln-gaussian"], adamw, 2)
     assert all(torch.equal(before[name], tensor) for name, tensor in subject.model.state_dict().items())

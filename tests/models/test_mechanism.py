@@ -8,7 +8,8 @@ import torch
 from adaln.analysis.live import gate_values
 from adaln.codec import decode, encode
 from adaln.conditioning import find_layout, standard_inputs
-from adaln.models import MODELS, ModelConfig, build, skeleton
+from adaln.models import MODELS, ModelConfig, build, dit, skeleton
+from adaln.models.conditioned import add_branch
 from adaln.models.dit_config import TransformerConfig
 from adaln.models.layers import rotate, rotation, unturned
 from adaln.models.network import counted
@@ -98,6 +99,27 @@ def test_static_gates_are_the_same_for_every_condition():
     )
     assert [value.shape for _, value in gates] == [(1, 16)] * 4
     assert all((value != value[:1]).any() for _, value in plain)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gate": "tanh"},
+        {"gate": "sigmoid", "modulation": "shared"},
+        {"gate": "static"},
+        {"modulation": "low-rank", "rank": 3},
+        {"modulation": "low-rank", "rank": 3, "gate": "sigmoid"},
+        {"modulation": "shared"},
+    ],
+    ids=str,
+)
+def test_gates_are_what_the_network_multiplies_by(options, monkeypatch):
+    model, multiplied = awake(replace(MODELS["tiny"], depth=2, **options)), []
+    monkeypatch.setattr(dit, "add_branch", lambda x, *of: [multiplied.append(of[1].gate), add_branch(x, *of)][1])
+    gates = gate_values(model, standard_inputs(model), find_layout(model))
+    assert len(gates) == len(multiplied) == 4
+    for (_, value), expected in zip(gates, multiplied, strict=True):
+        torch.testing.assert_close(value, expected.flatten(0, -2) if expected.ndim > 1 else expected[None])
 
 
 @pytest.mark.parametrize(

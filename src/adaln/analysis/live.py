@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adaln.analysis.operations import Counted, run, tensors_of
 from adaln.analysis.probe import Seen, of_one_role, probe
-from adaln.conditioning import Layout, Role, Site, find_layout, static_tensors
+from adaln.conditioning import VALUE_FUNCTIONS, Layout, Role, Site, find_layout, static_tensors
 from adaln.tensor_files import unwrapped
 from adaln.types import as_rows
 
@@ -136,7 +136,8 @@ class _Outputs(Counted):
 
 
 def gate_values(model: nn.Module, inputs: Mapping[str, Any], layout: Layout) -> list[tuple[Site, Tensor]]:
-    """What the rows of every gate give for each sample, (samples, D), a table's sum with the shared matrices'."""
+    """What every gate is for each sample, (samples, D): its rows' sum with those of the shared matrices, after tanh or
+    whatever their value goes through."""
     gates = [site for site in layout.sites if site.role is Role.GATE]
     watched = _Outputs({module_of(site) for site in gates if site.weight})
     run(model, inputs, watched)
@@ -145,10 +146,13 @@ def gate_values(model: nn.Module, inputs: Mapping[str, Any], layout: Layout) -> 
     def value(site: Site) -> Tensor:
         if site.weight:
             return watched.outputs[module_of(site)][..., site.rows].flatten(0, -2)
-        table = as_rows(parameters[site.tensors()[0]]).detach()[site.rows].reshape(1, -1)
-        return sum((value(matrix) for matrix in layout.shared.get((site.branch, site.role), ())), table)
+        return as_rows(parameters[site.tensors()[0]]).detach()[site.rows].reshape(1, -1)
 
-    return [(site, value(site)) for site in gates if not _is_in_blocks(site, layout)]
+    def gate(site: Site) -> Tensor:
+        shared = layout.shared.get((site.branch, site.role), ()) if site.is_of_one_block else ()
+        return VALUE_FUNCTIONS[site.function](sum(map(value, shared), value(site)))
+
+    return [(site, gate(site)) for site in gates if not _is_in_blocks(site, layout)]
 
 
 def module_of(site: Site) -> str:

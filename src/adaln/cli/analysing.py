@@ -135,8 +135,8 @@ class OrderOptions:
 
     model: Annotated[Positional[str], named("MODEL|PRESET|RUN")]
     """A network (a name, or module:factory), a preset or a run."""
-    scheme: Scheme = SCHEMES["adaln-zero"]
-    """The scheme whose order is measured."""
+    scheme: Scheme | None = None
+    """The scheme whose order is measured; default: adaln-zero, or a run's own where its network has no place for it."""
     versus: str | None = None
     """Another one (NAME, NAME:STD or FILE); cells that differ are marked in both."""
     every_scheme: bool = False
@@ -165,7 +165,7 @@ def order_verb(words: list[str]) -> Output:
     options = parse(OrderOptions, "order", words)
     if options.iterations < 1 or options.batch_size < 1:
         raise ValueError(f"iterations is {options.iterations}, batch-size {options.batch_size}; expected at least 1")
-    schemes = [options.scheme, *([scheme(options.versus)] if options.versus else [])]
+    others = [scheme(options.versus)] if options.versus else []
     if options.process:
         PROCESSES.check(options.process)
     if options.model not in PRESETS and not Path(options.model).exists():
@@ -175,17 +175,18 @@ def order_verb(words: list[str]) -> Output:
     from adaln.views.orders import first_moves, measured_side_by_side
 
     subject, optimizer = order_subject(options), {"adamw": adamw, "sgd": sgd}[options.optimizer]
+    schemes = [options.scheme or subject.default_scheme(), *others]
     if options.every_scheme:
         schemes = [s for s in SCHEMES.values() if subject.has_place_for(s)]
     orders = {s.name: subject.order(s, optimizer, options.iterations) for s in schemes}
     shown = first_moves if options.every_scheme else measured_side_by_side
     section = shown(subject.name, options.optimizer, orders)
-    first, *others = orders.values()
+    first, *more = orders.values()
     data = {
         "model": subject.name,
         "optimizer": options.optimizer,
         "orders": {name: dict(zip(o.names, zip(*o.moves, strict=True), strict=True)) for name, o in orders.items()},
-        "differing": list(first.differing(others[0])) if options.versus else [],
+        "differing": list(first.differing(more[0])) if options.versus else [],
     }
     return saved(section, options.out or analysis_folder([Path(options.model)], "order"), data)
 

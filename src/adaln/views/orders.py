@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from adaln.analysis import UpdateOrder, update_order
 from adaln.analysis.closed_form import BLOCK_STARTS
 from adaln.analysis.closed_form import order_table as derived_order
-from adaln.conditioning import MakeOptimizer, Scheme, adamw, all_starts, find_layout
+from adaln.conditioning import SCHEMES, MakeOptimizer, Scheme, adamw, all_starts, find_layout
 from adaln.config import model_name
 from adaln.models import ModelConfig, build
 from adaln.processes import ProcessConfig
@@ -31,10 +31,17 @@ class Subject:
     model: nn.Module
     loss: Callable[[nn.Module, int], Tensor]
     """(model, iteration) -> loss on that iteration's batch."""
+    scheme: Scheme | None = None
+    """Of a run: its own."""
 
     def order(self, scheme: Scheme, optimizer: MakeOptimizer = adamw, iterations: int = 3) -> UpdateOrder:
         """Which weights have moved by which iteration under `scheme`; the subject's network stays untouched."""
         return update_order(self.model, scheme, self.loss, iterations, optimizer=optimizer)
+
+    def default_scheme(self) -> Scheme:
+        """adaLN-Zero, or a run's own where the network has no place for it."""
+        zero = SCHEMES["adaln-zero"]
+        return self.scheme if self.scheme and not self.has_place_for(zero) else zero
 
     def has_place_for(self, scheme: Scheme) -> bool:
         """Whether the network can be started so."""
@@ -52,7 +59,7 @@ def subject_of_run(run: Run) -> Subject:
     def loss(model: nn.Module, iteration: int) -> Tensor:
         return batch_loss(run, model, batches, iteration).mean()
 
-    return Subject(f"{model_name(run.config.model)} on {run.dataset.name}", run.new_model(), loss)
+    return Subject(f"{model_name(run.config.model)} on {run.dataset.name}", run.new_model(), loss, run.config.scheme)
 
 
 def subject_of_model(
