@@ -202,17 +202,27 @@ def test_what_is_no_longer_finite_is_named(tmp_path):
         handle.step()
 
 
+class Kept:
+    """A tracker that keeps what it gets, until it is offline."""
+
+    def __init__(self, offline_from=99):
+        self.lines, self.offline_from = {}, offline_from
+
+    def on_log(self, step, metrics):
+        if step >= self.offline_from:
+            raise OSError("offline")
+        self.lines[step] = metrics
+
+
 def test_trackers_get_numbers_and_nothing_that_fails_ends_a_training(tmp_path):
-    net = network()
-
-    def broken(step, numbers):
-        raise OSError("offline")
-
-    numbers_of = {}
-    with pytest.warns(TrainingWarning, match="failed at step 0: offline"):
-        handle = watch(net, to=tmp_path / "w", every=1, trackers=[numbers_of.__setitem__, broken])
+    net, kept = network(), Kept()
+    handle = watch(net, to=tmp_path / "one", every=1, track=[kept, Kept(offline_from=1)])
     handle.step()
-    assert list(numbers_of) == [0, 1] and {"gate/std", "scale/moved"} <= set(numbers_of[1])
+    with pytest.warns(UserWarning, match="tracker Kept follows no more, the training goes on: OSError: offline"):
+        handle.close()
+    assert list(kept.lines) == [0, 1] and {"gate/std", "scale/moved"} <= set(kept.lines[1])
+    handle = watch(network(), to=tmp_path / "w", every=1)
+    handle.step()
     (tmp_path / "w" / "analysis" / "roles.jsonl").unlink()
     (tmp_path / "w" / "analysis").rmdir()
     with pytest.warns(TrainingWarning, match="nothing is recorded of step 2"):
@@ -252,6 +262,7 @@ class Twice(nn.Module):
         (network, {"optimizer": lambda net: "adamw"}, "optimizer is a str; expected a torch.optim.Optimizer"),
         (network, {"every": 0}, "every is 0; expected a number of updates"),
         (network, {"step": -1}, "step is -1"),
+        (network, {"track": ["wandbb"]}, r"unknown tracker 'wandbb' \(nearest: 'wandb'\)"),
         (lambda: network().to("meta"), {}, "has no values here \\(on meta"),
     ],
 )

@@ -10,11 +10,13 @@ from torch import nn
 
 from adaln.analysis.recorder import LOG_SPACED_STEPS, read_recording
 from adaln.analysis.role_updates import Watched, parameters_in, watched_sites
-from adaln.analysis.watch_handle import ROLES, OnRecord, Watch
+from adaln.analysis.watch_handle import ROLES, Watch
 from adaln.codec import json_text, short_hash
 from adaln.conditioning import Family, find_layout
 from adaln.files import reading, write_atomically
 from adaln.parallel import rank
+from adaln.registry import nearest
+from adaln.trackers import KNOWN, Beside, Tracker, import_extra
 from adaln.version import __version__
 
 ABOUT = "watch.json"
@@ -29,14 +31,15 @@ def watch(
     every: int | Collection[int] = LOG_SPACED_STEPS,
     step: int | None = None,
     family: str | Family | None = None,
-    trackers: Sequence[OnRecord] = (),
+    track: Sequence[str | Tracker] = (),
 ) -> Watch:
     """Record gate, scale and shift of a network that is trained by a loop of your own, into the folder `to`.
 
     Given the optimiser, it counts that one's steps; without it, call `.step()` after each. `every`: a number of updates
     between two records, or the steps to record. `step`: updates behind the weights, where a loop goes on (default: what
     the optimiser's state says, else 0); records from there on are written anew. `family` as in `find_sites`.
-    `trackers` are called with (step, numbers by name) at recorded steps. `adaln report FOLDER` makes the page.
+    `track`: tensorboard, wandb or trackio, or what has `on_log(step, numbers by name)`, called at recorded steps in a
+    thread beside. `adaln report FOLDER` makes the page.
 
     Compiled, DDP and FSDP2 networks, accumulation, autocast and GradScaler need nothing else. Raises `ValueError` in
     one line for a network without known modulation, an optimiser that holds none of it, and a folder that is another's.
@@ -50,6 +53,7 @@ def watch(
             f"{empty[0]!r} has no values here (on meta, or ZeRO-3's); expected parameters, whole or DTensors"
         )
     is_recorded = chosen(every)
+    check_trackers(track)
     if inner is not None:
         check_holds(inner, sites)
     begun = updates_of(inner) if step is None else step
@@ -57,10 +61,27 @@ def watch(
         raise ValueError(f"step is {begun}; expected the number of updates behind the weights, from 0")
     if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
         claim(folder, about(model, sites), begun, was_said=step is not None or begun > 0)
+    trackers = [tracker_of(one, folder, model) for one in track] if rank() == 0 else []
     handle = Watch(sites, folder, is_recorded, begun, trackers)
     if inner is not None:
         handle.attach(inner)
     return handle
+
+
+def tracker_of(track: str | Tracker, folder: Path, model: nn.Module) -> Beside:
+    """A tracker by its name, or one as it is, in a thread of its own."""
+    if not isinstance(track, str):
+        return Beside(type(track).__name__, track)
+    return Beside(track, KNOWN[track](folder.name, folder, {"network": type(model).__name__}))
+
+
+def check_trackers(track: Sequence[str | Tracker]) -> None:
+    """`ValueError` for one that is not known, or whose package is not installed."""
+    for name in track:
+        if isinstance(name, str):
+            if name not in KNOWN:
+                raise ValueError(f"unknown tracker {name!r}{nearest(name, KNOWN)}; known: {', '.join(KNOWN)}")
+            import_extra(name)
 
 
 def chosen(every: int | Collection[int]) -> Callable[[int], bool]:

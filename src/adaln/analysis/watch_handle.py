@@ -11,7 +11,7 @@ FOLDER/alarms.jsonl          what was warned of
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,13 @@ from adaln.analysis.role_updates import (
 )
 from adaln.parallel import is_sharded, rank
 from adaln.runs import append_record, drop_from
+from adaln.trackers import Beside
 
 ROLES, METRICS, ALARMS = "analysis/roles.jsonl", "metrics.jsonl", "alarms.jsonl"
 MOST_LOSSES = 1_000
 """Losses that wait on the device for the next recorded step; from then on every other one is dropped."""
 REMEMBERED = 8
 """Records of each role in each block that rules look at."""
-OnRecord = Callable[[int, Mapping[str, float]], None]
-"""What follows besides the folder: (step, numbers by name), as `adaln.training.Tracker.on_log`."""
 
 
 class TrainingWarning(UserWarning):
@@ -55,7 +54,7 @@ class Watch:
         folder: Path,
         steps: Callable[[int], bool],
         step: int,
-        trackers: Sequence[OnRecord],
+        trackers: Sequence[Beside],
     ) -> None:
         self.folder = folder
         self.updates = step
@@ -91,11 +90,13 @@ class Watch:
             del self._losses[::2]
 
     def close(self) -> None:
-        """Write the losses that are left and let go of the optimiser."""
+        """Write the losses that are left, let go of the optimiser, and let trackers send what is left."""
         self._write_losses()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        for tracker in self._trackers:
+            tracker.close()
 
     def __enter__(self) -> "Watch":
         return self
@@ -139,11 +140,8 @@ class Watch:
             self._remember(record)
         self._write_losses()
         self._warn([not_finite(step, broken)] if broken else alarms(step, self._seen(found)))
-        for track in self._trackers:
-            try:
-                track(step, numbers_of(found))
-            except Exception as error:  # whatever a tracker does, training goes on
-                self._warn_once("tracker", repr(track), f"{track!r} failed at step {step}: {error}")
+        for tracker in self._trackers:
+            tracker.on_log(step, numbers_of(found))
 
     @staticmethod
     def _are_finite(squares: Tensor, entries: Entries) -> bool:

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from adaln.parallel import find_device, first_goes_first, from_first, group_of_t
 from adaln.processes import count_updates, guided
 from adaln.runs import Run, is_run
 from adaln.sampling import SampleConfig, choose_labels, load_sampler, save_samples
-from adaln.training import TRACKERS, Tracker
+from adaln.trackers import Beside, Tracker
+from adaln.training import TRACKERS
 from adaln.types import Hook, OnLog
 
 
@@ -272,8 +274,8 @@ def train(
         score_saved(run, scoring, score_at)  # first, since training drops old checkpoints
         save_losses(run, loss_at)
         hooks = [Recorder(run.path / "analysis" / "roles.jsonl"), *hooks, scoring_hook(run, scoring, score_at, loss_at)]
-        trackers = [tracker_of(run, name) for name in track if rank() == 0]
-        training.train(run, hooks, execution, [*on_log, *(tracker.on_log for tracker in trackers)])
+        with followed(run, track) as trackers:
+            training.train(run, hooks, execution, [*on_log, *trackers])
         if (gone := sorted({*score_saved(run, scoring, score_at), *save_losses(run, loss_at)})) and rank() == 0:
             warnings.warn(unscored_line(gone), stacklevel=2)
     return run
@@ -282,6 +284,17 @@ def train(
 def unscored_line(steps: Sequence[int]) -> str:
     """What is said of steps that were to be scored and lie on disk no more."""
     return f"not scored: steps {', '.join(map(str, steps))}, whose checkpoints are gone (see keep_checkpoints)"
+
+
+@contextmanager
+def followed(run: Run, names: Sequence[str]) -> Iterator[list[OnLog]]:
+    """By trackers, in the first process, each beside the training; at its end they send what is left."""
+    trackers = [Beside(name, tracker_of(run, name)) for name in names if rank() == 0]
+    try:
+        yield [tracker.on_log for tracker in trackers]
+    finally:
+        for tracker in trackers:
+            tracker.close()
 
 
 def tracker_of(run: Run, name: str) -> Tracker:

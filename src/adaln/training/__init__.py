@@ -1,5 +1,6 @@
 """Training a run: the loop, its state, its learning rate, what it logs and saves."""
 
+from adaln.trackers import Tracker as Tracker
 from adaln.training.ema_and_optimizer import TrainState as TrainState
 from adaln.training.learning_rate import lr_factor as lr_factor
 from adaln.training.loop import Stopped as Stopped
@@ -9,4 +10,3 @@ from adaln.training.loss import drop_labels as drop_labels
 from adaln.training.loss import inputs as inputs
 from adaln.training.resume import save as save
 from adaln.training.trackers import TRACKERS as TRACKERS
-from adaln.training.trackers import Tracker as Tracker

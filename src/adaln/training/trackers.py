@@ -1,27 +1,26 @@
 """What is logged of a training: lines of metrics.jsonl, and whoever follows them besides."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from adaln.config import Schedule
+from adaln.codec import leaves
+from adaln.config import Schedule, to_dict
 from adaln.parallel import rank
 from adaln.registry import Registry
 from adaln.runs import Run, append_record
+from adaln.trackers import KNOWN, Tracker
 from adaln.training.ema_and_optimizer import TrainState
 from adaln.types import OnLog
 
-
-@runtime_checkable
-class Tracker(Protocol):
-    """What follows one run besides its metrics.jsonl; lives in the first process."""
-
-    def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Called with every line of metrics.jsonl, after it was written; what it raises ends the training."""
-        ...
-
-
 MakeTracker = Callable[[Run], Tracker]
-TRACKERS: Registry[MakeTracker] = Registry("tracker", {}, accepts=Callable)
+
+
+def known(name: str, run: Run) -> Tracker:
+    """One of `adaln.trackers.KNOWN`, for a run."""
+    return KNOWN[name](run.path.name, run.path, dict(leaves(to_dict(run.config))))
+
+
+TRACKERS: Registry[MakeTracker] = Registry("tracker", {name: partial(known, name) for name in KNOWN}, accepts=Callable)
 """Trackers by name, each made for a run: `adaln train PRESET --track NAME`."""
 
 
