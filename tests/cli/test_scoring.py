@@ -278,7 +278,7 @@ def test_mixed_extractors_are_one_line(capsys):
 
 def test_features_that_are_nan_name_the_image(capsys):
     words = ("evaluate", "ours.npz", "--reference", "theirs.npz", "--features", "quarter_means:sick")
-    assert "the features of image 0 are NaN or infinite" in fails(capsys, *words)
+    assert "the pooled features of image 0 are NaN, infinite or too large" in fails(capsys, *words)
 
 
 def test_adm_s_statistics_ask_for_inception_and_say_where_its_weights_belong(capsys, monkeypatch):

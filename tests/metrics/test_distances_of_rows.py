@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from adaln.metrics import cmmd, sliced
 from adaln.metrics.cmmd import gaussian_mmd
 from adaln.metrics.intervals import Z95
-from adaln.metrics.precision_recall import density_coverage
+from adaln.metrics.precision_recall import density_coverage, precision_recall
 from adaln.metrics.sliced import sliced_distance
 from adaln.rng import generator
 
@@ -88,6 +88,21 @@ def test_density_and_coverage_are_their_definitions(num_reference, num_samples, 
     density, coverage = density_coverage_by_definition(x.double().numpy(), y.double().numpy(), k)
     assert float(found.balls.double().mean()) / k == pytest.approx(density)
     assert float(found.covered.double().mean()) == pytest.approx(coverage)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(8, 40), st.integers(8, 40), st.sampled_from([0.0, 1e2, -1e4, 3e5]))
+def test_where_the_features_lie_moves_neither_density_and_coverage_nor_precision_and_recall(rows, others, shift):
+    x, y = draw(rows, 5, "x", shift=shift), draw(others, 5, "y", shift=shift + 0.3)
+    near, far = (density_coverage((x - shift), (y - shift)), density_coverage(x, y))
+    assert torch.equal(near.balls, far.balls) and torch.equal(near.covered, far.covered)
+    near, far = (precision_recall((x - shift), (y - shift)), precision_recall(x, y))
+    assert (near.precision, near.recall) == (far.precision, far.recall)
+
+
+def test_the_kernel_of_an_image_and_itself_is_1_however_large_the_features():
+    x, y = 1e6 * draw(50, 8, "x"), 1e6 * draw(40, 8, "y")
+    assert gaussian_mmd(x, y)[0] == pytest.approx(1000 * (1 / 50 + 1 / 40))
 
 
 def test_an_outlier_among_the_samples_moves_density_and_coverage_by_no_more_than_its_share():

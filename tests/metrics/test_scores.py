@@ -1,7 +1,6 @@
 """One call from two sources to scores: what is recorded, what is refused, and when."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +18,6 @@ from adaln.metrics import (
     compare,
     differences,
     evaluate,
-    load_extractor,
     load_statistics,
     parse_source,
     rounding_differences,
@@ -159,18 +157,31 @@ def test_mixed_extractors_are_refused_before_the_samples_are_read():
         evaluate(pictures(40), statistics(pictures(50), EXTRACTOR), UNREAD)
     with pytest.raises(ValueError, match="different extractors"):
         compare(statistics(pictures(40), POOL_ONLY), statistics(pictures(50), EXTRACTOR))
+    other = replace(EXTRACTOR, name="module:other")  # of one module, whose source is the fingerprint of both
+    with pytest.raises(ValueError, match=r"different extractors: module:other \(f+\) and small \(f+\)"):
+        evaluate(statistics(pictures(40), EXTRACTOR), statistics(pictures(50), EXTRACTOR), other)
 
 
-def test_features_that_are_nan_name_their_image():
+@pytest.mark.parametrize(("part", "words"), [(0, "pooled features"), (1, "spatial features"), (2, "class probabilit")])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
+def test_features_without_finite_squares_name_their_image(part, words, value):
     bad = pictures(9)
     bad[7] = 255
 
     def network(images: torch.Tensor) -> Features:
-        pool = small(images).pool
-        return Features(pool / (pool != 25.5))
+        seen = small(images)
+        parts = [seen.pool, seen.spatial, seen.probs]
+        parts[part] = torch.where((seen.pool == 25.5).all(dim=1, keepdim=True), value, parts[part])
+        return Features(*parts)
 
-    with pytest.raises(ValueError, match="array: the features of image 7 are NaN or infinite"):
+    with pytest.raises(ValueError, match=f"array: the {words}.* of image 7 are NaN, infinite or too large"):
         statistics(bad, Extractor("sick", "", "0", network), batch_size=4)
+
+
+def test_features_whose_number_changes_from_image_to_image_are_refused():
+    growing = Extractor("growing", "", "0", lambda images: Features(images.float().flatten(1)[:, : 2 + len(images)]))
+    with pytest.raises(ValueError, match="array: 3 pooled features of image 8, 6 of each before; expected as many"):
+        statistics(pictures(9), growing, batch_size=4)
 
 
 def test_a_record_of_something_else_is_refused():
@@ -305,6 +316,9 @@ def test_statistics_that_another_program_rounded_score_as_they_did(tmp_path, cha
         ({"mu": lambda m: m[:3], "sigma": lambda m: m[:3, :3]}, "'pool_rows' is float32 (50, 6), expected numbers"),
         ({"pool_rows": lambda m: m.astype(object)}, "'pool_rows' is object (50, 6)"),
         ({"probs": lambda m: m * np.nan}, "'probs' has NaN or infinite entries"),
+        ({"pool_rows": lambda m: m[:0]}, "'pool_rows' is float32 (0, 6), expected numbers"),
+        ({"pool_rows": lambda m: m.astype(float) * 1e300}, "'pool_rows' has NaN or infinite entries"),
+        ({"adaln": lambda m: np.array(str(m).replace('"num_images": 50', '"num_images": -50'))}, "it is of -50 images"),
         ({"adaln": lambda m: np.array("no JSON")}, "is not a file of statistics"),
         ({"adaln": lambda m: np.array([1, 2])}, "is not a file of statistics"),
         ({"adaln": lambda m: np.array('{"format": 1, "extractor": {}}')}, "it has no 'name'"),
@@ -476,6 +490,7 @@ def test_fdr_of_other_validation_images_is_not_comparable_and_of_another_number_
     assert [line.split(":")[0] for line in differences(a, b)] == ["validation.sha256"]
     assert not [note for note in a.notes if "validation" in note]
     assert "40 samples beside 30 validation images" in scores(validation=pictures(30, 2)).notes[-1]
+    assert differences(a, scores()) == differences(scores(), a) == []  # what both have, the validation set moves not
 
 
 def test_what_a_side_shares_with_the_reference_or_differs_in_is_said():
@@ -483,6 +498,9 @@ def test_what_a_side_shares_with_the_reference_or_differs_in_is_said():
     assert scores(mixed).notes == ("10 of the samples are images of the reference, pixel for pixel",)
     beside = scores(validation=mixed)
     assert beside.notes == ("10 of the validation images are images of the reference, pixel for pixel",)
+    assert scores(validation=pictures(40)).notes == ("samples and validation set are the very same images",)
+    some = np.concatenate([pictures(40)[:7], pictures(33, 2)])
+    assert scores(validation=some).notes == ("7 of the samples are images of the validation set, pixel for pixel",)
     grey, large = pictures(50, 3)[..., :1], np.repeat(pictures(50, 3), 2, axis=1)
     of_six = Extractor("six", "six", "d" * 64, lambda images: small(images.float().expand(-1, 3, -1, -1)))
     found = evaluate(pictures(50), grey, of_six, ["fid"], validation=large, replicates=0)
@@ -508,6 +526,13 @@ def test_a_validation_set_that_says_nothing_is_refused(validation, said):
     with pytest.raises(ValueError) as caught:
         scores(validation=validation, metrics=["fdr"])
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.3, 1e4])
+def test_a_validation_set_that_features_do_not_tell_from_the_reference_is_refused(value):
+    constant = Extractor("constant", "", "c", lambda images: Features(torch.full((len(images), 3), value)))
+    with pytest.raises(ValueError, match=r"validation set is at the distance .* which is rounding; FDr divides by it"):
+        evaluate(pictures(40), pictures(50, 1), constant, ["fdr"], validation=pictures(30, 2), batch_size=7)
 
 
 def test_a_check_keeps_the_scores_where_the_network_cannot_compute_in_bfloat16():
@@ -545,49 +570,6 @@ def test_what_separates_a_score_from_published_ones_is_named():
         "solver: ddim, ddpm",
         "solver steps: 50, 250",
     ]
-
-
-def test_a_function_that_gives_no_features_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "bad_features.py").write_text("def flat(images):\n    return images.float().flatten()\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [*sys.path])
-    with pytest.raises(ValueError, match=r"gave \(1728,\), expected Features or a tensor \(9, F\)"):
-        statistics(pictures(9), load_extractor("bad_features:flat", cache=tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("def mean(images):\n    return {}['pool']\n", "features 'own_features:mean': KeyError: 'pool'"),
-        ("def mean(images)\n", "features 'own_features:mean' cannot be imported: SyntaxError"),
-    ],
-)
-def test_what_a_users_own_features_raise_is_said_to_be_theirs(tmp_path, monkeypatch, code, said):
-    (tmp_path / "own_features.py").write_text(code)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
-    monkeypatch.delitem(sys.modules, "own_features", raising=False)
-    with pytest.raises(ValueError) as caught:
-        statistics(pictures(9), load_extractor("own_features:mean", cache=tmp_path))
-    assert said in str(caught.value)
-
-
-def test_extractors_are_found_by_name_and_misses_name_the_nearest(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"unknown feature extractor 'inceptoin' \(nearest: 'inception'\)"):
-        load_extractor("inceptoin", cache=tmp_path)
-    with pytest.raises(ValueError, match="need the labelled images"):
-        load_extractor("dataset-classifier", cache=tmp_path)
-    (tmp_path / "my_features.py").write_text("def means(images):\n    return images.float().mean(dim=(2, 3))\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [*sys.path])
-    extractor = load_extractor("my_features:means", cache=tmp_path)
-    assert "fid" in evaluate(pictures(40), pictures(50), extractor).scores
-    with pytest.raises(ValueError, match=r"no 'mean' in 'my_features' \(nearest: 'means'\)"):
-        load_extractor("my_features:mean", cache=tmp_path)
-    with pytest.raises(ValueError, match="no source to hash; give it an attribute `fingerprint`"):
-        load_extractor("math:sqrt", cache=tmp_path)
-    with pytest.raises(ValueError, match="No module named 'no_such_module'"):
-        load_extractor("no_such_module:f", cache=tmp_path)
 
 
 # Processes

@@ -5,7 +5,7 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from adaln.metrics.intervals import ScoreInterval, around
-from adaln.metrics.precision_recall import ROWS, exact_blocks
+from adaln.metrics.precision_recall import ROWS, centred, exact_blocks
 
 SIGMA, SCALE = 10.0, 1000.0
 """The published width and factor."""
@@ -20,8 +20,7 @@ def gaussian_mmd(reference: Float32[Tensor, "M F"], samples: Float32[Tensor, "N 
 
     Source: Jayasumana et al., "Rethinking FID: towards a better evaluation metric for image generation" (2024).
     """
-    centre = reference.mean(dim=0)  # distances stay, and float32's digits go to what tells the sides apart
-    reference, samples = reference - centre, samples - centre
+    reference, samples = centred(reference, samples)
     own, across = _mean_kernels(samples), _mean_kernels(samples, reference)
     value = SCALE * float(own.mean() + _mean_kernels(reference).mean() - 2 * across.mean())
     std = float(2 * SCALE * (own - across).std() / len(samples) ** 0.5)
@@ -37,6 +36,8 @@ def _mean_kernels(rows: Float32[Tensor, "N F"], columns: Float32[Tensor, "M F"] 
     for start in range(0, len(rows), ROWS):
         part = rows[start : start + ROWS]
         [(_, block)] = exact_blocks(part, rows[start:] if columns is None else columns)
+        if columns is None:
+            block.diagonal().zero_()  # of an image and itself, which rounding may leave apart
         block.mul_(-0.5 / SIGMA**2).expm1_()
         sums[start : start + ROWS] += block.sum(dim=1, dtype=torch.float64)
         if columns is None:

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 DECISIVE = (
     "reference.sha256",
-    "validation.sha256",
     "samples.num_images",
     "extractor.name",
     "extractor.fingerprint",
     "dtypes",
     "choices",
 )
-"""What two comparable scores have in common; the settings of the scores that both have are added."""
+"""What two comparable scores have in common; the settings of the scores that both have are added, and of FDr the
+validation set."""
 IDENTITY = frozenset(
     {"run", "step", "seed", "num_images", "start_in_average", "class", "key", "device", "ema_distance"}
 )
@@ -119,7 +119,8 @@ def _at(record: Mapping[str, Any], path: str) -> Any:
 
 def _decisive(scores: "Scores", other: "Scores") -> Iterator[tuple[str, Any]]:
     common = [f"settings.{name}" for name in scores.scores if name in other.scores]
-    for path in (*DECISIVE, *common):
+    validation = ["validation.sha256"] if "settings.fdr" in common else []
+    for path in (*DECISIVE, *validation, *common):
         value = _at(scores.provenance, path)
         if path == "choices" and value:
             value = {key: entry for key, entry in value.items() if key not in IDENTITY}

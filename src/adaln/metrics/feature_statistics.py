@@ -26,7 +26,7 @@ from adaln.tensor_files import Npz
 
 Part = Literal["pool", "spatial", "pool_rows", "probs"]
 """What a score needs of a side, by the names of `Statistics`."""
-PARTS: dict[Part, str] = {
+PARTS: dict[str, str] = {
     "pool": "pooled features",
     "spatial": "spatial features",
     "pool_rows": "features of single images",
@@ -87,10 +87,7 @@ def collect(
         for part in needs:
             if part in ("spatial", "probs") and getattr(features, part) is None:
                 raise ValueError(f"extractor {extractor.name} gives no {PARTS[part]}, which a score asked for needs")
-        bad = (~torch.isfinite(features.pool).all(dim=1)).nonzero()
-        if len(bad):
-            first = totals.num_images + int(bad[0])
-            raise ValueError(f"{images.name}: the features of image {first} are NaN or infinite")
+        totals.check(images.name, features)
         totals.add(batch, features)
         progress(f"features of {images.name}", totals.num_images, images.num_images, "images")
     return totals.statistics(images, extractor)
@@ -121,6 +118,20 @@ class _Pass:
     moments: dict[str, FeatureMoments] = field(default_factory=dict)
     rows: dict[str, list[Tensor]] = field(default_factory=dict)
 
+    def check(self, name: str, features: Features) -> None:
+        """ValueError for features without finite squares, and for another number of them than the images before had."""
+        for part, rows in features.parts.items():
+            width = self.rows.get(part, [rows])[0].shape[1]
+            if rows.shape[1] != width:
+                got = f"{rows.shape[1]:,} {PARTS[part]} of image {self.num_images}, {width:,} of each before"
+                raise ValueError(f"{name}: {got}; expected as many of every image")
+            bad = (~torch.isfinite(rows.square().sum(dim=1))).nonzero()
+            if len(bad):
+                image = self.num_images + int(bad[0])
+                raise ValueError(
+                    f"{name}: the {PARTS[part]} of image {image} are NaN, infinite or too large for their squares"
+                )
+
     def add(self, batch: Images, features: Features) -> None:
         """Take in a batch: its pixels' hash, its rows and their moments."""
         if not self.num_images:
@@ -129,9 +140,7 @@ class _Pass:
         self.digest.update(batch.numpy().data)
         self.images |= {hashlib.blake2b(image.data, digest_size=16).digest() for image in batch.numpy()}
         self.num_images += len(batch)
-        for part, rows in (("pool", features.pool), ("spatial", features.spatial), ("probs", features.probs)):
-            if rows is None:
-                continue
+        for part, rows in features.parts.items():
             self.rows.setdefault(part, []).append(rows)
             if part != "probs":
                 self.moments.setdefault(part, FeatureMoments.empty(rows.shape[1])).update(rows)
@@ -156,7 +165,7 @@ class _Pass:
 
 def check_one_extractor(samples: dict[str, object], reference: dict[str, object]) -> None:
     """ValueError unless both descriptions are of one extractor with one set of weights."""
-    if samples["fingerprint"] != reference["fingerprint"]:
+    if any(samples[key] != reference[key] for key in ("name", "fingerprint")):  # one module may hold several
         got = " and ".join(f"{side['name']} ({str(side['fingerprint'])[:12]})" for side in (samples, reference))
         raise ValueError(f"samples and reference have features of different extractors: {got}; expected one")
 
@@ -244,7 +253,10 @@ def _metadata(npz: Npz) -> tuple[dict[str, Any], Origin] | None:
         extractor = about["extractor"]
         if not all(isinstance(extractor[key], str) for key in ("name", "label", "fingerprint")):
             raise ValueError(f"its extractor is {extractor}")
-        return {**extractor, "details": dict(extractor["details"])}, decode(Origin, about["origin"])
+        origin = decode(Origin, about["origin"])
+        if origin.num_images < 2:
+            raise ValueError(f"it is of {origin.num_images} images")
+        return {**extractor, "details": dict(extractor["details"])}, origin
 
 
 def _rows(npz: Npz, name: str, width: int | None) -> Float32[Tensor, "N F"] | None:
@@ -252,9 +264,10 @@ def _rows(npz: Npz, name: str, width: int | None) -> Float32[Tensor, "N F"] | No
     if name not in npz.names:
         return None
     shape, dtype = npz.header(name).shape, npz.header(name).dtype
-    if dtype.kind != "f" or len(shape) != 2 or shape[1] != (width or shape[1]):
+    if dtype.kind != "f" or len(shape) != 2 or not shape[0] or shape[1] != (width or shape[1]):
         raise ValueError(f"{npz.path}: '{name}' is {dtype} {shape}, expected numbers (N, {width or 'K'})")
-    rows = torch.from_numpy(npz.array(name).astype(np.float32))
+    with np.errstate(over="ignore"):  # what is too large is refused as infinite
+        rows = torch.from_numpy(npz.array(name).astype(np.float32))
     if not torch.isfinite(rows).all():
         raise ValueError(f"{npz.path}: '{name}' has NaN or infinite entries")
     return rows

@@ -40,6 +40,12 @@ class Features:
     probs: Float32[Tensor, "B K"] | None = None
     """Class probabilities, for the Inception Score."""
 
+    @property
+    def parts(self) -> dict[str, Float32[Tensor, "B _"]]:
+        """Those that there are, by name."""
+        parts = {"pool": self.pool, "spatial": self.spatial, "probs": self.probs}
+        return {name: rows for name, rows in parts.items() if rows is not None}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Extractor:
@@ -128,12 +134,16 @@ def _wrapped(target: str, function: Callable[[Images], object]) -> Callable[[Ima
         try:
             result = function(images)
         except Exception as error:  # whatever the user's own code raises
-            raise ValueError(f"features {target!r}: {type(error).__name__}: {error}") from error
-        if isinstance(result, Tensor) and result.ndim == 2 and len(result) == len(images):
-            return Features(result.to(torch.float32))
-        if isinstance(result, Features):
-            return result
-        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise ValueError(f"features function gave {got}, expected Features or a tensor ({len(images)}, F)")
+            raise ValueError(f"features {target!r}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        parts = result.parts if isinstance(result, Features) else {"pool": result}
+        return Features(**{name: _as_rows(part, target, len(images)) for name, part in parts.items()})
 
     return network
+
+
+def _as_rows(part: object, target: str, count: int) -> Float32[Tensor, "B F"]:
+    """What a function gave, a row of real numbers for each image; ValueError where it is none."""
+    if isinstance(part, Tensor) and part.ndim == 2 and len(part) == count and part.shape[1] and not part.is_complex():
+        return part.to("cpu", torch.float32)
+    got = f"{part.dtype} {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
+    raise ValueError(f"features {target!r} gave {got}; expected Features or real numbers ({count}, F)")

@@ -95,6 +95,14 @@ def _half(values: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
     return values.to(torch.float16).to(torch.float32)
 
 
+def centred(
+    reference: Float32[Tensor, "M F"], samples: Float32[Tensor, "N F"]
+) -> tuple[Float32[Tensor, "M F"], Float32[Tensor, "N F"]]:
+    """Both less the reference's mean: distances stay, and float32's digits go to what tells the sides apart."""
+    centre = reference.mean(dim=0)
+    return reference - centre, samples - centre
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PrecisionRecall:
     """Fidelity and coverage, each with the points that were counted."""
@@ -131,6 +139,8 @@ def precision_recall(
     """
     if k >= min(len(reference), len(samples)):
         raise ValueError(f"k={k} neighbours need more than {k} images a side, got {len(samples)} and {len(reference)}")
+    if blocks is exact_blocks:
+        reference, samples = centred(reference, samples)
     reference_radii, sample_radii = radii(reference, k, blocks), radii(samples, k, blocks)
     sample_inside = torch.zeros(len(samples), dtype=torch.bool, device=samples.device)
     reference_inside = torch.zeros(len(reference), dtype=torch.bool, device=reference.device)
@@ -165,6 +175,7 @@ def density_coverage(
     """
     if k >= len(reference):
         raise ValueError(f"k={k} neighbours need more than {k} reference images, got {len(reference)}")
+    reference, samples = centred(reference, samples)
     reach = radii(reference, k)
     balls = torch.zeros(len(samples), dtype=torch.int64, device=samples.device)
     covered = torch.zeros(len(reference), dtype=torch.bool, device=reference.device)

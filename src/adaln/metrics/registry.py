@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adaln.metrics.cmmd import SCALE, SIGMA, gaussian_mmd
 from adaln.metrics.feature_statistics import PARTS, Part, Statistics, check_one_extractor
-from adaln.metrics.frechet import frechet_distance, frechet_interval
+from adaln.metrics.frechet import RESIDUAL_LIMIT, frechet_distance, frechet_interval
 from adaln.metrics.intervals import ScoreInterval, around, wilson
 from adaln.metrics.kid_and_is import (
     SPLIT_SIZE,
@@ -173,6 +173,15 @@ def _ratio(comparison: Comparison) -> tuple[float, ScoreInterval | None]:
             " distance: expected images that are held out from it"
         )
     floor = frechet_distance(validation.pool, reference.pool).value
+    rounding = (
+        RESIDUAL_LIMIT * reference.pool.covariance.trace()
+        + torch.finfo(torch.float64).eps * reference.pool.mean.square().sum()
+    )
+    if floor <= rounding:
+        raise ValueError(
+            f"{validation.origin.name}: in these features the validation set is at the distance {floor:.1g} from the"
+            " reference, which is rounding; FDr divides by it: expected features that tell the two apart"
+        )
     value, interval = _frechet("pool", "fdr")(comparison)
     if interval is None:
         return value / floor, None

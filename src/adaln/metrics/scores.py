@@ -196,6 +196,10 @@ def _of_validation(samples: Statistics, reference: Statistics, validation: Stati
     if validation is None:
         return []
     sentences = _apart("validation images", validation, reference)
+    if validation.origin.sha256 == samples.origin.sha256:
+        sentences.append("samples and validation set are the very same images")
+    elif shared := len(samples.images & validation.images):
+        sentences.append(f"{shared:,} of the samples are images of the validation set, pixel for pixel")
     counts = [side.origin.num_images for side in (samples, validation)]
     if counts[0] == counts[1] or not all(counts):
         return sentences

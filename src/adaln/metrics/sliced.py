@@ -8,6 +8,7 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from adaln.metrics.intervals import ScoreInterval, around
+from adaln.metrics.precision_recall import centred
 
 DIRECTIONS = 1000
 """Random lines of the published score."""
@@ -26,9 +27,8 @@ def sliced_distance(
     Source: Berthet et al., "MIND: Monge Inception Distance for Generative Models Evaluation" (2026).
     """
     count, dim = min(len(reference), len(samples)), samples.shape[1]
-    reference, samples = (rows[torch.randperm(len(rows), generator=rng)[:count]] for rows in (reference, samples))
-    centre = reference.mean(dim=0)  # moves both sides alike and keeps float32's digits for what tells them apart
-    reference, samples = reference - centre, samples - centre
+    drawn = (rows[torch.randperm(len(rows), generator=rng)[:count]] for rows in (reference, samples))
+    reference, samples = centred(*drawn)
     total, influence = 0.0, np.zeros(count)
     for lines in _directions(dim, rng):
         target = np.sort((lines @ reference.T).numpy(), axis=1)
