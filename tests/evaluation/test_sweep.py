@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from adaln.codec import changed
 from adaln.evaluation import sweep as room
 from adaln.evaluation.scoring import Grid, Scoring
 from adaln.evaluation.sweep import sweep
@@ -103,7 +104,7 @@ def test_a_single_way_has_no_map_and_no_warning(trained, scoring):
     [
         (Grid((1.0, 1.0)), "fid", r"over\.guidance is '1.0 1.0'; expected one value or more, each once"),
         (Grid(weights=()), "fid", r"over\.weights is ''; expected one value or more"),
-        (Grid(steps=(0,)), "fid", "respacing '0' keeps no step"),
+        (Grid(steps=(0,)), "fid", "steps is 0, expected at least 1"),
         (GRID, "fiid", "nearest: 'fid'"),
         (Grid((1.0,), ("ema",)), "fdr", "fdr needs a validation set"),
         (Grid((1.0,), ("ema",)), "sfid", "metric is 'sfid'; these features give: fid, precision, recall"),
@@ -112,6 +113,27 @@ def test_a_single_way_has_no_map_and_no_warning(trained, scoring):
 def test_what_cannot_be_swept_is_one_line(trained, scoring, grid, metric, said):
     with pytest.raises(ValueError, match=said):
         sweep(trained, scoring, grid, metric, None)
+
+
+@pytest.mark.parametrize(
+    ("sample", "metric", "said"),
+    [
+        ({"sample.weights": "model"}, "fid", r"weights is what a sweep varies; expected over\.weights"),
+        ({"sample.ema": 0.05}, "fid", r"ema is what a sweep varies; expected over\.ema"),
+        ({"sample.guidance.scale": 2.0}, "fid", r"guidance\.scale is what a sweep varies; expected over\.guidance"),
+        ({"sample.num_images": 3}, "kid", "num_images is 3; KID needs at least 4"),
+        ({"sample.num_images": 5}, "coverage", "num_images is 5; Coverage needs at least 6"),
+    ],
+)
+def test_what_a_sweep_would_pass_over_is_refused_before_anything_is_drawn(trained, scoring, sample, metric, said):
+    with pytest.raises(ValueError, match=said):
+        sweep(trained, changed(scoring, sample), GRID, metric, None)
+
+
+def test_a_score_outside_of_adms_suite_decides_where_it_is_asked_for(trained, scoring):
+    found = sweep(trained, scoring, Grid((1.0,)), "mind", None)
+    assert found.best.scores["mind"].value == min(way.scores["mind"].value for way in found.ways)
+    assert {"fid", "mind"} <= found.again.scores.scores.keys() and "MIND" in answer(found)
 
 
 def test_a_network_without_classes_is_swept_without_guidance(trained, scoring, monkeypatch):

@@ -33,6 +33,7 @@ class Pooling(torch.nn.Module):
     def __init__(self, noise: float) -> None:
         super().__init__()
         self.mix, self.noise = torch.nn.Linear(12, 8, bias=False), noise
+        self.blocks = torch.nn.ModuleList()
 
     def forward(self, pixel_values):
         means = torch.nn.functional.adaptive_avg_pool2d(pixel_values, 2).flatten(1)
@@ -50,10 +51,20 @@ class AutoModel:
         assert options["local_files_only"]
         assert options["use_safetensors"]
         assert not options["trust_remote_code"]
-        module = Pooling(json.loads((Path(folder) / "config.json").read_text()).get("noise", 0.0))
-        weights = load_file(Path(folder) / "model.safetensors")
-        lacking = module.load_state_dict(weights, strict=False).missing_keys
-        return module, {"missing_keys": lacking, "mismatched_keys": []}
+        config = json.loads((Path(folder) / "config.json").read_text())
+        if config.get("attention") == "flash":
+            raise ImportError("flash attention\nis not installed")
+        module = Pooling(config.get("noise", 0.0))
+        weights, own = load_file(Path(folder) / "model.safetensors"), module.state_dict()
+        sizes = [(name, weights[name].shape, own[name].shape) for name in own.keys() & weights.keys()]
+        mismatched = [each for each in sizes if each[1] != each[2]]
+        assert options["ignore_mismatched_sizes"] or not mismatched
+        fitting = {name: weights[name] for name, got, expected in sizes if got == expected}
+        return module, {
+            "missing_keys": module.load_state_dict(fitting, strict=False).missing_keys,
+            "mismatched_keys": mismatched,
+            "unexpected_keys": weights.keys() - own.keys(),
+        }
 
 
 @pytest.fixture
@@ -147,6 +158,17 @@ def incomplete(folder: Path) -> None:
     save_file({"other": torch.zeros(2)}, folder / "model.safetensors")
 
 
+def with_weights(**weights: torch.Tensor):
+    """Of a folder's weights, others in their place or beside them."""
+    named = {name.replace("_", "."): tensor for name, tensor in weights.items()}
+
+    def rewrite(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        save_file(load_file(file) | named, file)
+
+    return rewrite
+
+
 @pytest.mark.parametrize(
     ("config", "processor", "damage", "said"),
     [
@@ -160,6 +182,32 @@ def incomplete(folder: Path) -> None:
             "has no preprocessor_config.json, which says how images are resized",
         ),
         ({}, {}, incomplete, "its weights lack 1 of its tensors (mix.weight)"),
+        (
+            {},
+            {},
+            with_weights(mix_weight=torch.ones(4, 12)),
+            "1 of its weights are of other sizes than config.json says (mix.weight: (4, 12), expected (8, 12))",
+        ),
+        (
+            {},
+            {},
+            with_weights(blocks_0_weight=torch.ones(2), head_weight=torch.ones(3)),
+            "1 of its weights are of blocks that config.json does not count (blocks.0.weight)",
+        ),
+        (
+            {},
+            {},
+            with_weights(mix_weight=torch.ones(8, 12, dtype=torch.int8)),
+            "its weights are quantised (mix.weight is I8); expected floating-point numbers",
+        ),
+        (
+            {},
+            {},
+            with_weights(mix_weight=torch.full((8, 12), torch.nan)),
+            "are NaN or infinite; expected intact weights",
+        ),
+        ({}, {"image_std": [0, 0, 0]}, None, "are NaN or infinite; expected intact weights, and a preprocessing"),
+        ({"attention": "flash"}, {}, None, "needs more than transformers: flash attention is not installed"),
         ({}, {}, lambda folder: (folder / "config.json").write_text("[1]"), "it holds a list"),
         ({}, {}, lambda folder: (folder / "config.json").write_text("{"), "is not names and values in JSON"),
         ({"model_type": 3}, {}, None, "says neither a model_type, as transformers does, nor an architecture, as timm"),
@@ -183,6 +231,12 @@ def test_what_is_no_network_of_the_library_is_refused_in_one_line(library, tmp_p
     assert said in str(caught.value)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_head_beside_the_networks_are_passed_over(library, tmp_path):
+    folder = folder_of(tmp_path / "net")
+    with_weights(head_weight=torch.ones(3))(folder)
+    assert opened(folder).name == "transformers:Pooling"
 
 
 @pytest.mark.parametrize(

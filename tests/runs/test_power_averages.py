@@ -114,7 +114,7 @@ def test_samples_of_a_width_are_drawn_and_say_how_far_off_it_is(averaged):
 def test_what_cannot_be_averaged_is_one_line(averaged, trained, tmp_path):
     run, _ = averaged
     before_the_first_look = shutil.copytree(run.folder(8), tmp_path / "000000003")
-    with pytest.raises(ValueError, match=r"000000003 keeps no power-function averages"):
+    with pytest.raises(ValueError, match=r"000000003 is of step 3: averages begin with step 4"):
         average([before_the_first_look], 0.05)
     with pytest.raises(
         ValueError, match=r"ema is 0\.05, but .* keeps no power-function averages; .*--optim\.ema-widths"

@@ -22,7 +22,7 @@ class SweepOptions:
     """What is varied."""
     sample: Flat[SampleConfig] = field(default_factory=SampleConfig)
     metric: str = "fid"
-    """The score that decides: fid, sfid, is, precision or recall."""
+    """The score that decides, as in `adaln evaluate`; one that is not of ADM's suite is computed beside it."""
     features: str | None = None
     """inception, dataset-classifier, module:function or a network's folder; default: dataset-classifier if the data has
     labels."""

@@ -52,8 +52,16 @@ class Sweep:
 
 def ways_of(run: Run, scoring: Scoring, grid: Grid) -> list[Scoring]:
     """Every combination of the grid, the rest as `scoring` says; `ValueError` for what the run cannot do."""
+    sample = scoring.sample
+    for name, is_given, swept in (
+        ("weights", sample.weights != "ema", "weights"),
+        ("ema", sample.ema is not None, "ema"),
+        ("guidance.scale", sample.guidance.scale != 1, "guidance"),
+    ):
+        if is_given:
+            raise ValueError(f"{name} is what a sweep varies; expected over.{swept}, with one value or several")
     guidance = grid.guidance or (GUIDANCE if run.spec.num_classes else (1.0,))
-    steps = grid.steps or (scoring.sample.sampler.steps,)
+    steps = grid.steps or (sample.sampler.steps,)
     averages: list[tuple[WeightSet, float | None]] = [(weights, None) for weights in grid.weights]
     averages += [("ema", width) for width in grid.ema]
     for name, values in (("guidance", guidance), ("weights", (*grid.weights, *grid.ema)), ("steps", steps)):
@@ -86,6 +94,11 @@ def sweep(run: Run, scoring: Scoring, grid: Grid, metric: str, step: int | None)
     `metric` that the features do not give.
     """
     check_request([metric], 0, batch_size=1)
+    if scoring.sample.num_images < METRICS[metric].fewest:
+        needed = f"{METRICS[metric].title} needs at least {METRICS[metric].fewest}"
+        raise ValueError(f"num_images is {scoring.sample.num_images}; {needed}")
+    if not METRICS[metric].in_adm:
+        scoring = changed(scoring, {"further": (*scoring.further, metric)})
     ways, step = ways_of(run, scoring, grid), run.step_saved(step)
     for width in grid.ema:
         kept_averages(run.folders_until(step), width)  # refused before anything is drawn

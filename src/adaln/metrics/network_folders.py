@@ -7,7 +7,7 @@ to the network by `preprocessing`, whatever version of a library is installed.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Float32
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from adaln.files import file_sha256, reading
+from adaln.files import file_sha256, reading, reason
 from adaln.metrics.features import Extractor, Features, Images
 from adaln.metrics.preprocessing import Preprocessing, of_timm, of_transformers
 from adaln.registry import nearest
@@ -56,8 +57,12 @@ def folder_extractor(folder: Path, *, device: torch.device | str = "cpu") -> Ext
     files = weight_files(folder, allow_parts=library == "transformers")
     if find_spec(library) is None:
         raise ValueError(f"the network in {str(folder)!r} needs {library}: pip install 'adaln[features]'")
-    with reading(folder, f"a feature network that {library} can load"):
-        network = {"timm": open_timm, "transformers": open_transformers}[library](folder, config)
+    try:
+        with reading(folder, f"a feature network that {library} can load"):
+            check_stored(files)
+            network = {"timm": open_timm, "transformers": open_transformers}[library](folder, config)
+    except ImportError as error:  # of a quantisation or a kernel that its config asks for
+        raise ValueError(f"the network in {str(folder)!r} needs more than {library}: {reason(error)}") from error
     network.module.eval().requires_grad_(False).float().to(device)
 
     def features(images: Images) -> Features:
@@ -86,6 +91,11 @@ def check_fixed(extractor: Extractor, folder: Path) -> None:
     images = torch.arange(2 * 3 * 64 * 64).remainder(251).to(torch.uint8).reshape(2, 3, 64, 64)
     with reading(folder, "a network that sees images"):
         first, second = (extractor(images).pool for _ in range(2))
+    if not torch.isfinite(first).all():
+        raise ValueError(
+            f"{str(folder)!r}: the features of an image are NaN or infinite; expected intact weights, and a"
+            " preprocessing (image_std, rescale_factor) that keeps images finite"
+        )
     if not torch.equal(first, second):
         raise ValueError(
             f"{str(folder)!r}: the features of one image differ from call to call (as a masked autoencoder's do, which"
@@ -133,6 +143,15 @@ def weight_files(folder: Path, allow_parts: bool) -> list[Path]:
     raise ValueError(f"{str(folder)!r} has no {WEIGHTS}{way}")
 
 
+def check_stored(files: Iterable[Path]) -> None:
+    """ValueError for weights in whole numbers of eight bits, which mean nothing without the factors beside them."""
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            for name in [*tensors.keys()]:
+                if (stored := tensors.get_slice(name).get_dtype()) in ("I8", "U8"):
+                    raise ValueError(f"its weights are quantised ({name} is {stored}); expected floating-point numbers")
+
+
 def open_transformers(folder: Path, config: Mapping[str, Any]) -> Network:
     """A network of the library's own classes with all of its weights."""
     import transformers
@@ -143,14 +162,30 @@ def open_transformers(folder: Path, config: Mapping[str, Any]) -> Network:
         loader = getattr(transformers, named)
     with quiet_transformers():
         module, loading = loader.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+            str(folder),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are named below
+            output_loading_info=True,
         )
-    lacking = sorted([*loading.get("missing_keys", ()), *map(str, loading.get("mismatched_keys", ()))])
+    mismatched = [f"{name}: {tuple(got)}, expected {tuple(sizes)}" for name, got, sizes in loading["mismatched_keys"]]
+    if mismatched:
+        raise ValueError(f"{len(mismatched)} of its weights are of other sizes than config.json says ({mismatched[0]})")
+    if unread := blocks_beyond(module, loading["unexpected_keys"]):
+        raise ValueError(f"{len(unread)} of its weights are of blocks that config.json does not count ({unread[0]})")
+    lacking = sorted(loading["missing_keys"])
     has_pooler = not lacking or not all(name.startswith("pooler.") for name in lacking)
     if lacking and has_pooler:
         raise ValueError(f"its weights lack {len(lacking)} of its tensors ({lacking[0]})")
     forward, output = _output_of(module, has_pooler)
     return Network(module, forward, type(module).__name__, output, _processor(folder))
+
+
+def blocks_beyond(module: nn.Module, unread: Iterable[str]) -> list[str]:
+    """Of names of weights that a network did not take, those which lie in its lists of blocks, and not in a head."""
+    lists = tuple(f"{name}." for name, part in module.named_modules() if isinstance(part, nn.ModuleList))
+    return sorted(name for name in unread if name.startswith(lists))
 
 
 def _output_of(module: Any, has_pooler: bool) -> tuple[Forward, str]:

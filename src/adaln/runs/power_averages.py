@@ -70,13 +70,15 @@ def kept_averages(folders: Sequence[Path], width: float) -> dict[Profile, Path]:
     Raises ValueError where the last of them holds none.
     """
     check_width("ema", width)
+    if (last := int(folders[-1].name)) < EVERY:
+        raise ValueError(f"ema is {width:g}, but {folders[-1]} is of step {last}: averages begin with step {EVERY}")
     found: dict[Profile, Path] = {}
     for folder in (each for each in folders if int(each.name) >= EVERY):  # before, the averages are the start
         file = folder / "training.safetensors"
         with safe_open(file, "pt") as tensors:
             heads = {key.split("/")[0] for key in [*tensors.keys()] if key.startswith(PREFIX)}
         found |= {Profile(int(folder.name), float(head.removeprefix(PREFIX))): file for head in sorted(heads)}
-    if not found or max(profile.step for profile in found) < int(folders[-1].name):
+    if not found or max(profile.step for profile in found) < last:
         raise ValueError(
             f"ema is {width:g}, but {folders[-1]} keeps no power-function averages; those of a run begun with"
             " --optim.ema-widths 0.05 0.1 do"
