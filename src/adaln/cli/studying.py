@@ -5,7 +5,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -139,7 +139,14 @@ def choose_verb(words: list[str]) -> Output:
     preset, config, rest = take_preset(words)
     names, rest = take_options(rest, "--scheme")
     options = parse(ChooseOptions, "choose", rest, ChooseOptions(preset, config))
-    choice = Choice(tuple(scheme(name) for name in names or USUAL_STARTS), options.rules)
+    given = {name: scheme(name) for name in names or USUAL_STARTS}
+    if len(given) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"scheme {twice!r} is given twice; expected each once")
+    rules = options.rules
+    if rules.reference in given:  # a file, or with parameters
+        rules = replace(rules, reference=given[rules.reference].name)
+    choice = Choice(tuple(given.values()), rules)
     budget, base, launch, again = Budget.of(options.budget), options.config, options.launch, command("choose", words)
     start = time.monotonic()
 

@@ -241,6 +241,10 @@ class Choice:
 
     def __post_init__(self) -> None:
         names, reference = [scheme.name for scheme in self.schemes], self.rules.reference
+        if not names:
+            raise ValueError("no schemes; expected the starts to choose from")
+        if self.rules.fit and FITTED in names:
+            raise ValueError(f"a scheme is named {FITTED!r}, as the fitted start is; give it another name, or --no-fit")
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"scheme {twice!r} is given twice; expected each once")
         if reference and reference not in names:

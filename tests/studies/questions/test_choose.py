@@ -18,6 +18,8 @@ from adaln.studies.questions import choose
 from adaln.studies.questions.choose import Plan, again, run_choice
 from adaln.studies.questions.choose_page import reduce_choice, write_choice
 from adaln.studies.questions.choose_question import Question, check_choice, job_of, starts_of
+from adaln.studies.run.workers import Failure
+from adaln.training import Stopped
 from helpers.smallest import Here
 
 TWO = Choice((SCHEMES["adaln-zero"], SCHEMES["adaln-gaussian"]), Rules(fit=False, by="loss"))
@@ -44,7 +46,8 @@ def asked(base, root, choice=TWO, budget="40runs"):
 
 
 def decided(base, tmp_path, choice=TWO, budget="40runs", launcher=None):
-    return run_choice(asked(base, tmp_path, choice, budget), tmp_path, launcher or Here(), RATE)
+    question = asked(base, tmp_path, choice, budget)
+    return run_choice(question, tmp_path, launcher or Here(), RATE, question.save)
 
 
 @pytest.mark.slow
@@ -138,7 +141,7 @@ def test_a_held_out_loss_and_a_score_beyond_adms_are_judged(base, tmp_path):
     chosen = decided(held_out, tmp_path, loss, "6runs")
     assert all(value > 0 for values in chosen.scores.values() for value in values)
     assert write_choice(chosen, tmp_path).table.columns[2].name == "held-out loss"
-    with pytest.raises(ValueError, match=r"holds none out: begin with --data\.held-out"):
+    with pytest.raises(ValueError, match=r"no pictures are held out; expected --data\.held-out"):
         decided(base, tmp_path, loss)
     sample = SampleConfig(num_images=16, batch_size=16, sampler=SamplerConfig("ddim", 2, clip=True))
     mind = decided(base, tmp_path, replace(TWO, rules=Rules(fit=False, by="mind", sample=sample)), "6runs")
@@ -178,6 +181,8 @@ def test_a_start_that_diverges_leaves_and_the_page_says_so(base, tmp_path, score
             r"'adaln-zro' is not among the schemes \(nearest: 'adaln-z",
         ),
         (lambda: Choice((*TWO.schemes, TWO.schemes[0])), "'adaln-zero' is given twice"),
+        (lambda: Choice(()), "no schemes"),
+        (lambda: Choice((*TWO.schemes, replace(TWO.schemes[0], name=FITTED))), "named 'fitted', as the fitted start"),
         (lambda: Rules(margin=2), "margin is 2; expected a share"),
         (lambda: Rules(stds=(0.0,)), "stds has 0.0"),
         (lambda: Rules(by="fidd"), r"by is 'fidd' \(nearest: 'fid'\); expected one of: fid, .*, held-out-loss"),
@@ -199,15 +204,23 @@ def test_what_cannot_be_chosen_is_one_line(change, named):
         (TWO, "1e3flop", "2 seeds of 2 starts take .* operations"),
         (TWO, "1e-9s", "take at least .* seconds"),
         (replace(TWO, rules=replace(TWO.rules, at=(3, 7))), "9runs", "at has 7; expected steps from 1 to 6"),
+        (replace(TWO, rules=replace(TWO.rules, at=(4,))), "9runs", "at has 4, and no loss is logged .* log_every is 3"),
+        (
+            replace(TWO, rules=replace(TWO.rules, by="held-out-loss")),
+            "9runs",
+            "no pictures are held out; expected --da",
+        ),
         (Choice((SCHEMES["adaln-zero"],), Rules(fit=False, by="loss")), "9runs", "adaln-zero alone; expected two"),
+        (Choice((SCHEMES["adaln-zero"],), Rules(by="loss")), "9runs", "adaln-zero alone; expected two"),
         (Choice((scheme("adaln-gaussian-blockwise"),), Rules(by="loss")), "9runs", "28"),
     ],
 )
 def test_a_budget_that_is_too_small_and_a_scheme_that_does_not_fit_are_said_before_training(
     base, tmp_path, choice, budget, named
 ):
+    rare = replace(base, log_every=3, checkpoint_every=6, keep_checkpoints=2)
     with pytest.raises(ValueError, match=named):
-        check_choice(asked(base, tmp_path, choice, budget), starts_of(choice), RATE)
+        check_choice(asked(rare, tmp_path, choice, budget), starts_of(choice), RATE)
 
 
 def test_the_plan_is_told_beforehand(base, tmp_path):
@@ -224,6 +237,53 @@ def test_a_job_is_scored_on_its_way_and_keeps_what_is_scored():
 def test_a_plan_is_read_back(tmp_path):
     (tmp_path / "plan.json").write_text('{"seeds": 7, "seconds": 12.5}')
     assert choose.read_plan(tmp_path / "plan.json") == Plan(7, 12.5)
-    (tmp_path / "plan.json").write_text("{")
-    with pytest.raises(ValueError, match=r"plan\.json"):
-        choose.read_plan(tmp_path / "plan.json")
+    for damaged in ("{", "[]", '{"seeds": "a"}', '{"seeds": 1}', '{"seeds": 9000000}', '{"seeds": 3, "seconds": NaN}'):
+        (tmp_path / "plan.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"plan\.json"):
+            choose.read_plan(tmp_path / "plan.json")
+
+
+def test_of_starts_that_say_the_same_the_reference_is_kept():
+    schemes = (SCHEMES["adaln-gaussian"], scheme("adaln-gaussian:1e-3"), SCHEMES["adaln-zero"])
+    for reference in (one.name for one in schemes):
+        starts = starts_of(Choice(schemes, Rules(reference=reference, fit=False)))
+        assert reference in starts and len(starts) == 2
+
+
+def test_a_reference_is_named_as_its_scheme_is_given(capsys, tmp_path):
+    words = ["--scheme", "adaln-zero", "--scheme", "adaln-gaussian:1e-2", "--budget", "40runs", "--by", "loss"]
+    main(["choose", "digits", *words, "--reference", "adaln-gaussian:1e-2", "--root", str(tmp_path), "--dry-run"])
+    assert "3 starts, 40 runs" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["adaln-gaussian", "adaln-zero"])
+def test_runs_that_diverge_are_not_asked_for_again_and_the_choice_is_reported(base, tmp_path, which):
+    class Diverging(Here):
+        def run(self, pieces, watch):
+            lost = {name: Failure("NonFinite", "step 1: the loss is not finite") for name in pieces if which in name}
+            return super().run({name: piece for name, piece in pieces.items() if name not in lost}, watch) | lost
+
+    choice = replace(TWO, rules=replace(TWO.rules, fit=True))
+    first = decided(base, tmp_path, choice, launcher=Diverging())
+    assert f"Diverged: {which}." in write_choice(first, tmp_path).verdict
+    goes_on = Here()
+    second = decided(base, tmp_path, choice, "80runs", goes_on)
+    assert not goes_on.done and second.standing.left == first.standing.left
+    main(["report", str(first.asked.folder)])
+    assert f"Diverged: {which}." in (first.asked.folder / "report" / "index.md").read_text()
+
+
+@pytest.mark.slow
+def test_an_unfinished_choice_says_what_goes_on_with_it_and_a_report_makes_nothing(base, tmp_path, capsys):
+    class Stopping:
+        def run(self, tasks, watch):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped):
+        decided(base, tmp_path, launcher=Stopping())
+    question, there = asked(base, tmp_path), sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit):
+        main(["report", str(question.folder)])
+    assert "not all of its runs are there; go on with: adaln choose small" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == there

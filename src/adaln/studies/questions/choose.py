@@ -10,35 +10,45 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 from adaln.analysis.fit import fit
-from adaln.codec import json_text
+from adaln.codec import decode, json_text
 from adaln.conditioning import Scheme
 from adaln.config import RunConfig
 from adaln.evaluation.checkpoints import unmade
 from adaln.files import reading, write_atomically
 from adaln.progress import note, titled
-from adaln.sequential import Standing, first_look, race
+from adaln.sequential import FEWEST, Standing, first_look, race
 from adaln.studies.choices import FITTED, Budget, Choice
-from adaln.studies.questions.choose_question import MOST_SEEDS, Question, check_choice, starts_of
+from adaln.studies.questions.choose_question import MOST_SEEDS, Question, check_choice, fits, starts_of
 from adaln.studies.questions.fitted import pilot_steps
 from adaln.studies.rows import final_loss
 from adaln.studies.run.costs import is_done, work
 from adaln.studies.run.run_study import complete
-from adaln.studies.run.workers import Failure, Launcher, Task
+from adaln.studies.run.workers import Launcher
 from adaln.studies.study import Job, Outcome
+
+PLAN = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is fixed when a choice is first asked, and what it has taken since; beside the results as plan.json."""
+    """What is fixed when a choice is first asked, and what it has taken since; beside the results as `PLAN`."""
 
     seeds: int
     """Planned of each start: how the chance of a false answer is spread over the looks."""
     seconds: float = 0.0
     """Spent on rounds, on all cores or GPUs together."""
+    diverged: tuple[str, ...] = ()
+    """Runs whose numbers did not stay finite, by the names of their folders."""
+
+    def __post_init__(self) -> None:
+        if not FEWEST <= self.seeds <= MOST_SEEDS or not 0 <= self.seconds < math.inf:
+            wanted = f"expected {FEWEST} to {MOST_SEEDS} seeds, seconds >= 0"
+            raise ValueError(f"seeds is {self.seeds} and seconds {self.seconds}; {wanted}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,59 +71,58 @@ class Chosen:
         return self.asked.choice.base.name
 
 
-def run_choice(asked: Question, root: Path, launcher: Launcher, rate: float) -> Chosen:
+def run_choice(asked: Question, root: Path, launcher: Launcher, rate: float, save: Callable[[], object]) -> Chosen:
     """Train rounds of seeds until the answer is known or the budget is spent; what is on disk is not done again.
 
-    `rate` is the operations per second of all cores or GPUs together. A run that diverges takes its start out of the
-    race. Raises `ValueError` before anything is trained for what does not fit or a budget that is too small,
-    `Unfinished` naming runs that failed, `Stopped` when asked to stop.
+    `rate` is the operations per second of all cores or GPUs together; `save` keeps what was asked, once it is known to
+    fit. A run that diverges takes its start out of the race. Raises `ValueError` before anything is trained for what
+    does not fit or a budget that is too small, `Unfinished` naming runs that failed, `Stopped` when asked to stop.
     """
     note(check_choice(asked, starts_of(asked.choice), rate))
-    return play(asked, root, launcher)
-
-
-@dataclass(frozen=True, slots=True)
-class AllDone:
-    """A launcher where nothing is left to do; `ValueError` where something is."""
-
-    command: str
-    """What goes on with it."""
-
-    def run(self, tasks: Mapping[str, Task], watch: Callable[[float | None], None]) -> dict[str, Failure]:
-        if tasks:
-            raise ValueError(f"not all of its runs are there; go on with: {self.command}")
-        return {}
+    save()
+    return play(asked, root, partial(complete, root=root, launcher=launcher, tolerated="NonFinite"))
 
 
 def again(asked: Question, root: Path) -> Chosen:
-    """A choice that is finished, from its runs; `ValueError` where some are missing."""
-    return play(asked, root, AllDone(asked.command))
+    """A choice that is finished, from its runs; `ValueError` where some are missing. Nothing is made."""
+
+    def check_done(jobs: Sequence[Job]) -> set[str]:
+        if read_plan(asked.folder / PLAN) is None or not all(is_done(job, root) for job in jobs):
+            raise ValueError(f"not all of its runs are there; go on with: {asked.command}")
+        return set()
+
+    return play(asked, root, check_done)
 
 
-def play(asked: Question, root: Path, launcher: Launcher) -> Chosen:
-    """The rounds of `run_choice`."""
-    choice, base, budget, file = asked.choice, asked.base, asked.budget, asked.folder / "plan.json"
+def play(asked: Question, root: Path, do: Callable[[Sequence[Job]], set[str]]) -> Chosen:
+    """The rounds of `run_choice`; `do` sees to runs, and names those that diverged."""
+    choice, base, budget, file = asked.choice, asked.base, asked.budget, asked.folder / PLAN
     starts, plan = starts_of(choice), read_plan(file)
+    diverged = set(plan.diverged if plan else ())
     jobs, scores = {name: list[Job]() for name in starts}, {name: list[float]() for name in starts}
 
     def train(names: Sequence[str], seeds: Sequence[int]) -> float:
         wanted = {name: [asked.job(starts[name], seed) for seed in seeds] for name in names}
-        every, began = [job for of_start in wanted.values() for job in of_start], time.monotonic()
+        every = [job for of_start in wanted.values() for job in of_start if run_name(job) not in diverged]
+        began = time.monotonic()
         missing = sum(not is_done(job, root) for job in every)
         with titled(f"seed {seeds[-1] + 1} of {', '.join(names)}"):
-            diverged = complete(every, root, launcher, tolerated="NonFinite")
+            diverged.update(do(every))
         for name, of_start in wanted.items():
             jobs.setdefault(name, []).extend(of_start)
             scores.setdefault(name, []).extend(judged(choice, job, root, diverged) for job in of_start)
         return time.monotonic() - began if missing else 0.0
 
-    first = range(first_look(plan.seeds if plan else most_seeds(budget, len(starts) + choice.rules.fit)))
+    first = range(first_look(plan.seeds if plan else most_seeds(budget, len(starts) + fits(asked))))
     spent = train(list(starts), first)
-    if choice.rules.fit and (fitted := fitted_start(asked, root)):
+    if fits(asked) and (fitted := fitted_start(asked, root, diverged)):
         starts[FITTED] = fitted
         spent += train([FITTED], first)
-    plan = Plan(plan.seeds, plan.seconds + spent) if plan else Plan(planned(budget, base, jobs, spent), spent)
+    if len(starts) == 1:
+        raise ValueError(f"{choice.base.name} alone, and no start could be fitted; expected another --scheme")
+    plan = replace(plan, seconds=plan.seconds + spent) if plan else Plan(planned(budget, base, jobs, spent), spent)
     while True:
+        plan = replace(plan, diverged=tuple(sorted(diverged)))
         write_atomically(file, json_text(asdict(plan)) + "\n")
         standing = race(scores, choice.base.name, plan.seeds, choice.rules.margin, choice.rules.more_is_better)
         chosen = Chosen(asked, starts, jobs, scores, standing, plan)
@@ -123,12 +132,12 @@ def play(asked: Question, root: Path, launcher: Launcher) -> Chosen:
         plan = replace(plan, seconds=plan.seconds + took)
 
 
-def fitted_start(asked: Question, root: Path) -> Scheme | None:
+def fitted_start(asked: Question, root: Path, diverged: set[str]) -> Scheme | None:
     """The start that the reference's first run suggests at the pilot's end; None where none can be told."""
     job = asked.job(asked.choice.base, 0)
     steps = pilot_steps(job.config)
-    if steps is None:
-        note(f"no start is fitted: runs of {asked.base.steps:,} steps keep no checkpoint before the end")
+    if steps is None or run_name(job) in diverged:
+        note(f"no start is fitted: the first run of {asked.choice.base.name} diverged")
         return None
     try:
         return fit(Outcome(job, job.run_in(root)).weights(steps)).scheme(FITTED)
@@ -137,12 +146,17 @@ def fitted_start(asked: Question, root: Path) -> Scheme | None:
         return None
 
 
+def run_name(job: Job) -> str:
+    """Of its folder."""
+    return "-".join(job.run_key)
+
+
 def judged(choice: Choice, job: Job, root: Path, diverged: set[str]) -> float:
     """The score or loss of a finished run, over several steps their geometric mean; infinite where it diverged.
 
     `ValueError` for a score of 0, which is no ratio.
     """
-    if "-".join(job.run_key) in diverged:
+    if run_name(job) in diverged:
         return math.inf
     outcome, by = Outcome(job, job.run_in(root)), choice.rules.by
     values = [judged_at(outcome, by, step) for step in choice.rules.at or (job.config.steps,)]
@@ -167,7 +181,7 @@ def read_plan(file: Path) -> Plan | None:
     if not file.exists():
         return None
     with reading(file, "the plan of a choice"):
-        return Plan(**json.loads(file.read_text(encoding="utf-8")))
+        return decode(Plan, json.loads(file.read_text(encoding="utf-8")))
 
 
 def most_seeds(budget: Budget, num_starts: int) -> int:

@@ -11,6 +11,7 @@ from adaln.sequential import FIRST_LOOK, race
 from adaln.statistics import Interval
 from adaln.studies.compare import mean_series
 from adaln.studies.questions.choose import Chosen, judged_at
+from adaln.studies.questions.choose_question import is_logged
 from adaln.studies.scales import quarters
 from adaln.studies.study import Outcome
 
@@ -73,6 +74,8 @@ def order_over_steps(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]]) 
     """Whether the order of the starts at the end was to be seen before, over the seeds that all of them have."""
     seeds, job = min(len(runs) for runs in outcomes.values()), next(iter(outcomes.values()))[0].job
     steps = job.score_at or job.loss_at or quarters(job.config.steps, job.config.checkpoint_every)
+    if chosen.asked.choice.rules.by == "loss":
+        steps = tuple(step for step in steps if is_logged(job.config, step))
     if len(steps) < 2 or len(outcomes) < 3:
         return None
     read, sign = partial(judged_at, by=chosen.asked.choice.rules.by), -1 if chosen.standing.more_is_better else 1

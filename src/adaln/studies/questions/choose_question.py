@@ -17,6 +17,8 @@ from adaln.metrics import METRICS
 from adaln.progress import note
 from adaln.sequential import FEWEST, detectable
 from adaln.studies.choices import Budget, Choice, Rules
+from adaln.studies.questions.fitted import pilot_steps
+from adaln.studies.rows import LOSS_TAIL
 from adaln.studies.run.costs import work
 from adaln.studies.scales import quarters, run_name
 from adaln.studies.study import Job
@@ -59,7 +61,8 @@ class Question:
         with reading(folder / SAVED, "a choice"):
             row = json.loads((folder / SAVED).read_text(encoding="utf-8"))
             choice, base = decode(Choice, row["choice"], "choice"), from_dict(row["base"])
-            return cls.of(choice, base, decode(Budget, row["budget"], "budget"), folder.parent.parent, row["command"])
+            budget, command = decode(Budget, row["budget"], "budget"), decode(str, row["command"], "command")
+            return cls.of(choice, base, budget, folder.parent.parent, command)
 
     def save(self) -> None:
         """Keep it beside its results."""
@@ -91,14 +94,20 @@ def job_of(choice: Choice, base: RunConfig, scheme: Scheme, seed: int) -> Job:
 
 
 def starts_of(choice: Choice) -> dict[str, Scheme]:
-    """What is trained, by name; one that says the same as another before it is noted and left out."""
+    """What is trained, by name; of several that say the same one is left, the reference if it is among them."""
     by_content: dict[str, Scheme] = {}
     for scheme in (*choice.schemes, *grid(choice)):
         content = short_hash(encode(replace(scheme, name="", note="")))
         if content in by_content:
             note(f"{scheme.name} starts as {by_content[content].name} does: counted once")
-        by_content.setdefault(content, scheme)
+        if content not in by_content or scheme is choice.base:
+            by_content[content] = scheme
     return {scheme.name: scheme for scheme in by_content.values()}
+
+
+def fits(asked: Question) -> bool:
+    """Whether a start is to be fitted, which takes a checkpoint before the end of the reference's first run."""
+    return asked.choice.rules.fit and pilot_steps(asked.job(asked.choice.base, 0).config) is not None
 
 
 def grid(choice: Choice) -> list[Scheme]:
@@ -116,7 +125,9 @@ def check_choice(asked: Question, starts: Mapping[str, Scheme], rate: float) -> 
     choice, budget = asked.choice, asked.budget
     for scheme in starts.values():
         unmade(asked.job(scheme, 0).config).check_fits()
-    job, num_starts = asked.job(choice.base, 0), len(starts) + choice.rules.fit
+    job, num_starts = asked.job(choice.base, 0), len(starts) + fits(asked)
+    if choice.rules.fit and not fits(asked):
+        note(f"no start is fitted: runs of {asked.base.steps:,} steps keep no checkpoint before the end")
     if num_starts < 2:
         raise ValueError(f"{' and '.join(starts)} alone; expected two or more starts to choose from")
     check_judge(choice.rules, job)
@@ -134,12 +145,24 @@ def check_choice(asked: Question, starts: Mapping[str, Scheme], rate: float) -> 
     )
 
 
+def is_logged(config: RunConfig, step: int) -> bool:
+    """Whether the last tenth of the steps up to `step` has a loss."""
+    return step == config.steps or step // config.log_every * config.log_every > (1 - LOSS_TAIL) * step
+
+
 def check_judge(rules: Rules, job: Job) -> None:
     """`ValueError` for what cannot be scored, or not in the features that are seen, or at steps that no run has."""
     run, steps = unmade(job.config), job.config.steps
     if beyond := [step for step in rules.at if not 0 < step <= steps]:
         raise ValueError(f"at has {beyond[0]:,}; expected steps from 1 to {steps:,}, the end of every run")
+    if rules.by == "loss" and (lacking := [step for step in rules.at if not is_logged(job.config, step)]):
+        raise ValueError(
+            f"at has {lacking[0]:,}, and no loss is logged in the tenth of the steps before it: log_every is"
+            f" {job.config.log_every:,}; expected fewer, or a multiple of it"
+        )
     if rules.by == "held-out-loss":
+        if not job.config.data.held_out:
+            raise ValueError("by is 'held-out-loss', and no pictures are held out; expected --data.held-out, e.g. 0.1")
         check_held_out(run)
     if not rules.takes_samples:
         return

@@ -27,8 +27,7 @@ def run_repeated(asked: Question, root: Path, launcher: Launcher, rate: float, t
         with titled(f"set {number + 1} of {times}"):
             base = replace(asked.base, seed=asked.base.seed + APART * number)
             of_set = Question.of(asked.choice, base, asked.budget, root, asked.command)
-            sets.append(run_choice(of_set, root, launcher, rate))
-            of_set.save()
+            sets.append(run_choice(of_set, root, launcher, rate, of_set.save))
     return sets
 
 

@@ -37,9 +37,10 @@ def finish(plan: Plan, root: Path, launcher: Launcher) -> tuple[Path, Result]:
     if not plan.study.races:
         return run_study(plan, root, launcher)
     check_is_papers(plan)
-    chosen = run_choice(asked := question_of(plan, root), root, launcher, rate=1.0)
+    asked = question_of(plan, root)
+    about = json_text(plan.to_json()) + "\n"
+    chosen = run_choice(asked, root, launcher, 1.0, lambda: write_atomically(asked.folder / "study.json", about))
     remove_temporaries(asked.folder)
-    write_atomically(asked.folder / "study.json", json_text(plan.to_json()) + "\n")
     return asked.folder, write_choice(chosen, root)
 
 
