@@ -184,6 +184,9 @@ def test_explain_says_what_no_histogram_tells_and_walks_to_the_other_run(capsys,
     gates = by_title["Gate size by depth and time"]
     assert gates["rows"] == ["blocks.0 attn", "blocks.0 mlp", "blocks.1 attn", "blocks.1 mlp"]
     assert gates["columns"][0] == "t = 0" and gates["columns"][-1] == "t = 999"
+    stream = by_title["Residual stream: cosine with the block before"]
+    assert stream["rows"] == ["blocks.0", "blocks.1"] and stream["columns"] == gates["columns"]
+    assert len(by_title["Condition vectors of different classes"]["rows"]) == len(gates["columns"])
 
 
 def test_shuffled_values_cost_exactly_what_the_shuffled_network_loses(runs):

@@ -6,6 +6,7 @@ from adaln.analysis.distributions import Summary as Summary
 from adaln.analysis.distributions import describe as describe
 from adaln.analysis.distributions import summarise as summarise
 from adaln.analysis.fit import METHODS as METHODS
+from adaln.analysis.gauges import gauges as gauges
 from adaln.analysis.groups import Group as Group
 from adaln.analysis.groups import checkpoints as checkpoints
 from adaln.analysis.paper_names import UpdateOrder as UpdateOrder

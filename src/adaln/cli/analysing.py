@@ -232,7 +232,7 @@ class ExplainOptions:
 
 
 def explain_verb(words: list[str]) -> Output:
-    """RUN [RUN2]: gates by depth and time, the same values elsewhere, the line and the distance to another run."""
+    """RUN [RUN2]: gates and residual stream by depth and time, the same values elsewhere, the way to another run."""
     options = parse(ExplainOptions, "explain", words)
     if len(options.runs) not in (1, 2):
         raise ValueError(f"expected a run, or two, got {len(options.runs)}; see adaln explain --help")

@@ -59,7 +59,9 @@ VERBS: Registry[Verb] = Registry(
         "coord-check": Verb(
             "coordinates", "PRESET --widths 64,128,256", "sizes of activations and updates over the width: muP's check"
         ),
-        "explain": Verb("analysing", "RUN [RUN2]", "gates by depth and time, and the way to another run"),
+        "explain": Verb(
+            "analysing", "RUN [RUN2]", "gates and residual stream by depth and time, the way to another run"
+        ),
         "import": Verb("weights", "FILE --model NAME", "a run out of released weights"),
         "export": Verb("weights", "RUN --out FILE", "the averaged weights of a run for other programs"),
         "bench": Verb("benching", "NAME", "speed beside a public peer and the machine's own limits, in one run"),
