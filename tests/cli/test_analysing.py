@@ -151,7 +151,8 @@ def test_order_marks_what_differs_between_two_schemes(capsys, runs):
 
 def test_order_of_a_preset_is_measured_on_its_data_under_another_process(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    data = json.loads(run(capsys, "order", "digits", "--process", "ddpm-cosine", "--iterations", "1", "--json"))
+    words = ["order", "digits", "--scheme", "adaln-zero", "--process", "ddpm-cosine", "--iterations", "1", "--json"]
+    data = json.loads(run(capsys, *words))
     assert data["model"] == "tiny on digits"
     assert {name for name, moves in data["orders"]["adaln-zero"].items() if moves[0]} == {"W_f"}
 

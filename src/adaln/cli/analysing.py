@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from adaln.cli.options import Device, Positional, check_suffix, named, parse, usual_process
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import SCHEMES, Scheme, save_scheme, scheme
+from adaln.conditioning import SCHEMES, save_scheme, scheme
 from adaln.config import PRESETS
 from adaln.files import about
 from adaln.models import model_named
@@ -135,7 +135,7 @@ class OrderOptions:
 
     model: Annotated[Positional[str], named("MODEL|PRESET|RUN")]
     """A network (a name, or module:factory), a preset or a run."""
-    scheme: Scheme | None = None
+    scheme: Annotated[str | None, named("NAME|NAME:STD|FILE")] = None
     """The scheme whose order is measured; default: adaln-zero, or a run's own where its network has no place for it."""
     versus: str | None = None
     """Another one (NAME, NAME:STD or FILE); cells that differ are marked in both."""
@@ -165,7 +165,7 @@ def order_verb(words: list[str]) -> Output:
     options = parse(OrderOptions, "order", words)
     if options.iterations < 1 or options.batch_size < 1:
         raise ValueError(f"iterations is {options.iterations}, batch-size {options.batch_size}; expected at least 1")
-    others = [scheme(options.versus)] if options.versus else []
+    schemes = [scheme(word) for word in (options.scheme, options.versus) if word]
     if options.process:
         PROCESSES.check(options.process)
     if options.model not in PRESETS and not Path(options.model).exists():
@@ -175,7 +175,8 @@ def order_verb(words: list[str]) -> Output:
     from adaln.views.orders import first_moves, measured_side_by_side
 
     subject, optimizer = order_subject(options), {"adamw": adamw, "sgd": sgd}[options.optimizer]
-    schemes = [options.scheme or subject.default_scheme(), *others]
+    if not options.scheme:
+        schemes.insert(0, subject.default_scheme())
     if options.every_scheme:
         schemes = [s for s in SCHEMES.values() if subject.has_place_for(s)]
     orders = {s.name: subject.order(s, optimizer, options.iterations) for s in schemes}
