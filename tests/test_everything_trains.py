@@ -99,9 +99,10 @@ PAIRED = cover(OF_TABLE, [case for case in QUICK if case in OF_TABLE])
 
 
 def marks(*case: str) -> tuple[pytest.MarkDecorator, ...]:
-    if case in QUICK:
+    network, scheme, _ = case
+    if case in QUICK and (network not in MECHANISMS or SCHEMES[scheme].needs):
         return ()
-    return (pytest.mark.slow if case in PAIRED else pytest.mark.nightly,)
+    return (pytest.mark.slow if case in PAIRED or case in QUICK else pytest.mark.nightly,)
 
 
 class ToyTraining:

@@ -14,7 +14,7 @@ from adaln.analysis.live import branch_energies
 from adaln.analysis.sketch import sketch
 from adaln.analysis.starts import LIBRARY_DEFAULT, PIXART, ZERO_BLOCKS, Spread, distance
 from adaln.conditioning import SCHEMES, Constant, Role, find_sites, standard_inputs
-from adaln.conditioning.distributions import DISTRIBUTIONS, std_of
+from adaln.conditioning.distributions import DISTRIBUTIONS, Normal, std_of
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.tensor_files import save_tensors
@@ -120,7 +120,12 @@ def test_distance_is_the_logarithm_of_the_ratio_of_spreads_plus_the_difference_i
 @pytest.mark.parametrize("kind", list(DISTRIBUTIONS))
 def test_the_spread_that_is_expected_is_the_spread_that_is_drawn(kind):
     cls = DISTRIBUTIONS[kind]
-    arguments = {"constant": (), "xavier": (), "quantiles": ((-4e-3, -1e-3, 0.0, 2e-3),)}
+    arguments = {
+        "constant": (),
+        "xavier": (),
+        "quantiles": ((-4e-3, -1e-3, 0.0, 2e-3),),
+        "per-branch": (Normal(2e-3), 8),
+    }
     distribution = cls(*arguments.get(kind, (2e-3,)))
     drawn = torch.empty(300, 200)
     distribution.fill_(drawn, generator("audit", kind), (1200, 200))

@@ -31,6 +31,7 @@ def known_stds(scheme: Scheme, role: str, num: int) -> list[float]:
     return [start.weight.std for start in (starts if isinstance(starts, tuple) else (starts,) * num)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_known_stds_are_recovered_within_their_intervals(method):
     inside = []

@@ -232,6 +232,7 @@ def test_trackers_get_numbers_and_nothing_that_fails_ends_a_training(tmp_path):
         handle.step()  # said once
 
 
+@pytest.mark.slow
 def test_its_folder_makes_a_page_and_distributions(tmp_path, capsys):
     net = network()
     handle = adaln.watch(net, optimizer := adamw(net), to=tmp_path / "w", every=STEPS)

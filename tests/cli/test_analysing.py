@@ -127,6 +127,7 @@ yes – – yes yes yes yes – – yes – –
 yes yes yes yes yes yes yes yes yes yes yes yes"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_order_prints_table_1(capsys, runs, tmp_path, monkeypatch, optimizer):
     monkeypatch.chdir(tmp_path)

@@ -92,6 +92,7 @@ def test_a_run_before_its_first_checkpoint_is_audited_and_its_recording_read(cap
     assert Path(found["report"]).is_relative_to(trained_path.resolve())
 
 
+@pytest.mark.slow
 def test_training_again_goes_on_where_it_was(capsys, trained_path):
     before = (trained_path / "metrics.jsonl").read_bytes()
     run(capsys, "train", "digits", *SMALL)

@@ -46,6 +46,7 @@ def test_the_first_decoding_is_shown_whoever_begins_it(capsys, pictures, monkeyp
     assert "decode set: 300 of 300 images (" in shown
 
 
+@pytest.mark.slow
 def test_from_pictures_through_latents_to_sampled_images(capsys, pictures, vae):
     made = data(capsys, "encode", pictures, "latents", "--autoencoder", vae, "--verify", "--device", "cpu")
     assert (made["num_images"], made["complete"], made["space"]["scaling_factor"]) == (6, True, 0.5)
@@ -65,6 +66,7 @@ def test_from_pictures_through_latents_to_sampled_images(capsys, pictures, vae):
         assert grid.mode in ("RGB", "RGBA")
 
 
+@pytest.mark.slow
 def test_samples_are_decoded_by_the_autoencoder_of_the_run_or_not_at_all(capsys, pictures, vae, tmp_path):
     moved = shutil.copytree(vae, tmp_path / "here")
     run(capsys, "encode", pictures, "latents", "--autoencoder", moved, "--device", "cpu")
@@ -108,6 +110,7 @@ def test_pixels_are_kept_as_bytes_and_inspected(capsys, pictures):
     assert data(capsys, "encode", pictures, "bytes", "--autoencoder", "none") == made  # all is there: nothing to do
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "encode"])
 @pytest.mark.parametrize(
     ("add", "said"),
@@ -141,6 +144,7 @@ def test_training_and_encoding_begin_with_one_line_of_what_the_set_is(capsys, pi
     assert lines[0] == said
 
 
+@pytest.mark.slow
 def test_the_counts_of_a_run_are_in_its_manifest_and_for_machines(capsys, pictures):
     write_folder(pictures, {"cat/w.jfif": b""})
     made = data(capsys, "encode", pictures, "bytes", "--autoencoder", "none")

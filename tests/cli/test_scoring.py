@@ -378,6 +378,7 @@ def two_runs(capsys) -> list[str]:
     return [data(capsys, *common, "--scheme", scheme, "--evaluate.every", "2")["run"] for scheme in schemes]
 
 
+@pytest.mark.slow
 def test_scores_made_alike_are_called_comparable(capsys, two_runs):
     shown = " ".join(run(capsys, "compare", *two_runs, "--strict").split())
     first, second = (Path(path).name for path in two_runs)
@@ -389,6 +390,7 @@ def test_scores_made_alike_are_called_comparable(capsys, two_runs):
     assert found["unlike_published"][first][0] == "features: quarter_means:means, inception"
 
 
+@pytest.mark.slow
 def test_scores_made_otherwise_are_refused_by_name_of_the_choice(capsys, two_runs):
     words = ("--sampler.solver", "ddim", "--sampler.steps", "3", "--num-images", "25")
     samples = data(capsys, "sample", two_runs[1], *words)["samples"]
@@ -402,6 +404,7 @@ def test_scores_made_otherwise_are_refused_by_name_of_the_choice(capsys, two_run
     assert data(capsys, "compare", *two_runs)["score_conflicts"] == {Path(two_runs[1]).name: []}
 
 
+@pytest.mark.slow
 def test_runs_without_scores_and_files_of_something_else_are_told(capsys, trained, two_runs):
     shown = run(capsys, "compare", two_runs[0], trained)
     assert f"{trained.name} has no scores" in shown if trained.name != Path(two_runs[0]).name else shown

@@ -61,6 +61,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_is_imported_and_exported_is_bit_identical(tmp_path: Path, name: str):
     tensors = released(tmp_path / "released.pt", name)
@@ -111,6 +112,7 @@ def test_the_other_set_of_a_checkpoint_can_be_taken(tmp_path: Path):
     assert same(found, other_set(tensors))
 
 
+@pytest.mark.slow
 def test_the_other_verbs_work_on_an_imported_run(tmp_path: Path):
     released(tmp_path / "SiT.pt", "SiT-tiny")
     adaln("import", tmp_path / "SiT.pt", "--model", "SiT-tiny", "--out", tmp_path / "run")

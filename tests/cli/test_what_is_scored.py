@@ -66,6 +66,7 @@ def write_images(path: str, count: int, size: int = 8, seed: int = 0) -> str:
     return path
 
 
+@pytest.mark.slow
 def test_of_a_run_the_newest_step_is_scored_whatever_was_drawn_last(capsys):
     shown = run(capsys, "evaluate", "r", "--reference", "digits", *FID)
     assert f"{samples(8)} (step 8) beside digits" in shown
@@ -80,6 +81,7 @@ def test_samples_of_an_earlier_step_say_that_the_run_is_further_on(capsys):
     assert json.loads(Path(found["scores_file"]).read_text())["notes"] == found["notes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("inside", "named"), [("r", "samples/"), ("r/samples", "")])
 def test_from_within_the_run_it_is_said_as_well(capsys, monkeypatch, inside, named):
     words = ("evaluate", named + samples(4).name, "--reference", "digits", *FID, "--out", Path("s.json").absolute())

@@ -38,6 +38,7 @@ def test_sites_partition_every_modulation_layer_exactly(any_model):
     assert all(any(other.startswith(name.rsplit(".", 2)[0]) for other in claimed) for name in squeeze)
 
 
+@pytest.mark.slow
 def test_depth_is_the_place_in_the_forward_pass_not_the_order_of_names(any_model):
     tensors = tensors_of(any_model)
     shuffled = {name: tensors[name] for name in sorted(tensors, reverse=True)}
@@ -236,6 +237,7 @@ def test_width_comes_from_the_stream_where_the_condition_is_narrower():
     assert [site.rows for site in find_sites(tensors)] == [slice(i, i + 12) for i in range(0, 48, 12)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["model.", "transformer.", "net.ema."])
 @pytest.mark.parametrize("name", ["PixArt-sigma", "Lumina 2"])
 def test_a_wrappers_prefix_changes_nothing_but_the_names_of_tensors(prefix, name):

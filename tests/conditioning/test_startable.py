@@ -48,6 +48,7 @@ def shard(model: nn.Module, mesh, placements) -> None:
         set_parameter(model, name, nn.Parameter(DTensor.from_local(part, mesh, fits, run_check=False, **like)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placed", list(PLACED))
 @pytest.mark.parametrize(("name", "scheme"), [("DiT", "adaln-gaussian"), ("PixArt-sigma", "adaln-step1-slice")])
 def test_a_process_that_holds_a_part_starts_its_part_of_the_whole(name, scheme, placed):

@@ -199,6 +199,7 @@ def test_several_processes_take_the_loss_of_a_run_together_and_one_writes_it(run
     assert first == second and writers == [0]
 
 
+@pytest.mark.slow
 def test_two_runs_are_held_against_each_other_picture_by_picture(folder, capsys):
     paths = [str(folder / name) for name in ("one", "two")]
     main(["loss", *paths, "--json"])
@@ -254,6 +255,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(folder, tmp_path, monkeypat
     assert re.search(line, error) and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_losses_while_a_run_trains_are_those_afterwards_and_leave_its_weights_alone(tmp_path, capsys):
     words = ["train", "digits", "--model", "tiny", "--steps", "4", "--checkpoint-every", "2", "--batch-size", "8"]
     words += ["--data.held-out", str(SHARE)]

@@ -70,6 +70,7 @@ def test_the_classifier_that_statistics_recorded_is_found_again_without_its_data
         load_extractor("dataset-classifier", cache=tmp_path, recorded=recorded)
 
 
+@pytest.mark.slow
 def test_the_label_says_that_scores_are_not_inceptions(extractor, digits):
     found = evaluate(digits.images[:200], digits.images, extractor, replicates=20)
     assert set(found.scores) == {"fid", "is", "precision", "recall"}
@@ -79,6 +80,7 @@ def test_the_label_says_that_scores_are_not_inceptions(extractor, digits):
     assert 5 < found["is"].value <= 10
 
 
+@pytest.mark.slow
 def test_worse_images_get_worse_scores(extractor, digits):
     rng = np.random.default_rng(0)
     fids = []

@@ -121,6 +121,7 @@ def test_a_set_is_at_zero_from_itself_in_any_order_and_both_sides_may_change_pla
     assert distance(x + 100, y + 100) == pytest.approx(apart, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "measure", [lambda x, y: sliced_distance(x, y, generator("mind")), gaussian_mmd], ids=["mind", "cmmd"]
 )

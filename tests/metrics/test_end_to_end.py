@@ -63,6 +63,7 @@ def test_all_scores_of_a_golden_folder_are_adms(golden):
     assert len(found.notes) == 2  # both sides have fewer images than features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["ref", "sample"])
 def test_statistics_of_streamed_images_are_adms(golden, side):
     found = statistics(golden.arrays[f"images_{side}"], golden.extractor, batch_size=17)
@@ -79,6 +80,7 @@ def test_statistics_of_streamed_images_are_adms(golden, side):
         np.testing.assert_allclose(rows[:3], golden.arrays[f"{part}_{side}_first3"], rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_layout_and_batch_size_change_no_hash_and_no_feature(golden, tmp_path):
     images = golden.arrays["images_sample"]
     np.savez(tmp_path / "samples.npz", arr_0=images, arr_1=np.zeros(len(images)))

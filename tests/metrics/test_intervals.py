@@ -100,6 +100,7 @@ def spread_over_draws(count: int) -> float:
     return float(torch.tensor(values).std())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bootstrap_dim", [128, 0])
 def test_both_frechet_intervals_are_as_wide_as_the_spread_over_fresh_draws(monkeypatch, bootstrap_dim):
     monkeypatch.setattr("adaln.metrics.frechet.BOOTSTRAP_DIM", bootstrap_dim)

@@ -205,6 +205,7 @@ def test_without_a_compiler_blocks_go_the_plain_way_and_standard_error_says_why(
     assert capfd.readouterr().err.count("cannot be made here: [Errno 2]") == 1
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_loops_are_compiled_once_for_a_processor(nothing_compiled: Path):
     kernels.library()

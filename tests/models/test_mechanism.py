@@ -33,6 +33,7 @@ def config(request: pytest.FixtureRequest) -> TransformerConfig:
     return MECHANISMS[request.param]
 
 
+@pytest.mark.slow
 def test_arithmetic_counts_what_the_network_holds_and_computes(config):
     assert config.counts(DIGITS) == counted(config, DIGITS)
 

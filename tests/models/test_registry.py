@@ -113,6 +113,7 @@ def test_a_fresh_network_outputs_exactly_zero(config: ModelConfig, spec: DataSpe
     assert torch.equal(output, torch.zeros_like(output))
 
 
+@pytest.mark.slow
 def test_train_and_eval_are_one_function_and_leave_the_weights_alone(config: ModelConfig, spec: DataSpec):
     model = awake(config, spec)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -54,6 +54,7 @@ def test_page_and_pictures_follow_light_and_dark(tab):
     }
 
 
+@pytest.mark.slow
 def test_a_narrow_screen_scrolls_tables_not_the_page(tab):
     show(tab, width=360)
     assert tab.value("document.documentElement.scrollWidth <= innerWidth")

@@ -80,6 +80,7 @@ def test_its_files_are_read_by_every_verb_that_looks_into_a_run(verb, kept, caps
     assert json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_its_scores_are_compared_and_not_drawn_again(kept, capsys):
     before = {file: file.stat().st_mtime_ns for file in (kept / "scores").iterdir()}
     words = ["--evaluate.at", "5", "--evaluate.num-images", "20", "--evaluate.sampler.steps", "4"]

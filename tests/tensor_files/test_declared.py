@@ -59,6 +59,7 @@ def test_what_counts_no_blocks_of_the_network_is_no_reason_to_refuse_it(settings
     assert not any(fewer(key, count, lists) for key, count in counts_in(settings).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["num_layers", "depth", "n_layer", "n_layers", "num_blocks", "num_hidden_layers"])
 @pytest.mark.parametrize("verb", ["audit", "fit", "distributions", "import"])
 def test_less_than_the_config_counts_is_refused_by_every_command(tmp_path, capsys, key, verb):

@@ -118,7 +118,7 @@ HARMLESS = {
 }
 
 
-@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("zipped", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", HARMLESS)
 def test_harmless_things_beside_weights_are_no_hindrance(tmp_path, kind, zipped):
     if not zipped and kind in ("type", "module"):

@@ -224,6 +224,8 @@ def std_of(distribution: Distribution, num_rows: int, whole: Sequence[int]) -> f
             return sqrt(2 / ((whole[0] if over == "matrix" else num_rows) + fan_in(whole)))
         case Default(factor):
             return factor / sqrt(3 * fan_in(whole))
+        case PerBranch(one, num_branches):
+            return std_of(one, num_rows, whole) / sqrt(num_branches)
         case _Spread() | Quantiles():
             return distribution.std
     raise TypeError(f"{type(distribution).__name__} has no known standard deviation")
