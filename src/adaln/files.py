@@ -195,7 +195,8 @@ def reason(error: Exception) -> str:
     ("it has no 'spec'", 'EOFError')
     """
     words = " ".join(str(error).split())
-    return f"it has no {words}" if isinstance(error, KeyError) else words or type(error).__name__
+    is_key = isinstance(error, KeyError) and not isinstance(error, ValueError)  # an unknown name says it all itself
+    return f"it has no {words}" if is_key else words or type(error).__name__
 
 
 def remove_folder(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from adaln.cli.options import Positional, named, parse
 from adaln.cli.output import Output
+from adaln.codec import decode
 from adaln.files import reading
 from adaln.report import Page, write_report
 from adaln.studies import SCALES, STUDIES, Overrides
@@ -21,6 +22,20 @@ class ReportOptions:
 
     folder: Annotated[Positional[Path], named("RUN-OR-STUDY")]
     """A run's folder, a study's, a choice's, or one that adaln.watch wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What study.json says: which plan a folder is of."""
+
+    study: str
+    scale: str
+    seeds: tuple[int, ...]
+    changes: Overrides
+
+    def __post_init__(self) -> None:
+        if not self.seeds or min(self.seeds) < 0:
+            raise ValueError(f"seeds are {list(self.seeds)}; expected one or more integers >= 0")
 
 
 def report_verb(words: list[str]) -> Output:
@@ -51,9 +66,8 @@ def study_page(folder: Path) -> Page:
 
     file = folder / "study.json"
     with reading(file, "a study"):
-        about = json.loads(file.read_text(encoding="utf-8"))
-        asked, scale, overrides = STUDIES[about["study"]], SCALES[about["scale"]], Overrides(**about["changes"])
-        plan = Plan(asked, scale, tuple(about["seeds"]), overrides)
+        about = decode(About, json.loads(file.read_text(encoding="utf-8")), "study")
+        plan = Plan(STUDIES[about.study], SCALES[about.scale], about.seeds, about.changes)
     return reduced(plan, folder.parent.parent).page(plan.command())
 
 
