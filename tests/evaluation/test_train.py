@@ -5,7 +5,9 @@ import pytest
 
 import adaln
 from adaln.evaluation.checkpoints import scored_steps
+from adaln.evaluation.scoring import Scoring
 from adaln.registry import Registry, UnknownName
+from adaln.sampling import SampleConfig
 from adaln.training import TRACKERS
 
 
@@ -50,6 +52,15 @@ def test_a_step_without_a_checkpoint_is_not_scored_in_silence(small_config, tmp_
 
 
 @pytest.mark.slow
+def test_an_average_that_the_run_will_not_keep_is_refused_before_anything_is_written(small_config, tmp_path):
+    scoring = Scoring(SampleConfig(4, ema=0.05))
+    with pytest.raises(
+        ValueError, match=r"evaluate\.ema is 0\.05, which needs averages: --optim\.ema-widths 0\.05 0\.1"
+    ):
+        adaln.train(small_config(steps=4), tmp_path / "run", "cpu", score_at=[4], scoring=scoring)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_checkpoint_that_is_gone_is_not_left_unscored_in_silence(small_config, tmp_path):
     config = small_config(steps=6, checkpoint_every=2, keep_checkpoints=1)
     adaln.train(config, tmp_path / "run", "cpu")

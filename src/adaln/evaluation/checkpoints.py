@@ -264,6 +264,8 @@ def train(
     for name in track:
         TRACKERS[name]  # an unknown one is said before anything is written
     scoring, computing = scoring or Scoring(SampleConfig()), find_device(device)
+    if score_at and scoring.sample.ema is not None and not config.optim.ema_widths:
+        raise ValueError(f"evaluate.ema is {scoring.sample.ema:g}, which needs averages: --optim.ema-widths 0.05 0.1")
     where = Path(root), None if out is None else Path(out)
     with group_of_torchrun():
         if score_at:  # what cannot be scored against is said before anything is written
