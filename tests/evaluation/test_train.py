@@ -24,7 +24,7 @@ def seen(monkeypatch: pytest.MonkeyPatch):
     """The trackers that are made, by a registry of the test's own."""
     made = []
     registry = Registry("tracker", {"seen": lambda run: made.append(Seen(run)) or made[-1]})
-    monkeypatch.setattr("adaln.evaluation.checkpoints.TRACKERS", registry)
+    monkeypatch.setattr("adaln.evaluation.tracking.TRACKERS", registry)
     return made
 
 
@@ -87,7 +87,7 @@ def torn(run):
 def test_a_tracker_that_cannot_follow_is_one_line_before_anything_is_trained(
     small_config, tmp_path, monkeypatch, make, why
 ):
-    monkeypatch.setattr("adaln.evaluation.checkpoints.TRACKERS", Registry("tracker", {"torn": make}))
+    monkeypatch.setattr("adaln.evaluation.tracking.TRACKERS", Registry("tracker", {"torn": make}))
     with pytest.raises(ValueError, match=f"^tracker 'torn' cannot be used: {why}"):
         adaln.train(small_config(), tmp_path / "run", "cpu", track=["torn"])
     assert not (tmp_path / "run" / "metrics.jsonl").exists()

@@ -7,8 +7,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from adaln.data.cache import content_of
 from adaln.evaluation.held_out import NOT_HELD_OUT, check_held_out, has_losses, take_losses
 from adaln.evaluation.samples import Reference, named_reference
 from adaln.evaluation.scoring import Scoring
+from adaln.evaluation.tracking import check_trackers, followed
 from adaln.execution import DEFAULT_EXECUTION, Execution
 from adaln.files import expanded, file_sha256, reading, write_atomically
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
@@ -31,8 +31,6 @@ from adaln.parallel import find_device, first_goes_first, from_first, group_of_t
 from adaln.processes import count_updates, guided
 from adaln.runs import Run, is_run
 from adaln.sampling import SampleConfig, choose_labels, load_sampler, save_samples
-from adaln.trackers import Beside, Tracker
-from adaln.training import TRACKERS
 from adaln.types import Hook, OnLog
 
 
@@ -261,8 +259,7 @@ def train(
     """
     score_at = scored_steps(config, score_at, None)
     loss_at = loss_steps(config, scored_steps(config, loss_at, None), score_at)
-    for name in track:
-        TRACKERS[name]  # an unknown one is said before anything is written
+    check_trackers(track)
     scoring, computing = scoring or Scoring(SampleConfig()), find_device(device)
     if score_at and scoring.sample.ema is not None and not config.optim.ema_widths:
         raise ValueError(f"evaluate.ema is {scoring.sample.ema:g}, which needs averages: --optim.ema-widths 0.05 0.1")
@@ -286,25 +283,3 @@ def train(
 def unscored_line(steps: Sequence[int]) -> str:
     """What is said of steps that were to be scored and lie on disk no more."""
     return f"not scored: steps {', '.join(map(str, steps))}, whose checkpoints are gone (see keep_checkpoints)"
-
-
-@contextmanager
-def followed(run: Run, names: Sequence[str]) -> Iterator[list[OnLog]]:
-    """By trackers, in the first process, each beside the training; at its end they send what is left."""
-    trackers = [Beside(name, tracker_of(run, name)) for name in names if rank() == 0]
-    try:
-        yield [tracker.on_log for tracker in trackers]
-    finally:
-        for tracker in trackers:
-            tracker.close()
-
-
-def tracker_of(run: Run, name: str) -> Tracker:
-    """The tracker of that name for a run; `ValueError` where it cannot be made or does not take lines."""
-    try:
-        tracker = TRACKERS[name](run)
-        if not isinstance(tracker, Tracker):
-            raise TypeError(f"a {type(tracker).__name__} has no on_log")
-    except Exception as error:
-        raise ValueError(f"tracker {name!r} cannot be used: {type(error).__name__}: {error}") from error
-    return tracker
