@@ -242,8 +242,9 @@ def test_its_folder_makes_a_page_and_distributions(tmp_path, capsys):
     page = (tmp_path / "w" / "report" / "index.md").read_text()
     assert "DiT, watched over 6 updates: nothing to warn of." in page and "Update ratio of each role" in page
     capsys.readouterr()
-    main(["distributions", str(tmp_path / "w"), "--out", str(tmp_path / "d"), "--json"])
+    main(["distributions", str(tmp_path / "w"), "--json"])
     data = json.loads(capsys.readouterr().out)
+    assert (tmp_path / "w" / "analysis" / "distributions" / "index.html").exists()
     assert {row["step"] for row in data["groups"]} == set(STEPS)
 
 

@@ -255,10 +255,11 @@ def explain_verb(words: list[str]) -> Output:
 
 
 def analysis_folder(paths: Sequence[Path], name: str) -> Path:
-    """Inside the run where there is one and nothing else; otherwise in this folder, named by the sources."""
+    """Inside the run, or what was watched, where there is one and nothing else; else in this folder, by the sources."""
+    from adaln.analysis.watch import is_watched
     from adaln.runs import is_run
 
-    if len(paths) == 1 and is_run(paths[0]):
+    if len(paths) == 1 and (is_run(paths[0]) or is_watched(paths[0])):
         return paths[0] / "analysis" / name
     sources = "-".join(str(path).replace("/", "-") if not path.exists() else path.stem for path in paths)
     return Path("analysis") / f"{name}-{sources}"[:100]

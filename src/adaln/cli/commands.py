@@ -42,7 +42,7 @@ VERBS: Registry[Verb] = Registry(
         "data": Verb("encoding", "inspect PATH", "what a data set is, which classes, whether it is intact"),
         "sample": Verb("scoring", "RUN", "draw images: ADM's npz and a grid"),
         "evaluate": Verb("scoring", "SAMPLES --reference REF", "FID, sFID, IS, precision and recall with intervals"),
-        "loss": Verb("scoring", "RUN...", "denoising loss on pictures held out of training, runs beside each other"),
+        "loss": Verb("losses", "RUN...", "denoising loss on pictures held out of training, runs beside each other"),
         "sweep": Verb("sweeping", "RUN", "guidance x weights x steps: which way of sampling scores best"),
         "stats": Verb("scoring", "SOURCE OUT.npz", "statistics of a reference, to score against again and again"),
         "compare": Verb(
