@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +14,11 @@ from adaln.config import preset
 from adaln.processes.registry import SamplerConfig
 from adaln.progress import noting
 from adaln.sampling.config import SampleConfig
+from adaln.sequential import race
 from adaln.studies.choices import FITTED, Budget, Choice, Rules
 from adaln.studies.questions import choose
-from adaln.studies.questions.choose import Plan, again, run_choice
-from adaln.studies.questions.choose_page import reduce_choice, write_choice
+from adaln.studies.questions.choose import Chosen, Plan, again, run_choice
+from adaln.studies.questions.choose_page import reduce_choice, verdict_of, write_choice
 from adaln.studies.questions.choose_question import Question, check_choice, job_of, starts_of
 from adaln.studies.run.workers import Failure
 from adaln.training import Stopped
@@ -146,6 +148,25 @@ def test_a_held_out_loss_and_a_score_beyond_adms_are_judged(base, tmp_path):
     sample = SampleConfig(num_images=16, batch_size=16, sampler=SamplerConfig("ddim", 2, clip=True))
     mind = decided(base, tmp_path, replace(TWO, rules=Rules(fit=False, by="mind", sample=sample)), "6runs")
     assert write_choice(mind, tmp_path).table.columns[2].name.startswith("MIND")
+
+
+def test_what_is_known_of_a_leader_is_said_before_all_is(tmp_path):
+    """Two starts that both are better than the reference, and alike."""
+    starts = {name: SCHEMES[name] for name in ("adaln-zero", "adaln-mix", "adaln-step1")}
+    scores = {
+        "adaln-zero": [20.0, 21.0, 22.0, 20.5, 21.5, 20.0],
+        "adaln-mix": [16.0, 16.9, 17.5, 16.5, 17.3, 16.1],
+        "adaln-step1": [16.4, 16.5, 17.9, 16.1, 17.0, 16.6],
+    }
+    choice = Choice(tuple(starts.values()), Rules(fit=False))
+    about = asked(preset("digits"), tmp_path, choice, budget="18runs")
+    jobs = {name: [about.job(scheme, seed) for seed in range(6)] for name, scheme in starts.items()}
+    standing = race(scores, "adaln-zero", 6, 0.02)
+    said = verdict_of(Chosen(about, starts, jobs, scores, standing, Plan(6)), "FID-like")[0]
+    assert said.startswith(
+        "Not known yet after 6 seeds: adaln-mix has the best FID-like at 2,000 steps of this network, "
+    )
+    assert re.search(r"\d+% better than adaln-zero \[\d+%, \d+%\], and not told apart from adaln-step1\.$", said)
 
 
 def test_a_grid_is_over_one_role_at_a_time_and_equal_starts_count_once():

@@ -36,7 +36,7 @@ def changes_figure(chosen: Chosen, score: str) -> Intervals:
 
 
 def race_figures(chosen: Chosen) -> list[Lines]:
-    """For every start but the reference its change against the seeds that were looked at, with the interval then."""
+    """For every start but the reference, where it was looked at twice, its change against the seeds, with its interval."""
     standing, reference = chosen.standing, chosen.reference
     planned, margin, more = chosen.plan.seeds, chosen.asked.choice.rules.margin, standing.more_is_better
     looks = [
@@ -47,7 +47,7 @@ def race_figures(chosen: Chosen) -> list[Lines]:
     for name in chosen.starts:
         last = min(standing.left.get(one, ("", standing.seeds))[1] for one in (name, reference))
         seen = [look for look in looks if look.seeds <= last]
-        if name == reference or not isfinite(standing.change(name).high):
+        if name == reference or len(seen) < 2 or not isfinite(standing.change(name).high):
             continue
         changes = [look.change(name) for look in seen]
         percent = [Interval(100 * c.value, 100 * c.low, 100 * c.high) for c in changes]

@@ -123,14 +123,17 @@ def verdict_of(chosen: Chosen, score: str) -> list[str]:
 
 
 def _answer(chosen: Chosen, judged_by: str) -> str:
-    """Which start to use, or which one leads."""
+    """Which start to use, or which one leads and by how much."""
     standing, reference = chosen.standing, chosen.reference
     leader, seeds, change = standing.leader, standing.seeds, standing.change(standing.leader)
+    low, high = sorted((abs(change.low), abs(change.high)))
+    is_better = leader != reference and standing.word(leader, chosen.asked.choice.rules.margin) == "better"
+    gain = f"{abs(change.value):.0%} better than {reference} [{low:.0%}, {high:.0%}]"
     if not standing.is_known:
-        return f"Not known yet after {seeds} seeds: {leader} has the best {judged_by}, by less than can be told."
-    if leader != reference and standing.word(leader, chosen.asked.choice.rules.margin) == "better":
-        low, high = sorted((abs(change.low), abs(change.high)))
-        gain = f"{abs(change.value):.0%} better than {reference} [{low:.0%}, {high:.0%}]"
+        beside = [name for name in standing.racing if name not in (leader, *standing.equals)]
+        lead = f"{gain}, and not told apart from {' and '.join(beside)}" if is_better else "by less than can be told"
+        return f"Not known yet after {seeds} seeds: {leader} has the best {judged_by}, {lead}."
+    if is_better:
         return f"Use {leader}: {gain} by {judged_by}, over {seeds} seeds."
     others = "the others are worse or equal" if standing.equals else "every other start is worse"
     return f"Use {leader}: {others} by {judged_by}, over {seeds} seeds."
