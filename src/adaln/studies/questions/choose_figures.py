@@ -36,7 +36,7 @@ def changes_figure(chosen: Chosen, score: str) -> Intervals:
 
 
 def race_figures(chosen: Chosen) -> list[Lines]:
-    """For every start but the reference, where it was looked at twice, its change against the seeds, with its interval."""
+    """Of every start but the reference, where it was looked at twice, the change after each seed, with its interval."""
     standing, reference = chosen.standing, chosen.reference
     planned, margin, more = chosen.plan.seeds, chosen.asked.choice.rules.margin, standing.more_is_better
     looks = [
