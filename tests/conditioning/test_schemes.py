@@ -311,6 +311,22 @@ def test_an_unknown_scheme_names_the_nearest(spec, said):
         scheme(spec)
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"gate": {"opens": 3}, "gate": {}}', "gate"),
+        ('{"gate": {"opens": 3, "opens": 4}}', "opens"),
+        ('{"scale": [{"weight": {"kind": "normal", "std": 1, "std": 2}}]}', "std"),
+        ('{"note": "a", "note": "a"}', "note"),
+    ],
+)
+def test_what_a_json_file_gives_twice_is_refused_by_name(tmp_path, text, name):
+    file = tmp_path / "mine.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=f"mine.json' is not a scheme file: {name} is given twice"):
+        scheme(str(file))
+
+
 def test_a_path_is_a_scheme_file_whatever_it_is_called(tmp_path):
     save_scheme(SCHEMES["adaln-zero"], tmp_path / "mine.json")
     assert scheme(tmp_path / "mine.json") == scheme(str(tmp_path / "mine.json")) == SCHEMES["adaln-zero"]

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -213,3 +214,50 @@ def test_a_parameter_whose_values_share_their_memory_is_refused():
     layer.weight = torch.nn.Parameter(torch.zeros(1, layer.in_features).expand_as(layer.weight))
     with pytest.raises(ValueError, match=f"{LAYER}.weight' is expanded"):
         adaln.initialise(model, "adaln-gaussian")
+
+
+def refused_unchanged(said: str, model: nn.Module, scheme: str) -> None:
+    before = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+    with pytest.raises(ValueError, match=said) as error:
+        adaln.initialise(model, scheme)
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.named_parameters())
+
+
+@pytest.mark.parametrize("beside", ["transformer_blocks.1.norm1.linear", "transformer_blocks.0.attn1.to_q"])
+def test_a_parameter_that_lies_where_another_one_does_is_refused(beside):
+    model = foreign("DiT")
+    other = model.get_submodule(beside)
+    other.weight.data = model.get_submodule(LAYER).weight.data[: len(other.weight), : other.weight.shape[1]]
+    refused_unchanged("lie in one place of memory", model, "adaln-gaussian")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "std", "what"),
+    [
+        (torch.float16, "1e-9", "zero"),
+        (torch.float16, "1e6", "infinite"),
+        (torch.bfloat16, "1e300", "infinite"),
+        (torch.float32, "1e300", "infinite"),
+    ],
+)
+def test_a_start_that_a_type_cannot_hold_is_refused(dtype, std, what):
+    refused_unchanged(f"is {what} in '{LAYER}.weight', which is", foreign("DiT").to(dtype), f"adaln-gaussian:{std}")
+
+
+def test_a_seed_is_a_whole_number_of_any_integer_type():
+    starts = []
+    for seed in (3, np.int64(3), torch.tensor(3)):
+        model = foreign("DiT")
+        adaln.initialise.__wrapped__(model, "adaln-gaussian", seed)  # past the check of types
+        starts.append(model.get_submodule(LAYER).weight.detach())
+    assert torch.equal(starts[0], starts[1]) and torch.equal(starts[0], starts[2])
+    for seed in (1.5, True, None, "3"):
+        with pytest.raises(ValueError, match="expected an integer or a torch"):
+            adaln.initialise.__wrapped__(model, "adaln-gaussian", seed)
+
+
+@pytest.mark.parametrize("what", [{}, [nn.Linear(2, 2)], nn.Linear(2, 2).state_dict()])
+def test_what_is_no_network_is_called_what_it_is(what):
+    with pytest.raises(ValueError, match=f"model is a {type(what).__name__}; expected"):
+        adaln.initialise.__wrapped__(what)

@@ -317,6 +317,8 @@ def test_statistics_that_another_program_rounded_score_as_they_did(tmp_path, cha
         ({"pool_rows": lambda m: m.astype(object)}, "'pool_rows' is object (50, 6)"),
         ({"probs": lambda m: m * np.nan}, "'probs' has NaN or infinite entries"),
         ({"pool_rows": lambda m: m[:0]}, "'pool_rows' is float32 (0, 6), expected numbers"),
+        ({"pool_rows": lambda m: m[:9]}, "'pool_rows' has 9 rows for 50 images"),
+        ({"probs": lambda m: m[:-1]}, "'probs' has 49 rows for 50 images"),
         ({"pool_rows": lambda m: m.astype(float) * 1e300}, "'pool_rows' has NaN or infinite entries"),
         ({"adaln": lambda m: np.array(str(m).replace('"num_images": 50', '"num_images": -50'))}, "it is of -50 images"),
         ({"adaln": lambda m: np.array("no JSON")}, "is not a file of statistics"),

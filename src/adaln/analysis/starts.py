@@ -19,7 +19,8 @@ from torch import Tensor
 
 from adaln.analysis.sketch import Sketch
 from adaln.conditioning import SCHEMES, Constant, Site, starts_of, std_of
-from adaln.conditioning.initialisation import mechanisms, whole_of
+from adaln.conditioning.initialisation import mechanisms
+from adaln.conditioning.startable import whole_of
 
 LIBRARY_DEFAULT = "torch-default"
 """The scheme, but for diffusers' tables, which are N(0, 1 / D)."""

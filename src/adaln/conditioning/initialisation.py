@@ -17,9 +17,17 @@ from adaln.conditioning.scheme_row import ZERO, Mechanism, Scheme
 from adaln.conditioning.schemes import SCHEMES
 from adaln.conditioning.schemes import scheme as scheme_of
 from adaln.conditioning.sites import Site, static_tensors
-from adaln.conditioning.startable import check_kept, check_used, check_written, made_of, with_made
+from adaln.conditioning.startable import (
+    check_kept,
+    check_range,
+    check_used,
+    check_written,
+    made_of,
+    stream_of,
+    whole_of,
+    with_made,
+)
 from adaln.parallel import fill_part, is_sharded, own
-from adaln.rng import generator
 from adaln.types import rows_axis
 
 _WORDS: Mapping[str, str] = {
@@ -125,9 +133,8 @@ def initialise(
     adaln-zero started 12 of 12 sites of DiT, no known last projection
     """
     scheme = scheme_of(scheme)
-    rng = seed if isinstance(seed, torch.Generator) else generator("scheme", seed)
-    tensors = dict(model.named_parameters())
-    check_kept(tensors)
+    rng = stream_of(seed)
+    tensors = check_kept(model)
     made = made_of(tensors)
     with naming_ties(model):
         layout = find_layout_to_start(with_made(tensors_of(model), made), class_name_in(model), family)
@@ -135,18 +142,12 @@ def initialise(
     names = list(dict.fromkeys(name for name, _, _ in starts))
     check_used(model, names, made)
     check_written(tensors, names)
+    check_range(tensors, starts)
     for name, rows, distribution in starts:
         _draw(tensors[name], rows, distribution, rng, whole_of(name, tensors))
     started = {(name, rows.start) for name, rows, _ in starts}
     num_set = sum(all((name, site.rows.start) in started for name in site.tensors()) for site in layout.sites)
     return Initialised(scheme, layout, num_set, tuple(layout.ungated_ends) if scheme.closes else (), model)
-
-
-def whole_of(name: str, tensors: Mapping[str, Tensor]) -> Sequence[int]:
-    """The shape by which a distribution is scaled: the tensor's own, of a bias that of the matrix beside it."""
-    beside = f"{name.removesuffix('bias')}weight" if name.endswith("bias") else name
-    shape = tensors.get(beside, tensors[name]).shape
-    return shape[rows_axis(shape) :]
 
 
 def _draw(tensor: Tensor, rows: slice, distribution: Distribution, rng: torch.Generator, whole: Sequence[int]) -> None:

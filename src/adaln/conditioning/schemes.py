@@ -11,9 +11,10 @@ Source: PAPER section 2 (adaLN, Step1, Zero, Mix, Gaussian), A.10 (v2), A.11 (bl
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from adaln.codec import decode, encode
 from adaln.conditioning.blockwise import blockwise
@@ -182,13 +183,22 @@ def load_scheme(path: Path) -> Scheme:
         raise ValueError(f"scheme file {str(path)!r} does not exist")
     with reading(path, "a scheme file"):
         text = path.read_text(encoding="utf-8")
-        row = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        row = json.loads(text, object_pairs_hook=once) if path.suffix == ".json" else tomllib.loads(text)
         if not isinstance(row, dict):
             raise ValueError("expected a table of roles")
         loaded = decode(Scheme, {"name": path.stem, **row})
         if loaded.order_of is not None:
             SCHEMES[loaded.order_of]  # an unknown name is an error here, not in the middle of a run
         return loaded
+
+
+def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of one JSON object; `ValueError` where one is given twice, of which JSON would take the last."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is given twice; expected it once")
+    return table
 
 
 def save_scheme(scheme: Scheme, path: Path) -> None:

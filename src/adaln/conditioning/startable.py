@@ -1,22 +1,40 @@
 """Whether a scheme's values, written into a network's parameters, are what the network will compute with."""
 
+import operator
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import SupportsIndex
 
+import torch
 from torch import Tensor, nn
 
+from adaln.conditioning.distributions import Distribution
 from adaln.conditioning.suspicion import is_suspicious
 from adaln.parallel import own, whole
+from adaln.rng import generator
 from adaln.tensor_files.names import unwrapped
+from adaln.types import rows_axis
 
 _PARTS = re.compile(r"(.*\.)?(?:parametrizations\.(\w+)\.original\d*|(\w+)_(?:g|v|orig))")
 """Parameters from which torch's parametrisations, weight norm and pruning make another tensor."""
 _ADAPTER = re.compile(r"lora_(?:layer\.)?(?:A|down|(B|up))\b")
 
 
-def check_kept(tensors: Mapping[str, Tensor]) -> None:
-    """`ValueError` for parameters of which nothing is here."""
+def stream_of(seed: object) -> torch.Generator:
+    """Where the draws of a start come from; `ValueError` for a seed that is no whole number, which no run has."""
+    if isinstance(seed, torch.Generator):
+        return seed
+    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
+        raise ValueError(f"seed is {seed!r}; expected an integer or a torch.Generator")
+    return generator("scheme", operator.index(seed))
+
+
+def check_kept(model: object) -> dict[str, Tensor]:
+    """The parameters of a network by name; `ValueError` for those of which nothing is here."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
+    tensors: dict[str, Tensor] = dict(model.named_parameters())
     for name, tensor in tensors.items():
         if isinstance(tensor, nn.UninitializedParameter):
             raise ValueError(f"{name!r} has no shape before the network has run once; expected a network that has")
@@ -26,6 +44,30 @@ def check_kept(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(
                 f"{name!r} is empty here, as an engine (DeepSpeed, FSDP1) leaves what it keeps elsewhere; expected a"
                 " network before it is handed over, or one sharded by FSDP2"
+            )
+    return tensors
+
+
+def whole_of(name: str, tensors: Mapping[str, Tensor]) -> Sequence[int]:
+    """The shape by which a distribution is scaled: the tensor's own, of a bias that of the matrix beside it."""
+    beside = f"{name.removesuffix('bias')}weight" if name.endswith("bias") else name
+    shape = tensors.get(beside, tensors[name]).shape
+    return shape[rows_axis(shape) :]
+
+
+def check_range(tensors: Mapping[str, Tensor], starts: Sequence[tuple[str, slice, Distribution]]) -> None:
+    """`ValueError` where a type cannot hold what a start draws: infinite, or mostly zero though no zero is drawn."""
+    for name, _, distribution in starts:
+        shape, dtype = tensors[name].shape, tensors[name].dtype
+        drawn = torch.empty((1, *shape[rows_axis(shape) + 1 :]))
+        distribution.fill_(drawn, generator("range"), whole_of(name, tensors))
+        held = drawn.to(dtype)
+        lost = float(((held == 0) & (drawn != 0)).float().mean())
+        if lost > 0.5 or not bool(held.isfinite().all()):
+            what = "zero" if lost else "infinite"
+            raise ValueError(
+                f"{distribution} is {what} in {name!r}, which is {str(dtype).removeprefix('torch.')}; expected a start"
+                " that the type can hold, or the network in float32"
             )
 
 
@@ -91,6 +133,7 @@ def check_used(model: nn.Module, names: Collection[str], made: Mapping[str, Sequ
                 " whose lora_B is zero"
             )
     check_ties(model, names)
+    check_memory(tensors, names)
 
 
 def adapters(tensors: Mapping[str, Tensor], names: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -119,6 +162,21 @@ def check_ties(model: nn.Module, names: Collection[str]) -> None:
             raise ValueError(
                 f"{' and '.join(map(repr, kinds.values()))} are one tensor, which a scheme would start for both;"
                 " expected layers that share nothing with others"
+            )
+
+
+def check_memory(tensors: Mapping[str, Tensor], names: Collection[str]) -> None:
+    """`ValueError` where a parameter that is started lies where another one does, which would change with it."""
+    first: dict[tuple[torch.device, int], str] = {}
+    for name, tensor in tensors.items():
+        held = own(tensor)
+        if why_not_written(tensor) or not held.numel():
+            continue
+        other = first.setdefault((held.device, held.data_ptr()), name)
+        if other != name and (other in names or name in names):
+            raise ValueError(
+                f"{other!r} and {name!r} lie in one place of memory (.data of one was given to the other), which a"
+                " scheme would start for both; expected parameters with memory of their own"
             )
 
 

@@ -222,6 +222,9 @@ def load_statistics(path: str | Path, extractor: Extractor, *, batch_size: int =
         raise ValueError(f"{path}: has neither 'mu' nor 'sigma', expected both")
     if ours := _metadata(npz):
         rows, probs = _rows(npz, "pool_rows", len(pool.mean)), _rows(npz, "probs", None)
+        for name, of_images in (("pool_rows", rows), ("probs", probs)):
+            if of_images is not None and len(of_images) != ours[1].num_images:
+                raise ValueError(f"{path}: {name!r} has {len(of_images)} rows for {ours[1].num_images} images")
         return Statistics(ours[1], ours[0], pool, spatial, rows, probs=probs)
     if extractor.name != "inception":
         raise ValueError(f"{path}: precomputed statistics of Inception features, got extractor {extractor.name!r}")
