@@ -241,6 +241,7 @@ NO_RATIOS = (math.nan, math.inf, -math.inf, 1e30, 0.0, -1.0, 1e-9)
         ("tiny", {"num_heads": 0}, "num_heads 0"),
         ("U-DiT-tiny", {"depth": (1, 1, 0, 1, 1)}, "depth 0"),
         ("tiny", {"class_dropout_prob": 1.5}, "class_dropout_prob 1.5"),
+        ("tiny", {"class_dropout_prob": 1.0}, "class_dropout_prob 1.0"),
         ("U-DiT-tiny", {"class_dropout_prob": -0.1}, "class_dropout_prob -0.1"),
         *((name, {"mlp_ratio": ratio}, "mlp_ratio") for name in ("tiny", "U-DiT-tiny") for ratio in NO_RATIOS),
         ("tiny", {"hidden_size": 1 << 30}, f"hidden_size {1 << 30}"),

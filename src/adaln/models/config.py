@@ -129,5 +129,5 @@ def check_sizes(class_dropout_prob: float, **counts: int) -> None:
             raise ValueError(f"got {name} {count}, expected at least 1")
         if count > MOST:
             raise ValueError(f"got {name} {count}, expected at most {MOST}")
-    if not 0 <= class_dropout_prob <= 1:
-        raise ValueError(f"got class_dropout_prob {class_dropout_prob}, expected 0..1")
+    if not 0 <= class_dropout_prob < 1:
+        raise ValueError(f"got class_dropout_prob {class_dropout_prob}, expected 0 <= p < 1 (at 1 no label is seen)")

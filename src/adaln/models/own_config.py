@@ -43,8 +43,8 @@ class OwnConfig(ModelConfig):
     is_isotropic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.class_dropout_prob <= 1:
-            raise ValueError(f"class_dropout_prob is {self.class_dropout_prob}; expected 0..1")
+        if not 0 <= self.class_dropout_prob < 1:
+            raise ValueError(f"class_dropout_prob is {self.class_dropout_prob}; expected 0 <= p < 1")
 
     def __reduce__(self) -> Any:
         """To a process that this one starts it goes by its name, to be imported there, if it was imported here."""
