@@ -7,6 +7,7 @@ import queue
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -106,9 +107,8 @@ class Beside:
     def close(self) -> None:
         """Wait for what is left, for a while."""
         if self._thread.is_alive():
-            with_room = not self._lines.full()
-            if with_room:
-                self._lines.put_nowait(None)
+            with suppress(queue.Full):
+                self._lines.put(None, timeout=PATIENCE)
             self._thread.join(PATIENCE)
         self._say()
 
