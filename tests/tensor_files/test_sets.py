@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from adaln.tensor_files import open_weights
-from adaln.tensor_files.sets import kind_of
+from adaln.tensor_files.sets import MODULATION, kind_of
 from helpers.weight_files import dit_weights as weights
 from helpers.weight_files import same, under
 
@@ -198,6 +198,16 @@ def test_an_average_of_a_part_of_the_network_is_not_taken_for_the_whole(tmp_path
     ):
         open_weights(tmp_path / "net.pt")
     assert same(open_weights(tmp_path / "net.pt", "model").tensors, RAW)
+
+
+def test_an_average_that_lacks_what_does_not_modulate_says_so(tmp_path):
+    lost = next(name for name in RAW if not MODULATION.search(name) and name.endswith("weight"))
+    part = {name: tensor for name, tensor in AVERAGED.items() if name != lost}
+    torch.save({"model": RAW, "ema": part}, tmp_path / "net.pt")
+    said = f"the averaged weights lack 1 of the tensors under 'model.', e.g. {lost!r}"
+    assert said in open_weights(tmp_path / "net.pt").notes
+    torch.save({"model": RAW, "ema": AVERAGED}, tmp_path / "whole.pt")
+    assert not any("lack" in note for note in open_weights(tmp_path / "whole.pt").notes)
 
 
 def test_a_set_that_is_not_there_is_not_taken_for_another(tmp_path):

@@ -189,6 +189,7 @@ def _opened(whole: TensorFile | Contents, file: Path, wanted: WeightSet | None, 
     own = chosen.names(known)
     if chosen.taken == "ema":
         own = {name: whole_name for name, whole_name in own.items() if not OF_AVERAGES.fullmatch(name)}
+        notes += _lacking(chosen, own, known)
     names = unwrapped(own)
     if adapted := sorted({name[: match.start()].rstrip(".") for name in names if (match := ADAPTED.search(name))}):
         layers = ", ".join(grouped(adapted))
@@ -213,6 +214,17 @@ def _notes(chosen: Chosen) -> list[str]:
     where = f" under {chosen.prefix!r}" if chosen.prefix else ""
     others = ", ".join(repr(other) if other else "names without a prefix" for other in chosen.others)
     return [f"read {what}{where}; the file also holds {others} (--weights and --prefix choose)"]
+
+
+def _lacking(chosen: Chosen, own: Iterable[str], names: Iterable[str]) -> list[str]:
+    """What the averaged weights lack of the raw ones beside them, in words."""
+    averaged = set(own)
+    for other in filter(None, chosen.others):
+        raw = {name.removeprefix(other) for name in names if name.startswith(other)}
+        lost = sorted(name for name in raw - averaged if name.endswith((".weight", ".bias")))
+        if lost and 2 * len(raw & averaged) > len(averaged):
+            return [f"the averaged weights lack {len(lost)} of the tensors under {other!r}, e.g. {lost[0]!r}"]
+    return []
 
 
 def existing_prefix(prefix: str, names: Iterable[str]) -> str:
