@@ -202,6 +202,17 @@ def test_what_is_no_longer_finite_is_named(tmp_path):
         handle.step()
 
 
+def test_a_loss_that_is_no_longer_finite_is_said(tmp_path):
+    handle = watch(network(), to=tmp_path / "w", every=2)
+    for loss in (1.0, float("nan"), float("inf")):
+        handle.updates += 1
+        handle.log(loss)
+    with pytest.warns(TrainingWarning, match="step 2: the loss is not finite") as warned:
+        handle.close()
+    assert len(warned) == 1
+    assert len((tmp_path / "w" / "metrics.jsonl").read_text().splitlines()) == 1
+
+
 class Kept:
     """A tracker that keeps what it gets, until it is offline."""
 

@@ -13,6 +13,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from adaln.analysis.alarms import Alarm, Seen, alarms, not_finite
-from adaln.analysis.groups import Group
+from adaln.analysis.groups import Group, groups_of
 from adaln.analysis.recorder import RoleRecord, read_recording, to_row
 from adaln.analysis.role_updates import (
     Entries,
@@ -83,7 +84,7 @@ class Watch:
             self.log(loss)
 
     def log(self, loss: Tensor | float) -> None:
-        """The loss of the last update; a tensor stays on its device until the next recorded step."""
+        """The loss of the last update; it waits on its device for the next recorded step, of very many every other."""
         kept = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
         self._losses.append((self.updates, kept.reshape(-1)[:1]))
         if len(self._losses) > MOST_LOSSES:
@@ -150,9 +151,9 @@ class Watch:
         return bool(squares.isfinite().all() and shown.isfinite().all())
 
     def _seen(self, found: Sequence[RoleRecord]) -> list[Seen]:
-        dtype = self._sites[0].values.dtype
+        dtypes = {group: w.values.dtype for w in self._sites for group in groups_of(w.site, by_branch=False)}
         groups = [record.group for record in found if record.group.block or "final" in record.group.name]
-        return [Seen(tuple(self._history[group]), dtype) for group in groups]
+        return [Seen(tuple(self._history[group]), dtypes[group]) for group in groups]
 
     def _remember(self, record: RoleRecord) -> None:
         self._history.setdefault(record.group, deque(maxlen=REMEMBERED)).append(record)
@@ -174,8 +175,10 @@ class Watch:
             return
         values = torch.cat([loss.float().cpu() for _, loss in losses]).tolist()
         for (step, _), value in zip(losses, values, strict=True):
-            if abs(value) < float("inf"):
+            if isfinite(value):
                 append_record(self.folder / METRICS, {"step": step, "loss": value})
+            else:
+                self._warn([not_finite(step, ["the loss"])])
 
 
 def numbers_of(found: Sequence[RoleRecord]) -> dict[str, float]:

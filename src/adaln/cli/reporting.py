@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from adaln.cli.options import Positional, named, parse
 from adaln.cli.output import Output
@@ -11,9 +11,6 @@ from adaln.codec import decode
 from adaln.files import reading
 from adaln.report import Page, write_report
 from adaln.studies import SCALES, STUDIES, Overrides
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)

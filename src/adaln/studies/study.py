@@ -84,6 +84,11 @@ class Job:
         """Jobs of one key share one run, which is trained once."""
         return self.config.name, config_hash(self.config)
 
+    @property
+    def run_name(self) -> str:
+        """Of the run's folder."""
+        return "-".join(self.run_key)
+
     def run_in(self, root: Path) -> Run:
         """The run as it lies on disk, without making it."""
         return Run(run_folder(self.config, root), self.config)
@@ -232,7 +237,7 @@ def by_run(jobs: Sequence[Job]) -> dict[str, list[Job]]:
     """Jobs that share a run, by the name of its folder and the shortest first: no two workers train one."""
     runs: dict[str, list[Job]] = {}
     for job in jobs:
-        runs.setdefault("-".join(job.run_key), []).append(job)
+        runs.setdefault(job.run_name, []).append(job)
     return {name: sorted(rows, key=lambda job: job.config.steps) for name, rows in runs.items()}
 
 

@@ -66,6 +66,6 @@ def alarm_table(alarms: Sequence[dict[str, object]]) -> Table:
 def loss_figure(losses: Sequence[dict[str, float]]) -> Lines:
     """As the loop said it."""
     steps = [int(row["step"]) for row in losses]
-    caption = f"As the loop said it, n = {len(steps)} updates."
+    caption = f"As the loop said it, n = {len(steps)} updates; of more than 1,000 between two records every other one."
     series = [Series("loss", steps, [row["loss"] for row in losses])]
     return Lines("Training loss", caption, Axis("step", "updates", "symlog", 1), Axis("loss"), series)

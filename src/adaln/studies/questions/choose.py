@@ -103,7 +103,7 @@ def play(asked: Question, root: Path, do: Callable[[Sequence[Job]], set[str]]) -
 
     def train(names: Sequence[str], seeds: Sequence[int]) -> float:
         wanted = {name: [asked.job(starts[name], seed) for seed in seeds] for name in names}
-        every = [job for of_start in wanted.values() for job in of_start if run_name(job) not in diverged]
+        every = [job for of_start in wanted.values() for job in of_start if job.run_name not in diverged]
         began = time.monotonic()
         missing = sum(not is_done(job, root) for job in every)
         with titled(f"seed {seeds[-1] + 1} of {', '.join(names)}"):
@@ -135,20 +135,14 @@ def play(asked: Question, root: Path, do: Callable[[Sequence[Job]], set[str]]) -
 def fitted_start(asked: Question, root: Path, diverged: set[str]) -> Scheme | None:
     """The start that the reference's first run suggests at the pilot's end; None where none can be told."""
     job = asked.job(asked.choice.base, 0)
-    steps = pilot_steps(job.config)
-    if steps is None or run_name(job) in diverged:
+    if job.run_name in diverged:
         note(f"no start is fitted: the first run of {asked.choice.base.name} diverged")
         return None
     try:
-        return fit(Outcome(job, job.run_in(root)).weights(steps)).scheme(FITTED)
+        return fit(Outcome(job, job.run_in(root)).weights(pilot_steps(job.config))).scheme(FITTED)
     except ValueError as error:  # an early checkpoint's gates have not moved
         note(f"no start is fitted: {error}")
         return None
-
-
-def run_name(job: Job) -> str:
-    """Of its folder."""
-    return "-".join(job.run_key)
 
 
 def judged(choice: Choice, job: Job, root: Path, diverged: set[str]) -> float:
@@ -156,7 +150,7 @@ def judged(choice: Choice, job: Job, root: Path, diverged: set[str]) -> float:
 
     `ValueError` for a score of 0, which is no ratio.
     """
-    if run_name(job) in diverged:
+    if job.run_name in diverged:
         return math.inf
     outcome, by = Outcome(job, job.run_in(root)), choice.rules.by
     values = [judged_at(outcome, by, step) for step in choice.rules.at or (job.config.steps,)]

@@ -233,7 +233,7 @@ def numbers_of(chosen: Chosen, score: str) -> dict[str, Any]:
                 "start": name,
                 "scheme": encode(scheme),
                 "scores": list(chosen.scores[name]),
-                "runs": ["-".join(job.run_key) for job in chosen.jobs[name]],
+                "runs": [job.run_name for job in chosen.jobs[name]],
                 "change": change and plain(change),
                 "verdict": change and standing.word(name, chosen.asked.choice.rules.margin),
                 "race": _place(standing, name),

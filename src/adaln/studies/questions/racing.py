@@ -17,12 +17,13 @@ from adaln.studies.study import Job, Plan, Result
 
 def question_of(plan: Plan, root: Path) -> Question:
     """What a plan whose study races asks; it may take as many runs as all of its seeds in every row."""
-    settings = {job.config.scheme: s for s, job in zip(plan.study.settings, plan.jobs(), strict=False)}
+    jobs = plan.jobs()[: len(plan.study.settings)]
+    settings = {job.config.scheme: setting for job, setting in zip(jobs, plan.study.settings, strict=True)}
 
     def job(scheme: Scheme, seed: int) -> Job:
         return plan.scale.make(settings[scheme], seed, plan.overrides)
 
-    first = plan.jobs()[0]
+    first = jobs[0]
     rules = Rules(
         plan.study.races or "", False, sample=first.sample, features=first.features, score_against=first.reference
     )
