@@ -5,14 +5,14 @@ import pytest
 from rich.console import Console
 
 from adaln.codec import json_text
-from adaln.report import Column, Marked, Measurement, Table, csv_text, markdown, terminal, write_table
+from adaln.report import Column, Marked, Measurement, Table, TerminalTable, csv_text, markdown, write_table
 from helpers.report_samples import TABLE
 
 
 def on_terminal(table, width=120):
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
-        console.print(terminal(table))
+        console.print(TerminalTable(table))
     return capture.get()
 
 

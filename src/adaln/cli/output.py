@@ -1,5 +1,7 @@
 """What people and machines see of a verb on standard output."""
 
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from rich.console import Console
 from adaln.report import Table, show
 
 PIPED_WIDTH = 160
-"""Columns of a table that no terminal folds."""
+"""Columns of a terminal that nobody says: neither COLUMNS nor the terminal itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,9 @@ class Output:
 
     def show(self) -> None:
         """Print for people."""
-        console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-        show(self.shown, console)
+        width = shutil.get_terminal_size((PIPED_WIDTH, 0)).columns
+        is_said = sys.stdout.isatty() or "COLUMNS" in os.environ
+        show(self.shown, Console(highlight=False, soft_wrap=True, width=width), width if is_said else None)
 
 
 SILENT = Output(None)

@@ -28,8 +28,8 @@ from adaln.report.tables import Column as Column
 from adaln.report.tables import Marked as Marked
 from adaln.report.tables import Measurement as Measurement
 from adaln.report.tables import Table as Table
+from adaln.report.terminal import TerminalTable as TerminalTable
+from adaln.report.terminal import show as show
 from adaln.report.text import csv_text as csv_text
 from adaln.report.text import markdown as markdown
 from adaln.report.text import page_markdown as page_markdown
-from adaln.report.text import show as show
-from adaln.report.text import terminal as terminal

@@ -13,7 +13,8 @@ from adaln.report.figures import Block, Command, Facts, Figure, Page, Section
 from adaln.report.palette import DARK, LIGHT, css_variables
 from adaln.report.pictures import inline_svg, write_figure
 from adaln.report.tables import Cell, Measurement, Number, Table, cell_text, mark_of, unmarked
-from adaln.report.text import csv_text, file_name, markdown, marked_text, page_markdown, pairs, show
+from adaln.report.terminal import show
+from adaln.report.text import csv_text, file_name, markdown, marked_text, page_markdown, pairs
 
 MAX_DATA_BYTES = 200_000
 """Plotted data beyond this stay out of the page; they are in the JSON beside the picture."""

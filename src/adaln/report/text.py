@@ -1,25 +1,15 @@
-"""Tables as text: terminal, Markdown, CSV; pages as Markdown. JSON is `codec.json_text(table)`."""
+"""Tables as text: Markdown, CSV; pages as Markdown. JSON is `codec.json_text(table)`."""
 
 import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from adaln.report.figures import Block, Command, Facts, Figure, Page, alt_text
 from adaln.report.tables import Cell, Column, Mark, Measurement, Number, Table, Value, cell_text, mark_of, unmarked
 
-if TYPE_CHECKING:
-    from rich.console import Console, Group
-
 SUFFIX: dict[Mark | None, str] = {"differs": " ≠", "warning": " !"}
 """A mark is never told by colour alone: best is bold, muted is italic, these two carry a sign."""
-_TERMINAL_STYLES: dict[Mark | None, str] = {
-    "best": "bold",
-    "differs": "cyan",
-    "warning": "yellow",
-    "muted": "dim italic",
-}
 _MARKDOWN_QUOTES: dict[Mark | None, str] = {"best": "**", "muted": "*"}
 
 
@@ -31,27 +21,6 @@ def pairs(table: Table, row: Sequence[Cell]) -> Iterator[tuple[Cell, Column]]:
 def marked_text(cell: Cell, column: Column) -> str:
     """The cell as people read it, with the sign of its mark."""
     return cell_text(cell, column.format) + SUFFIX.get(mark_of(cell), "")
-
-
-def terminal(table: Table) -> "Group":
-    """The table for `rich.console.Console().print`. Text is shown as it is: no markup is read from it."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    grid = Grid(title=Text(table.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, (column, align) in enumerate(zip(table.columns, table.aligns(), strict=True)):
-        grid.add_column(Text(column.heading), justify=align, overflow="fold", no_wrap=place == 0)  # names stay whole
-    for row in table.rows:
-        grid.add_row(*(Text(marked_text(c, k), _TERMINAL_STYLES.get(mark_of(c), "")) for c, k in pairs(table, row)))
-    return Group(grid, *(Text(line, "dim") for line in (*table.notes, *table.footnotes)))
-
-
-def show(blocks: Sequence[str | Table], console: "Console") -> None:
-    """Print paragraphs and tables for people."""
-    for block in blocks:
-        console.print(block if isinstance(block, str) else terminal(block), markup=False)
 
 
 def markdown(table: Table) -> str:

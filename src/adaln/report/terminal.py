@@ -1,0 +1,138 @@
+"""Tables and paragraphs on a terminal: words and numbers stay whole, and nothing is left out, at every width."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from adaln.report.tables import Cell, Column, Mark, Measurement, Number, Table, mark_of, unmarked
+from adaln.report.text import marked_text, pairs
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+
+_STYLES: dict[Mark | None, str] = {"best": "bold", "differs": "cyan", "warning": "yellow", "muted": "dim italic"}
+BETWEEN = 3
+"""Columns of the terminal from one column of a table to the next."""
+MOST_LINES = 6
+"""Of a row whose words are folded; what would take more becomes a block of lines."""
+
+
+class TerminalTable:
+    """The table for `rich.console.Console().print`. Text is shown as it is: no markup is read from it.
+
+    Columns stand beside each other where they fit, their words folded where need be; else each row is a block of lines.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
+        from rich.text import Text
+
+        table, width = self.table, options.max_width
+        widths = column_widths(table, width)
+        yield Text(folded(table.title, width), "bold")
+        if widths is None:
+            yield from _blocks(table, width)
+        else:
+            yield _grid(table, widths)
+        for note in (*table.notes, *table.footnotes):
+            yield Text(folded(note, width), "dim")
+
+
+def show(blocks: Sequence[str | Table], console: "Console", width: int | None = None) -> None:
+    """Print paragraphs and tables for people, paragraphs folded between words where a width is given.
+
+    One that holds a command stays a line, to be copied.
+    """
+    for block in blocks:
+        if isinstance(block, Table):
+            console.print(TerminalTable(block))
+        else:
+            console.print(block if width is None or "adaln " in block else folded(block, width), markup=False)
+
+
+def folded(text: str, width: int, indent: str = "", further: str = "") -> str:
+    """Text in lines of at most that width but for longer words, which stay whole."""
+    wrapper = textwrap.TextWrapper(
+        width, initial_indent=indent, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(part for line in text.split("\n") for part in wrapper.wrap(line) or [""])
+
+
+def column_widths(table: Table, width: int) -> list[int] | None:
+    """What each column takes, side by side in so many columns of a terminal; None where they do not fit."""
+    columns = [[c.heading, *texts] for c, texts in zip(table.columns, _texts(table), strict=True)]
+    wished = [max(_length(line) for text in texts for line in text.split("\n")) for texts in columns]
+    least = [
+        max(max(map(_length, column.heading.split()), default=0), *(_least(cell, column) for cell in cells), 1)
+        for column, cells in zip(table.columns, _cells(table), strict=True)
+    ]
+    least[0] = wished[0]  # names stay whole
+    room = width + 1 - BETWEEN * len(wished)
+    if sum(wished) <= room:
+        return wished
+    if sum(least) > room:
+        return None
+    extra, lacking = room - sum(least), sum(wished) - sum(least)
+    widths = [low + extra * (high - low) // lacking for low, high in zip(least, wished, strict=True)]
+    lines = (folded(text, across).count("\n") for texts, across in zip(columns, widths, strict=True) for text in texts)
+    return widths if max(lines) < MOST_LINES else None
+
+
+def _texts(table: Table) -> list[list[str]]:
+    return [
+        [marked_text(cell, column) for cell in cells]
+        for column, cells in zip(table.columns, _cells(table), strict=True)
+    ]
+
+
+def _cells(table: Table) -> list[list[Cell]]:
+    return [[row[i] for row in table.rows] for i in range(len(table.columns))]
+
+
+def _least(cell: Cell, column: Column) -> int:
+    """What a cell takes at least: its longest word, or all of a number with its interval and sign."""
+    text = marked_text(cell, column)
+    parts = [text] if isinstance(unmarked(cell), Number | Measurement) else text.split()
+    return max(map(_length, parts), default=0)
+
+
+def _length(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _grid(table: Table, widths: Sequence[int]) -> "RenderableType":
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column, align, width in zip(table.columns, table.aligns(), widths, strict=True):
+        grid.add_column(Text(column.heading), justify=align, overflow="fold", width=width)
+    for row in table.rows:
+        grid.add_row(*(Text(marked_text(c, k), _STYLES.get(mark_of(c), "")) for c, k in pairs(table, row)))
+    return grid
+
+
+def _blocks(table: Table, width: int) -> "Iterator[RenderableType]":
+    """A row's first cell, then a line for each further one of which something is known."""
+    from rich.text import Text
+
+    for row in table.rows:
+        first, *rest = pairs(table, row)
+        yield Text("\n" + folded(marked_text(*first), width), "bold")
+        for cell, column in rest:
+            if unmarked(cell) is not None:
+                text = marked_text(cell, column)
+                if isinstance(unmarked(cell), Number | Measurement):
+                    text = text.replace(" ", _HARD)
+                line = folded(f"{column.heading}: {text}", width, "  ", "    ")
+                yield Text(line.replace(_HARD, " "), _STYLES.get(mark_of(cell), ""))
+    yield Text("")
+
+
+_HARD = "\x00"
+"""A space at which no line ends."""
