@@ -129,7 +129,7 @@ def load_kl(where: Path | str) -> Any:
             raise ValueError(f"it is of the class {made_as}, expected AutoencoderKL")
         network, loading = AutoencoderKL.from_pretrained(
             where, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
-        )  # type: ignore[no-untyped-call]
+        )
     wrong = [f"{kind} {names[0]!r}" for kind, names in loading.items() if names]
     if wrong:
         raise ValueError(f"its weights do not fit its config: {', '.join(wrong)}")
