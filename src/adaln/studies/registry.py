@@ -14,7 +14,7 @@ from adaln.studies.questions.equal_std import EQUAL_STD
 from adaln.studies.questions.factorial import FACTORIAL
 from adaln.studies.questions.fitted import FITTED
 from adaln.studies.questions.lr_std import LR_STD
-from adaln.studies.questions.mechanisms import MECHANISMS
+from adaln.studies.questions.mechanisms import MECHANISMS, MECHANISMS_AS_LARGE
 from adaln.studies.questions.other_backbones import OTHER_BACKBONES
 from adaln.studies.questions.paper_tables import PAPER_TABLES
 from adaln.studies.questions.permuted import PERMUTED
@@ -41,7 +41,7 @@ REVIEWERS = {
     study.name: study
     for study in (EQUAL_STD, FACTORIAL, STD_SWEEP, PERMUTED, WIDTH_TRANSFER, CATCH_UP, LR_STD, OTHER_BACKBONES)
 }
-OWN = {study.name: study for study in (FITTED, RELEASED_STARTS, HEAD, OPTIMISER, MECHANISMS)}
+OWN = {study.name: study for study in (FITTED, RELEASED_STARTS, HEAD, OPTIMISER, MECHANISMS, MECHANISMS_AS_LARGE)}
 TABLE: Mapping[str, Study] = {QUICKSTART.name: QUICKSTART, **PAPER, **REVIEWERS, **OWN}
 
 

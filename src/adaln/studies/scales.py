@@ -9,22 +9,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from adaln.conditioning import Scheme, scheme
 from adaln.config import PRESETS, RunConfig, differing_fields, digits, images_32
 from adaln.data import DataConfig, is_encoded, load
 from adaln.files import expanded
-from adaln.models import MODELS, ModelConfig
+from adaln.models import MODELS, DiTConfig, ModelConfig
 from adaln.processes import PROCESSES, Guidance, SamplerConfig
 from adaln.sampling import SampleConfig
+from adaln.specs import DataSpec
 from adaln.studies.choices import Overrides
 from adaln.studies.study import Job, Plan, Scale, Setting
 
 Sizes = Mapping[str, tuple[int, int, int]]
 """Width, depth and heads that stand in for a size of the paper."""
 TINY_SIZES: Sizes = {"XL": (64, 4, 4), "L": (48, 4, 4), "B": (32, 3, 4)}
-TINY_STEPS = {160: 20, 10_000: 250, 50_000: 1_000, 200_000: 1_500, 400_000: 2_000, 800_000: 4_000}
+TINY_STEPS = {160: 20, 10_000: 250, 25_000: 500, 50_000: 1_000, 200_000: 1_500, 400_000: 2_000, 800_000: 4_000}
 """The paper's steps and their stand-ins; a number of steps that is not among them is taken as it is.
 
 Adam moves a weight by at most the learning rate per step: 250 steps at the digits' 4e-3 go as far as the paper's 10K at
@@ -41,7 +42,7 @@ TINY_DATA = {
     "celeba-hq": DataConfig(conditional=False),
 }
 SMALL_SIZES: Sizes = {"XL": (384, 12, 6), "L": (320, 10, 5), "B": (256, 8, 4)}
-SMALL_STEPS = {10_000: 1_000, 50_000: 5_000, 200_000: 10_000, 400_000: 20_000, 800_000: 40_000}
+SMALL_STEPS = {10_000: 1_000, 25_000: 2_500, 50_000: 5_000, 200_000: 10_000, 400_000: 20_000, 800_000: 40_000}
 SMALL_EVERY = 1_250
 SMALL_KEPT = (160, 1_000, 1_250, 2_500, 5_000, 10_000, 20_000, 40_000)
 SMALL_DATA = {
@@ -121,7 +122,7 @@ def configured(base: RunConfig, setting: Setting, seed: int, model: ModelConfig,
     return replace(
         base,
         name=run_name(base, chosen, seed),
-        model=replace(model, **setting.options),
+        model=as_large_as(model, setting.options) if setting.as_large else replace(model, **setting.options),
         scheme=chosen,
         process=PROCESSES["linear-velocity" if is_flow(setting) else "ddpm"],
         data=data,
@@ -149,6 +150,20 @@ def stand_in(setting: Setting, sizes: Sizes, udit: str) -> ModelConfig:
 def widened(model: ModelConfig, factor: float) -> ModelConfig:
     """The network at another width, with as many heads."""
     return model.resized(hidden_size=round(model.hidden_size * factor))
+
+
+def as_large_as(model: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
+    """The network with these options, and with MLPs so wide that its parameters are all but as many as without.
+
+    How many it lacks does not depend on the data, as long as that has classes. `ValueError` for one whose MLPs have no
+    ratio to its width.
+    """
+    changed, spec = replace(model, **options), DataSpec(channels=4, height=32, width=32, num_classes=1_000)
+    if not isinstance(changed, DiTConfig):
+        raise ValueError(f"{model.describe()} has MLPs of a width of their own; expected a DiT or SiT")
+    missing = model.counts(spec).parameters - changed.counts(spec).parameters
+    more = missing / (changed.depth * (2 * changed.hidden_size + 1))
+    return replace(changed, mlp_ratio=(changed.mlp_width + round(more)) / changed.hidden_size)
 
 
 def is_flow(setting: Setting) -> bool:

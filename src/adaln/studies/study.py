@@ -33,6 +33,8 @@ class Setting:
     model: str = "DiT-XL/2"
     options: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the model's config that are otherwise than the registered network has them."""
+    as_large: bool = False
+    """Whether MLPs are as much wider or narrower as makes its parameters those of the network without `options`."""
     data: str = "imagenet-256"
     """A preset: the data set and its size."""
     steps: int = 50_000

@@ -1,15 +1,15 @@
 """How a block is conditioned: the choices of `adaln.models.mechanism` one at a time, each against DiT's own.
 
-All rows have one width and depth, so that their operations are all but equal; what each holds and computes is a table.
-A row starts from adaLN-Zero where it has gates that may be zero, else from the start of its own kind.
+All rows have one width and depth, so that their operations are all but equal; in the second study MLPs are as wide as
+makes their parameters equal instead. What each row holds and computes is a table. A row starts from adaLN-Zero where it
+has gates that may be zero, else from the start of its own kind.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple
 
-from adaln.models import flops, num_parameters
-from adaln.models.config import Counts
+from adaln.models import DiTConfig, flops, num_parameters
 from adaln.report import Cell, Column, Section, Table
 from adaln.studies.compare import compare_schemes
 from adaln.studies.rows import paired
@@ -17,6 +17,15 @@ from adaln.studies.study import Outcome, Result, Setting, Study
 
 TITLE = "How should a condition act on a block?"
 REFERENCE = "adaLN"
+
+
+class Cost(NamedTuple):
+    """What a network holds and computes."""
+
+    mlp_width: int
+    parameters: int
+    flops: int
+    """Of one more sample."""
 
 
 class Row(NamedTuple):
@@ -47,33 +56,36 @@ ROWS: Mapping[str, Row] = {
 """One token each of class and time: more would be a sizeable share of a small image's."""
 
 
-def reduce(outcomes: Sequence[Outcome]) -> Result:
+def reduce(title: str, outcomes: Sequence[Outcome]) -> Result:
     """The comparison, led by what every row holds and computes."""
     costs = {label: cost_of(runs[0]) for label, runs in paired(outcomes, REFERENCE).items()}
     ours = costs[REFERENCE]
     operations = [cost.flops / ours.flops for cost in costs.values()]
     parameters = [cost.parameters / ours.parameters for cost in costs.values()]
     line = (
-        f"At one width and depth the operations of a forward pass are {_span(operations)} of {REFERENCE}'s, the"
-        f" parameters {_span(parameters)}."
+        f"At one width and depth, MLPs {_span([cost.mlp_width / ours.mlp_width for cost in costs.values()])} as wide,"
+        f" the operations of a forward pass are {_span(operations)} of {REFERENCE}'s, the parameters"
+        f" {_span(parameters)}."
     )
     section = Section("What each row holds and computes", [cost_table(costs)])
-    more = {"costs": {label: asdict(cost) for label, cost in costs.items()}}
-    return compare_schemes(TITLE, outcomes, reference=REFERENCE).led_by([line], [section], more, position=1)
+    more = {"costs": {label: cost._asdict() for label, cost in costs.items()}}
+    return compare_schemes(title, outcomes, reference=REFERENCE).led_by([line], [section], more, position=1)
 
 
-def cost_of(outcome: Outcome) -> Counts:
+def cost_of(outcome: Outcome) -> Cost:
     """Of its network on its data."""
     model, spec = outcome.job.config.model, outcome.run.spec
-    return Counts(num_parameters(model, spec), flops(model, spec))
+    assert isinstance(model, DiTConfig)  # a scale stands in for DiT-XL/2
+    return Cost(model.mlp_width, num_parameters(model, spec), flops(model, spec))
 
 
-def cost_table(costs: Mapping[str, Counts]) -> Table:
+def cost_table(costs: Mapping[str, Cost]) -> Table:
     """A row each, beside the reference's."""
     ours = costs[REFERENCE]
     columns = [
         Column("row"),
         Column("start"),
+        Column("MLP width", format=",d"),
         Column("trainable parameters", format=",d"),
         Column("change", "%", "+.1f"),
         Column("forward", "M multiply-adds", ",.2f"),
@@ -83,6 +95,7 @@ def cost_table(costs: Mapping[str, Counts]) -> Table:
         [
             label,
             ROWS[label].scheme,
+            cost.mlp_width,
             cost.parameters,
             100 * (cost.parameters / ours.parameters - 1),
             cost.flops / 2e6,
@@ -95,10 +108,16 @@ def cost_table(costs: Mapping[str, Counts]) -> Table:
 
 
 def _span(shares: Sequence[float]) -> str:
-    """`"66 to 100 %"`."""
-    return f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
+    """`"66 to 100 %"`, or `"100 %"`."""
+    least, most = (f"{100 * share:.0f}" for share in (min(shares), max(shares)))
+    return f"{least} %" if least == most else f"{least} to {most} %"
 
 
-MECHANISMS = Study(
-    "mechanisms", TITLE, tuple(Setting(label, row.scheme, options=row.options) for label, row in ROWS.items()), reduce
-)
+def _study(name: str, title: str, *, as_large: bool) -> Study:
+    rows = ROWS.items()
+    settings = [Setting(label, row.scheme, options=row.options, as_large=as_large) for label, row in rows]
+    return Study(name, title, tuple(settings), partial(reduce, title))
+
+
+MECHANISMS = _study("mechanisms", TITLE, as_large=False)
+MECHANISMS_AS_LARGE = _study("mechanisms-as-large", f"{TITLE.rstrip('?')}, at equal parameters?", as_large=True)

@@ -4,6 +4,7 @@ All rows of a study train one network for as many steps at one learning rate. St
 sigmoid or static gates) are starts of other networks, and not among them.
 """
 
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -20,6 +21,8 @@ HEADS = {
     "Xavier": Start(Xavier()),
     "torch": Start(Default(), Default()),
 }
+EARLY = 25_000
+"""Steps of many rows over many seeds: a start shows the most while it lasts."""
 ZERO = "head zero"
 OPTIMISERS = {"AdamW": (), "Muon": ("backbone",), "Muon, modulation too": ("backbone", "gate", "scale", "shift")}
 
@@ -31,7 +34,8 @@ def with_head(name: str, start: Start) -> Scheme:
 
 def _study(name: str, title: str, settings: list[Setting]) -> Study:
     """Rows against the first."""
-    return Study(name, title, tuple(settings), partial(compare_schemes, title, reference=settings[0].label))
+    rows = tuple(replace(setting, steps=EARLY) for setting in settings)
+    return Study(name, title, rows, partial(compare_schemes, title, reference=settings[0].label))
 
 
 RELEASED_STARTS = _study(
