@@ -64,7 +64,8 @@ def import_extra(package: str) -> Any:
     try:
         return import_module(package)
     except ImportError as error:
-        raise ValueError(f"{package} is not installed; pip install 'adaln[{package}]'") from error
+        name = package.partition(".")[0]
+        raise ValueError(f"{name} is not installed; pip install 'adaln[{name}]'") from error
 
 
 def wandb(name: str, folder: Path, config: Mapping[str, Any]) -> Board:

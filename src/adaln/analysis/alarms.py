@@ -22,6 +22,7 @@ class Alarm:
     step: int
     rule: str
     role: str
+    """Gate, scale or shift, or all of them (weights), or the loss."""
     text: str
     """One line: what, where, and what others did about it."""
 
@@ -139,7 +140,7 @@ def alarms(step: int, seen: Sequence[Seen]) -> list[Alarm]:
     return found
 
 
-def not_finite(step: int, tensors: Sequence[str]) -> Alarm:
+def not_finite(step: int, tensors: Sequence[str], role: str = "weights") -> Alarm:
     """Of the tensors that are not finite, the first in forward order by its name."""
     first, more = tensors[0], f", and {len(tensors) - 1} more tensors" * (len(tensors) > 1)
-    return Alarm(step, "not finite", first, f"{first} is not finite{more}; go back to a checkpoint before this step")
+    return Alarm(step, "not finite", role, f"{first} is not finite{more}; go back to a checkpoint before this step")

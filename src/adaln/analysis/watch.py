@@ -12,7 +12,7 @@ from adaln.analysis.recorder import LOG_SPACED_STEPS, read_recording
 from adaln.analysis.role_updates import Watched, parameters_in, watched_sites
 from adaln.analysis.watch_handle import ROLES, Watch
 from adaln.codec import json_text, short_hash
-from adaln.conditioning import Family, find_layout
+from adaln.conditioning import Family, Layout, find_layout
 from adaln.files import reading, write_atomically
 from adaln.parallel import rank
 from adaln.registry import nearest
@@ -35,11 +35,11 @@ def watch(
 ) -> Watch:
     """Record gate, scale and shift of a network that is trained by a loop of your own, into the folder `to`.
 
-    Given the optimiser, it counts that one's steps; without it, call `.step()` after each. `every`: a number of updates
-    between two records, or the steps to record. `step`: updates behind the weights, where a loop goes on (default: what
-    the optimiser's state says, else 0); records from there on are written anew. `family` as in `find_sites`.
-    `track`: tensorboard, wandb or trackio, or what has `on_log(step, numbers by name)`, called at recorded steps in a
-    thread beside. `adaln report FOLDER` makes the page.
+    Given the optimiser, or several in a list, it counts the steps of the one that holds the modulation; without, call
+    `.step()` after each. `every`: a number of updates between two records, or the steps to record. `step`: updates
+    behind the weights, where a loop goes on (default: what the optimiser's state says, else 0); records of later
+    steps are written anew. `family` as in `find_sites`. `track`: tensorboard, wandb or trackio, or what has
+    `on_log(step, numbers by name)`, called at recorded steps in a thread beside. `adaln report FOLDER` makes the page.
 
     Compiled, DDP and FSDP2 networks, accumulation, autocast and GradScaler need nothing else. Raises `ValueError` in
     one line for a network without known modulation, an optimiser that holds none of it, and a folder that is another's.
@@ -47,20 +47,19 @@ def watch(
     layout = find_layout(model, family)
     if not layout.sites:
         raise ValueError("the network has no known modulation; adaln.audit(model, discover=True) tells what may be it")
-    sites, folder, inner = watched_sites(model, layout), Path(to), innermost(optimizer)
+    sites, folder = watched_sites(model, layout), Path(to)
     if empty := [w.site.tensors()[0] for w in sites if w.values.is_meta or not w.values.numel()]:
         raise ValueError(
             f"{empty[0]!r} has no values here (on meta, or ZeRO-3's); expected parameters, whole or DTensors"
         )
     is_recorded = chosen(every)
     check_trackers(track)
-    if inner is not None:
-        check_holds(inner, sites)
+    inner = None if optimizer is None else holder_of(optimizer, sites)
     begun = updates_of(inner) if step is None else step
     if begun < 0:
         raise ValueError(f"step is {begun}; expected the number of updates behind the weights, from 0")
     if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
-        claim(folder, about(model, sites), begun, was_said=step is not None or begun > 0)
+        claim(folder, about(model, layout, sites), begun, was_said=step is not None or begun > 0)
     trackers = [tracker_of(one, folder, model) for one in track] if rank() == 0 else []
     handle = Watch(sites, folder, is_recorded, begun, trackers)
     if inner is not None:
@@ -94,11 +93,11 @@ def chosen(every: int | Collection[int]) -> Callable[[int], bool]:
     return lambda step: step in steps
 
 
-def innermost(optimizer: Any) -> torch.optim.Optimizer | None:
+def innermost(optimizer: Any) -> torch.optim.Optimizer:
     """The optimiser inside those of accelerate and Lightning; `ValueError` for what has no hooks."""
     while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
         optimizer = inner
-    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+    if not isinstance(optimizer, torch.optim.Optimizer):
         raise ValueError(
             f"optimizer is a {type(optimizer).__name__}; expected a torch.optim.Optimizer, or None and .step() after"
             " each update"
@@ -106,14 +105,16 @@ def innermost(optimizer: Any) -> torch.optim.Optimizer | None:
     return optimizer
 
 
-def check_holds(optimizer: torch.optim.Optimizer, sites: Sequence[Watched]) -> None:
-    """`ValueError` for an optimiser that steps none of the modulation."""
-    held = parameters_in(optimizer.param_groups)
-    if not any(id(watched.values) in held for watched in sites):
-        raise ValueError(
-            f"the optimiser holds none of the network's modulation (e.g. {sites[0].site.tensors()[0]!r}); expected the"
-            " optimiser of this very network, made after it was sharded or moved"
-        )
+def holder_of(optimizers: Any, sites: Sequence[Watched]) -> torch.optim.Optimizer:
+    """The one that steps the modulation, of one or several; `ValueError` where none does."""
+    modulation = {id(watched.values) for watched in sites}
+    for optimizer in map(innermost, optimizers if isinstance(optimizers, list | tuple) else [optimizers]):
+        if modulation & parameters_in(optimizer.param_groups):
+            return optimizer
+    raise ValueError(
+        f"the optimiser holds none of the network's modulation (e.g. {sites[0].site.tensors()[0]!r}); expected the"
+        " optimiser of this very network, made after it was sharded or moved"
+    )
 
 
 def updates_of(optimizer: torch.optim.Optimizer | None) -> int:
@@ -122,9 +123,10 @@ def updates_of(optimizer: torch.optim.Optimizer | None) -> int:
     return max((int(state["step"]) for state in states if "step" in state), default=0)
 
 
-def about(model: nn.Module, sites: Sequence[Watched]) -> dict[str, Any]:
-    """What is watched, for `watch.json`."""
-    shapes = {watched.site.tensors()[0]: tuple(watched.values.shape) for watched in sites}
+def about(model: nn.Module, layout: Layout, sites: Sequence[Watched]) -> dict[str, Any]:
+    """What is watched, for `watch.json`: the same in a wrapper and out of it."""
+    own = {name: own for own, name in layout.names.items()}
+    shapes = {own[watched.site.tensors()[0]]: tuple(watched.values.shape) for watched in sites}
     named = {name: list(shape) for name, shape in shapes.items()}
     row = {
         "network": type(model).__name__,

@@ -69,10 +69,10 @@ class Watch:
         self._history: dict[Group, deque[RoleRecord]] = {}
         if rank() == 0:
             for file in (ROLES, METRICS, ALARMS):
-                drop_from(folder / file, step)
+                drop_from(folder / file, step + 1 if step else 0)  # what was seen of the last update stays
             for record in read_recording(folder / ROLES):
                 self._remember(record)
-        self._look()
+        self._look(records_it=not step)  # of a loop that goes on the update before is gone, and recorded if at all
 
     def step(self, loss: Tensor | float | None = None) -> None:
         """Call it after each `optimizer.step()`, unless `watch` was given the optimiser; `loss` of that update."""
@@ -119,13 +119,13 @@ class Watch:
                 self._warn_once("failed", "watch", f"nothing is recorded of step {self.updates:,}: {error}")
 
     @torch.no_grad()
-    def _look(self) -> None:
+    def _look(self, records_it: bool = True) -> None:
         """Keep the entries of now; at a recorded step, what is to be known of them."""
         step = self.updates
         if rank() and not any(is_sharded(watched.values) for watched in self._sites):
             return  # the first process has all of it
         self._entries[step] = entries_of(self._sites)
-        if self._is_recorded(step):
+        if self._is_recorded(step) and records_it:
             self._record(step, gradient_squares(self._sites))
         self._entries = {kept: entries for kept, entries in self._entries.items() if kept >= step - 1}
 
@@ -178,7 +178,7 @@ class Watch:
             if isfinite(value):
                 append_record(self.folder / METRICS, {"step": step, "loss": value})
             else:
-                self._warn([not_finite(step, ["the loss"])])
+                self._warn([not_finite(step, ["the loss"], "loss")])
 
 
 def numbers_of(found: Sequence[RoleRecord]) -> dict[str, float]:

@@ -1,0 +1,62 @@
+"""`adaln.watch` as a callback of Lightning's `Trainer`.
+
+Source: lightning 2.6, whose `outputs["loss"]` is divided by the number of batches of an update.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Unpack
+
+from torch import Tensor
+
+from adaln.analysis.watch import watch
+from adaln.analysis.watch_handle import Watch
+from adaln.callbacks.settings import Settings, part_of
+from adaln.trackers import import_extra
+
+
+class LightningWatch(import_extra("lightning.pytorch").Callback):  # type: ignore[misc]
+    """Watch the network of a `LightningModule`: `Trainer(callbacks=[LightningWatch("watched")])`.
+
+    `network` names the diffusion transformer inside the module, where that has others as well, an average of it for
+    one. Of several optimisers the one that holds the modulation counts. The number of updates is kept in Lightning's
+    checkpoints, so that a `fit` that goes on goes on in the same folder. `ValueError` when training begins, as of
+    `adaln.watch`.
+    """
+
+    def __init__(self, to: str | Path, *, network: str = "", **settings: Unpack[Settings]) -> None:
+        self.to, self.network, self.settings = to, network, settings
+        self.watched: Watch | None = None
+        self._updates: int | None = None
+        self._loss: Tensor | None = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        updates = trainer.global_step if self._updates is None else self._updates
+        network = part_of(pl_module, self.network)
+        self.watched = watch(network, trainer.optimizers, to=self.to, step=updates, **self.settings)
+        self._updates = self.watched.updates
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.watched is None:
+            return
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, Tensor):
+            self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
+        if self.watched.updates != self._updates:
+            self._updates = self.watched.updates
+            if self._loss is not None:
+                self.watched.log(self._loss)
+                self._loss = None
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.watched is not None:
+            self.watched.close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self.on_train_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.watched is None else {"updates": self.watched.updates}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._updates = state_dict.get("updates")
