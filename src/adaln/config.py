@@ -11,7 +11,7 @@ from adaln.data import DataConfig
 from adaln.models import MODELS, ModelConfig, OwnConfig, model_named
 from adaln.processes import PROCESSES, ProcessConfig
 from adaln.registry import Registry
-from adaln.specs import Precision, check_width
+from adaln.specs import Precision, StoredType, check_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,9 @@ class RunConfig:
     """Optimiser steps in all."""
     precision: Precision = "float32"
     """Of the network's matrix products: tf32 needs CUDA, bfloat16 is autocast. All else is float32 whatever it says."""
+    param_dtype: StoredType = field(default="float32", metadata=LEFT_OUT_AT_DEFAULT)
+    """Type that the weights are stored in: bfloat16 rounds them to it at the start and after every update, and small
+    updates are lost. Moments, gradients and averages are float32 whatever it says."""
     seed: int = 0
     """Weights, data order, times, noise and label dropout all follow from it."""
     log_every: int = 100

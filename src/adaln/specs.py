@@ -13,6 +13,8 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 optimiser, moving average and loss are float32 in all of them."""
 
 
+StoredType = Literal["float32", "bfloat16"]
+"""What the weights in training are kept in; the optimiser's moments and averages are float32 in both."""
 WeightSet = Literal["ema", "model"]
 """Averaged weights, or those in training."""
 By = Literal["role", "block", "branch"]

@@ -18,6 +18,7 @@ from adaln.studies.questions.mechanisms import MECHANISMS, MECHANISMS_AS_LARGE
 from adaln.studies.questions.other_backbones import OTHER_BACKBONES
 from adaln.studies.questions.paper_tables import PAPER_TABLES
 from adaln.studies.questions.permuted import PERMUTED
+from adaln.studies.questions.precision import PRECISION
 from adaln.studies.questions.racing import finish
 from adaln.studies.questions.score_figures import QUICKSTART, SCORE_FIGURES
 from adaln.studies.questions.start_figures import START_FIGURES
@@ -41,7 +42,10 @@ REVIEWERS = {
     study.name: study
     for study in (EQUAL_STD, FACTORIAL, STD_SWEEP, PERMUTED, WIDTH_TRANSFER, CATCH_UP, LR_STD, OTHER_BACKBONES)
 }
-OWN = {study.name: study for study in (FITTED, RELEASED_STARTS, HEAD, OPTIMISER, MECHANISMS, MECHANISMS_AS_LARGE)}
+OWN = {
+    study.name: study
+    for study in (FITTED, RELEASED_STARTS, HEAD, OPTIMISER, PRECISION, MECHANISMS, MECHANISMS_AS_LARGE)
+}
 TABLE: Mapping[str, Study] = {QUICKSTART.name: QUICKSTART, **PAPER, **REVIEWERS, **OWN}
 
 

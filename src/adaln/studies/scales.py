@@ -84,10 +84,9 @@ def small(setting: Setting, seed: int, overrides: Overrides) -> Job:
     steps = overrides.steps or SMALL_STEPS.get(setting.steps, setting.steps)
     model = stand_in(setting, SMALL_SIZES, "U-DiT-S")
     config = replace(
-        configured(images_32(), setting, seed, model, SMALL_DATA[setting.data]),
+        configured(replace(images_32(), precision="bfloat16"), setting, seed, model, SMALL_DATA[setting.data]),
         steps=steps,
         log_every=20,
-        precision="bfloat16",
     )
     solver = SamplerConfig(solver="heun", steps=25) if is_flow(setting) else SamplerConfig("ddim", 50, clip=True)
     sample = SampleConfig(num_images=5_000, batch_size=500, sampler=solver, guidance=guidance(setting, "all"))
@@ -97,10 +96,10 @@ def small(setting: Setting, seed: int, overrides: Overrides) -> Job:
 
 def paper(setting: Setting, seed: int, overrides: Overrides) -> Job:
     """The published protocol: the paper's own model, latents, steps, samples and reference."""
-    base = PRESETS[setting.data]()
+    base = replace(PRESETS[setting.data](), precision="bfloat16")
     steps = overrides.steps or setting.steps
     model = widened(MODELS[setting.model], setting.width_factor)
-    config = replace(configured(base, setting, seed, model, base.data), steps=steps, log_every=20, precision="bfloat16")
+    config = replace(configured(base, setting, seed, model, base.data), steps=steps, log_every=20)
     scored = (*(step for step in PAPER_SCORED if step < steps), steps)
     sampler = SamplerConfig("sde-euler" if is_flow(setting) else "ddpm", 250)
     sample = SampleConfig(50_000, labels="random", sampler=sampler, guidance=guidance(setting, "3"))
@@ -127,6 +126,8 @@ def configured(base: RunConfig, setting: Setting, seed: int, model: ModelConfig,
         process=PROCESSES["linear-velocity" if is_flow(setting) else "ddpm"],
         data=data,
         optim=replace(base.optim, lr=base.optim.lr * setting.lr_factor, muon=setting.muon),
+        precision=setting.precision or base.precision,
+        param_dtype=setting.param_dtype,
         seed=seed,
     )
 

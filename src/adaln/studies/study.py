@@ -17,7 +17,7 @@ from adaln.report import Command, Facts, Page, Section, Table
 from adaln.runs import Run, run_folder
 from adaln.runs.folders import config_hash
 from adaln.sampling import SampleConfig
-from adaln.specs import WeightSet
+from adaln.specs import Precision, StoredType, WeightSet
 from adaln.studies.choices import Overrides
 from adaln.tensor_files import TensorFile
 
@@ -49,6 +49,10 @@ class Setting:
     """Width over that of the scale's stand-in for `model`."""
     muon: tuple[str, ...] = ()
     """Roles whose matrices Muon moves."""
+    precision: Precision | None = None
+    """Default: the scale's own."""
+    param_dtype: StoredType = "float32"
+    """What weights are stored in."""
     is_scored: bool = True
     """Whether samples are drawn at all."""
 

@@ -9,4 +9,5 @@ from adaln.training.loss import batch_loss as batch_loss
 from adaln.training.loss import drop_labels as drop_labels
 from adaln.training.loss import inputs as inputs
 from adaln.training.resume import save as save
+from adaln.training.resume import update_after as update_after
 from adaln.training.trackers import TRACKERS as TRACKERS

@@ -13,10 +13,17 @@ from adaln.files import reading
 from adaln.parallel import all_reduce_mean, all_reduce_sum, fully_shard, own, shard_like
 from adaln.runs import load_into
 from adaln.runs.power_averages import EVERY, PREFIX, Profile
+from adaln.specs import StoredType
 from adaln.training.at_once import UpdateAtOnce, are_small, norms_of
 from adaln.training.learning_rate import lr_factor
 from adaln.training.optimizer import RoleOptimizer, settings_of, usual
 from adaln.types import NonFinite
+
+
+@torch.no_grad()
+def store_in_bfloat16(weights: list[Tensor]) -> None:
+    """Round the values, in place, to what bfloat16 holds: the memory stays as it is."""
+    torch._foreach_copy_(weights, [tensor.bfloat16() for tensor in weights])
 
 
 class TrainState:
@@ -29,9 +36,12 @@ class TrainState:
         is_sharded: bool = False,
         precision: Precision = "float32",
         lr_factors: Mapping[str, float] | None = None,
+        param_dtype: StoredType = "float32",
     ) -> None:
         """`lr_factors`: what multiplies the learning rate of the weights that it names."""
-        self.model = model
+        self.model, self.rounds = model, param_dtype == "bfloat16"
+        if self.rounds:
+            store_in_bfloat16([*model.parameters()])
         self.ema = copy.deepcopy(model).requires_grad_(False)
         self.is_sharded = is_sharded
         for network in (self.model, self.ema) if is_sharded else ():
@@ -86,7 +96,7 @@ class TrainState:
         """Weights and their average, by clipped gradients."""
         most, lr = self.optim.grad_clip, self.learning_rate(self.step)
         scale = (most / (self.grad_norm() + 1e-6)).clamp(max=1.0) if most else None
-        if is_small and all(p.grad is not None for p in self.named.values()):
+        if is_small and not self.rounds and all(p.grad is not None for p in self.named.values()):
             states = [self.optimizer.state[p] for p in self.named.values()] if self.at_once is None else []
             if all(states):
                 self.at_once = self.at_once or UpdateAtOnce(self.averaged, states)
@@ -100,6 +110,8 @@ class TrainState:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
+        if self.rounds:
+            store_in_bfloat16(self.trained)
         torch._foreach_lerp_(self.averaged, self.trained, 1 - self.optim.ema_decay)
 
     def learning_rate(self, step: int) -> float:

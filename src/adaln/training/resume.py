@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from adaln.codec import canonical_json
-from adaln.conditioning import Order, OrderPart, order_to_hold, refuse_weight_decay
+from adaln.conditioning import Order, OrderPart, holding, order_to_hold, refuse_weight_decay
 from adaln.execution import DEFAULT_EXECUTION, Execution, matrix_products, prepare_blocks
 from adaln.files import claimed, reading, remove_temporaries, write_atomically
 from adaln.parallel import from_first, rank, world
@@ -37,14 +37,32 @@ def exclusive(run: Run) -> Iterator[None]:
             run.checkpoints.wait()  # what is still being written belongs to the run
 
 
+def fresh_state(run: Run, *, is_sharded: bool = False) -> TrainState:
+    """Before the first update."""
+    config = run.config
+    return TrainState(run.new_model(), config.optim, is_sharded, config.precision, run.lr_factors(), config.param_dtype)
+
+
+def update_after(run: Run, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Every weight that is trained before and after the update that follows a kept checkpoint; nothing is written."""
+    state = fresh_state(run)
+    state.load(run.checkpoints.load(step), str(run.folder(step)))
+    before = {name: tensor.detach().clone() for name, tensor in state.named.items()}
+    with matrix_products(run.config.precision):
+        loss = loss_of(run, state.model, inputs(run, run.batches(), step)).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+    holding(read_order(run) or {})(step, state.model)
+    state.update(loss)
+    return before, {name: tensor.detach() for name, tensor in state.named.items()}
+
+
 def resume_or_start(run: Run, execution: Execution = DEFAULT_EXECUTION) -> TrainState:
     """The newest complete checkpoint's state, else a fresh one; opens a session in the manifest. Of several processes
     the first one decides and writes.
 
     Raises `ValueError` where the data is not what the run began with.
     """
-    is_sharded = execution.parallel == "fsdp"
-    state = TrainState(run.new_model(), run.config.optim, is_sharded, run.config.precision, run.lr_factors())
+    state = fresh_state(run, is_sharded=execution.parallel == "fsdp")
     saved = from_first(run.steps_saved)
     if saved:
         state.load(run.checkpoints.load(saved[-1]), str(run.folder(saved[-1])))
@@ -59,7 +77,12 @@ def resume_or_start(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Train
 def open_session(run: Run, state: TrainState, execution: Execution) -> None:
     """An entry in the manifest: where, with what and how the run is trained from here on."""
     manifest, data = run.manifest, describe_data(run.dataset, run.data.path)
-    how = {"precision": run.config.precision, "processes": world(), "execution": asdict(execution)}
+    how = {
+        "precision": run.config.precision,
+        "param_dtype": run.config.param_dtype,
+        "processes": world(),
+        "execution": asdict(execution),
+    }
     session = {"from_step": state.step, **environment(run.device), **how}
     row = {
         "data": data,
