@@ -32,6 +32,7 @@ from adaln.analysis.groups import (
     Weights,
     by_role,
     class_of,
+    fetched,
     read_rows,
     role_name,
     run_of,
@@ -109,20 +110,21 @@ def audit(
 ) -> Audit:
     """Where the conditioning of anyone's network is, how it was started, and what fools people about it.
 
-    `source` is a network, tensors by name, a run, or the path of one, of a file or of a diffusers folder. A network, so
-    that of a run, is run a few times with `inputs`, keyword arguments of its forward pass (default: `standard_inputs`),
-    for what each branch adds to the residual stream and what the rows of every site do; without inputs, where there are
-    no standard ones or it fails with them, its weights alone are audited, which a finding says. Tensors and files are
-    read only. Of a run, the averaged weights (or the `weights` "model") of the checkpoint at `step`, by default the
-    newest; 0: the start. Of several networks in one file the one under `prefix`. `family` (a name, a layout file)
-    decides between two families of the same names. With `allow_unread` what may be modulation and is in no layout is a
-    finding, else an error. `precision`: types to store the weights in, of `STORED_TYPES`, and what each would lose, by
-    role.
+    `source` is a network, tensors by name, a run, or the path of one, of a file or of a diffusers folder, or a name on
+    the hub (`hf:ORG/NAME`). A network, so that of a run, is run a few times with `inputs`, keyword arguments of its
+    forward pass (default: `standard_inputs`), for what each branch adds to the residual stream and what the rows of
+    every site do; without inputs, where there are no standard ones or it fails with them, its weights alone are
+    audited, which a finding says. Tensors and files are read only. Of a run, the averaged weights (or the `weights`
+    "model") of the checkpoint at `step`, by default the newest; 0: the start. Of several networks in one file the one
+    under `prefix`. `family` (a name, a layout file) decides between two families of the same names. With `allow_unread`
+    what may be modulation and is in no layout is a finding, else an error. `precision`: types to store the weights in,
+    of `STORED_TYPES`, and what each would lose, by role.
 
     Raises `ValueError` in one line for a network of no known family, and for what is missing or damaged on disk.
     """
     types = {name: STORED_TYPES[name] for name in precision}
     notes: tuple[str, ...] = ()
+    source = fetched(source)
     if run := run_of(source):
         if step == 0 or (step is None and not run.steps_saved()):
             source = run.new_model()

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adaln.analysis.groups import FindRows, Group, Weights, grouped_rows, read_rows, weights_of
+from adaln.analysis.groups import FindRows, Group, Weights, fetched, grouped_rows, read_rows, weights_of
 from adaln.analysis.sketch import (
     LAST_EDGE,
     Moments,
@@ -115,8 +115,8 @@ class Description:
 def describe(source: Weights) -> list[Description]:
     """The distribution of gate, scale, shift and all other groups of a network: moments, Gaussian fit, entropy.
 
-    `source` is a network, tensors by name, a file, or a run, whose newest checkpoint is described. Groups over all
-    blocks come first, then blocks and branches in forward order, then other modules.
+    `source` is a network, tensors by name, a file, or a run (or `hf:ORG/NAME`), whose newest checkpoint is described.
+    Groups over all blocks come first, then blocks and branches in forward order, then other modules.
     A `TensorFile` is read in one pass through a buffer of constant size.
 
     >>> from adaln.models import MODELS, build
@@ -126,7 +126,7 @@ def describe(source: Weights) -> list[Description]:
     >>> [d.group.name for d in describe(net)[:4]]
     ['shift', 'scale', 'gate', 'shift bias']
     """
-    if not (found := descriptions(weights_of(source)[0])):
+    if not (found := descriptions(weights_of(fetched(source))[0])):
         raise UnknownLayout("no layer of a known layout among these tensors; expected a diffusion transformer")
     return found
 

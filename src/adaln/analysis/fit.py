@@ -22,7 +22,7 @@ from math import erf, exp, log, sqrt
 import numpy as np
 
 from adaln.analysis.distributions import sketches
-from adaln.analysis.groups import Group, Weights, class_of, role_rows, weights_of
+from adaln.analysis.groups import Group, Weights, class_of, fetched, role_rows, weights_of
 from adaln.analysis.sketch import Sketch, nearest_cells
 from adaln.conditioning import Family, Normal, Scheme, Start
 from adaln.registry import Registry, nearest
@@ -82,15 +82,15 @@ def fit(
 ) -> Fit:
     """The start that trained weights suggest: how wide gate, scale and shift have become, in all blocks or in each.
 
-    `source` is a network, tensors by name, a file, or a run, whose newest checkpoint is measured (the weights in
-    training). `fit(...).scheme("mine")` is a scheme to start from.
+    `source` is a network, tensors by name, a file, or a run (or `hf:ORG/NAME`), whose newest checkpoint is
+    measured (the weights in training). `fit(...).scheme("mine")` is a scheme to start from.
     `method` is one of `METHODS`; "peak" with `by_block` smooths the peaks over blocks by a polynomial as in A.11.
     `base` gives the stds of some roles anew, e.g. {"gate": 8e-4}, and keeps their shape over blocks:
     std(L) = base * mean(1 / s) * s(L), the paper's base / (P(L) / mean P).
     `family` (a name, a layout file) and `class_name` decide between two families of the same names.
     Raises `ValueError` for an unknown method, for weights that are exactly zero, and by block for a shared modulation.
     """
-    estimate = METHODS[method]
+    estimate, source = METHODS[method], fetched(source)
     for role in base or {}:
         if role not in ROLES:
             raise ValueError(f"unknown role {role!r} of base{nearest(role, ROLES)}; known: {', '.join(ROLES)}")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from adaln.analysis.sketch import CHUNK_ELEMENTS
 from adaln.conditioning import Family, Role, Site, find_layout
 from adaln.files import reading
-from adaln.runs import Run, is_run
+from adaln.runs import Run, is_run, local
 from adaln.tensor_files import TensorFile, WeightSet, open_weights
 from adaln.types import as_rows
 
@@ -169,6 +169,11 @@ def class_of(source: Weights) -> str:
             with reading(config, "the config of a network"):
                 return str(json.loads(config.read_text(encoding="utf-8")).get("_class_name", ""))
     return ""
+
+
+def fetched(source: Weights) -> Weights:
+    """The same, where it lies if it is a name of the hub (`hf:ORG/NAME`)."""
+    return local(source) if isinstance(source, str) else source
 
 
 def run_of(source: Weights) -> Run | None:

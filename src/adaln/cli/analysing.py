@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from adaln.cli.options import Device, Positional, check_suffix, named, parse, usual_process
+from adaln.cli.options import Device, OpenedFrom, check_suffix, named, parse, usual_process
 from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.conditioning import SCHEMES, save_scheme, scheme
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class DistributionsOptions:
     """What is looked at, and where tables and pictures go."""
 
-    paths: Annotated[Positional[tuple[Path, ...]], named("RUN-OR-FILE...")]
+    paths: Annotated[OpenedFrom[tuple[Path, ...]], named("RUN-OR-FILE...")]
     """Runs or files of weights."""
     steps: tuple[int, ...] = ()
     """Steps of runs; default: up to 6 checkpoints and 4 online recordings from before the first of them."""
@@ -76,7 +76,7 @@ class Base:
 class FitOptions:
     """How a start is measured from a pilot run."""
 
-    source: Annotated[Positional[Path], named("RUN-OR-FILE")]
+    source: Annotated[OpenedFrom[Path], named("RUN-OR-FILE")]
     """A run or a file of weights."""
     method: Literal["moments", "robust", "peak"] = "moments"
     """moments: standard deviation; robust: interquartile range / 1.349; peak: height of the histogram's peak (A.11)."""
@@ -133,7 +133,7 @@ def fit_verb(words: list[str]) -> Output:
 class OrderOptions:
     """Under which schemes, with which optimiser, on which inputs."""
 
-    model: Annotated[Positional[str], named("MODEL|PRESET|RUN")]
+    model: Annotated[OpenedFrom[str], named("MODEL|PRESET|RUN")]
     """A network (a name, or module:factory), a preset or a run."""
     scheme: Annotated[str | None, named("NAME|NAME:STD|FILE")] = None
     """The scheme whose order is measured; default: adaln-zero, or a run's own where its network has no place for it."""
@@ -219,7 +219,7 @@ def order_subject(options: OrderOptions) -> "adaln.views.orders.Subject":
 class ExplainOptions:
     """At which steps, and on how much data."""
 
-    runs: Annotated[Positional[tuple[Path, ...]], named("RUN [RUN2]")]
+    runs: Annotated[OpenedFrom[tuple[Path, ...]], named("RUN [RUN2]")]
     """A run, or two."""
     step: int | None = None
     """Checkpoint of the first run; default: the newest. Averaged weights."""

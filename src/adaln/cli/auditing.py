@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from adaln.cli.analysing import saved, terminal_blocks
-from adaln.cli.options import Positional, check_suffix, named, parse
+from adaln.cli.options import OpenedFrom, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.files import about, write_atomically
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class AuditOptions:
     """What to look at."""
 
-    model: Annotated[Positional[str], named("MODEL")]
+    model: Annotated[OpenedFrom[str], named("MODEL")]
     """A run, a file of weights, a diffusers folder, or module:factory."""
     family: str | None = None
     """Layout of the modulation layers, where names fit two (adaln families lists them)."""

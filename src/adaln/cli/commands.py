@@ -64,6 +64,7 @@ VERBS: Registry[Verb] = Registry(
         ),
         "import": Verb("weights", "FILE --model NAME", "a run out of released weights"),
         "export": Verb("weights", "RUN --out FILE", "the averaged weights of a run for other programs"),
+        "push": Verb("pushing", "RUN ORG/NAME", "a run to the hub of Hugging Face: weights, scores and a card"),
         "bench": Verb("benching", "NAME", "speed beside a public peer and the machine's own limits, in one run"),
         "families": Verb("listings", "[NAME]", "how every known network conditions: chunks, functions, starts"),
         "schemes": Verb("listings", "", "the conditioning schemes: how gate, scale and shift start"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from adaln.cli.options import Positional, named, parse
+from adaln.cli.options import OpenedFrom, named, parse
 from adaln.cli.output import Output
 from adaln.config import differing_fields
 from adaln.report import Cell, Column, Marked, Table
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class CompareOptions:
     """What is compared, and how strictly."""
 
-    names: Annotated[Positional[tuple[str, ...]], named("RUN...")]
+    names: Annotated[OpenedFrom[tuple[str, ...]], named("RUN...")]
     """Two runs or more (or files of their scores)."""
     strict: bool = False
     """Stop with exit code 2 where scores are missing or not comparable, instead of saying so."""

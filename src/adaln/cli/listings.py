@@ -8,8 +8,7 @@ from typing import Annotated, Any
 from adaln.cli.options import Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
-from adaln.conditioning import PARAMETRIC, SCHEMES, Constant, Normal, Scheme, Start
-from adaln.conditioning.distributions import Default
+from adaln.conditioning import PARAMETRIC, SCHEMES, Scheme, Start, in_words
 from adaln.config import PRESETS, model_name, to_dict
 from adaln.files import write_atomically
 from adaln.models import MODELS, ModelConfig, flops, model_named, num_parameters
@@ -40,7 +39,7 @@ def schemes_verb(words: list[str]) -> Output:
     rows: list[list[Cell]] = []
     for name, row in SCHEMES.items():
         gate = Start(bias=row.static_gates) if row.static_gates else row.gate
-        rows.append([name, *map(_in_words, (gate, row.scale, row.shift, row.head)), row.note])
+        rows.append([name, *map(in_words, (gate, row.scale, row.shift, row.head)), row.note])
     if options.model:
         trained = _trained(model_named(options.model))
         data = [{**row, "trained_parameters": count} for row, count in zip(data, trained, strict=True)]
@@ -79,20 +78,6 @@ def _trained(config: ModelConfig) -> list[int | None]:
         return None
 
     return [trained(row) for row in SCHEMES.values()]
-
-
-def _in_words(starts: Start | tuple[Start, ...]) -> str:
-    if isinstance(starts, tuple):
-        return f"{_in_words(starts[0])}..."
-    match starts:
-        case Start(Constant(0.0), Constant(value), opens):
-            return f"{value:g}{', held' * (opens is None)}"
-        case Start(Normal(factor, power)) if power:
-            return f"normal {factor:g} fan_in^{power:g}"
-        case Start(Default(factor)):
-            return "torch" if factor == 1 else f"torch x {factor:g}"
-    kind, std = type(starts.weight).__name__, getattr(starts.weight, "std", None)
-    return f"{kind.lower()} {std:.1e}" if std is not None else kind
 
 
 @dataclass(frozen=True, slots=True)

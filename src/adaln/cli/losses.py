@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from adaln.cli.options import Device, Positional, named, parse
+from adaln.cli.options import Device, OpenedFrom, named, parse
 from adaln.cli.output import SILENT, Output
 from adaln.specs import WeightSet
 
@@ -14,7 +14,7 @@ from adaln.specs import WeightSet
 class LossOptions:
     """Of which runs and pictures."""
 
-    runs: Annotated[Positional[tuple[Path, ...]], named("RUN...")]
+    runs: Annotated[OpenedFrom[tuple[Path, ...]], named("RUN...")]
     """A run, or several to be held against the first."""
     data: str | None = None
     """A data set, of which what a run learned from is left out; default: what each run holds out (--data.held-out)."""

@@ -8,21 +8,26 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
 
 from adaln.cli.parse_errors import one_line
 from adaln.conditioning import Scheme, scheme
 from adaln.config import PRESETS, RunConfig
+from adaln.hub import PREFIX
 from adaln.models import ModelConfig, model_named, own_network
 from adaln.processes import PROCESSES, ProcessConfig
 
 T = TypeVar("T")
+FETCHED = "fetched"
+"""Marks a field of which `parse` gives the place, having fetched it."""
 Flat = Annotated[T, tyro.conf.arg(name="")]
 """A field whose own fields become flags without its name in front."""
 Positional = Annotated[T, tyro.conf.Positional]
 """A field that is a word in its place, or several, before or behind the flags."""
+OpenedFrom = Annotated[T, tyro.conf.Positional, FETCHED]
+"""The same of runs or weights, whose names may be the hub's (`hf:ORG/NAME`): what it then holds is where they lie."""
 Device = Annotated[
     str, tyro.conf.arg(help="cpu, cuda, mps, or auto: the fastest there is. Under torchrun each process has its own.")
 ]
@@ -58,13 +63,33 @@ def parse(cls: type[T], verb: str, words: Sequence[str], default: T | None = Non
     words = ["--help"] if {"-h", "--help"} & set(words) else words  # behind a positional it would leave that out
     try:
         with _warnings_shown(), contextlib.redirect_stderr(panel):
-            return _parsed(cls, verb, words, default)
+            options = _parsed(cls, verb, words, default)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise ValueError(
             f"{one_line(panel.getvalue(), words, flags_of(cls, default))}; see adaln {verb} --help"
         ) from None
+    return _fetched(options)
+
+
+def _fetched(options: T) -> T:
+    """The options with paths in place of the hub's names, where a field may have these."""
+    hints = get_type_hints(type(options), include_extras=True)
+    values = {name: getattr(options, name) for name, hint in hints.items() if FETCHED in get_args(hint)[1:]}
+    fetched = {name: _place(value) for name, value in values.items()}
+    return options if fetched == values else replace(options, **fetched)  # type: ignore[type-var]
+
+
+def _place(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_place, value))
+    if not str(value).startswith(PREFIX):
+        return value
+
+    from adaln.runs.fetched import local
+
+    return type(value)(local(value))
 
 
 def flags_of(cls: type[T], default: T | None = None) -> set[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from adaln.cli.options import Positional, named, parse
+from adaln.cli.options import OpenedFrom, named, parse
 from adaln.cli.output import Output
 from adaln.codec import decode
 from adaln.files import reading
@@ -17,7 +17,7 @@ from adaln.studies import SCALES, STUDIES, Overrides
 class ReportOptions:
     """Writes report/index.html, index.md and every table and picture into the run's, study's or choice's folder."""
 
-    folder: Annotated[Positional[Path], named("RUN-OR-STUDY")]
+    folder: Annotated[OpenedFrom[Path], named("RUN-OR-STUDY")]
     """A run's folder, a study's, a choice's, or one that adaln.watch wrote."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from adaln.cli.options import Device, Flat, Positional, check_suffix, named, parse
+from adaln.cli.options import Device, Flat, OpenedFrom, Positional, check_suffix, named, parse
 from adaln.cli.output import SILENT, Output
 from adaln.codec import encode
 from adaln.files import write_atomically
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class SampleOptions:
     """What to sample, and where it goes."""
 
-    run: Annotated[Positional[Path], named("RUN")]
+    run: Annotated[OpenedFrom[Path], named("RUN")]
     """A run."""
     config: Flat[SampleConfig] = field(default_factory=SampleConfig)
     step: int | None = None
@@ -95,13 +95,15 @@ def classes_of(
 
 def weak_run(spec: str | None, device: "torch.device") -> "adaln.sampling.Weak | None":
     """The run and step that RUN or RUN:STEP means."""
-    from adaln.runs import Run
+    from adaln.runs import Run, local
     from adaln.sampling import Weak
 
     if spec is None:
         return None
     path, _, step = spec.rpartition(":")
-    return Weak(Run.open(path, device), int(step)) if path and step.isdecimal() else Weak(Run.open(spec, device))
+    if path and step.isdecimal():
+        return Weak(Run.open(local(path), device), int(step))
+    return Weak(Run.open(local(spec), device))
 
 
 @dataclass(frozen=True, slots=True)

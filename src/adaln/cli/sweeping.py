@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from adaln.cli.options import Device, Flat, Positional, named, parse
+from adaln.cli.options import Device, Flat, OpenedFrom, named, parse
 from adaln.cli.output import SILENT, Output
 from adaln.codec import encode
 from adaln.evaluation.scoring import Grid, Scoring
@@ -16,7 +16,7 @@ from adaln.sampling import SampleConfig
 class SweepOptions:
     """Which ways of sampling are tried, and by what they are judged."""
 
-    run: Annotated[Positional[Path], named("RUN")]
+    run: Annotated[OpenedFrom[Path], named("RUN")]
     """A run."""
     over: Grid = field(default_factory=Grid)
     """What is varied."""

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from adaln.cli.options import Positional, check_suffix, named, parse, take_option, usual_process
+from adaln.cli.options import OpenedFrom, check_suffix, named, parse, take_option, usual_process
 from adaln.cli.output import Output
 from adaln.codec import canonical_json
 from adaln.conditioning import SCHEMES, Scheme
@@ -31,7 +31,7 @@ class ImportOptions:
 
     model: ModelConfig
     process: ProcessConfig
-    file: Annotated[Positional[Path | None], named("FILE")] = None
+    file: Annotated[OpenedFrom[Path | None], named("FILE")] = None
     """A file of weights or a diffusers folder."""
     scheme: Scheme = SCHEMES["adaln-zero"]
     """How the weights once started, for the record; the published networks are adaln-zero."""
@@ -140,7 +140,7 @@ def _manifest(
 class ExportOptions:
     """Where the weights go, and under which names."""
 
-    run: Annotated[Positional[Path], named("RUN")]
+    run: Annotated[OpenedFrom[Path], named("RUN")]
     """A run."""
     out: Path
     """A .safetensors file; for diffusers' layout a folder."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from adaln.conditioning.roles import roles_of as roles_of
     from adaln.conditioning.scheme_row import Scheme as Scheme
     from adaln.conditioning.scheme_row import Start as Start
+    from adaln.conditioning.scheme_row import in_words as in_words
     from adaln.conditioning.schemes import PARAMETRIC as PARAMETRIC
     from adaln.conditioning.schemes import SCHEMES as SCHEMES
     from adaln.conditioning.schemes import save_scheme as save_scheme

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from adaln.codec import LEFT_OUT_AT_DEFAULT
-from adaln.conditioning.distributions import Constant, Distribution
+from adaln.conditioning.distributions import Constant, Default, Distribution, Normal
 from adaln.conditioning.family import Role
 from adaln.conditioning.sites import Site
 
@@ -75,3 +75,18 @@ class Scheme:
             return self.final_scale if site.role is Role.SCALE else self.final_shift
         starts = {Role.GATE: self.gate, Role.SCALE: self.scale, Role.SHIFT: self.shift}[site.role]
         return starts if isinstance(starts, Start) else starts[site.depth]
+
+
+def in_words(starts: Starts) -> str:
+    """As the table of schemes has it: value or spread of the weights, of several starts the first."""
+    if isinstance(starts, tuple):
+        return f"{in_words(starts[0])}..."
+    match starts:
+        case Start(Constant(0.0), Constant(value), opens):
+            return f"{value:g}{', held' * (opens is None)}"
+        case Start(Normal(factor, power)) if power:
+            return f"normal {factor:g} fan_in^{power:g}"
+        case Start(Default(factor)):
+            return "torch" if factor == 1 else f"torch x {factor:g}"
+    kind, std = type(starts.weight).__name__, getattr(starts.weight, "std", None)
+    return f"{kind.lower()} {std:.1e}" if std is not None else kind

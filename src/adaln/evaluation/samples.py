@@ -38,7 +38,7 @@ from adaln.metrics.scores import REPLICATES
 from adaln.metrics.stability import moves
 from adaln.parallel import find_device, first_goes_first, group_of_torchrun, rank
 from adaln.report import ImageGrid, picture
-from adaln.runs import Run, is_run
+from adaln.runs import Run, is_run, local_or_data
 from adaln.sampling import SampleConfig, Sampler, Samples, load_sampler, save_samples
 
 WEIGHTS = {"ema": "averaged weights", "model": "raw weights"}
@@ -114,7 +114,7 @@ def named_reference(name: str, features: str | None) -> Reference:
 
     Raises ValueError where there is nothing of that name, or no side of a comparison.
     """
-    if is_run(name):
+    if is_run(name := local_or_data(name)):
         return Reference.of(Run.open(name).dataset)
     source = named_images(name)
     if isinstance(source, Path) and not is_npz(source) and features in (None, CLASSIFIER):
@@ -140,7 +140,7 @@ def named_samples(name: str, num_images: int | None, device: torch.device) -> Pa
 
     Raises `ValueError` where a run has none and nothing says how many, or has fewer than asked for.
     """
-    if not is_run(name):
+    if not is_run(name := local_or_data(name)):
         return named_images(name)
     files = samples_of(Path(name))
     if not files and num_images is None:

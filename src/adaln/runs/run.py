@@ -27,6 +27,7 @@ from adaln.parallel import find_device, rank, world
 from adaln.registry import nearest
 from adaln.rng import generator
 from adaln.runs.checkpoints import Checkpoints, load_into
+from adaln.runs.fetched import local
 from adaln.runs.folders import data_place, is_run, run_folder, spelled
 from adaln.runs.power_averages import average
 from adaln.tensor_files import WeightSet, load_tensors
@@ -232,7 +233,7 @@ class Run:
 
 
 def open_run(path: Path | str, device: str = "auto") -> Run:
-    """The run in a folder, on cpu, cuda or mps; auto: the fastest there is.
+    """The run in a folder or on the hub (`hf:ORG/NAME`), on cpu, cuda or mps; auto: the fastest there is.
 
     What it holds: `run.config`, `run.steps_saved()`, `run.averaged_model(step=None)`, `run.metrics()`;
     `adaln.scores_of(run)` are its scores. Raises `ValueError` where there is no run, naming the nearest folder.
@@ -242,7 +243,7 @@ def open_run(path: Path | str, device: str = "auto") -> Run:
     Traceback (most recent call last):
     ValueError: 'runs/nowhere' is not a run (no config.json)
     """
-    return Run.open(path, find_device(device))
+    return Run.open(local(path), find_device(device))
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -173,6 +173,8 @@ class TrainState:
         """Put back what `tensors` gave; `ValueError` where it does not fit this model or is not finite."""
         load_into(self.model, files["model"], f"{origin}/model.safetensors")
         load_into(self.ema, files["ema"], f"{origin}/ema.safetensors")
+        if not files["training"]:
+            raise ValueError(f"{origin} has no optimiser's state, as runs of the hub; training cannot go on from it")
         with reading(Path(origin) / "training.safetensors", "the optimiser's state of this model"):
             self._load_training(dict(files["training"]))
         bad = self.not_finite()
