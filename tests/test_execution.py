@@ -7,8 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from adaln import execution
 from adaln.conditioning import SCHEMES
-from adaln.execution import Execution, blocks, compiler_fault, matrix_products, prepare_blocks, recompute
+from adaln.execution import (
+    Execution,
+    blocks,
+    compiler_fault,
+    kept_rate,
+    matrix_products,
+    prepare_blocks,
+    product_rate,
+    recompute,
+)
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.runs import Run, read_records
@@ -280,3 +290,23 @@ train(Run.open(sys.argv[1]), execution=Execution(compile=True, checkpoint_blocks
     assert other.manifest["sessions"][0]["execution"]["compile"] is True
     losses = [[row["loss"] for row in read_records(run.path / "metrics.jsonl")] for run in (plain, other)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_a_rate_is_that_of_one_thread_and_leaves_the_others_alone():
+    threads = torch.get_num_threads()
+    assert 1e7 < product_rate(64, "float32", torch.device("cpu")) < 1e13
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("damaged", ["", "[1]", '{"a": "x"}', "\xff"])
+def test_a_rate_is_timed_once_on_a_machine_and_again_where_the_cache_is_damaged(damaged, tmp_path, monkeypatch):
+    timed = []
+    monkeypatch.setenv("ADALN_CACHE", str(tmp_path))
+    monkeypatch.setattr(execution, "product_rate", lambda width, precision, device: timed.append(width) or 1e9 * width)
+    rates = [kept_rate(width, "float32", torch.device("cpu")) for width in (64, 32, 64, 32)]
+    assert rates == [64e9, 32e9, 64e9, 32e9] and timed == [64, 32]
+    kept_rate(64, "bfloat16", torch.device("cpu"))
+    assert timed == [64, 32, 64], "another kind of number is another rate"
+    (file,) = tmp_path.iterdir()
+    file.write_text(damaged, encoding="latin-1")
+    assert kept_rate(64, "float32", torch.device("cpu")) == 64e9 and timed[3:] == [64]

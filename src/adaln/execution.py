@@ -1,10 +1,12 @@
 """How a run is computed, apart from what it is: precision of the matrix products, compiled and recomputed blocks."""
 
+import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -14,12 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from adaln.files import default_cache, write_atomically
 from adaln.products import widen_products
 from adaln.specs import DEFAULT_EXECUTION as DEFAULT_EXECUTION
 from adaln.specs import Execution as Execution
 from adaln.specs import Precision as Precision
 from adaln.types import Labels, Latents, Model, Times
 
+ROWS = {"cpu": 512, "cuda": 65_536}
+"""Of the product that is timed: a few milliseconds for the widest network."""
 MOST_KINDS_OF_BLOCKS = 64
 """Compilations of one `forward`: by shape, by precision, with and without gradients. After 8 torch would stop."""
 Backend = str | Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Any]]
@@ -174,3 +179,44 @@ def compiler_fault(device_type: str) -> str | None:
     except Exception as error:  # of the compiler's many kinds
         return (str(error).strip() or repr(error)).splitlines()[0]
     return None
+
+
+def kept_rate(width: int, precision: Precision, device: torch.device) -> float:
+    """`product_rate`, measured once on a machine: kept in the user's cache under all that may change it."""
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    name = f"{accelerator}, torch {torch.__version__}, {precision}, width {width}"
+    file = default_cache() / "product-rates.json"
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        rates = {key: float(rate) for key, rate in kept.items() if rate > 0}
+    except (OSError, ValueError, AttributeError, TypeError):  # none yet, or not to be read: it is made anew
+        rates = {}
+    if name not in rates:
+        rates[name] = product_rate(width, precision, device)
+        with suppress(OSError):  # a cache that cannot be written keeps nothing
+            write_atomically(file, json.dumps(rates, indent=1) + "\n")
+    return rates[name]
+
+
+def product_rate(width: int, precision: Precision, device: torch.device) -> float:
+    """Floating-point operations per second of one core or GPU in a product of an MLP of that width, measured.
+
+    What is not a product counts as nothing, so that time by this rate is the least that it can take.
+    """
+    rows = ROWS.get(device.type, ROWS["cpu"])
+    x, w = torch.ones(rows, width, device=device), torch.ones(width, 4 * width, device=device)
+    seconds = []
+    with num_threads(1), autocast(precision, device), torch.inference_mode():
+        for _ in range(4):
+            start = _now(device)
+            x @ w
+            seconds.append(_now(device) - start)
+    return 2 * rows * width * 4 * width / min(seconds[1:])
+
+
+def _now(device: torch.device) -> float:
+    """Of this thread's processor, whatever else a machine does; of a GPU when all of its work is done."""
+    if device.type != "cuda":
+        return time.thread_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -31,6 +31,11 @@ def is_of_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def is_first() -> bool:
+    """Whether this process speaks for all that torchrun started."""
+    return not is_of_torchrun() or os.environ.get("RANK", "0") == "0"
+
+
 def check_torchrun() -> None:
     """ValueError where a variable of torchrun is missing or holds no number: only some of them were passed on."""
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):

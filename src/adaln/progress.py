@@ -23,6 +23,26 @@ def progress(stage: str, done: int, total: int, unit: str) -> None:
     _shown.get()(stage, done, total, unit)
 
 
+Words = Callable[[str, float], str]
+"""What else is to be said of a stage, of which so much is done in a second; "" where there is nothing."""
+_words: ContextVar[Words] = ContextVar("words", default=lambda stage, rate: "")
+
+
+def words_of(stage: str, rate: float) -> str:
+    """What stands beside the progress of a stage now: a loss, say."""
+    return _words.get()(stage, rate)
+
+
+@contextmanager
+def describing(words: Words) -> Iterator[None]:
+    """In this block `words` are asked what to say of a stage, whenever its progress is shown."""
+    before = _words.set(words)
+    try:
+        yield
+    finally:
+        _words.reset(before)
+
+
 _noted: ContextVar[Callable[[str], None]] = ContextVar("noted", default=lambda line: None)
 
 

@@ -37,7 +37,8 @@ def pictures(tmp_path, monkeypatch):
     ],
 )
 def test_the_first_decoding_is_shown_whoever_begins_it(capsys, pictures, monkeypatch, words):
-    monkeypatch.setattr("adaln.cli.progress_bar.LINE_EVERY_SECONDS", 0)
+    for seconds in ("FIRST_LINE_SECONDS", "LINE_EVERY_SECONDS"):
+        monkeypatch.setattr(f"adaln.cli.progress_bar.{seconds}", 0)
     monkeypatch.setenv("ADALN_CACHE", "cache")
     write_folder(pictures, two_classes(150, height=8, width=8))
     main(list(words))

@@ -6,8 +6,8 @@ import pytest
 
 from adaln.cli import progress_bar
 from adaln.cli.progress_bar import Display
+from adaln.progress import describing, showing, titled
 from adaln.progress import progress as say
-from adaln.progress import showing, titled
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def test_a_log_gets_a_line_now_and_then_with_rate_and_time_left_of_what_is_done_
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "train: 2,000 of 5,000 steps (50 steps/s, 1 min 0 s left)",
-        "train: 3,000 of 5,000 steps (50 steps/s, 40 s left)",
+        "train: 1,500 of 5,000 steps (50 steps/s, 1 min 10 s left)",
+        "train: 2,500 of 5,000 steps (50 steps/s, 50 s left)",
         "count: 7 updates (0.35 updates/s)",
     ]
 
@@ -54,6 +54,20 @@ def test_a_stage_that_starts_over_begins_anew(capsys, clock):
     ]
 
 
+def test_what_is_said_of_a_stage_stands_beside_it_and_in_its_stead_where_nothing_is_counted(capsys, clock):
+    with Display() as shown, showing(shown), describing(lambda stage, rate: f"{stage} at {rate:g}"):
+        for done in (0, 6):
+            clock[0] += 3
+            say("train", done, 9, "steps")
+        say("wait", 0, 0, "images")
+        clock[0] += 3
+        say("wait", 0, 0, "images")
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 6 of 9 steps, train at 2 (2 steps/s, 2 s left)",
+        "wait: 0 images, wait at 0",
+    ]
+
+
 def test_a_terminal_gets_one_bar_per_stage(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
@@ -67,7 +81,8 @@ def test_a_terminal_gets_one_bar_per_stage(capsys, monkeypatch):
 
 
 def test_of_the_processes_of_torchrun_the_first_one_shows(capsys, clock, monkeypatch):
-    monkeypatch.setattr("adaln.parallel.rank", lambda: 1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setenv("RANK", "1")
     with Display() as shown, showing(shown):
         for done in range(3):
             say("train", done, 3, "steps")

@@ -9,7 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-LINE_EVERY_SECONDS, DRAWN_EVERY_SECONDS = 15.0, 0.1
+from adaln.launchers import is_first
+from adaln.progress import words_of
+
+FIRST_LINE_SECONDS, LINE_EVERY_SECONDS, DRAWN_EVERY_SECONDS = 2.0, 15.0, 0.1
+WORDS_EVERY_SECONDS = 1.0
+"""What stands beside a bar may read a GPU."""
 Update = Callable[[int, int], None]
 """Called with how much is done, and how much there is (0: not known)."""
 
@@ -28,9 +33,7 @@ class Display(ExitStack):
 
     def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
         """Go on with the bar or the lines of a stage, or begin them."""
-        from adaln.parallel import rank  # brings torch, which help does without
-
-        if rank():
+        if not is_first():
             return
         if stage != self._stage or done < self._done:
             self.close()
@@ -40,9 +43,7 @@ class Display(ExitStack):
 
     def note(self, line: str) -> None:
         """Write a line above the bar, once; of torchrun's processes the first one's."""
-        from adaln.parallel import rank
-
-        if not rank() and line not in self._noted:
+        if is_first() and line not in self._noted:
             self.close()
             self._stage = ""
             self._noted.add(line)
@@ -62,32 +63,41 @@ def bar(stage: str, before: int, unit: str) -> Iterator[Update]:
     Drawn when work says how far it is, not by a thread, which would take turns with what is timed.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bars:
-        task, last = bars.add_task(stage, total=None, completed=before, unit=unit), 0.0
+    words = TextColumn("{task.fields[words]}")
+    with Progress(*columns, words, console=Console(stderr=True), auto_refresh=False) as bars:
+        task, last, asked = bars.add_task(stage, total=None, completed=before, unit=unit, words=""), 0.0, 0.0
 
         def update(done: int, total: int) -> None:
-            nonlocal last
-            is_due = (now := time.monotonic()) - last >= DRAWN_EVERY_SECONDS
-            last = now if is_due else last
-            bars.update(task, completed=done, total=total or None, refresh=is_due)
+            nonlocal last, asked
+            now = time.monotonic()
+            if now - last < DRAWN_EVERY_SECONDS:
+                bars.update(task, completed=done, total=total or None)
+                return
+            last = now
+            if now - asked >= WORDS_EVERY_SECONDS:
+                asked = now
+                bars.update(task, words=words_of(stage, bars.tasks[0].speed or 0))
+            bars.update(task, completed=done, total=total or None, refresh=True)
 
         yield update
 
 
 @contextmanager
 def lines(stage: str, before: int, unit: str) -> Iterator[Update]:
-    """For a log file: now and then a line with what is done, rate and time left."""
-    start = last = time.monotonic()
+    """For a log file: soon, then now and then a line with what is done, what is said of it, rate and time left."""
+    start, due = time.monotonic(), time.monotonic() + FIRST_LINE_SECONDS
 
     def update(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal due
         now = time.monotonic()
-        if now - last < LINE_EVERY_SECONDS or done == before:
+        words = "" if now < due else words_of(stage, rate := (done - before) / max(now - start, 1e-9))
+        if now < due or (done == before and not words):
             return
-        last, rate = now, (done - before) / (now - start)
-        of = f" of {total:,}" if total else ""
-        left = f", {duration((total - done) / rate)} left" if total else ""
-        sys.stderr.write(f"{stage}: {done:,}{of} {unit} ({rounded(rate)} {unit}/s{left})\n")
+        due = now + LINE_EVERY_SECONDS
+        of, beside = f" of {total:,}" if total else "", f", {words}" if words else ""
+        left = f", {duration((total - done) / rate)} left" if total and rate else ""
+        speed = f" ({rounded(rate)} {unit}/s{left})" if rate else ""
+        sys.stderr.write(f"{stage}: {done:,}{of} {unit}{beside}{speed}\n")
         sys.stderr.flush()
 
     yield update

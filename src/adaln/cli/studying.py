@@ -150,11 +150,11 @@ def choose_verb(words: list[str]) -> Output:
     budget, base, launch, again = Budget.of(options.budget), options.config, options.launch, command("choose", words)
     start = time.monotonic()
 
+    from adaln.execution import kept_rate
     from adaln.parallel import find_device
     from adaln.studies.questions.choose_page import USE, write_choice
     from adaln.studies.questions.choose_question import Question, check_choice, starts_of
     from adaln.studies.questions.choose_repeated import run_repeated, write_repeated
-    from adaln.studies.run.costs import kept_rate
     from adaln.studies.run.workers import workers_for
 
     device = find_device(launch.device)
@@ -219,9 +219,10 @@ def _listing() -> Output:
     """All studies at all scales, with what each costs here."""
     import torch
 
+    from adaln.execution import kept_rate
     from adaln.parallel import find_device
     from adaln.studies import Plan
-    from adaln.studies.run.costs import kept_rate, study_cost
+    from adaln.studies.run.costs import study_cost
 
     device = find_device("auto")
     workers = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1

@@ -98,12 +98,15 @@ def trained(run: "adaln.runs.Run", scoring: Scoring, steps: Sequence[int], loss_
 
     unscored = [step for step in steps if not is_scored(run, scoring, step)]
     losses = [loss for step in loss_at if has_losses(run, step) for loss in take_losses(run, step).values()]
-    last = run.metrics()[-1:]
+    last, step = run.metrics()[-1:], max(run.steps_saved(), default=0)
     scores = {step: read_scores(run, scoring, step) for step in steps if step not in unscored}
-    data = {"run": str(run.path), "step": run.config.steps, "scheme": run.config.scheme.name, "metrics": last}
+    data = {"run": str(run.path), "step": step, "scheme": run.config.scheme.name, "metrics": last}
     data["data"] = run.manifest["data"]
     loss = f", loss {last[0]['loss']:.4f}" if last else ""
-    shown: list[str | Table] = [f"trained {run.path}: {run.config.steps} steps under {run.config.scheme.name}{loss}"]
+    done = f"trained {run.path}: {step} steps under {run.config.scheme.name}{loss}"
+    if step > run.config.steps:
+        done = f"{run.path} is at step {step} already, {run.config.steps} were asked for: nothing to do{loss}"
+    shown: list[str | Table] = [done]
     if scores:
         data["scores"] = {
             step: {name: score.value for name, score in row.scores.items()} for step, row in scores.items()

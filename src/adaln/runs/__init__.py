@@ -3,6 +3,7 @@
 from adaln.runs.checkpoints import load_into as load_into
 from adaln.runs.fetched import local as local
 from adaln.runs.fetched import local_or_data as local_or_data
+from adaln.runs.folders import beside as beside
 from adaln.runs.folders import is_run as is_run
 from adaln.runs.folders import run_folder as run_folder
 from adaln.runs.run import Run as Run

@@ -3,11 +3,12 @@
 import glob
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from adaln.codec import short_hash
-from adaln.config import RunConfig, from_dict, to_dict
+from adaln.config import RunConfig, differing_fields, from_dict, to_dict
 from adaln.data import absolute_path, canonical_path
 from adaln.files import reading
 
@@ -25,6 +26,22 @@ def is_run(path: Path | str) -> bool:
     except (ValueError, RecursionError):
         return b'"scheme"' in file.read_bytes() or (file.parent / "checkpoints").is_dir()
     return isinstance(config, dict) and "scheme" in config
+
+
+MOST_COMPARED, MOST_NAMED = 50, 3
+"""Runs of one name that are looked at, and differences that are named."""
+
+
+def beside(folder: Path, config: RunConfig) -> str:
+    """What a run differs in from the run of its name beside it that is most like it; "" where that is much, or none."""
+    others = folder.parent.glob(f"{glob.escape(config.name)}-*/config.json")
+    lines = []
+    for file in sorted(others, key=lambda file: file.stat().st_mtime)[-MOST_COMPARED:]:
+        with suppress(OSError, ValueError):  # gone meanwhile, another's, or damaged
+            other = from_dict(json.loads(file.read_text(encoding="utf-8")))
+            if differing := differing_fields(replace(other, steps=config.steps), config):
+                lines.append((len(differing), f"differs from {file.parent} in {', '.join(differing)}"))
+    return min(lines)[1] if lines and min(lines)[0] <= MOST_NAMED else ""
 
 
 def config_hash(config: RunConfig) -> str:

@@ -1,7 +1,8 @@
 """The run directory: where the verbs meet.
 
 config.json      canonical config          manifest.json   versions, data, parameters, one entry per session
-metrics.jsonl    loss against step         order.json      measured update order, where the scheme holds rows
+metrics.jsonl    loss against step         speed.jsonl     seconds and memory of the same steps, of no effect
+order.json       measured update order, where the scheme holds rows
 checkpoints/000001000/{model,ema,training}.safetensors
 scores/, samples/, analysis/               written by the other verbs
 """

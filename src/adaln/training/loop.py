@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 import torch
@@ -24,12 +24,13 @@ from adaln.execution import (
     usable,
 )
 from adaln.parallel import any_of, data_parallel, from_first, no_sync, whole, world
-from adaln.progress import progress
+from adaln.progress import describing, note, progress
 from adaln.runs import Run
 from adaln.training.ema_and_optimizer import TrainState
 from adaln.training.loss import Inputs, inputs, loss_of
 from adaln.training.resume import exclusive, resume_or_start, run_order, save, save_if_due
 from adaln.training.small_step import small_step
+from adaln.training.speed import Speed
 from adaln.training.trackers import log_if_due
 from adaln.types import Hook, NonFinite, OnLog
 
@@ -60,13 +61,17 @@ def train(
     share = run.batches()
     check_parts(execution, share.batch_size)
     run.path.mkdir(parents=True, exist_ok=True)
+    speed = Speed(run)
+    on_log = [*on_log, speed.log]
     with (
         exclusive(run),
         deterministic_kernels() if execution.deterministic else nullcontext(),
         stop_requests() as stop,
         Prefetched(share, pin=run.device.type == "cuda") as batches,
+        describing(speed.words),
     ):
         state = resume_or_start(run, execution)
+        speed.start(state)
         hooks = (holding(run_order(run, execution)), *hooks)
         prepare_blocks(state.model, execution)
         network = data_parallel(state.model)
@@ -81,6 +86,7 @@ def train(
             update(run, state, loss, batches, on_log)
             save_if_due(run, state)
             show_steps(run, state)
+            speed.say_if_long(state)
             stop_if_asked(run, state, stop)
         run.checkpoints.settle()
 
@@ -153,6 +159,8 @@ def stop_requests() -> Iterator[threading.Event]:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
+        with suppress(RuntimeError):  # what it interrupts may be writing a line of its own
+            note("stopping after this step, and saving; Ctrl-C again ends at once")
 
     previous = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -20,6 +20,7 @@ from adaln.runs.manifest import describe_data, describe_parameters, environment
 from adaln.training.ema_and_optimizer import TrainState
 from adaln.training.loss import inputs, loss_of
 from adaln.training.optimizer import decay_of_held, settings_of
+from adaln.training.speed import say_what_begins
 from adaln.types import NonFinite
 
 
@@ -69,7 +70,8 @@ def resume_or_start(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Train
     if rank() == 0:
         remove_temporaries(run.path)
         remove_temporaries(run.checkpoints.root)
-        drop_from(run.path / "metrics.jsonl", state.step + 1)
+        for records in ("metrics.jsonl", "speed.jsonl"):
+            drop_from(run.path / records, state.step + 1)
         open_session(run, state, execution)
     return state
 
@@ -84,15 +86,17 @@ def open_session(run: Run, state: TrainState, execution: Execution) -> None:
         "execution": asdict(execution),
     }
     session = {"from_step": state.step, **environment(run.device), **how}
+    parameters = describe_parameters(state.model, run.config.scheme)
     row = {
         "data": data,
-        "parameters": describe_parameters(state.model, run.config.scheme),
+        "parameters": parameters,
         **({"optimizer": state.by_role.describe()} if state.by_role else {}),
         "seed": run.config.seed,
         "sessions": [*manifest.get("sessions", []), session],
     }
     write_atomically(run.path / "manifest.json", canonical_json(row))
     note(f"{run.data.path}: {run.dataset.summary()}")
+    say_what_begins(run, state.step, parameters["network"])
 
 
 def run_order(run: Run, execution: Execution = DEFAULT_EXECUTION) -> Order:

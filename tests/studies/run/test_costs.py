@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from adaln.data import load
@@ -12,12 +11,9 @@ from adaln.processes import Guidance, SamplerConfig
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
 from adaln.studies import SCALES, STUDIES, Job, Overrides, Plan, Setting, Study
-from adaln.studies.run import costs
 from adaln.studies.run.costs import (
     image_shape,
-    kept_rate,
     kept_steps,
-    product_rate,
     spec_of,
     step_work,
     study_cost,
@@ -95,26 +91,6 @@ def test_the_papers_specs_are_known_without_its_data():
     for setting in STUDIES["table10"].settings:
         config = SCALES["tiny"].make(setting, 0, Overrides()).config
         assert spec_of(config.data) == load(config.data).spec
-
-
-def test_a_rate_is_that_of_one_thread_and_leaves_the_others_alone():
-    threads = torch.get_num_threads()
-    assert 1e7 < product_rate(64, "float32", torch.device("cpu")) < 1e13
-    assert torch.get_num_threads() == threads
-
-
-@pytest.mark.parametrize("damaged", ["", "[1]", '{"a": "x"}', "\xff"])
-def test_a_rate_is_timed_once_on_a_machine_and_again_where_the_cache_is_damaged(damaged, tmp_path, monkeypatch):
-    timed = []
-    monkeypatch.setenv("ADALN_CACHE", str(tmp_path))
-    monkeypatch.setattr(costs, "product_rate", lambda width, precision, device: timed.append(width) or 1e9 * width)
-    rates = [kept_rate(width, "float32", torch.device("cpu")) for width in (64, 32, 64, 32)]
-    assert rates == [64e9, 32e9, 64e9, 32e9] and timed == [64, 32]
-    kept_rate(64, "bfloat16", torch.device("cpu"))
-    assert timed == [64, 32, 64], "another kind of number is another rate"
-    (file,) = tmp_path.iterdir()
-    file.write_text(damaged, encoding="latin-1")
-    assert kept_rate(64, "float32", torch.device("cpu")) == 64e9 and timed[3:] == [64]
 
 
 @pytest.mark.slow

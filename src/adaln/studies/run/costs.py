@@ -5,34 +5,24 @@ one's. Not counted: the optimiser, features of samples, held-out losses, decodin
 reference statistics.
 """
 
-import json
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 from pathlib import Path
 
-import torch
-
 from adaln.config import RunConfig
-from adaln.data import PUBLISHED_SETS, DataConfig, default_cache
+from adaln.data import PUBLISHED_SETS, DataConfig
 from adaln.evaluation.checkpoints import is_scored
 from adaln.evaluation.held_out import has_losses
-from adaln.execution import autocast, num_threads, processor
-from adaln.files import write_atomically
 from adaln.models import flops, num_parameters
 from adaln.processes import ProcessConfig, SamplerConfig, count_updates
-from adaln.specs import DataSpec, Precision
+from adaln.specs import DataSpec
 from adaln.studies.study import Job, Plan
+from adaln.training.speed import BACKWARD
 
-BACKWARD = 3
-"""A training step costs about three forward passes."""
 BYTES_PER_PARAMETER = 4 * 4
 """float32 of weights, averaged weights and Adam's two moments."""
-ROWS = {"cpu": 512, "cuda": 65_536}
-"""Of the product that is timed: a few milliseconds for the widest network."""
 
 
 def work(jobs: Sequence[Job], spec: DataSpec) -> float:
@@ -141,44 +131,3 @@ def image_shape(data: DataConfig) -> tuple[int, int, int]:
     spec = spec_of(data)
     is_latent = data.path in PUBLISHED_SETS
     return (3, 8 * spec.height, 8 * spec.width) if is_latent else (spec.channels, spec.height, spec.width)
-
-
-def kept_rate(width: int, precision: Precision, device: torch.device) -> float:
-    """`product_rate`, measured once on a machine: kept in the user's cache under all that may change it."""
-    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    name = f"{accelerator}, torch {torch.__version__}, {precision}, width {width}"
-    file = default_cache() / "product-rates.json"
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        rates = {key: float(rate) for key, rate in kept.items() if rate > 0}
-    except (OSError, ValueError, AttributeError, TypeError):  # none yet, or not to be read: it is made anew
-        rates = {}
-    if name not in rates:
-        rates[name] = product_rate(width, precision, device)
-        with suppress(OSError):  # a cache that cannot be written keeps nothing
-            write_atomically(file, json.dumps(rates, indent=1) + "\n")
-    return rates[name]
-
-
-def product_rate(width: int, precision: Precision, device: torch.device) -> float:
-    """Floating-point operations per second of one core or GPU in a product of an MLP of that width, measured.
-
-    What is not a product counts as nothing, so that time by this rate is the least that it can take.
-    """
-    rows = ROWS.get(device.type, ROWS["cpu"])
-    x, w = torch.ones(rows, width, device=device), torch.ones(width, 4 * width, device=device)
-    seconds = []
-    with num_threads(1), autocast(precision, device), torch.inference_mode():
-        for _ in range(4):
-            start = _now(device)
-            x @ w
-            seconds.append(_now(device) - start)
-    return 2 * rows * width * 4 * width / min(seconds[1:])
-
-
-def _now(device: torch.device) -> float:
-    """Of this thread's processor, whatever else a machine does; of a GPU when all of its work is done."""
-    if device.type != "cuda":
-        return time.thread_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
