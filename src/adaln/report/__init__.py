@@ -25,6 +25,7 @@ from adaln.report.pictures import picture as picture
 from adaln.report.pictures import write_figure as write_figure
 from adaln.report.tables import Cell as Cell
 from adaln.report.tables import Column as Column
+from adaln.report.tables import Mark as Mark
 from adaln.report.tables import Marked as Marked
 from adaln.report.tables import Measurement as Measurement
 from adaln.report.tables import Table as Table

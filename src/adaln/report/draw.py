@@ -5,48 +5,35 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from adaln.report.axes import array, dress, joined, say_if_empty, scale_axis, tick_text, typical_magnitude
-from adaln.report.figures import (
-    Axis,
-    Figure,
-    Group,
-    Histograms,
-    ImageGrid,
-    Intervals,
-    Lines,
-    Matrix,
-    Panel,
-    Ridge,
-    Series,
-)
-from adaln.report.palette import DASHES, MARKERS, WIDTH, Theme
+from adaln.report.axes import array, dress, joined, say_if_empty, scale_axis
+from adaln.report.figures import Figure, Group, Histograms, ImageGrid, Intervals, Lines, Matrix, Series
+from adaln.report.palette import BETTER, DASHES, MARKERS, WIDTH, WORSE, Theme
+from adaln.report.ridgelines import ridgelines
 from adaln.report.tables import Measurement, Number
 
 DENSE = 60
 """From so many values on a curve is drawn solid: its noise would drown the dashes."""
 TILE = 64
 """Pixels, at least, that an image is enlarged to."""
-RIDGE_HEIGHT = 0.9
-"""Of a ridge's peak, in units of the distance between ridges: below 1, so that no ridge hides another."""
-BINS_ACROSS = 80
 Look = dict[str, Any]
 """Keywords of matplotlib."""
 
 
-def draw(figure: Figure, theme: Theme, titled: bool) -> Canvas:
-    """The figure in `theme`; its own title above it where `titled`."""
+def draw(figure: Figure, theme: Theme, titled: bool, width: float = WIDTH) -> Canvas:
+    """The figure in `theme`, `width` inches wide where its kind allows; its own title above it where `titled`."""
     canvas = Canvas(facecolor=theme.surface, layout="constrained")
     match figure:
+        case Lines(apart=True):
+            _small_multiples(canvas, figure, theme, width)
         case Lines():
-            _lines(canvas, figure, theme)
+            _lines(canvas, figure, theme, width)
         case Intervals():
-            _intervals(canvas, figure, theme)
+            _intervals(canvas, figure, theme, width)
         case Histograms():
-            _histograms(canvas, figure, theme)
+            ridgelines(canvas, figure, theme, width)
         case ImageGrid():
             _images(canvas, figure, theme)
         case Matrix():
@@ -62,26 +49,65 @@ def look(i: int, theme: Theme) -> Look:
     return {"color": theme.series[i % len(theme.series)], "marker": MARKERS[i % len(MARKERS)]}
 
 
-def _legend(ax: Axes, names: list[str]) -> None:
+def _legend(ax: Axes, names: list[str], width: float) -> None:
     """Above the axes: in one row where there is room, else in columns for the longest name; none for one series."""
     if len(names) > 1:
         entries = [0.5 + 0.075 * len(name) for name in names]
-        ncols = len(names) if sum(entries) < WIDTH - 0.5 else max(1, int(WIDTH / max(entries)))
+        ncols = len(names) if sum(entries) < width - 0.5 else max(1, int(width / max(entries)))
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=ncols, frameon=False)
 
 
-def _lines(canvas: Canvas, data: Lines, theme: Theme) -> None:
-    canvas.set_size_inches(WIDTH, 3.8)
+def _lines(canvas: Canvas, data: Lines, theme: Theme, width: float) -> None:
+    canvas.set_size_inches(width, 3.6)
     ax = canvas.subplots()
     dress(ax, theme)
     xs = joined([s.x for s in data.series])
     ys = joined([part for s in data.series for part in (s.y, s.low, s.high)])
-    scale_axis(ax, "x", data.x, xs)
+    scale_axis(ax, "x", data.x, xs, sharing=1 if width >= WIDTH else 2)
     scale_axis(ax, "y", data.y, ys)
     for i, series in enumerate(data.series):
         _curve(ax, series, look(i, theme) | {"linestyle": DASHES[i % len(DASHES)]})
     say_if_empty(ax, ys, theme)
-    _legend(ax, [series.name for series in data.series])
+    _legend(ax, [series.name for series in data.series], width)
+
+
+def _small_multiples(canvas: Canvas, data: Lines, theme: Theme, width: float) -> None:
+    """A panel for each curve; the common y axis holds all values and the usual ends of their bands."""
+    columns = max(1, min(len(data.series), int(width / 1.6)))
+    rows = max(1, -(-len(data.series) // columns))
+    canvas.set_size_inches(width, 0.4 + 1.8 * rows)
+    axes = canvas.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    xs, ys = joined([s.x for s in data.series]), joined([s.y for s in data.series])
+    for i, ax in enumerate(axes.flat):
+        dress(ax, theme)
+        scale_axis(ax, "x", data.x, xs, sharing=columns)
+        scale_axis(ax, "y", data.y, ys)
+        (ax.set_xlabel(""), ax.set_ylabel(""))
+        ax.set_visible(i < max(1, len(data.series)))
+        ax.tick_params(labelbottom=i + columns >= len(data.series), labelsize=8)
+    for i, series in enumerate(data.series):
+        ax = axes.flat[i]
+        ax.set_title(series.name, loc="left", color=theme.ink)
+        if data.y.scale != "log":
+            ax.axhline(0, color=theme.muted, linewidth=0.8, zorder=1.5)
+        _curve(ax, series, look(0, theme))
+    lowest, highest = _frame(data)
+    if lowest < highest:
+        axes.flat[0].set_ylim(lowest, highest)
+    canvas.supxlabel(data.x.text, fontsize=9)
+    canvas.supylabel(data.y.text, fontsize=9)
+    say_if_empty(axes.flat[0], ys, theme)
+
+
+def _frame(data: Lines) -> tuple[float, float]:
+    """The range of all values and, of the ends of their bands, of all but the widest quarter."""
+    ys, lows, highs = (joined([getattr(s, part) for s in data.series]) for part in ("y", "low", "high"))
+    lows, highs = (np.append(ys, ends)[np.isfinite(np.append(ys, ends))] for ends in (lows, highs))
+    if not len(lows) or data.y.scale == "log":
+        return 0.0, 0.0
+    low, high = (min(np.nanmin(ys), np.percentile(lows, 12.5)), max(np.nanmax(ys), np.percentile(highs, 87.5)))
+    margin = 0.05 * (high - low)
+    return float(low - margin), float(high + margin)
 
 
 def _curve(ax: Axes, series: Series, style: Look) -> None:
@@ -97,134 +123,69 @@ def _curve(ax: Axes, series: Series, style: Look) -> None:
         ax.fill_between(x, array(series.low), array(series.high), **band)
 
 
-def _intervals(canvas: Canvas, data: Intervals, theme: Theme) -> None:
+def _intervals(canvas: Canvas, data: Intervals, theme: Theme, width: float) -> None:
     lines = len(data.categories) * max(1, len(data.groups))
-    canvas.set_size_inches(WIDTH, 1.2 + 0.2 * lines + 0.12 * len(data.categories))
+    canvas.set_size_inches(width, 1.2 + 0.2 * lines + 0.12 * len(data.categories))
     ax = canvas.subplots()
     dress(ax, theme)
     triples = [np.array([_triple(v) for v in group.values], np.float64).reshape(-1, 3) for group in data.groups]
     values = np.concatenate([np.empty((0, 3)), *triples]).ravel()
-    scale_axis(ax, "x", data.value, values)
+    values = np.append(values, joined([seeds for group in data.groups for seeds in group.seeds]))
+    scale_axis(ax, "x", data.value, values, sharing=1 if width >= WIDTH else 2)
     for i, (group, triple) in enumerate(zip(data.groups, triples, strict=True)):
         offset = 0.7 * ((i + 0.5) / len(data.groups) - 0.5)
-        _interval_row(ax, group, triple, offset, data.bars, len(data.groups), look(i, theme))
+        if data.bars:
+            ax.barh(np.arange(len(triple)) + offset, triple[:, 0], 0.6 / len(data.groups), **_bar(i, theme))
+        _interval_rows(ax, group, triple, offset, look(i, theme), _sides(data, triple, theme))
     ax.set_yticks(range(len(data.categories)), data.categories)
     ax.set_ylim(max(1, len(data.categories)) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
-    if np.nanmin(values, initial=0) < 0 < np.nanmax(values, initial=0):
+    if data.better or np.nanmin(values, initial=0) < 0 < np.nanmax(values, initial=0):
         ax.axvline(0, color=theme.muted, linewidth=0.8, zorder=1.5)
     say_if_empty(ax, values, theme)
-    _legend(ax, [group.name for group in data.groups])
+    _legend(ax, [group.name for group in data.groups], width)
 
 
-def _interval_row(
-    ax: Axes, group: Group, triple: Float[np.ndarray, "n 3"], offset: float, bars: bool, num: int, style: Look
+def _bar(i: int, theme: Theme) -> Look:
+    return {"color": look(i, theme)["color"], "alpha": 0.35}
+
+
+def _sides(data: Intervals, triple: Float[np.ndarray, "n 3"], theme: Theme) -> list[str] | None:
+    """The colour of every interval by the side of 0 that it lies on; None where no side is better."""
+    if data.better is None:
+        return None
+    below, above = (BETTER, WORSE) if data.better == "below" else (WORSE, BETTER)
+    return [
+        theme.series[below] if high < 0 else theme.series[above] if low > 0 else theme.muted for _, low, high in triple
+    ]
+
+
+def _interval_rows(
+    ax: Axes, group: Group, triple: Float[np.ndarray, "n 3"], offset: float, style: Look, colours: list[str] | None
 ) -> None:
     value, low, high = triple.T
     y = np.arange(len(value)) + offset
-    if bars:
-        ax.barh(y, value, 0.6 / num, color=style["color"], alpha=0.35)
+    colours = colours or [style["color"]] * len(value)
+    for row, seeds in zip(y, group.seeds, strict=False):
+        dots = array(seeds)
+        ax.plot(
+            dots,
+            np.full(len(dots), row + 0.17),
+            linestyle="none",
+            marker="o",
+            markersize=2.6,
+            alpha=0.55,
+            color=colours[round(row - offset)],
+        )
     # The interval of a biased estimator may lie beside its value: lines from end to end, not error bars around it.
-    ax.hlines(y, low, high, color=style["color"], linewidth=2)
-    ax.plot(value, y, linestyle="none", markersize=6, label=group.name, **style)
+    ax.hlines(y, low, high, color=colours, linewidth=2)
+    ax.scatter(value, y, s=36, label=group.name, c=colours, marker=style["marker"], zorder=3)
 
 
 def _triple(value: Measurement | Number | None) -> tuple[Number, Number, Number]:
     if isinstance(value, Measurement):
         return value.value, value.low, value.high
     return (np.nan, np.nan, np.nan) if value is None else (value, value, value)
-
-
-def _histograms(canvas: Canvas, data: Histograms, theme: Theme) -> None:
-    """Fills `canvas` with the panels of `data`."""
-    columns = min(data.columns, len(data.panels)) or 1
-    rows = max(1, -(-len(data.panels) // columns))
-    most = max((len(panel.ridges) for panel in data.panels), default=1)
-    canvas.set_size_inches(max(WIDTH, 2.9 * columns), 0.5 + rows * (0.4 + 0.34 * most))
-    axes = canvas.subplots(rows, columns, sharex=True, squeeze=False)
-    ridges = [ridge for panel in data.panels for ridge in panel.ridges]
-    ends = array([end for ridge in ridges for end in occupied(ridge)])
-    axis = Axis("", "", data.x.scale, data.x.linear_below or typical_magnitude(ridges))
-    for i, ax in enumerate(axes.flat):
-        dress(ax, theme)
-        scale_axis(ax, "x", axis, ends, sharing=columns)
-        ax.set_visible(i < len(data.panels) or i == 0)
-        ax.tick_params(axis="x", labelsize=7.5)
-        ax.tick_params(labelbottom=i + columns >= len(data.panels))
-    _frame(axes.flat[0], ends)
-    for i, panel in enumerate(data.panels):
-        _panel(axes.flat[i], panel, theme)
-        if i % columns and _labels(panel) == _labels(data.panels[i - 1]):
-            axes.flat[i].tick_params(labelleft=False)
-    linear = f", linear within ±{tick_text(axis.linear_below or 0)}" if axis.scale == "symlog" else ""
-    canvas.supxlabel(data.x.text + linear, fontsize=9)
-    say_if_empty(axes.flat[0], ends, theme)
-
-
-def _frame(ax: Axes, ends: Float[np.ndarray, "n"]) -> None:
-    """Shows the range that holds values, with a margin that is even on the axis as drawn."""
-    if not len(ends):
-        return
-    transform = ax.xaxis.get_transform()
-    low, high = transform.transform(np.array([ends.min(), ends.max()]))
-    margin = 0.04 * (high - low) or 0.5 * abs(low) or 1.0
-    ax.set_xlim(*transform.inverted().transform(np.array([low - margin, high + margin])))
-
-
-def _labels(panel: Panel) -> list[str]:
-    return [ridge.label for ridge in panel.ridges]
-
-
-def _panel(ax: Axes, panel: Panel, theme: Theme) -> None:
-    ax.set_title(panel.title, loc="left", color=theme.ink)
-    note: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "color": theme.muted}
-    for floor, ridge in enumerate(reversed(panel.ridges)):
-        _ridge(ax, ridge, floor, theme.series[0])
-        ax.text(1.01, floor, ridge.note, **note)
-    ax.set_yticks(range(len(panel.ridges)), _labels(panel)[::-1])
-    ax.set_ylim(-0.1, max(1, len(panel.ridges)))
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-
-
-def _ridge(ax: Axes, ridge: Ridge, floor: int, colour: str) -> None:
-    edges, counts = array(ridge.edges), array(ridge.counts)
-    total = counts.sum() or 1
-    spike = (np.diff(edges) == 0) & (counts > 0)
-    ax.vlines(edges[:-1][spike], floor, floor + RIDGE_HEIGHT * counts[spike] / total, color=colour, linewidth=2)
-    edges, counts = _visible_bins(ax, edges, counts)
-    density = counts / np.diff(edges)
-    tops = floor + RIDGE_HEIGHT * density / (density.max(initial=0) or 1)
-    first, last = occupied_bins(counts)
-    ax.axhline(floor, color=colour, linewidth=0.6)
-    look: dict[str, Any] = {"facecolor": to_rgba(colour, 0.3), "edgecolor": colour, "linewidth": 1}
-    ax.stairs(tops[first:last], edges[first : last + 1], baseline=floor, fill=True, **look)
-
-
-def _visible_bins(
-    ax: Axes, edges: Float[np.ndarray, "edges"], counts: Float[np.ndarray, "bins"]
-) -> tuple[Float[np.ndarray, "fewer_edges"], Float[np.ndarray, "fewer_bins"]]:
-    """Joins neighbours that are too narrow to be seen: a density of few counts in tiny bins is noise."""
-    wide = np.diff(edges) > 0
-    edges, counts = np.append(edges[:1], edges[1:][wide]), counts[wide]
-    if not len(counts):
-        return edges, counts
-    positions = ax.xaxis.get_transform().transform(np.append(edges, ax.get_xlim()))
-    cells = np.round(positions[:-2] / (positions[-1] - positions[-2]) * BINS_ACROSS)
-    starts = np.flatnonzero(np.append(True, np.diff(cells[:-1]) > 0))
-    return edges[np.append(starts, len(counts))], np.add.reduceat(counts, starts)
-
-
-def occupied_bins(counts: Float[np.ndarray, "bins"]) -> tuple[int, int]:
-    """The first bin that holds a value and the one after the last; (0, 0) where none does."""
-    held = np.flatnonzero(counts)
-    return (int(held[0]), int(held[-1]) + 1) if len(held) else (0, 0)
-
-
-def occupied(ridge: Ridge) -> list[float]:
-    """The ends of the range that holds values; [] where there are none."""
-    first, last = occupied_bins(array(ridge.counts))
-    return [float(ridge.edges[first]), float(ridge.edges[last])] if last else []
 
 
 def _images(canvas: Canvas, data: ImageGrid, theme: Theme) -> None:

@@ -90,6 +90,8 @@ class Lines(Captioned):
     x: Axis
     y: Axis
     series: Sequence[Series]
+    apart: bool = False
+    """Small multiples: each curve in a panel of its own, over axes that all share; a band's widest ends are cut off."""
 
     def check(self) -> None:
         for series in self.series:
@@ -103,6 +105,8 @@ class Group:
 
     name: str
     values: Sequence[Measurement | Number | None]
+    seeds: Sequence[Numbers] = ()
+    """For every category what each seed gave, drawn as small dots; or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +117,17 @@ class Intervals(Captioned):
     categories: Sequence[str]
     groups: Sequence[Group]
     bars: bool = False
+    better: Literal["below", "above"] | None = None
+    """Of changes: on which side of 0 one is better. An interval that lies on one side has that side's colour."""
 
     def check(self) -> None:
         for group in self.groups:
-            if len(group.values) != len(self.categories):
-                raise ValueError(
-                    f"group {group.name!r} has {len(group.values)} values; expected one for each of the "
-                    f"{len(self.categories)} categories"
-                )
+            for what, values in (("values", group.values), ("rows of seeds", group.seeds or group.values)):
+                if len(values) != len(self.categories):
+                    raise ValueError(
+                        f"group {group.name!r} has {len(values)} {what}; expected one for each of the "
+                        f"{len(self.categories)} categories"
+                    )
             values = [v.value if isinstance(v, Measurement) else v for v in group.values]
             _require_positive(self.value, group.name, values)
 
@@ -243,6 +250,8 @@ class Section:
 
     heading: str
     blocks: Sequence[Block]
+    folded: bool = False
+    """Opened by those who want to know how sure the answer is, or how it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +260,7 @@ class Page:
 
     title: str
     summary: str | Sequence[str]
-    """The answer in a sentence or a few paragraphs."""
+    """The answer in a sentence, which is the page's headline, and what else a reader must not miss."""
     sections: Sequence[Section]
 
 

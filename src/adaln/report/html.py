@@ -5,19 +5,20 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from html import escape
+from itertools import groupby
 from pathlib import Path
+from urllib.parse import quote
 
 from adaln.codec import encode, json_text, short_hash
 from adaln.files import write_atomically
-from adaln.report.figures import Block, Command, Facts, Figure, Page, Section
-from adaln.report.palette import DARK, LIGHT, css_variables
+from adaln.report.figures import Block, Command, Facts, Figure, ImageGrid, Matrix, Page, Section
+from adaln.report.palette import DARK, LIGHT, NARROW, css_variables
 from adaln.report.pictures import inline_svg, write_figure
+from adaln.report.plotted import MOST_ROWS, plotted
 from adaln.report.tables import Cell, Measurement, Number, Table, cell_text, mark_of, unmarked
 from adaln.report.terminal import show
-from adaln.report.text import csv_text, file_name, markdown, marked_text, page_markdown, pairs
+from adaln.report.text import csv_text, file_name, markdown, marked_text, page_markdown, pairs, slug
 
-MAX_DATA_BYTES = 200_000
-"""Plotted data beyond this stay out of the page; they are in the JSON beside the picture."""
 PRINTED_WIDTH = 160
 """Characters of a line that nothing folds."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -32,7 +33,8 @@ def html(page: Page) -> str:
         f"{_resource('page.css')}"
     )
     summary = [page.summary] if isinstance(page.summary, str) else page.summary
-    contents = "".join(f'<li><a href="#s{i}">{escape(s.heading)}</a></li>' for i, s in enumerate(page.sections, 1))
+    headline, *further = summary or [page.title]
+    kicker = f'<p class="kicker">{escape(page.title)}</p>' if summary else ""
     sections = "\n".join(_section(section, i) for i, section in enumerate(page.sections, 1))
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -46,9 +48,8 @@ def html(page: Page) -> str:
 {style}</style>
 </head>
 <body>
-<header><h1>{escape(page.title)}</h1><div class="summary">{"".join(map(_paragraph, summary))}</div></header>
-<nav aria-label="Contents"><ol>{contents}</ol></nav>
-<main>
+<header>{kicker}<h1>{_inline(headline)}</h1>{"".join(map(_paragraph, further))}</header>
+{_contents(page.sections)}<main>
 {sections}
 </main>
 <script>
@@ -108,9 +109,29 @@ def write_report(page: Page, folder: Path) -> Path:
     return write_page(page, folder / "index.html")
 
 
+def _contents(sections: Sequence[Section]) -> str:
+    """Links to the sections, where there is more than one."""
+    items = "".join(f'<li><a href="#s{i}">{escape(s.heading)}</a></li>' for i, s in enumerate(sections, 1))
+    return f'<nav aria-label="Contents"><ol>{items}</ol></nav>\n' if len(sections) > 1 else ""
+
+
 def _section(section: Section, number: int) -> str:
-    blocks = "\n".join(_block(block, f"s{number}-{i}") for i, block in enumerate(section.blocks, 1))
-    return f'<section id="s{number}"><h2>{escape(section.heading)}</h2>\n{blocks}\n</section>'
+    """Figures and tables that follow each other stand side by side where the screen is wide."""
+    heading, parts = f"<h2>{escape(section.heading)}</h2>", []
+    named = enumerate(section.blocks, 1)
+    for is_wide, run in groupby(named, lambda item: not isinstance(item[1], str | Command | Facts)):
+        blocks = "\n".join(_block(block, f"s{number}-{i}") for i, block in run)
+        parts.append(f'<div class="flow">\n{blocks}\n</div>' if is_wide else blocks)
+    body = "\n".join(parts)
+    if section.folded:
+        return f'<section id="s{number}"><details><summary>{heading}</summary>\n{body}\n</details></section>'
+    shown = heading if not _repeats(section) else ""
+    return f'<section id="s{number}">{shown}\n{body}\n</section>'
+
+
+def _repeats(section: Section) -> bool:
+    """Whether what the section begins with has its heading for a title."""
+    return bool(section.blocks) and getattr(section.blocks[0], "title", None) == section.heading
 
 
 def _block(block: Block, name: str) -> str:
@@ -129,37 +150,59 @@ def _block(block: Block, name: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    with_code = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-    return f"<p>{with_code}</p>"
+    return f"<p>{_inline(text)}</p>"
+
+
+def _inline(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _figure(figure: Figure, name: str) -> str:
-    data = json_text(figure)
-    if len(data.encode()) > MAX_DATA_BYTES:
-        data = f"{len(data.encode()):,} bytes of JSON, kept out of this page; they lie beside the picture's file."
+    """The picture, beside it one for narrow screens, and what it plots."""
+    if isinstance(figure, ImageGrid | Matrix):
+        drawn = f'<div class="scroll" tabindex="0">{inline_svg(figure, name)}</div>'
+    else:
+        drawn = (
+            f'<div class="wide">{inline_svg(figure, name)}</div>'
+            f'<div class="narrow">{inline_svg(figure, f"{name}-narrow", NARROW)}</div>'
+        )
     return (
-        f"<figure><figcaption><b>{escape(figure.title)}</b></figcaption>\n"
-        f'<div class="scroll">{inline_svg(figure, name)}</div>\n'
-        f"<p>{escape(figure.caption)}</p>"
-        f"<details><summary>Data</summary><pre>{escape(data)}</pre></details></figure>"
+        f"<figure><figcaption><b>{escape(figure.title)}</b></figcaption>\n{drawn}\n"
+        f"<p>{escape(figure.caption)}</p>{_data(figure)}</figure>"
     )
+
+
+def _data(figure: Figure) -> str:
+    """The values of a figure as a table to be opened, and as CSV."""
+    table = plotted(figure)
+    if table is None or not table.rows:
+        return ""
+    href = f"data:text/csv;charset=utf-8,{quote(csv_text(table))}"
+    link = f'<a download="{slug(figure.title)}.csv" href="{href}">CSV</a>'
+    rows = _rows(table) if len(table.rows) <= MOST_ROWS else ""
+    return f"<details><summary>Data</summary><p>{link}</p>{rows}</details>"
 
 
 def _table(table: Table) -> str:
     """The table in a box that scrolls sideways where the screen is narrow."""
+    notes = "".join(f"<p>{escape(note)}</p>" for note in (*table.notes, *table.footnotes))
+    return f"<figure><figcaption><b>{escape(table.title)}</b></figcaption>\n{_rows(table)}{notes}</figure>"
+
+
+def _rows(table: Table) -> str:
     columns = zip(table.columns, table.aligns(), strict=True)
     head = "".join(f'<th scope="col" class="{align}">{escape(c.name)}{_unit(c.unit)}</th>' for c, align in columns)
     body = "\n".join(f"<tr>{''.join(_cells(table, row))}</tr>" for row in table.rows)
-    notes = "".join(f"<p>{escape(note)}</p>" for note in (*table.notes, *table.footnotes))
     return (
-        f'<figure><figcaption><b>{escape(table.title)}</b></figcaption>\n<div class="scroll" tabindex="0"><table>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>{notes}</figure>"
+        '<div class="scroll" tabindex="0"><table>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
 
 
 def _cells(table: Table, row: Sequence[Cell]) -> Iterator[str]:
     for align, (cell, column) in zip(table.aligns(), pairs(table, row), strict=True):
-        yield f'<td class="{align} {mark_of(cell) or ""}"{_sort_key(cell)}>{escape(marked_text(cell, column))}</td>'
+        text = f"<span>{escape(marked_text(cell, column))}</span>"
+        yield f'<td class="{align} {mark_of(cell) or ""}"{_sort_key(cell)}>{text}</td>'
 
 
 def _unit(unit: str) -> str:

@@ -20,3 +20,9 @@ for (const th of document.querySelectorAll("th")) {
     body.append(...[...body.rows].sort((a, b) => compare(key(a), key(b))));
   });
 }
+// What is folded opens where a link leads to it, and on paper.
+const unfold = (details) => { if (details) details.open = true; };
+const follow = () => location.hash && unfold(document.querySelector(`${location.hash} > details`));
+addEventListener("hashchange", follow);
+addEventListener("beforeprint", () => document.querySelectorAll("section > details").forEach(unfold));
+follow();

@@ -45,8 +45,12 @@ PAGE = Theme(
 )
 """Stand-ins, which `css_names` maps to the variables of the page."""
 
-WIDTH = 7.2
-"""Inches of a picture; as wide as the text of a page."""
+BETTER, WORSE = 2, 1
+"""Of the series: the colours of a verdict."""
+WIDTH = 6.4
+"""Inches of a picture: two stand beside each other on a wide page."""
+NARROW = 3.7
+"""Inches of a picture for a telephone."""
 MARKERS = "osD^vPX*"
 DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))  # type: ignore[assignment]
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from adaln.codec import json_text
 from adaln.files import write_atomically
 from adaln.report.figures import Figure, alt_text
-from adaln.report.palette import DARK, LIGHT, PAGE, Theme, css_names
+from adaln.report.palette import DARK, LIGHT, PAGE, WIDTH, Theme, css_names
 
 Format = Literal["png", "pdf", "svg"]
 DPI = 200
@@ -30,9 +30,9 @@ def write_figure(figure: Figure, stem: Path) -> list[Path]:
     return [write_atomically(stem.with_name(f"{stem.name}.{suffix}"), data) for suffix, data in contents.items()]
 
 
-def inline_svg(figure: Figure, prefix: str) -> str:
+def inline_svg(figure: Figure, prefix: str, width: float = WIDTH) -> str:
     """The figure for the body of a page: colours are the page's variables, ids start with `prefix`, no title."""
-    svg = _render(figure, "svg", PAGE, titled=False).decode()
+    svg = _render(figure, "svg", PAGE, titled=False, width=width).decode()
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r"<[^>]+>", lambda tag: _page_tag(tag[0], prefix), svg)
@@ -46,14 +46,14 @@ def _page_tag(tag: str, prefix: str) -> str:
     return re.sub(r' d="[^"]+"', lambda d: re.sub(r"(\.\d\d)\d+", r"\1", d[0]), tag)
 
 
-def _render(figure: Figure, format: Format, theme: Theme, titled: bool) -> bytes:
+def _render(figure: Figure, format: Format, theme: Theme, titled: bool, width: float = WIDTH) -> bytes:
     out = io.BytesIO()
     with _style(theme):
         from adaln.report.draw import draw
 
         unstamped = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
         metadata = unstamped.get(format, dict.fromkeys(("Date", "Creator", "Format", "Type")))
-        draw(figure, theme, titled).savefig(out, format=format, dpi=DPI, metadata=metadata)
+        draw(figure, theme, titled, width).savefig(out, format=format, dpi=DPI, metadata=metadata)
     return out.getvalue()
 
 

@@ -8,8 +8,9 @@ from typing import Literal
 from adaln.statistics import Interval
 
 Align = Literal["left", "right"]
-Mark = Literal["best", "differs", "warning", "muted"]
-"""best: stands out; differs: not as in the table's reference; warning: look here; muted: not ours, e.g. published."""
+Mark = Literal["best", "differs", "warning", "muted", "better", "worse"]
+"""best: stands out; differs: not as in the table's reference; warning: look here; muted: not ours, e.g. published;
+better, worse: a verdict, which says the word."""
 
 Number = int | float
 MISSING = "–"

@@ -10,7 +10,14 @@ from adaln.report.text import marked_text, pairs
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
-_STYLES: dict[Mark | None, str] = {"best": "bold", "differs": "cyan", "warning": "yellow", "muted": "dim italic"}
+_STYLES: dict[Mark | None, str] = {
+    "best": "bold",
+    "differs": "cyan",
+    "warning": "yellow",
+    "muted": "dim italic",
+    "better": "green",
+    "worse": "red",
+}
 BETWEEN = 3
 """Columns of the terminal from one column of a table to the next."""
 MOST_LINES = 6

@@ -58,8 +58,12 @@ def page_markdown(page: Page) -> str:
 
 def file_name(block: Table | Figure, section: int, place: int) -> str:
     """What a block of a page is called in the folder of the page, without a suffix."""
-    slug = "-".join(re.findall(r"[a-z0-9]+", block.title.lower()))[:48].strip("-")
-    return f"{section}-{place}-{slug or 'untitled'}"
+    return f"{section}-{place}-{slug(block.title)}"
+
+
+def slug(title: str) -> str:
+    """A title as part of a file's name."""
+    return "-".join(re.findall(r"[a-z0-9]+", title.lower()))[:48].strip("-") or "untitled"
 
 
 def _csv_cells(value: Value, wide: bool) -> tuple[str | Number | None, ...]:

@@ -6,11 +6,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from adaln.analysis import RoleRecord, UpdateOrder
+from adaln.data import Dataset
 from adaln.evaluation.checkpoints import samples_file
 from adaln.evaluation.samples import first_images
 from adaln.report import Axis, Block, ImageGrid, Lines, Section, Series
+from adaln.sampling.sampler import choose_labels
 from adaln.statistics import t_interval
 from adaln.studies.comparison_tables import (
     course_table,
@@ -22,7 +25,7 @@ from adaln.studies.comparison_tables import (
     seeds_table,
     verdict_text,
 )
-from adaln.studies.judged import by_losses, by_score
+from adaln.studies.judged import by_losses, by_score, changes_figure
 from adaln.studies.published_numbers import PublishedTable
 from adaln.studies.rows import ByLabel, Comparison, Responses, compare, data_name, study_result
 from adaln.studies.study import Outcome, Result
@@ -53,13 +56,16 @@ def comparison_result(title: str, comparison: Comparison, published: PublishedTa
     orders = measured_orders(by_scheme)
     first = next(iter(by_scheme.values()))[0]
     losses = by_losses(by_scheme, reference)
-    table = result_table(title, by_score(comparison))
+    judged = by_score(comparison)
+    table = result_table(title, judged)
     verdict = [*verdict_text(comparison, beside), *map(judged_text, losses)]
     quoted = [published_table(comparison, published, data_name(first))] if published else []
     sections = [
-        Section("Result", [table, *quoted, seeds_table(comparison), measures_table(comparison)]),
-        *loss_sections({f"By {judged.name}": judged for judged in losses}),
+        Section("Result", [table, *changes_figure(judged), *quoted]),
+        *loss_sections({f"By {of.name}": of for of in losses}),
         *evidence(comparison, beside),
+        Section("Other measures", [measures_table(comparison)], folded=True),
+        Section("Noise and seeds needed", [seeds_table(comparison)], folded=True),
         derived_and_measured(orders, first.job.config.model),
     ]
     numbers = {
@@ -99,15 +105,12 @@ def _course_to_json(course: Course) -> dict[str, Any]:
 def evidence(comparison: Comparison, beside: Mapping[str, Course]) -> list[Section]:
     """What happened on the way: curves, every scheme beside the reference, samples, distributions."""
     by_scheme, reference, score = comparison.responses.by_label, comparison.reference, comparison.responses.score
-    over_steps: list[Block] = [
-        course_table(beside, reference, score),
-        *(gap_figure(name, course, reference, score) for name, course in beside.items()),
-    ]
+    over_steps: list[Block] = [course_table(beside, reference, score), gaps_figure(beside, reference, score)]
     return [
-        Section("Over training", curves(by_scheme)),
-        *([Section("Time to quality", over_steps)] if beside else []),
         Section("Samples", grids(by_scheme)),
-        Section("Gate, scale and shift over training", role_blocks(by_scheme)),
+        Section("Over training", curves(by_scheme)),
+        *([Section("Time to quality", over_steps, folded=True)] if beside else []),
+        Section("Gate, scale and shift over training", role_blocks(by_scheme), folded=True),
     ]
 
 
@@ -174,35 +177,45 @@ def mean_series(
     return Series(name, steps, [t_interval(v).value for v in values], low, high)
 
 
-def gap_figure(name: str, course: Course, reference: str, score: str) -> Lines:
-    """A scheme's paired difference from the reference against steps, with a simultaneous band."""
-    steps = list(course.gaps)
+def gaps_figure(courses: Mapping[str, Course], reference: str, score: str) -> Lines:
+    """Every scheme's paired difference from the reference against steps, with simultaneous bands."""
+    seeds = len(next(iter(courses.values())).reached)
     caption = (
-        f"{name}: {course.verdict}. Mean paired difference over n = {len(course.reached)} seeds; the band holds for all"
-        " steps and schemes together (Bonferroni, 95 %). Below 0 the scheme is ahead."
+        f"Mean paired difference over n = {seeds} seeds; the bands hold for all steps and schemes together (Bonferroni,"
+        f" 95 %), and the widest run out of the frame. Below 0 the scheme is ahead of {reference}."
     )
+    series = [Series.of(name, list(course.gaps), list(course.gaps.values())) for name, course in courses.items()]
+    axis = Axis(f"difference in {score}", "points")
     return Lines(
-        f"{name} minus {reference} against steps",
-        caption,
-        Axis("step", "optimiser updates"),
-        Axis(f"difference in {score}", "points"),
-        [Series.of(name, steps, list(course.gaps.values())), Series(reference, steps, [0] * len(steps))],
+        f"Minus {reference} against steps", caption, Axis("step", "optimiser updates"), axis, series, apart=True
     )
 
 
 def grids(by_scheme: ByLabel) -> list[ImageGrid]:
-    """One row of samples per scheme: the same seeds and classes in every row."""
+    """Real images, and under them a row of samples per scheme: the same seeds and classes in every row."""
     first = {name: outcomes[0] for name, outcomes in by_scheme.items()}
     shown = next(iter(first.values()))
-    names, job = shown.run.manifest["data"]["class_names"], shown.job
-    count = min(20, job.sample.num_images)
-    images = []
-    for outcome in first.values():
+    job, data = shown.job, shown.run.dataset
+    count = min(10, job.sample.num_images)
+    classes = choose_labels(job.sample, data.spec.num_classes)[:count].tolist() if data.spec.num_classes else []
+    rows = {}
+    for name, outcome in first.items():
         file = samples_file(outcome.run, outcome.job.scoring, outcome.job.score_at[-1])
-        images.append(first_images(file, count, count)[0][0])
+        rows[name] = first_images(file, count, count)[0][0]
+    if data.describe_latents() is None:
+        rows = {"real": _real_images(data, classes or [0] * count)} | rows
     caption = (
         f"{count} of {job.sample.num_images} samples per scheme after {job.config.steps} steps, training seed"
         f" {job.config.seed}; a column has the same noise and the same class in every row, not chosen by eye."
     )
-    labels = [names[i % len(names)] for i in range(count)] if names else []
-    return [ImageGrid("Samples of each scheme", caption, np.stack(images), list(first), labels)]
+    labels = [data.class_names[label] for label in classes]
+    return [ImageGrid("Samples of each scheme", caption, np.stack(list(rows.values())), list(rows), labels)]
+
+
+def _real_images(data: Dataset, classes: Sequence[int]) -> UInt8[np.ndarray, "n H W C"]:
+    """The first of each of these classes, then the second, ..."""
+    nth = [classes[:i].count(label) for i, label in enumerate(classes)]
+    rows = [np.flatnonzero(data.labels == label) for label in classes]
+    return data.images[
+        np.array([of_class[n % len(of_class)] for of_class, n in zip(rows, nth, strict=True)])
+    ].transpose(0, 2, 3, 1)

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from adaln.metrics import METRICS
-from adaln.report import Cell, Column, Marked, Measurement, Section, Table
+from adaln.report import Cell, Column, Mark, Marked, Measurement, Section, Table
 from adaln.statistics import noise_factors, t_interval
-from adaln.studies.answer import answer
+from adaln.studies.answer import answer, more
 from adaln.studies.judged import Judged
 from adaln.studies.published_numbers import PublishedTable
 from adaln.studies.rows import Comparison, Row, absolute_and_relative, change_text
@@ -20,18 +20,19 @@ def result_table(title: str, judged: Judged) -> Table:
     name, digits = judged.name, judged.digits
     columns = [
         Column("scheme"),
+        Column("verdict"),
         Column(name, "lower is better", f".{digits}f"),
         Column("change", name, f"+.{digits}f"),
         Column("relative", "%", "+.1f"),
-        Column("verdict"),
     ]
     means = {label: t_interval(values) for label, values in judged.values.items()}
     best = min(mean.value for mean in means.values())
     cells: list[list[Cell]] = []
-    for label, mean in means.items():
+    for label, mean in sorted(means.items(), key=lambda item: item[1].value):
         value, change = Measurement.of(mean), judged.changes.get(label)
-        changed = [*absolute_and_relative(change), change.verdict] if change else [None] * 3
-        cells.append([label, Marked(value) if mean.value == best else value, *changed])
+        changed = absolute_and_relative(change) if change else [None] * 2
+        verdict = badge(change.verdict) if change else Marked("the reference", "muted")
+        cells.append([label, verdict, Marked(value) if mean.value == best else value, *changed])
     notes = [
         judged.about,
         f"Mean over {judged.num_seeds} seeds, 95 % t intervals in brackets. Changes are against {judged.reference},"
@@ -39,6 +40,12 @@ def result_table(title: str, judged: Judged) -> Table:
         " (Bonferroni; relative ones are Fieller's). A verdict says what its interval says.",
     ]
     return Table(title, columns, cells, notes)
+
+
+def badge(verdict: str) -> Cell:
+    """A verdict in the colour of what it says."""
+    marks: dict[str, Mark] = {"better": "better", "worse": "worse"}
+    return Marked(verdict, marks[verdict]) if verdict in marks else verdict
 
 
 def loss_sections(losses: Mapping[str, Judged]) -> list[Section]:
@@ -182,6 +189,7 @@ def verdict_text(comparison: Comparison, courses: Mapping[str, Course]) -> list[
     seeds, reference = comparison.responses.num_seeds, comparison.reference
     lines = [
         answer(comparison),
+        *more(comparison),
         *(
             f"{change_text(label, change, reference, score)} over {seeds} seeds."
             for label, change in changes.items()

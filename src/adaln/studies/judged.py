@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from statistics import fmean
 from typing import Any
 
 from adaln.evaluation.held_out import WEIGHTS
 from adaln.evaluation.samples import WEIGHTS as NAMES
+from adaln.report import Axis, Group, Intervals, Measurement
 from adaln.statistics import Difference, paired_differences
 from adaln.studies.rows import ByLabel, Comparison, over_seeds, plain_difference
 
@@ -54,3 +57,24 @@ def by_losses(by_label: ByLabel, reference: str) -> list[Judged]:
         changes = paired_differences(values, reference)
         judged.append(Judged(f"held-out loss, {NAMES[weights]}", about, reference, values, changes, digits=4))
     return judged
+
+
+def changes_figure(judged: Judged) -> list[Intervals]:
+    """The relative change of every row against the reference, with its interval and each seed."""
+    if not judged.changes:
+        return []
+    base = judged.values[judged.reference]
+    mean = fmean(base)
+    ranked = sorted(judged.changes, key=lambda label: judged.changes[label].relative.value)
+    values, seeds = [], []
+    for label in ranked:
+        relative = judged.changes[label].relative
+        is_bounded = isfinite(relative.low + relative.high)
+        values.append(Measurement.of(relative, 100) if is_bounded else 100 * relative.value)
+        seeds.append([100 * (ours - theirs) / mean for ours, theirs in zip(judged.values[label], base, strict=True)])
+    caption = (
+        f"Relative change of {judged.name} against {judged.reference}, n = {judged.num_seeds} paired seeds (small"
+        " dots); the intervals hold for all together (95 %). Left of 0 is better."
+    )
+    title, group = f"Change against {judged.reference}", Group(f"against {judged.reference}", values, seeds)
+    return [Intervals(title, caption, Axis("change", "%"), ranked, [group], better="below")]

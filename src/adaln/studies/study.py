@@ -154,8 +154,11 @@ class Result:
 
     def page(self, command: str) -> Page:
         """For people; `command` is what they type to have the same."""
-        made = Section("How this was made", [Command(command), self.choices])
-        return Page(self.title, self.verdict, [*self.sections, made])
+        answer, *further = self.verdict
+        first, *sections = self.sections
+        said = [Section("What these runs can and cannot say", further, folded=True)] if further else []
+        made = Section("How this was made", [Command(command), self.choices], folded=True)
+        return Page(self.title, answer, [first, *said, *sections, made])
 
     def led_by(
         self, verdict: Sequence[str], sections: Sequence[Section], more: Mapping[str, Any], position: int = 0

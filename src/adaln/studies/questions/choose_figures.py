@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import isfinite
+from typing import Literal
 
 import numpy as np
 
@@ -22,20 +23,23 @@ def direction(chosen: Chosen) -> str:
 
 
 def changes_figure(chosen: Chosen, score: str) -> Intervals:
-    """The change of every start against the reference, with its interval."""
+    """The change of every start against the reference, with its interval and each seed."""
     standing, reference = chosen.standing, chosen.reference
     names = [name for name in chosen.starts if name != reference and isfinite(standing.change(name).high)]
+    names = sorted(names, key=lambda name: standing.change(name).value, reverse=standing.more_is_better)
     values = [Measurement.of(standing.change(name), 100) for name in names]
+    pairs = [zip(chosen.scores[name], chosen.scores[reference], strict=False) for name in names]
+    seeds = [[100 * (ours / theirs - 1) for ours, theirs in pair] for pair in pairs]
     caption = (
-        f"Relative change of {score} against {reference} over n = {FIRST_LOOK} to {standing.seeds} paired seeds; all"
-        f" intervals hold together (95 %). {'Right' if standing.more_is_better else 'Left'} of 0 is better."
+        f"Relative change of {score} against {reference} over n = {FIRST_LOOK} to {standing.seeds} paired seeds (small"
+        f" dots); all intervals hold together (95 %). {'Right' if standing.more_is_better else 'Left'} of 0 is better."
     )
-    return Intervals(
-        f"Change against {reference}", caption, Axis("change", "%"), names, [Group(f"against {reference}", values)]
-    )
+    title, group = f"Change against {reference}", Group(f"against {reference}", values, seeds)
+    better: Literal["above", "below"] = "above" if standing.more_is_better else "below"
+    return Intervals(title, caption, Axis("change", "%"), names, [group], better=better)
 
 
-def race_figures(chosen: Chosen) -> list[Lines]:
+def race_figure(chosen: Chosen) -> Lines | None:
     """Of every start but the reference, where it was looked at twice, the change after each seed, with its interval."""
     standing, reference = chosen.standing, chosen.reference
     planned, margin, more = chosen.plan.seeds, chosen.asked.choice.rules.margin, standing.more_is_better
@@ -43,7 +47,7 @@ def race_figures(chosen: Chosen) -> list[Lines]:
         race({name: values[:seeds] for name, values in chosen.scores.items()}, reference, planned, margin, more)
         for seeds in range(FIRST_LOOK, standing.seeds + 1)
     ]
-    figures = []
+    series = []
     for name in chosen.starts:
         last = min(standing.left.get(one, ("", standing.seeds))[1] for one in (name, reference))
         seen = [look for look in looks if look.seeds <= last]
@@ -51,14 +55,14 @@ def race_figures(chosen: Chosen) -> list[Lines]:
             continue
         changes = [look.change(name) for look in seen]
         percent = [Interval(100 * c.value, 100 * c.low, 100 * c.high) for c in changes]
-        caption = (
-            f"Relative change of {name} against {reference}, n = {FIRST_LOOK} to {last} paired seeds; the band holds"
-            f" for all starts and all looks together (95 %). {'Above' if more else 'Below'} 0 it is better."
-        )
-        seeds = [look.seeds for look in seen]
-        series = [Series.of(name, seeds, percent), Series(reference, seeds, [0] * len(seeds))]
-        figures.append(Lines(f"{name} seed by seed", caption, Axis("seeds"), Axis("change", "%"), series))
-    return figures
+        series.append(Series.of(name, [look.seeds for look in seen], percent))
+    caption = (
+        f"Relative change against {reference} after n = {FIRST_LOOK} to {standing.seeds} paired seeds; the bands hold"
+        " for all starts and all looks together (95 %), and the widest run out of the frame."
+        f" {'Above' if more else 'Below'} 0 a start is better."
+    )
+    title = "The race, seed by seed"
+    return Lines(title, caption, Axis("seeds"), Axis("change", "%"), series, apart=True) if series else None
 
 
 def loss_curves(outcomes: Mapping[str, Sequence[Outcome]]) -> Lines:

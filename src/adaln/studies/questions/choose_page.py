@@ -26,7 +26,7 @@ from adaln.report import (
 from adaln.sequential import Standing
 from adaln.statistics import seeds_needed, t_interval
 from adaln.studies.compare import evidence, fid_courses, measured_orders, role_blocks
-from adaln.studies.comparison_tables import loss_sections, measures_table
+from adaln.studies.comparison_tables import badge, loss_sections, measures_table
 from adaln.studies.judged import by_losses
 from adaln.studies.questions.choose import Chosen
 from adaln.studies.questions.choose_figures import (
@@ -34,7 +34,7 @@ from adaln.studies.questions.choose_figures import (
     direction,
     loss_curves,
     order_over_steps,
-    race_figures,
+    race_figure,
 )
 from adaln.studies.rows import ByLabel, compare, plain
 from adaln.studies.study import Outcome, Result
@@ -68,13 +68,17 @@ def reduce_choice(chosen: Chosen, root: Path) -> Result:
     outcomes = {name: runs for name, runs in outcomes.items() if runs}
     score = score_name(chosen, outcomes)
     table, stability = choice_table(chosen, score), order_over_steps(chosen, outcomes)
-    use = Command(f"adaln train PRESET --scheme {chosen.asked.folder / USE}")
-    shown: list[Block] = [table, changes_figure(chosen, score), f"To train with {chosen.standing.leader}:", use]
+    use = chosen.asked.folder / USE
+    shown: list[Block] = [
+        *(table, changes_figure(chosen, score), f"To start with {chosen.standing.leader}, by command or in Python:"),
+        *(Command(f"adaln train PRESET --scheme {use}"), Command(f"adaln.initialise(network, {str(use)!r})")),
+    ]
+    race = race_figure(chosen)
     sections = [
         Section("Result", shown),
-        Section("Seed by seed", race_figures(chosen)),
-        *([Section("How early", [stability])] if stability else []),
         *evidence_of(chosen, outcomes),
+        *([Section("Seed by seed", [race], folded=True)] if race else []),
+        *([Section("How early", [stability], folded=True)] if stability else []),
     ]
     verdict = verdict_of(chosen, score)
     return Result(chosen.asked.title, verdict, table, sections, choices_of(chosen), numbers_of(chosen, score))
@@ -89,9 +93,9 @@ def evidence_of(chosen: Chosen, outcomes: ByLabel) -> list[Section]:
     comparison = compare(paired, chosen.reference)
     losses = by_losses(comparison.responses.by_label, chosen.reference)
     return [
-        Section(f"Other measures, over the first {shared} seeds of all", [measures_table(comparison)]),
         *loss_sections({f"By {judged.name}": judged for judged in losses}),
         *evidence(comparison, fid_courses(comparison.responses, chosen.reference)),
+        Section(f"Other measures, over the first {shared} seeds of all", [measures_table(comparison)], folded=True),
         *([] if isinstance(model, OwnConfig) else [derived_and_measured(measured_orders(outcomes), model)]),
     ]
 
@@ -168,10 +172,10 @@ def choice_table(chosen: Chosen, score: str) -> Table:
     standing, reference = chosen.standing, chosen.reference
     columns = [
         Column("start"),
-        Column("seeds"),
+        Column("verdict", f"against {reference}"),
         Column(score, direction(chosen), ".4g"),
         Column("change", f"% of {reference}", "+.1f"),
-        Column("verdict", f"against {reference}"),
+        Column("seeds"),
         Column("race"),
     ]
     finite = {name: [value for value in values if isfinite(value)] for name, values in chosen.scores.items()}
@@ -181,13 +185,12 @@ def choice_table(chosen: Chosen, score: str) -> Table:
     for name in ranked:
         value = Measurement.of(t_interval(finite[name])) if finite[name] else None
         cell: Cell = Marked(value) if name == standing.leader else value
-        changed: list[Cell] = [None, None]
+        verdict: Cell = Marked("the reference", "muted") if name == reference else None
+        change = None
         if name != reference and finite[name]:
-            changed = [
-                Measurement.of(standing.change(name), 100),
-                standing.word(name, chosen.asked.choice.rules.margin),
-            ]
-        rows.append([name, len(finite[name]), cell, *changed, _place(standing, name)])
+            change = Measurement.of(standing.change(name), 100)
+            verdict = badge(standing.word(name, chosen.asked.choice.rules.margin))
+        rows.append([name, verdict, cell, change, len(finite[name]), _place(standing, name)])
     notes = [
         "Scores: means with 95 % t intervals. Changes: of geometric means over the same seeds; the intervals of all,"
         " and the verdicts, which say what they say, hold together at every look, 95 times in 100, however it ended."
