@@ -227,9 +227,11 @@ def alt_text(figure: Figure) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command line, shown to be copied."""
+    """Lines to be copied into a shell or a program."""
 
     text: str
+    title: str = ""
+    """What they are for; or nothing where the paragraph before says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,8 @@ class Section:
 
     heading: str
     blocks: Sequence[Block]
+    answer: str = ""
+    """What it says, in a sentence; the headline of a page of it alone."""
     folded: bool = False
     """Opened by those who want to know how sure the answer is, or how it was made."""
 

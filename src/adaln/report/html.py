@@ -119,10 +119,10 @@ def _section(section: Section, number: int) -> str:
     """Figures and tables that follow each other stand side by side where the screen is wide."""
     heading, parts = f"<h2>{escape(section.heading)}</h2>", []
     named = enumerate(section.blocks, 1)
-    for is_wide, run in groupby(named, lambda item: not isinstance(item[1], str | Command | Facts)):
+    for is_wide, run in groupby(named, lambda item: bool(getattr(item[1], "title", ""))):
         blocks = "\n".join(_block(block, f"s{number}-{i}") for i, block in run)
         parts.append(f'<div class="flow">\n{blocks}\n</div>' if is_wide else blocks)
-    body = "\n".join(parts)
+    body = "\n".join([*([_paragraph(section.answer)] if section.answer else []), *parts])
     if section.folded:
         return f'<section id="s{number}"><details><summary>{heading}</summary>\n{body}\n</details></section>'
     shown = heading if not _repeats(section) else ""
@@ -138,8 +138,9 @@ def _block(block: Block, name: str) -> str:
     match block:
         case str():
             return _paragraph(block)
-        case Command():
-            return f"<pre><code>{escape(block.text)}</code></pre>"
+        case Command(text, title):
+            lines = f"<pre><code>{escape(text)}</code></pre>"
+            return f"<figure><figcaption><b>{escape(title)}</b></figcaption>{lines}</figure>" if title else lines
         case Facts():
             rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(cell_text(v))}</dd>" for k, v in block.pairs.items())
             return f'<div class="facts"><b>{escape(block.title)}</b><dl>{rows}</dl></div>'

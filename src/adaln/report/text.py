@@ -52,6 +52,7 @@ def page_markdown(page: Page) -> str:
     parts = [f"# {escaped(page.title)}", *map(_prose, summary)]
     for i, section in enumerate(page.sections, 1):
         parts.append(f"## {escaped(section.heading)}")
+        parts += [_prose(section.answer)] if section.answer else []
         parts += [_markdown_block(block, i, j) for j, block in enumerate(section.blocks, 1)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -86,8 +87,8 @@ def _markdown_block(block: Block, section: int, place: int) -> str:
     match block:
         case str():
             return _prose(block)
-        case Command():
-            return f"```\n{block.text}\n```"
+        case Command(text, title):
+            return (f"**{escaped(title)}**\n\n" if title else "") + f"```\n{text}\n```"
         case Facts():
             lines = [f"- {escaped(k)}: {escaped(cell_text(v))}" for k, v in block.pairs.items()]
             return "\n".join([f"**{escaped(block.title)}**", "", *lines])

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from adaln.analysis import RoleRecord, UpdateOrder
+from adaln.conditioning import SCHEMES
 from adaln.data import Dataset
 from adaln.evaluation.checkpoints import samples_file
 from adaln.evaluation.samples import first_images
@@ -23,6 +24,7 @@ from adaln.studies.comparison_tables import (
     published_table,
     result_table,
     seeds_table,
+    start_with,
     verdict_text,
 )
 from adaln.studies.judged import by_losses, by_score, changes_figure
@@ -61,7 +63,7 @@ def comparison_result(title: str, comparison: Comparison, published: PublishedTa
     verdict = [*verdict_text(comparison, beside), *map(judged_text, losses)]
     quoted = [published_table(comparison, published, data_name(first))] if published else []
     sections = [
-        Section("Result", [table, *changes_figure(judged), *quoted]),
+        Section("Result", [*changes_figure(judged), *winner(comparison), table, *quoted]),
         *loss_sections({f"By {of.name}": of for of in losses}),
         *evidence(comparison, beside),
         Section("Other measures", [measures_table(comparison)], folded=True),
@@ -79,6 +81,16 @@ def comparison_result(title: str, comparison: Comparison, published: PublishedTa
     result = study_result(title, verdict, table, sections, by_scheme, numbers)
     moves = {"first_moves_at_iteration": {name: order.first for name, order in orders.items()}}
     return replace(result, more={**moves, **result.more})
+
+
+def winner(comparison: Comparison) -> list[Block]:
+    """How to use the row that is shown to be best, where its start has a name."""
+    better = [(c.absolute.value, label) for label, c in comparison.changes.items() if c.verdict == "better"]
+    if not better:
+        return []
+    label = min(better)[1]
+    scheme = comparison.responses.by_label[label][0].job.config.scheme
+    return [start_with(label, scheme.name)] if SCHEMES.get(scheme.name) == scheme else []
 
 
 def measured_orders(by_scheme: ByLabel) -> dict[str, UpdateOrder]:
@@ -105,13 +117,17 @@ def _course_to_json(course: Course) -> dict[str, Any]:
 def evidence(comparison: Comparison, beside: Mapping[str, Course]) -> list[Section]:
     """What happened on the way: curves, every scheme beside the reference, samples, distributions."""
     by_scheme, reference, score = comparison.responses.by_label, comparison.reference, comparison.responses.score
-    over_steps: list[Block] = [course_table(beside, reference, score), gaps_figure(beside, reference, score)]
     return [
         Section("Samples", grids(by_scheme)),
         Section("Over training", curves(by_scheme)),
-        *([Section("Time to quality", over_steps, folded=True)] if beside else []),
+        *([_sooner_or_later(beside, reference, score)] if beside else []),
         Section("Gate, scale and shift over training", role_blocks(by_scheme), folded=True),
     ]
+
+
+def _sooner_or_later(beside: Mapping[str, Course], reference: str, score: str) -> Section:
+    blocks: list[Block] = [course_table(beside, reference, score), gaps_figure(beside, reference, score)]
+    return Section("Time to quality", blocks, folded=True)
 
 
 def role_blocks(by_scheme: ByLabel) -> list[Block]:
@@ -139,7 +155,7 @@ def forgetting(recordings: Mapping[str, Sequence[RoleRecord]], lr: float) -> lis
 
 
 def curves(by_scheme: ByLabel) -> list[Lines]:
-    """Training loss and scores against steps."""
+    """Scores and training loss against steps."""
     runs = next(iter(by_scheme.values()))
     seeds, batch, scores = len(runs), runs[0].job.config.batch_size, next(iter(runs[0].scores().values()))
     score = shown_name("fid", scores)
@@ -158,7 +174,7 @@ def curves(by_scheme: ByLabel) -> list[Lines]:
         Axis(score, "lower is better", "log"),
         [mean_series(name, outcomes, partial(score_by_step, "fid"), band=True) for name, outcomes in by_scheme.items()],
     )
-    return [loss, fid]
+    return [fid, loss]
 
 
 def score_by_step(metric: str, outcome: Outcome) -> dict[int, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from adaln.metrics import METRICS
-from adaln.report import Cell, Column, Mark, Marked, Measurement, Section, Table
+from adaln.report import Cell, Column, Command, Mark, Marked, Measurement, Section, Table
 from adaln.statistics import noise_factors, t_interval
 from adaln.studies.answer import answer, more
 from adaln.studies.judged import Judged
@@ -46,6 +46,12 @@ def badge(verdict: str) -> Cell:
     """A verdict in the colour of what it says."""
     marks: dict[str, Mark] = {"better": "better", "worse": "worse"}
     return Marked(verdict, marks[verdict]) if verdict in marks else verdict
+
+
+def start_with(name: str, scheme: str) -> Command:
+    """How to use what won: `scheme` is a name or a file."""
+    text = f"adaln train PRESET --scheme {scheme}\n\n# or in Python\nadaln.initialise(network, {scheme!r})"
+    return Command(text, f"To start with {name}")
 
 
 def loss_sections(losses: Mapping[str, Judged]) -> list[Section]:

@@ -41,7 +41,19 @@ def distributions_section(snapshots: Sequence[Snapshot], by: By = "role") -> Sec
     if by == "role":
         every_step = [shape_table(snapshots, by, "at every step")] * (len(last) < len(snapshots))
         blocks = [numbers, *pictures, *moved, *every_step, entropy_table(snapshots, by)]
-    return Section(f"Distributions by {by}", [_sources_text(snapshots), *blocks])
+    return Section(f"Distributions by {by}", [_sources_text(snapshots), *blocks], spreads(last[0]))
+
+
+def spreads(snapshot: Snapshot) -> str:
+    """Std and excess kurtosis of gate, scale and shift over all blocks, in a sentence."""
+    said = [
+        f"{name} of std {view.moments.std:.2g}"
+        + (f" and excess kurtosis {kurtosis:+.2g}" if (kurtosis := view.moments.excess_kurtosis) is not None else "")
+        for name in ("gate", "scale", "shift")
+        if (view := snapshot.view(name))
+    ]
+    at = f" at step {snapshot.step:,}" if snapshot.step is not None else ""
+    return f"{snapshot.source}{at}: {', '.join(said)}." if said else ""
 
 
 def _sources_text(snapshots: Sequence[Snapshot]) -> str:

@@ -13,7 +13,7 @@ from adaln.conditioning import SCHEMES, MakeOptimizer, Scheme, adamw, all_starts
 from adaln.config import model_name
 from adaln.models import ModelConfig, build
 from adaln.processes import ProcessConfig
-from adaln.report import Block, Cell, Column, Marked, Matrix, Section, Table
+from adaln.report import Block, Cell, Column, Marked, Section, Table
 from adaln.rng import generator
 from adaln.runs import Run
 from adaln.training import batch_loss
@@ -105,17 +105,27 @@ def derived_and_measured(orders: Mapping[str, UpdateOrder], model: ModelConfig) 
 
 
 def measured_side_by_side(subject: str, optimizer: str, orders: Mapping[str, UpdateOrder]) -> Section:
-    """One or two schemes' orders as tables and pictures; where they differ is marked."""
+    """One or two schemes' orders as the paper prints them; where they differ is marked."""
     blocks: list[Block] = []
     for name, order in orders.items():
         others = [other for other in orders.values() if other is not order] or [order]
         blocks.append(order_table(f"{name}: who moves when ({subject}, {optimizer})", order, others[0]))
-        caption = (
-            f"Measured on {subject} with {optimizer}: whether any element of these weights has a gradient that is not"
-            f" exactly 0, n = {len(order.moves)} iterations. Outlined: unlike the other scheme's."
-        )
-        blocks.append(order_matrix(f"{name}: update order", caption, order, others[0]))
-    return Section("Who moves when", blocks)
+    return Section("Who moves when", blocks, order_answer(orders))
+
+
+def order_answer(orders: Mapping[str, UpdateOrder]) -> str:
+    """Whether two schemes move their weights alike; of one, what moves at which iteration."""
+    (name, order), *others = orders.items()
+    if others:
+        other, theirs = others[0]
+        unlike = order.differing(theirs)
+        return f"{name} and {other} " + (f"differ in when {', '.join(unlike)} move." if unlike else "move alike.")
+    first = order.first
+    at = {i: [n for n in order.names if first[n] == i] for i in sorted({i for i in first.values() if i})}
+    parts = [f"{', '.join(names)} at iteration {i}" for i, names in at.items()]
+    still = [n for n in order.names if first[n] is None]
+    parts += [f"{', '.join(still)} not within {len(order.moves)}"] if still else []
+    return f"Under {name} move first {'; '.join(parts)}."
 
 
 def first_moves(subject: str, optimizer: str, orders: Mapping[str, UpdateOrder]) -> Section:
@@ -127,9 +137,9 @@ def first_moves(subject: str, optimizer: str, orders: Mapping[str, UpdateOrder])
         f"The iteration at which weights first move ({subject}, {optimizer})",
         [Column("scheme"), *(Column(SHORT.get(name, name)) for name in names)],
         [[scheme, *firsts[scheme]] for scheme in sorted(firsts, key=lambda scheme: of_one_order.index(firsts[scheme]))],
-        notes=["Where a gradient is first not exactly 0. –: not within the iterations, or held by the scheme."],
+        notes=["Where a gradient is first not exactly 0. –: not within the iterations, or held by the scheme.", LEGEND],
     )
-    return Section("Who moves when", [table])
+    return Section("Who moves when", [table], f"{len(orders)} schemes move in {len(of_one_order)} orders.")
 
 
 def order_table(title: str, order: UpdateOrder, versus: UpdateOrder) -> Table:
@@ -145,24 +155,3 @@ def order_table(title: str, order: UpdateOrder, versus: UpdateOrder) -> Table:
         for i, row in enumerate(order.moves)
     ]
     return Table(title, [Column("iteration"), *map(Column, order.names)], rows)
-
-
-def order_matrix(title: str, caption: str, order: UpdateOrder, reference: UpdateOrder) -> Matrix:
-    """Names x iterations; outlined where a name moves at other iterations than in `reference`."""
-    differing = set(order.differing(reference)) if order is not reference else set()
-    known = reference.columns
-    outlined = [
-        (i, k)
-        for i, row in enumerate(order.moves)
-        for k, name in enumerate(order.names)
-        if name in differing and row[k] != known[name][i]
-    ]
-    return Matrix(
-        title,
-        caption,
-        [f"iteration {i + 1}" for i in range(len(order.moves))],
-        [SHORT.get(name, name) for name in order.names],
-        [[float(moved) for moved in row] for row in order.moves],
-        [["moves" if moved else "–" for moved in row] for row in order.moves],
-        outlined=outlined,
-    )

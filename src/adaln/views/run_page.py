@@ -11,18 +11,18 @@ from typing import Any
 
 from adaln.analysis import RoleRecord, read_recording
 from adaln.codec import decode, json_text, leaves
-from adaln.config import model_name, to_dict
+from adaln.config import PRESETS, RunConfig, differing_fields, model_name, to_dict
 from adaln.evaluation.held_out import losses_in
 from adaln.evaluation.samples import first_images, samples_of, step_beside
 from adaln.files import reading, write_atomically
-from adaln.metrics import start_left
+from adaln.metrics import Scores, start_left
 from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series, write_report
 from adaln.report.figures import Scale
 from adaln.runs import Run
 from adaln.sampling import start_in_average
 from adaln.views.figures import role_histograms
 from adaln.views.losses import loss_blocks
-from adaln.views.scores import score_blocks, scores_of
+from adaln.views.scores import score_blocks, scores_of, shown_name, step_of
 from adaln.views.snapshots import recording_file, spread_evenly
 
 SECTION_FILE = "section.json"
@@ -33,24 +33,49 @@ GRID = (40, 10)
 
 def run_page(run: Run) -> Page:
     """Whatever the run has: loss, scores, samples, distributions, provenance."""
-    config, manifest = run.config, run.manifest
-    records = run.metrics()
-    step = max(run.steps_saved(), default=0)
-    summary = [f"{model_name(config.model)} under {config.scheme.name}: {step:,} of {config.steps:,} steps."]
+    config, records = run.config, run.metrics()
+    step, scores = max(run.steps_saved(), default=0), scores_of(run)
+    summary = [headline(run, step, records, scores)]
     if left := start_left({"step": step, "start_in_average": start_in_average(run, step) if step else None}):
         summary.append(f"{left}.")
-    sections = [Section("Loss", training_curves(records) if records else ["Nothing logged yet."])]
-    if scores := scores_of(run):
+    sections = []
+    if samples := samples_of(run.path, "s*/*.npz"):
+        sections.append(Section("Samples", [_samples(samples[-1])]))
+    if scores:
         sections.append(Section("Scores", score_blocks(scores)))
     if losses := losses_in(run):
         sections.append(Section("Held-out loss", loss_blocks(losses)))
-    if samples := samples_of(run.path, "s*/*.npz"):
-        sections.append(Section("Samples", [_samples(samples[-1])]))
+    sections.append(Section("Loss", training_curves(records) if records else ["Nothing logged yet."]))
     recording = read_recording(recording_file(run))
     if recording:
         sections.append(Section("Gate, scale and shift over training", recorded_blocks(run, recording)))
-    sections.append(Section("Config and manifest", [_facts("config", to_dict(config)), _facts("manifest", manifest)]))
+    sections.append(Section("What is unlike the preset", [unlike_preset(config)]))
+    provenance: list[Block] = [_facts("config", to_dict(config)), _facts("manifest", run.manifest)]
+    sections.append(Section("Config and manifest", provenance, folded=True))
     return Page(run.path.name, summary, sections)
+
+
+def headline(run: Run, step: int, records: Sequence[dict[str, Any]], scores: Sequence[Scores]) -> str:
+    """What it came to, and of which network under which scheme."""
+    config, results = run.config, []
+    if scores:
+        newest = max(scores, key=lambda one: step_of(one) or 0)
+        name = next(iter(newest.scores))
+        at = step_of(newest)
+        results.append(
+            f"{shown_name(name, newest)} {newest[name].value:.4g}" + (f" at step {at:,}" if at is not None else "")
+        )
+    if records:
+        results.append(f"loss {records[-1]['loss']:.4g}")
+    subject = f"{model_name(config.model)} under {config.scheme.name}, {step:,} of {config.steps:,} steps"
+    return f"{', '.join(results)}: {subject}." if results else f"{subject}."
+
+
+def unlike_preset(config: RunConfig) -> Facts:
+    """How a config differs from the preset that is nearest to it."""
+    unlike = {name: differing_fields(make(), config) for name, make in PRESETS.items()}
+    name = min(unlike, key=lambda one: len(unlike[one]))
+    return Facts(f"Against {name}", dict(field.split(": ", 1) for field in unlike[name]))
 
 
 def training_curves(records: Sequence[dict[str, Any]]) -> list[Block]:
@@ -115,7 +140,7 @@ def _facts(title: str, row: dict[str, Any]) -> Facts:
 def save_section(section: Section, folder: Path) -> Path:
     """Write the section, its tables and figures as files, and a page of it alone; returns the page's path."""
     write_atomically(folder / SECTION_FILE, json_text(section) + "\n")
-    return write_report(Page(section.heading, [], [section]), folder)
+    return write_report(Page(section.heading, section.answer or [], [replace(section, answer="")]), folder)
 
 
 def with_saved(page: Page, folder: Path) -> Page:

@@ -15,7 +15,6 @@ from adaln.report import (
     Block,
     Cell,
     Column,
-    Command,
     Facts,
     Marked,
     Measurement,
@@ -26,7 +25,7 @@ from adaln.report import (
 from adaln.sequential import Standing
 from adaln.statistics import seeds_needed, t_interval
 from adaln.studies.compare import evidence, fid_courses, measured_orders, role_blocks
-from adaln.studies.comparison_tables import badge, loss_sections, measures_table
+from adaln.studies.comparison_tables import badge, loss_sections, measures_table, start_with
 from adaln.studies.judged import by_losses
 from adaln.studies.questions.choose import Chosen
 from adaln.studies.questions.choose_figures import (
@@ -69,10 +68,7 @@ def reduce_choice(chosen: Chosen, root: Path) -> Result:
     score = score_name(chosen, outcomes)
     table, stability = choice_table(chosen, score), order_over_steps(chosen, outcomes)
     use = chosen.asked.folder / USE
-    shown: list[Block] = [
-        *(table, changes_figure(chosen, score), f"To start with {chosen.standing.leader}, by command or in Python:"),
-        *(Command(f"adaln train PRESET --scheme {use}"), Command(f"adaln.initialise(network, {str(use)!r})")),
-    ]
+    shown: list[Block] = [changes_figure(chosen, score), start_with(chosen.standing.leader, str(use)), table]
     race = race_figure(chosen)
     sections = [
         Section("Result", shown),

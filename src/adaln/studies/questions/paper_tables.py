@@ -183,7 +183,7 @@ def group_section(row: GroupRow, by_scheme: ByLabel, published: PublishedTable) 
     blocks: list[Block] = [
         f"Here: {stand_in_text(first, base.setting)}",
         group_table(row, published, final(first.scores()), data_name(first)),
-        curves(by_scheme)[1],
+        curves(by_scheme)[0],
         *grids(by_scheme),
     ]
     return Section(row.group, blocks)

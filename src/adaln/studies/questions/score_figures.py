@@ -71,7 +71,7 @@ def compare_beginnings(outcomes: Sequence[Outcome]) -> Result:
     table = early_table(means, responses.fid, changes, score, steps)
     over_steps = {name: course.verdict for name, course in courses(losses, REFERENCE).items()}
     verdict = early_verdict(changes, over_steps, score, steps)
-    loss_figure, score_figure = curves(by_scheme)
+    score_figure, loss_figure = curves(by_scheme)
     shown: list[Block] = [table, loss_figure]
     if len(by_scheme[REFERENCE][0].job.score_at) > 1:
         shown.append(score_figure)
