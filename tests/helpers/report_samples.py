@@ -62,7 +62,10 @@ FIGURES: dict[str, Figure] = {
         "Paired differences, n = 5 seeds, FID points.",
         Axis("ΔFID", "FID points"),
         ["Mix", "Gaussian"],
-        [Group("digits", [Measurement(1, -0.5, 2), -2.2]), Group("crops", [None, Measurement(-1, -0.5, 0.5)])],
+        [
+            Group("digits", [Measurement(1, -0.5, 2), -2.2], [[0, 2], []]),
+            Group("crops", [None, Measurement(-1, -0.5, 0.5)]),
+        ],
     ),
     "histograms": Histograms(
         "Gate values",

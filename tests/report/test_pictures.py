@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from adaln.report import (
@@ -19,6 +20,7 @@ from adaln.report import (
     Intervals,
     Lines,
     Matrix,
+    Measurement,
     Panel,
     Ridge,
     Series,
@@ -26,8 +28,9 @@ from adaln.report import (
     write_figure,
 )
 from adaln.report.axes import scale_axis, tick_text
-from adaln.report.draw import RIDGE_HEIGHT, draw
-from adaln.report.palette import LIGHT
+from adaln.report.draw import draw
+from adaln.report.palette import BETTER, LIGHT, NARROW, WORSE
+from adaln.report.ridgelines import RIDGE_HEIGHT
 from helpers.report_samples import FIGURES, bell
 
 NAN = float("nan")
@@ -117,6 +120,31 @@ def tops_of(histograms):
     ax = draw(histograms, LIGHT, titled=False).axes[0]
     drawn = [patch.get_data() for patch in ax.patches]
     return [np.asarray(data.values) - data.baseline for data in drawn][::-1]
+
+
+@pytest.mark.parametrize(("better", "colours"), [("below", (BETTER, WORSE)), ("above", (WORSE, BETTER))])
+def test_an_interval_on_one_side_of_zero_has_the_colour_of_its_verdict(better, colours):
+    values = [Measurement(-2, -3, -1), Measurement(2, 1, 3), Measurement(0, -1, 1)]
+    figure = Intervals("T", "c", Axis("change"), ["a", "b", "c"], [Group("g", values, [[-2], [2], [0]])], better=better)
+    [ax] = draw(figure, LIGHT, titled=False).axes
+    found = [to_hex(colour) for colour in ax.collections[0].get_colors()]
+    assert found == [LIGHT.series[colours[0]], LIGHT.series[colours[1]], LIGHT.muted]
+
+
+def test_small_multiples_share_their_axes_and_cut_the_widest_bands():
+    steps = [1, 2, 3, 4]
+    series = [Series(name, steps, [-1, -1, 0, 1], [-900, -2, -1, 0], [900, 0, 1, 2]) for name in "abcde"]
+    figure = Lines("T", "c", Axis("step"), Axis("difference"), series, apart=True)
+    axes = [ax for ax in draw(figure, LIGHT, titled=False).axes if ax.get_visible()]
+    assert [ax.get_title(loc="left") for ax in axes] == list("abcde")
+    assert (
+        len({ax.get_ylim() for ax in axes}) == 1 and -20 < axes[0].get_ylim()[0] < -1 < 1 < axes[0].get_ylim()[1] < 20
+    )
+
+
+def test_what_is_drawn_for_a_narrow_screen_is_narrow():
+    for name in ("lines", "intervals", "histograms"):
+        assert draw(FIGURES[name], LIGHT, titled=False, width=NARROW).get_figwidth() == NARROW, name
 
 
 def test_values_that_no_order_connects_are_points_alone():

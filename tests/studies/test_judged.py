@@ -8,10 +8,11 @@ import pytest
 from adaln.codec import json_text
 from adaln.evaluation.held_out import read_loss
 from adaln.report import Table
+from adaln.report.tables import unmarked
 from adaln.statistics import paired_differences
 from adaln.studies import Overrides, run_study
 from adaln.studies.comparison_tables import judged_text, result_table
-from adaln.studies.judged import Judged
+from adaln.studies.judged import Judged, changes_figure
 from adaln.studies.run.costs import is_done
 from helpers.in_process import InProcess
 from helpers.smallest import PLAN
@@ -23,13 +24,24 @@ PAIRED = replace(PLAN, study=replace(PLAN.study, name="held-out"), overrides=Ove
 
 def test_a_row_stands_beside_the_reference_with_its_paired_change():
     table = result_table("By it", JUDGED)
-    assert [row[0] for row in table.rows] == list(VALUES) and table.notes[0] == "About it."
-    assert [row[4] for row in table.rows] == [None, "better", "not distinguishable"]
-    assert round(table.rows[1][2].value, 6) == -0.1 and round(table.rows[2][2].value, 6) == 0
+    assert [row[0] for row in table.rows] == ["mix", "zero", "plain"] and table.notes[0] == "About it."
+    assert [unmarked(row[1]) for row in table.rows] == ["better", "the reference", "not distinguishable"]
+    assert round(table.rows[0][3].value, 6) == -0.1 and round(table.rows[2][3].value, 6) == 0
     assert judged_text(JUDGED) == (
         "By held-out loss, over 3 seeds: mix is better than zero: change -0.10000 points (-19.2 % relative);"
         " not distinguishable from zero: plain."
     )
+
+
+def test_a_change_is_shown_with_every_seed_of_its_pair_the_best_first():
+    [figure] = changes_figure(JUDGED)
+    assert figure.categories == ["mix", "plain"] and figure.better == "below"
+    [changes] = figure.groups
+    assert changes.seeds[0] == pytest.approx([100 * d / 0.52 for d in (-0.10, -0.09, -0.11)])
+    assert changes.values[0].value == pytest.approx(sum(changes.seeds[0]) / 3)
+    alone = {"zero": [0.5], "mix": [0.4]}
+    [figure] = changes_figure(replace(JUDGED, values=alone, changes=paired_differences(alone, "zero")))
+    assert figure.groups[0].values == pytest.approx([-20]), "one seed has no interval"
 
 
 @pytest.fixture(scope="module")

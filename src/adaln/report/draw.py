@@ -100,12 +100,12 @@ def _small_multiples(canvas: Canvas, data: Lines, theme: Theme, width: float) ->
 
 
 def _frame(data: Lines) -> tuple[float, float]:
-    """The range of all values and, of the ends of their bands, of all but the widest quarter."""
+    """The range of all values and, of the ends of their bands, of all but the widest three in ten."""
     ys, lows, highs = (joined([getattr(s, part) for s in data.series]) for part in ("y", "low", "high"))
     lows, highs = (np.append(ys, ends)[np.isfinite(np.append(ys, ends))] for ends in (lows, highs))
     if not len(lows) or data.y.scale == "log":
         return 0.0, 0.0
-    low, high = (min(np.nanmin(ys), np.percentile(lows, 12.5)), max(np.nanmax(ys), np.percentile(highs, 87.5)))
+    low, high = (min(np.nanmin(ys), np.percentile(lows, 15)), max(np.nanmax(ys), np.percentile(highs, 85)))
     margin = 0.05 * (high - low)
     return float(low - margin), float(high + margin)
 

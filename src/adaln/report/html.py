@@ -81,7 +81,8 @@ class Shown(ABC):
 def fragment(blocks: Sequence[Block]) -> str:
     """What stands in a section, without a page around it: for a notebook, in the colours of a light page."""
     name = f"b{short_hash({'blocks': encode(blocks, finite=True)})}"  # two figures of a notebook share no ids
-    style = f".adaln {{ {css_variables(LIGHT)} background: var(--surface); color: var(--ink); padding: 0.5em; }}"
+    colours = f"{css_variables(LIGHT)} background: var(--surface); color: var(--ink); padding: 0.5em;"
+    style = f".adaln {{ {colours} }} .adaln .narrow {{ display: none; }}"
     body = "\n".join(_block(block, f"{name}-{i}") for i, block in enumerate(blocks, 1))
     return f'<style>{style}</style><div class="adaln">{body}</div>'
 
