@@ -4,11 +4,21 @@ import sys
 import threading
 import types
 import warnings
+from pathlib import Path
 
 import pytest
+import torch
 
 import adaln
+from adaln.evaluation.scoring import Scoring
+from adaln.files import write_atomically
+from adaln.models import DiTConfig, build
+from adaln.processes.registry import SamplerConfig
+from adaln.rng import generator
+from adaln.sampling import SampleConfig
 from adaln.trackers import KNOWN, Beside
+from adaln.views.run_page import write_run_page
+from helpers.networks import DIGITS
 
 
 class Library(types.ModuleType):
@@ -16,14 +26,20 @@ class Library(types.ModuleType):
 
     def __init__(self, name):
         super().__init__(name)
-        self.calls = []
+        self.calls, self.run = [], None
+        self.context_vars = types.SimpleNamespace(current_run=types.SimpleNamespace(get=lambda: self.run))
+        self.Histogram = self.Image = lambda *data, **settings: (data, settings)
+        self.Html = lambda page: Path(page).name
 
     def init(self, **settings):
         self.calls.append(("init", settings))
         return self
 
-    def log(self, metrics, step):
+    def log(self, metrics, step=None):
         self.calls.append(("log", metrics, step))
+
+    def alert(self, title, text):
+        self.calls.append(("alert", title, text))
 
     def finish(self):
         self.calls.append(("finish",))
@@ -37,10 +53,81 @@ def test_a_run_is_followed_by_its_name_with_its_config(small_config, tmp_path, m
     (first, settings), *logs, last = library.calls
     assert (first, settings["project"], settings["name"], settings["resume"]) == ("init", "adaln", "run", "allow")
     assert settings["config"]["optim.lr"] == run.config.optim.lr
-    assert [(metrics["loss"], step) for _, metrics, step in logs] == [
+    assert [(metrics["loss"], step) for _, metrics, step in logs if "loss" in metrics] == [
         (row["loss"], row["step"]) for row in run.metrics()
     ]
     assert last == ("finish",)
+
+
+class Everything:
+    """A tracker that has every call, and keeps what it gets."""
+
+    def __init__(self):
+        self.calls = []
+
+    def on_log(self, step, metrics):
+        self.calls.append(("on_log", step, sorted(metrics)))
+
+    def on_histograms(self, step, histograms):
+        for counts, edges in histograms.values():
+            assert sum(counts) > 0 and len(edges) == len(counts) + 1
+        self.calls.append(("on_histograms", step, sorted(histograms)))
+
+    def on_image(self, step, name, pixels):
+        self.calls.append(("on_image", step, name, pixels.shape, str(pixels.dtype)))
+
+    def on_event(self, step, title, text):
+        self.calls.append(("on_event", step, title))
+
+    def on_page(self, page):
+        self.calls.append(("on_page", page.read_text()[:15], page.with_suffix(".md").exists()))
+
+
+@pytest.mark.slow
+def test_a_run_is_followed_by_histograms_scores_samples_and_its_page(small_config, tmp_path):
+    kept = Everything()
+    adaln.register("tracker", "everything", lambda run: kept)
+    config = small_config(steps=4, log_every=2, checkpoint_every=2)
+    scoring = Scoring(SampleConfig(num_images=16, sampler=SamplerConfig(steps=2)))
+    adaln.train(
+        config, tmp_path / "run", "cpu", track=["everything"], score_at=[2, 4], scoring=scoring, page=write_run_page
+    )
+    calls = {(name, step) for name, step, *_ in kept.calls}
+    assert {("on_log", 2), ("on_log", 4), ("on_histograms", 0), ("on_histograms", 2)} <= calls
+    scored = [call[1] for call in kept.calls if call[0] == "on_log" and "scores/fid" in call[2]]
+    assert scored == [2, 4]
+    images = [call for call in kept.calls if call[0] == "on_image"]
+    assert images == [("on_image", step, "samples", (16, 64, 3), "uint8") for step in (2, 4)]
+    assert kept.calls[-1] == ("on_page", "<!DOCTYPE html>", True)
+
+
+def test_a_watched_training_is_followed_by_histograms_losses_and_events(tmp_path):
+    kept, net = Everything(), build(DiTConfig(16, 2, 2, 4), DIGITS, generator("trackers"))
+    handle = adaln.watch(net, to=tmp_path / "w", every=1, track=[kept])
+    next(p for name, p in net.named_parameters() if name.endswith("adaLN_modulation.1.weight")).data.fill_(torch.nan)
+    with pytest.warns(adaln.TrainingWarning, match="is not finite"):
+        handle.step(loss=1.0)
+    handle._page = lambda folder: write_atomically(folder / "index.md", "").with_suffix(".html")
+    (tmp_path / "w" / "index.html").write_text("<!DOCTYPE html>")
+    handle.close()
+    names = [call[0] for call in kept.calls]
+    assert names == ["on_log", "on_histograms", "on_log", "on_histograms", "on_event", "on_log", "on_page"]
+    assert kept.calls[4] == ("on_event", 1, "not finite: weights") and kept.calls[5] == ("on_log", 1, ["loss"])
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_run_that_the_program_began_itself_is_joined_and_not_ended(tmp_path, monkeypatch, name):
+    library = Library(name)
+    library.config, library.run = {}, library
+    library.log = lambda metrics, **settings: library.calls.append((metrics, settings))
+    monkeypatch.setitem(sys.modules, name, library)
+    board = KNOWN[name]("w", tmp_path, {"sites": 4})
+    board.on_log(3, {"gate/std": 1.0})
+    board.on_event(3, "shut: gate", "why")
+    board.close()
+    settings = {"commit": False} if name == "wandb" else {}
+    assert library.calls == [({"gate/std": 1.0, "adaln_step": 3}, settings), ("alert", "shut: gate", "why")]
+    assert library.config == {"adaln": {"sites": 4}}
 
 
 @pytest.mark.parametrize("name", list(KNOWN))

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from adaln.analysis import update_order as update_order
     from adaln.analysis.audit import audit as audit
     from adaln.analysis.fit import fit as fit
-    from adaln.analysis.watch import watch as watch
     from adaln.analysis.watch_handle import TrainingWarning as TrainingWarning
     from adaln.conditioning import SCHEMES as SCHEMES
     from adaln.conditioning import Scheme as Scheme
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from adaln.sampling import sample as sample
     from adaln.studies.registry import study as study
     from adaln.views.scores import scores_of as scores_of
+    from adaln.watching.door import watch as watch
 
 __getattr__, _names = lazily(__name__)
 __all__ = ["__version__", *_names]

@@ -1,26 +1,36 @@
 """What follows a training besides its own files: TensorBoard, W&B and trackio, none of which can stop or slow it.
 
-Source: torch.utils.tensorboard; wandb 0.31 and trackio 0.43, whose `init` and `log` are the same calls.
+Source: torch.utils.tensorboard; wandb 0.31 and trackio 0.43, whose `init`, `log`, `alert` and media are the same calls.
 """
 
 import queue
+import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 MOST_WAITING = 10_000
-"""Lines that wait for a tracker that is slow; later ones are dropped, which is said."""
+"""Calls that wait for a tracker that is slow; later ones are dropped, which is said."""
 PATIENCE = 30.0
 """Seconds that the end of a training waits for what is still to be sent."""
 
 
+Counts = tuple[Sequence[int], Sequence[float]]
+"""A histogram: counts, and the edges between them."""
+
+
 @runtime_checkable
 class Tracker(Protocol):
-    """What follows one training; lives in the first process."""
+    """What follows one training; lives in the first process.
+
+    Of these calls it may have as many as it likes, and gets those that it has: `on_histograms(step, counts by name)`,
+    `on_image(step, name, pixels)` of bytes (H, W, 3), `on_event(step, title, text)`, `on_page(index.html)`, `close()`.
+    """
 
     def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Called with numbers by name, in the order of steps."""
@@ -42,21 +52,75 @@ class TensorBoard:
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
 
+    def on_histograms(self, step: int, histograms: Mapping[str, Counts]) -> None:
+        for name, (counts, edges) in histograms.items():
+            middles = [(low + high) / 2 for low, high in pairwise(edges)]
+            weighed = [(count, middle) for count, middle in zip(counts, middles, strict=True)]
+            self.writer.add_histogram_raw(
+                name,
+                min=edges[0],
+                max=edges[-1],
+                num=sum(counts),
+                sum=sum(count * middle for count, middle in weighed),
+                sum_squares=sum(count * middle**2 for count, middle in weighed),
+                bucket_limits=list(edges[1:]),
+                bucket_counts=list(counts),
+                global_step=step,
+            )
+
+    def on_image(self, step: int, name: str, pixels: Any) -> None:
+        self.writer.add_image(name, pixels, step, dataformats="HWC")
+
+    def on_event(self, step: int, title: str, text: str) -> None:
+        self.writer.add_text(title, text, step)
+
+    def on_page(self, page: Path) -> None:
+        self.writer.add_text("report", page.with_suffix(".md").read_text(encoding="utf-8"))
+
     def close(self) -> None:
         self.writer.close()
 
 
 class Board:
-    """A run of W&B or of trackio, which have the same calls."""
+    """A run of W&B or of trackio, which have the same calls.
 
-    def __init__(self, package: str, name: str, config: Mapping[str, Any], **settings: Any) -> None:
-        self.run = import_extra(package).init(project="adaln", name=name, config=dict(config), **settings)
+    A run that the program has begun itself gets the numbers beside its own, and is not ended.
+    """
+
+    def __init__(self, library: Any, active: Any, name: str, config: Mapping[str, Any], **settings: Any) -> None:
+        self.library, self.is_joined = library, active is not None
+        with redirect_stdout(sys.stderr):  # trackio prints what it does; standard output is the command's answer
+            self.run = active or library.init(project="adaln", name=name, config=dict(config), **settings)
+        if self.is_joined:
+            self.run.config.update({"adaln": dict(config)})
+
+    def _log(self, step: int, values: Mapping[str, Any]) -> None:
+        if self.is_joined:  # whose steps are the program's
+            self.run.log(
+                {**values, "adaln_step": step}, **({"commit": False} if self.library.__name__ == "wandb" else {})
+            )
+        else:
+            self.run.log(dict(values), step=step)
 
     def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.run.log(dict(metrics), step=step)
+        self._log(step, metrics)
+
+    def on_histograms(self, step: int, histograms: Mapping[str, Counts]) -> None:
+        self._log(step, {name: self.library.Histogram(np_histogram=one) for name, one in histograms.items()})
+
+    def on_image(self, step: int, name: str, pixels: Any) -> None:
+        self._log(step, {name: self.library.Image(pixels)})
+
+    def on_event(self, step: int, title: str, text: str) -> None:
+        self.run.alert(title, text)
+
+    def on_page(self, page: Path) -> None:
+        self.run.log({"report": self.library.Html(str(page))})
 
     def close(self) -> None:
-        self.run.finish()
+        if not self.is_joined:
+            with redirect_stdout(sys.stderr):
+                self.run.finish()
 
 
 def import_extra(package: str) -> Any:
@@ -69,13 +133,15 @@ def import_extra(package: str) -> Any:
 
 
 def wandb(name: str, folder: Path, config: Mapping[str, Any]) -> Board:
-    """A run of the project adaln, gone on with by the name of its folder; offline by WANDB_MODE=offline."""
-    return Board("wandb", name, config, id=folder.name, resume="allow", dir=str(folder))
+    """The program's own run, or one of the project adaln, gone on with by the name of its folder."""
+    library = import_extra("wandb")
+    return Board(library, library.run, name, config, id=folder.name, resume="allow", dir=str(folder))
 
 
 def trackio(name: str, folder: Path, config: Mapping[str, Any]) -> Board:
-    """A run of the local project adaln, gone on with by its name."""
-    return Board("trackio", name, config, resume="allow")
+    """The program's own run, or one of the local project adaln, gone on with by its name."""
+    library = import_extra("trackio")
+    return Board(library, library.context_vars.current_run.get(), name, config, resume="allow")
 
 
 KNOWN: Mapping[str, Callable[[str, Path, Mapping[str, Any]], Tracker]] = {
@@ -93,30 +159,40 @@ class Beside:
         self.name, self.tracker = name, tracker
         self._failure: Exception | None = None
         self._was_said = False
-        self._lines: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(MOST_WAITING)
+        self._calls: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._follow, name=f"tracker {name}", daemon=True)
         self._thread.start()
 
-    def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Never waits, never raises."""
+    def has(self, call: str) -> bool:
+        """Whether the tracker has that call, and still follows."""
+        return self._failure is None and hasattr(self.tracker, call)
+
+    def send(self, call: str, *arguments: Any) -> None:
+        """A call of `Tracker`, where it has that one. Never waits, never raises."""
         try:
-            self._lines.put_nowait((step, dict(metrics)))
+            if self.has(call):
+                self._calls.put_nowait((call, arguments))
         except queue.Full as error:
             self._failure = self._failure or error
         self._say()
+
+    def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """As `send`, with numbers that the caller may change afterwards."""
+        self.send("on_log", step, dict(metrics))
 
     def close(self) -> None:
         """Wait for what is left, for a while."""
         if self._thread.is_alive():
             with suppress(queue.Full):
-                self._lines.put(None, timeout=PATIENCE)
+                self._calls.put(None, timeout=PATIENCE)
             self._thread.join(PATIENCE)
         self._say()
 
     def _follow(self) -> None:
         try:
-            while (line := self._lines.get()) is not None:
-                self.tracker.on_log(*line)
+            while (waiting := self._calls.get()) is not None:
+                call, arguments = waiting
+                getattr(self.tracker, call)(*arguments)
             if hasattr(self.tracker, "close"):
                 self.tracker.close()
         except Exception as error:  # of whatever library: it is not the training's

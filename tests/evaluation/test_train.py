@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import adaln
-from adaln.evaluation.checkpoints import scored_steps
 from adaln.evaluation.scoring import Scoring
+from adaln.evaluation.steps import scored_steps
 from adaln.registry import Registry, UnknownName
 from adaln.sampling import SampleConfig
 from adaln.training import TRACKERS

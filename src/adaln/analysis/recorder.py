@@ -1,7 +1,7 @@
 """Distributions over a run: what gate, scale and shift look like at a few steps of the training, as it happens."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, nan, sqrt
 from pathlib import Path
@@ -51,11 +51,16 @@ class Recorder:
     One line per recorded step. It reads parameters and gradients between backward and the optimiser, so the network
     has no hooks inside, and a step that is not recorded costs one set look-up. Resumed at step s, it first drops the
     lines of step s and later, and a line that a kill has torn. Every process has one: together they have all rows of
-    what is spread over them, and the first one writes.
+    what is spread over them, and the first one writes, and calls `on_records` with the step and what it wrote.
     """
 
-    def __init__(self, path: Path, steps: tuple[int, ...] = LOG_SPACED_STEPS) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        steps: tuple[int, ...] = LOG_SPACED_STEPS,
+        on_records: Callable[[int, Sequence[RoleRecord]], None] = lambda step, records: None,
+    ) -> None:
+        self.path, self.on_records = path, on_records
         self.steps = frozenset(steps)
         self._is_first = True
 
@@ -66,9 +71,10 @@ class Recorder:
             drop_from(self.path, step)
         self._is_first = False
         if step in self.steps:
-            records = [to_row(record) for record in observe(step, dict(model.named_parameters()))]
+            records = observe(step, dict(model.named_parameters()))
             if rank() == 0:
-                append_record(self.path, {"step": step, "records": records})
+                append_record(self.path, {"step": step, "records": [to_row(record) for record in records]})
+                self.on_records(step, records)
 
 
 def read_recording(path: Path) -> list[RoleRecord]:

@@ -4,6 +4,7 @@ The network gets no hooks, no parameters and no buffers; what is looked at are i
 an update of the optimiser, at recorded steps alone. A recorded step is the number of updates behind the weights; its
 gradient is the one that the last of them used, where the loop has not dropped it by then.
 
+FOLDER/watch.json            what is watched
 FOLDER/analysis/roles.jsonl  a line for each recorded step, as `adaln train` writes it
 FOLDER/metrics.jsonl         the loss, where the loop says it
 FOLDER/alarms.jsonl          what was warned of
@@ -31,15 +32,21 @@ from adaln.analysis.role_updates import (
     not_finite_in,
     records,
 )
+from adaln.analysis.tracked import send_records
 from adaln.parallel import is_sharded, rank
 from adaln.runs import append_record, drop_from
 from adaln.trackers import Beside
 
-ROLES, METRICS, ALARMS = "analysis/roles.jsonl", "metrics.jsonl", "alarms.jsonl"
+ABOUT, ROLES, METRICS, ALARMS = "watch.json", "analysis/roles.jsonl", "metrics.jsonl", "alarms.jsonl"
 MOST_LOSSES = 1_000
 """Losses that wait on the device for the next recorded step; from then on every other one is dropped."""
 REMEMBERED = 8
 """Records of each role in each block that rules look at."""
+
+
+def is_watched(folder: Path) -> bool:
+    """Whether `adaln.watch` wrote it."""
+    return (folder / ABOUT).is_file()
 
 
 class TrainingWarning(UserWarning):
@@ -56,11 +63,12 @@ class Watch:
         steps: Callable[[int], bool],
         step: int,
         trackers: Sequence[Beside],
+        page: Callable[[Path], Path],
     ) -> None:
         self.folder = folder
         self.updates = step
         """Behind the weights."""
-        self._sites, self._is_recorded, self._trackers = sites, steps, list(trackers)
+        self._sites, self._is_recorded, self._trackers, self._page = sites, steps, list(trackers), page
         self._entries: dict[int, Entries] = {}
         self._losses: list[tuple[int, Tensor]] = []
         self._optimizer: torch.optim.Optimizer | None = None
@@ -91,13 +99,21 @@ class Watch:
             del self._losses[::2]
 
     def close(self) -> None:
-        """Write the losses that are left, let go of the optimiser, and let trackers send what is left."""
-        self._write_losses()
+        """Write the losses that are left, let go of the optimiser, and let trackers send what is left and the page."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        try:
+            self._write_losses()
+            if shown := [tracker for tracker in self._trackers if tracker.has("on_page")]:
+                page = self._page(self.folder)
+                for tracker in shown:
+                    tracker.send("on_page", page)
+        except Exception as error:  # a full disk, say
+            self._warn_once("failed", "watch", f"not all of the training's end is written: {error}")
         for tracker in self._trackers:
             tracker.close()
+        self._trackers.clear()
 
     def __enter__(self) -> "Watch":
         return self
@@ -140,9 +156,8 @@ class Watch:
         for record in found:
             self._remember(record)
         self._write_losses()
+        send_records(self._trackers, step, found)
         self._warn([not_finite(step, broken)] if broken else alarms(step, self._seen(found)))
-        for tracker in self._trackers:
-            tracker.on_log(step, numbers_of(found))
 
     @staticmethod
     def _are_finite(squares: Tensor, entries: Entries) -> bool:
@@ -162,6 +177,8 @@ class Watch:
         for alarm in found:
             if self._warn_once(alarm.rule, alarm.role, f"step {alarm.step:,}: {alarm.text}"):
                 append_record(self.folder / ALARMS, asdict(alarm))
+                for tracker in self._trackers:
+                    tracker.send("on_event", alarm.step, f"{alarm.rule}: {alarm.role}", alarm.text)
 
     def _warn_once(self, rule: str, what: str, text: str) -> bool:
         if is_first := (rule, what) not in self._warned:
@@ -177,21 +194,7 @@ class Watch:
         for (step, _), value in zip(losses, values, strict=True):
             if isfinite(value):
                 append_record(self.folder / METRICS, {"step": step, "loss": value})
+                for tracker in self._trackers:
+                    tracker.on_log(step, {"loss": value})
             else:
                 self._warn([not_finite(step, ["the loss"], "loss")])
-
-
-def numbers_of(found: Sequence[RoleRecord]) -> dict[str, float]:
-    """What a tracker shows of every role over all blocks, by names like `gate/std`."""
-    numbers: dict[str, float | None] = {}
-    for record in found:
-        if record.group.block is None:
-            name = record.group.name.replace(" ", "_")
-            numbers |= {
-                f"{name}/std": record.moments.std,
-                f"{name}/gradient_norm": record.gradient_norm,
-                f"{name}/update_ratio": record.update_ratio,
-                f"{name}/moved": record.moved,
-                f"{name}/cosine": record.cosine,
-            }
-    return {name: value for name, value in numbers.items() if value is not None}

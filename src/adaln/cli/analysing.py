@@ -256,7 +256,7 @@ def explain_verb(words: list[str]) -> Output:
 
 def analysis_folder(paths: Sequence[Path], name: str) -> Path:
     """Inside the run, or what was watched, where there is one and nothing else; else in this folder, by the sources."""
-    from adaln.analysis.watch import is_watched
+    from adaln.analysis.watch_handle import is_watched
     from adaln.runs import is_run
 
     if len(paths) == 1 and (is_run(paths[0]) or is_watched(paths[0])):

@@ -39,7 +39,7 @@ def report_verb(words: list[str]) -> Output:
     """RUN-OR-STUDY: write its page, and every table and picture of it as a file."""
     folder = parse(ReportOptions, "report", words).folder
 
-    from adaln.analysis.watch import is_watched
+    from adaln.analysis.watch_handle import is_watched
     from adaln.runs import Run
     from adaln.views.run_page import run_page, with_saved
     from adaln.views.watched import watched_page

@@ -62,8 +62,10 @@ def train_verb(words: list[str]) -> Output:
     wanted = options.evaluate
     scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
 
-    from adaln.evaluation.checkpoints import loss_steps, scored_steps, train
+    from adaln.evaluation.checkpoints import train
+    from adaln.evaluation.steps import loss_steps, scored_steps
     from adaln.parallel import group_of_torchrun, rank
+    from adaln.views.run_page import write_run_page
 
     steps = scored_steps(options.config, wanted.at, wanted.every)
     if scoring != Scoring(SampleConfig()) and not steps:
@@ -83,6 +85,7 @@ def train_verb(words: list[str]) -> Output:
             score_at=steps,
             scoring=scoring,
             loss_at=loss_at,
+            page=write_run_page,
         )
         if rank():
             return SILENT
@@ -91,8 +94,9 @@ def train_verb(words: list[str]) -> Output:
 
 def trained(run: "adaln.runs.Run", scoring: Scoring, steps: Sequence[int], loss_at: Sequence[int] = ()) -> Output:
     """What became of a run, the scores of its `steps` and its losses, but for those whose checkpoints are gone."""
-    from adaln.evaluation.checkpoints import is_scored, read_scores, unscored_line
+    from adaln.evaluation.checkpoints import is_scored, read_scores
     from adaln.evaluation.held_out import has_losses, take_losses
+    from adaln.evaluation.steps import unscored_line
     from adaln.views.losses import course_table
     from adaln.views.scores import score_table
 

@@ -16,14 +16,16 @@ from torch import nn
 
 from adaln import training
 from adaln.analysis.recorder import Recorder
+from adaln.analysis.tracked import send_records
 from adaln.codec import decode, encode, short_hash
 from adaln.config import RunConfig
 from adaln.data import DataConfig, are_files, load, open_pictures
 from adaln.data.cache import content_of
-from adaln.evaluation.held_out import NOT_HELD_OUT, check_held_out, has_losses, take_losses
+from adaln.evaluation.held_out import check_held_out, has_losses, take_losses
 from adaln.evaluation.samples import Reference, named_reference
 from adaln.evaluation.scoring import Scoring
-from adaln.evaluation.tracking import check_trackers, followed
+from adaln.evaluation.steps import loss_steps, scored_steps, unscored_line
+from adaln.evaluation.tracking import check_trackers, followed, send_losses, send_scores
 from adaln.execution import DEFAULT_EXECUTION, Execution
 from adaln.files import expanded, file_sha256, reading, write_atomically
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
@@ -31,6 +33,7 @@ from adaln.parallel import find_device, first_goes_first, from_first, group_of_t
 from adaln.processes import count_updates, guided
 from adaln.runs import Run, is_run
 from adaln.sampling import SampleConfig, choose_labels, load_sampler, save_samples
+from adaln.trackers import Beside
 from adaln.types import Hook, OnLog
 
 
@@ -182,9 +185,15 @@ def save_losses(run: Run, steps: Collection[int]) -> list[int]:
     return take_saved(run, steps, partial(has_losses, run), partial(take_losses, run)) if steps else []
 
 
-def scoring_hook(run: Run, scoring: Scoring, steps: Collection[int], loss_steps: Collection[int] = ()) -> Hook:
+def scoring_hook(
+    run: Run,
+    scoring: Scoring,
+    steps: Collection[int],
+    loss_steps: Collection[int] = (),
+    trackers: Sequence[Beside] = (),
+) -> Hook:
     """Scores each of `steps`, and takes the held-out losses of each of `loss_steps`, from the checkpoint that was just
-    saved, before the next update.
+    saved, before the next update; trackers get them, and the first samples.
 
     Nothing of it reaches the weights. Killed meanwhile, the run resumes at this very checkpoint and scores it then.
     """
@@ -194,40 +203,18 @@ def scoring_hook(run: Run, scoring: Scoring, steps: Collection[int], loss_steps:
             save_losses(run, [step])
         if step in steps:
             score_saved(run, scoring, [step])
+        if trackers and step in {*steps, *loss_steps}:
+            send_taken(trackers, run, scoring, step)
 
     return hook
 
 
-def scored_steps(config: RunConfig, at: Sequence[int], every: int | None, name: str = "every") -> tuple[int, ...]:
-    """The steps asked for, ascending: `at`, and with `every`, the option `name`, all multiples of it and the last
-    step.
-
-    Raises ValueError for a step that leaves no checkpoint, naming the nearest that does.
-    """
-    if every is not None and every < 1:
-        raise ValueError(f"evaluate.{name} is {every}; expected an integer >= 1")
-    regular = (*range(every, config.steps, every), config.steps) if every else ()
-    regularly = range(config.checkpoint_every, config.steps, config.checkpoint_every)
-    kept = sorted({*regularly, *(step for step in config.keep_at if 0 < step < config.steps), config.steps})
-    for option, steps in (("at", at), (name, regular)):
-        for step in steps:
-            if step not in kept:
-                near = min(kept, key=lambda one: abs(one - step))
-                raise ValueError(
-                    f"evaluate.{option} asks for step {step}, which leaves no checkpoint (checkpoint_every is"
-                    f" {config.checkpoint_every}, the last step {config.steps}); the nearest that does is {near}"
-                )
-    return tuple(sorted({*at, *regular}))
-
-
-def loss_steps(config: RunConfig, asked: Collection[int], score_at: Collection[int]) -> tuple[int, ...]:
-    """The steps at which held-out losses are taken: those asked for, and the scored ones where data is held out.
-
-    Raises ValueError where they are asked for and nothing is.
-    """
-    if asked and not config.data.held_out:
-        raise ValueError(f"{NOT_HELD_OUT}: begin with --data.held-out 0.1")
-    return tuple(sorted({*asked, *score_at})) if config.data.held_out else ()
+def send_taken(trackers: Sequence[Beside], run: Run, scoring: Scoring, step: int) -> None:
+    """To trackers, what was taken of a checkpoint."""
+    if run.config.data.held_out and has_losses(run, step):
+        send_losses(trackers, step, take_losses(run, step))
+    if is_scored(run, scoring, step):
+        send_scores(trackers, step, read_scores(run, scoring, step), samples_file(run, scoring, step))
 
 
 def train(
@@ -243,16 +230,17 @@ def train(
     score_at: Sequence[int] = (),
     scoring: Scoring | None = None,
     loss_at: Sequence[int] = (),
+    page: Callable[[Run], Path] | None = None,
 ) -> Run:
     """Train a run to its end, or go on with it: what `adaln train` does, in the folder `out` or ROOT/NAME-HASH.
 
     `hooks` are called as `hook(step, model)` in every step, after the backward pass and before the optimiser, `on_log`
     as `on_log(step, metrics)` with every line of metrics.jsonl: the mean loss since the line before, the norm of the
-    gradient. `track` names registered trackers. At the steps `score_at`, which need a checkpoint, the averaged weights
-    are scored as `scoring` says; at these and at `loss_at` held-out losses are taken, where data is held out. A
-    checkpoint that is gone is a warning. Distributions of gate, scale and shift are recorded at steps evenly spaced in
-    their logarithm. Under torchrun all processes train one run. Ctrl-C saves and raises `KeyboardInterrupt`; the same
-    call goes on.
+    gradient. `track` names registered trackers; those that show a page get the one that `page` writes of the finished
+    run. At the steps `score_at`, which need a checkpoint, the averaged weights are scored as `scoring` says; at these
+    and at `loss_at` held-out losses are taken, where data is held out. A checkpoint that is gone is a warning.
+    Distributions of gate, scale and shift are recorded at steps evenly spaced in their logarithm. Under torchrun all
+    processes train one run. Ctrl-C saves and raises `KeyboardInterrupt`; the same call goes on.
 
     Raises `ValueError` before anything is written for data, network, process and scheme that do not fit each other and
     for a folder that holds another run, and `NonFinite` for a loss or gradient that is not finite.
@@ -272,14 +260,15 @@ def train(
         run = Run.create(config, *where, computing)
         score_saved(run, scoring, score_at)  # first, since training drops old checkpoints
         save_losses(run, loss_at)
-        hooks = [Recorder(run.path / "analysis" / "roles.jsonl"), *hooks, scoring_hook(run, scoring, score_at, loss_at)]
-        with followed(run, track) as trackers:
-            training.train(run, hooks, execution, [*on_log, *trackers])
-        if (gone := sorted({*score_saved(run, scoring, score_at), *save_losses(run, loss_at)})) and rank() == 0:
+        with followed(run, track, page) as trackers:
+            recorder = Recorder(run.path / "analysis" / "roles.jsonl", on_records=partial(send_records, trackers))
+            scorer = scoring_hook(run, scoring, score_at, loss_at, trackers)
+            training.train(
+                run, [recorder, *hooks, scorer], execution, [*on_log, *[tracker.on_log for tracker in trackers]]
+            )
+            gone = sorted({*score_saved(run, scoring, score_at), *save_losses(run, loss_at)})
+            if trackers:
+                send_taken(trackers, run, scoring, config.steps)
+        if gone and rank() == 0:
             warnings.warn(unscored_line(gone), stacklevel=2)
     return run
-
-
-def unscored_line(steps: Sequence[int]) -> str:
-    """What is said of steps that were to be scored and lie on disk no more."""
-    return f"not scored: steps {', '.join(map(str, steps))}, whose checkpoints are gone (see keep_checkpoints)"

@@ -143,6 +143,11 @@ def save_section(section: Section, folder: Path) -> Path:
     return write_report(Page(section.heading, section.answer or [], [replace(section, answer="")]), folder)
 
 
+def write_run_page(run: Run) -> Path:
+    """Into RUN/report, with every table and picture as a file; returns the path of the page."""
+    return write_report(with_saved(run_page(run), run.path / "analysis"), run.path / "report")
+
+
 def with_saved(page: Page, folder: Path) -> Page:
     """The page with the sections saved in the folders inside `folder`, by name, before its last section."""
     saved = [read_section(file) for file in sorted(folder.glob(f"*/{SECTION_FILE}"))]

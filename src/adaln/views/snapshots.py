@@ -11,8 +11,7 @@ from adaln.analysis import Group, Histogram, Moments, RoleRecord, Summary, check
 from adaln.analysis.distributions import GaussianFit, descriptions
 from adaln.analysis.groups import FindRows, class_of, grouped_rows
 from adaln.analysis.recorder import read_recording
-from adaln.analysis.watch import is_watched
-from adaln.analysis.watch_handle import ROLES
+from adaln.analysis.watch_handle import ROLES, is_watched
 from adaln.runs import Run, is_run
 from adaln.tensor_files import WeightSet, open_weights
 

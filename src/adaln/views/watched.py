@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adaln.analysis.recorder import read_recording
-from adaln.analysis.watch import ABOUT
-from adaln.analysis.watch_handle import ALARMS, METRICS, ROLES
+from adaln.analysis.watch_handle import ABOUT, ALARMS, METRICS, ROLES
 from adaln.files import reading
-from adaln.report import Axis, Cell, Column, Facts, Lines, Page, Section, Series, Table
+from adaln.report import Axis, Cell, Column, Facts, Lines, Page, Section, Series, Table, write_report
 from adaln.runs import read_records
 from adaln.views.figures import role_histograms
-from adaln.views.run_page import MOST_RIDGES, over_record_steps
+from adaln.views.run_page import MOST_RIDGES, over_record_steps, with_saved
 from adaln.views.snapshots import spread_evenly
 
 
@@ -43,6 +42,11 @@ def watched_page(folder: Path) -> Page:
         Section("What was watched", [Facts("network", {name: str(value) for name, value in about.items()})]),
     ]
     return Page(folder.name, summary, sections)
+
+
+def write_watched_page(folder: Path) -> Path:
+    """Into FOLDER/report, with every table and picture as a file; returns the path of the page."""
+    return write_report(with_saved(watched_page(folder), folder / "analysis"), folder / "report")
 
 
 def warned(alarms: Sequence[dict[str, object]]) -> str:

@@ -9,10 +9,10 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
-from adaln.analysis.watch import watch
 from adaln.analysis.watch_handle import Watch
-from adaln.callbacks.settings import Settings, part_of
 from adaln.trackers import import_extra
+from adaln.watching.door import watch
+from adaln.watching.settings import Settings, part_of
 
 
 class LightningWatch(import_extra("lightning.pytorch").Callback):  # type: ignore[misc]

@@ -14,12 +14,12 @@ import adaln
 from adaln.analysis import role_updates
 from adaln.analysis.groups import Group
 from adaln.analysis.recorder import read_recording
-from adaln.analysis.watch import watch
 from adaln.analysis.watch_handle import TrainingWarning
 from adaln.cli import main
 from adaln.conditioning import find_sites, initialise
 from adaln.models import DiTConfig, build
 from adaln.rng import generator
+from adaln.watching.door import watch
 from helpers.networks import DIGITS
 
 STEPS = (0, 1, 2, 4, 6)

@@ -86,7 +86,7 @@ def others_warn_as_they_like():
 
 
 def test_hugging_faces_trainer_counts_updates_and_goes_on_in_the_same_folder(tmp_path):
-    from adaln.callbacks import TrainerWatch
+    from adaln.watching import TrainerWatch
 
     whole = TrainerWatch(tmp_path / "whole", every=1)
     trainer(tmp_path / "a", 6, whole).train()
@@ -106,7 +106,7 @@ def test_hugging_faces_trainer_counts_updates_and_goes_on_in_the_same_folder(tmp
 
 def test_lightning_counts_updates_and_goes_on_in_the_same_folder(tmp_path):
     lightning = pytest.importorskip("lightning")
-    from adaln.callbacks import LightningWatch
+    from adaln.watching import LightningWatch
 
     class Module(lightning.LightningModule):
         def __init__(self):
@@ -144,7 +144,7 @@ def test_lightning_counts_updates_and_goes_on_in_the_same_folder(tmp_path):
 
 def test_lightning_with_several_optimisers_counts_the_one_that_holds_the_modulation(tmp_path):
     lightning = pytest.importorskip("lightning")
-    from adaln.callbacks import LightningWatch
+    from adaln.watching import LightningWatch
 
     class Module(lightning.LightningModule):
         def __init__(self):
@@ -201,7 +201,7 @@ def test_accelerate_needs_no_more_than_watch(tmp_path):
 
 
 def test_alarms_are_warnings_in_the_middle_of_somebodys_training_and_refusals_come_before_it(tmp_path):
-    from adaln.callbacks import TrainerWatch
+    from adaln.watching import TrainerWatch
 
     class Breaking(TrainerWatch):
         """Something else breaks the weights."""
@@ -220,6 +220,6 @@ def test_alarms_are_warnings_in_the_middle_of_somebodys_training_and_refusals_co
 
 @pytest.mark.parametrize(("name", "package"), [("TrainerWatch", "transformers"), ("LightningWatch", "lightning")])
 def test_a_package_that_is_missing_is_one_line(name, package):
-    code = f"import sys; sys.modules['{package}'] = None; from adaln.callbacks import {name}"
+    code = f"import sys; sys.modules['{package}'] = None; from adaln.watching import {name}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip().splitlines()[-1].endswith(f"{package} is not installed; pip install 'adaln[{package}]'")

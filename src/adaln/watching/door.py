@@ -10,7 +10,7 @@ from torch import nn
 
 from adaln.analysis.recorder import LOG_SPACED_STEPS, read_recording
 from adaln.analysis.role_updates import Watched, parameters_in, watched_sites
-from adaln.analysis.watch_handle import ROLES, Watch
+from adaln.analysis.watch_handle import ABOUT, ROLES, Watch, is_watched
 from adaln.codec import json_text, short_hash
 from adaln.conditioning import Family, Layout, find_layout
 from adaln.files import reading, write_atomically
@@ -18,9 +18,6 @@ from adaln.parallel import rank
 from adaln.registry import nearest
 from adaln.trackers import KNOWN, Beside, Tracker, import_extra
 from adaln.version import __version__
-
-ABOUT = "watch.json"
-"""What is watched, in the folder of the records."""
 
 
 def watch(
@@ -58,20 +55,28 @@ def watch(
     begun = updates_of(inner) if step is None else step
     if begun < 0:
         raise ValueError(f"step is {begun}; expected the number of updates behind the weights, from 0")
+    config = about(model, layout, sites)
     if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
-        claim(folder, about(model, layout, sites), begun, was_said=step is not None or begun > 0)
-    trackers = [tracker_of(one, folder, model) for one in track] if rank() == 0 else []
-    handle = Watch(sites, folder, is_recorded, begun, trackers)
+        claim(folder, config, begun, was_said=step is not None or begun > 0)
+    trackers = [tracker_of(one, folder, config) for one in track] if rank() == 0 else []
+    handle = Watch(sites, folder, is_recorded, begun, trackers, page_of)
     if inner is not None:
         handle.attach(inner)
     return handle
 
 
-def tracker_of(track: str | Tracker, folder: Path, model: nn.Module) -> Beside:
+def page_of(folder: Path) -> Path:
+    """The page of `adaln report`, written into the folder."""
+    from adaln.views.watched import write_watched_page  # brings matplotlib
+
+    return write_watched_page(folder)
+
+
+def tracker_of(track: str | Tracker, folder: Path, config: Mapping[str, Any]) -> Beside:
     """A tracker by its name, or one as it is, in a thread of its own."""
     if not isinstance(track, str):
         return Beside(type(track).__name__, track)
-    return Beside(track, KNOWN[track](folder.name, folder, {"network": type(model).__name__}))
+    return Beside(track, KNOWN[track](folder.name, folder, config))
 
 
 def check_trackers(track: Sequence[str | Tracker]) -> None:
@@ -134,11 +139,6 @@ def about(model: nn.Module, layout: Layout, sites: Sequence[Watched]) -> dict[st
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     return {**row, "modulation": short_hash(named), "adaln": __version__}
-
-
-def is_watched(folder: Path) -> bool:
-    """Whether `watch` wrote it."""
-    return (folder / ABOUT).is_file()
 
 
 def claim(folder: Path, row: Mapping[str, Any], step: int, was_said: bool) -> None:

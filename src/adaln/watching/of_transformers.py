@@ -7,10 +7,10 @@ are dropped, also where DeepSpeed or a `GradScaler` steps.
 from pathlib import Path
 from typing import Any, Unpack
 
-from adaln.analysis.watch import watch
 from adaln.analysis.watch_handle import Watch
-from adaln.callbacks.settings import Settings, part_of
 from adaln.trackers import import_extra
+from adaln.watching.door import watch
+from adaln.watching.settings import Settings, part_of
 
 
 class TrainerWatch(import_extra("transformers").TrainerCallback):  # type: ignore[misc]
