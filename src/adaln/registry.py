@@ -60,7 +60,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     " (nearest: 'adaln-zero')"
     """
     by_lower = {choice.lower(): choice for choice in choices}
-    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.4)
+    found = get_close_matches(name.lower(), by_lower, n=1)
     return f" (nearest: {by_lower[found[0]]!r})" if found else ""
 
 

@@ -70,12 +70,11 @@ BENCHMARKS: Registry[Benchmark] = Registry(
 
 def bench_verb(words: list[str]) -> Output:
     """NAME [--out FILE.json]: measure in turns with a peer and with the machine's own limits, all in one run."""
-    if words[:1] in (["-h"], ["--help"]):
+    if words[:1] in (["-h"], ["--help"], ["--help-all"]):
         return listing()
     benchmark = BENCHMARKS[name := first_word(words, "what to measure", BENCHMARKS)]
     file, words = take_option(words, "--out")
-    verb = f"bench {name} [--out FILE.json]" if "--help" in words else f"bench {name}"
-    options: Any = parse(benchmark.options, verb, words[1:])
+    options: Any = parse(benchmark.options, f"bench {name}", words[1:])
     module = import_module(f"adaln.benchmarks.{benchmark.module}")
     command = " ".join(["adaln bench", *words])
     result = {"command": command, **getattr(module, benchmark.run)(options)}

@@ -3,21 +3,25 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 
+from adaln.cli.help import UNKNOWN_WIDTH
 from adaln.cli.output import SILENT, Output
 from adaln.cli.progress_bar import Display
 from adaln.codec import encode
 from adaln.launchers import refuse_other_launchers
 from adaln.progress import noting, showing
 from adaln.registry import Registry
+from adaln.report.terminal import folded
 from adaln.version import __version__
 
 INTERNAL = 70
@@ -70,6 +74,7 @@ VERBS: Registry[Verb] = Registry(
         "schemes": Verb("listings", "", "the conditioning schemes: how gate, scale and shift start"),
         "models": Verb("listings", "", "the networks: parameters and multiply-adds"),
         "presets": Verb("listings", "", "the presets of train, and the processes"),
+        "completion": Verb("completion", "bash|zsh|fish", "a script by which a shell completes commands and flags"),
     },
 )
 
@@ -99,15 +104,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _do(words: list[str]) -> None:
     refuse_empty(words)
-    as_json = "--json" in words
-    words = [word for word in words if word != "--json"]
-    if not words or words[0] in ("-h", "--help"):
+    as_json, is_quiet = "--json" in words, "--quiet" in words
+    words = [word for word in words if word not in ("--json", "--quiet")]
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    if not words or words[0] in ("-h", "--help", "--help-all"):
         print(_help())
         return
     if words[0] == "--version":
         print(__version__)
         return
-    output = _output_of(words)
+    output = _output_of(words, is_quiet)
     if output is SILENT:
         return
     if as_json:
@@ -129,7 +136,7 @@ def refuse_empty(words: Sequence[str]) -> None:
             )
 
 
-def _output_of(words: Sequence[str]) -> Output:
+def _output_of(words: Sequence[str], is_quiet: bool = False) -> Output:
     """What a verb gives back; `ValueError` where it would be done by each of several processes."""
     module = VERBS[words[0]].module
     if module != "listings":
@@ -138,7 +145,11 @@ def _output_of(words: Sequence[str]) -> Output:
         from adaln.cli.options import take_factories
 
         words = [words[0], *take_factories(words[1:])]
-    with Display() as shown, showing(shown), noting(shown.note):
+    with ExitStack() as shown:
+        if not is_quiet:
+            display = shown.enter_context(Display())
+            shown.enter_context(showing(display))
+            shown.enter_context(noting(display.note))
         verb = f"{words[0].replace('-', '_')}_verb"
         output: Output = getattr(import_module(f"adaln.cli.{module}"), verb)(words[1:])
     return output
@@ -167,16 +178,23 @@ def _fail(code: int, line: str) -> None:
 
 
 def _help() -> str:
-    lines = [f"  {f'{name} {verb.words}':<34} {verb.help}" for name, verb in VERBS.items()]
+    """All commands, and what holds for each of them."""
+    width = shutil.get_terminal_size((UNKNOWN_WIDTH, 0)).columns
+    titles = [f"  {name} {verb.words}".rstrip() for name, verb in VERBS.items()]
+    beside = max(map(len, titles)) + 2
+    lines = [
+        folded(verb.help, max(width, 2 * beside), title.ljust(beside), " " * beside)
+        for title, verb in zip(titles, VERBS.values(), strict=True)
+    ]
     return "\n".join(
         [
             "adaln: train, sample, score, analyse and compare diffusion transformers under every conditioning scheme",
             "",
-            "usage: adaln COMMAND [...] [--json]      (adaln COMMAND --help tells its options)",
+            "usage: adaln COMMAND [...] [--json] [--quiet]      (adaln help COMMAND: its options and examples)",
             "",
             *lines,
             "",
             "--json prints one JSON document to standard output and nothing else; progress goes to standard error.",
-            "ADALN_TRACEBACK=1 shows where an error came from.",
+            "--quiet says nothing but what goes wrong. ADALN_TRACEBACK=1 shows where an error came from.",
         ]
     )

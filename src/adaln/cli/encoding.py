@@ -130,12 +130,12 @@ def encoded(out: Path, index: "adaln.data.Index", checked: "adaln.data.RoundTrip
 
 @dataclass(frozen=True, slots=True)
 class InspectOptions:
-    """How a data set is inspected."""
+    """What a data set is, how many pictures, which classes, and whether it is intact."""
 
     action: Annotated[Positional[str], named("inspect")]
-    """The word inspect."""
+    """The one thing to do with it."""
     path: Annotated[Positional[str], named("PATH")]
-    """A path."""
+    """A folder, zip or tar of pictures, digits, hf:NAME, or what adaln encode made."""
     held_out: float = 0.0
     """As --data.held-out of a training: how many pictures it would hold out."""
     size: int | None = None

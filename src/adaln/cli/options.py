@@ -3,15 +3,18 @@
 import contextlib
 import io
 import logging
-import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
+import tyro.extras
 
+from adaln.cli.help import ALL, entries, page
 from adaln.cli.parse_errors import one_line
 from adaln.conditioning import Scheme, scheme
 from adaln.config import PRESETS, RunConfig
@@ -56,11 +59,13 @@ def named(metavar: str, what: str | None = None) -> Any:
 def parse(cls: type[T], verb: str, words: Sequence[str], default: T | None = None) -> T:
     """An instance of `cls` from command-line words, on top of `default`.
 
-    Raises `ValueError` in one line naming what was given, what was expected and the nearest flag. `--help`, anywhere,
-    prints and exits with 0.
+    Raises `ValueError` in one line naming what was given, what was expected and the nearest flag. `--help` or
+    `--help-all`, anywhere, prints and exits with 0.
     """
+    if asked := {"-h", "--help", ALL} & set(words):
+        _shown.get()(verb, cls, parser_of(cls, default), ALL in asked)
+        raise SystemExit(0)
     panel = io.StringIO()
-    words = ["--help"] if {"-h", "--help"} & set(words) else words  # behind a positional it would leave that out
     try:
         with _warnings_shown(), contextlib.redirect_stderr(panel):
             options = _parsed(cls, verb, words, default)
@@ -94,10 +99,38 @@ def _place(value: Any) -> Any:
 
 def flags_of(cls: type[T], default: T | None = None) -> set[str]:
     """All that its help names."""
-    shown = io.StringIO()
-    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(shown):
-        _parsed(cls, "", ["--help"], default)
-    return set(re.findall(r"--[\w.-]*\w", shown.getvalue()))
+    return {name for entry in entries(parser_of(cls, default)) for name in entry.names}
+
+
+def parser_of(cls: type[T], default: T | None = None) -> Any:
+    """What takes its words and knows its flags: as argparse's."""
+    with _RULES, _warnings_shown(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of `get_parser`, beside which there is no other way
+        parser: Any = tyro.extras.get_parser(
+            cls,
+            default=tyro.MISSING_NONPROP if default is None else default,
+            config=(tyro.conf.AvoidSubcommands,),
+        )
+    return parser
+
+
+def print_help(verb: str, cls: type, parser: Any, everything: bool) -> None:
+    """For people."""
+    print(page(verb, " ".join((cls.__doc__ or "").split()), parser, everything))
+
+
+Shown = Callable[[str, type, Any, bool], None]
+_shown: ContextVar[Shown] = ContextVar("shown", default=print_help)
+
+
+@contextlib.contextmanager
+def helping(shown: Shown) -> Iterator[None]:
+    """In this block help is given to `shown` instead of being printed."""
+    before = _shown.set(shown)
+    try:
+        yield
+    finally:
+        _shown.reset(before)
 
 
 def _parsed(cls: type[T], verb: str, words: Sequence[str], default: T | None) -> T:
@@ -156,8 +189,8 @@ def take_preset(words: Sequence[str]) -> tuple[str, RunConfig, list[str]]:
 
     Raises `ValueError` for an unknown name; without a preset, the words ask for help.
     """
-    if not words or words[0] in ("-h", "--help"):
-        words = ["digits", "--help"]
+    if words and words[0] in ("-h", "--help", ALL):
+        words = ["digits", words[0]]
     preset = first_word(words, "a preset", PRESETS)
     config = PRESETS[preset]()
     model, rest = take_option(words, "--model")

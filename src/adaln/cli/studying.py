@@ -45,9 +45,11 @@ class Launching:
 
 @dataclass(frozen=True, slots=True)
 class StudyOptions:
-    """How large a study is, and how it is run."""
+    """All the runs of a question, its table and its page; what is finished is kept, and the same command goes on."""
 
-    name: Annotated[Positional[str], named("NAME", f"A study ({', '.join(STUDIES)}), or list.")]
+    name: Annotated[
+        Positional[str], named("NAME", "A study, or list: all of them by name, and what each costs on this machine.")
+    ]
     scale: str = "tiny"
     """tiny (two CPU cores), small (one GPU) or paper (the published protocol); `adaln study list` shows the cost."""
     seeds: int | None = None
@@ -58,7 +60,7 @@ class StudyOptions:
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What is looked for, what a trial trains, and where its runs are done."""
+    """The std of gate, scale and shift that serves best, searched for by Optuna; the same command goes on."""
 
     preset: Annotated[Positional[str], named("PRESET")]
     """A preset (adaln presets lists them): what a trial trains."""
@@ -71,7 +73,7 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChooseOptions:
-    """What is trained, which starts are held against each other, and how much may be spent."""
+    """Which start serves best: every start is trained on the same seeds until the answer is known."""
 
     preset: Annotated[Positional[str], named("PRESET")]
     """A preset (adaln presets lists them): what every run trains."""

@@ -38,7 +38,7 @@ class WhileTraining:
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """A run from a preset, whose network --model NAME (or module:factory) and process --process NAME change."""
+    """Trains a run from a preset, or goes on with it: what was stopped or killed goes on with the same command."""
 
     preset: Annotated[Positional[str], named("PRESET")]
     """A preset (adaln presets lists them): the defaults of all that decides the weights."""
