@@ -46,10 +46,11 @@ REACHED_BY = 3
 
 
 def reached_by(network: str) -> int:
-    """One later for the first of two maps whose second moves in the third: static gates open in the second."""
+    """One later for what lies before a map that moves in the third, since static gates open in the second: the first
+    of two maps, and embedders of a U-DiT's levels that the last layer does not ask."""
     config = NETWORKS[network]
-    is_behind = getattr(config, "gate", "") == "static" and getattr(config, "modulation", "") in ("se", "low-rank")
-    return REACHED_BY + is_behind
+    is_late = getattr(config, "modulation", "") in ("se", "low-rank") or isinstance(config, UDiTConfig)
+    return REACHED_BY + (is_late and getattr(config, "gate", "") == "static")
 
 
 def fitted(network: str, process: str) -> ModelConfig | None:

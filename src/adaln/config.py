@@ -90,7 +90,7 @@ class OptimConfig:
             ("grad_clip", self.grad_clip is None or 0 < self.grad_clip < inf, "a number > 0 or none"),
             ("ema_decay", 0 <= self.ema_decay < 1, "0 <= decay < 1"),
             ("ema_widths", len(set(self.ema_widths)) == len(self.ema_widths), "each width once"),
-            ("mup", self.mup is None or self.mup > 0, "a width > 0 or none"),
+            ("mup", self.mup is None or 0 < self.mup < inf, "a width > 0 or none"),
         ):
             if not fits:
                 raise ValueError(f"optim.{name} is {getattr(self, name)}; expected {expected}")

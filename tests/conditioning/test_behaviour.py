@@ -61,7 +61,14 @@ def check_rows_do_what_their_layout_says(name: str) -> None:
         assert effects == ({(site.role, site.function)} if not idle else set()), site
 
 
-@pytest.mark.parametrize("name", [*OWN, *MECHANISMS, *QUICK])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *OWN,
+        *(pytest.param(name, marks=[pytest.mark.slow] * name.startswith("U-DiT")) for name in MECHANISMS),
+        *QUICK,
+    ],
+)
 def test_rows_do_what_their_layout_says(name):
     check_rows_do_what_their_layout_says(name)
 

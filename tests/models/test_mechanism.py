@@ -1,6 +1,7 @@
 """Mechanisms of our own networks: what they hold, what they compute, and what does not go together."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -8,18 +9,20 @@ import torch
 from adaln.analysis.live import gate_values
 from adaln.codec import decode, encode
 from adaln.conditioning import find_layout, standard_inputs
-from adaln.models import MODELS, ModelConfig, build, dit, skeleton
+from adaln.models import MODELS, ModelConfig, UDiTConfig, build, dit, skeleton
 from adaln.models.conditioned import add_branch
-from adaln.models.dit_config import TransformerConfig
 from adaln.models.layers import rotate, rotation, unturned
+from adaln.models.mechanism import ModulationKind
 from adaln.models.network import counted
 from adaln.rng import generator
 from adaln.types import DataSpec
-from helpers.mechanisms import EVERY_MECHANISM, MECHANISMS
+from helpers.mechanisms import EVERY_MECHANISM, MECHANISMS, Config
 from helpers.networks import DIGITS
 
+KINDS = {*get_args(ModulationKind)}
 
-def awake(config: TransformerConfig) -> torch.nn.Module:
+
+def awake(config: Config) -> torch.nn.Module:
     """With weights that all act."""
     model, rng = build(config, DIGITS, generator("mechanism")), generator("noise")
     with torch.no_grad():
@@ -29,7 +32,7 @@ def awake(config: TransformerConfig) -> torch.nn.Module:
 
 
 @pytest.fixture(params=MECHANISMS)
-def config(request: pytest.FixtureRequest) -> TransformerConfig:
+def config(request: pytest.FixtureRequest) -> Config:
     return MECHANISMS[request.param]
 
 
@@ -53,6 +56,8 @@ def test_a_fresh_network_outputs_exactly_zero_and_every_weight_acts(config):
 
 
 def test_the_loops_for_small_networks_leave_it_to_torch(config):
+    if isinstance(config, UDiTConfig):
+        pytest.skip("which has no such loops")
     model = awake(config)
     inputs = standard_inputs(model)
     assert torch.equal(model.fused(**inputs), model(**inputs))
@@ -140,3 +145,24 @@ def test_gates_are_what_the_network_multiplies_by(options, monkeypatch):
 def test_choices_that_do_not_go_together_are_one_clear_error(change, message):
     with pytest.raises(ValueError, match=message):
         replace(MODELS["tiny"], **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(({"modulation": kind}, f"got modulation {kind}, expected linear or se") for kind in KINDS - {"linear", "se"}),
+        ({"class_tokens": 1}, "got class_tokens 1, expected 0: the blocks of a U-DiT take images"),
+        ({"time_tokens": 1}, "got time_tokens 1, expected 0"),
+        ({"post_modulation": True, "gate": "static"}, "got gate static, .* expected identity"),
+        ({"modulation": "se", "se_ratio": 3}, "got se_ratio 3, expected a divisor of hidden_size 16"),
+    ],
+)
+def test_a_u_dit_refuses_what_it_has_no_place_for(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(MODELS["U-DiT-tiny"], **change)
+
+
+def test_a_u_dit_without_options_is_written_as_ever():
+    assert set(encode(MODELS["U-DiT-S"])) == {
+        "kind", "hidden_size", "num_heads", "depth", "mlp_ratio", "learn_sigma", "class_dropout_prob",
+    }  # fmt: skip

@@ -99,13 +99,6 @@ class TransformerConfig(Mechanism, ModelConfig):
         mlp = ways_in * linear(dim, self.mlp_width, tokens, bias=bias) + linear(self.mlp_width, dim, tokens, bias=bias)
         return attention + mlp
 
-    def check_condition(self, spec: DataSpec) -> None:
-        """`ValueError` where modulation is left without anything to depend on."""
-        if self.time == "none" and not spec.num_classes and self.modulation != "in-context":
-            raise ValueError(
-                f"got time none for {spec}, expected data with classes: of nothing else could modulation be made"
-            )
-
     def describe(self) -> str:
         family = self.published_as[self.drop_variance]
         sizes = f"width {self.hidden_size}, {self.depth} blocks and patch {self.patch_size}"

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from adaln.codec import LEFT_OUT_AT_DEFAULT
 from adaln.models.config import MOST, Counts, check_sizes, linear
+from adaln.specs import DataSpec
 
 ModulationKind = Literal["linear", "se", "low-rank", "shared", "shared-alone", "in-context"]
 Function = Literal["identity", "one_plus", "tanh", "sigmoid"]
@@ -90,6 +91,13 @@ class Mechanism:
             raise ValueError(
                 f"got class_tokens {self.class_tokens}, time_tokens {self.time_tokens}, expected at least 1 where"
                 " modulation is in-context (improved MeanFlow: 8 and 4), or time none"
+            )
+
+    def check_condition(self, spec: DataSpec) -> None:
+        """`ValueError` where modulation is left without anything to depend on."""
+        if self.time == "none" and not spec.num_classes and self.modulation != "in-context":
+            raise ValueError(
+                f"got time none for {spec}, expected data with classes: of nothing else could modulation be made"
             )
 
     @property

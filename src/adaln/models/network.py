@@ -50,15 +50,15 @@ STARTS: Starts = (
     ("final_layer.*", zeros),
     ("*.adaLN_modulation*.weight", zeros),
     ("t_block*.weight", zeros),
-    ("blocks.*_scale", zeros),
+    ("*.logit_scale", lambda tensor, rng: tensor.fill_(math.log(10))),
+    ("*_scale", zeros),
     ("*_tokens", normal(0.02)),
     ("t_embedder*.weight", normal(0.02)),
     ("y_embedder*.weight", normal(0.02)),
     ("x_embedder.proj.weight", xavier_flat),
-    ("*.logit_scale", lambda tensor, rng: tensor.fill_(math.log(10))),
     ("*", xavier),
 )
-_INNER: Starts = (("blocks.*.adaLN_modulation*.1.weight", xavier), *STARTS)
+_INNER: Starts = (("final_layer.*", zeros), ("*.adaLN_modulation*.1.weight", xavier), *STARTS)
 """Of two linear maps only the last is zero: with both at zero neither would ever receive a gradient."""
 STARTS_OF: Mapping[str, Starts] = {
     "se": _INNER,

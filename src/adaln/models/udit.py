@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adaln.models.conditioned import LAST, PLAIN, add_branch, modulated, modulation, normed, vectors_of
+from adaln.models.conditioned import LAST, add_branch, modulated, modulation, normed, own_modulation, vectors_of
 from adaln.models.config import num_labels
 from adaln.models.layers import LabelEmbedder, Rotation, TimestepEmbedder, rotate, rotation, timestep_features
-from adaln.models.network import Network, check_inputs
+from adaln.models.network import STARTS, STARTS_OF, Network, check_inputs
 from adaln.models.udit_config import UDiTConfig
 from adaln.types import DataSpec, Labels, Latents, Times
 
@@ -128,24 +128,25 @@ class DownsampledAttention(nn.Module):
 class UDiTBlock(nn.Module):
     """Two conditioned units one after the other, each with its own modulation."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
+    def __init__(self, dim: int, config: UDiTConfig) -> None:
         super().__init__()
-        self.attn1 = DownsampledAttention(dim, num_heads)
-        self.mlp1 = FeedForward(dim, int(mlp_ratio * dim))
-        self.adaLN_modulation1 = modulation(dim, 6)
-        self.attn2 = DownsampledAttention(dim, num_heads)
-        self.mlp2 = FeedForward(dim, int(mlp_ratio * dim))
-        self.adaLN_modulation2 = modulation(dim, 6)
+        self.config = config
+        for unit in (1, 2):
+            setattr(self, f"attn{unit}", DownsampledAttention(dim, config.num_heads))
+            setattr(self, f"mlp{unit}", FeedForward(dim, int(config.mlp_ratio * dim)))
+            setattr(self, f"adaLN_modulation{unit}{config.suffix}", own_modulation(config, dim))
+            for branch in (f"attn{unit}", f"mlp{unit}") if config.gate == "static" else ():
+                setattr(self, f"{branch}_scale", nn.Parameter(torch.empty(dim)))
 
     def forward(self, x: Image, c: Condition, positions: Rotation) -> Image:
-        attn1, attn2 = (partial(attn, positions=positions) for attn in (self.attn1, self.attn2))
-        for layer, attn, mlp in (
-            (self.adaLN_modulation1, attn1, self.mlp1),
-            (self.adaLN_modulation2, attn2, self.mlp2),
-        ):
-            six = layer(c).chunk(6, dim=-1)
-            x = add_branch(x, attn, vectors_of(six[:3], PLAIN.chunks))
-            x = add_branch(x, mlp, vectors_of(six[3:], PLAIN.chunks))
+        chunks = self.config.chunks
+        for unit in (1, 2):
+            attn, mlp = f"attn{unit}", f"mlp{unit}"
+            values = getattr(self, f"adaLN_modulation{unit}{self.config.suffix}")(c).chunk(2 * len(chunks), dim=-1)
+            of_attn = vectors_of(values[: len(chunks)], chunks, getattr(self, f"{attn}_scale", None))
+            of_mlp = vectors_of(values[len(chunks) :], chunks, getattr(self, f"{mlp}_scale", None))
+            x = add_branch(x, partial(getattr(self, attn), positions=positions), of_attn, self.config)
+            x = add_branch(x, getattr(self, mlp), of_mlp, self.config)
         return x
 
 
@@ -153,7 +154,7 @@ class Stage(nn.ModuleList):
     """Blocks at one resolution and width."""
 
     def __init__(self, depth: int, dim: int, config: UDiTConfig) -> None:
-        super().__init__(UDiTBlock(dim, config.num_heads, config.mlp_ratio) for _ in range(depth))
+        super().__init__(UDiTBlock(dim, config) for _ in range(depth))
         self.head_dim = dim // config.num_heads
 
     def forward(self, x: Image, c: Condition) -> Image:
@@ -189,14 +190,15 @@ class InputConvolution(nn.Module):
 class FinalLayer(nn.Module):
     """Modulated norm, then a 3x3 convolution as the head."""
 
-    def __init__(self, dim: int, channels: int) -> None:
+    def __init__(self, dim: int, channels: int, norm: str) -> None:
         super().__init__()
         self.out_proj = nn.Conv2d(dim, channels, 3, padding=1)
         self.adaLN_modulation = modulation(dim, 2)
+        self.norm = norm
 
     def forward(self, x: Image, c: Condition) -> Float[Tensor, "B Cout H W"]:
         vectors = vectors_of(self.adaLN_modulation(c).chunk(2, dim=-1), LAST)
-        return self.out_proj(modulated(normed(x), vectors).permute(0, 3, 1, 2))
+        return self.out_proj(modulated(normed(x, self.norm), vectors).permute(0, 3, 1, 2))
 
 
 class UDiT(Network):
@@ -209,7 +211,8 @@ class UDiT(Network):
         self.num_labels = num_labels(spec, config.class_dropout_prob)
         h, depth = config.hidden_size, config.depth
         self.x_embedder = InputConvolution(spec.channels, h)
-        for level in (1, 2, 3):
+        self.starts = STARTS_OF.get(config.modulation, STARTS)
+        for level in (1, 2, 3) if config.time == "embedded" else ():
             self.add_module(f"t_embedder_{level}", TimestepEmbedder(h << (level - 1)))
         for level in (1, 2, 3) if self.num_labels else ():
             self.add_module(f"y_embedder_{level}", LabelEmbedder(self.num_labels, h << (level - 1)))
@@ -225,7 +228,7 @@ class UDiT(Network):
         self.reduce_chan_level1 = nn.Conv2d(2 * h, 2 * h, 1)
         self.decoder_level_1 = Stage(depth[4], 2 * h, config)
         self.output = nn.Conv2d(2 * h, 2 * h, 3, padding=1)
-        self.final_layer = FinalLayer(2 * h, spec.channels * config.outputs_per_channel)
+        self.final_layer = FinalLayer(2 * h, spec.channels * config.outputs_per_channel, config.norm)
 
     def forward(self, x: Latents, t: Times, y: Labels | None) -> Float[Tensor, "B Cout H W"]:
         check_inputs(x, t, y, self.spec, self.num_labels)
@@ -240,9 +243,8 @@ class UDiT(Network):
         return self.final_layer(convolved(self.output, level_1), c2)
 
     def conditions(self, t: Times, y: Labels | None) -> list[Condition]:
-        """c_k = time embedding + label embedding of widths h, 2h, 4h; all levels see the same label."""
-        features = timestep_features(t)
-        c = [self.get_submodule(f"t_embedder_{level}")(features) for level in (1, 2, 3)]
-        if y is not None:
-            c = [c_k + self.get_submodule(f"y_embedder_{level}")(y) for level, c_k in enumerate(c, start=1)]
-        return [c_k[:, None, None] for c_k in c]
+        """c_k = time embedding + label embedding of widths h, 2h, 4h, of what there is; all see the same label."""
+        features = timestep_features(t) if self.config.time == "embedded" else None
+        given = [pair for pair in (("t", features), ("y", y)) if pair[1] is not None]
+        levels = [[self.get_submodule(f"{kind}_embedder_{level}")(of) for kind, of in given] for level in (1, 2, 3)]
+        return [torch.stack(of_level).sum(0)[:, None, None] for of_level in levels]

@@ -1,9 +1,11 @@
 """The sizes and choices of U-DiT."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from adaln.codec import LEFT_OUT_AT_DEFAULT
 from adaln.models.config import NUM_TIME_FEATURES, Counts, ModelConfig, check_sizes, linear, mlp_width, num_labels
+from adaln.models.mechanism import Mechanism, ModulationKind
 from adaln.specs import DataSpec
 
 if TYPE_CHECKING:
@@ -11,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class UDiTConfig(ModelConfig):
-    """U-DiT as published: two units per block, width doubling per level."""
+class UDiTConfig(Mechanism, ModelConfig):
+    """U-DiT: two units per block, width doubling per level."""
 
     hidden_size: int
     """Width at full resolution; doubles at each of the two lower ones."""
@@ -26,6 +28,10 @@ class UDiTConfig(ModelConfig):
     """Predict a variance beside each channel: twice the data's channels."""
     class_dropout_prob: float = 0.1
     """How often training replaces a label by the null class; 0: there is no null class, hence no guidance."""
+    modulation: ModulationKind = field(default="linear", metadata=LEFT_OUT_AT_DEFAULT, kw_only=True)
+    """Of each unit: a linear map, or the same through an SE bottleneck; there is no map for blocks of three widths."""
+    se_ratio: int = field(default=2, metadata=LEFT_OUT_AT_DEFAULT, kw_only=True)
+    """Width over bottleneck width, where modulation is "se"."""
 
     is_isotropic: ClassVar[bool] = False
 
@@ -36,6 +42,15 @@ class UDiTConfig(ModelConfig):
         mlp_width(self.hidden_size, self.mlp_ratio)
         if self.hidden_size % (4 * self.num_heads):
             raise ValueError(f"got hidden_size {self.hidden_size}, expected a multiple of 4 x {self.num_heads} heads")
+        if self.modulation not in ("linear", "se"):
+            raise ValueError(
+                f"got modulation {self.modulation}, expected linear or se: the blocks of a U-DiT have three widths, for"
+                " which there is no one map"
+            )
+        for name in ("class_tokens", "time_tokens", "tokens_from"):
+            if getattr(self, name):
+                raise ValueError(f"got {name} {getattr(self, name)}, expected 0: the blocks of a U-DiT take images")
+        self.check_mechanism(self.hidden_size, sum(self.depth))
 
     @property
     def outputs_per_channel(self) -> int:
@@ -45,6 +60,7 @@ class UDiTConfig(ModelConfig):
         """ValueError for data of a size that the network does not take."""
         if spec.height % 8 or spec.width % 8:
             raise ValueError(f"got {spec.height} x {spec.width}, expected multiples of 8 (two halvings and sub-grids)")
+        self.check_condition(spec)
 
     def network(self, spec: DataSpec) -> "adaln.models.network.Network":
         from adaln.models.udit import UDiT
@@ -61,7 +77,9 @@ class UDiTConfig(ModelConfig):
         full, half, quarter = (spec.height * spec.width // 4**level for level in range(3))
         total = linear(9 * spec.channels, h, full)
         for width in (h, 2 * h, 4 * h):
-            total += linear(NUM_TIME_FEATURES, width) + linear(width, width) + Counts(labels * width)
+            total += Counts(labels * width)
+            if self.time == "embedded":
+                total += linear(NUM_TIME_FEATURES, width) + linear(width, width)
         stages = ((h, full), (2 * h, half), (4 * h, quarter), (2 * h, half), (2 * h, full))
         for blocks, (width, positions) in zip(self.depth, stages, strict=True):
             total += 2 * blocks * self._unit(width, positions)
@@ -82,10 +100,11 @@ class UDiTConfig(ModelConfig):
         depthwise = Counts((25 + 9 + 1 + 3) * hidden, 2 * 25 * hidden * positions)
         mlp = _pointwise_pair(dim, hidden // 2, hidden, positions) + depthwise
         mlp += _pointwise_pair(hidden, hidden // 2, dim, positions)
-        return linear(dim, 6 * dim) + attention + mlp
+        return self.count_modulation(dim, 1) + attention + mlp
 
     def describe(self) -> str:
-        return f"a U-DiT of width {self.hidden_size} and {sum(self.depth)} blocks"
+        sizes = f"width {self.hidden_size} and {sum(self.depth)} blocks"
+        return f"a U-DiT of {sizes}{self.describe_mechanism()}"
 
 
 def _pointwise_pair(inputs: int, middle: int, outputs: int, positions: int) -> Counts:

@@ -125,6 +125,25 @@ def _own(mechanisms: Mapping[str, str], *, tables: bool) -> tuple[Layer, ...]:
 
 
 _POST = {"shift scale": "_post_shift_scale"}
+_POST_SURPRISE = "Shift and scale are those of what a branch gives."
+_UDIT_BLOCK = "(encoder_level_1|encoder_level_2|latent|decoder_level_2|decoder_level_1).N."
+_UDIT_STATIC = tuple(Layer(f"{_UDIT_BLOCK}{name}#_scale", f"{name}#: gate", "static") for name in ("attn", "mlp"))
+
+
+def _units(mechanisms: Mapping[str, str]) -> tuple[Layer, ...]:
+    """Modulation layers of a U-DiT's units."""
+    return tuple(
+        Layer(f"{_UDIT_BLOCK}adaLN_modulation#{suffix}.*", f"attn#: {roles}; mlp#: {roles}")
+        for roles, suffix in mechanisms.items()
+    )
+
+
+_UDIT = Family(
+    layers=(*_units({"shift scale gate": ""}), FINAL_LAYER),
+    head="final_layer.out_proj",
+    branch_ends="attn1.to_out mlp1.project_out.1 attn2.to_out mlp2.project_out.1",
+    start=_ZERO,
+)
 
 ROWS = {
     "DiT": _DIT,
@@ -139,7 +158,7 @@ ROWS = {
         _DIT,
         layers=(*_own(_POST, tables=False), FINAL_LAYER),
         ungated_ends=_DIT.branch_ends,
-        surprise="Shift and scale are those of what a branch gives.",
+        surprise=_POST_SURPRISE,
     ),
     "DiT-shared-post-modulation": replace(
         _DIT, layers=(*_own(_POST, tables=True), FINAL_LAYER), ungated_ends=_DIT.branch_ends
@@ -192,17 +211,10 @@ ROWS = {
         frequencies="none: the condition is the class",
         surprise="Predicts codes scale by scale; its gates are called gamma.",
     ),
-    "U-DiT": Family(
-        layers=(
-            Layer(
-                "(encoder_level_1|encoder_level_2|latent|decoder_level_2|decoder_level_1).N.adaLN_modulation#.*",
-                "attn#: shift scale gate; mlp#: shift scale gate",
-            ),
-            FINAL_LAYER,
-        ),
-        head="final_layer.out_proj",
-        branch_ends="attn1.to_out mlp1.project_out.1 attn2.to_out mlp2.project_out.1",
-        start=_ZERO,
+    "U-DiT": _UDIT,
+    "U-DiT-mechanisms": replace(_UDIT, layers=(*_units(_MECHANISMS), *_UDIT_STATIC, FINAL_LAYER)),
+    "U-DiT-post-modulation": replace(
+        _UDIT, layers=(*_units(_POST), FINAL_LAYER), ungated_ends=_UDIT.branch_ends, surprise=_POST_SURPRISE
     ),
     "diffusers-DiT": Family(
         layers=(Layer("transformer_blocks.N.norm1.linear", SIX), Layer("proj_out_1", "final: shift scale")),
