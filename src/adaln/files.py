@@ -126,6 +126,18 @@ def claimed(path: Path, refusal: str) -> Iterator[None]:
         yield
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock file `path` now."""
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """In this block an error of the disk that does not tell of which file names this one."""

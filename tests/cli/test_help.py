@@ -61,6 +61,7 @@ def test_help_of_a_command_is_the_same_however_it_is_asked_for(capsys):
     assert len(short.splitlines()) < 70 < len(long.splitlines())
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_but_what_goes_wrong(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ("--steps", "2", "--model.depth", "1", "--model.hidden-size", "16", "--device", "cpu", "--quiet")

@@ -49,6 +49,9 @@ VERBS: Registry[Verb] = Registry(
         "loss": Verb("losses", "RUN...", "denoising loss on pictures held out of training, runs beside each other"),
         "sweep": Verb("sweeping", "RUN", "guidance x weights x steps: which way of sampling scores best"),
         "stats": Verb("scoring", "SOURCE OUT.npz", "statistics of a reference, to score against again and again"),
+        "runs": Verb(
+            "running", "[FOLDER]", "all runs at a glance: scheme, step, loss, score, size; --clean: what can go"
+        ),
         "compare": Verb(
             "comparing", "RUN RUN...", "configs, losses and scores side by side, and what makes scores differ"
         ),

@@ -117,6 +117,7 @@ GUIDES: Mapping[str, Guide] = {
     ),
     "stats": Guide(("adaln stats pictures/ pictures.npz --features inception",)),
     "loss": Guide(("adaln loss runs/images-32-*", "adaln loss runs/digits-0123456789 --data other-pictures/")),
+    "runs": Guide(("adaln runs", "adaln runs --clean", "adaln runs --clean --delete")),
     "compare": Guide(("adaln compare runs/images-32-*",)),
     "report": Guide(("adaln report runs/digits-0123456789", "adaln report runs/studies/quickstart-0123456789")),
     "encode": Guide(
