@@ -25,6 +25,13 @@ def trained_path(capsys, tmp_path, monkeypatch):
     return Path(json.loads(run(capsys, "train", "digits", *SMALL, "--json"))["run"])
 
 
+def test_models_says_what_the_options_of_a_network_cost(capsys):
+    usual, other = json.loads(run(capsys, "models", "DiT-XL/2", "--model.gate", "static", "--json"))
+    assert (usual["model"], other["model"]) == ("DiT-XL/2", "with gate static")
+    assert usual["parameters"] - other["parameters"] == 28 * (2 * 1152 * 1153 - 2 * 1152)
+    assert other["gmacs"] < usual["gmacs"]
+
+
 @pytest.mark.parametrize(
     ("verb", "known"), [("schemes", list(SCHEMES)), ("presets", list(PRESETS)), ("models", ["DiT-XL/2", "U-DiT-L"])]
 )

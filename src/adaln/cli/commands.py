@@ -75,7 +75,7 @@ VERBS: Registry[Verb] = Registry(
         "bench": Verb("benching", "NAME", "speed beside a public peer and the machine's own limits, in one run"),
         "families": Verb("listings", "[NAME]", "how every known network conditions: chunks, functions, starts"),
         "schemes": Verb("listings", "", "the conditioning schemes: how gate, scale and shift start"),
-        "models": Verb("listings", "", "the networks: parameters and multiply-adds"),
+        "models": Verb("listings", "[NAME]", "the networks: parameters and multiply-adds"),
         "presets": Verb("listings", "", "the presets of train, and the processes"),
         "completion": Verb("completion", "bash|zsh|fish", "a script by which a shell completes commands and flags"),
     },

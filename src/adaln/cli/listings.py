@@ -1,11 +1,11 @@
 """`adaln families`, `schemes`, `models`, `presets`: what can be computed is printed, not written down."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from adaln.cli.options import Positional, check_suffix, named, parse
+from adaln.cli.options import Flat, Positional, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.conditioning import PARAMETRIC, SCHEMES, Scheme, Start, in_words
@@ -108,7 +108,7 @@ def families_verb(words: list[str]) -> Output:
 
 @dataclass(frozen=True, slots=True)
 class ModelsOptions:
-    """The networks by name."""
+    """The networks by name; behind one name the fields of that network are flags (--model.gate tanh)."""
 
     size: int = 32
     """Height and width of the latents or images."""
@@ -118,15 +118,35 @@ class ModelsOptions:
     """Classes; 0: unconditional."""
 
 
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """A network by name, and what of it may be otherwise."""
+
+    model: ModelConfig
+    data: Flat[ModelsOptions] = ModelsOptions()
+
+
 def models_verb(words: list[str]) -> Output:
-    """The networks: parameters and multiply-adds of each."""
-    options = parse(ModelsOptions, "models", words)
+    """[NAME [--model.FIELD VALUE]]: parameters and multiply-adds of the networks, or of one with options."""
+    is_one = bool(words) and not words[0].startswith("-")
+    if is_one:
+        name, *words = words
+        usual = model_named(name)
+        chosen = parse(ModelOptions, f"models {name}", words, ModelOptions(usual))
+        options, configs = chosen.data, {name: usual}
+        names = [one.name for one in fields(usual) if getattr(chosen.model, one.name) != getattr(usual, one.name)]
+        said = ", ".join(f"{one} {getattr(chosen.model, one)}" for one in names)
+        configs |= {f"with {said}": chosen.model} if names else {}
+    else:
+        options, configs = parse(ModelsOptions, "models", words), dict(MODELS.items())
     spec = DataSpec(options.channels, options.size, options.size, options.num_classes)
     rows: list[dict[str, Any]] = []
-    for name, config in MODELS.items():
+    for name, config in configs.items():
         try:
             rows.append({"model": name, "parameters": num_parameters(config, spec), "gmacs": flops(config, spec) / 2e9})
         except ValueError:  # a size that this network does not take
+            if is_one:
+                raise
             rows.append({"model": name, "parameters": None, "gmacs": None})
     table = Table(
         f"Networks for {options.channels} x {options.size} x {options.size}, {options.num_classes} classes",
