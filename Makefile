@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes: each would compile every module again
 
-.PHONY: demo test test-slow test-nightly check format clean
+.PHONY: demo test test-slow test-nightly check format docs release clean
 
 demo: $(INSTALLED)
 	$(BIN)/adaln study quickstart
@@ -33,6 +33,14 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# dist/ anew: wheel and sdist, their metadata and README as PyPI checks them, the wheel walked through in a fresh environment.
+release: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/hatchling build
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[release]' --editable .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/pytest -m slow tests/test_distribution.py
+
 # One environment for everything; made again only when what it is made from changes.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,4 +50,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -195,5 +195,5 @@ def test_a_setting_out_of_range_is_refused(settings):
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchdiffeq", None)
     draw = draws(1, 1, 2, 2)
-    with pytest.raises(ImportError, match=r"pip install adaln\[ode\]"):
+    with pytest.raises(ValueError, match=r"pip install 'adaln\[ode\]'"):
         sample("linear-velocity", "dopri5", draw(), draw)

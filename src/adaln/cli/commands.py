@@ -82,6 +82,23 @@ VERBS: Registry[Verb] = Registry(
 )
 
 
+EXTRAS = {
+    "datasets": "datasets",
+    "diffusers": "diffusers",
+    "huggingface_hub": "hub",
+    "httpx2": "hub",
+    "lightning": "lightning",
+    "optuna": "search",
+    "submitit": "cluster",
+    "tensorboard": "tensorboard",
+    "timm": "features",
+    "torchdiffeq": "ode",
+    "trackio": "trackio",
+    "transformers": "features",
+    "wandb": "wandb",
+}
+"""Libraries that only some of the work needs, and the extra that brings each."""
+
 WITH_MODEL = ("train", "choose", "search", "coord-check", "import", "schemes", "bench")
 """Commands whose --model says what is made; to all others it gives the code of networks that runs name."""
 
@@ -164,6 +181,9 @@ def _code_and_line(error: Exception) -> tuple[int, str]:
     Whoever reads a foreign file makes a `ValueError` with its name of what a library raises (`adaln.files.reading`).
     """
     words = " ".join(str(error).split())
+    package = str(getattr(error, "name", "")).partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and package in EXTRAS:
+        return 2, f"error: this needs {package}: pip install 'adaln[{EXTRAS[package]}]'"
     if isinstance(error, ValueError | OSError):
         return 2, f"error: {words}"
     kind = type(error).__name__

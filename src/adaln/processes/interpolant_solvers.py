@@ -85,7 +85,7 @@ def dopri5(
     """Adaptive Dormand-Prince 5(4); yields at `steps` equal times, at no cost in accuracy. `draw` is unused.
 
     The drift is never evaluated beyond t1, where a process need not be defined. The error norm is taken over the whole
-    batch, so a sample depends on its batch, within the tolerance. Raises ImportError without torchdiffeq.
+    batch, so a sample depends on its batch, within the tolerance. Raises ValueError without torchdiffeq.
     """
     t0, t1 = process.sampling_interval(eps, reverse=reverse)
     drift = read_from(process, denoiser, "velocity")
@@ -137,7 +137,7 @@ def integrate_adaptively(drift: Drift, x: Tensor, grid: list[float], *, atol: fl
     try:
         from torchdiffeq import odeint
     except ImportError:
-        raise ImportError("solver 'dopri5' needs torchdiffeq: pip install adaln[ode]") from None
+        raise ValueError("solver 'dopri5' needs torchdiffeq: pip install 'adaln[ode]'") from None
     low, high = min(grid[0], grid[-1]), max(grid[0], grid[-1])
     dtype = torch.float32 if x.device.type == "mps" else torch.float64  # which that device lacks
     times = torch.tensor(grid, dtype=dtype, device=x.device)
