@@ -33,6 +33,10 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# site/, to be opened as files too; a link that leads nowhere ends it.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+
 # dist/ anew: wheel and sdist, their metadata and README as PyPI checks them, the wheel walked through in a fresh environment.
 release: $(INSTALLED)
 	rm -rf dist

@@ -50,7 +50,7 @@ def test_every_library_that_is_imported_is_a_dependency_or_of_a_named_extra():
 @pytest.mark.parametrize(
     ("library", "command"),
     [
-        pytest.param("optuna", "search digits --over gate --trials 1 --steps 1", marks=pytest.mark.slow),
+        ("optuna", "search digits --over gate --trials 1 --steps 1"),
         ("huggingface_hub", "audit hf:org/name"),
         ("huggingface_hub", f"push {ROOT / 'tests/goldens/run/at_step_5'} org/name"),
         ("datasets", "train digits --steps 1 --data.path hf:org/name"),

@@ -68,8 +68,8 @@ def run_search(search: Search, base: RunConfig, num_trials: int, root: Path, lau
     Raises `ValueError` before anything is trained for what does not fit, `Unfinished` naming runs that failed: what
     comes after a trial depends on it.
     """
-    check_search(search, base, num_trials)
     study = _study()
+    check_search(search, base, num_trials)
     trials: list[Trial] = []
     while len(trials) < num_trials:
         numbers = range(len(trials), min(len(trials) + search.at_once, num_trials))
