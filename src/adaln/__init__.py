@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adaln.analysis.audit import audit as audit
     from adaln.analysis.fit import fit as fit
     from adaln.analysis.watch_handle import TrainingWarning as TrainingWarning
+    from adaln.cli.progress_bar import show_progress as show_progress
     from adaln.conditioning import SCHEMES as SCHEMES
     from adaln.conditioning import Scheme as Scheme
     from adaln.conditioning import Start as Start

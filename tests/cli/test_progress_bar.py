@@ -88,3 +88,21 @@ def test_of_the_processes_of_torchrun_the_first_one_shows(capsys, clock, monkeyp
             say("train", done, 3, "steps")
             clock[0] += 16
     assert capsys.readouterr().err == ""
+
+
+def test_a_notebook_gets_a_bar_in_its_cell_that_ends_full(monkeypatch, clock):
+    display = pytest.importorskip("IPython.display")
+    cells = []
+
+    class Cell:
+        def update(self, html):
+            cells.append(html.data)
+
+    monkeypatch.setattr(display, "display", lambda html, display_id: Cell())
+    monkeypatch.setattr(progress_bar, "in_notebook", lambda: True)
+    with progress_bar.show_progress():
+        for done in (1, 2, 3, 4, 5):
+            clock[0] += 0.4
+            say("train a<b", done, 5, "steps")
+    assert len(cells) == 3  # the first, the one a second later, the last
+    assert cells[-1] == '<progress value="5" max="5"></progress> train a&lt;b: 5 of 5 steps (2.5 steps/s, 0 s left)'

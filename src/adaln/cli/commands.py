@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
@@ -16,10 +16,9 @@ from pathlib import Path
 
 from adaln.cli.help import UNKNOWN_WIDTH
 from adaln.cli.output import SILENT, Output
-from adaln.cli.progress_bar import Display
+from adaln.cli.progress_bar import show_progress
 from adaln.codec import encode
 from adaln.launchers import refuse_other_launchers
-from adaln.progress import noting, showing
 from adaln.registry import Registry
 from adaln.report.terminal import folded
 from adaln.version import __version__
@@ -165,11 +164,7 @@ def _output_of(words: Sequence[str], is_quiet: bool = False) -> Output:
         from adaln.cli.options import take_factories
 
         words = [words[0], *take_factories(words[1:])]
-    with ExitStack() as shown:
-        if not is_quiet:
-            display = shown.enter_context(Display())
-            shown.enter_context(showing(display))
-            shown.enter_context(noting(display.note))
+    with nullcontext() if is_quiet else show_progress():
         verb = f"{words[0].replace('-', '_')}_verb"
         output: Output = getattr(import_module(f"adaln.cli.{module}"), verb)(words[1:])
     return output

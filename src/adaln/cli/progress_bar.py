@@ -1,16 +1,17 @@
-"""The progress of a verb on standard error: a bar on a terminal, elsewhere a line now and then."""
+"""How far work is, as people see it: a bar on a terminal and in a notebook, elsewhere a line now and then."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from html import escape
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from adaln.launchers import is_first
-from adaln.progress import words_of
+from adaln.progress import noting, showing, words_of
 
 FIRST_LINE_SECONDS, LINE_EVERY_SECONDS, DRAWN_EVERY_SECONDS = 2.0, 15.0, 0.1
 WORDS_EVERY_SECONDS = 1.0
@@ -19,11 +20,23 @@ Update = Callable[[int, int], None]
 """Called with how much is done, and how much there is (0: not known)."""
 
 
-class Display(ExitStack):
-    """A `Progress` that shows one stage at a time, until its block is left; of torchrun's processes the first one's.
+@contextmanager
+def show_progress() -> Iterator[None]:
+    """In this block work shows how far it is: `with adaln.show_progress(): adaln.train(config)`.
 
-    On a terminal it shows a bar, elsewhere a line now and then.
+    A bar on a terminal and in a notebook, elsewhere a line on standard error now and then.
     """
+    with Display() as shown, showing(shown), noting(shown.note):
+        yield
+
+
+def in_notebook() -> bool:
+    """Whether a cell is what shows it."""
+    return Console().is_jupyter
+
+
+class Display(ExitStack):
+    """A `Progress` that shows one stage at a time, until its block is left; of torchrun's processes the first one's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +50,8 @@ class Display(ExitStack):
             return
         if stage != self._stage or done < self._done:
             self.close()
-            self._update = self.enter_context((bar if sys.stderr.isatty() else lines)(stage, done, unit))
+            kind = notebook_bar if in_notebook() else bar if sys.stderr.isatty() else lines
+            self._update = self.enter_context(kind(stage, done, unit))
         self._stage, self._done = stage, done
         self._update(done, total)
 
@@ -94,13 +108,41 @@ def lines(stage: str, before: int, unit: str) -> Iterator[Update]:
         if now < due or (done == before and not words):
             return
         due = now + LINE_EVERY_SECONDS
-        of, beside = f" of {total:,}" if total else "", f", {words}" if words else ""
-        left = f", {duration((total - done) / rate)} left" if total and rate else ""
-        speed = f" ({rounded(rate)} {unit}/s{left})" if rate else ""
-        sys.stderr.write(f"{stage}: {done:,}{of} {unit}{beside}{speed}\n")
+        sys.stderr.write(f"{stage}: {line_of(done, total, unit, rate, words)}\n")
         sys.stderr.flush()
 
     yield update
+
+
+@contextmanager
+def notebook_bar(stage: str, before: int, unit: str) -> Iterator[Update]:
+    """In the output of a cell, of which a saved notebook keeps the last state."""
+    from IPython.display import HTML, display
+
+    shown, start, due = display(HTML(""), display_id=True), time.monotonic(), 0.0
+
+    def update(done: int, total: int) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now < due and done != total:
+            return
+        due, rate = now + WORDS_EVERY_SECONDS, (done - before) / max(now - start, 1e-9)
+        part = f'<progress value="{done}" max="{total}"></progress> ' if total else ""
+        shown.update(HTML(f"{part}{escape(f'{stage}: {line_of(done, total, unit, rate, words_of(stage, rate))}')}"))
+
+    yield update
+
+
+def line_of(done: int, total: int, unit: str, rate: float, words: str) -> str:
+    """How far work is, what is said of it, rate and time left.
+
+    >>> line_of(30, 90, "steps", 2.0, "loss 0.1")
+    '30 of 90 steps, loss 0.1 (2 steps/s, 30 s left)'
+    """
+    of, beside = f" of {total:,}" if total else "", f", {words}" if words else ""
+    left = f", {duration((total - done) / rate)} left" if total and rate else ""
+    speed = f" ({rounded(rate)} {unit}/s{left})" if rate else ""
+    return f"{done:,}{of} {unit}{beside}{speed}"
 
 
 def rounded(rate: float) -> str:
