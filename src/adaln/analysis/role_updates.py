@@ -17,7 +17,8 @@ from adaln.analysis.distributions import std_histogram
 from adaln.analysis.groups import Group, groups_of
 from adaln.analysis.recorder import RoleRecord
 from adaln.analysis.sketch import moments, sketch
-from adaln.conditioning import Layout, Site
+from adaln.conditioning import Layout, Site, find_layout, roles_of
+from adaln.conditioning.roles import ROLES
 from adaln.parallel import whole
 from adaln.types import as_rows
 
@@ -132,6 +133,16 @@ def update_numbers(sums: Sequence[Tensor | None]) -> tuple[float | None, float |
     ratio = sqrt(update / before) if before and isfinite(update / before) else None
     cosine = product / sqrt(update * last) if isfinite(product) and update * last > 0 else None
     return ratio, changed / entries, cosine
+
+
+def updates_by_role(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+) -> dict[str, tuple[float | None, float | None, float | None]]:
+    """`update_numbers` of every role of an optimiser, in the order of `ROLES`, over all entries of a network."""
+    sums: dict[str, list[Tensor | None]] = defaultdict(list)
+    for part, role in roles_of(before, find_layout(before)).items():
+        sums[role].append(update_sums([part.of(tensors).flatten() for tensors in (after, before)]))
+    return {role: update_numbers(sums[role]) for role in ROLES if role in sums}
 
 
 def not_finite_in(sites: Sequence[Watched]) -> list[str]:

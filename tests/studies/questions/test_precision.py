@@ -2,10 +2,11 @@
 
 import torch
 
+from adaln.analysis.role_updates import updates_by_role
 from adaln.models import MODELS, skeleton
 from adaln.specs import DataSpec
 from adaln.studies import SCALES, STUDIES, Overrides, Plan
-from adaln.studies.questions.precision import CELLS, TYPES, lost_text, row, shares_by_role
+from adaln.studies.questions.precision import CELLS, TYPES, lost_text, row
 
 
 def test_rows_differ_in_start_rate_and_stored_type_alone_and_all_are_under_autocast():
@@ -25,7 +26,7 @@ def test_shares_are_of_the_rows_of_a_role():
     after["final_layer.linear.weight"] += 1
     for block in range(4):
         after[f"blocks.{block}.adaLN_modulation.1.weight"][2 * 64 : 3 * 64] = 1  # the attention's gate
-    shares = shares_by_role(before, after)
+    shares = {role: share for role, (_, share, _) in updates_by_role(before, after).items()}
     inputs, branches = 64, 2
     assert shares["gate"] == 64 * inputs / (branches * 64 * (inputs + 1))
     num_outputs = len(before["final_layer.linear.bias"])

@@ -4,17 +4,12 @@ An update smaller than half the distance to the next number of the type is lost.
 the weights, which a start decides, and on the learning rate.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import product
 from statistics import fmean
 from typing import get_args
 
-from torch import Tensor
-
-from adaln.analysis.role_updates import update_numbers, update_sums
-from adaln.conditioning import find_layout, roles_of
-from adaln.conditioning.roles import ROLES
+from adaln.analysis.role_updates import updates_by_role
 from adaln.report import Cell, Column, Measurement, Section, Table
 from adaln.specs import StoredType
 from adaln.statistics import Difference, paired_each, t_interval
@@ -59,15 +54,7 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
 def moved_shares(outcome: Outcome) -> dict[str, float]:
     """By role, the share of the entries that the update after a run's last step changes."""
     before, after = update_after(outcome.run, outcome.job.config.steps)
-    return shares_by_role(before, after)
-
-
-def shares_by_role(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
-    """The share of the entries that differ, by role, in the order of `ROLES`."""
-    sums = defaultdict(list)
-    for part, role in roles_of(before, find_layout(before)).items():
-        sums[role].append(update_sums([part.of(tensors).flatten() for tensors in (after, before)]))
-    return {role: update_numbers(sums[role])[1] or 0.0 for role in ROLES if role in sums}
+    return {role: numbers[1] or 0.0 for role, numbers in updates_by_role(before, after).items()}
 
 
 def over_runs(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
