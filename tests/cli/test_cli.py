@@ -16,6 +16,7 @@ from adaln.cli.output import Output
 from adaln.conditioning import SCHEMES
 from adaln.config import PRESETS
 from adaln.models import MODELS
+from adaln.progress import progress
 from helpers.command_line import SMALL, fails, run
 
 
@@ -148,7 +149,7 @@ WORDS = {
     "explain": ["RUN [RUN2]"],
     "import": ["FILE"],
     "export": ["RUN"],
-    "train": ["PRESET"],
+    "train": ["PRESET|RUN"],
     "data": ["inspect", "PATH"],
 }
 
@@ -300,6 +301,23 @@ def test_what_a_user_gave_and_what_is_a_fault_of_ours_are_one_line_each(capsys, 
     assert stop.value.code == code and line.startswith(f"adaln: {said}")
     assert ("Traceback (most recent call last):" in before) == shows
     assert code == 2 or ("test_cli.py, line " in line and "ADALN_TRACEBACK=1" in line)
+
+
+@pytest.mark.parametrize(
+    "verb", [verb for verb, of in commands.VERBS.items() if of.kept != commands.Verb("", "", "").kept]
+)
+def test_a_stop_says_how_far_it_was_and_what_is_kept(capsys, monkeypatch, verb):
+    def work(words):
+        progress("draw", 165, 1000, "images")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "import_module", lambda name: SimpleNamespace(**{f"{verb}_verb": work}))
+    with pytest.raises(SystemExit) as stop:
+        main([verb])
+    assert stop.value.code == 130
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("adaln: stopped at 165 of 1,000 images (draw); ")
+    assert " kept" in line and line.endswith("; go on with the same command")
 
 
 def test_json_has_words_for_what_json_lacks(capsys, monkeypatch):

@@ -35,28 +35,67 @@ class Verb:
     words: str
     """What follows the command's name."""
     help: str
+    kept: str = "nothing is half written"
+    """What a stop leaves."""
 
 
 VERBS: Registry[Verb] = Registry(
     "command",
     {
-        "train": Verb("training", "PRESET", "train a run, or go on with it"),
-        "encode": Verb("encoding", "SOURCE OUT", "pictures to a memory-mapped set of latents or bytes"),
+        "train": Verb(
+            "training", "PRESET|RUN", "train a run, or go on with it", "checkpoints and scores that are whole are kept"
+        ),
+        "encode": Verb(
+            "encoding",
+            "SOURCE OUT",
+            "pictures to a memory-mapped set of latents or bytes",
+            "shards that are whole are kept",
+        ),
         "data": Verb("encoding", "inspect PATH", "what a data set is, which classes, whether it is intact"),
-        "sample": Verb("scoring", "RUN", "draw images: ADM's npz and a grid"),
-        "evaluate": Verb("scoring", "SAMPLES --reference REF", "FID, sFID, IS, precision and recall with intervals"),
+        "sample": Verb("scoring", "RUN", "draw images: ADM's npz and a grid", "images that were drawn so far are kept"),
+        "evaluate": Verb(
+            "scoring",
+            "SAMPLES --reference REF",
+            "FID, sFID, IS, precision and recall with intervals",
+            "drawn samples and a trained classifier are kept; scores are written when they are whole",
+        ),
         "loss": Verb("losses", "RUN...", "denoising loss on pictures held out of training, runs beside each other"),
-        "sweep": Verb("sweeping", "RUN", "guidance x weights x steps: which way of sampling scores best"),
-        "stats": Verb("scoring", "SOURCE OUT.npz", "statistics of a reference, to score against again and again"),
+        "sweep": Verb(
+            "sweeping",
+            "RUN",
+            "guidance x weights x steps: which way of sampling scores best",
+            "scores of ways that are done are kept",
+        ),
+        "stats": Verb(
+            "scoring",
+            "SOURCE OUT.npz",
+            "statistics of a reference, to score against again and again",
+            "a classifier that was trained is kept, statistics are written when they are whole",
+        ),
         "runs": Verb(
             "running", "[FOLDER]", "all runs at a glance: scheme, step, loss, score, size; --clean: what can go"
         ),
         "compare": Verb(
             "comparing", "RUN RUN...", "configs, losses and scores side by side, and what makes scores differ"
         ),
-        "study": Verb("studying", "NAME", "all the runs of a question, its table and its page"),
-        "choose": Verb("studying", "PRESET --budget 2h", "which start serves best: as many seeds as the answer takes"),
-        "search": Verb("studying", "PRESET --over ROLE", "the std of gate, scale and shift that serves best (Optuna)"),
+        "study": Verb(
+            "studying",
+            "NAME",
+            "all the runs of a question, its table and its page",
+            "runs and scores that are finished are kept",
+        ),
+        "choose": Verb(
+            "studying",
+            "PRESET --budget 2h",
+            "which start serves best: as many seeds as the answer takes",
+            "runs and scores that are finished are kept",
+        ),
+        "search": Verb(
+            "studying",
+            "PRESET --over ROLE",
+            "the std of gate, scale and shift that serves best (Optuna)",
+            "trials that are finished are kept",
+        ),
         "report": Verb("reporting", "RUN-OR-STUDY", "its page, and every table and picture of it as a file"),
         "audit": Verb("auditing", "MODEL", "where anyone's conditioning lives, how it was started, its pitfalls"),
         "distributions": Verb("analysing", "RUN-OR-FILE...", "moments, fits, entropies and histograms of weights"),
@@ -114,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - closed with the process
     except KeyboardInterrupt as stop:  # `Stopped` is one, and says what was saved
-        _fail(128 + signal.SIGINT, f"{stop or 'interrupted'}; go on with the same command")
+        _fail(128 + signal.SIGINT, f"{stop or 'stopped'}; go on with the same command")
     except Exception as error:
         if os.environ.get("ADALN_TRACEBACK"):
             traceback.print_exc()
@@ -164,9 +203,13 @@ def _output_of(words: Sequence[str], is_quiet: bool = False) -> Output:
         from adaln.cli.options import take_factories
 
         words = [words[0], *take_factories(words[1:])]
-    with nullcontext() if is_quiet else show_progress():
-        verb = f"{words[0].replace('-', '_')}_verb"
-        output: Output = getattr(import_module(f"adaln.cli.{module}"), verb)(words[1:])
+    verb = f"{words[0].replace('-', '_')}_verb"
+    with nullcontext() if is_quiet else show_progress() as shown:
+        try:
+            output: Output = getattr(import_module(f"adaln.cli.{module}"), verb)(words[1:])
+        except KeyboardInterrupt as stop:
+            so_far = shown.so_far() if shown else ""
+            raise stop if str(stop) else KeyboardInterrupt(f"stopped{so_far}; {VERBS[words[0]].kept}") from None
     return output
 
 

@@ -12,6 +12,7 @@ COMMON = (
 OF_PRESETS = {
     "--model NAME": "The network: one of `adaln models`, or anyone's module:factory; its fields are flags --model.*.",
     "--process NAME": "The diffusion process: one of `adaln presets`' list; its fields are the flags --process.*.",
+    "--config FILE": "Fields in a JSON or TOML file: a run's config.json in place of PRESET, or some, after it.",
 }
 """Flags of every command that takes a PRESET, which decide what others there are."""
 OF_RUNS = {"--model MODULE:FACTORY": "The code of anyone's network, where a run or file is of one."}
@@ -44,7 +45,7 @@ GUIDES: Mapping[str, Guide] = {
         (
             *("--scheme", "--model", "--process", "--data.path", "--data.held-out", "--steps", "--batch-size"),
             *("--optim.lr", "--seed", "--precision", "--compile", "--device", "--evaluate.every", "--track"),
-            *("--checkpoint-every", "--root", "--out"),
+            *("--config", "--dry-run", "--out"),
         ),
         takes_preset=True,
     ),
@@ -68,7 +69,7 @@ GUIDES: Mapping[str, Guide] = {
         ),
         (
             *("--over", "--trials", "--seeds", "--scheme", "--model", "--process", "--data.path", "--steps"),
-            *("--batch-size", "--optim.lr", "--jobs", "--device", "--root"),
+            *("--batch-size", "--optim.lr", "--dry-run", "--jobs", "--root"),
         ),
         takes_preset=True,
     ),
@@ -80,7 +81,7 @@ GUIDES: Mapping[str, Guide] = {
         ),
         (
             *("--scale", "--seeds", "--data", "--reference", "--steps", "--num-images", "--held-out", "--jobs"),
-            *("--device", "--launcher", "--root"),
+            *("--dry-run", "--device", "--launcher", "--root"),
         ),
     ),
     "sample": Guide(
@@ -91,7 +92,7 @@ GUIDES: Mapping[str, Guide] = {
         ),
         (
             *("--num-images", "--labels", "--guidance.scale", "--sampler.solver", "--sampler.steps", "--sampler.clip"),
-            *("--step", "--weights", "--seed", "--batch-size", "--dtype", "--out", "--device"),
+            *("--step", "--weights", "--seed", "--batch-size", "--dtype", "--dry-run", "--out", "--device"),
         ),
     ),
     "sweep": Guide(

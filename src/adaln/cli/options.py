@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import json
 import logging
 import sys
+import tomllib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +18,10 @@ import tyro.extras
 
 from adaln.cli.help import ALL, entries, page
 from adaln.cli.parse_errors import one_line
+from adaln.codec import encode
 from adaln.conditioning import Scheme, scheme
-from adaln.config import PRESETS, RunConfig
+from adaln.config import PRESETS, RunConfig, from_dict, to_dict
+from adaln.files import reading
 from adaln.hub import PREFIX
 from adaln.models import ModelConfig, model_named, own_network
 from adaln.processes import PROCESSES, ProcessConfig
@@ -185,21 +189,58 @@ def take_options(words: Sequence[str], flag: str) -> tuple[list[str], list[str]]
 
 
 def take_preset(words: Sequence[str]) -> tuple[str, RunConfig, list[str]]:
-    """The preset's name, its config with the network and process that --model and --process choose, and the rest.
+    """The name of a preset, or a run's folder; its config with what --config, --model and --process choose; the rest.
 
     Raises `ValueError` for an unknown name; without a preset, the words ask for help.
     """
     if words and words[0] in ("-h", "--help", ALL):
         words = ["digits", words[0]]
-    preset = first_word(words, "a preset", PRESETS)
-    config = PRESETS[preset]()
-    model, rest = take_option(words, "--model")
-    process, rest = take_option(rest, "--process")
+    file, words = take_option(words, "--config")
+    model, words = take_option(words, "--model")
+    process, words = take_option(words, "--process")
+    if file and (not words or words[0].startswith("-")):
+        preset, config = file, config_in(Path(file))
+        words = [file, *words]
+    else:
+        preset = first_word(words, "a preset", PRESETS)
+        config = config_in(Path(preset) / "config.json") if is_folder(preset) else PRESETS[preset]()
+        config = config_in(Path(file), config) if file else config
     if model:
         config = replace(config, model=model_named(model))
     if process:
         config = replace(config, process=PROCESSES[process])
-    return preset, config, rest
+    return preset, config, list(words)
+
+
+def is_folder(word: str) -> bool:
+    """Whether that stands for a run's folder, not for a preset."""
+    return word not in PRESETS and (Path(word) / "config.json").is_file()
+
+
+def config_in(file: Path, base: RunConfig | None = None) -> RunConfig:
+    """What a JSON or TOML file says of a run: all of it, or what is otherwise than in `base`.
+
+    Scheme, model and process may be names. Raises `ValueError` that names the file and what is wrong in it.
+    """
+    with reading(file, "the config of a run"):
+        text = file.read_text(encoding="utf-8")
+        row = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+        known = {"scheme": scheme, "model": model_named, "process": PROCESSES.__getitem__}
+        row |= {name: encode(of(row[name])) for name, of in known.items() if isinstance(row.get(name), str)}
+        return from_dict(row if base is None else _merged(to_dict(base), row))
+
+
+def _merged(row: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with some of its fields changed; one of another kind takes the place of all its fields."""
+    merged = dict(row)
+    for name, value in changes.items():
+        before = row.get(name)
+        if name != "scheme" and isinstance(value, Mapping) and isinstance(before, Mapping):
+            is_same = value.get("kind", before.get("kind")) == before.get("kind")
+            merged[name] = _merged(before, value) if is_same else value
+        else:
+            merged[name] = value
+    return merged
 
 
 def take_factories(words: Sequence[str]) -> list[str]:

@@ -21,13 +21,13 @@ Update = Callable[[int, int], None]
 
 
 @contextmanager
-def show_progress() -> Iterator[None]:
+def show_progress() -> "Iterator[Display]":
     """In this block work shows how far it is: `with adaln.show_progress(): adaln.train(config)`.
 
     A bar on a terminal and in a notebook, elsewhere a line on standard error now and then.
     """
     with Display() as shown, showing(shown), noting(shown.note):
-        yield
+        yield shown
 
 
 def in_notebook() -> bool:
@@ -40,7 +40,7 @@ class Display(ExitStack):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stage, self._done = "", 0
+        self._stage, self._done, self._of = "", 0, ""
         self._noted: set[str] = set()
         self._update: Update = lambda done, total: None
 
@@ -53,7 +53,12 @@ class Display(ExitStack):
             kind = notebook_bar if in_notebook() else bar if sys.stderr.isatty() else lines
             self._update = self.enter_context(kind(stage, done, unit))
         self._stage, self._done = stage, done
+        self._of = f"{f'{done:,} of {total:,}' if total else f'{done:,}'} {unit} ({stage})"
         self._update(done, total)
+
+    def so_far(self) -> str:
+        """How far the last stage is that was shown, for a sentence that goes on: "" where none was."""
+        return f" at {self._of}" if self._of else ""
 
     def note(self, line: str) -> None:
         """Write a line above the bar, once; of torchrun's processes the first one's."""
@@ -166,3 +171,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def span(seconds: float) -> str:
+    """Hours and minutes, from two days on in days.
+
+    >>> span(90), span(200_000), span(1e9)
+    ('1 min 30 s', '2.3 days', '11,574 days')
+    """
+    days = seconds / 86_400
+    return duration(seconds) if days < 2 else f"{days:,.1f} days" if days < 100 else f"{days:,.0f} days"

@@ -38,6 +38,8 @@ class SampleOptions:
     """The .npz to write; default: samples/STEP-HASH.npz in the run. A grid (.png) and a record (.json) go beside it."""
     execution: Flat[SampleExecution] = field(default_factory=SampleExecution)
     device: Device = "auto"
+    dry_run: bool = False
+    """Say how long it takes and how much it is, and draw nothing."""
 
 
 def sample_verb(words: list[str]) -> Output:
@@ -46,6 +48,7 @@ def sample_verb(words: list[str]) -> Output:
     if options.out:
         check_suffix(options.out, ".npz")
 
+    from adaln.cli.dry_runs import dry_sample
     from adaln.evaluation.samples import keep_samples
     from adaln.metrics import start_left
     from adaln.parallel import find_device, group_of_torchrun, rank
@@ -55,6 +58,8 @@ def sample_verb(words: list[str]) -> Output:
     run = Run.open(options.run, find_device(options.device))
     with group_of_torchrun():
         sampler = load_sampler(run, options.config, options.step, weak_run(options.weak, run.device), options.execution)
+        if options.dry_run:
+            return dry_sample(run, sampler, options.config)
         out, are_new = keep_samples(sampler, options.out)
         if rank():
             return SILENT

@@ -14,12 +14,12 @@ import tyro
 
 from adaln.cli.options import Device, Flat, Positional, named, parse, take_options, take_preset
 from adaln.cli.output import Output
-from adaln.cli.progress_bar import duration
+from adaln.cli.progress_bar import duration, span
 from adaln.conditioning import scheme
 from adaln.config import RunConfig
 from adaln.progress import titled
 from adaln.report import Cell, Column, Table
-from adaln.specs import Precision
+from adaln.specs import DataSpec, Precision
 from adaln.studies import SCALES, STUDIES, Overrides
 from adaln.studies.choices import ELSEWHERE, USUAL_STARTS, Budget, Choice, Cluster, Rules, Search
 
@@ -55,6 +55,8 @@ class StudyOptions:
     seeds: int | None = None
     """Seeds per row; default: the scale's own, and 8 for quickstart, whose rows race for them as in adaln choose."""
     overrides: Flat[Overrides] = field(default_factory=Overrides)
+    dry_run: bool = False
+    """Say which runs there would be and what they take, and train nothing."""
     launch: Flat[Launching] = field(default_factory=Launching)
 
 
@@ -68,6 +70,8 @@ class SearchOptions:
     trials: int = 20
     """How many starts are tried; asked for more later, a search goes on where it ended."""
     search: Flat[Annotated[Search, tyro.conf.UseAppendAction]] = field(default_factory=Search)
+    dry_run: bool = False
+    """Say what the trials take, and train nothing."""
     launch: Flat[Launching] = field(default_factory=Launching)
 
 
@@ -101,6 +105,8 @@ def study_verb(words: list[str]) -> Output:
         raise ValueError(ELSEWHERE[options.name])
     STUDIES.check(options.name)
     SCALES.check(options.scale)
+    if options.dry_run:
+        return _dry_study(options)
     start = time.monotonic()
 
     from adaln.studies.registry import study
@@ -125,9 +131,15 @@ def search_verb(words: list[str]) -> Output:
     start = time.monotonic()
     again = command("search", words)
 
-    from adaln.studies.questions.search import run_search
+    from adaln.evaluation.checkpoints import unmade
+    from adaln.studies.questions.search import check_search, jobs_of, run_search
     from adaln.studies.questions.search_page import SearchResult, write_search
 
+    if options.dry_run:
+        check_search(search, base, options.trials)
+        stds = [{str(role): search.low * k for role in search.over} for k in range(1, options.trials + 1)]
+        jobs = [job for k, of in enumerate(stds) for job in jobs_of(search, base, k, of, base.steps)]
+        return _dry(jobs, options.launch, unmade(base).spec)
     with going_on_with(again), launched(options.launch) as launcher, titled(f"search {base.name}"):
         trials = run_search(search, base, options.trials, root, launcher)
     folder, result = write_search(SearchResult.of(search, base, trials, root), root, again)
@@ -172,6 +184,25 @@ def choose_verb(words: list[str]) -> Output:
     result, scheme_file = write_choice(chosen := sets[0], launch.root), asked.folder / USE
     use = f"train with {chosen.standing.leader}: adaln train {preset}, the same fields, and --scheme {scheme_file}"
     return _finished(asked.folder, result, start, [use], {"scheme_file": str(scheme_file)})
+
+
+def _dry_study(options: StudyOptions) -> Output:
+    from adaln.studies import Plan
+    from adaln.studies.run.costs import spec_of
+
+    study, scale = STUDIES[options.name], SCALES[options.scale]
+    seeds = tuple(range(options.seeds)) if options.seeds else study.default_seeds(scale)
+    jobs = Plan(study, scale, seeds, options.overrides).jobs()
+    return _dry(jobs, options.launch, spec_of(jobs[0].config.data))
+
+
+def _dry(jobs: "Sequence[adaln.studies.Job]", launch: Launching, spec: DataSpec) -> Output:
+    from adaln.cli.dry_runs import dry_run
+    from adaln.parallel import find_device
+    from adaln.studies.run.workers import workers_for
+
+    device = find_device(launch.device)
+    return dry_run(jobs, launch.root, device, len(workers_for(device, launch.jobs)), spec)
 
 
 def _finished(
@@ -265,13 +296,3 @@ def _cost_table(scale: str, rows: "list[tuple[adaln.studies.Plan, adaln.studies.
         " two studies share are trained once. +: and further runs that depend on these."
     ]
     return Table(f"Scale {scale}: {SCALES[scale].what}", columns, cells, notes)
-
-
-def span(seconds: float) -> str:
-    """Hours and minutes, from two days on in days.
-
-    >>> span(90), span(200_000), span(1e9)
-    ('1 min 30 s', '2.3 days', '11,574 days')
-    """
-    days = seconds / 86_400
-    return duration(seconds) if days < 2 else f"{days:,.1f} days" if days < 100 else f"{days:,.0f} days"

@@ -2,11 +2,11 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from adaln.cli.options import Device, Flat, Positional, named, parse, take_preset
+from adaln.cli.options import Device, Flat, Positional, is_folder, named, parse, take_preset
 from adaln.cli.output import SILENT, Output
 from adaln.config import RunConfig
 from adaln.evaluation.scoring import Scoring
@@ -40,8 +40,9 @@ class WhileTraining:
 class TrainOptions:
     """Trains a run from a preset, or goes on with it: what was stopped or killed goes on with the same command."""
 
-    preset: Annotated[Positional[str], named("PRESET")]
-    """A preset (adaln presets lists them): the defaults of all that decides the weights."""
+    preset: Annotated[Positional[str], named("PRESET|RUN")]
+    """A preset (adaln presets lists them), or a run's folder: that run goes on, or, with another field, a run begins
+    that is like it but for that."""
     config: Flat[RunConfig]
     root: Path = Path("runs")
     """Folder that holds the runs."""
@@ -53,26 +54,37 @@ class TrainOptions:
     between."""
     execution: Flat[Execution] = DEFAULT_EXECUTION
     evaluate: WhileTraining = field(default_factory=WhileTraining)
+    dry_run: bool = False
+    """Say which run it would be, and its time, disk and memory, and train nothing."""
 
 
 def train_verb(words: list[str]) -> Output:
-    """PRESET [--model NAME] [--process NAME] [--scheme NAME] [any field]: train a run, or go on with it."""
+    """PRESET|RUN [--model NAME] [--process NAME] [--scheme NAME] [any field]: train a run, or go on with it."""
     preset, config, words = take_preset(words)
-    options = parse(TrainOptions, "train", words, TrainOptions(preset, config))
+    root = Path(preset).parent if is_folder(preset) else Path("runs")
+    options = parse(TrainOptions, "train", words, TrainOptions(preset, config, root))
+    if is_folder(preset) and not options.out and options.config == replace(config, steps=options.config.steps):
+        options = replace(options, out=Path(preset))  # nothing but its length is changed: it goes on
     wanted = options.evaluate
     scoring = Scoring(wanted.sample, wanted.features, wanted.reference)
 
     from adaln.evaluation.checkpoints import train
     from adaln.evaluation.steps import loss_steps, scored_steps
     from adaln.parallel import group_of_torchrun, rank
+    from adaln.runs import Run
     from adaln.views.run_page import write_run_page
 
+    if is_folder(preset) and options.config.data.path == config.data.path:  # wherever it was begun
+        place = Run.open(preset).data.path
+        options = replace(options, config=replace(options.config, data=replace(options.config.data, path=place)))
     steps = scored_steps(options.config, wanted.at, wanted.every)
     if scoring != Scoring(SampleConfig()) and not steps:
         raise ValueError(
             "--evaluate.* say how to score, and none when; expected --evaluate.every N (or --evaluate.at) too"
         )
     loss_at = loss_steps(options.config, scored_steps(options.config, (), wanted.loss_every, "loss_every"), steps)
+    if options.dry_run:
+        return dry_training(options, scoring, steps)
     with group_of_torchrun(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "not scored")  # said below
         run = train(
@@ -90,6 +102,19 @@ def train_verb(words: list[str]) -> Output:
         if rank():
             return SILENT
     return trained(run, scoring, steps, loss_at)
+
+
+def dry_training(options: TrainOptions, scoring: Scoring, steps: Sequence[int]) -> Output:
+    """What would be trained, by the config and the data alone."""
+    from adaln.cli.dry_runs import dry_run
+    from adaln.parallel import find_device
+    from adaln.runs import Run
+    from adaln.studies import Job
+
+    device = find_device(options.device)
+    run = Run.planned(options.config, options.root, options.out, device)
+    job = Job("", run.config, tuple(steps), scoring.sample, scoring.features, scoring.reference)
+    return dry_run([job], run.path.parent, device, 1, run.spec)
 
 
 def trained(run: "adaln.runs.Run", scoring: Scoring, steps: Sequence[int], loss_at: Sequence[int] = ()) -> Output:

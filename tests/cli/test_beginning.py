@@ -1,0 +1,91 @@
+"""What a command begins with besides a preset, a run or a file, and what it says before it begins."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adaln.cli.options import config_in, take_preset
+from adaln.codec import canonical_json
+from adaln.config import PRESETS, to_dict
+from adaln.models import MODELS
+from adaln.processes import PROCESSES
+from helpers.command_line import SMALL, data, fails, run
+
+DRY = {
+    "train digits": "1 run, runs/digits-",
+    "study table3": "9 runs in runs",
+    "search digits --over gate --trials 3 --seeds 2 --objective loss": "6 runs in runs",
+}
+
+
+def test_a_file_says_what_is_otherwise_than_in_the_preset_and_may_name_scheme_model_and_process(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'scheme = "adaln-gaussian"\nmodel = "SiT-tiny"\nprocess = "linear-velocity"\nsteps = 7\n[optim]\nlr = 1e-3\n'
+    )
+    preset, config, rest = take_preset(["digits", "--config", str(file), "--seed", "3"])
+    assert (preset, rest) == ("digits", ["digits", "--seed", "3"])
+    assert (config.scheme.name, config.steps, config.optim.lr) == ("adaln-gaussian", 7, 1e-3)
+    assert (config.model, config.process) == (MODELS["SiT-tiny"], PROCESSES["linear-velocity"])
+    assert config.batch_size == PRESETS["digits"]().batch_size
+    file.write_text("[model]\ndepth = 2\n")
+    assert config_in(file, PRESETS["digits"]()).model.depth == 2
+
+
+def test_a_whole_config_takes_the_place_of_a_preset(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(canonical_json(to_dict(PRESETS["images-32"]())))
+    assert take_preset(["--config", str(file), "--steps", "5"]) == (
+        str(file),
+        PRESETS["images-32"](),
+        [str(file), "--steps", "5"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('schme = "adaln"', "nearest: 'scheme'"),
+        ("steps = ", "is not the config of a run"),
+        ("steps = -1", "steps is -1"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_line_that_names_it(capsys, tmp_path, content, said):
+    (tmp_path / "mine.toml").write_text(content)
+    line = fails(capsys, "train", "digits", "--config", tmp_path / "mine.toml")
+    assert said in line and "mine.toml" in line
+    assert "No such file" in fails(capsys, "train", "digits", "--config", tmp_path / "nowhere.toml")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_in_its_folder_or_begins_another_that_is_like_it(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = Path(data(capsys, "train", "digits", *SMALL)["run"])
+    monkeypatch.chdir(tmp_path.parent)
+    place = tmp_path / first
+    longer = data(capsys, "train", place, "--steps", "6", "--device", "cpu")
+    assert (longer["run"], longer["step"]) == (str(place), 6)
+    other = data(capsys, "train", place, "--seed", "3", "--device", "cpu")
+    assert Path(other["run"]).parent == place.parent and Path(other["run"]) != place
+    before, after = (json.loads((Path(path) / "config.json").read_text()) for path in (place, other["run"]))
+    assert {name for name in before if before[name] != after[name]} == {"seed"}
+    assert "nothing to do" in run(capsys, "train", place, "--steps", "4", "--device", "cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "said"), DRY.items())
+def test_a_dry_run_says_time_disk_and_memory_and_makes_nothing(capsys, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    text = run(capsys, *words.split(), "--dry-run", "--device", "cpu")
+    assert text.startswith(said)
+    assert all(f"\n{word}" in text for word in ("time: at least", "disk: ", "memory of each: ", "nothing was trained"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_dry_sample_draws_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path(data(capsys, "train", "digits", *SMALL)["run"])
+    said = run(capsys, "sample", path, "--dry-run", "--device", "cpu")
+    assert said.startswith(f"1,000 images of step 4 of {path}") and not (path / "samples").exists()
