@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NAMES = {"pillow": "PIL", "scikit-learn": "sklearn"}
 """What some packages are imported as."""
-BROUGHT_ALONG = {"threadpoolctl", "torch_fidelity"}
-"""What scikit-learn brings along, and the peer of one benchmark, which is no part of us."""
+BROUGHT_ALONG = {"threadpoolctl", "IPython", "torch_fidelity"}
+"""What scikit-learn brings along, what a notebook is, and the peer of one benchmark."""
 
 
 def package(requirement):

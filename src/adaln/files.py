@@ -5,7 +5,6 @@ what was there before.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -14,6 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+try:
+    import fcntl
+except ModuleNotFoundError as error:
+    raise ImportError("adaln needs Linux, macOS or WSL: native Windows has no locks of files (fcntl)") from error
 
 _TEMPORARY = ".tmp-"
 _OF_CONTENT = (None, errno.EINVAL, errno.ENAMETOOLONG)

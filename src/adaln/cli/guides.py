@@ -128,7 +128,7 @@ GUIDES: Mapping[str, Guide] = {
         )
     ),
     "data": Guide(("adaln data inspect pictures/", "adaln data inspect digits --held-out 0.1")),
-    "push": Guide(("adaln push runs/digits-0123456789 ORG/NAME", "adaln audit hf:ORG/NAME")),
+    "push": Guide(("adaln push runs/digits-0123456789 ORG/NAME --private",)),
     "audit": Guide(
         (
             "adaln audit model.safetensors",
