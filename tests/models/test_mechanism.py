@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import torch
 
-from adaln.analysis.live import gate_values
+from adaln.analysis.live import role_effects
 from adaln.codec import decode, encode
 from adaln.conditioning import find_layout, standard_inputs
 from adaln.models import MODELS, ModelConfig, UDiTConfig, build, dit, skeleton
@@ -100,7 +100,7 @@ def test_without_a_time_all_times_are_one():
 
 def test_static_gates_are_the_same_for_every_condition():
     gates, plain = (
-        gate_values(model, standard_inputs(model), find_layout(model))
+        role_effects(model, standard_inputs(model), find_layout(model))
         for model in map(awake, (EVERY_MECHANISM["DiT, gate static"], replace(MODELS["tiny"], depth=2)))
     )
     assert [value.shape for _, value in gates] == [(1, 16)] * 4
@@ -122,7 +122,7 @@ def test_static_gates_are_the_same_for_every_condition():
 def test_gates_are_what_the_network_multiplies_by(options, monkeypatch):
     model, multiplied = awake(replace(MODELS["tiny"], depth=2, **options)), []
     monkeypatch.setattr(dit, "add_branch", lambda x, *of: [multiplied.append(of[1].gate), add_branch(x, *of)][1])
-    gates = gate_values(model, standard_inputs(model), find_layout(model))
+    gates = role_effects(model, standard_inputs(model), find_layout(model))
     assert len(gates) == len(multiplied) == 4
     for (_, value), expected in zip(gates, multiplied, strict=True):
         torch.testing.assert_close(value, expected.flatten(0, -2) if expected.ndim > 1 else expected[None])

@@ -13,10 +13,11 @@ from torch import nn
 import adaln
 from adaln.analysis import role_updates
 from adaln.analysis.groups import Group
+from adaln.analysis.live import branch_energies, role_effects
 from adaln.analysis.recorder import read_recording
 from adaln.analysis.watch_handle import TrainingWarning
 from adaln.cli import main
-from adaln.conditioning import find_sites, initialise
+from adaln.conditioning import Role, find_layout, find_sites, initialise
 from adaln.models import DiTConfig, build
 from adaln.rng import generator
 from adaln.watching.door import watch
@@ -240,15 +241,43 @@ def test_trackers_get_numbers_and_nothing_that_fails_ends_a_training(tmp_path):
         handle.step()  # said once
 
 
+def test_branches_are_looked_into_when_the_loop_asks_for_it_and_nothing_stays(tmp_path):
+    net, kept = network("adaln-step1"), Kept()
+    handle = watch(net, to=tmp_path / "w", every=100, track=[kept])
+    x, t, y = torch.randn(2, 1, 8, 8), torch.rand(2), torch.tensor([0, 1])
+    rng = torch.get_rng_state()
+    found = handle.branches(x, t, y=y)
+    assert [(one.block, one.branch) for one in found[:2]] == [("blocks.0", "attn"), ("blocks.0", "mlp")]
+    expected = {(one.block, one.branch): one for one in branch_energies(net, {"x": x, "t": t, "y": y})}
+    assert [one.energy for one in found[:4]] == [one.ratio for one in expected.values()]
+    scales = [value for site, value in role_effects(net, {"x": x, "t": t, "y": y}, find_layout(net), Role.SCALE)]
+    assert [one.largest_scale for one in found] == [float(value.abs().max()) for value in scales]
+    assert torch.equal(torch.get_rng_state(), rng) and net.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    assert handle.branches(x, t, y) == found
+    rows = [json.loads(line) for line in (tmp_path / "w" / "analysis" / "branches.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 0] and len(rows[0]["branches"]) == len(found)
+    handle.close()
+    assert {"attn/energy", "mlp/largest_scale", "final/largest_scale"} <= set(kept.lines[0])
+
+
+def test_a_branch_that_cannot_be_looked_into_is_a_warning(tmp_path):
+    handle = watch(network(), to=tmp_path / "w", every=100)
+    with pytest.warns(TrainingWarning, match="no branch is looked into at step 0: missing a required argument: 't'"):
+        assert handle.branches(torch.zeros(2, 1, 8, 8)) == []
+
+
 @pytest.mark.slow
 def test_its_folder_makes_a_page_and_distributions(tmp_path, capsys):
     net = network()
     handle = adaln.watch(net, optimizer := adamw(net), to=tmp_path / "w", every=STEPS)
     train(net, optimizer, range(6), after=handle.log)
+    handle.branches(torch.randn(2, 1, 8, 8), torch.rand(2), torch.tensor([0, 1]))
     handle.close()
     main(["report", str(tmp_path / "w")])
     page = (tmp_path / "w" / "report" / "index.md").read_text()
     assert "DiT, watched over 6 updates: nothing to warn of." in page and "Update ratio of each role" in page
+    assert "Energy of each branch" in page and "Largest |1 + scale| of each branch" in page.replace("\\", "")
     capsys.readouterr()
     main(["distributions", str(tmp_path / "w"), "--json"])
     data = json.loads(capsys.readouterr().out)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adaln.analysis.operations import Counted, run, tensors_of
 from adaln.analysis.probe import Seen, of_one_role, probe
-from adaln.conditioning import VALUE_FUNCTIONS, Layout, Role, Site, find_layout, static_tensors
+from adaln.conditioning import Layout, Role, Site, effect, find_layout, static_tensors
 from adaln.tensor_files import unwrapped
 from adaln.types import as_rows
 
@@ -60,9 +60,11 @@ def observe(model: nn.Module, inputs: Mapping[str, Any], layout: Layout | None =
     return Observed(tuple(_energies(layout, seen_of)), roles, strangers, _are_identities(model, inputs, layout))
 
 
-def branch_energies(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[BranchEnergy, ...]:
+def branch_energies(
+    model: nn.Module, inputs: Mapping[str, Any], layout: Layout | None = None
+) -> tuple[BranchEnergy, ...]:
     """The energy of every gated branch in forward order; exactly 0 wherever a gate starts at zero."""
-    return observe(model, inputs).energies
+    return observe(model, inputs, layout).energies
 
 
 def _energies(layout: Layout, seen_of: Sequence[tuple[Site, Sequence[Seen]]]) -> list[BranchEnergy]:
@@ -135,11 +137,13 @@ class _Outputs(Counted):
             self.outputs[name] = output
 
 
-def gate_values(model: nn.Module, inputs: Mapping[str, Any], layout: Layout) -> list[tuple[Site, Tensor]]:
-    """What every gate is for each sample, (samples, D): its rows' sum with those of the shared matrices, after tanh or
-    whatever their value goes through."""
-    gates = [site for site in layout.sites if site.role is Role.GATE]
-    watched = _Outputs({module_of(site) for site in gates if site.weight})
+def role_effects(
+    model: nn.Module, inputs: Mapping[str, Any], layout: Layout, role: Role = Role.GATE
+) -> list[tuple[Site, Tensor]]:
+    """What every gate (or 1 + scale) is for each sample, (samples, D): its rows' sum with those of the shared matrices,
+    after tanh or whatever their value goes through."""
+    sites = [site for site in layout.sites if site.role is role]
+    watched = _Outputs({module_of(site) for site in sites if site.weight})
     run(model, inputs, watched)
     parameters = dict(model.named_parameters())
 
@@ -148,11 +152,11 @@ def gate_values(model: nn.Module, inputs: Mapping[str, Any], layout: Layout) -> 
             return watched.outputs[module_of(site)][..., site.rows].flatten(0, -2)
         return as_rows(parameters[site.tensors()[0]]).detach()[site.rows].reshape(1, -1)
 
-    def gate(site: Site) -> Tensor:
+    def acts_as(site: Site) -> Tensor:
         shared = layout.shared.get((site.branch, site.role), ()) if site.is_of_one_block else ()
-        return VALUE_FUNCTIONS[site.function](sum(map(value, shared), value(site)))
+        return effect(role, site.function)(sum(map(value, shared), value(site)))
 
-    return [(site, gate(site)) for site in gates if not _is_in_blocks(site, layout)]
+    return [(site, acts_as(site)) for site in sites if not _is_in_blocks(site, layout)]
 
 
 def module_of(site: Site) -> str:

@@ -1,7 +1,9 @@
 """Records of gate, scale and shift as trackers show them: numbers and histograms of every role over all blocks."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
+from adaln.analysis.branches import BranchRecord
 from adaln.analysis.recorder import RoleRecord
 from adaln.trackers import Beside, Counts
 
@@ -25,6 +27,18 @@ def numbers_of(records: Sequence[RoleRecord]) -> dict[str, float]:
             f"{name}/cosine": record.cosine,
         }
     return {name: value for name, value in numbers.items() if value is not None}
+
+
+def numbers_of_branches(records: Sequence[BranchRecord]) -> dict[str, float]:
+    """The mean energy of each kind of branch over blocks, and its largest |1 + scale|, by names like `attn/energy`."""
+    numbers = {}
+    for branch in dict.fromkeys(record.branch for record in records):
+        those = [record for record in records if record.branch == branch]
+        if energies := [record.energy for record in those if record.energy is not None]:
+            numbers[f"{branch}/energy"] = fmean(energies)
+        if scales := [record.largest_scale for record in those if record.largest_scale is not None]:
+            numbers[f"{branch}/largest_scale"] = max(scales)
+    return numbers
 
 
 def histograms_of(records: Sequence[RoleRecord]) -> dict[str, Counts]:

@@ -6,6 +6,7 @@ gradient is the one that the last of them used, where the loop has not dropped i
 
 FOLDER/watch.json            what is watched
 FOLDER/analysis/roles.jsonl  a line for each recorded step, as `adaln train` writes it
+FOLDER/analysis/branches.jsonl  what `branches` saw, where the loop asked for it
 FOLDER/metrics.jsonl         the loss, where the loop says it
 FOLDER/alarms.jsonl          what was warned of
 """
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from adaln.analysis.alarms import Alarm, Seen, alarms, not_finite
+from adaln.analysis.branches import BranchRecord
 from adaln.analysis.groups import Group, groups_of
 from adaln.analysis.recorder import RoleRecord, read_recording, to_row
 from adaln.analysis.role_updates import (
@@ -32,12 +34,13 @@ from adaln.analysis.role_updates import (
     not_finite_in,
     records,
 )
-from adaln.analysis.tracked import send_records
+from adaln.analysis.tracked import numbers_of_branches, send_records
 from adaln.parallel import is_sharded, rank
 from adaln.runs import append_record, drop_from
 from adaln.trackers import Beside
 
-ABOUT, ROLES, METRICS, ALARMS = "watch.json", "analysis/roles.jsonl", "metrics.jsonl", "alarms.jsonl"
+ABOUT, METRICS, ALARMS = "watch.json", "metrics.jsonl", "alarms.jsonl"
+ROLES, BRANCHES = "analysis/roles.jsonl", "analysis/branches.jsonl"
 MOST_LOSSES = 1_000
 """Losses that wait on the device for the next recorded step; from then on every other one is dropped."""
 REMEMBERED = 8
@@ -64,11 +67,13 @@ class Watch:
         step: int,
         trackers: Sequence[Beside],
         page: Callable[[Path], Path],
+        look_into: Callable[..., list[BranchRecord]],
     ) -> None:
         self.folder = folder
         self.updates = step
         """Behind the weights."""
         self._sites, self._is_recorded, self._trackers, self._page = sites, steps, list(trackers), page
+        self._look_into = look_into
         self._entries: dict[int, Entries] = {}
         self._losses: list[tuple[int, Tensor]] = []
         self._optimizer: torch.optim.Optimizer | None = None
@@ -76,7 +81,7 @@ class Watch:
         self._warned: set[tuple[str, str]] = set()
         self._history: dict[Group, deque[RoleRecord]] = {}
         if rank() == 0:
-            for file in (ROLES, METRICS, ALARMS):
+            for file in (ROLES, BRANCHES, METRICS, ALARMS):
                 drop_from(folder / file, step + 1 if step else 0)  # what was seen of the last update stays
             for record in read_recording(folder / ROLES):
                 self._remember(record)
@@ -97,6 +102,25 @@ class Watch:
         self._losses.append((self.updates, kept.reshape(-1)[:1]))
         if len(self._losses) > MOST_LOSSES:
             del self._losses[::2]
+
+    def branches(self, *arguments: Any, **named: Any) -> list[BranchRecord]:
+        """What gates and scales do on the inputs of one batch: energy of every branch and max |1 + scale|, recorded.
+
+        A few forward passes in evaluation mode, as whoever calls it asks for them; the network is as it was afterwards.
+        Of a network whose blocks are sharded every process calls it. What fails is a warning, and gives nothing.
+        """
+        try:
+            found = self._look_into(*arguments, **named)
+            if not rank():
+                append_record(
+                    self.folder / BRANCHES, {"step": self.updates, "branches": [asdict(one) for one in found]}
+                )
+                for tracker in self._trackers:
+                    tracker.on_log(self.updates, numbers_of_branches(found))
+        except Exception as error:  # of whatever network: it is not the training's
+            self._warn_once("failed", "branches", f"no branch is looked into at step {self.updates:,}: {error}")
+            return []
+        return found
 
     def close(self) -> None:
         """Write the losses that are left, let go of the optimiser, and let trackers send what is left and the page."""

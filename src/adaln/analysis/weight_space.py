@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adaln.analysis.groups import FindRows, Group, grouped_rows
-from adaln.analysis.live import gate_values
+from adaln.analysis.live import role_effects
 from adaln.analysis.sketch import CHUNK_ELEMENTS
 from adaln.conditioning import Role, find_layout, find_sites
 from adaln.rng import generator
@@ -89,7 +89,7 @@ def gate_sizes(model: nn.Module, x: Latents, times: Sequence[float | int], y: La
     """
     layout, gates = find_layout(model), []
     for t in torch.as_tensor(times):
-        for site, gate in gate_values(model, {"x": x, "t": t.to(x.device).expand(len(x)), "y": y}, layout):
+        for site, gate in role_effects(model, {"x": x, "t": t.to(x.device).expand(len(x)), "y": y}, layout):
             sizes = float(gate.abs().mean()), float(gate.square().mean().sqrt())
             gates.append(GateSize(site.block, site.depth, site.branch, float(t), *sizes))
     return gates

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from adaln.conditioning.family import Family as Family
     from adaln.conditioning.family import Layer as Layer
     from adaln.conditioning.family import Role as Role
+    from adaln.conditioning.family import effect as effect
     from adaln.conditioning.held_rows import Loss as Loss
     from adaln.conditioning.held_rows import Order as Order
     from adaln.conditioning.held_rows import OrderPart as OrderPart

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaln.analysis import RoleRecord, read_recording
+from adaln.analysis.spikes import DEVIATIONS, WINDOW, spike_score
 from adaln.codec import decode, json_text, leaves
 from adaln.config import PRESETS, RunConfig, differing_fields, model_name, to_dict
 from adaln.evaluation.held_out import losses_in
@@ -88,13 +89,21 @@ def training_curves(records: Sequence[dict[str, Any]]) -> list[Block]:
     return [
         Lines(
             title,
-            f"{caption} (n = {len(steps)} points).",
+            f"{caption} (n = {len(steps)} points).{spike_sentence([row[key] for row in records])}",
             Axis("step", "optimiser updates", "log"),
             Axis(title.lower(), "", "log"),
             [Series(key, steps, [row[key] or None for row in records])],
         )
         for title, (key, caption) in what.items()
     ]
+
+
+def spike_sentence(values: Sequence[float]) -> str:
+    """How often they leap, as the end of a caption; nothing of fewer points than it takes to say."""
+    score = spike_score(values)
+    if score is None:
+        return ""
+    return f" SpikeScore {score:.2g}: the share more than {DEVIATIONS:g} std above the mean of the {WINDOW} before."
 
 
 def recorded_blocks(run: Run, recording: Sequence[RoleRecord]) -> list[Block]:

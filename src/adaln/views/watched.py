@@ -3,14 +3,17 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from adaln.analysis.branches import BranchRecord
 from adaln.analysis.recorder import read_recording
-from adaln.analysis.watch_handle import ABOUT, ALARMS, METRICS, ROLES
+from adaln.analysis.tracked import numbers_of_branches
+from adaln.analysis.watch_handle import ABOUT, ALARMS, BRANCHES, METRICS, ROLES
 from adaln.files import reading
 from adaln.report import Axis, Cell, Column, Facts, Lines, Page, Section, Series, Table, write_report
 from adaln.runs import read_records
 from adaln.views.figures import role_histograms
-from adaln.views.run_page import MOST_RIDGES, over_record_steps, with_saved
+from adaln.views.run_page import MOST_RIDGES, over_record_steps, spike_sentence, with_saved
 from adaln.views.snapshots import spread_evenly
 
 
@@ -19,7 +22,7 @@ def watched_page(folder: Path) -> Page:
     with reading(folder / ABOUT, "what watch wrote"):
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     recording, alarms = read_recording(folder / ROLES), read_records(folder / ALARMS)
-    losses = read_records(folder / METRICS)
+    losses, branches = read_records(folder / METRICS), read_records(folder / BRANCHES)
     steps = sorted({record.step for record in recording})
     if not steps:
         raise ValueError(f"{str(folder)!r} holds no record yet; expected a training that has begun")
@@ -38,6 +41,7 @@ def watched_page(folder: Path) -> Page:
         *([Section("Warnings", [alarm_table(alarms)])] if alarms else []),
         Section("Who moves, and how far", figures),
         Section("Gate, scale and shift over training", role_histograms({about["network"]: recording}, shown)),
+        *([Section("What branches do", branch_figures(branches))] if branches else []),
         *([Section("Loss", [loss_figure(losses)])] if losses else []),
         Section("What was watched", [Facts("network", {name: str(value) for name, value in about.items()})]),
     ]
@@ -67,9 +71,28 @@ def alarm_table(alarms: Sequence[dict[str, object]]) -> Table:
     )
 
 
+def branch_figures(rows: Sequence[dict[str, Any]]) -> list[Lines]:
+    """Energy and largest |1 + scale| of each kind of branch, at the steps at which the loop asked for them."""
+    seen = [numbers_of_branches([BranchRecord(**one) for one in row["branches"]]) for row in rows]
+    steps = [row["step"] for row in rows]
+    what = {
+        "energy": ("Energy of each branch", "|gate * F(...)| / |x|, mean over blocks, on the batch that the loop gave"),
+        "largest_scale": ("Largest |1 + scale| of each branch", "Over blocks, channels and the batch's samples"),
+    }
+    figures = []
+    for key, (title, caption) in what.items():
+        names = dict.fromkeys(name for numbers in seen for name in numbers if name.endswith(f"/{key}"))
+        series = [Series(name.rpartition("/")[0], steps, [numbers.get(name) for numbers in seen]) for name in names]
+        axes = Axis("step", "updates", "symlog", 1), Axis(key.replace("_", " "))
+        figures += [Lines(title, f"{caption} (n = {len(steps)} steps).", *axes, series)] * bool(series)
+    return figures
+
+
 def loss_figure(losses: Sequence[dict[str, float]]) -> Lines:
     """As the loop said it."""
     steps = [int(row["step"]) for row in losses]
     caption = f"As the loop said it, n = {len(steps)} updates; of more than 1,000 between two records every other one."
-    series = [Series("loss", steps, [row["loss"] for row in losses])]
+    values = [row["loss"] for row in losses]
+    caption += spike_sentence(values)
+    series = [Series("loss", steps, values)]
     return Lines("Training loss", caption, Axis("step", "updates", "symlog", 1), Axis("loss"), series)

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from adaln.analysis.branches import BranchRecord, branch_records, inner_network, named_inputs
 from adaln.analysis.recorder import LOG_SPACED_STEPS, read_recording
 from adaln.analysis.role_updates import Watched, parameters_in, watched_sites
 from adaln.analysis.watch_handle import ABOUT, ROLES, Watch, is_watched
@@ -59,10 +61,16 @@ def watch(
     if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
         claim(folder, config, begun, was_said=step is not None or begun > 0)
     trackers = [tracker_of(one, folder, config) for one in track] if rank() == 0 else []
-    handle = Watch(sites, folder, is_recorded, begun, trackers, page_of)
+    handle = Watch(sites, folder, is_recorded, begun, trackers, page_of, partial(looked_into, model, family))
     if inner is not None:
         handle.attach(inner)
     return handle
+
+
+def looked_into(model: nn.Module, family: str | Family | None, *arguments: Any, **named: Any) -> list[BranchRecord]:
+    """The branches of a network on the inputs of its `forward`."""
+    network = inner_network(model)
+    return branch_records(network, named_inputs(network, arguments, named), family)
 
 
 def page_of(folder: Path) -> Path:
