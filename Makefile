@@ -41,7 +41,7 @@ docs: $(INSTALLED)
 release: $(INSTALLED)
 	rm -rf dist
 	$(BIN)/hatchling build
-	$(BIN)/pip install --quiet --disable-pip-version-check '.[release]' --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[release]'
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/pytest -m slow tests/test_distribution.py
 

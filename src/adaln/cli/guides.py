@@ -18,7 +18,7 @@ OF_PRESETS = {
 OF_RUNS = {"--model MODULE:FACTORY": "The code of anyone's network, where a run or file is of one."}
 OPENING = (
     *("sample", "evaluate", "loss", "sweep", "stats", "compare", "report", "audit", "distributions", "fit", "order"),
-    *("explain", "export", "study"),
+    *("explain", "export", "push", "study"),
 )
 """Commands that open runs or networks, hence take OF_RUNS."""
 

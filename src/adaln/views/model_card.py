@@ -148,7 +148,7 @@ def _facts(run: Run, step: int) -> dict[str, str]:
     loss = [row["loss"] for row in run.metrics() if row["step"] <= step][-1:]
     return {
         "data": f"{_data(run)}, fingerprint {manifest['data']['fingerprint'][:12]}",
-        "network": model_name(config.model),
+        "network": _name_in(MODELS, config.model) or str(config.model),
         "start": f"{scheme.name}: gate {in_words(scheme.gate)}, scale {in_words(scheme.scale)},"
         f" shift {in_words(scheme.shift)}, head {in_words(scheme.head)}",
         "process": _name_in(PROCESSES, config.process) or type(config.process).__name__,
