@@ -177,6 +177,8 @@ def order_verb(words: list[str]) -> Output:
     subject, optimizer = order_subject(options), {"adamw": adamw, "sgd": sgd}[options.optimizer]
     if not options.scheme:
         schemes.insert(0, subject.default_scheme())
+    if len({s.name for s in schemes}) < len(schemes):
+        raise ValueError(f"--scheme and --versus are both {schemes[0].name}; expected two schemes")
     if options.every_scheme:
         schemes = [s for s in SCHEMES.values() if subject.has_place_for(s)]
     orders = {s.name: subject.order(s, optimizer, options.iterations) for s in schemes}

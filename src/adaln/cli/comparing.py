@@ -128,8 +128,13 @@ def verdict(first: Entry, entry: Entry, conflicts: list[str]) -> str:
 def _table(entries: list[Entry], metrics: list[str], conflicts: dict[str, list[str]]) -> Table:
     from adaln.views.scores import BRACKETS, score_cell, score_column
 
+    scored = [entry.scores for entry in entries if entry.scores]
     columns = [Column("run"), Column("scheme"), Column("parameters", format=",d"), Column("step", format=",d")]
-    columns += [Column("loss", format=".4f"), Column("scored at", "step", ",d"), *map(score_column, metrics)]
+    columns += [
+        Column("loss", format=".4f"),
+        Column("scored at", "step", ",d"),
+        *(score_column(name, scored[0]) for name in metrics),
+    ]
     rows = []
     for entry in entries:
         cells: list[Cell] = [score_cell(entry.scores.scores.get(name)) if entry.scores else None for name in metrics]

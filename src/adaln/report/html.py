@@ -35,7 +35,7 @@ def html(page: Page) -> str:
     summary = [page.summary] if isinstance(page.summary, str) else page.summary
     headline, *further = summary or [page.title]
     kicker = f'<p class="kicker">{escape(page.title)}</p>' if summary else ""
-    sections = "\n".join(_section(section, i) for i, section in enumerate(page.sections, 1))
+    sections = "\n".join(_section(section, i, page.title) for i, section in enumerate(page.sections, 1))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -116,7 +116,7 @@ def _contents(sections: Sequence[Section]) -> str:
     return f'<nav aria-label="Contents"><ol>{items}</ol></nav>\n' if len(sections) > 1 else ""
 
 
-def _section(section: Section, number: int) -> str:
+def _section(section: Section, number: int, title: str) -> str:
     """Figures and tables that follow each other stand side by side where the screen is wide."""
     heading, parts = f"<h2>{escape(section.heading)}</h2>", []
     named = enumerate(section.blocks, 1)
@@ -126,7 +126,7 @@ def _section(section: Section, number: int) -> str:
     body = "\n".join([*([_paragraph(section.answer)] if section.answer else []), *parts])
     if section.folded:
         return f'<section id="s{number}"><details><summary>{heading}</summary>\n{body}\n</details></section>'
-    shown = heading if not _repeats(section) else ""
+    shown = heading if section.heading != title and not _repeats(section) else ""
     return f'<section id="s{number}">{shown}\n{body}\n</section>'
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from adaln.statistics import Interval
@@ -95,6 +95,14 @@ class Table(NotebookDisplay):
     def column(self, index: int) -> list[Value]:
         """The values of one column, without marks."""
         return [unmarked(row[index]) for row in self.rows]
+
+    def with_first_in_title(self) -> "Table":
+        """Without the first column where it says one and the same in every row, which the title then says."""
+        said = {cell_text(value) for value in self.column(0)}
+        if len(said) != 1:
+            return self
+        rows = [row[1:] for row in self.rows]
+        return replace(self, title=f"{self.title} of {said.pop()}", columns=self.columns[1:], rows=rows)
 
     def aligns(self) -> list[Align]:
         """The alignment of every column."""

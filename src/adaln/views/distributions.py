@@ -97,7 +97,7 @@ def _measured(title: str, snapshots: Sequence[Snapshot], by: By, names: Sequence
     found, measures = selected(snapshots, by), [MEASURES[name] for name in names]
     columns = [Column(name, unit, spec) for name, (unit, spec, _) in zip(names, measures, strict=True)]
     rows = [[*_place(s, group, by), *(read(view) for _, _, read in measures)] for s, group, view in found]
-    return Table(title, [*_place_columns(by), *columns], rows, [note, *_strays(found)])
+    return Table(title, [*_place_columns(by), *columns], rows, [note, *_strays(found)]).with_first_in_title()
 
 
 def _strays(found: Sequence[tuple[Snapshot, Group, View]]) -> list[str]:
@@ -125,7 +125,7 @@ def entropy_table(snapshots: Sequence[Snapshot], by: By) -> Table:
             rows.append([*_place(s, group, by), _nats(h), _nats(H), h.bins])
             how = f"h: {h.estimator}. H: {H.estimator}, bins {H.bins}."
             notes += [how] * (how not in notes)
-    return Table("Entropy of the values", columns, rows, notes)
+    return Table("Entropy of the values", columns, rows, notes).with_first_in_title()
 
 
 def _nats(entropy: Entropy) -> Measurement | None:

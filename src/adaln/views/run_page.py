@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaln.analysis import RoleRecord, read_recording
+from adaln.analysis.recorder import observe
 from adaln.analysis.spikes import DEVIATIONS, WINDOW, spike_score
 from adaln.codec import decode, json_text, leaves
 from adaln.config import PRESETS, RunConfig, differing_fields, model_name, to_dict
@@ -21,6 +22,7 @@ from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Se
 from adaln.report.figures import Scale
 from adaln.runs import Run
 from adaln.sampling import start_in_average
+from adaln.tensor_files import TensorFile
 from adaln.views.figures import role_histograms
 from adaln.views.losses import loss_blocks
 from adaln.views.scores import score_blocks, scores_of, shown_name, step_of
@@ -49,6 +51,8 @@ def run_page(run: Run) -> Page:
     sections.append(Section("Loss", training_curves(records) if records else ["Nothing logged yet."]))
     recording = read_recording(recording_file(run))
     if recording:
+        if step > max(record.step for record in recording):
+            recording += observe(step, TensorFile(run.folder(step) / "model.safetensors"))
         sections.append(Section("Gate, scale and shift over training", recorded_blocks(run, recording)))
     sections.append(Section("What is unlike the preset", [unlike_preset(config)]))
     provenance: list[Block] = [_facts("config", to_dict(config)), _facts("manifest", run.manifest)]

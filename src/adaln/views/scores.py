@@ -77,7 +77,7 @@ def score_table(curve: Mapping[int, Scores]) -> Table:
     """A row per step, a column per score with its interval."""
     first = next(iter(curve.values()))
     names = list(first.scores)
-    columns = [Column("step", format=",d"), *(score_column(name) for name in names)]
+    columns = [Column("step", format=",d"), *(score_column(name, first) for name in names)]
     rows: list[list[Any]] = [
         [step if step >= 0 else None, *(score_cell(scores.scores.get(name)) for name in names)]
         for step, scores in curve.items()
@@ -110,11 +110,11 @@ def shown_name(name: str, scores: Scores) -> str:
     return INCEPTIONS[name] + ("" if scores.provenance["extractor"]["name"] == "inception" else "-like")
 
 
-def score_column(name: str) -> Column:
-    """The column of a score in any table."""
+def score_column(name: str, scores: Scores) -> Column:
+    """The column of a score in any table of scores that were measured alike."""
     metric = METRICS[name]
     arrow = "↓" if metric.better == "lower" else "↑"
-    return Column(f"{metric.title} {arrow}", format=f".{metric.digits}f")
+    return Column(f"{shown_name(name, scores)} {arrow}", format=f".{metric.digits}f")
 
 
 def score_cell(score: Score | None) -> Measurement | float | None:

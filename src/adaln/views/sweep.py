@@ -101,7 +101,7 @@ def _curves(sweep: Sweep) -> list[Lines]:
 def sweep_table(sweep: Sweep) -> Table:
     """A row per way, the best first, with all its scores; above them the best way's on samples of another seed."""
     metric, names = METRICS[sweep.metric], list(sweep.again.scores.scores)
-    columns = [Column("way"), Column("seed"), *(score_column(name) for name in names)]
+    columns = [Column("way"), Column("seed"), *(score_column(name, sweep.again.scores) for name in names)]
     ways = sorted(sweep.ways, key=lambda way: way.scores[sweep.metric].value, reverse=metric.better == "higher")
     seed = sweep.best.scoring.sample.seed
     rows: list[list[Cell]] = [

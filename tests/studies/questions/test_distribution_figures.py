@@ -197,5 +197,6 @@ def test_beginnings_are_unlike_where_the_paired_test_says_so():
     assert alike_word([found["loss"]["adaln-mix"], found["score"]["adaln-mix"]]) == "not told apart"
     assert alike_word([None, None]) is None
     lines = early_verdict(found, {"adaln": "behind throughout", "adaln-mix": "no difference seen"}, "FID", 20)
+    assert lines[0].startswith("Over the first 20 iterations unlike adaln-zero are adaln; in the paper")
     assert "unlike adaln-zero's: adaln;" in lines[1] and "adaln: behind throughout" in lines[-1]
     assert "no scheme is told apart" in lines[2]

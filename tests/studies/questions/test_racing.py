@@ -44,7 +44,7 @@ def test_what_a_hopeless_row_does_not_take_is_left_for_the_others(tmp_path, scor
     assert result.verdict[0].startswith("Not known yet after 4 seeds")
     assert (folder / "use.json").exists() and (folder / "study.json").exists()
     titles = [section.heading for section in result.sections]
-    assert titles[:2] == ["Result", "Seed by seed"] and titles[-1] == "Who moves when"
+    assert titles[:2] == ["Result", "Samples"] and {"Seed by seed", "Who moves when"} <= set(titles)
     assert "Other measures, over the first 3 seeds of all" in titles
 
     assert json.dumps(reduced(PLANNED, tmp_path).data, default=str) == json.dumps(result.data, default=str)

@@ -129,7 +129,9 @@ def early_verdict(
     changes: Mapping[str, Mapping[str, Difference]], over_steps: Mapping[str, str], score: str, steps: int
 ) -> list[str]:
     """Alike or not, and how large a difference these runs leave room for."""
-    lines = [f"The paper: over the first 160 iterations all variants are alike. Here, over the first {steps}:"]
+    told = {scheme for found in changes.values() for scheme, change in found.items() if change.distinguishable}
+    here = f"unlike {REFERENCE} are {', '.join(sorted(told))}" if told else f"no scheme is told apart from {REFERENCE}"
+    lines = [f"Over the first {steps} iterations {here}; in the paper all variants are alike over the first 160."]
     for what, name in (("loss", "training loss"), ("score", score)):
         apart = [scheme for scheme, change in changes[what].items() if change.distinguishable]
         most = room(change.relative for change in changes[what].values())

@@ -33,14 +33,18 @@ def reduce_orders(outcomes: Sequence[Outcome]) -> Result:
     orders = {name: of_seeds[0] for name, of_seeds in measured.items()}
     seeds = [outcome.job.config.seed for outcome in next(iter(by_scheme.values()))]
     first = outcomes[0]
-    verdict = [verdict_line(name, of_seeds, derived[name], seeds) for name, of_seeds in measured.items()]
+    unlike = {name: differing(of_seeds, derived[name]) for name, of_seeds in measured.items()}
+    verdict = [
+        lead(unlike, seeds),
+        *(verdict_line(name, of_seeds, derived[name], seeds) for name, of_seeds in measured.items()),
+    ]
     network = f"{model_name(first.job.config.model)} on {data_name(first)}"
     table = first_moves_table(orders, derived, network)
     numbers = {
         "seeds": seeds,
         "first_moves_at_iteration": {name: order.first for name, order in orders.items()},
         "derived": {name: order.first for name, order in derived.items()},
-        "unlike_derived": {name: differing(of_seeds, derived[name]) for name, of_seeds in measured.items()},
+        "unlike_derived": unlike,
     }
     sections = [Section("Result", [table]), derived_and_measured(orders, first.job.config.model)]
     return study_result(TITLE, verdict, table, sections, by_scheme, numbers)
@@ -49,6 +53,14 @@ def reduce_orders(outcomes: Sequence[Outcome]) -> Result:
 def differing(measured: Sequence[UpdateOrder], derived: UpdateOrder) -> list[str]:
     """The paper's names that, for any seed, do not move at the iterations derived."""
     return list(dict.fromkeys(name for order in measured for name in order.differing(derived)))
+
+
+def lead(unlike: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> str:
+    """Whether all schemes move as derived, or which do not."""
+    names = [name for name, weights in unlike.items() if weights]
+    if names:
+        return f"Not as derived: {', '.join(names)}; the other {len(unlike) - len(names)} schemes move as derived."
+    return f"All {len(unlike)} schemes move their weights at the iterations derived, for each of {len(seeds)} seeds."
 
 
 def verdict_line(scheme: str, measured: Sequence[UpdateOrder], derived: UpdateOrder, seeds: Sequence[int]) -> str:
