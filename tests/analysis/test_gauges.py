@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from adaln.analysis import gauges
-from adaln.analysis.gauges import stream_gauge
+from adaln.analysis.gauges import condition_modules, pruned_conditions, stream_gauge
+from adaln.conditioning import find_layout, standard_inputs
 from adaln.models import MODELS, build
 from adaln.rng import generator
 from adaln.types import DataSpec
@@ -89,3 +90,65 @@ def test_every_mechanism_has_a_stream_and_a_condition_but_where_tokens_are_all_t
     tokens = next(config for key, config in EVERY_MECHANISM.items() if "modulation in-context" in key)
     streams, conditions = gauges(awake(tokens), X, TIMES, Y)
     assert len(streams) == 2 * tokens.depth and conditions == []
+
+
+class ChannelsFirst(torch.nn.Module):
+    """A convolutional block that DiT's names fit."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.attn = torch.nn.Conv2d(dim, dim, 3, padding=1)
+        self.adaLN_modulation = torch.nn.Sequential(torch.nn.SiLU(), torch.nn.Linear(dim, 6 * dim))
+
+    def forward(self, x, c):
+        shift, scale, gate, *_ = (one[:, :, None, None] for one in self.adaLN_modulation(c).chunk(6, dim=-1))
+        return x + gate * self.attn((1 + scale) * x + shift)
+
+
+class Convolutional(torch.nn.Module):
+    def __init__(self, dim=6):
+        super().__init__()
+        self.x_embedder = torch.nn.Conv2d(1, dim, 1)
+        self.y_embedder = torch.nn.Embedding(10, dim)
+        self.blocks = torch.nn.ModuleList(ChannelsFirst(dim) for _ in range(2))
+
+    def forward(self, x, t, y):
+        x, c = self.x_embedder(x), self.y_embedder(y)
+        for block in self.blocks:
+            x = block(x, c)
+        return x
+
+
+def test_channels_of_convolutional_blocks_are_those_that_are_modulated():
+    model, seen = Convolutional(), []
+    for block in model.blocks:
+        block.register_forward_hook(lambda _, args, output: seen.append((args[0], output)))
+    streams, _ = gauges(model, X, TIMES[:1], Y)
+    for one, pair in zip(streams, seen, strict=True):
+        tokens = (tensor.movedim(1, -1).flatten(1, 2) for tensor in pair)
+        assert one == stream_gauge(one.block, one.t, *tokens)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-SE", "tiny-shared", "U-DiT-tiny"])
+def test_pruned_conditions_keep_their_largest_entries_wherever_they_enter_modulation(name):
+    model, kept = awake(MODELS[name]), []
+    inputs = standard_inputs(model)
+    whole = model(**inputs)
+    first = condition_modules(model, find_layout(model))[0]
+    with pruned_conditions(model, 0.75):
+        hook = model.get_submodule(first)[0].register_forward_hook(lambda _, args, output: kept.append(args[0]))
+        pruned = model(**inputs)
+        hook.remove()
+    (condition,) = kept
+    assert ((condition != 0).sum(-1) == condition.shape[-1] / 4).all()
+    assert not torch.equal(whole, pruned) and torch.equal(whole, model(**inputs))
+    with pruned_conditions(model, 0.0):
+        assert torch.equal(whole, model(**inputs))
+    with torch.no_grad(), pruned_conditions(model, 1.0):
+        other = {**inputs, "y": (inputs["y"] + 1) % 10, "t": inputs["t"] + 50}
+        torch.testing.assert_close(model(**inputs), model(**other))
+
+
+def test_networks_without_modulation_have_no_conditions_to_prune():
+    tokens = awake(next(config for key, config in EVERY_MECHANISM.items() if "modulation in-context" in key))
+    assert condition_modules(tokens, find_layout(tokens)) == []

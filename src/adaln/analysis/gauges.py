@@ -4,7 +4,8 @@ Source: arXiv 2605.06169 (the mean token takes over), 2510.11538 (few channels d
 """
 
 # mypy: disallow-untyped-calls=False
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -65,10 +66,11 @@ def gauges(
     no modulation.
     """
     layout = find_layout(model)
-    blocks = {name: block for block, name in modules_of(model, layout).items()}
+    blocks, widths = {name: block for block, name in modules_of(model, layout).items()}, widths_of(layout)
+    entrances = condition_modules(model, layout)
     streams, conditions = [], []
     for t in torch.as_tensor(times):
-        watched = _Watched(blocks, condition_module(model, layout), float(t))
+        watched = _Watched(blocks, widths, next(iter(entrances), None), float(t))
         run(model, {"x": x, "t": t.to(x.device).expand(len(x)), "y": y}, watched)
         streams += watched.streams
         if y is not None and watched.condition is not None and len(watched.condition) == len(y) > 1:
@@ -76,21 +78,62 @@ def gauges(
     return streams, conditions
 
 
-def condition_module(model: nn.Module, layout: Layout) -> str | None:
-    """The name of the module that the condition enters."""
-    matrices = [module_of(site) for site in layout.sites if site.weight and site.branch != "final"]
-    if not matrices:
-        return None
-    parent = matrices[0].rpartition(".")[0]
-    return parent if isinstance(model.get_submodule(parent), nn.Sequential) else matrices[0]
+@contextmanager
+def pruned_conditions(model: nn.Module, share: float) -> Iterator[None]:
+    """In this block the `share` of smallest entries of every condition vector is zero where it enters modulation.
+
+    Source: arXiv 2602.21596, which drops entries of small magnitude from the conditions of trained networks.
+    """
+
+    def prune(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        sizes, count = args[0].abs(), round(share * args[0].shape[-1])
+        if not count:
+            return args
+        return args[0].where(sizes > sizes.kthvalue(count, dim=-1, keepdim=True).values, 0), *args[1:]
+
+    entrances = condition_modules(model, find_layout(model))
+    handles = [model.get_submodule(name).register_forward_pre_hook(prune) for name in entrances]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def condition_modules(model: nn.Module, layout: Layout) -> list[str]:
+    """The names of the modules that the condition enters, the last layer's last; none where no block has any."""
+
+    def entrance(matrix: str) -> str:
+        parent = matrix.rpartition(".")[0]
+        return parent if isinstance(model.get_submodule(parent), nn.Sequential) else matrix
+
+    sites = [site for site in layout.sites if site.weight]
+    inner, last = ([module_of(site) for site in sites if (site.branch == "final") == is_last] for is_last in (0, 1))
+    return list(dict.fromkeys(map(entrance, [*inner, *last]))) if inner else []
+
+
+def widths_of(layout: Layout) -> dict[str, int]:
+    """Channels of the stream by block, as many as a role has rows; "" of any block that has no rows of its own."""
+    widths: dict[str, int] = {}
+    for site in layout.sites:
+        if site.branch != "final":
+            widths.setdefault(site.block if site.is_of_one_block else "", site.rows.stop - site.rows.start)
+    return widths
+
+
+def channels_last(x: Tensor, width: int | None) -> Tensor:
+    """The stream of a convolutional block as tokens have it; what has `width` channels at its end, as it is."""
+    return x.movedim(1, -1) if width is not None and x.shape[-1] != width == x.shape[1] else x
 
 
 class _Watched(Counted):
     """The stream of every block the first time it runs, and the condition where it first enters a modulation layer."""
 
-    def __init__(self, blocks: Mapping[str, str], condition_module: str | None, t: float) -> None:
+    def __init__(
+        self, blocks: Mapping[str, str], widths: Mapping[str, int], condition_module: str | None, t: float
+    ) -> None:
         super().__init__()
-        self.blocks, self.condition_module, self.t = dict(blocks), condition_module, t
+        self.blocks, self.widths, self.condition_module, self.t = dict(blocks), widths, condition_module, t
         self.entered: dict[str, list[Tensor]] = {}
         self.streams: list[StreamGauge] = []
         self.condition: Float[Tensor, "B D"] | None = None
@@ -109,7 +152,9 @@ class _Watched(Counted):
             block, leaving = self.blocks.pop(name), next(tensors_of(output))
             entering = next((tensor for tensor in self.entered.pop(name) if tensor.shape == leaving.shape), None)
             if entering is not None:
-                self.streams.append(stream_gauge(block, self.t, entering, leaving))
+                width = self.widths.get(block, self.widths.get(""))
+                pair = (channels_last(tensor, width) for tensor in (entering, leaving))
+                self.streams.append(stream_gauge(block, self.t, *pair))
 
 
 def stream_gauge(

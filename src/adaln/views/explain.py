@@ -2,7 +2,7 @@
 shuffled, the way to another run."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from adaln.analysis import distances, gate_sizes, gauges, interpolate, permute_role
-from adaln.analysis.gauges import ConditionGauge
-from adaln.conditioning import Role
+from adaln.analysis.gauges import ConditionGauge, condition_modules, pruned_conditions
+from adaln.conditioning import Role, find_layout
 from adaln.processes import GaussianDiffusion
 from adaln.report import Axis, Cell, Column, Lines, Matrix, Measurement, Section, Series, Table
 from adaln.rng import generator
@@ -26,6 +26,9 @@ FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 POINTS = 11
 """On the line between two runs, both ends included."""
 SHUFFLES = 3
+PRUNED = (0.25, 0.5, 0.75, 0.9, 0.99)
+"""Shares of the entries of condition vectors."""
+AS_TRAINED = "as trained"
 NUM_INPUTS = 16
 """Inputs of pure noise, of as many classes where there are so many."""
 STREAM = {
@@ -73,8 +76,14 @@ class Probe:
 
 
 def explain_section(probe: Probe, other: Probe | None = None) -> Section:
-    """Gates, gauges, the same values elsewhere, and where `other` is given the line to it and the distance."""
-    blocks = [*gate_figure(probe), *gauge_blocks(probe), *elsewhere(probe), *(way_to(probe, other) if other else [])]
+    """Gates, gauges, conditions pruned, the same values elsewhere, and with `other` the line to it and the distance."""
+    blocks = [
+        *gate_figure(probe),
+        *gauge_blocks(probe),
+        *pruned(probe),
+        *elsewhere(probe),
+        *(way_to(probe, other) if other else []),
+    ]
     return Section("What the conditioning does", blocks)
 
 
@@ -148,15 +157,43 @@ def _times(run: Run) -> list[float] | list[int]:
     return [1 - fraction for fraction in FRACTIONS]
 
 
+def pruned(probe: Probe) -> list[Table]:
+    """Loss with the smallest entries of every condition vector left out; none where nothing is modulated."""
+    if not condition_modules(probe.model, find_layout(probe.model)):
+        return []
+    rows = {AS_TRAINED: probe.losses(probe.model)}
+    for share in PRUNED:
+        with pruned_conditions(probe.model, share):
+            rows[f"{100 * share:g} % left out"] = probe.losses(probe.model)
+    note = "Of each condition vector the entries of least magnitude are zero where it enters a modulation layer."
+    return [_loss_table("What the conditions' small entries are worth", "entries", rows, [note, _of_batches(probe)])]
+
+
 def elsewhere(probe: Probe) -> list[str | Table]:
     """Loss with the values of a role shuffled within each site: the same histograms, another point."""
-    rows = {"as trained": probe.losses(probe.model)}
+    rows = {AS_TRAINED: probe.losses(probe.model)}
     for role in Role:
         shuffled = [probe.losses(_shuffled(probe.model, role, seed)) for seed in range(SHUFFLES)]
         rows[f"{role.name.lower()} shuffled"] = [fmean(batch) for batch in zip(*shuffled, strict=True)]
-    changes = paired_differences(rows, "as trained")
+    note = (
+        f"{_of_batches(probe)} {SHUFFLES} shuffles each. Every histogram, moment and entropy is the"
+        " trained network's: none of them tells these points apart."
+    )
+    return [_loss_table("The same histogram is not the same point", "values", rows, [note])]
+
+
+def _of_batches(probe: Probe) -> str:
+    return (
+        f"Averaged weights at step {probe.step:,}; {probe.num_batches} batches of {probe.run.config.batch_size} of the"
+        " run's own data, the same for all rows."
+    )
+
+
+def _loss_table(title: str, what: str, rows: Mapping[str, Sequence[float]], notes: Sequence[str]) -> Table:
+    """Losses on the same batches, against those as trained."""
+    changes = paired_differences(rows, AS_TRAINED)
     columns = [
-        Column("values"),
+        Column(what),
         Column("loss", "95 %", ".4f"),
         Column("change", "95 %, paired, all together", "+.4f"),
         Column("relative", "%", "+.1f"),
@@ -166,12 +203,7 @@ def elsewhere(probe: Probe) -> list[str | Table]:
         change = changes.get(name)
         changed = [Measurement.of(change.absolute), Measurement.of(change.relative, 100)] if change else [None, None]
         cells.append([name, Measurement.of(t_interval(losses)), *changed])
-    notes = [
-        f"Averaged weights at step {probe.step:,}; {probe.num_batches} batches of {probe.run.config.batch_size} of the"
-        f" run's own data, the same for all rows; {SHUFFLES} shuffles each. Every histogram, moment and entropy is the"
-        " trained network's: none of them tells these points apart."
-    ]
-    return [Table("The same histogram is not the same point", columns, cells, notes)]
+    return Table(title, columns, cells, notes)
 
 
 def _shuffled(model: nn.Module, role: Role, seed: int) -> nn.Module:
