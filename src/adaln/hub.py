@@ -24,6 +24,8 @@ _NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?P<inside>(?:/[^/@]+)*)/?(?:@(
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 EXPORT = "transformer"
 """The folder of a network in a repository, as diffusers has it."""
+FOLDERS = ("checkpoints", "samples", "scores", EXPORT)
+"""Folders of a run that a push writes, and what lies in them."""
 _HALF = re.compile(r"[._-](?:fp16|bf16|fp8\w*|float8\w*)(?=[._-])")
 """What the name of a variant in fewer bits has in it; it is left out where the plain one lies beside it."""
 
@@ -123,10 +125,10 @@ def check_may_push(name: HubName) -> None:
 
 
 def push(name: HubName, files: Mapping[str, Path | bytes], message: str, private: bool) -> HubName:
-    """Make `files`, by their path there, the content of a model's repository, in one commit: all or nothing.
+    """Put `files`, by their path there, into a model's repository, in one commit: all or nothing.
 
-    What an earlier push left there and this one lacks is removed. Returns the name with the commit. `ValueError` in one
-    line where the token may not write, and where the repository holds something else.
+    What an earlier push left in the folders of a run and this one lacks is removed. Returns the name with the commit.
+    `ValueError` in one line where the token may not write, and where the repository holds something else.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -140,7 +142,8 @@ def push(name: HubName, files: Mapping[str, Path | bytes], message: str, private
                 f"{name.repo} holds something else ({', '.join(sorted(there)[:3])}); expected a name of its own"
             )
         add = [CommitOperationAdd(path, content) for path, content in files.items()]
-        gone = [CommitOperationDelete(path) for path in sorted(there - {*files})]
+        stale = [path for path in sorted(there - {*files}) if path.partition("/")[0] in FOLDERS]
+        gone = [CommitOperationDelete(path) for path in stale]
         done = api.create_commit(name.repo, [*add, *gone], commit_message=message, parent_commit=info.sha)
     return HubName(name.repo, revision=done.oid)
 

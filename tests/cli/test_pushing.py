@@ -91,11 +91,15 @@ def run_with_notes(capsys, name):
 @pytest.mark.slow
 def test_a_second_push_replaces_the_first_in_one_commit(hub, capsys):
     pushed(capsys)
-    stale = dict(list(hub.repos["org/kept"].values())[-1]) | {"checkpoints/000000003/ema.safetensors": b""}
+    stale = dict(list(hub.repos["org/kept"].values())[-1]) | {
+        "checkpoints/000000003/ema.safetensors": b"",
+        "LICENSE": b"",
+    }
     hub.add("org/kept", stale)
     done = pushed(capsys)
     assert len(hub.repos["org/kept"]) == 4
     assert not [path for path in hub.repos["org/kept"][done["commit"]] if "000000003" in path]
+    assert "LICENSE" in hub.repos["org/kept"][done["commit"]]
 
 
 @pytest.mark.slow

@@ -33,26 +33,34 @@ def local_or_data(name: str) -> str:
 
 
 def _as_run(fetched: Fetched, root: Path) -> Path:
+    name = f"{fetched.name.repo}/{fetched.name.inside}".strip("/").replace("/", "--")
+    path = root / f"{name}-{str(fetched.name.revision)[:10]}"
+    try:
+        if not is_run(path):
+            with atomic_folder(path) as folder:
+                _lay_out(fetched, folder)
+    except OSError:
+        if not is_run(path):  # else another process was there first
+            raise
+    return path
+
+
+def _lay_out(fetched: Fetched, folder: Path) -> None:
     from adaln.tensor_files import save_tensors
 
-    repo, commit = fetched.name.repo, str(fetched.name.revision)
-    path = root / f"{f'{repo}/{fetched.name.inside}'.strip('/').replace('/', '--')}-{commit[:10]}"
-    if is_run(path):
-        return path
-    with atomic_folder(path) as folder:
-        for file in sorted(fetched.path.rglob("*")):
-            copy = folder / file.relative_to(fetched.path)
-            if file.is_dir():
-                copy.mkdir(exist_ok=True)
-            elif file.suffix == ".safetensors":
-                copy.symlink_to(file.resolve())
-            else:
-                shutil.copyfile(file, copy)
-        for checkpoint in folder.glob("checkpoints/*"):
-            if not (checkpoint / "training.safetensors").exists():  # the optimiser's state is not pushed
-                save_tensors(checkpoint / "training.safetensors", {}, {"format": "pt"})
-        manifest = folder / "manifest.json"
-        with reading(manifest, "the manifest of a run"):
-            row: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-        manifest.write_text(canonical_json({**row, "hub": {"repo": repo, "commit": commit}}), encoding="utf-8")
-    return path
+    for file in sorted(fetched.path.rglob("*")):
+        copy = folder / file.relative_to(fetched.path)
+        if file.is_dir():
+            copy.mkdir(exist_ok=True)
+        elif file.suffix == ".safetensors":
+            copy.symlink_to(file.resolve())
+        else:
+            shutil.copyfile(file, copy)
+    for checkpoint in folder.glob("checkpoints/*"):
+        if not (checkpoint / "training.safetensors").exists():  # the optimiser's state is not pushed
+            save_tensors(checkpoint / "training.safetensors", {}, {"format": "pt"})
+    manifest = folder / "manifest.json"
+    with reading(manifest, "the manifest of a run"):
+        row: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+    of = {"repo": fetched.name.repo, "commit": fetched.name.revision}
+    manifest.write_text(canonical_json({**row, "hub": of}), encoding="utf-8")
