@@ -135,3 +135,17 @@ def test_leaves_are_all_that_is_no_mapping_by_its_path():
     row = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": None}
     assert dict(leaves(row)) == {"a.b": 1, "a.c.d": [1, 2], "e": None}
     assert list(leaves(row, " / "))[1] == ("a / c / d", [1, 2])
+
+
+@dataclass(frozen=True)
+class Picture:
+    pixels: np.ndarray
+
+
+def test_an_array_is_read_as_it_was_written_and_what_is_none_is_named():
+    pixels = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
+    row = json.loads(json_text(Picture(pixels)))
+    read = decode(Picture, row).pixels
+    assert read.dtype == np.uint8 and np.array_equal(read, pixels)
+    with pytest.raises(ValueError, match=r"pixels is .*expected an array: shape, dtype and base64"):
+        decode(Picture, {"pixels": {"shape": [1]}})

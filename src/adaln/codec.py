@@ -168,10 +168,10 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _decode(args[0], value, where)
-    if kinds_of(hint):
-        return _one_of(hint, value, where)
-    if is_dataclass(hint):
-        return _table(hint, value, where)
+    is_array = np.ndarray in (hint, getattr(hint, "array_type", None))  # or jaxtyping's, which knows shape and type
+    read = _one_of if kinds_of(hint) else _table if is_dataclass(hint) else _array if is_array else None
+    if read:
+        return read(hint, value, where)
     if not _fits(hint, value):
         near = nearest(value, args) if origin is Literal and isinstance(value, str) else ""
         raise ValueError(f"{_is(where, value)}; expected {_words(hint)}{near}")
@@ -187,6 +187,13 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     if _is_a(origin, Mapping):
         return {key: _decode(args[1], item, f"{where}.{key}") for key, item in value.items()}
     return float(value) if hint is float and isinstance(value, str) else value
+
+
+def _array(_: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping) or value.keys() != {"shape", "dtype", "base64"}:
+        raise ValueError(f"{_is(where, value)}; expected an array: shape, dtype and base64")
+    flat = np.frombuffer(base64.b64decode(value["base64"]), np.dtype(value["dtype"]))
+    return flat.reshape(value["shape"])
 
 
 def _fits(hint: Any, value: Any) -> bool:

@@ -16,7 +16,7 @@ from adaln.data.labels import by_attribute, labelled, unlabelled
 from adaln.data.latents import open_encoded
 from adaln.data.listing import Listing, list_folder, list_zip
 from adaln.data.pictures import Source
-from adaln.data.published_sets import digits, digits_source
+from adaln.data.published_sets import PUBLISHED_SETS, digits, digits_source
 from adaln.data.shard_files import PLAN
 from adaln.data.tars import is_tar, list_tars, tars_in
 from adaln.files import default_cache, expanded
@@ -120,9 +120,10 @@ def recognise(path: str) -> tuple[str, str, str]:
         except Exception as error:  # of a plug-in
             _warn_once("data %r is passed over: %s", kind, f"{type(error).__name__}: {error}")
     where = "" if Path(place).is_absolute() else f" (relative to {Path.cwd()})"
-    raise ValueError(
-        f"no data at {place!r}{where}{nearest(place, ['digits'])}; expected 'digits', a folder, zip or tar"
-    )
+    expected = "expected 'digits', a folder, zip or tar (of a training: --data.path PLACE)"
+    if place in PUBLISHED_SETS:
+        expected = f"to make these latents: adaln encode IMAGES {place} --layout {place}; elsewhere: --data.path PLACE"
+    raise ValueError(f"no data at {place!r}{where}{nearest(place, ['digits'])}; {expected}")
 
 
 def split_attribute(path: str) -> tuple[str, str]:

@@ -97,7 +97,8 @@ def _listed(path: Path, wanted: WeightSet | None = None) -> Listed:
         if path.is_symlink():
             raise ValueError(f"weights {str(path)!r} are a link to {str(path.readlink())!r}, which does not exist")
         others = [str(other) for other in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise ValueError(f"weights {str(path)!r} do not exist{nearest(str(path), others)}")
+        kinds = "expected a run, a file of weights or a diffusers folder"
+        raise ValueError(f"weights {str(path)!r} do not exist{nearest(str(path), others)}; {kinds}")
     if path.suffix == ".distcp":
         raise ValueError(
             f"{str(path)!r} is a part of a checkpoint of torch.distributed: {join_distributed(path.parent)}"

@@ -92,6 +92,8 @@ class Speed:
 def say_what_begins(run: Run, step: int, parameters: int) -> None:
     """Before the first step: which run, how large it is, and what it differs in from the one most like it."""
     config = run.config
+    if step >= config.steps:
+        return
     if step:
         note(f"going on with {run.path} at step {step:,} of {config.steps:,}")
         return

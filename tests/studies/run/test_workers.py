@@ -7,11 +7,11 @@ import sys
 import pytest
 import torch
 
-from adaln.progress import progress, showing
+from adaln.progress import progress, showing, words_of
 from adaln.studies.run import workers as room
 from adaln.studies.run.workers import Worker, Workers, usable_cores, workers_for
 from helpers.in_process import InProcess
-from helpers.work import Note, Wait, die, refuse, stumble
+from helpers.work import Note, Say, Wait, die, refuse, stumble
 
 CPU = torch.device("cpu")
 
@@ -145,3 +145,19 @@ def test_what_a_task_in_this_process_does_is_shown_by_whoever_shows_the_whole():
     with showing(lambda *call: shown.append(call)):
         assert InProcess().run({"a": task, "b": task}, lambda done: progress("all", int(done), 2, "tasks")) == {}
     assert shown == [("all", 1, 2, "tasks"), ("all", 2, 2, "tasks")]
+
+
+@pytest.mark.slow
+def test_what_a_worker_says_of_itself_is_said_here_until_its_work_counts(tmp_path):
+    os.mkfifo(tmp_path / "heard")
+    said = []
+
+    def watch(done):
+        said.append(words_of("references", 0.0))
+        if said[-1] and "heard" not in said:
+            (tmp_path / "heard").write_text("go on")
+            said.append("heard")
+
+    with Workers([Worker("cpu")]) as workers:
+        assert workers.run({"a": Say(tmp_path / "heard")}, watch) == {}
+    assert "training the classifier: 3 of 400 steps" in said and words_of("references", 0.0) == ""

@@ -22,6 +22,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from adaln.progress import describing, showing
+
+STAGE_BYTES = 200
+"""Of what a worker says of itself."""
 Advance = Callable[[float], None]
 """Called with the work done since the last call."""
 Task = Callable[[str, Advance], None]
@@ -132,14 +136,21 @@ class Workers:
                     self._idle.append(member)
                 else:
                     self._free.append(member.worker)
-            watch(done + sum(member.done.value for member, _ in self._busy.values()))
+            with describing(self._stage):
+                watch(done + sum(member.done.value for member, _ in self._busy.values()))
         return {name: failures[name] for name in tasks if name in failures}
+
+    def _stage(self, stage: str, rate: float) -> str:
+        """What one of those at work says of itself."""
+        lines = (member.stage.value.decode(errors="ignore") for member, _ in self._busy.values())
+        return next((line for line in lines if line), "")
 
     def _give(self, name: str, task: Task) -> None:
         if not self._idle:
             self._idle.append(_Process(self._free.popleft()))
             self._all.append(self._idle[-1])
         member = self._idle.pop()
+        member.stage.value = b""
         self._busy[member.pipe] = member, name
         with suppress(BrokenPipeError):  # the process is gone, which its pipe will tell
             member.pipe.send(task)
@@ -152,8 +163,9 @@ class _Process:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         self.worker = worker
         self.done: Any = context.RawValue("d", 0.0)  # written by the worker alone: no lock that it could die with
+        self.stage: Any = context.RawArray("c", STAGE_BYTES)
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.done, worker.device, os.getpid()))
+        self.process = context.Process(target=_serve, args=(theirs, self.done, self.stage, worker.device, os.getpid()))
         with _inherited(worker):
             self.process.start()
         theirs.close()
@@ -196,15 +208,20 @@ def _inherited(worker: Worker) -> Iterator[None]:
             os.environ.update({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
 
 
-def _serve(pipe: Connection, done: Any, device: str, parent: int) -> None:
+def _serve(pipe: Connection, done: Any, stage: Any, device: str, parent: int) -> None:
     """A worker's life: one thread of torch's, so that results do not depend on how many workers there are."""
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
     def advance(count: float) -> None:
         done.value += count
+        stage.value = b""
 
-    with terminated_as_interrupted():
+    def say(name: str, of: int, total: int, unit: str) -> None:
+        line = f"{name}: {of:,} of {total:,} {unit}" if total else f"{name}: {of:,} {unit}"
+        stage.value = line.encode()[: STAGE_BYTES - 1]
+
+    with terminated_as_interrupted(), showing(say):
         try:
             while True:
                 pipe.send(attempt(pipe.recv(), device, advance))
