@@ -54,7 +54,7 @@ def test_every_library_that_is_imported_is_a_dependency_or_of_a_named_extra():
         ("huggingface_hub", "audit hf:org/name"),
         ("huggingface_hub", f"push {ROOT / 'tests/goldens/run/at_step_5'} org/name"),
         ("datasets", "train digits --steps 1 --data.path hf:org/name"),
-        ("wandb", "train digits --steps 1 --track wandb"),
+        pytest.param("wandb", "train digits --steps 1 --track wandb", marks=pytest.mark.slow),
     ],
 )
 def test_a_library_that_lacks_is_named_with_its_extra_in_one_line(library, command, monkeypatch, capsys, tmp_path):

@@ -71,6 +71,7 @@ def test_commands_take_a_name_of_the_hub_where_they_take_a_run(hub, capsys):
     assert len(adaln.describe("hf:org/kept")) > 3
 
 
+@pytest.mark.slow
 def test_what_is_fetched_once_is_not_fetched_again_and_needs_no_hub(hub, capsys, monkeypatch):
     commit = pushed(capsys)["commit"]
     assert f"hf:org/kept@{commit}: fetching" in run_with_notes(capsys, "hf:org/kept")
