@@ -164,7 +164,7 @@ def std_histogram(of: Sketch) -> Histogram:
     steps = int(HISTOGRAM_STDS * HISTOGRAM_BINS_PER_STD)
     edges = of.mean + scale / HISTOGRAM_BINS_PER_STD * np.arange(-steps, steps + 1)
     around_mean = nearest_cells(np.array([of.mean])) + np.array([-1, 1])  # a bin, however narrow the values
-    cells = np.clip(np.union1d(nearest_cells(edges), around_mean), -LAST_EDGE, LAST_EDGE)
+    cells = np.clip(np.concatenate([nearest_cells(edges), around_mean]), -LAST_EDGE, LAST_EDGE)
     unit = "std" if of.std else "value / 16 (constant)" if of.mean else "1e-6 (all zero)"
     return _histogram(of, np.unique(cells), f"1/{HISTOGRAM_BINS_PER_STD} {unit}, rounded to bfloat16")
 

@@ -8,7 +8,7 @@ sites that are no larger it is of all entries. Nothing waits for the device but 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import isfinite, nan, sqrt
 
 import torch
 from torch import Tensor, nn
@@ -45,17 +45,19 @@ class Watched:
         parts = [part.grad for part in (self.values, self.bias) if part is not None]
         if any(part is None for part in parts):
             return torch.tensor(-1.0)
-        norms = [_norm(as_rows(whole(part))[self.site.rows]) for part in parts if part is not None]
-        return torch.stack(norms).square().sum()
+        first, *others = [squares(as_rows(whole(part))[self.site.rows]) for part in parts if part is not None]
+        return sum(others, first)
 
-    def norm(self) -> Tensor:
-        """Of all its entries."""
-        return _norm(as_rows(whole(self.values.detach()))[self.site.rows])
+    def squares(self) -> Tensor:
+        """Sum of squares of all its entries."""
+        return squares(as_rows(whole(self.values.detach()))[self.site.rows])
 
 
-def _norm(tensor: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(tensor.detach(), dtype=torch.float32)
-    return norm
+def squares(tensor: Tensor) -> Tensor:
+    """Their sum; a dot product sums in blocks, which a norm of many entries does not."""
+    flat = tensor.detach().reshape(-1)
+    flat = flat if flat.dtype == torch.float64 else flat.float()
+    return torch.dot(flat, flat)
 
 
 def watched_sites(model: nn.Module, layout: Layout) -> list[Watched]:
@@ -105,31 +107,29 @@ def records(step: int, sites: Sequence[Watched], squares: Sequence[float], seen:
     return found
 
 
-def update_sums(entries: Entries) -> Tensor | None:
+def update_sums(entries: Entries) -> list[float] | None:
     """Of one site: sums over its entries that add up over sites; None where no update was seen.
 
-    |update|^2, |weights before|^2, changed entries, entries, update . last update, |last update|^2; the last two NaN
-    where the one before was not seen.
+    Entries, changed ones, |update|^2, |weights before|^2, update . last update, |last update|^2; the last two NaN where
+    the one before was not seen.
     """
     if len(entries) < 2:
         return None
     now, before = entries[0].float(), entries[1].float()
     update = now - before
-    sums = [update.square().sum(), before.square().sum(), (update != 0).sum(), torch.tensor(len(update))]
-    if len(entries) < 3:
-        sums += [torch.tensor(torch.nan)] * 2
-    else:
+    sums = [update.count_nonzero().float(), torch.dot(update, update), torch.dot(before, before)]
+    if len(entries) > 2:
         earlier = before - entries[2].float()
-        sums += [(update * earlier).sum(), earlier.square().sum()]
-    return torch.stack([one.to("cpu", torch.float64) for one in sums])
+        sums += [torch.dot(update, earlier), torch.dot(earlier, earlier)]
+    return [len(update), *torch.stack(sums).tolist(), *[nan] * (5 - len(sums))]
 
 
-def update_numbers(sums: Sequence[Tensor | None]) -> tuple[float | None, float | None, float | None]:
+def update_numbers(sums: Sequence[list[float] | None]) -> tuple[float | None, float | None, float | None]:
     """Ratio, share of entries that moved, and cosine of a group; None where they are not defined."""
     seen = [one for one in sums if one is not None]
     if not seen:
         return None, None, None
-    update, before, changed, entries, product, last = torch.stack(seen).sum(0).tolist()
+    entries, changed, update, before, product, last = map(sum, zip(*seen, strict=True))
     ratio = sqrt(update / before) if before and isfinite(update / before) else None
     cosine = product / sqrt(update * last) if isfinite(product) and update * last > 0 else None
     return ratio, changed / entries, cosine
@@ -139,7 +139,7 @@ def updates_by_role(
     before: Mapping[str, Tensor], after: Mapping[str, Tensor]
 ) -> dict[str, tuple[float | None, float | None, float | None]]:
     """`update_numbers` of every role of an optimiser, in the order of `ROLES`, over all entries of a network."""
-    sums: dict[str, list[Tensor | None]] = defaultdict(list)
+    sums: dict[str, list[list[float] | None]] = defaultdict(list)
     for part, role in roles_of(before, find_layout(before)).items():
         sums[role].append(update_sums([part.of(tensors).flatten() for tensors in (after, before)]))
     return {role: update_numbers(sums[role]) for role in ROLES if role in sums}
@@ -147,8 +147,8 @@ def updates_by_role(
 
 def not_finite_in(sites: Sequence[Watched]) -> list[str]:
     """The tensors, in forward order, of whose rows some entry is not finite; all entries are read."""
-    norms = [site.norm() for site in sites]
-    broken = [watched for watched, norm in zip(sites, norms, strict=True) if not isfinite(float(norm))]
+    sums = [site.squares() for site in sites]
+    broken = [watched for watched, of_it in zip(sites, sums, strict=True) if not isfinite(float(of_it))]
     return list(dict.fromkeys(watched.site.tensors()[0] for watched in broken))
 
 

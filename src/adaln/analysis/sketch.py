@@ -16,7 +16,7 @@ from math import inf, isfinite, sqrt
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int, UInt32
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 18
@@ -129,24 +129,42 @@ def sketch(values: Float[Tensor, "..."]) -> Sketch:
 
 def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
     """The sketch of a stream of flat chunks of at most `CHUNK_ELEMENTS`; each is read before the next is asked for."""
-    tally = torch.zeros(2 * _SIGN, dtype=torch.int64)
-    total = _Sums()
+    total, codes, counts = _Sums(), *(np.zeros(0, np.int64) for _ in range(2))
     for values, times in counted(chunks):
         numbers, times = total.take_strays(values, times)
         if numbers.numel():
             total.add(numbers, times)
             upper = np.right_shift(numbers.numpy().view(np.uint32), 16)  # positive ones first, each sign by magnitude
-            counts = torch.bincount(torch.from_numpy(upper.view(np.int32)), times, 2 * _SIGN).long()
-            tally += counts
-            if counts[0] or counts[_SIGN]:  # the cells of zero hold denormals as well
+            new, often = occurring(upper, times)
+            if not (new % _SIGN).all():  # the cells of zero hold denormals as well
                 total.zeros += number_of(numbers == 0, times)
+            codes, counts = both((codes, counts), (new, often)) if len(codes) else (new, often)
     if not total.count:
         return Sketch(nans=total.nans, infs=total.infs)
     moments = _central(total.powers, total.count, total.pivot)
-    by_cell = np.concatenate([tally.numpy()[_SIGN:][::-1], tally.numpy()[:_SIGN]])
-    occupied = np.flatnonzero(by_cell > 0)  # of booleans: many times faster than of integers
-    cells = occupied - _SIGN, by_cell[occupied]
-    return Sketch(total.count, total.nans, total.infs, total.zeros, total.low, total.high, *moments, *cells)
+    cut = int(np.searchsorted(codes, _SIGN))
+    cells = np.concatenate([_SIGN - 1 - codes[cut:][::-1], codes[:cut]])
+    counts = np.concatenate([counts[cut:][::-1], counts[:cut]])
+    return Sketch(total.count, total.nans, total.infs, total.zeros, total.low, total.high, *moments, cells, counts)
+
+
+def occurring(codes: UInt32[np.ndarray, " n"], times: Times) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
+    """The numbers of 16 bits that occur, ascending, and how often; few of them are sorted, not counted one by one."""
+    if times is None and len(codes) < _SIGN:
+        few, often = np.unique(codes.astype(np.uint16), return_counts=True)
+        return few.astype(np.int64), often
+    tally = torch.bincount(torch.from_numpy(codes.view(np.int32)), times, 2 * _SIGN).long().numpy()
+    those = np.flatnonzero(tally > 0)  # of booleans: many times faster than of integers
+    return those, tally[those]
+
+
+def both(*parts: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of 16 bits that occur in one part or another, ascending, and how often in all."""
+    tally = np.zeros(2 * _SIGN, np.int64)
+    for codes, counts in parts:
+        tally[codes] += counts
+    those = np.flatnonzero(tally > 0)
+    return those, tally[those]
 
 
 def counted(chunks: Iterable[Tensor]) -> Iterator[tuple[Float32[Tensor, " n"], Times]]:
