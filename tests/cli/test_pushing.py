@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import adaln
 from adaln.cli import main
 from adaln.cli.pushing import _without_folders
-from helpers.command_line import data
+from helpers.command_line import data, run
 from helpers.hub_server import TOKEN, serving
 
 KEPT = Path(__file__).parents[1] / "goldens" / "run" / "at_step_5"
@@ -69,6 +69,8 @@ def test_commands_take_a_name_of_the_hub_where_they_take_a_run(hub, capsys):
     assert Path(sampled["samples"]).parts[:2] == ("runs", f"org--kept-{hub.commit_of('org/kept', 'main')[:10]}")
     assert data(capsys, "export", "hf:org/kept", "--out", "weights.safetensors")["step"] == 5
     assert len(adaln.describe("hf:org/kept")) > 3
+    planned = run(capsys, "train", "hf:org/kept", "--optim.lr", "0.001", "--dry-run", "--device", "cpu")
+    assert "1 to train or go on with" in planned and "runs/kept-" in planned
 
 
 @pytest.mark.slow
@@ -129,6 +131,7 @@ def test_the_card_says_what_was_trained_its_scores_and_what_they_compare_with(hu
         "May be compared with scores in these features",
         'adaln.open_run("hf:org/kept")',
         'from_pretrained("org/kept", subfolder="transformer")',
+        "adaln train --config config.json",
         "The optimiser's state is not here",
     ):
         assert words in body, words

@@ -202,7 +202,8 @@ def take_preset(words: Sequence[str]) -> tuple[str, RunConfig, list[str]]:
         preset, config = file, config_in(Path(file))
         words = [file, *words]
     else:
-        preset = first_word(words, "a preset", PRESETS)
+        preset = _place(first_word(words, "a preset", PRESETS))
+        words = [preset, *words[1:]]
         config = config_in(Path(preset) / "config.json") if is_folder(preset) else PRESETS[preset]()
         config = config_in(Path(file), config) if file else config
     if model:

@@ -36,7 +36,7 @@ def model_card(run: Run, step: int, repo: str, export: str = "") -> str:
         "## Use",
         _use(repo, export),
         "## How it was made",
-        _command_block(config),
+        _block("sh", train_command(config) or "adaln train --config config.json  # of this repository"),
         markdown(Table("The run", [Column("what"), Column("is")], [[*row] for row in _facts(run, step).items()])),
         "## What is not here",
         NO_STATE,
@@ -135,11 +135,6 @@ def _use(repo: str, export: str) -> str:
 
 def _block(language: str, *lines: str) -> str:
     return "\n".join([f"```{language}", *lines, "```"])
-
-
-def _command_block(config: RunConfig) -> str:
-    command = train_command(config)
-    return _block("sh", command) if command else "`config.json` holds every field of it; no flags of a preset say them."
 
 
 def _facts(run: Run, step: int) -> dict[str, str]:
