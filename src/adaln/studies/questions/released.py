@@ -153,9 +153,9 @@ def family_table(firsts: Mapping[str, First], steps: int) -> Table:
     for name, family in started_families().items():
         scheme = nearest_scheme(family.start)
         first = firsts[scheme]
-        gates = first.order.first.get("W_a1")
-        start = family_facts(name, family)["start"]
-        rows.append([name, start, scheme, fmean(first.losses), fmean(first.ends), gates])
+        facts = family_facts(name, family)
+        gates = first.order.first.get("W_a1") if facts["gate"] else None
+        rows.append([name, facts["start"], scheme, fmean(first.losses), fmean(first.ends), gates])
     notes = ["As `adaln families` has them. Numbers are those of the scheme on our network, not of the family's own."]
     return Table("Families and what their starts do", columns, rows, notes)
 
