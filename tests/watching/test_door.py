@@ -1,6 +1,7 @@
 """Gate, scale and shift of a network that a loop of the tests' own trains."""
 
 import copy
+import inspect
 import json
 import subprocess
 import sys
@@ -300,7 +301,20 @@ class Twice(nn.Module):
         (network, {"optimizer": lambda net: adamw(network())}, "holds none of the network's modulation"),
         (network, {"optimizer": lambda net: "adamw"}, "optimizer is a str; expected a torch.optim.Optimizer"),
         (network, {"every": 0}, "every is 0; expected a number of updates"),
+        (network, {"every": "10"}, "every is '10'; expected a number of updates"),
+        (network, {"every": 1.5}, "every is 1.5"),
+        (network, {"every": [1, -1]}, r"every is \[1, -1\]"),
+        (network, {"every": []}, r"every is \[\]"),
         (network, {"step": -1}, "step is -1"),
+        (network, {"step": "3"}, "step is '3'; expected the number of updates"),
+        (network, {"step": 1.5}, "step is 1.5"),
+        (network, {"to": None}, "to is None; expected a folder"),
+        (network, {"to": __file__}, "is a file; expected a folder"),
+        (network, {"track": "tensorboard"}, r"track is 'tensorboard'; expected a list of trackers"),
+        (network, {"track": [object()]}, "tracker object has no on_log"),
+        (network, {"optimizer": lambda net: []}, "holds none of the network's modulation"),
+        (network, {"optimizer": lambda net: [adamw(net), "x"]}, "optimizer is a str"),
+        (dict, {}, "model is a dict; expected a network, an nn.Module"),
         (network, {"track": ["wandbb"]}, r"unknown tracker 'wandbb' \(nearest: 'wandb'\)"),
         (lambda: network().to("meta"), {}, "has no values here \\(on meta"),
     ],
@@ -309,7 +323,7 @@ def test_what_cannot_be_watched_is_one_line_before_training(tmp_path, make, sett
     net = make()
     given = {name: value(net) if callable(value) else value for name, value in settings.items()}
     with pytest.raises(ValueError, match=named) as error:
-        watch(net, to=tmp_path / "w", **given)
+        inspect.unwrap(watch)(net, **{"to": tmp_path / "w", **given})  # as where nothing checks annotations
     assert "\n" not in str(error.value)
     assert not (tmp_path / "w").exists()
 

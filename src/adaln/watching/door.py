@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,12 @@ def watch(
     Compiled, DDP and FSDP2 networks, accumulation, autocast and GradScaler need nothing else. Raises `ValueError` in
     one line for a network without known modulation, an optimiser that holds none of it, and a folder that is another's.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is a {type(model).__name__}; expected a network, an nn.Module")
     layout = find_layout(model, family)
     if not layout.sites:
         raise ValueError("the network has no known modulation; adaln.audit(model, discover=True) tells what may be it")
-    sites, folder = watched_sites(model, layout), Path(to)
+    sites, folder = watched_sites(model, layout), folder_of(to)
     if empty := [w.site.tensors()[0] for w in sites if w.values.is_meta or not w.values.numel()]:
         raise ValueError(
             f"{empty[0]!r} has no values here (on meta, or ZeRO-3's); expected parameters, whole or DTensors"
@@ -55,9 +58,9 @@ def watch(
     check_trackers(track)
     inner = None if optimizer is None else holder_of(optimizer, sites)
     begun = updates_of(inner) if step is None else step
-    if begun < 0:
-        raise ValueError(f"step is {begun}; expected the number of updates behind the weights, from 0")
-    config = about(model, layout, sites)
+    if not is_count(begun):
+        raise ValueError(f"step is {begun!r}; expected the number of updates behind the weights, from 0")
+    begun, config = int(begun), about(model, layout, sites)
     if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
         claim(folder, config, begun, was_said=step is not None or begun > 0)
     trackers = [tracker_of(one, folder, config) for one in track] if rank() == 0 else []
@@ -81,28 +84,51 @@ def page_of(folder: Path) -> Path:
 
 
 def tracker_of(track: str | Tracker, folder: Path, config: Mapping[str, Any]) -> Beside:
-    """A tracker by its name, or one as it is, in a thread of its own."""
+    """A tracker by its name, or one as it is, in a thread of its own; `ValueError` where it cannot be made."""
     if not isinstance(track, str):
         return Beside(type(track).__name__, track)
-    return Beside(track, KNOWN[track](folder.name, folder, config))
+    try:
+        return Beside(track, KNOWN[track](folder.name, folder, config))
+    except Exception as error:  # of its library, which nobody is logged in to, say
+        raise ValueError(f"tracker {track!r} cannot be used: {type(error).__name__}: {error}") from error
 
 
-def check_trackers(track: Sequence[str | Tracker]) -> None:
-    """`ValueError` for one that is not known, or whose package is not installed."""
+def folder_of(to: Any) -> Path:
+    """`ValueError` for what is no folder's name."""
+    if not isinstance(to, str | Path) or not str(to):
+        raise ValueError(f"to is {to!r}; expected a folder")
+    folder = Path(to)
+    if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
+        raise ValueError(f"to is {str(to)!r}, and {str(file)!r} is a file; expected a folder")
+    return folder
+
+
+def is_count(value: object) -> bool:
+    """Whether it is a whole number from 0."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
+
+
+def check_trackers(track: Any) -> None:
+    """`ValueError` for one that is not known, takes no lines, or whose package is not installed."""
+    if not isinstance(track, list | tuple):
+        raise ValueError(f"track is {track!r}; expected a list of trackers, such as ['tensorboard']")
     for name in track:
+        if not isinstance(name, str | Tracker):
+            raise ValueError(f"tracker {type(name).__name__} has no on_log(step, numbers by name)")
         if isinstance(name, str):
             if name not in KNOWN:
                 raise ValueError(f"unknown tracker {name!r}{nearest(name, KNOWN)}; known: {', '.join(KNOWN)}")
             import_extra(name)
 
 
-def chosen(every: int | Collection[int]) -> Callable[[int], bool]:
+def chosen(every: Any) -> Callable[[int], bool]:
     """Whether a step is recorded."""
-    if isinstance(every, int):
-        if every < 1:
-            raise ValueError(f"every is {every}; expected a number of updates, from 1, or the steps to record")
+    if isinstance(every, Integral) and is_count(every) and every:
         return lambda step: step % every == 0
-    steps = frozenset(every)
+    listed = isinstance(every, Collection) and not isinstance(every, str) and every
+    if not listed or not all(map(is_count, listed)):
+        raise ValueError(f"every is {every!r}; expected a number of updates, from 1, or the steps to record")
+    steps = frozenset(listed)
     return lambda step: step in steps
 
 
@@ -121,7 +147,8 @@ def innermost(optimizer: Any) -> torch.optim.Optimizer:
 def holder_of(optimizers: Any, sites: Sequence[Watched]) -> torch.optim.Optimizer:
     """The one that steps the modulation, of one or several; `ValueError` where none does."""
     modulation = {id(watched.values) for watched in sites}
-    for optimizer in map(innermost, optimizers if isinstance(optimizers, list | tuple) else [optimizers]):
+    given = optimizers if isinstance(optimizers, list | tuple) else [optimizers]
+    for optimizer in [innermost(one) for one in given]:
         if modulation & parameters_in(optimizer.param_groups):
             return optimizer
     raise ValueError(
