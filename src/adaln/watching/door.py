@@ -43,6 +43,22 @@ def watch(
 
     Compiled, DDP and FSDP2 networks, accumulation, autocast and GradScaler need nothing else. Raises `ValueError` in
     one line for a network without known modulation, an optimiser that holds none of it, and a folder that is another's.
+
+    >>> from tempfile import mkdtemp
+    >>> from adaln.models import MODELS, build
+    >>> from adaln.rng import generator
+    >>> from adaln.specs import DataSpec
+    >>> network = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("watch"))
+    >>> optimizer = torch.optim.AdamW(network.parameters())
+    >>> with watch(network, optimizer, to=mkdtemp(), every=10) as watched:
+    ...     for _ in range(3):
+    ...         loss = network(torch.zeros(2, 1, 8, 8), torch.rand(2), torch.tensor([0, 1])).square().mean()
+    ...         loss.backward()
+    ...         optimizer.step()
+    ...         optimizer.zero_grad()
+    ...         watched.log(loss)
+    >>> watched.updates
+    3
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model is a {type(model).__name__}; expected a network, an nn.Module")
