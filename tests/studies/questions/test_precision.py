@@ -38,4 +38,4 @@ def test_losses_are_told_of_what_moves_in_float32():
     cell = CELLS[0]
     moved = {row(*cell, "float32"): {"gate": 0.5, "head": 1.0, "shift": 0.0}}
     moved[row(*cell, "bfloat16")] = {"gate": 0.4, "head": 0.25, "shift": 0.0}
-    assert lost_text(cell, moved).endswith("the most in head 75 %, the least in gate 20 %.")
+    assert lost_text(cell, moved).endswith("lose 20 % in gates, the most in head (75 %) and the least in gate (20 %).")

@@ -63,14 +63,14 @@ def over_runs(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def lost_text(cell: tuple[str, float], moved: Moved) -> str:
-    """Which roles lose the most and the least of what moves in float32, of one start and learning rate."""
+    """How much of what moves in float32 is lost in gates, and where most and least, of one start and learning rate."""
     usual, stored = (moved[row(*cell, one)] for one in TYPES)
-    lost = {role: 1 - stored[role] / usual[role] for role in usual if usual[role]}
-    most, *others = sorted(lost, key=lambda role: -lost[role])
-    words = [f"{role} {100 * lost[role]:.0f} %" for role in (most, others[-1])]
+    lost = {role: 100 * (1 - stored[role] / usual[role]) for role in usual if usual[role]}
+    most, least = (choose(lost, key=lost.__getitem__) for choose in (max, min))
     return (
-        f"{cell[0]} at {cell[1]:g} of the learning rate: of the entries that an update moves in float32, weights stored"
-        f" in bfloat16 lose the most in {words[0]}, the least in {words[1]}."
+        f"{cell[0]}, lr × {cell[1]:g}: of the entries that an update moves in float32, weights stored in bfloat16 lose"
+        f" {lost['gate']:.0f} % in gates, the most in {most} ({lost[most]:.0f} %) and the least in {least}"
+        f" ({lost[least]:.0f} %)."
     )
 
 
