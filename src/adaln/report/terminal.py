@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from adaln.report.tables import Cell, Column, Mark, Measurement, Number, Table, mark_of, unmarked
@@ -125,20 +126,24 @@ def _grid(table: Table, widths: Sequence[int]) -> "RenderableType":
 
 
 def _blocks(table: Table, width: int) -> "Iterator[RenderableType]":
-    """A row's first cell, then a line for each further one of which something is known."""
+    """A row's first cell, then the further ones of which something is known, those with a mark each on a line."""
     from rich.text import Text
 
     for row in table.rows:
         first, *rest = pairs(table, row)
         yield Text("\n" + folded(marked_text(*first), width), "bold")
-        for cell, column in rest:
-            if unmarked(cell) is not None:
-                text = marked_text(cell, column)
-                if isinstance(unmarked(cell), Number | Measurement):
-                    text = text.replace(" ", _HARD)
-                line = folded(f"{column.heading}: {text}", width, "  ", "    ")
-                yield Text(line.replace(_HARD, " "), _STYLES.get(mark_of(cell), ""))
+        known = [(mark_of(cell), _labelled(cell, column)) for cell, column in rest if unmarked(cell) is not None]
+        for mark, members in groupby(known, key=lambda pair: pair[0]):
+            texts = [text for _, text in members]
+            for paragraph in ["; ".join(texts)] if mark is None else texts:
+                yield Text(folded(paragraph, width, "  ", "    ").replace(_HARD, " "), _STYLES.get(mark, ""))
     yield Text("")
+
+
+def _labelled(cell: Cell, column: Column) -> str:
+    text = marked_text(cell, column)
+    is_number = isinstance(unmarked(cell), Number | Measurement)
+    return f"{column.heading}: {text.replace(' ', _HARD) if is_number else text}"
 
 
 _HARD = "\x00"
