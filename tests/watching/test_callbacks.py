@@ -48,6 +48,10 @@ class Denoiser(nn.Module):
         return {"loss": (output[:, :4] - pictures).square().mean()}
 
 
+def first_batches(number):
+    return [batch for batch, _ in zip(DataLoader(Pictures(), batch_size=4), range(number), strict=False)]
+
+
 def steps_in(folder):
     """Recorded, in the order of the file."""
     return list(dict.fromkeys(record.step for record in read_recording(folder / "analysis" / "roles.jsonl")))
@@ -135,7 +139,10 @@ def test_lightning_counts_updates_and_goes_on_in_the_same_folder(tmp_path):
             runner.save_checkpoint(save)
         return watch
 
-    assert fit(tmp_path / "whole", 6).watched.updates == 6
+    watch = fit(tmp_path / "whole", 6)
+    assert watch.watched.updates == 6 and watch._losses == []
+    logged = [json.loads(line)["loss"] for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert logged[0] == pytest.approx(float(sum(Denoiser()(**batch)["loss"] for batch in first_batches(2))) / 2)
     assert steps_in(tmp_path / "whole") == [0, 1, 2, 3, 4, 5, 6] and losses(tmp_path / "whole") == [1, 2, 3, 4, 5, 6]
     fit(tmp_path / "w", 3, save=tmp_path / "w.ckpt")
     fit(tmp_path / "w", 6, checkpoint=tmp_path / "w.ckpt")

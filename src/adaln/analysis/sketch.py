@@ -129,42 +129,22 @@ def sketch(values: Float[Tensor, "..."]) -> Sketch:
 
 def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
     """The sketch of a stream of flat chunks of at most `CHUNK_ELEMENTS`; each is read before the next is asked for."""
-    total, codes, counts = _Sums(), *(np.zeros(0, np.int64) for _ in range(2))
+    total, tally = _Sums(), _Tally()
     for values, times in counted(chunks):
         numbers, times = total.take_strays(values, times)
         if numbers.numel():
             total.add(numbers, times)
             upper = np.right_shift(numbers.numpy().view(np.uint32), 16)  # positive ones first, each sign by magnitude
-            new, often = occurring(upper, times)
-            if not (new % _SIGN).all():  # the cells of zero hold denormals as well
+            if tally.add(upper, times):  # the cells of zero hold denormals as well
                 total.zeros += number_of(numbers == 0, times)
-            codes, counts = both((codes, counts), (new, often)) if len(codes) else (new, often)
     if not total.count:
         return Sketch(nans=total.nans, infs=total.infs)
     moments = _central(total.powers, total.count, total.pivot)
+    codes, counts = tally.occurring()
     cut = int(np.searchsorted(codes, _SIGN))
     cells = np.concatenate([_SIGN - 1 - codes[cut:][::-1], codes[:cut]])
     counts = np.concatenate([counts[cut:][::-1], counts[:cut]])
     return Sketch(total.count, total.nans, total.infs, total.zeros, total.low, total.high, *moments, cells, counts)
-
-
-def occurring(codes: UInt32[np.ndarray, " n"], times: Times) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
-    """The numbers of 16 bits that occur, ascending, and how often; few of them are sorted, not counted one by one."""
-    if times is None and len(codes) < _SIGN:
-        few, often = np.unique(codes.astype(np.uint16), return_counts=True)
-        return few.astype(np.int64), often
-    tally = torch.bincount(torch.from_numpy(codes.view(np.int32)), times, 2 * _SIGN).long().numpy()
-    those = np.flatnonzero(tally > 0)  # of booleans: many times faster than of integers
-    return those, tally[those]
-
-
-def both(*parts: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of 16 bits that occur in one part or another, ascending, and how often in all."""
-    tally = np.zeros(2 * _SIGN, np.int64)
-    for codes, counts in parts:
-        tally[codes] += counts
-    those = np.flatnonzero(tally > 0)
-    return those, tally[those]
 
 
 def counted(chunks: Iterable[Tensor]) -> Iterator[tuple[Float32[Tensor, " n"], Times]]:
@@ -221,6 +201,35 @@ def nearest_cells(values: Float[np.ndarray, " J"]) -> Int[np.ndarray, " J"]:
     bits = np.abs(single).view(np.uint32).astype(np.int64)
     cells: np.ndarray = np.sign(single).astype(np.int64) * ((bits + (1 << 15)) >> 16)
     return cells
+
+
+@dataclass(slots=True)
+class _Tally:
+    """How often each number of 16 bits occurs; a first few are sorted, which costs less than counting all 65,536."""
+
+    codes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    by_code: np.ndarray | None = None
+
+    def add(self, codes: UInt32[np.ndarray, " n"], times: Times) -> bool:
+        """Returns whether a zero is among them."""
+        if times is None and len(codes) < _SIGN and self.by_code is None and not len(self.codes):
+            few, self.counts = np.unique(codes.astype(np.uint16), return_counts=True)
+            self.codes = few.astype(np.int64)
+            return not (self.codes % _SIGN).all()
+        if self.by_code is None:
+            self.by_code = np.zeros(2 * _SIGN, np.int64)
+            self.by_code[self.codes] = self.counts
+        new = torch.bincount(torch.from_numpy(codes.view(np.int32)), times, 2 * _SIGN).long().numpy()
+        self.by_code += new
+        return bool(new[0] or new[_SIGN])
+
+    def occurring(self) -> tuple[np.ndarray, np.ndarray]:
+        """Those that occur, ascending, and how often."""
+        if self.by_code is None:
+            return self.codes, self.counts
+        those = np.flatnonzero(self.by_code > 0)  # of booleans: many times faster than of integers
+        return those, self.by_code[those]
 
 
 @dataclass(slots=True)

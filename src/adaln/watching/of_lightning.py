@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
+import torch
 from torch import Tensor
 
 from adaln.analysis.watch_handle import Watch
@@ -28,7 +29,7 @@ class LightningWatch(import_extra("lightning.pytorch").Callback):  # type: ignor
         self.to, self.network, self.settings = to, network, settings
         self.watched: Watch | None = None
         self._updates: int | None = None
-        self._loss: Tensor | None = None
+        self._losses: list[Tensor] = []
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         updates = trainer.global_step if self._updates is None else self._updates
@@ -41,12 +42,12 @@ class LightningWatch(import_extra("lightning.pytorch").Callback):  # type: ignor
             return
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, Tensor):
-            self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
+            self._losses.append(loss.detach() * trainer.accumulate_grad_batches)
         if self.watched.updates != self._updates:
             self._updates = self.watched.updates
-            if self._loss is not None:
-                self.watched.log(self._loss)
-                self._loss = None
+            if self._losses:
+                self.watched.log(torch.stack(self._losses).mean())
+            self._losses.clear()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self.watched is not None:
