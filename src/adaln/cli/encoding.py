@@ -133,9 +133,9 @@ class InspectOptions:
     """What a data set is, how many pictures, which classes, and whether it is intact."""
 
     action: Annotated[Positional[str], named("inspect")]
-    """The one thing to do with it."""
+    """The word inspect."""
     path: Annotated[Positional[str], named("PATH")]
-    """A folder, zip or tar of pictures, digits, hf:NAME, or what adaln encode made."""
+    """A path (of a folder, zip or tar of pictures, or what adaln encode made), digits, or hf:NAME."""
     held_out: float = 0.0
     """As --data.held-out of a training: how many pictures it would hold out."""
     size: int | None = None
