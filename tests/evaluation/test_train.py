@@ -13,10 +13,11 @@ from adaln.training import TRACKERS
 
 class Seen:
     def __init__(self, run):
-        self.run, self.steps = run, []
+        self.run, self.steps, self.recorded = run, [], []
 
     def on_log(self, step, metrics):
-        self.steps.append(step)
+        self.steps += [step] * ("loss" in metrics)
+        self.recorded += [step] * ("gate/std" in metrics)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_hooks_logs_and_trackers_follow_a_run(small_config, tmp_path, seen):
     )
     assert hooked == [0, 1, 2, 3]
     assert logged == {row["step"]: row["loss"] for row in run.metrics()} and list(logged) == [2, 4]
-    assert seen[0].run is run and seen[0].steps == [2, 4]
+    assert seen[0].run is run and seen[0].steps == [2, 4] and seen[0].recorded == [0, 1, 2]
     assert adaln.open_run(tmp_path / "run").steps_saved() == [4]
 
 
