@@ -89,6 +89,15 @@ def fit(
     std(L) = base * mean(1 / s) * s(L), the paper's base / (P(L) / mean P).
     `family` (a name, a layout file) and `class_name` decide between two families of the same names.
     Raises `ValueError` for an unknown method, for weights that are exactly zero, and by block for a shared modulation.
+
+    >>> import adaln
+    >>> from adaln.models import MODELS, build
+    >>> from adaln.rng import generator
+    >>> from adaln.specs import DataSpec
+    >>> network = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("fit"))
+    >>> started = adaln.initialise(network, "adaln-gaussian")
+    >>> {role: round(of.stds[0], 4) for role, of in fit(network).roles.items()}
+    {'gate': 0.001, 'scale': 0.001, 'shift': 0.001}
     """
     estimate, source = METHODS[method], fetched(source)
     for role in base or {}:

@@ -73,6 +73,16 @@ def update_order(
     Measured on a copy, with what the scheme holds held. Biases count with their matrix. After the paper's twelve names
     come the embedders and whatever else the model has; a name without parts, such as the gate of a model that has none,
     is left out.
+
+    >>> import torch
+    >>> from adaln.models import MODELS, build
+    >>> from adaln.rng import generator
+    >>> from adaln.specs import DataSpec
+    >>> network = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("order"))
+    >>> x, t, y = torch.ones(2, 1, 8, 8), torch.tensor([100.0, 900.0]), torch.tensor([0, 1])
+    >>> order = update_order(network, "adaln-zero", lambda model, iteration: (model(x, t, y) - 1).square().mean())
+    >>> {name: order.first[name] for name in ("W_f", "W_a1", "W_att", "W_g1")}
+    {'W_f': 1, 'W_a1': 2, 'W_att': 3, 'W_g1': 3}
     """
     order = measure_order(model, scheme_of(scheme), loss, num_iterations=iterations, optimizer=optimizer)
     tensors = dict(model.named_parameters())

@@ -13,7 +13,12 @@ ZERO = Constant(0.0)
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How a role's rows start, and the first optimiser step that may change them."""
+    """How a role's rows start, and the first optimiser step that may change them.
+
+    >>> import adaln
+    >>> adaln.Start(adaln.Normal(1e-3), opens=100).opens
+    100
+    """
 
     weight: Distribution = ZERO
     bias: Distribution = ZERO
@@ -34,7 +39,13 @@ Starts = Start | tuple[Start, ...]
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """One row of the table: role x block -> start."""
+    """One row of the table: role x block -> start.
+
+    >>> import adaln
+    >>> mine = adaln.Scheme("mine", gate=adaln.Start(adaln.Laplace(8e-4)), note="heavier tails in the gate alone")
+    >>> mine.gate.weight, mine.shift.weight
+    (Laplace(std=0.0008), Constant(value=0.0))
+    """
 
     name: str
     gate: Starts = Start()
