@@ -9,6 +9,9 @@ from adaln.studies import SCALES, STUDIES, Overrides, Plan, run_study
 from helpers.in_process import InProcess
 
 FEW = Overrides(steps=2, num_images=40)
+REPEATS = {"mechanisms-as-large"}
+"""Studies of the rows of another, in other sizes."""
+ONCE = [pytest.param(name, marks=pytest.mark.nightly if name in REPEATS else pytest.mark.slow) for name in STUDIES]
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +20,7 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("studies")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", ONCE)
 def test_a_study_runs_to_its_end(name, root):
     plan = Plan(STUDIES[name], SCALES["tiny"], (0, 1), FEW)
     folder, result = run_study(plan, root, InProcess())
