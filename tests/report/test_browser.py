@@ -2,7 +2,7 @@
 
 import pytest
 
-from adaln.report import write_page
+from adaln.report import Page, Section, write_page
 from helpers.browser import CHROMIUM, chromium
 from helpers.report_samples import PAGE
 
@@ -59,6 +59,20 @@ def test_a_narrow_screen_scrolls_tables_not_the_page(tab):
     show(tab, width=360)
     assert tab.value("document.documentElement.scrollWidth <= innerWidth")
     assert tab.value("[...document.querySelectorAll('.scroll')].some(box => box.scrollWidth > box.clientWidth)")
+    charts = "[...document.querySelectorAll('.narrow, .wide')].filter(box => box.checkVisibility())"
+    assert set(tab.value(f"{charts}.map(box => box.className)")) == {"narrow"}
+    assert tab.value(f"{charts}.every(box => box.scrollWidth <= box.clientWidth)"), "what is drawn narrow is seen whole"
+    show(tab)
+    assert set(tab.value(f"{charts}.map(box => box.className)")) == {"wide"}
+
+
+@pytest.mark.slow
+def test_what_is_folded_opens_where_a_link_leads(tab):
+    page = Page("T", "It is so.", [Section("a", ["one"]), Section("b", ["two"], folded=True)])
+    tab.open(write_page(page, tab.page.with_name("folded.html")))
+    assert not tab.value("document.querySelector('#s2 > details').open")
+    tab.value("location.hash = '#s2'")
+    tab.settle(lambda: tab.value("document.querySelector('#s2 > details').open"))
 
 
 def test_a_heading_sorts_its_table_and_what_is_missing_stays_last(tab):

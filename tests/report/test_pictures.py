@@ -27,7 +27,7 @@ from adaln.report import (
     picture,
     write_figure,
 )
-from adaln.report.axes import scale_axis, tick_text
+from adaln.report.axes import ShortTicks, scale_axis, tick_text
 from adaln.report.draw import draw
 from adaln.report.palette import BETTER, LIGHT, NARROW, WORSE
 from adaln.report.ridgelines import RIDGE_HEIGHT
@@ -140,6 +140,11 @@ def test_small_multiples_share_their_axes_and_cut_the_widest_bands():
     assert (
         len({ax.get_ylim() for ax in axes}) == 1 and -20 < axes[0].get_ylim()[0] < -1 < 1 < axes[0].get_ylim()[1] < 20
     )
+
+
+def test_ticks_have_as_many_digits_as_tell_them_apart():
+    assert ShortTicks().format_ticks([1.3112, 1.3114, 1.3116]) == ["1.3112", "1.3114", "1.3116"]
+    assert ShortTicks().format_ticks([0.1, 0.2]) == ["0.1", "0.2"]
 
 
 def test_what_is_drawn_for_a_narrow_screen_is_narrow():

@@ -107,7 +107,7 @@ def score_conflicts(first: Entry, entry: Entry) -> list[str]:
 
     without = [s.name for s in (first, entry) if s.scores is None]
     if without or first.scores is None or entry.scores is None:
-        return [f"{name} has no scores" for name in without]
+        return [f"{name} is not scored yet (adaln evaluate)" for name in without]
     return differences(first.scores, entry.scores)
 
 

@@ -182,7 +182,8 @@ def choose_verb(words: list[str]) -> Output:
     if options.repeat > 1:
         return _finished(*write_repeated(sets), start)
     result, scheme_file = write_choice(chosen := sets[0], launch.root), asked.folder / USE
-    use = f"train with {chosen.standing.leader}: adaln train {preset}, the same fields, and --scheme {scheme_file}"
+    longer = chosen.jobs[chosen.standing.leader][0].run_in(launch.root).path
+    use = f"to train with {chosen.standing.leader}: adaln train {longer} --steps {10 * base.steps}"
     return _finished(asked.folder, result, start, [use], {"scheme_file": str(scheme_file)})
 
 

@@ -23,7 +23,8 @@ def scored_steps(config: RunConfig, at: Sequence[int], every: int | None, name: 
                 near = min(kept, key=lambda one: abs(one - step))
                 raise ValueError(
                     f"evaluate.{option} asks for step {step}, which leaves no checkpoint (checkpoint_every is"
-                    f" {config.checkpoint_every}, the last step {config.steps}); the nearest that does is {near}"
+                    f" {config.checkpoint_every}, the last step {config.steps}); the nearest that does is {near}, and"
+                    f" --keep-at {step} makes one"
                 )
     return tuple(sorted({*at, *regular}))
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, Formatter, LogLocator, MaxNLocator, NullFormatter
 
 from adaln.report.figures import Axis, Numbers, Ridge
 from adaln.report.palette import Theme
@@ -59,7 +59,7 @@ def scale_axis(
             part.set_major_locator(MaxNLocator(6 if sharing == 1 else 4, steps=[1, 2, 2.5, 5, 10]))
         case "log":
             set_scale("log")
-            wide = len(values) > 0 and values.max() >= 50 * values.min()
+            wide = len(values) > 0 and values.max() >= 500 * values.min()
             part.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
             part.set_minor_formatter(NullFormatter())
         case "symlog":
@@ -69,7 +69,19 @@ def scale_axis(
             part.set_minor_locator(FixedLocator(ticks))
             part.set_major_locator(FixedLocator(_thinned(ticks, part.get_transform().transform(ticks), 0.06 * sharing)))
             part.set_minor_formatter(NullFormatter())
-    part.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+    part.set_major_formatter(ShortTicks())
+
+
+class ShortTicks(Formatter):
+    """As few digits as tell the ticks of an axis apart."""
+
+    def __call__(self, value: float, _: int | None = None) -> str:
+        return tick_text(value)
+
+    def format_ticks(self, values: Iterable[float]) -> list[str]:
+        ticks = list(values)
+        texts = [[tick_text(tick, digits) for tick in ticks] for digits in range(4, 12)]
+        return next((row for row in texts if len(set(row)) == len(row)), texts[0])
 
 
 def smallest_magnitude(values: Iterable[Number]) -> float:
@@ -118,7 +130,7 @@ def _thinned(ticks: list[float], positions: Float[np.ndarray, "n"], gap: float) 
     return sorted(tick for tick, _ in kept)
 
 
-def tick_text(value: Number) -> str:
+def tick_text(value: Number, digits: int = 4) -> str:
     """A number as short as an axis needs it.
 
     >>> [tick_text(v) for v in (0, 0.25, 1000, 50_000, 1e6, -0.001, 3e-7)]
@@ -129,9 +141,9 @@ def tick_text(value: Number) -> str:
     sign, size = "−" if value < 0 else "", abs(value)
     for limit, letter in ((1e6, "M"), (1e3, "K")):
         if limit <= size < 1000 * limit:
-            return f"{sign}{size / limit:.4g}{letter}"
+            return f"{sign}{size / limit:.{digits}g}{letter}"
     if 0.01 <= size < 1000:
-        return f"{sign}{size:.4g}"
-    mantissa, exponent = f"{size:.3e}".split("e")
+        return f"{sign}{size:.{digits}g}"
+    mantissa, exponent = f"{size:.{digits - 1}e}".split("e")
     power = "10" + str(int(exponent)).translate(_SUPERSCRIPT)
     return f"{sign}{power}" if float(mantissa) == 1 else f"{sign}{float(mantissa):g}·{power}"

@@ -89,8 +89,9 @@ def winner(comparison: Comparison) -> list[Block]:
     if not better:
         return []
     label = min(better)[1]
-    scheme = comparison.responses.by_label[label][0].job.config.scheme
-    return [start_with(label, scheme.name)] if SCHEMES.get(scheme.name) == scheme else []
+    first = comparison.responses.by_label[label][0]
+    scheme = first.job.config.scheme
+    return [start_with(label, scheme.name, first)] if SCHEMES.get(scheme.name) == scheme else []
 
 
 def measured_orders(by_scheme: ByLabel) -> dict[str, UpdateOrder]:

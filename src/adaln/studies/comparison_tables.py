@@ -9,6 +9,7 @@ from adaln.studies.answer import answer, more
 from adaln.studies.judged import Judged
 from adaln.studies.published_numbers import PublishedTable
 from adaln.studies.rows import Comparison, Row, absolute_and_relative, change_text
+from adaln.studies.study import Outcome
 from adaln.studies.time_to_quality import NO_DIFFERENCE, Course, Range, middle
 from adaln.views.scores import shown_name
 
@@ -48,10 +49,15 @@ def badge(verdict: str) -> Cell:
     return Marked(verdict, marks[verdict]) if verdict in marks else verdict
 
 
-def start_with(name: str, scheme: str) -> Command:
-    """How to use what won: `scheme` is a name or a file."""
-    text = f"adaln train PRESET --scheme {scheme}\n\n# or in Python\nadaln.initialise(network, {scheme!r})"
-    return Command(text, f"To start with {name}")
+def start_with(name: str, scheme: str, outcome: Outcome) -> Command:
+    """How to use what won: `scheme` is a name or a file, `outcome` one of its runs."""
+    longer = f"adaln train {outcome.run.path} --steps {10 * outcome.job.config.steps}"
+    lines = [
+        f"{longer}  # this network and data, ten times as long",
+        f"adaln train PRESET --scheme {scheme}  # any other",
+        f"adaln.initialise(network, {scheme!r})  # in Python",
+    ]
+    return Command("\n".join(lines), f"To start with {name}")
 
 
 def loss_sections(losses: Mapping[str, Judged]) -> list[Section]:

@@ -26,7 +26,8 @@ def watched_page(folder: Path) -> Page:
     steps = sorted({record.step for record in recording})
     if not steps:
         raise ValueError(f"{str(folder)!r} holds no record yet; expected a training that has begun")
-    summary = [f"{about['network']}, watched over {steps[-1]:,} updates: " + warned(alarms)]
+    last = max([steps[-1], *(int(row["step"]) for row in losses[-1:])])
+    summary = [f"{about['network']}, watched over {last:,} updates: " + warned(alarms)]
     shown = spread_evenly(steps, MOST_RIDGES)
     figures = [
         over_record_steps("Update ratio of each role", recording, lambda record: record.update_ratio),

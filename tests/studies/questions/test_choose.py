@@ -63,7 +63,8 @@ def test_a_clear_answer_stops_after_three_seeds_and_is_one_sentence_and_a_scheme
     assert scheme(folder / "use.json").gate == SCHEMES["adaln-gaussian"].gate
     assert (folder / "index.html").stat().st_size > 10_000
     rows = {row["start"]: row for row in json.loads((folder / "result.json").read_text())["rows"]}
-    assert rows["adaln-gaussian"]["verdict"] == "better" and rows["adaln-zero"]["race"] == "worse, given up after 3"
+    assert rows["adaln-gaussian"]["verdict"] == "better"
+    assert rows["adaln-zero"]["race"] == "not the best, given up after 3"
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def test_its_runs_are_those_of_the_study_and_its_folder_too(tmp_path):
 def test_what_a_hopeless_row_does_not_take_is_left_for_the_others(tmp_path, scored):
     folder, result = finish(PLANNED, tmp_path, launcher := Here())
     rows = {row["start"]: row for row in json.loads((folder / "result.json").read_text())["rows"]}
-    assert rows["adaln"]["race"] == "worse, given up after 3"
+    assert rows["adaln"]["race"] == "not the best, given up after 3"
     assert {name: len(row["scores"]) for name, row in rows.items()} == {"adaln-mix": 4, "adaln-zero": 4, "adaln": 3}
     assert len([name for name in launcher.done if not name.startswith("reference")]) == 11
     assert result.verdict[0].startswith("Not known yet after 4 seeds")

@@ -68,7 +68,8 @@ def reduce_choice(chosen: Chosen, root: Path) -> Result:
     score = score_name(chosen, outcomes)
     table, stability = choice_table(chosen, score), order_over_steps(chosen, outcomes)
     use = chosen.asked.folder / USE
-    shown: list[Block] = [changes_figure(chosen, score), start_with(chosen.standing.leader, str(use)), table]
+    leader = chosen.standing.leader
+    shown: list[Block] = [changes_figure(chosen, score), start_with(leader, str(use), outcomes[leader][0]), table]
     race = race_figure(chosen)
     sections = [
         Section("Result", shown),
@@ -114,7 +115,7 @@ def verdict_of(chosen: Chosen, score: str) -> list[str]:
         lines.append(f"Equal to {standing.leader} within {margin:.0%}: {', '.join(standing.equals)}.")
     behind = [f"{name} (after {seeds} seeds)" for name, (why, seeds) in standing.left.items() if why == "worse"]
     if behind:
-        lines.append(f"Given up, since another start is better: {', '.join(behind)}.")
+        lines.append(f"Given up, since another start is better, by however little: {', '.join(behind)}.")
     if diverged := [name for name, (why, _) in standing.left.items() if why == "diverged"]:
         lines.append(f"Diverged: {', '.join(diverged)}.")
     if not standing.is_known:
@@ -198,7 +199,8 @@ def choice_table(chosen: Chosen, score: str) -> Table:
 def _place(standing: Standing, name: str) -> str:
     if name in standing.left:
         why, seeds = standing.left[name]
-        return f"{why}, given up after {seeds}"
+        words = {"worse": "not the best", "diverged": "diverged"}
+        return f"{words[why]}, given up after {seeds}"
     if name == standing.leader:
         return "leads"
     return f"equal to {standing.leader}" if name in standing.equals else "open"
