@@ -21,7 +21,6 @@ class PixArtOnLabels(nn.Module):
 
     def __init__(self, spec: DataSpec, width: int, depth: int, num_heads: int, num_tokens: int = 4) -> None:
         super().__init__()
-        self.spec = spec  # `adaln audit pixart:small` draws its inputs by it
         self.num_tokens = num_tokens
         self.labels = nn.Embedding(spec.num_classes + 1, num_tokens * width)  # the last row: no class
         self.transformer = PixArtTransformer2DModel(

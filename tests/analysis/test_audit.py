@@ -382,3 +382,9 @@ def test_unknown_classes_are_audited_with_inputs_of_their_own():
     assert not_run.text.startswith("only its weights were audited: no standard inputs for Wrapper")
     inputs = {"x": torch.randn(2, 1, 8, 8), "t": torch.tensor([1, 900]), "y": torch.tensor([0, 3])}
     assert len(audit(model, inputs).energies) == 8
+
+
+@pytest.mark.parametrize("scheme", ["torch-default", "final-zero"])
+def test_rows_that_two_starts_begin_alike_are_called_as_the_whole_is(scheme):
+    found = audit(network(scheme=scheme))
+    assert {row.nearest.name for row in found.rows} == {found.start.name} == {scheme}

@@ -8,6 +8,7 @@ from adaln.analysis.audit import audit
 from adaln.analysis.discovery import discover
 from adaln.cli.auditing import audit_verb
 from adaln.conditioning import UnknownLayout, family_named, family_text, find_layout, initialise, standard_inputs
+from adaln.progress import noting
 from helpers.zoo import SLOW, ZOO, zoo_network
 
 QUICK = [
@@ -121,9 +122,73 @@ def test_the_command_writes_the_layout_and_takes_it(tmp_path, monkeypatch):
     assert audited.data["family"] == "mystery" and audited.data["num_blocks"] == 3
 
 
+class Spectrum(nn.Module):
+    def forward(self, x):
+        return torch.fft.fft(x, dim=1).real
+
+
+MIXERS = {
+    "attention": nn.MultiheadAttention(12, 2, batch_first=True),
+    "attention, tokens first": nn.MultiheadAttention(12, 2),
+    "encoder layer": nn.TransformerEncoderLayer(12, 2, 12, batch_first=True),
+    "recurrence": nn.GRU(12, 12, batch_first=True),
+    "convolution": nn.Conv1d(5, 5, 3, padding=1),
+    "spectrum": Spectrum(),
+}
+
+
+class Branched(nn.Module):
+    """Two branches in a block, the first of which mixes tokens by whatever module it is given."""
+
+    def __init__(self, mixer):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"by_time": nn.Linear(1, 72), "mix": mixer, "ff": nn.Linear(12, 12)}) for _ in range(2)
+        )
+
+    def forward(self, x, t):
+        for block in self.blocks:
+            shift, scale, gate, *of_ff = block["by_time"](t[:, None])[:, None].chunk(6, dim=-1)
+            h = nn.functional.layer_norm(x, (12,)) * (1 + scale) + shift
+            mixed = block["mix"](*[h] * (3 if isinstance(block["mix"], nn.MultiheadAttention) else 1))
+            x = x + gate * (mixed[0] if isinstance(mixed, tuple) else mixed)
+            h = nn.functional.layer_norm(x, (12,)) * (1 + of_ff[1]) + of_ff[0]
+            x = x + of_ff[2] * block["ff"](h)
+        return x
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_rows_act_in_the_branch_whose_module_the_tokens_enter_however_it_mixes_them(name):
+    family = discover(Branched(MIXERS[name]), {"x": torch.randn(4, 5, 12), "t": torch.rand(4)})
+    assert [layer.rows for layer in family.layers] == ["mix: shift scale gate; ff: shift scale gate"]
+
+
+@pytest.mark.parametrize("factory", ["small", "with_variance", "Small", "for_any_data"])
+def test_inputs_are_of_the_data_that_a_factory_is_called_with(factory):
+    said = []
+    with noting(said.append):
+        answer = audit_verb([f"helpers.own_networks:{factory}", "--discover"])
+    assert answer.data["layers"][0]["rows"] == "attn: shift scale gate; mlp: shift scale gate"
+    assert [line for line in said if "digits' DataSpec(channels=1" in line] == said and len(said) == (
+        factory != "small"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["helpers.own_networks:Block", "--discover"],
+            r"'helpers.own_networks:Block', called with DataSpec.* TypeError",
+        ),
+        (
+            ["helpers.own_networks:of_two", "--discover"],
+            "wants width, spec; expected a factory that takes no more than",
+        ),
+        (
+            ["helpers.own_networks:silent", "--discover"],
+            "no standard inputs for Flat; expected inputs of your own.*spec =",
+        ),
         (["net.pt", "--discover"], "cannot be run; expected module:factory"),
         (["m:f", "--layout", "a.toml", "--family", "Flux"], "expected one of them"),
         (["m:f", "--layout", "a.toml"], "layout file 'a.toml' does not exist"),

@@ -48,6 +48,14 @@ def small(spec=DIGITS):
     return Small(spec)
 
 
+def for_any_data(spec=None):
+    return Small(spec or DIGITS)
+
+
+def of_two(width, spec):
+    return Small(spec, width)
+
+
 def with_variance(spec):
     network = Small(spec)
     network.head = nn.Linear(8, 2 * spec.channels)
@@ -93,6 +101,10 @@ class Flat(nn.Module):
 
     def forward(self, x, t, y):
         return self.mix(x)
+
+
+def silent():
+    return Flat()
 
 
 def no_module(spec):

@@ -114,6 +114,7 @@ def test_it_has_the_name_of_its_factory_for_commands_and_programs(config):
         ("helpers.own_networks:with_batch_norm", "changes its buffer 'blocks.0.attn.1.running_mean'"),
         ("helpers.own_networks:of_no_modulation", "no modulation among these tensors"),
         ("helpers.own_networks:of_unknown_names", "'inner.blocks.0.squish.1.weight'"),
+        ("helpers.own_networks:of_unknown_names", "of_unknown_names --discover --out own_networks.toml, then, in the"),
         (f"{SMALL} --scheme adaln-gaussian-blockwise", "of 28 blocks one by one, the model has 2"),
         (f"{SMALL} --process ddpm", "the process needs 2 output(s) per channel, the model gives 1"),
         (f"{SMALL} --model.factory os:remove", "expected --model os:remove in this command as well"),

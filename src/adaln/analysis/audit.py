@@ -6,7 +6,7 @@ through, and whether rows do what the layout says. Nothing is changed. All resul
 >>> import torch
 >>> from adaln.models import MODELS, build
 >>> from adaln.rng import generator
->>> from adaln.types import DataSpec
+>>> from adaln.specs import DataSpec
 >>> result = audit(build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example")))
 >>> result.family, result.start.name, result.start.is_start
 ('DiT', 'adaln-zero', True)

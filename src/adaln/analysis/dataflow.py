@@ -7,6 +7,7 @@ added; as a gate if the product is added to other tokens, the residual stream; e
 """
 
 # mypy: disallow-untyped-calls=False
+import re
 from collections import Counter
 from collections.abc import Collection, Container, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,11 @@ from torch.utils.weak import WeakIdKeyDictionary
 from adaln.analysis.operations import ARITHMETIC, Counted, Place, Stack, block_of, is_matrix, tensors_of
 from adaln.conditioning import Role
 
-_MIXING = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "linear", "matmul", "convolution", "flex_attention"}
+_MIXING = re.compile(
+    r"(^|_|b|add)(mm|mv)$|addmm|(^|_)(linear|matmul)$|convolution|conv\d|attention|attn|transformer|rnn|lstm|gru|_fft_"
+)
+"""Names of products of matrices, torch's or anyone's, also of those that do more at once: of nn.MultiheadAttention the
+whole in evaluation."""
 _NORMS = {"native_layer_norm", "native_group_norm", "native_batch_norm", "_fused_rms_norm", "rms_norm"}
 _NORMS |= {"pow", "square", "mean", "var", "var_mean", "std", "linalg_vector_norm", "_softmax", "_safe_softmax"}
 """What is only added before one of these is an embedding or a bias of scores, no modulation."""
@@ -190,7 +195,7 @@ class Trace(Counted):
         if name in ARITHMETIC:
             return self._arithmetic(name, args)
         merged = _merged(flows)
-        if name in _MIXING or name.startswith("_scaled_dot_product"):
+        if _MIXING.search(name):
             return self._mix(merged)
         if _is_view(func) or name in _COPIES:
             return replace(merged, root=flows[0].root) if len(flows) == 1 else merged

@@ -121,7 +121,7 @@ def describe(source: Weights) -> list[Description]:
 
     >>> from adaln.models import MODELS, build
     >>> from adaln.rng import generator
-    >>> from adaln.types import DataSpec
+    >>> from adaln.specs import DataSpec
     >>> net = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example"))
     >>> [d.group.name for d in describe(net)[:4]]
     ['shift', 'scale', 'gate', 'shift bias']

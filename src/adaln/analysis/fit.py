@@ -6,7 +6,7 @@ measured from any weights, of any depth: one std per role, or one per role and b
 >>> from adaln.conditioning import SCHEMES, initialise
 >>> from adaln.models import MODELS, build
 >>> from adaln.rng import generator
->>> from adaln.types import DataSpec
+>>> from adaln.specs import DataSpec
 >>> pilot = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("pilot"))
 >>> sites = initialise(pilot, SCHEMES["adaln-gaussian-v2"], generator("pilot", "start"))
 >>> fitted = fit(pilot)

@@ -9,7 +9,7 @@ the next number of the type: in bfloat16 at |w| > 1/32 for lr = 1e-4, at |w| > 1
 >>> from adaln.conditioning import find_sites
 >>> from adaln.models import MODELS, build
 >>> from adaln.rng import generator
->>> from adaln.types import DataSpec
+>>> from adaln.specs import DataSpec
 >>> tensors = dict(build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example")).named_parameters())
 >>> [(row.type, row.role) for row in precision_rows(tensors, find_sites(tensors), {"bf16": torch.bfloat16})[:2]]
 [('bf16', 'gate'), ('bf16', 'gate bias')]

@@ -31,6 +31,7 @@ ZERO_BLOCKS = "zero blocks"
 _FLOOR_STD = 1e-8
 _TOLERANCE = 0.05
 _STANDARD_ERRORS = 5
+_ROUNDING = 1e-9
 
 Key = tuple[str, int]
 """Tensor and first row of a group."""
@@ -112,9 +113,9 @@ def distances(groups: Mapping[Key, Sketch], starts: Starts) -> Distances:
 
 
 def nearest_start(groups: Mapping[Key, Sketch], to: Distances) -> NearestStart:
-    """The start that these groups are nearest to, the first of equals."""
+    """The start that these groups are nearest to, the first of equals, whose std may differ by rounding."""
     finite = {key: values for key, values in groups.items() if values.count}
     means = {name: sum(d[key] for key in finite) / max(len(finite), 1) for name, d in to.items()}
-    name = min(means, key=lambda name: means[name])
+    name = next(name for name, mean in means.items() if mean <= min(means.values()) + _ROUNDING)
     is_at = all(to[name][k] <= _TOLERANCE + _STANDARD_ERRORS / sqrt(2 * v.count) for k, v in finite.items())
     return NearestStart(name, means[name], is_at and len(finite) == len(groups))

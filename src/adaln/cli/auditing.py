@@ -1,9 +1,10 @@
 """`adaln audit`: where anyone's conditioning lives, how it was started, its pitfalls, and what unknown rows do."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,10 @@ from adaln.cli.options import OpenedFrom, check_suffix, named, parse
 from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.files import about, write_atomically
+from adaln.progress import note
 from adaln.registry import code_named
 from adaln.report import Section
-from adaln.specs import WeightSet
+from adaln.specs import DataSpec, WeightSet
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     import adaln.analysis.adapters
     import adaln.analysis.audit
     import adaln.conditioning
+
+_DIGITS = DataSpec(channels=1, height=8, width=8, num_classes=10)
+"""Of the preset of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +165,12 @@ def _made_by(spec: str) -> "tuple[torch.nn.Module, Mapping[str, Any] | None]":
     from torch import nn
 
     factory = code_named(spec)
+    given, data = _data_for(spec, factory)
     try:
-        made = factory()
+        made = factory(*given)
     except (Exception, SystemExit) as error:
-        raise _raised(repr(spec), error) from error
+        called = f", called with {data} (other data: a default, spec=adaln.specs.DataSpec(...))," if given else ""
+        raise _raised(f"{spec!r}{called}", error) from error
     network, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{spec!r} made a {type(network).__name__}; expected an nn.Module, or one with inputs")
@@ -171,7 +178,27 @@ def _made_by(spec: str) -> "tuple[torch.nn.Module, Mapping[str, Any] | None]":
         raise ValueError(f"{spec!r} made inputs that are a {type(inputs).__name__}; expected them by name, in a dict")
     if name := next((name for name, parameter in network.named_parameters() if parameter.is_meta), ""):
         raise ValueError(f"{spec!r} made {name!r} on the meta device, without values; expected weights that are there")
+    if data and not hasattr(network, "spec"):
+        network.spec = data  # type: ignore[assignment]  # by it inputs are drawn
     return network, inputs
+
+
+def _data_for(target: str, factory: Callable[..., Any]) -> tuple[tuple[DataSpec, ...], DataSpec | None]:
+    """What a factory is called with, and the data that its network is then for: its default, else the digits."""
+    try:
+        parameters = list(signature(factory).parameters.values())
+    except (TypeError, ValueError):  # of some built-in callables nobody knows
+        return (), None
+    if default := next((one.default for one in parameters if isinstance(one.default, DataSpec)), None):
+        return (), default
+    optional = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    wanted = [one.name for one in parameters if one.default is Parameter.empty and one.kind not in optional]
+    if len(wanted) > 1:
+        raise ValueError(f"{target!r} wants {', '.join(wanted)}; expected a factory that takes no more than the data")
+    if not wanted and not (parameters and parameters[0].name == "spec"):
+        return (), None
+    note(f"{target!r} is called with the digits' {_DIGITS}; other data: a default, spec=adaln.specs.DataSpec(...)")
+    return (_DIGITS,), _DIGITS
 
 
 def _raised(what: str, error: BaseException) -> ValueError:

@@ -8,7 +8,10 @@ from adaln.conditioning.reading import Reading, Shapes, chunk_widths, has_rows, 
 
 
 class UnknownLayout(ValueError):
-    """The modulation layers of a mapping do not fit any known family, or fit two."""
+    """The modulation layers of a mapping do not fit any known family, or fit two: why, and what may be done."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 def choose(
@@ -85,19 +88,20 @@ def _misfit(
             return UnknownLayout(f"{name!r} has {shapes[name][0]} rows, and its bias {_text(bias)}; expected as many")
         if expected:
             rows, others = num_rows(shapes[name]), " or ".join(dict.fromkeys(expected))
-            return UnknownLayout(f"{name!r} has {rows} rows, expected {others}; {_WAYS_ON}")
+            return UnknownLayout(f"{name!r} has {rows} rows, expected {others}", _WAYS_ON)
     if nearest is None:
         more = f" nor {len(suspects) - 1} more" if len(suspects) > 1 else ""
         return UnknownLayout(
-            f"no layout takes the modulation layer {suspects[0]!r} of shape {_text(shapes[suspects[0]])}{more};"
-            f" {_WAYS_ON}"
+            f"no layout takes the modulation layer {suspects[0]!r} of shape {_text(shapes[suspects[0]])}{more}",
+            _WAYS_ON,
         )
     if not unclaimed:
-        return UnknownLayout(f"as {nearest.family_name!r} reads the network, {nearest.why_not}; {_WAYS_ON}")
+        return UnknownLayout(f"as {nearest.family_name!r} reads the network, {nearest.why_not}", _WAYS_ON)
     name = unclaimed[0]
     return UnknownLayout(
         f"{name!r} of shape {_text(shapes[name])} may be modulation, and the nearest family, {nearest.family_name!r},"
-        f" does not take it (it takes {len(suspects) - len(unclaimed)} of {len(suspects)} such tensors); {_WAYS_ON}"
+        f" does not take it (it takes {len(suspects) - len(unclaimed)} of {len(suspects)} such tensors)",
+        _WAYS_ON,
     )
 
 

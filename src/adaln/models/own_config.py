@@ -86,6 +86,15 @@ class OwnConfig(ModelConfig):
 
         return looked_at(self, spec).counts
 
+    def way_to_a_layout(self) -> str:
+        """What describes its conditioning to all commands, where no family knows it."""
+        module = self.factory.partition(":")[0]
+        name = module.rpartition(".")[2]
+        return (
+            f"way on: adaln audit {self.factory} --discover --out {name}.toml, then, in the module {module},"
+            f' adaln.register("family", "{name}", adaln.conditioning.family_named("{name}.toml")[1])'
+        )
+
     def describe(self) -> str:
         return f"what {self.factory} makes"
 

@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from adaln.codec import canonical_json
-from adaln.conditioning import all_starts, find_layout, initialise, roles_of
+from adaln.conditioning import UnknownLayout, all_starts, find_layout, initialise, roles_of
 from adaln.config import RunConfig, differing_fields, from_dict, to_dict
 from adaln.data import Batches, DataConfig, Dataset, absolute_path, canonical_path, load
 from adaln.execution import check_precision
 from adaln.files import naming, reading, remove_temporaries, write_atomically
-from adaln.models import build, mup_factors, null_label, skeleton
+from adaln.models import OwnConfig, build, mup_factors, null_label, skeleton
 from adaln.parallel import find_device, rank, world
 from adaln.registry import nearest
 from adaln.rng import generator
@@ -97,7 +97,12 @@ class Run:
         check_precision(config.precision, self.device)
         config.model.check(self.spec, config.process)
         network = skeleton(config.model, self.spec)
-        layout = find_layout(network)
+        try:
+            layout = find_layout(network)
+        except UnknownLayout as error:
+            if isinstance(config.model, OwnConfig) and len(error.args) > 1:  # a description helps
+                raise UnknownLayout(error.args[0], config.model.way_to_a_layout()) from error
+            raise
         all_starts(layout, config.scheme)
         if config.optim.roles:
             roles_of(dict(network.named_parameters()), layout, config.optim.roles)

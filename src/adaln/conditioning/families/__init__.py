@@ -28,7 +28,7 @@ from adaln.conditioning.families import (
 )
 from adaln.conditioning.family import Family
 from adaln.conditioning.inputs import InputDraw
-from adaln.registry import Registry
+from adaln.registry import Registry, nearest
 from adaln.types import DataSpec
 
 _LINEAGES = (
@@ -55,8 +55,8 @@ FAMILIES: Registry[Family] = Registry("family", _ROWS, accepts=Family)
 def standard_inputs(model: nn.Module, seed: int = 0) -> dict[str, Any]:
     """A small batch as keyword arguments for one forward pass of `model`, on its device.
 
-    Noise, times over the whole schedule, noise for text. Raises `ValueError` for a class that no family knows: then
-    bring inputs of your own.
+    Noise, times over the whole schedule, noise for text; x, t and y for the data of `model.spec`, where it has that.
+    Raises `ValueError` for another class that no family knows: then bring inputs of your own.
     """
     name, draw = type(model).__name__, InputDraw(seed)
     known = {cls: make for family in FAMILIES.values() for cls, make in family.inputs.items()}
@@ -67,7 +67,11 @@ def standard_inputs(model: nn.Module, seed: int = 0) -> dict[str, Any]:
     elif name in known:
         inputs = known[name](getattr(model, "config", model), draw)
     else:
-        raise ValueError(f"no standard inputs for {name}; known: DiT, UDiT of this package, {', '.join(known)}")
+        raise ValueError(
+            f"no standard inputs for {name}{nearest(name, known)}; expected inputs of your own (a factory returns"
+            " network, inputs) or, where forward takes x, t and y, network.spec = adaln.specs.DataSpec(channels,"
+            " height, width, num_classes)"
+        )
     like = next(model.parameters())
     return {key: _moved(value, like) for key, value in inputs.items()}
 
