@@ -192,8 +192,9 @@ def test_family_and_config_decide_for_every_command(tmp_path, capsys, verb):
     words = [verb, str(folder), "--out", str(tmp_path / "out.json")]
     assert "fit both 'LightningDiT-no-shift' and 'adaLN-no-gate'" in fails(capsys, *words)
     if verb == "fit":
-        assert "no shift to fit" in fails(capsys, *words, "--family", "LightningDiT-no-shift")
-        assert "no gate to fit" in fails(capsys, *words, "--family", "adaLN-no-gate")
+        for family, lacking in (("LightningDiT-no-shift", "shift"), ("adaLN-no-gate", "gate")):
+            run(capsys, *words, "--family", family)
+            assert f"which has no {lacking}" in (tmp_path / "out.json").read_text()
     else:
         assert "shift" not in run(capsys, *words, "--family", "LightningDiT-no-shift").partition("final shift")[0]
     assert "unknown family 'LightningDiT-no-shif'" in fails(capsys, *words, "--family", "LightningDiT-no-shif")

@@ -115,11 +115,20 @@ def test_a_unet_is_fitted_block_by_block_in_forward_order():
     assert len(fit(initialised, by_block=True).roles["gate"].stds) == len(found.roles["gate"].stds)
 
 
+def test_of_a_network_that_lacks_a_role_the_others_are_fitted_and_the_scheme_says_so():
+    tensors = {f"blocks.{i}.adaLN_modulation.1.weight": torch.randn(24, 6) for i in range(2)}
+    found = fit(tensors, family="adaLN-no-gate")
+    assert list(found.roles) == ["scale", "shift"] and found.scheme("mine").note.endswith("which has no gate")
+    assert list(fit(tensors, family="LightningDiT-no-shift", by_block=True).roles) == ["gate", "scale"]
+    with pytest.raises(ValueError, match="base names the gate, which these weights do not have: scale, shift"):
+        fit(tensors, family="adaLN-no-gate", base={"gate": 1e-3})
+
+
 @pytest.mark.parametrize(
     ("tensors", "by_block", "message"),
     [
         (lambda: pilot(SCHEMES["adaln-zero"]), False, "the gate of all blocks is the constant 0; expected trained"),
-        (lambda: {"w": torch.ones(3)}, False, "no gate to fit"),
+        (lambda: {"w": torch.ones(3)}, False, "no gate, scale or shift to fit"),
         (lambda: pilot(SCHEMES["adaln-gaussian"], model="tiny-shared"), True, "shared modulation"),
     ],
 )

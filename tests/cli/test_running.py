@@ -1,7 +1,6 @@
 """`adaln runs`: what there is, and what can go without anybody missing it."""
 
 import json
-import time
 from dataclasses import replace
 
 import pytest
@@ -86,9 +85,8 @@ def test_nothing_goes_before_it_is_asked_for_in_so_many_words(capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_five_hundred_runs_are_listed_in_seconds(capsys, tmp_path):
-    for number in range(500):
+def test_hundreds_of_runs_are_listed_without_opening_one(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("adaln.runs.Run.open", lambda *_: pytest.fail("a run was opened"))
+    for number in range(300):
         make(tmp_path, f"run{number}", config=replace(BASE, seed=number))
-    start = time.process_time()
-    assert len(data(capsys, "runs", tmp_path)) == 500
-    assert time.process_time() - start < 4
+    assert len(data(capsys, "runs", tmp_path)) == 300

@@ -1,5 +1,7 @@
 """A run trained from Python: hooks, logs and trackers, samples in memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,15 @@ def test_what_looks_at_weights_takes_a_run_its_path_a_network_or_tensors(trained
     stds = {adaln.fit(source).roles["gate"].stds for source in sources}
     assert len(stds) == 1
     assert len({adaln.describe(source)[0].summary.moments.std for source in sources}) == 1
+
+
+def test_a_run_that_is_refused_before_its_first_step_leaves_no_folder(small_config, tmp_path):
+    config = small_config(steps=4)
+    held = replace(config, scheme=adaln.scheme("adaln"), optim=replace(config.optim, weight_decay=0.1))
+    with pytest.raises(ValueError, match="decay"):
+        adaln.train(held, tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
+    adaln.train(config, tmp_path / "run", "cpu")
+    with pytest.raises(ValueError, match="another config"):
+        adaln.train(held, tmp_path / "run", "cpu")
+    assert adaln.open_run(tmp_path / "run").steps_saved() == [4]

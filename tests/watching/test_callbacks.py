@@ -230,3 +230,13 @@ def test_a_package_that_is_missing_is_one_line(name, package):
     code = f"import sys; sys.modules['{package}'] = None; from adaln.watching import {name}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip().splitlines()[-1].endswith(f"{package} is not installed; pip install 'adaln[{package}]'")
+
+
+def test_another_training_does_not_take_the_folder_of_one(tmp_path):
+    from adaln.watching import TrainerWatch
+
+    trainer(tmp_path / "out", 2, TrainerWatch(tmp_path / "w", network="network")).train()
+    before = (tmp_path / "w" / "analysis" / "roles.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="holds records up to step 2; expected step=N"):
+        trainer(tmp_path / "out", 2, TrainerWatch(tmp_path / "w", network="network")).train()
+    assert (tmp_path / "w" / "analysis" / "roles.jsonl").read_bytes() == before

@@ -212,6 +212,16 @@ def test_a_loss_that_is_no_longer_finite_is_said(tmp_path):
     assert len((tmp_path / "w" / "metrics.jsonl").read_text().splitlines()) == 1
 
 
+def test_every_loss_between_two_records_is_kept(tmp_path):
+    handle = watch(network(), to=tmp_path / "w", every=10**6)
+    for loss in range(2_500):
+        handle.updates += 1
+        handle.log(loss)
+    handle.close()
+    rows = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["loss"]) for row in rows] == [(i + 1, i) for i in range(2_500)]
+
+
 class Kept:
     """A tracker that keeps what it gets, until it is offline."""
 

@@ -55,7 +55,7 @@ class RoleFit:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted start of all three roles."""
+    """A fitted start of the roles that the network has, one of gate, scale and shift at least."""
 
     method: str
     roles: Mapping[str, RoleFit]
@@ -67,8 +67,16 @@ class Fit:
             all_starts = tuple(Start(Normal(std)) for std in self.roles[role].stds)
             return all_starts if len(all_starts) > 1 else all_starts[0]
 
-        note = f"fitted by {self.method} from a pilot run"
-        return Scheme(name, gate=starts("gate"), scale=starts("scale"), shift=starts("shift"), note=note)
+        lacking = [role for role in ROLES if role not in self.roles]
+        note = f"fitted by {self.method} from a pilot run" + f", which has no {' and no '.join(lacking)}" * bool(
+            lacking
+        )
+        return Scheme(name, **{role: starts(role) for role in self.roles}, note=note)  # type: ignore[arg-type]
+
+    @property
+    def num_blocks(self) -> int:
+        """How many of them have a start of their own; 1: all have the same."""
+        return len(next(iter(self.roles.values())).stds)
 
 
 def fit(
@@ -89,6 +97,7 @@ def fit(
     std(L) = base * mean(1 / s) * s(L), the paper's base / (P(L) / mean P).
     `family` (a name, a layout file) and `class_name` decide between two families of the same names.
     Raises `ValueError` for an unknown method, for weights that are exactly zero, and by block for a shared modulation.
+    A role that the network lacks is left out, which the scheme's note says.
 
     >>> import adaln
     >>> from adaln.models import MODELS, build
@@ -106,13 +115,15 @@ def fit(
     find_rows = partial(role_rows, family=family, class_name=class_name or class_of(source))
     all_sketches = sketches(weights_of(source)[0], find_rows)
     names = {group.name for group in all_sketches}
-    if lacking := [role for role in ROLES if role not in names]:
-        which = "has no matrix of it" if names else "is no modulation layer of a known layout"
-        raise ValueError(f"no {lacking[0]} to fit: the layout of these weights {which}")
+    there = [role for role in ROLES if role in names]
+    if lacking := [role for role in base or {} if role not in there]:
+        raise ValueError(f"base names the {lacking[0]}, which these weights do not have: {', '.join(there) or 'none'}")
+    if not there:
+        raise ValueError("no gate, scale or shift to fit: nothing here is a modulation layer of a known layout")
     if by_block and any("table" in group.name for group in all_sketches):
         raise ValueError("a shared modulation has no matrices per block: fit it without by_block")
     roles = {}
-    for role in ROLES:
+    for role in there:
         of_role = [g for g in all_sketches if g.name == role and g.branch is None and (g.depth is not None) == by_block]
         of_role.sort(key=lambda group: group.depth or 0)
         measured = tuple(_measured(estimate, group, all_sketches[group]) for group in of_role)

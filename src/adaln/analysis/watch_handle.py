@@ -42,7 +42,7 @@ from adaln.trackers import Beside
 ABOUT, METRICS, ALARMS = "watch.json", "metrics.jsonl", "alarms.jsonl"
 ROLES, BRANCHES = "analysis/roles.jsonl", "analysis/branches.jsonl"
 MOST_LOSSES = 1_000
-"""Losses that wait on the device for the next recorded step; from then on every other one is dropped."""
+"""Losses that wait on the device for the next recorded step; so many are written at once before it."""
 REMEMBERED = 8
 """Records of each role in each block that rules look at."""
 
@@ -97,11 +97,14 @@ class Watch:
             self.log(loss)
 
     def log(self, loss: Tensor | float) -> None:
-        """The loss of the last update; it waits on its device for the next recorded step, of very many every other."""
+        """The loss of the last update; it waits on its device for the next recorded step, or until a thousand do."""
         kept = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
         self._losses.append((self.updates, kept.reshape(-1)[:1]))
-        if len(self._losses) > MOST_LOSSES:
-            del self._losses[::2]
+        if len(self._losses) >= MOST_LOSSES:
+            try:
+                self._write_losses()
+            except Exception as error:  # a full disk, say: training goes on
+                self._warn_once("failed", "losses", f"losses up to step {self.updates:,} are not written: {error}")
 
     def branches(self, *arguments: Any, **named: Any) -> list[BranchRecord]:
         """What gates and scales do on the inputs of one batch: energy of every branch and max |1 + scale|, recorded.

@@ -54,6 +54,10 @@ def distributions_verb(words: list[str]) -> Output:
     for path in options.paths:
         with about(path):
             snapshots += open_snapshots(path, options.steps, options.weights, options.prefix, options.family)
+    if not snapshots:
+        raise ValueError(
+            f"{', '.join(map(repr, map(str, options.paths)))} holds no record yet; expected a training that began"
+        )
     notes = [f"{s.source}: {note}" for s in snapshots for note in s.notes]
     name = "distributions" + f"-by-{options.by}" * (options.by != "role")
     section = distributions_section(snapshots, options.by)

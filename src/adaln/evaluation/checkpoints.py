@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -27,14 +28,14 @@ from adaln.evaluation.scoring import Scoring
 from adaln.evaluation.steps import loss_steps, scored_steps, unscored_line
 from adaln.evaluation.tracking import check_trackers, followed, send_losses, send_scores
 from adaln.execution import DEFAULT_EXECUTION, Execution
-from adaln.files import expanded, file_sha256, reading, write_atomically
+from adaln.files import expanded, file_sha256, reading, remove_folder, write_atomically
 from adaln.metrics import Extractor, Scores, Statistics, evaluate, statistics
 from adaln.parallel import find_device, first_goes_first, from_first, group_of_torchrun, rank
 from adaln.processes import count_updates, guided
 from adaln.runs import Run, is_run
 from adaln.sampling import SampleConfig, choose_labels, load_sampler, save_samples
 from adaln.trackers import Beside
-from adaln.types import Hook, OnLog
+from adaln.types import Hook, NonFinite, OnLog
 
 
 def scores_file(run: Run, scoring: Scoring, step: int) -> Path:
@@ -217,6 +218,21 @@ def send_taken(trackers: Sequence[Beside], run: Run, scoring: Scoring, step: int
         send_scores(trackers, step, read_scores(run, scoring, step), samples_file(run, scoring, step))
 
 
+@contextmanager
+def gone_if_refused(path: Path) -> Iterator[None]:
+    """In this block a folder that is made is gone again where what is raised refuses a run before its first step."""
+    is_new = not path.exists()
+    try:
+        yield
+    except NonFinite:
+        raise
+    except ValueError:
+        has_begun = (path / "metrics.jsonl").exists() or any(path.glob("checkpoints/[0-9]*"))
+        if is_new and rank() == 0 and not has_begun:
+            remove_folder(path)
+        raise
+
+
 def train(
     config: RunConfig,
     out: Path | str | None = None,
@@ -257,18 +273,19 @@ def train(
             check_scoring(Run.planned(config, *where, computing), scoring)
         if loss_at:
             check_held_out(Run.planned(config, *where, computing))
-        run = Run.create(config, *where, computing)
-        score_saved(run, scoring, score_at)  # first, since training drops old checkpoints
-        save_losses(run, loss_at)
-        with followed(run, track, page) as trackers:
-            recorder = Recorder(run.path / "analysis" / "roles.jsonl", on_records=partial(send_records, trackers))
-            scorer = scoring_hook(run, scoring, score_at, loss_at, trackers)
-            training.train(
-                run, [recorder, *hooks, scorer], execution, [*on_log, *[tracker.on_log for tracker in trackers]]
-            )
-            gone = sorted({*score_saved(run, scoring, score_at), *save_losses(run, loss_at)})
-            if trackers:
-                send_taken(trackers, run, scoring, config.steps)
+        with gone_if_refused(Run.planned(config, *where, computing).path):
+            run = Run.create(config, *where, computing)
+            score_saved(run, scoring, score_at)  # first, since training drops old checkpoints
+            save_losses(run, loss_at)
+            with followed(run, track, page) as trackers:
+                recorder = Recorder(run.path / "analysis" / "roles.jsonl", on_records=partial(send_records, trackers))
+                scorer = scoring_hook(run, scoring, score_at, loss_at, trackers)
+                training.train(
+                    run, [recorder, *hooks, scorer], execution, [*on_log, *[tracker.on_log for tracker in trackers]]
+                )
+                gone = sorted({*score_saved(run, scoring, score_at), *save_losses(run, loss_at)})
+                if trackers:
+                    send_taken(trackers, run, scoring, config.steps)
         if gone and rank() == 0:
             warnings.warn(unscored_line(gone), stacklevel=2)
     return run

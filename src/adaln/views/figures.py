@@ -8,7 +8,6 @@ Source: "Unveiling the Secret of adaLN-Zero in Diffusion Transformer", sections 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from adaln.analysis import Entropy, RoleRecord
 from adaln.analysis.fit import PAPER_DEGREES, ROLES, fit
@@ -91,16 +90,16 @@ def peaks_over_blocks(title: str, snapshots: Snapshots, names: Names) -> Lines:
         raise _nothing("checkpoints with two blocks or more", snapshots)
     fits = {source: fit(tensors, "peak", by_block=True) for source, tensors in last.items()}
     series = []
-    for source, role in product(fits, ROLES):
+    for source, role in ((source, role) for source, found in fits.items() for role in found.roles):
         name = f"{source} {LETTERS[role]}" if len(fits) > 1 else LETTERS[role]
         series.append(_peaks(f"{name} measured", [one.std for one in fits[source].roles[role].measured]))
         series.append(_peaks(f"{name} smoothed", fits[source].roles[role].stds))
-    if any(len(fit.roles["gate"].stds) == PUBLISHED_BLOCKS for fit in fits.values()):
+    if any(fit.num_blocks == PUBLISHED_BLOCKS for fit in fits.values()):
         starts = {role: getattr(SCHEMES["adaln-gaussian-blockwise"], role) for role in ROLES}
         series += [_peaks(f"{LETTERS[r]} paper", [start.weight.std for start in starts[r]]) for r in ROLES]
     caption = (
         "Peak height of each block's histogram, 1 / std of the Gaussian with the same peak, over the mean of all"
-        f" blocks, n = {max(len(f.roles['gate'].stds) for f in fits.values())} blocks; smoothed: a polynomial of at"
+        f" blocks, n = {max(fit.num_blocks for fit in fits.values())} blocks; smoothed: a polynomial of at"
         f" most degree {PAPER_DEGREES['gate']} (α) or {PAPER_DEGREES['shift']} (γ, β), one degree per four blocks."
     )
     return Lines(title, caption, Axis("block"), Axis("peak / mean peak"), series)

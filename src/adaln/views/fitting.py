@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adaln.analysis.fit import ROLES, Fit
+from adaln.analysis.fit import Fit
 from adaln.analysis.groups import checkpoint, weights_of
 from adaln.report import Axis, Block, Column, Command, Lines, Measurement, Section, Series, Table
 from adaln.runs import Run, is_run
@@ -26,7 +26,7 @@ def pilot(path: Path, step: int | None = None, weights: WeightSet | None = None,
 def fit_section(source: str, fit: Fit, scheme_file: Path) -> Section:
     """What was measured, what the scheme starts with, how to use it, and where there are blocks the curve over them."""
     use = Command(f"adaln train PRESET --scheme {scheme_file}")
-    by_block = len(fit.roles["gate"].stds) > 1
+    by_block = fit.num_blocks > 1
     blocks: list[Block] = [fit_table(source, fit), use, *([fit_figure(source, fit)] if by_block else [])]
     return Section("A start fitted from a pilot run", blocks)
 
@@ -54,8 +54,8 @@ def fit_table(source: str, fit: Fit) -> Table:
 def fit_figure(source: str, fit: Fit) -> Lines:
     """Std over blocks: measured with its band, and as the scheme uses it."""
     series = []
-    for role in ROLES:
-        found, letter = fit.roles[role], LETTERS[role]
+    for role, found in fit.roles.items():
+        letter = LETTERS[role]
         blocks = list(range(len(found.stds)))
         low, high = ([getattr(m, end) for m in found.measured] for end in ("low", "high"))
         series.append(Series(f"{letter} measured", blocks, [m.std for m in found.measured], low, high))

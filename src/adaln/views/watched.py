@@ -92,7 +92,7 @@ def branch_figures(rows: Sequence[dict[str, Any]]) -> list[Lines]:
 def loss_figure(losses: Sequence[dict[str, float]]) -> Lines:
     """As the loop said it."""
     steps = [int(row["step"]) for row in losses]
-    caption = f"As the loop said it, n = {len(steps)} updates; of more than 1,000 between two records every other one."
+    caption = f"As the loop said it, n = {len(steps)} updates."
     values = [row["loss"] for row in losses]
     caption += spike_sentence(values)
     series = [Series("loss", steps, values)]

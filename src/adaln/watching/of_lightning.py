@@ -34,7 +34,7 @@ class LightningWatch(import_extra("lightning.pytorch").Callback):  # type: ignor
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         updates = trainer.global_step if self._updates is None else self._updates
         network = part_of(pl_module, self.network)
-        self.watched = watch(network, trainer.optimizers, to=self.to, step=updates, **self.settings)
+        self.watched = watch(network, trainer.optimizers, to=self.to, step=updates or None, **self.settings)
         self._updates = self.watched.updates
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

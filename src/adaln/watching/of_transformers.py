@@ -26,7 +26,7 @@ class TrainerWatch(import_extra("transformers").TrainerCallback):  # type: ignor
         self.watched: Watch | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:
-        self.watched = watch(part_of(model, self.network), to=self.to, step=state.global_step, **self.settings)
+        self.watched = watch(part_of(model, self.network), to=self.to, step=state.global_step or None, **self.settings)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.watched is not None:

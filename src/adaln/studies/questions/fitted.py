@@ -157,7 +157,7 @@ def fits_section(source: str, of_seed: Mapping[str, Fit]) -> Section:
     curves = [
         replace(fit_figure(source, fit), title=f"{name}: std over blocks")
         for name, fit in of_seed.items()
-        if len(fit.roles["gate"].stds) > 1
+        if fit.num_blocks > 1
     ]
     return Section("The fits, first seed", [fit_table(source, of_seed["fitted"]), *curves])
 
