@@ -82,7 +82,7 @@ def network_and_inputs():
 def number():
     return 3
 
-def needs_more(width):
+def needs_more(width, depth):
     return network()
 
 def fails():
@@ -250,7 +250,7 @@ def test_a_run_is_audited_at_its_newest_checkpoint_and_as_it_started(tmp_path):
         (["audited_factory:network", "--layout", "x.safetensors"], "--layout is 'x.safetensors'; expected"),
         (["audited_factory:network", "--famly", "DiT"], "nearest: '--family'"),
         (["audited_factory:SETTING"], "'audited_factory:SETTING' is a int; expected a function"),
-        (["audited_factory:needs_more"], "raised TypeError: needs_more() missing 1 required positional argument"),
+        (["audited_factory:needs_more"], "wants width, depth; expected a factory that takes no more than the data"),
         (["audited_factory:fails"], "'audited_factory:fails' raised RuntimeError: no weights"),
         (["audited_factory:stops"], "'audited_factory:stops' raised SystemExit: 3"),
         (["audited_factory:with_inputs"], "running NeedsCuda raised RuntimeError: needs cuda"),

@@ -25,10 +25,11 @@ CHECKPOINT = {"model.safetensors", "ema.safetensors", "training.safetensors"}
 def contents(folder: Path) -> dict[str, bytes]:
     """What all files hold by name: the tensors of those that have a header in any order, else the bytes.
 
-    Left out are locks, and manifests, which tell of sessions.
+    Left out are locks, manifests, which tell of sessions, and how fast steps were.
     """
     files = (file for file in folder.rglob("*") if file.is_file())
-    wanted = (file for file in files if not file.name.endswith(".lock") and file.name != "manifest.json")
+    apart = ("manifest.json", "speed.jsonl")
+    wanted = (file for file in files if not file.name.endswith(".lock") and file.name not in apart)
     return {str(file.relative_to(folder)): content(file) for file in wanted}
 
 
