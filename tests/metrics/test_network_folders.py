@@ -311,7 +311,11 @@ def test_features_are_those_of_transformers_own_processor_and_network(tmp_path, 
             else:
                 output = network(pixel_values=pixels)
                 theirs = output.image_embeds if name == "vision" else output.pooler_output
-        torch.testing.assert_close(extractor(images).pool, theirs.flatten(1), rtol=1e-4, atol=1e-5)
+        ours, theirs = extractor(images).pool, theirs.flatten(1)
+        if type(processor).__name__.endswith("Pil"):  # without torchvision it resizes bytes, as timm does
+            assert (ours - theirs).abs().max() < 5e-3 * theirs.abs().max()
+        else:
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
