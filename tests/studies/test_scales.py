@@ -214,5 +214,6 @@ def test_the_quickstart_takes_as_many_seeds_as_its_question_and_other_studies_th
     """Eight see less than twice the noise four times in five; seven do not."""
     seeds = {name: study.default_seeds(SCALES["tiny"]) for name, study in STUDIES.items()}
     quickstart, starts = len(seeds.pop("quickstart")), len(STUDIES["quickstart"].settings)
+    assert seeds.pop("released") == tuple(range(8)), "a hundred steps of each are cheap"
     assert set(seeds.values()) == {(0, 1, 2)}
     assert detectable(quickstart, starts) < 2 < detectable(quickstart - 1, starts)
