@@ -269,11 +269,12 @@ def train(
         raise ValueError(f"evaluate.ema is {scoring.sample.ema:g}, which needs averages: --optim.ema-widths 0.05 0.1")
     where = Path(root), None if out is None else Path(out)
     with group_of_torchrun():
+        planned = Run.planned(config, *where, computing)
         if score_at:  # what cannot be scored against is said before anything is written
-            check_scoring(Run.planned(config, *where, computing), scoring)
+            check_scoring(planned, scoring)
         if loss_at:
-            check_held_out(Run.planned(config, *where, computing))
-        with gone_if_refused(Run.planned(config, *where, computing).path):
+            check_held_out(planned)
+        with gone_if_refused(planned.path):
             run = Run.create(config, *where, computing)
             score_saved(run, scoring, score_at)  # first, since training drops old checkpoints
             save_losses(run, loss_at)

@@ -85,23 +85,28 @@ def subject_of_model(
 
 def derived_and_measured(orders: Mapping[str, UpdateOrder], model: ModelConfig) -> Section:
     """When every weight first moves under every scheme, beside what Table 1 derives for adaLN-Zero."""
-    table_1 = derived_order(BLOCK_STARTS["adaln-zero"])
-    names = list(dict.fromkeys(name for order in orders.values() for name in order.names))
-    rows: list[list[Cell]] = [[Marked("Table 1", "muted"), *(Marked(table_1.first.get(n), "muted") for n in names)]]
-    for scheme, order in orders.items():
-        unlike = order.differing(table_1)
-        firsts = [order.first.get(name) for name in names]
-        rows.append([scheme, *(Marked(f, "differs") if n in unlike else f for n, f in zip(names, firsts, strict=True))])
-    notes = [
+    note = (
         "The iteration at which any element of these weights first has a gradient that is not exactly 0; –: held, or"
         f" not within 3. Measured on the real network ({model_name(model)}) with AdamW on its own data; marked: not as"
-        " in Table 1, the paper's derivation for a simplified block under adaLN-Zero.",
-        LEGEND,
-    ]
-    columns = [Column("scheme"), *(Column(SHORT.get(name, name)) for name in names)]
-    return Section(
-        "Who moves when", [Table("The iteration at which weights first move", columns, rows, notes)], folded=True
+        " in Table 1, the paper's derivation for a simplified block under adaLN-Zero."
     )
+    table = moves_table(
+        "The iteration at which weights first move", orders, note, derived_order(BLOCK_STARTS["adaln-zero"])
+    )
+    return Section("Who moves when", [table], folded=True)
+
+
+def moves_table(title: str, orders: Mapping[str, UpdateOrder], note: str, table_1: UpdateOrder | None = None) -> Table:
+    """A row for each scheme: when every weight first moves; marked where that is not as in `table_1`."""
+    names = list(dict.fromkeys(name for order in orders.values() for name in order.names))
+    rows: list[list[Cell]] = []
+    if table_1 is not None:
+        rows.append([Marked("Table 1", "muted"), *(Marked(table_1.first.get(name), "muted") for name in names)])
+    for scheme, order in orders.items():
+        unlike = order.differing(table_1) if table_1 is not None else ()
+        firsts = [order.first.get(name) for name in names]
+        rows.append([scheme, *(Marked(f, "differs") if n in unlike else f for n, f in zip(names, firsts, strict=True))])
+    return Table(title, [Column("scheme"), *(Column(SHORT.get(n, n)) for n in names)], rows, [note, LEGEND])
 
 
 def measured_side_by_side(subject: str, optimizer: str, orders: Mapping[str, UpdateOrder]) -> Section:
@@ -132,13 +137,9 @@ def first_moves(subject: str, optimizer: str, orders: Mapping[str, UpdateOrder])
     """The first iteration at which each weight moves, many schemes in one table, those of one order together."""
     firsts = {scheme: tuple(order.first.values()) for scheme, order in orders.items()}
     of_one_order = list(dict.fromkeys(firsts.values()))
-    names = next(iter(orders.values())).names
-    table = Table(
-        f"The iteration at which weights first move ({subject}, {optimizer})",
-        [Column("scheme"), *(Column(SHORT.get(name, name)) for name in names)],
-        [[scheme, *firsts[scheme]] for scheme in sorted(firsts, key=lambda scheme: of_one_order.index(firsts[scheme]))],
-        notes=["Where a gradient is first not exactly 0. –: not within the iterations, or held by the scheme.", LEGEND],
-    )
+    alike = dict(sorted(orders.items(), key=lambda item: of_one_order.index(firsts[item[0]])))
+    note = "Where a gradient is first not exactly 0. –: not within the iterations, or held by the scheme."
+    table = moves_table(f"The iteration at which weights first move ({subject}, {optimizer})", alike, note)
     return Section("Who moves when", [table], f"{len(orders)} schemes move in {len(of_one_order)} orders.")
 
 

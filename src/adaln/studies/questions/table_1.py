@@ -8,7 +8,7 @@ from adaln.config import model_name
 from adaln.report import Cell, Column, Marked, Section, Table
 from adaln.studies.rows import data_name, group, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
-from adaln.views.orders import SHORT, derived_and_measured, subject_of_run
+from adaln.views.orders import LEGEND, SHORT, subject_of_run
 
 TITLE = "Table 1: which weights move at which iteration"
 DERIVED_AS = {
@@ -46,7 +46,7 @@ def reduce_orders(outcomes: Sequence[Outcome]) -> Result:
         "derived": {name: order.first for name, order in derived.items()},
         "unlike_derived": unlike,
     }
-    sections = [Section("Result", [table]), derived_and_measured(orders, first.job.config.model)]
+    sections = [Section("Result", [table])]
     return study_result(TITLE, verdict, table, sections, by_scheme, numbers)
 
 
@@ -87,6 +87,7 @@ def first_moves_table(orders: Mapping[str, UpdateOrder], derived: Mapping[str, U
         f"The first iteration at which any element of these weights has a gradient that is not exactly 0. {network},"
         " with AdamW. Derived: the paper's simplified block, float64.",
         "–: does not move within 3 iterations, is held (the gate of adaln), or is not in the simplified block.",
+        LEGEND,
     ]
     return Table(TITLE, [Column("scheme"), *(Column(SHORT.get(name, name)) for name in names)], rows, notes)
 
