@@ -1,3 +1,5 @@
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,21 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     (tmp_path / "kept").write_text("x")
     remove_temporaries(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_who_writes_a_file_removes_what_killed_writers_left_of_it_and_of_no_other(tmp_path):
+    gone, running = subprocess.Popen(["true"]), os.getppid()
+    gone.wait()
+    others = [
+        f".tmp-x[1].json-{running}",
+        f".tmp-x[1].jsonl-{gone.pid}",
+        f".tmp-x1.json-{gone.pid}",
+        ".tmp-x[1].json-a",
+    ]
+    for name in (*others, f".tmp-x[1].json-{gone.pid}"):
+        (tmp_path / name).write_text("half")
+    write_atomically(tmp_path / "x[1].json", "{}")
+    assert {path.name for path in tmp_path.iterdir()} == {"x[1].json", *others}
 
 
 def test_what_other_writers_have_begun_may_be_left_alone(tmp_path):

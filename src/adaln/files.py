@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import IO
 
@@ -66,7 +67,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary file, for the block to write, that takes the place of `path` when the block ends well."""
+    """A temporary file, for the block to write, that takes the place of `path` when the block ends well.
+
+    What killed writers of the same file left behind goes then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
     try:
@@ -74,6 +78,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
             yield temporary
             _sync(temporary)
             temporary.replace(path)
+        for leftover in temporaries(path.parent, f"{path.name}-"):
+            if not _is_running(leftover.name.rpartition("-")[2]):
+                leftover.unlink(missing_ok=True)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -226,7 +233,7 @@ def remove_folder(path: Path) -> None:
 
 def temporaries(root: Path, name: str = "") -> list[Path]:
     """What is being written or was left by killed writers: anything in `root`, or what is to be called `name`."""
-    return list(root.glob(f"{_TEMPORARY}{name}*")) if root.is_dir() else []
+    return list(root.glob(f"{_TEMPORARY}{escape(name)}*")) if root.is_dir() else []
 
 
 def remove_temporaries(root: Path, name: str = "") -> None:
@@ -236,6 +243,17 @@ def remove_temporaries(root: Path, name: str = "") -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _is_running(process: str) -> bool:
+    """Whether a process of this machine has that number; of what is no number it is not known, and taken to be so."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, PermissionError):
+        pass
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
-from helpers.smallest_commands import check_whole, contents, temporaries
+from helpers.smallest_commands import check_whole, different, temporaries
 
 SERVER = [sys.executable, "-m", "helpers.serve_commands"]
 PATIENCE = 2.5
@@ -107,4 +107,4 @@ class Commands:
                 found = look(found)
             ended.done()
             done += turn
-            assert contents(folder) == contents(whole) and not temporaries(folder)
+            assert not (unlike := different(folder, whole) + temporaries(folder)), unlike

@@ -33,6 +33,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): content(file) for file in wanted}
 
 
+def different(folder: Path, other: Path) -> list[str]:
+    """Names of the files that are in one of the two alone, or whose contents differ."""
+    ours, theirs = contents(folder), contents(other)
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+
+
 def content(file: Path) -> bytes:
     if file.suffix != ".safetensors":
         return file.read_bytes()

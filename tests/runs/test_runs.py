@@ -1,5 +1,6 @@
 import json
 import resource
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,6 +133,8 @@ def test_a_full_disk_while_saving_leaves_the_last_checkpoint(small_config, tmp_p
 
     def fill(step, model):
         if step == 6:
+            while run.steps_saved() != [5]:  # it is written beside the training
+                time.sleep(0.01)
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 64, old[1]))
 
     try:
