@@ -59,6 +59,10 @@ def test_a_run_is_followed_by_its_name_with_its_config(small_config, tmp_path, m
     assert last == ("finish",)
 
 
+def network():
+    return build(DiTConfig(16, 2, 2, 4), DIGITS, generator("trackers"))
+
+
 class Everything:
     """A tracker that has every call, and keeps what it gets."""
 
@@ -102,7 +106,7 @@ def test_a_run_is_followed_by_histograms_scores_samples_and_its_page(small_confi
 
 
 def test_a_watched_training_is_followed_by_histograms_losses_and_events(tmp_path):
-    kept, net = Everything(), build(DiTConfig(16, 2, 2, 4), DIGITS, generator("trackers"))
+    kept, net = Everything(), network()
     handle = adaln.watch(net, to=tmp_path / "w", every=1, track=[kept])
     next(p for name, p in net.named_parameters() if name.endswith("adaLN_modulation.1.weight")).data.fill_(torch.nan)
     with pytest.warns(adaln.TrainingWarning, match="is not finite"):
@@ -115,19 +119,34 @@ def test_a_watched_training_is_followed_by_histograms_losses_and_events(tmp_path
     assert kept.calls[4] == ("on_event", 1, "not finite: weights") and kept.calls[5] == ("on_log", 1, ["loss"])
 
 
-@pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_a_run_that_the_program_began_itself_is_joined_and_not_ended(tmp_path, monkeypatch, name):
-    library = Library(name)
+def test_a_run_of_trackio_that_the_program_began_itself_is_joined_and_not_ended(tmp_path, monkeypatch):
+    library = Library("trackio")
     library.config, library.run = {}, library
     library.log = lambda metrics, **settings: library.calls.append((metrics, settings))
-    monkeypatch.setitem(sys.modules, name, library)
-    board = KNOWN[name]("w", tmp_path, {"sites": 4})
+    monkeypatch.setitem(sys.modules, "trackio", library)
+    board = KNOWN["trackio"]("w", tmp_path, {"sites": 4})
     board.on_log(3, {"gate/std": 1.0})
     board.on_event(3, "shut: gate", "why")
     board.close()
-    settings = {"commit": False} if name == "wandb" else {}
-    assert library.calls == [({"gate/std": 1.0, "adaln_step": 3}, settings), ("alert", "shut: gate", "why")]
+    assert library.calls == [({"gate/std": 1.0, "adaln_step": 3}, {}), ("alert", "shut: gate", "why")]
     assert library.config == {"adaln": {"sites": 4}}
+
+
+def test_beside_a_run_of_wandb_that_the_program_began_itself_is_one_with_every_row(tmp_path, monkeypatch):
+    library, theirs = Library("wandb"), Library("theirs")
+    theirs.project, theirs.entity, theirs.group, theirs.id = "mine", "", "sweep", "abc"
+    library.run = theirs
+    monkeypatch.setitem(sys.modules, "wandb", library)
+    with adaln.watch(network(), to=tmp_path / "w", every=50, track=["wandb"]) as watched:
+        for number in range(50):
+            watched.step(loss=float(number))
+    (_, settings), *logs, last = library.calls
+    place = {"project": "mine", "group": "sweep", "id": "abc-w", "reinit": "create_new"}
+    assert place.items() <= settings.items() and "entity" not in settings and last == ("finish",) and theirs.calls == []
+    losses = [(step, call["loss"]) for _, call, step in logs[:-1] if "loss" in call]
+    assert losses == [(number + 1, float(number)) for number in range(50)]
+    steps = [step for _, _, step in logs[:-1]]
+    assert steps == sorted(steps)  # of which W&B drops what comes late
 
 
 @pytest.mark.parametrize("name", list(KNOWN))
@@ -182,3 +201,52 @@ def test_a_full_queue_drops_lines_and_says_so(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         beside.close()
+
+
+class Ends:
+    """A library that wants to end the program."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def on_log(self, step, metrics):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), RuntimeError("no\n  network")])
+def test_whatever_a_tracker_raises_is_one_line(error):
+    beside = Beside("ends", Ends(error))
+    beside.on_log(1, {})
+    with pytest.warns(UserWarning, match=f"tracker ends follows no more.*{type(error).__name__}") as said:
+        beside.close()
+    assert [str(one.message).count("\n") for one in said] == [0]
+
+
+def test_a_tracker_that_hangs_is_named_at_the_end(monkeypatch):
+    monkeypatch.setattr("adaln.trackers.PATIENCE", 0.05)
+    beside = Beside("stuck", slow := Slow())
+    beside.on_log(1, {})
+    with pytest.warns(UserWarning, match=r"tracker stuck follows no more.*no answer for 0.05 s"):
+        beside.close()
+    slow.may_go_on.set()
+
+
+def test_where_warnings_are_errors_a_tracker_that_fails_raises_nothing(capsys):
+    beside = Beside("ends", Ends(ConnectionError("gone")))
+    beside.on_log(1, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        beside.close()
+    assert "UserWarning: tracker ends follows no more" in capsys.readouterr().err
+
+
+def test_trackers_of_a_training_that_an_exception_ended_are_closed_at_exit(tmp_path, monkeypatch):
+    at_exit, closed = [], []
+    monkeypatch.setattr("adaln.watching.door.atexit.register", at_exit.append)
+    tracker = types.SimpleNamespace(on_log=lambda step, metrics: None, close=lambda: closed.append(True))
+    watched = adaln.watch(network(), to=tmp_path / "w", every=10, track=[tracker])
+    watched.step(loss=2.0)
+    at_exit[0]()
+    assert closed == [True] and '"loss": 2.0' in (tmp_path / "w" / "metrics.jsonl").read_text()
+    at_exit[0]()
+    assert closed == [True]

@@ -84,21 +84,19 @@ class TensorBoard:
 class Board:
     """A run of W&B or of trackio, which have the same calls.
 
-    A run that the program has begun itself gets the numbers beside its own, and is not ended.
+    A run of trackio's that the program has begun itself gets the numbers beside its own, and is not ended.
     """
 
     def __init__(self, library: Any, active: Any, name: str, config: Mapping[str, Any], **settings: Any) -> None:
         self.library, self.is_joined = library, active is not None
         with redirect_stdout(sys.stderr):  # trackio prints what it does; standard output is the command's answer
-            self.run = active or library.init(project="adaln", name=name, config=dict(config), **settings)
+            self.run = active or library.init(name=name, config=dict(config), resume="allow", **settings)
         if self.is_joined:
             self.run.config.update({"adaln": dict(config)})
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
         if self.is_joined:  # whose steps are the program's
-            self.run.log(
-                {**values, "adaln_step": step}, **({"commit": False} if self.library.__name__ == "wandb" else {})
-            )
+            self.run.log({**values, "adaln_step": step})
         else:
             self.run.log(dict(values), step=step)
 
@@ -133,15 +131,21 @@ def import_extra(package: str) -> Any:
 
 
 def wandb(name: str, folder: Path, config: Mapping[str, Any]) -> Board:
-    """The program's own run, or one of the project adaln, gone on with by the name of its folder."""
+    """A run of its own, gone on with by its folder's name: of the project adaln, or beside the run that the program has
+    begun itself, in that one's project and group. In one run, whose rows have one ascending step, what the one logs
+    late drops what the other logs."""
     library = import_extra("wandb")
-    return Board(library, library.run, name, config, id=folder.name, resume="allow", dir=str(folder))
+    beside, place = library.run, {"project": "adaln", "id": folder.name}
+    if beside is not None:
+        theirs = {"project": beside.project, "entity": beside.entity, "group": beside.group}
+        place = {key: value for key, value in theirs.items() if value} | {"id": f"{beside.id}-{folder.name}"}
+    return Board(library, None, name, config, reinit="create_new", dir=str(folder), **place)
 
 
 def trackio(name: str, folder: Path, config: Mapping[str, Any]) -> Board:
     """The program's own run, or one of the local project adaln, gone on with by its name."""
     library = import_extra("trackio")
-    return Board(library, library.context_vars.current_run.get(), name, config, resume="allow")
+    return Board(library, library.context_vars.current_run.get(), name, config, project="adaln")
 
 
 KNOWN: Mapping[str, Callable[[str, Path, Mapping[str, Any]], Tracker]] = {
@@ -152,12 +156,25 @@ KNOWN: Mapping[str, Callable[[str, Path, Mapping[str, Any]], Tracker]] = {
 """By name: of (name, folder, config as plain data) what follows."""
 
 
+def warn(text: str, category: type[Warning] = UserWarning, stacklevel: int = 1) -> None:
+    """As `warnings.warn`, on standard error where warnings are errors: it is said in the middle of a training."""
+    try:
+        warnings.warn(text, category, stacklevel + 1)
+    except category:
+        sys.stderr.write(f"{category.__name__}: {text}\n")
+
+
+def in_words(error: BaseException) -> str:
+    """What kind it is and what it says, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+
+
 class Beside:
     """A tracker in a thread of its own: what it raises is said once, and no more of it is asked for."""
 
     def __init__(self, name: str, tracker: Tracker) -> None:
         self.name, self.tracker = name, tracker
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._was_said = False
         self._calls: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._follow, name=f"tracker {name}", daemon=True)
@@ -186,6 +203,8 @@ class Beside:
             with suppress(queue.Full):
                 self._calls.put(None, timeout=PATIENCE)
             self._thread.join(PATIENCE)
+            if self._thread.is_alive():
+                self._failure = self._failure or TimeoutError(f"no answer for {PATIENCE:g} s; what is left is not sent")
         self._say()
 
     def _follow(self) -> None:
@@ -195,11 +214,11 @@ class Beside:
                 getattr(self.tracker, call)(*arguments)
             if hasattr(self.tracker, "close"):
                 self.tracker.close()
-        except Exception as error:  # of whatever library: it is not the training's
+        except BaseException as error:  # of whatever library, which may want to end the program
             self._failure = error
 
     def _say(self) -> None:
         if self._failure is not None and not self._was_said:
             self._was_said = True
-            what = f"{type(self._failure).__name__}: {self._failure}".rstrip(": ")
-            warnings.warn(f"tracker {self.name} follows no more, the training goes on: {what}", stacklevel=3)
+            what = in_words(self._failure)
+            warn(f"tracker {self.name} follows no more, the training goes on: {what}", stacklevel=3)

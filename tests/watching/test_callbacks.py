@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -240,3 +241,20 @@ def test_another_training_does_not_take_the_folder_of_one(tmp_path):
     with pytest.raises(ValueError, match="holds records up to step 2; expected step=N"):
         trainer(tmp_path / "out", 2, TrainerWatch(tmp_path / "w", network="network")).train()
     assert (tmp_path / "w" / "analysis" / "roles.jsonl").read_bytes() == before
+
+
+def test_what_an_exception_left_open_is_closed_when_training_begins_again(tmp_path):
+    from adaln.watching import TrainerWatch
+
+    class Stops(TrainerWatch):
+        def on_step_end(self, args, state, control, **_):
+            raise RuntimeError("out of memory")
+
+    closed = []
+    tracker = SimpleNamespace(on_log=lambda step, metrics: None, close=lambda: closed.append(True))
+    callback = Stops(tmp_path / "w", every=1, track=[tracker])
+    training = trainer(tmp_path / "a", 3, callback)
+    for match, already in (("out of memory", []), ("holds records up to step 1", [True])):
+        with pytest.raises((RuntimeError, ValueError), match=match):
+            training.train()
+        assert closed == already

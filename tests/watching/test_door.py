@@ -71,6 +71,38 @@ def lines(folder):
     return (folder / "analysis" / "roles.jsonl").read_text()
 
 
+@pytest.mark.parametrize("odd", [None, "x", {"loss": 1.0}, [], torch.tensor([]), torch.tensor(1j), [None]])
+def test_what_is_no_loss_is_one_warning_and_shifts_none(tmp_path, odd):
+    with watch(network(), to=tmp_path / "w", every=10) as handle:
+        with pytest.warns(TrainingWarning, match="expected the loss, a number: it is not kept") as said:
+            for _ in range(2):
+                handle.step()
+                handle.log(odd)
+        handle.step(loss=3.0)
+    assert [str(one.message).count("\n") for one in said] == [0]
+    assert json.loads((tmp_path / "w" / "metrics.jsonl").read_text()) == {"step": 3, "loss": 3.0}
+
+
+@pytest.mark.parametrize("several", [torch.tensor([1.0, 3.0]), torch.tensor([[1], [3]]), [1.0, 3.0]])
+def test_of_several_losses_the_mean_is_kept(tmp_path, several):
+    with watch(network(), to=tmp_path / "w", every=10) as handle:
+        handle.step(loss=several)
+    assert json.loads((tmp_path / "w" / "metrics.jsonl").read_text()) == {"step": 1, "loss": 2.0}
+
+
+def test_where_warnings_are_errors_an_alarm_raises_nothing(tmp_path, capsys):
+    net = network()
+    optimizer = adamw(net)
+    handle = watch(net, optimizer, to=tmp_path / "w", every=1)
+    next(p for name, p in net.named_parameters() if "adaLN" in name).data.fill_(torch.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(net, optimizer, range(2))
+        handle.close()
+    assert "TrainingWarning: step 1: " in capsys.readouterr().err
+    assert json.loads((tmp_path / "w" / "alarms.jsonl").read_text())["rule"] == "not finite"
+
+
 def test_updates_are_measured_by_role_as_they_happen(tmp_path):
     net = network()
     optimizer, values = adamw(net), [gates(net)]

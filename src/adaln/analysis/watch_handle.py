@@ -11,7 +11,6 @@ FOLDER/metrics.jsonl         the loss, where the loop says it
 FOLDER/alarms.jsonl          what was warned of
 """
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -37,7 +36,7 @@ from adaln.analysis.role_updates import (
 from adaln.analysis.tracked import numbers_of_branches, send_records
 from adaln.parallel import is_sharded, rank
 from adaln.runs import append_record, drop_from
-from adaln.trackers import Beside
+from adaln.trackers import Beside, warn
 
 ABOUT, METRICS, ALARMS = "watch.json", "metrics.jsonl", "alarms.jsonl"
 ROLES, BRANCHES = "analysis/roles.jsonl", "analysis/branches.jsonl"
@@ -50,6 +49,23 @@ REMEMBERED = 8
 def is_watched(folder: Path) -> bool:
     """Whether `adaln.watch` wrote it."""
     return (folder / ABOUT).is_file()
+
+
+def as_loss(loss: Any) -> Tensor | None:
+    """One value (of several the mean), still on its device; None for what is no number."""
+    try:
+        values = torch.as_tensor(loss).detach()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    if values.is_complex() or not values.numel():
+        return None
+    return values.reshape(1) if values.numel() == 1 else values.float().mean().reshape(1)
+
+
+def as_given(value: Any) -> str:
+    """In a few words."""
+    text = f"a tensor of {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else repr(value)
+    return " ".join(text.split())[:60]
 
 
 class TrainingWarning(UserWarning):
@@ -87,7 +103,7 @@ class Watch:
                 self._remember(record)
         self._look(records_it=not step)  # of a loop that goes on the update before is gone, and recorded if at all
 
-    def step(self, loss: Tensor | float | None = None) -> None:
+    def step(self, loss: Any = None) -> None:
         """Call it after each `optimizer.step()`, unless `watch` was given the optimiser; `loss` of that update."""
         if self._optimizer is not None:
             self._warn_once("counted", "step", "the optimiser that watch was given counts its steps; call log(loss)")
@@ -96,10 +112,15 @@ class Watch:
         if loss is not None:
             self.log(loss)
 
-    def log(self, loss: Tensor | float) -> None:
-        """The loss of the last update; it waits on its device for the next recorded step, or until a thousand do."""
-        kept = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
-        self._losses.append((self.updates, kept.reshape(-1)[:1]))
+    def log(self, loss: Any) -> None:
+        """The loss of the last update, of several values their mean.
+
+        It waits on its device for the next recorded step, or until a thousand do. What is no number is a warning.
+        """
+        if (kept := as_loss(loss)) is None:
+            self._warn_once("failed", "loss", f"log got {as_given(loss)}; expected the loss, a number: it is not kept")
+            return
+        self._losses.append((self.updates, kept))
         if len(self._losses) >= MOST_LOSSES:
             try:
                 self._write_losses()
@@ -115,6 +136,7 @@ class Watch:
         try:
             found = self._look_into(*arguments, **named)
             if not rank():
+                self._write_losses()  # trackers get steps in their order
                 append_record(
                     self.folder / BRANCHES, {"step": self.updates, "branches": [asdict(one) for one in found]}
                 )
@@ -210,7 +232,7 @@ class Watch:
     def _warn_once(self, rule: str, what: str, text: str) -> bool:
         if is_first := (rule, what) not in self._warned:
             self._warned.add((rule, what))
-            warnings.warn(text, TrainingWarning, stacklevel=2)
+            warn(text, TrainingWarning, stacklevel=2)
         return is_first
 
     def _write_losses(self) -> None:

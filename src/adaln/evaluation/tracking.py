@@ -1,6 +1,5 @@
 """Trackers beside a run that trains."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +13,7 @@ from adaln.metrics import Scores
 from adaln.parallel import rank
 from adaln.runs import Run
 from adaln.specs import WeightSet
-from adaln.trackers import Beside, Tracker
+from adaln.trackers import Beside, Tracker, in_words, warn
 from adaln.training import TRACKERS
 
 
@@ -42,7 +41,7 @@ def send_page(trackers: Sequence[Beside], page: Callable[[], Path]) -> None:
     try:
         path = page()
     except Exception as error:
-        warnings.warn(f"trackers get no page: {type(error).__name__}: {error}", stacklevel=3)
+        warn(f"trackers get no page: {in_words(error)}", stacklevel=3)
         return
     for tracker in trackers:
         tracker.send("on_page", path)
@@ -70,6 +69,6 @@ def tracker_of(run: Run, name: str) -> Tracker:
         tracker = TRACKERS[name](run)
         if not isinstance(tracker, Tracker):
             raise TypeError(f"a {type(tracker).__name__} has no on_log")
-    except Exception as error:
-        raise ValueError(f"tracker {name!r} cannot be used: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"tracker {name!r} cannot be used: {in_words(error)}") from error
     return tracker

@@ -1,11 +1,13 @@
 """The door to watching anyone's training: what is watched, by what it may be counted, and whose a folder is."""
 
+import atexit
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any
+from weakref import WeakMethod
 
 import torch
 from torch import nn
@@ -19,7 +21,7 @@ from adaln.conditioning import Family, Layout, find_layout
 from adaln.files import reading, write_atomically
 from adaln.parallel import rank
 from adaln.registry import nearest
-from adaln.trackers import KNOWN, Beside, Tracker, import_extra
+from adaln.trackers import KNOWN, Beside, Tracker, import_extra, in_words
 from adaln.version import __version__
 
 
@@ -83,6 +85,8 @@ def watch(
     handle = Watch(sites, folder, is_recorded, begun, trackers, page_of, partial(looked_into, model, family))
     if inner is not None:
         handle.attach(inner)
+    close = WeakMethod(handle.close)
+    atexit.register(lambda: (still := close()) and still())  # of a training that an exception ended, say
     return handle
 
 
@@ -105,8 +109,8 @@ def tracker_of(track: str | Tracker, folder: Path, config: Mapping[str, Any]) ->
         return Beside(type(track).__name__, track)
     try:
         return Beside(track, KNOWN[track](folder.name, folder, config))
-    except Exception as error:  # of its library, which nobody is logged in to, say
-        raise ValueError(f"tracker {track!r} cannot be used: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # of its library, which nobody is logged in to, say
+        raise ValueError(f"tracker {track!r} cannot be used: {in_words(error)}") from error
 
 
 def folder_of(to: Any) -> Path:

@@ -26,6 +26,7 @@ class TrainerWatch(import_extra("transformers").TrainerCallback):  # type: ignor
         self.watched: Watch | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:
+        self.on_train_end(args, state, control)  # of a training that an exception ended, which no callback hears of
         self.watched = watch(part_of(model, self.network), to=self.to, step=state.global_step or None, **self.settings)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
