@@ -221,7 +221,7 @@ def test_words_stand_before_or_behind_the_flags_but_for_those_that_decide_the_fl
         (["study", "quickstart", "--seeds", "1"], "at least 2 seeds"),
         (["study", "table2", "--num-images", "0"], "num_images is 0"),
         (["study", "table2", "--steps", "0"], "steps is 0"),
-        (["study", "figure20"], "adaln distributions CANNY DEPTH POSE SEG"),
+        (["study", "figure20"], "--weights CANNY DEPTH POSE SEG"),
         (["report", "nowhere"], "is not a run"),
     ],
 )

@@ -35,6 +35,7 @@ NEEDS = {
     "latents/": "autoencoder",
     "inception": "does not exist",
     "DiT-XL-2-256x256.pt": "do not exist",
+    "figure20": "do not exist",
     "hf:": "",
 }
 """What only others have, and a word of the refusal."""

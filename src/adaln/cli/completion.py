@@ -15,6 +15,7 @@ from adaln.config import PRESETS
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.studies import STUDIES
+from adaln.studies.choices import OF_WEIGHTS
 
 COMMON = ("--json", "--quiet", "--help", ALL)
 BASH = """\
@@ -90,7 +91,12 @@ def _first_words(verb: str) -> tuple[str, ...]:
 
     if verb in GUIDES and GUIDES[verb].takes_preset:
         return tuple(PRESETS)
-    known = {"study": (*STUDIES, "list"), "bench": tuple(BENCHMARKS), "data": ("inspect",), "help": tuple(verbs())}
+    known = {
+        "study": (*STUDIES, *OF_WEIGHTS, "list"),
+        "bench": tuple(BENCHMARKS),
+        "data": ("inspect",),
+        "help": tuple(verbs()),
+    }
     return known.get(verb, ("bash", "zsh", "fish") if verb == "completion" else ())
 
 

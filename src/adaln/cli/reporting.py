@@ -35,6 +35,14 @@ class About:
             raise ValueError(f"seeds are {list(self.seeds)}; expected one or more integers >= 0")
 
 
+@dataclass(frozen=True, slots=True)
+class AboutWeights:
+    """The same of a figure of given weights."""
+
+    study: str
+    weights: tuple[str, ...]
+
+
 def report_verb(words: list[str]) -> Output:
     """RUN-OR-STUDY: write its page, and every table and picture of it as a file."""
     folder = parse(ReportOptions, "report", words).folder
@@ -57,13 +65,19 @@ def report_verb(words: list[str]) -> Output:
 
 
 def study_page(folder: Path) -> Page:
-    """Of a study, from its runs; `ValueError` where some of them are missing."""
+    """Of a study, from its runs or weights; `ValueError` where some of them are missing."""
     from adaln.studies import Plan
     from adaln.studies.questions.racing import reduced
+    from adaln.studies.questions.zero_convolutions import command, draw_zero_convolutions
 
     file = folder / "study.json"
     with reading(file, "a study"):
-        about = decode(About, json.loads(file.read_text(encoding="utf-8")), "study")
+        row = json.loads(file.read_text(encoding="utf-8"))
+        weights = decode(AboutWeights, row, "study").weights if "weights" in row else ()
+    if weights:
+        return draw_zero_convolutions(weights).page(command(weights))
+    with reading(file, "a study"):
+        about = decode(About, row, "study")
         plan = Plan(STUDIES[about.study], SCALES[about.scale], about.seeds, about.changes)
     return reduced(plan, folder.parent.parent).page(plan.command())
 

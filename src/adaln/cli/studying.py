@@ -1,12 +1,10 @@
 """`adaln study`, `adaln choose` and `adaln search`."""
 
-import os
 import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,18 +12,17 @@ import tyro
 
 from adaln.cli.options import Device, Flat, Positional, named, parse, take_options, take_preset
 from adaln.cli.output import Output
-from adaln.cli.progress_bar import duration, span
+from adaln.cli.progress_bar import duration
+from adaln.cli.study_list import listing
 from adaln.conditioning import scheme
 from adaln.config import RunConfig
 from adaln.progress import titled
-from adaln.report import Cell, Column, Table
-from adaln.specs import DataSpec, Precision
+from adaln.specs import DataSpec
 from adaln.studies import SCALES, STUDIES, Overrides
-from adaln.studies.choices import ELSEWHERE, USUAL_STARTS, Budget, Choice, Cluster, Rules, Search
+from adaln.studies.choices import OF_WEIGHTS, USUAL_STARTS, Budget, Choice, Cluster, Rules, Search, check_weights
 
 if TYPE_CHECKING:
     import adaln.studies
-    import adaln.studies.run.costs
     import adaln.studies.run.workers
 
 
@@ -55,6 +52,8 @@ class StudyOptions:
     seeds: int | None = None
     """Seeds per row; default: the scale's own, and 8 for quickstart, whose rows race for them as in adaln choose."""
     overrides: Flat[Overrides] = field(default_factory=Overrides)
+    weights: Annotated[tuple[str, ...], named("MODEL...")] = ()
+    """Of figure20, which trains nothing: the ControlNets that it shows, as files, folders or hf:ORG/NAME."""
     dry_run: bool = False
     """Say which runs there would be and what they take, and train nothing."""
     launch: Flat[Launching] = field(default_factory=Launching)
@@ -100,13 +99,14 @@ def study_verb(words: list[str]) -> Output:
     """NAME [--scale S] [--seeds K] [--jobs N], or list: do all the runs of a study, print its table, write its page."""
     options = parse(StudyOptions, "study", words)
     if options.name == "list":
-        return _listing()
-    if options.name in ELSEWHERE:
-        raise ValueError(ELSEWHERE[options.name])
-    STUDIES.check(options.name)
+        return listing()
+    if options.name not in OF_WEIGHTS:
+        STUDIES.check(options.name)
     SCALES.check(options.scale)
+    of_runs = {"scale": None if options.scale == "tiny" else options.scale, "seeds": options.seeds}
+    check_weights(options.name, options.weights, **of_runs, **asdict(options.overrides))
     if options.dry_run:
-        return _dry_study(options)
+        return _dry_study(options) if options.name in STUDIES else _dry_weights(options.weights)
     start = time.monotonic()
 
     from adaln.studies.registry import study
@@ -116,6 +116,7 @@ def study_verb(words: list[str]) -> Output:
             options.name,
             options.scale,
             options.seeds,
+            weights=options.weights,
             root=options.launch.root,
             launcher=launcher,
             **asdict(options.overrides),
@@ -197,6 +198,15 @@ def _dry_study(options: StudyOptions) -> Output:
     return _dry(jobs, options.launch, spec_of(jobs[0].config.data))
 
 
+def _dry_weights(weights: Sequence[str]) -> Output:
+    from adaln.studies.questions.zero_convolutions import controlnets
+
+    networks = controlnets(weights)
+    data = [{"network": n.label, "weights": n.given, "zero_convolutions": len(n.rows)} for n in networks]
+    lines = [f"{n.label}: {n.read}" for n in networks]
+    return Output(data, [*lines, "nothing is trained, and nothing was written"])
+
+
 def _dry(jobs: "Sequence[adaln.studies.Job]", launch: Launching, spec: DataSpec) -> Output:
     from adaln.cli.dry_runs import dry_run
     from adaln.parallel import find_device
@@ -247,53 +257,3 @@ def going_on_with(command: str) -> Iterator[None]:
 def command(verb: str, words: Sequence[str]) -> str:
     """What a user types."""
     return f"adaln {shlex.join([verb, *words])}"
-
-
-def _listing() -> Output:
-    """All studies at all scales, with what each costs here."""
-    import torch
-
-    from adaln.execution import kept_rate
-    from adaln.parallel import find_device
-    from adaln.studies import Plan
-    from adaln.studies.run.costs import study_cost
-
-    device = find_device("auto")
-    workers = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
-    plans = [Plan(study, scale, study.default_seeds(scale)) for scale in SCALES.values() for study in STUDIES.values()]
-
-    @cache
-    def rate_of(width: int, precision: Precision) -> float:
-        return kept_rate(width, precision, device)
-
-    def rate(config: RunConfig) -> float:
-        return rate_of(config.model.hidden_size, config.precision)
-
-    rows = [(plan, study_cost(plan, rate, workers)) for plan in plans]
-    where = f"{workers} x {torch.cuda.get_device_name()}" if device.type == "cuda" else f"{workers} CPU cores"
-    data = [
-        {"study": plan.study.name, "question": plan.study.title, "scale": plan.scale.name}
-        | {"rows": len(plan.study.settings), "seeds": len(plan.seeds), **asdict(cost)}
-        | {"and_more": plan.study.then is not None}
-        for plan, cost in rows
-    ]
-    return Output(data, [_cost_table(name, rows, where) for name in SCALES])
-
-
-def _cost_table(scale: str, rows: "list[tuple[adaln.studies.Plan, adaln.studies.run.costs.Cost]]", where: str) -> Table:
-    columns = [Column("study"), Column("seeds", format="d"), Column("runs", format=",d"), Column("steps", format=",d")]
-    columns += [Column("time", align="right"), Column("disk", "GB", ".1f"), Column("question")]
-    cells: list[list[Cell]] = [
-        [
-            plan.study.name + "+" * (plan.study.then is not None),
-            *(len(plan.seeds), cost.runs, cost.steps, span(cost.seconds), cost.bytes / 1e9, plan.study.title),
-        ]
-        for plan, cost in rows
-        if plan.scale.name == scale
-    ]
-    notes = [
-        f"Time: the least that it takes on {where}, at the rate of products of matrices that was timed here once; small"
-        " networks take several times as long, and a study that runs says what is left. Each study by itself: runs that"
-        " two studies share are trained once. +: and further runs that depend on these."
-    ]
-    return Table(f"Scale {scale}: {SCALES[scale].what}", columns, cells, notes)

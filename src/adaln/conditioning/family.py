@@ -175,8 +175,8 @@ GROUPS: Mapping[str, str] = {
     "label embedder": r"(.*\.)?(y_embedder(_\d)?|class_embedder)\.embedding_table\.weight",
     "timestep embedder": r"(.*\.)?(t_embedder(_\d)?\.mlp\.[02]|timestep_embedder\.linear_[12])\.weight",
     "ControlNet zero convolution": (
-        r"controlnet_(down_blocks\.\d+|mid_block|cond_embedding\.conv_out)\.weight"
-        r"|(.*\.)?(zero_convs\.\d+\.0|middle_block_out\.0|input_hint_block\.14)\.weight"
+        r"(.*\.)?(controlnet_((down_|single_)?blocks\.\d+|mid_block|cond_embedding\.conv_out)"
+        r"|zero_convs\.\d+\.0|middle_block_out\.0|input_hint_block\.14)\.weight"
     ),
 }
 """Matrices whose distributions the paper shows besides the roles (Figures 15 to 20), by the names that most use."""

@@ -4,6 +4,7 @@ A study is imported when it is first asked for.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -29,11 +30,25 @@ STUDIES: "Registry[Study]" = Registry(
 )
 """Quickstart, the paper's tables and figures, what its reviewers asked, starts of our own and of releases, and ways to
 condition a block."""
-ELSEWHERE = {
-    "figure20": "figure20 is of ControlNet's zero convolutions, which no study trains; draw it from weights of yours:"
-    " adaln distributions CANNY DEPTH POSE SEG"
+OF_WEIGHTS = {
+    "figure20": "figure20 is of ControlNet's zero convolutions, which no study trains; give it networks: adaln study"
+    " figure20 --weights CANNY DEPTH POSE SEG, files or folders of yours, or from the hub"
+    " hf:lllyasviel/sd-controlnet-canny, ...-depth, ...-openpose and ...-seg"
 }
-"""Figures that no study makes, and what does."""
+"""Figures of weights that are given, and where to get these."""
+
+
+def check_weights(name: str, weights: Sequence[str], **others: object) -> None:
+    """`ValueError` unless a figure of given weights has these and nothing else, and what trains its own has none."""
+    if name not in OF_WEIGHTS:
+        if weights:
+            raise ValueError(f"{name} trains its own weights; expected --weights with {', '.join(OF_WEIGHTS)} only")
+    elif not weights:
+        raise ValueError(OF_WEIGHTS[name])
+    elif of_runs := [option.replace("_", "-") for option, value in others.items() if value is not None]:
+        raise ValueError(f"{name} trains nothing; expected no --{', no --'.join(of_runs)}")
+
+
 SCALES: "Registry[Scale]" = Registry(
     "scale", dict.fromkeys(("tiny", "small", "paper"), Later("adaln.studies.scales:TABLE"))
 )

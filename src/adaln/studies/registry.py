@@ -1,13 +1,13 @@
 """What the studies are; `study` takes one of them from its runs to its page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adaln.parallel import find_device
 from adaln.report import Shown, Table
-from adaln.studies.choices import SCALES, STUDIES, Overrides
+from adaln.studies.choices import SCALES, STUDIES, Overrides, check_weights
 from adaln.studies.questions.catch_up import CATCH_UP
 from adaln.studies.questions.distribution_figures import FIGURES
 from adaln.studies.questions.equal_std import EQUAL_STD
@@ -27,6 +27,7 @@ from adaln.studies.questions.starts import HEAD, OPTIMISER, RELEASED_STARTS
 from adaln.studies.questions.std_sweep import STD_SWEEP
 from adaln.studies.questions.table_1 import TABLE_1
 from adaln.studies.questions.width_transfer import WIDTH_TRANSFER
+from adaln.studies.questions.zero_convolutions import write_zero_convolutions
 from adaln.studies.run.workers import Launcher, Workers, workers_for
 from adaln.studies.study import Plan, Result, Study
 
@@ -67,6 +68,7 @@ def study(
     scale: str = "tiny",
     seeds: int | None = None,
     *,
+    weights: Sequence[Path | str] = (),
     root: Path | str = "runs",
     jobs: int | None = None,
     device: str = "auto",
@@ -77,11 +79,16 @@ def study(
 
     `seeds` per row (default: the study's own); `jobs` runs at the same time in processes of their own, each held to its
     cores or its GPU, or wherever a `launcher` takes them. `overrides` are `data`, `reference`, `steps` and
-    `num_images`. Finished runs are kept in `root`: after a kill the same call goes on. A script calls it under
-    `if __name__ == "__main__":`.
+    `num_images`; `weights` are the ControlNets of "figure20", which trains nothing. Finished runs are kept in `root`:
+    after a kill the same call goes on. A script calls it under `if __name__ == "__main__":`.
 
     Raises `ValueError` for an unknown name, for fewer than two seeds, and as `Unfinished`, naming the runs that failed.
     """
+    given = tuple(map(str, weights))
+    called = name if isinstance(name, str) else name.name
+    check_weights(called, given, scale=None if scale == "tiny" else scale, seeds=seeds, **overrides)
+    if given:
+        return FinishedStudy(*write_zero_convolutions(given, Path(root)))
     of, size = STUDIES[name] if isinstance(name, str) else name, SCALES[scale]
     if seeds is not None and seeds < 2:
         raise ValueError(f"seeds is {seeds}; expected at least 2 seeds")

@@ -86,10 +86,10 @@ def shape_table(snapshots: Sequence[Snapshot], by: By, when: str = "") -> Table:
     return _measured(f"Moments and Gaussian fit {when}".strip(), snapshots, by, list(MEASURES)[:-1], note)
 
 
-def overview_table(snapshots: Sequence[Snapshot], by: By) -> Table:
+def overview_table(snapshots: Sequence[Snapshot], by: By, title: str = "The last step in numbers") -> Table:
     """The last step of each source, for a terminal of 80 columns."""
     note = "KS: distance to the Gaussian of the same mean and std; h: differential entropy."
-    return _measured("The last step in numbers", last_of_each(snapshots), by, ("std", "kurtosis", "KS", "h"), note)
+    return _measured(title, last_of_each(snapshots), by, ("std", "kurtosis", "KS", "h"), note)
 
 
 def _measured(title: str, snapshots: Sequence[Snapshot], by: By, names: Sequence[str], note: str) -> Table:

@@ -8,6 +8,8 @@ Source: "Unveiling the Secret of adaLN-Zero in Diffusion Transformer", sections 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
 
 from adaln.analysis import Entropy, RoleRecord
 from adaln.analysis.fit import PAPER_DEGREES, ROLES, fit
@@ -23,26 +25,27 @@ Names = Mapping[str, str]
 Form = Callable[[str, Snapshots, Names], Histograms | Lines]
 LETTERS = {"gate": "α", "scale": "γ", "shift": "β"}
 EMBEDDERS = {"label": "label embedder", "timestep": "timestep embedder"}
+ZERO_CONVOLUTION = "ControlNet zero convolution"
 SYMLOG = Axis("weight", "", "symlog")
 
 
-def over_steps(title: str, snapshots: Snapshots, names: Names) -> Histograms:
-    """A panel for each quantity and source, a ridge for each step; sources of one step each share a panel."""
+def over_steps(title: str, snapshots: Snapshots, names: Names, *, apart: bool = False) -> Histograms:
+    """A panel for each quantity and source, a ridge for each step; sources of one step each share one, unless apart."""
     panels, views = [], []
     for word, name in names.items():
         held = [(s, view) for s in snapshots if (view := s.view(name))]
         views += [view for _, view in held]
-        if len({s.source for s, _ in held}) == len(held):
+        if not apart and len({s.source for s, _ in held}) == len(held):
             panels += [Panel(word or name, [_ridge(s.label, view) for s, view in held])] if held else []
             continue
         for source in _sources(s for s, _ in held):
-            ridges = [_ridge(_step(s), view) for s, view in held if s.source == source]
+            ridges = [_ridge("" if s.step is None else _step(s), view) for s, view in held if s.source == source]
             panels.append(Panel(f"{word}, {source}".strip(", "), ridges))
     if not views:
         raise _nothing(" or ".join(names.values()), snapshots)
     a_row_each = len(names) > 1 and len(panels) > len(names)
     columns = len(panels) // len(names) if a_row_each else len(panels)
-    return Histograms(title, _caption(views), SYMLOG, panels, columns=min(3, columns))
+    return Histograms(title, _caption(views), SYMLOG, panels, columns=ceil(columns / ceil(columns / 3)))
 
 
 def over_last_steps(title: str, snapshots: Snapshots, names: Names) -> Histograms:
@@ -207,9 +210,10 @@ _FIGURES = {
     18: PaperFigure("The patch embedder", "Patch embedder", {"": "patch embedder"}),
     19: PaperFigure("The label and the timestep embedder", "Embedders", EMBEDDERS),
     20: PaperFigure(
-        "ControlNet's zero convolutions, one source for each kind of control",
+        "ControlNet's zero convolutions, a panel for each kind of control",
         "ControlNet's zero convolutions",
-        {"": "ControlNet zero convolution"},
+        {"": ZERO_CONVOLUTION},
+        partial(over_steps, apart=True),
     ),
     21: PaperFigure(
         "Gate weights W_α of several starts at their last step, in one panel",

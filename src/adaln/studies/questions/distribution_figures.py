@@ -10,7 +10,7 @@ from functools import partial
 
 from adaln.report import Block, Cell, Column, Measurement, Section, Table
 from adaln.statistics import Interval, t_interval
-from adaln.studies.choices import ELSEWHERE
+from adaln.studies.choices import OF_WEIGHTS
 from adaln.studies.rows import group, run_names, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.figures import PAPER_FIGURES, PaperFigure
@@ -280,5 +280,5 @@ def over_blocks(shapes: Sequence[Shape]) -> str:
 FIGURES = {
     name: Study(name, figure_title(name), stamped(SCHEMES_SHOWN, STAMPS), partial(draw_figure, name))
     for name in PAPER_FIGURES
-    if name not in {*ELSEWHERE, *OF_OTHER_RUNS}
+    if name not in {*OF_WEIGHTS, *OF_OTHER_RUNS}
 }
