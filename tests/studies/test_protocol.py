@@ -9,8 +9,8 @@ import pytest
 
 from adaln.data import DataConfig
 from adaln.data.autoencoder import LatentSpace
-from adaln.studies import SCALES, STUDIES, Overrides, Plan, run_study, scales
-from adaln.studies.scales import check_is_papers
+from adaln.studies import SCALES, STUDIES, Overrides, Plan, protocol, run_study
+from adaln.studies.protocol import check_is_papers
 from adaln.types import DataSpec
 
 PLAN = Plan(STUDIES["table3"], SCALES["paper"], (0, 1))
@@ -37,8 +37,8 @@ def places(tmp_path, monkeypatch):
         found.loads += 1
         return Found()
 
-    monkeypatch.setattr(scales, "load", load)
-    monkeypatch.setattr(scales, "is_encoded", lambda path: Path(path).name == "latents")
+    monkeypatch.setattr(protocol, "load", load)
+    monkeypatch.setattr(protocol, "is_encoded", lambda path: Path(path).name == "latents")
     found.overrides = Overrides(str(tmp_path / "latents"), str(tmp_path / "reference.npz"))
     return found
 

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from adaln.conditioning import SCHEMES
 from adaln.data import DataConfig
 from adaln.models import MODELS, num_parameters
 from adaln.processes import GaussianConfig, InterpolantConfig
@@ -11,10 +12,9 @@ from adaln.sequential import detectable
 from adaln.studies import SCALES, STUDIES, Overrides, Plan, Setting
 from adaln.studies.scales import (
     PAPER_KEPT,
-    SMALL_KEPT,
-    SMALL_STEPS,
-    TINY_KEPT,
-    TINY_STEPS,
+    RATIO,
+    SMALL,
+    TINY,
     kept,
     quarters,
 )
@@ -134,10 +134,10 @@ def test_every_scored_checkpoint_is_kept(scale, asked):
 
 
 def test_runs_of_the_papers_steps_are_the_first_part_of_longer_ones():
-    for name, stand_ins, at in (("tiny", TINY_STEPS, TINY_KEPT), ("small", SMALL_STEPS, SMALL_KEPT)):
-        jobs = [SCALES[name].make(Setting("x", "adaln-zero", steps=steps), 0, Overrides()) for steps in stand_ins]
-        assert len({job.run_key for job in jobs}) == 1, name
-        assert {job.config.keep_at for job in jobs} == {at}
+    for made in (TINY, RATIO, SMALL):
+        jobs = [made(Setting("x", "adaln-zero", steps=steps), 0, Overrides()) for steps in made.steps]
+        assert len({job.run_key for job in jobs}) == 1
+        assert {job.config.keep_at for job in jobs} == {made.kept}
         assert [job.config.steps for job in jobs] == sorted({job.config.steps for job in jobs}), "longer stays longer"
     jobs = [SCALES["paper"].make(Setting("x", "adaln-zero", steps=s), 0, Overrides()) for s in PAPER_KEPT]
     assert len({job.run_key for job in jobs}) == 1
@@ -172,6 +172,7 @@ def test_two_cores_compute_in_float32_and_a_gpu_in_mixed_precision():
     jobs = {name: SCALES[name].make(Setting("x", "adaln-zero"), 0, Overrides()) for name in SCALES}
     assert {name: job.config.precision for name, job in jobs.items()} == {
         "tiny": "float32",
+        "ratio": "float32",
         "small": "bfloat16",
         "paper": "bfloat16",
     }
@@ -192,13 +193,31 @@ def test_the_stand_ins_keep_family_patch_and_order_of_sizes():
 
 def test_factors_of_a_setting_multiply_the_scales_own():
     plain, other = (
-        SCALES["tiny"].make(Setting("x", "adaln-zero", lr_factor=f, width_factor=f), 0, Overrides()).config
+        SCALES["tiny"]
+        .make(Setting("x", "adaln-zero", lr_factor=f, width_factor=f, batch_factor=f), 0, Overrides())
+        .config
         for f in (1, 0.5)
     )
-    assert other.optim.lr == plain.optim.lr / 2
+    assert (other.optim.lr, other.batch_size) == (plain.optim.lr / 2, plain.batch_size / 2)
     assert other.model.hidden_size == plain.model.hidden_size / 2
-    same = replace(other, model=plain.model, optim=plain.optim)
+    same = replace(other, model=plain.model, optim=plain.optim, batch_size=plain.batch_size)
     assert asdict(same) == asdict(plain)
+
+
+@pytest.mark.parametrize("name", ["adaln-gaussian:8e-4,1.2e-3,5e-4", "adaln-gaussian-blockwise", "adaln-final-shift"])
+def test_at_the_papers_ratio_every_std_over_the_learning_rate_is_the_papers(name):
+    ours, theirs = (SCALES[scale].make(Setting("x", name), 0, Overrides()).config for scale in ("ratio", "paper"))
+    for role in ("gate", "scale", "shift", "final_shift"):
+        of_blocks = [getattr(config.scheme, role) for config in (ours, theirs)]
+        pairs = zip(*(starts if isinstance(starts, tuple) else (starts,) for starts in of_blocks), strict=True)
+        for here, there in pairs:
+            stds = [getattr(start.weight, "std", 0.0) for start in (here, there)]
+            assert stds[0] / ours.optim.lr == pytest.approx(stds[1] / theirs.optim.lr)
+
+
+def test_at_the_papers_ratio_starts_without_a_std_are_as_they_are():
+    for name in ("adaln-zero", "adaln-step1", "dit-mup", "torch-default", "gpt2-residual"):
+        assert SCALES["ratio"].make(Setting("x", name), 0, Overrides()).config.scheme == SCHEMES[name]
 
 
 def test_table_10s_stand_ins_differ_from_each_other():

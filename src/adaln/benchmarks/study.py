@@ -147,6 +147,6 @@ def study_once(plan: Plan, root: Path) -> dict[str, float]:
     subprocess.run([sys.executable, "-c", START], check=True)
     after = os.times()
     with parts.part("page"):
-        write_page(reduce_study(plan, root).page(plan.command()), plan.folder(root) / "index.html")
+        write_page(plan.page(reduce_study(plan, root)), plan.folder(root) / "index.html")
     start = after.children_user + after.children_system - before.children_user - before.children_system
     return {"start of a process": start, **parts.seconds}

@@ -79,7 +79,7 @@ def study_page(folder: Path) -> Page:
     with reading(file, "a study"):
         about = decode(About, row, "study")
         plan = Plan(STUDIES[about.study], SCALES[about.scale], about.seeds, about.changes)
-    return reduced(plan, folder.parent.parent).page(plan.command())
+    return plan.page(reduced(plan, folder.parent.parent))
 
 
 def choice_page(folder: Path) -> Page:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from adaln.conditioning.schemes import SCHEMES as SCHEMES
     from adaln.conditioning.schemes import save_scheme as save_scheme
     from adaln.conditioning.schemes import scheme as scheme
+    from adaln.conditioning.schemes import times as times
     from adaln.conditioning.sites import Site as Site
     from adaln.conditioning.sites import static_tensors as static_tensors
     from adaln.conditioning.update_order import MakeOptimizer as MakeOptimizer

@@ -177,6 +177,28 @@ def scheme(spec: str | Path | Scheme) -> Scheme:
         raise ValueError(f"scheme {spec!r}: {name} takes {count} >= 0, e.g. '{name}:1e-3'") from None
 
 
+def times(scheme: Scheme, factor: float) -> Scheme:
+    """The scheme with all its standard deviations times `factor`: for a learning rate that is as many times another.
+
+    What a network's own width decides (Xavier's, torch's, powers of fan-in) stays.
+
+    >>> times(scheme("adaln-gaussian"), 4).gate.weight
+    Normal(std=0.004, fan_power=0.0)
+    """
+
+    def wider(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [wider(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        row = {name: wider(field) for name, field in value.items()}
+        return row | {"std": factor * row["std"]} if "std" in row and not row.get("fan_power") else row
+
+    row = encode(scheme)
+    changed = wider(row)
+    return scheme if changed == row else decode(Scheme, changed | {"name": f"{scheme.name}, std x {factor:g}"})
+
+
 def load_scheme(path: Path) -> Scheme:
     """Read a scheme file; `ValueError` names the file and what is wrong with it."""
     if not path.exists():

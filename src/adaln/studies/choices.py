@@ -50,7 +50,7 @@ def check_weights(name: str, weights: Sequence[str], **others: object) -> None:
 
 
 SCALES: "Registry[Scale]" = Registry(
-    "scale", dict.fromkeys(("tiny", "small", "paper"), Later("adaln.studies.scales:TABLE"))
+    "scale", dict.fromkeys(("tiny", "ratio", "small", "paper"), Later("adaln.studies.scales:TABLE"))
 )
 
 

@@ -45,6 +45,8 @@ class Setting:
     """Whether a smaller stand-in has as many blocks as the model: published block-wise starts serve 28."""
     lr_factor: float = 1.0
     """Learning rate over the scale's own."""
+    batch_factor: float = 1.0
+    """Samples of a step over the scale's own."""
     width_factor: float = 1.0
     """Width over that of the scale's stand-in for `model`."""
     muon: tuple[str, ...] = ()
@@ -152,12 +154,12 @@ class Result:
         """For machines."""
         return {"title": self.title, **self.numbers, "verdict": self.verdict, **self.more}
 
-    def page(self, command: str) -> Page:
-        """For people; `command` is what they type to have the same."""
+    def page(self, command: str, *about: str) -> Page:
+        """For people; `command` is what they type to have the same, `about` what they must know of its sizes."""
         answer, *further = self.verdict
         first, *sections = self.sections
         said = [Section("What these runs can and cannot say", further, folded=True)] if further else []
-        made = Section("How this was made", [Command(command), self.choices], folded=True)
+        made = Section("How this was made", [Command(command), *about, self.choices], folded=True)
         return Page(self.title, answer, [first, *said, *sections, made])
 
     def led_by(
@@ -235,6 +237,10 @@ class Plan:
         words = [f"adaln study {self.study.name} --scale {self.scale.name} --seeds {len(self.seeds)}"]
         words += [f"--{k.replace('_', '-')} {v}" for k, v in asdict(self.overrides).items() if v is not None]
         return " ".join(words)
+
+    def page(self, result: Result) -> Page:
+        """Of what it gave."""
+        return result.page(self.command(), f"Scale {self.scale.name}: {self.scale.what}.")
 
     def to_json(self) -> dict[str, Any]:
         """What `study.json` holds: enough to reduce again."""

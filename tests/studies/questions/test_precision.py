@@ -16,7 +16,7 @@ def test_rows_differ_in_start_rate_and_stored_type_alone_and_all_are_under_autoc
         for start, factor in CELLS:
             usual, stored = (configs[row(start, factor, one)] for one in TYPES)
             assert (usual.param_dtype, stored.param_dtype) == ("float32", "bfloat16")
-            assert usual.scheme.name == start and usual.optim == stored.optim
+            assert usual.scheme.name.partition(", ")[0] == start and usual.optim == stored.optim
 
 
 def test_shares_are_of_the_rows_of_a_role():

@@ -6,12 +6,12 @@ from adaln.codec import json_text
 from adaln.conditioning import Scheme
 from adaln.files import remove_temporaries, write_atomically
 from adaln.studies.choices import Budget, Choice, Rules
+from adaln.studies.protocol import check_is_papers
 from adaln.studies.questions.choose import again, run_choice
 from adaln.studies.questions.choose_page import reduce_choice, write_choice
 from adaln.studies.questions.choose_question import Question
 from adaln.studies.run.run_study import reduce_study, run_study
 from adaln.studies.run.workers import Launcher
-from adaln.studies.scales import check_is_papers
 from adaln.studies.study import Job, Plan, Result
 
 

@@ -19,9 +19,9 @@ from adaln.progress import Progress, progress, showing
 from adaln.registry import with_registered
 from adaln.report import write_page
 from adaln.runs import Run
+from adaln.studies.protocol import check_is_papers
 from adaln.studies.run.costs import image_work, is_done, step_work, work, work_done
 from adaln.studies.run.workers import Advance, Failure, Launcher, Task, terminated_as_interrupted
-from adaln.studies.scales import check_is_papers
 from adaln.studies.study import Job, Plan, Result, by_run, outcomes
 from adaln.training import Stopped, train
 
@@ -44,7 +44,7 @@ def run_study(plan: Plan, root: Path, launcher: Launcher) -> tuple[Path, Result]
     complete(plan.further_jobs(root), root, launcher)
     folder, result = plan.folder(root), reduce_study(plan, root)
     remove_temporaries(folder)
-    write_page(result.page(plan.command()), folder / "index.html")
+    write_page(plan.page(result), folder / "index.html")
     write_atomically(folder / "result.json", json_text(result.data) + "\n")
     write_atomically(folder / "study.json", json_text(plan.to_json()) + "\n")
     return folder, result
