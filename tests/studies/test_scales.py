@@ -11,6 +11,7 @@ from adaln.processes import GaussianConfig, InterpolantConfig
 from adaln.sequential import detectable
 from adaln.studies import SCALES, STUDIES, Overrides, Plan, Setting
 from adaln.studies.scales import (
+    IMAGES_32,
     PAPER_KEPT,
     RATIO,
     SMALL,
@@ -134,7 +135,7 @@ def test_every_scored_checkpoint_is_kept(scale, asked):
 
 
 def test_runs_of_the_papers_steps_are_the_first_part_of_longer_ones():
-    for made in (TINY, RATIO, SMALL):
+    for made in (TINY, RATIO, IMAGES_32, SMALL):
         jobs = [made(Setting("x", "adaln-zero", steps=steps), 0, Overrides()) for steps in made.steps]
         assert len({job.run_key for job in jobs}) == 1
         assert {job.config.keep_at for job in jobs} == {made.kept}
@@ -173,6 +174,7 @@ def test_two_cores_compute_in_float32_and_a_gpu_in_mixed_precision():
     assert {name: job.config.precision for name, job in jobs.items()} == {
         "tiny": "float32",
         "ratio": "float32",
+        "images-32": "float32",
         "small": "bfloat16",
         "paper": "bfloat16",
     }
@@ -204,9 +206,10 @@ def test_factors_of_a_setting_multiply_the_scales_own():
     assert asdict(same) == asdict(plain)
 
 
+@pytest.mark.parametrize("scale", ["ratio", "images-32"])
 @pytest.mark.parametrize("name", ["adaln-gaussian:8e-4,1.2e-3,5e-4", "adaln-gaussian-blockwise", "adaln-final-shift"])
-def test_at_the_papers_ratio_every_std_over_the_learning_rate_is_the_papers(name):
-    ours, theirs = (SCALES[scale].make(Setting("x", name), 0, Overrides()).config for scale in ("ratio", "paper"))
+def test_at_the_papers_ratio_every_std_over_the_learning_rate_is_the_papers(name, scale):
+    ours, theirs = (SCALES[of].make(Setting("x", name), 0, Overrides()).config for of in (scale, "paper"))
     for role in ("gate", "scale", "shift", "final_shift"):
         of_blocks = [getattr(config.scheme, role) for config in (ours, theirs)]
         pairs = zip(*(starts if isinstance(starts, tuple) else (starts,) for starts in of_blocks), strict=True)
@@ -220,8 +223,17 @@ def test_at_the_papers_ratio_starts_without_a_std_are_as_they_are():
         assert SCALES["ratio"].make(Setting("x", name), 0, Overrides()).config.scheme == SCHEMES[name]
 
 
+def test_colour_pictures_on_two_cores_have_as_many_tokens_as_the_papers_latents():
+    plan = Plan(STUDIES["three-starts"], SCALES["images-32"], (0, 1, 2), Overrides(data="pictures.zip"))
+    jobs = plan.jobs()
+    assert len({job.run_key for job in jobs}) == 9 and {job.config.data.path for job in jobs} == {"pictures.zip"}
+    for config in (jobs[0].config, SCALES["paper"].make(Setting("x", "adaln-zero"), 0, Overrides()).config):
+        side = config.data.size if config.data.path == "pictures.zip" else config.data.size // 8
+        assert (side // config.model.patch_size) ** 2 == 256
+
+
 def test_table_10s_stand_ins_differ_from_each_other():
-    for scale in ("tiny", "small"):
+    for scale in ("tiny", "images-32", "small"):
         found = [SCALES[scale].make(s, 0, Overrides()).config for s in STUDIES["table10"].settings]
         assert len({(c.data, c.model) for c in found}) == 4
     assert SCALES["tiny"].make(STUDIES["table10"].settings[4], 0, Overrides()).config.data == DataConfig(

@@ -48,7 +48,8 @@ class StudyOptions:
         Positional[str], named("NAME", "A study, or list: all of them by name, and what each costs on this machine.")
     ]
     scale: str = "tiny"
-    """tiny (two CPU cores), small (one GPU) or paper (the published protocol); `adaln study list` shows the cost."""
+    """tiny, ratio (stds of as many learning rates as the paper's), images-32 (the same in colour), all on two cores;
+    small (one GPU); paper (the published protocol). `adaln study list` shows the cost."""
     seeds: int | None = None
     """Seeds per row; default: the scale's own, and 8 for quickstart, whose rows race for them as in adaln choose."""
     overrides: Flat[Overrides] = field(default_factory=Overrides)

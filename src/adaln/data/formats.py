@@ -120,7 +120,7 @@ def recognise(path: str) -> tuple[str, str, str]:
         except Exception as error:  # of a plug-in
             _warn_once("data %r is passed over: %s", kind, f"{type(error).__name__}: {error}")
     where = "" if Path(place).is_absolute() else f" (relative to {Path.cwd()})"
-    expected = "expected 'digits', a folder, zip or tar (of a training: --data.path PLACE)"
+    expected = "expected 'digits', a folder, zip or tar (of a training: --data.path PLACE, of a study: --data PLACE)"
     if place in PUBLISHED_SETS:
         expected = f"to make these latents: adaln encode IMAGES {place} --layout {place}; elsewhere: --data.path PLACE"
     raise ValueError(f"no data at {place!r}{where}{nearest(place, ['digits'])}; {expected}")

@@ -23,7 +23,7 @@ from adaln.studies.questions.racing import finish
 from adaln.studies.questions.released import RELEASED
 from adaln.studies.questions.score_figures import QUICKSTART, SCORE_FIGURES
 from adaln.studies.questions.start_figures import START_FIGURES
-from adaln.studies.questions.starts import HEAD, OPTIMISER, RELEASED_STARTS
+from adaln.studies.questions.starts import HEAD, OPTIMISER, RELEASED_STARTS, THREE_STARTS
 from adaln.studies.questions.std_sweep import STD_SWEEP
 from adaln.studies.questions.table_1 import TABLE_1
 from adaln.studies.questions.width_transfer import WIDTH_TRANSFER
@@ -46,7 +46,17 @@ REVIEWERS = {
 }
 OWN = {
     study.name: study
-    for study in (FITTED, RELEASED, RELEASED_STARTS, HEAD, OPTIMISER, PRECISION, MECHANISMS, MECHANISMS_AS_LARGE)
+    for study in (
+        FITTED,
+        RELEASED,
+        RELEASED_STARTS,
+        THREE_STARTS,
+        HEAD,
+        OPTIMISER,
+        PRECISION,
+        MECHANISMS,
+        MECHANISMS_AS_LARGE,
+    )
 }
 TABLE: Mapping[str, Study] = {QUICKSTART.name: QUICKSTART, **PAPER, **REVIEWERS, **OWN}
 

@@ -8,9 +8,15 @@ from adaln.studies import SCALES, STUDIES, Overrides, Plan
 from adaln.studies.questions.starts import HEADS, OPTIMISERS, RELEASED
 
 
-@pytest.mark.parametrize("scale", ["tiny", "small", "paper"])
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize(
-    ("name", "differs"), [("released-starts", {"scheme"}), ("head", {"scheme"}), ("optimiser", {"scheme", "optim"})]
+    ("name", "differs"),
+    [
+        ("released-starts", {"scheme"}),
+        ("three-starts", {"scheme"}),
+        ("head", {"scheme"}),
+        ("optimiser", {"scheme", "optim"}),
+    ],
 )
 def test_rows_differ_in_what_is_asked_and_in_nothing_else(name, differs, scale):
     jobs = Plan(STUDIES[name], SCALES[scale], (0,), Overrides()).jobs()

@@ -32,9 +32,9 @@ def with_head(name: str, start: Start) -> Scheme:
     return Scheme(f"adaln-zero, head {name}", head=start, note=f"adaLN-Zero, head {name}")
 
 
-def _study(name: str, title: str, settings: list[Setting]) -> Study:
+def _study(name: str, title: str, settings: list[Setting], steps: int = EARLY) -> Study:
     """Rows against the first."""
-    rows = tuple(replace(setting, steps=EARLY) for setting in settings)
+    rows = tuple(replace(setting, steps=steps) for setting in settings)
     return Study(name, title, rows, partial(compare_schemes, title, reference=settings[0].label))
 
 
@@ -42,6 +42,12 @@ RELEASED_STARTS = _study(
     "released-starts",
     "Which of the starts that releases use?",
     [Setting(name, name) for name in ("adaln-zero", "adaln-gaussian", *RELEASED)],
+)
+THREE_STARTS = _study(
+    "three-starts",
+    "Zero, Gaussian or Step1?",
+    [Setting(name, name) for name in ("adaln-zero", "adaln-gaussian", "adaln-step1")],
+    steps=50_000,
 )
 HEAD = _study(
     "head",
