@@ -2,7 +2,8 @@
 
 cost: a recorded look at the modulation weights of DiT-XL/2 against plain reads of them, in turns, processor time.
 steps: 60 updates of a DiT-S/2 with it at its default cadence and 60 without, taking turns, processor time.
-updates: the largest and the least update ratio of any role from update 100 on, digits at their own learning rate.
+updates: from update 100 on the least and largest update ratio of any role or bias, and by how much the rms of any
+|1 + scale| grew, digits at their own learning rate.
 """
 
 import sys
@@ -95,17 +96,20 @@ def updates(folder: Path) -> None:
         network, batches = run.new_model(), run.batches()
         adaln.initialise(network, scheme)
         optimizer = torch.optim.AdamW(network.parameters(), lr=config.optim.lr, weight_decay=0.0)
-        adaln.watch(network, optimizer, to=folder / scheme, every=25)
+        watched = adaln.watch(network, optimizer, to=folder / scheme, every=25)
         for step in range(config.steps):
             batch_loss(run, network, batches, step).mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-        ratios = [
-            record.update_ratio
-            for record in read_recording(folder / scheme / "analysis" / "roles.jsonl")
+        recorded = [
+            (record.update_ratio, record.group.name)
+            for record in read_recording(watched.folder / "analysis" / "roles.jsonl")
             if record.step >= 100 and record.update_ratio
         ]
-        sys.stdout.write(f"{scheme}: {min(ratios):.4f} to {max(ratios):.4f}\n")
+        late = [[scale for step, scale in of if step >= 100] for of in watched._history.scales.values()]
+        growth = max(scales[-1] / min(scales) for scales in late)
+        least, most = (f"{ratio:.4f} ({name})" for ratio, name in (min(recorded), max(recorded)))
+        sys.stdout.write(f"{scheme}: {least} to {most}, |1 + scale| x {growth:.2f}\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from adaln.analysis.sketch import CHUNK_ELEMENTS, Sketch, lattice_values, nearest_cells, sketch
+from adaln.analysis.sketch import CHUNK_ELEMENTS, Sketch, lattice_values, merged, nearest_cells, resized, sketch
 from adaln.rng import generator
 
 FLOATS = st.lists(st.floats(width=32), max_size=40).map(lambda xs: torch.tensor(xs, dtype=torch.float32))
@@ -117,3 +117,24 @@ def test_a_view_of_rows_gives_what_its_copy_gives():
     whole = normal(60, 7)
     assert_same(sketch(whole[10:20]), sketch(whole[10:20].clone()), rtol=0)
     assert_same(sketch(whole.T), sketch(whole.T.contiguous()), rtol=0)
+
+
+@settings(max_examples=50)
+@given(st.lists(FLOATS, max_size=4))
+def test_many_merged_at_once_are_their_sum(several: list[torch.Tensor]) -> None:
+    sketches = [sketch(values) for values in several]
+    assert_same(merged(sketches), sum(sketches, Sketch()), rtol=1e-9)
+
+
+def test_a_resized_sketch_is_distributed_alike() -> None:
+    values = normal(4096)
+    values[:40], values[40:48] = 0.0, nan
+    of = sketch(values)
+    for share in (0.25, 3):
+        smaller = resized(of, round(4096 * share))
+        assert (smaller.count, smaller.nans, smaller.zeros) == (round(4088 * share), 8 * share, 40 * share)
+        assert int(smaller.counts.sum()) == smaller.count and (smaller.low, smaller.high) == (of.low, of.high)
+        assert (smaller.mean, smaller.std) == pytest.approx((of.mean, of.std), rel=1e-9)
+        np.testing.assert_allclose(
+            smaller.quantiles(np.array([0.1, 0.5, 0.9])), of.quantiles(np.array([0.1, 0.5, 0.9])), atol=0.02
+        )

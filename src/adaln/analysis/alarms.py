@@ -3,16 +3,19 @@
 Thresholds are what `docs/watch.md` says of them, with where they come from.
 """
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 
-from adaln.analysis.recorder import RoleRecord
+from adaln.analysis.groups import Group
+from adaln.analysis.role_updates import Entries, Numbers, Watched, rms_scales, shut_branches
 
 SETTLED = 100
 """Updates before a start is no longer the reason: by then every weight of a network that starts at zero moves."""
+REMEMBERED = 32
+"""Records of each role in each block that rules look back at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +32,21 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One role in one block (or over all) as it was recorded, the newest last, and the type that its weights have."""
+    """One role, or its bias, in one block (the final layer stands alone) after an update."""
 
-    history: Sequence[RoleRecord]
+    step: int
+    group: Group
+    update_ratio: float | None
+    moved: float | None
+    """As of a `RoleRecord`."""
     dtype: torch.dtype
-
-    @property
-    def now(self) -> RoleRecord:
-        return self.history[-1]
-
-    @property
-    def has_gradient(self) -> bool:
-        """Whether the last update had something to follow."""
-        return bool(self.now.gradient_norm)
+    """Of the weights."""
+    has_gradient: bool
+    """Whether the last update had something to follow."""
+    shut: Sequence[str]
+    """Of a gate: branches of the block that it keeps shut, its bias counted."""
+    scales: Sequence[tuple[int, float]]
+    """Of a scale: recorded steps, this one last, and the rms of |1 + scale| at them, its bias counted."""
 
     @property
     def type_name(self) -> str:
@@ -61,68 +66,104 @@ class Rule:
 
 def swallowed(seen: Seen) -> bool:
     """A type of 16 bits or fewer takes the last update in less than half of the entries."""
-    moved = seen.now.moved
-    return seen.dtype.itemsize <= 2 and seen.has_gradient and moved is not None and moved < 0.5
+    return seen.dtype.itemsize <= 2 and seen.has_gradient and seen.moved is not None and seen.moved < 0.5
 
 
 def shut(seen: Seen) -> bool:
     """A gate whose every entry is still zero."""
-    now = seen.now
-    return now.group.name == "gate" and now.step >= SETTLED and now.moments.zeros == now.moments.elements > 0
+    return seen.step >= SETTLED and bool(seen.shut)
 
 
 def still(seen: Seen) -> bool:
     """Weights that a gradient does not move."""
-    ratio = seen.now.update_ratio
-    return seen.now.step >= SETTLED and seen.has_gradient and ratio is not None and ratio < 1e-7
+    ratio = seen.update_ratio
+    return seen.step >= SETTLED and seen.has_gradient and ratio is not None and ratio < 1e-7
 
 
 def leaping(seen: Seen) -> bool:
     """An update half as large as its weights, or larger."""
-    return seen.now.step >= SETTLED and (seen.now.update_ratio or 0.0) > 0.5
+    return seen.step >= SETTLED and (seen.update_ratio or 0.0) > 0.5
 
 
 def growing(seen: Seen) -> bool:
-    """Scales whose std more than doubled three times in a row, at steps that lie no farther apart than twofold."""
-    last = [record for record in seen.history if record.step >= SETTLED][-4:]
-    stds = [record.moments.std or 0.0 for record in last]
-    near = all(later.step <= 2 * one.step for one, later in pairwise(last))
-    grew = len(last) == 4 and near and all(later > 2 * one > 0 for one, later in pairwise(stds))
-    return seen.now.group.name.endswith("scale") and grew
+    """|1 + scale| that more than doubled three times over, each time faster than the number of updates grew."""
+    return doublings([one for one in seen.scales if one[0] >= SETTLED]) >= 3
+
+
+def doublings(values: Sequence[tuple[int, float]]) -> int:
+    """How often, going back from the last, a value is more than twice an earlier one, and by more than its step is."""
+    number, (step, value) = 0, values[-1] if values else (0, 0.0)
+    for earlier, before in reversed(values):
+        if value > 2 * before and value * earlier > before * step:
+            number, step, value = number + 1, earlier, before
+    return number
 
 
 RULES = (
     Rule(
         "swallowed",
         swallowed,
-        lambda seen: f"only {seen.now.moved:.1%} of its entries changed in the last update, stored as {seen.type_name}",
+        lambda seen: f"only {seen.moved:.1%} of its entries changed in the last update, stored as {seen.type_name}",
         "what is below half a unit of the stored type is lost: keep float32 weights under autocast",
     ),
     Rule(
         "shut",
         shut,
-        lambda seen: f"every entry is still 0 after {seen.now.step:,} updates",
+        lambda seen: f"every entry is still 0 after {seen.step:,} updates ({', '.join(seen.shut)})",
         "its branch learns nothing: is it in the optimiser, and does the loss reach it?",
     ),
     Rule(
         "still",
         still,
-        lambda seen: f"the last update was {seen.now.update_ratio:.1e} of its weights, though it has a gradient",
+        lambda seen: f"the last update was {seen.update_ratio:.1e} of its weights, though it has a gradient",
         "the learning rate of its group, or clipping, leaves nothing of it",
     ),
     Rule(
         "leaping",
         leaping,
-        lambda seen: f"the last update was {seen.now.update_ratio:.0%} of its weights",
+        lambda seen: f"the last update was {seen.update_ratio:.0%} of its weights",
         "lower the learning rate of its group, or warm up for longer",
     ),
     Rule(
         "growing",
         growing,
-        lambda seen: f"its std more than doubled three times in a row, to {seen.now.moments.std:.2g}",
+        lambda seen: f"|1 + scale| more than doubled three times over, to {seen.scales[-1][1]:.2g}",
         "|1 + scale| multiplies the tokens block after block: lower its learning rate, or decay its weights",
     ),
 )
+
+
+class History:
+    """How large each scale was at recorded steps, for the rule that looks back."""
+
+    def __init__(self) -> None:
+        self.scales: dict[Group, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+
+    def seen(
+        self,
+        step: int,
+        sites: Sequence[Watched],
+        squares: Sequence[float],
+        now: Entries,
+        numbers: Mapping[Group, Numbers],
+    ) -> list[Seen]:
+        """What the rules look at: every role and bias in its block; `squares` of gradients, entries on the CPU."""
+        shut, scales = shut_branches(sites, now), rms_scales(sites, now)
+        for group, scale in scales.items():
+            self.scales[group].append((step, scale))
+        moving = {w.groups[-1] for w, of_it in zip(sites, squares, strict=True) if of_it > 0 and w.values.requires_grad}
+        return [
+            Seen(
+                step,
+                group,
+                *numbers[group][:2],
+                watched.values.dtype,
+                group in moving,
+                shut.get(group, ()),
+                tuple(self.scales[group]) if group in scales else (),
+            )
+            for group, watched in {watched.groups[-1]: watched for watched in sites}.items()
+        ]
 
 
 def alarms(step: int, seen: Sequence[Seen]) -> list[Alarm]:
@@ -132,9 +173,9 @@ def alarms(step: int, seen: Sequence[Seen]) -> list[Alarm]:
         by_role: dict[str, list[Seen]] = {}
         for one in seen:
             if rule.holds(one):
-                by_role.setdefault(one.now.group.name, []).append(one)
+                by_role.setdefault(one.group.name, []).append(one)
         for role, those in by_role.items():
-            blocks = [one.now.group.block for one in those if one.now.group.block]
+            blocks = [one.group.block for one in those if one.group.block]
             where = f" of {blocks[0]}" + f" and {len(blocks) - 1} more blocks" * (len(blocks) > 1) if blocks else ""
             found.append(Alarm(step, rule.name, role, f"{role}{where}: {rule.says(those[-1])}; {rule.advice}"))
     return found

@@ -67,6 +67,11 @@ def groups_of(site: Site, *, by_branch: bool) -> tuple[Group, ...]:
     return groups if by_branch else groups[:2]
 
 
+def bias_of(group: Group) -> Group:
+    """The biases of a role beside its matrices."""
+    return replace(group, name=f"{group.name} bias")
+
+
 def grouped_rows(
     tensors: Mapping[str, Tensor], family: str | Family | None = None, class_name: str = ""
 ) -> Iterator[GroupedRows]:
@@ -96,8 +101,7 @@ def rows_of_sites(sites: Iterable[Site]) -> Iterator[GroupedRows]:
     for site in sites:
         yield GroupedRows(site.tensors()[0], site.rows, groups_of(site, by_branch=True))
         if site.weight and site.bias:
-            biases = (replace(group, name=f"{group.name} bias") for group in groups_of(site, by_branch=False))
-            yield GroupedRows(site.bias, site.rows, tuple(biases))
+            yield GroupedRows(site.bias, site.rows, tuple(map(bias_of, groups_of(site, by_branch=False))))
 
 
 def by_role(sites: Iterable[Site]) -> list[Site]:

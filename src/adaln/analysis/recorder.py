@@ -117,7 +117,8 @@ def _gradient_squares(site: Site, parameters: Mapping[str, Tensor]) -> list[Tens
 
 def to_row(record: RoleRecord) -> dict[str, Any]:
     """A record of a line that names the step."""
-    edges = tuple(float(f"{edge:.7g}") for edge in record.histogram.edges)
-    row: dict[str, Any] = encode(replace(record, histogram=replace(record.histogram, edges=edges)))
+    row: dict[str, Any] = encode(replace(record, histogram=replace(record.histogram, edges=(), counts=())))
+    row["histogram"]["edges"] = [float(f"{edge:.7g}") for edge in record.histogram.edges]
+    row["histogram"]["counts"] = list(record.histogram.counts)  # many, and plain already
     del row["step"]
     return row

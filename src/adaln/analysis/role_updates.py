@@ -2,22 +2,25 @@
 
 Gradient norms are of all entries. All else is of whole rows of each site, evenly spaced, at most `MOST_ENTRIES` entries
 of them, so that a look costs little more than reading the gradients, and what is kept between two updates is small; of
-sites that are no larger it is of all entries. Nothing waits for the device but `records` and `not_finite_in`.
+sites that are no larger it is of all entries. Where sites of unlike width are put together, each counts by the entries
+that it has. Nothing waits for the device but `records` and what looks for what is not finite, or shut.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, nan, sqrt
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
 
 from adaln.analysis.distributions import std_histogram
-from adaln.analysis.groups import Group, groups_of
+from adaln.analysis.groups import Group, bias_of, groups_of
 from adaln.analysis.recorder import RoleRecord
-from adaln.analysis.sketch import moments, sketch
-from adaln.conditioning import Layout, Site, find_layout, roles_of
+from adaln.analysis.sketch import Sketch, merged, moments, resized, sketch
+from adaln.conditioning import Layout, Role, Site, find_layout, roles_of
+from adaln.conditioning.family import effect
 from adaln.conditioning.roles import ROLES
 from adaln.parallel import whole
 from adaln.types import as_rows
@@ -26,15 +29,28 @@ MOST_ENTRIES = 1 << 13
 """Of a site, of which all but norms is; the std of a role in one block has an error below one percent."""
 
 
+Numbers = tuple[float | None, float | None, float | None]
+"""Ratio, share of entries that moved, and cosine of a group; None where they are not defined."""
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A site, its parameters, and which of its rows are kept."""
+    """The rows of a site in one tensor: its matrix, its table, or its bias beside a matrix."""
 
     site: Site
+    name: str
+    """Of the tensor."""
     values: nn.Parameter
-    """The matrix, or the table."""
-    bias: nn.Parameter | None
     rows: slice
+    """Those that are kept."""
+    width: int
+    """Entries of a row."""
+    size: int
+    """Entries of all its rows."""
+    is_bias: bool
+    """Whether there is a matrix beside it."""
+    groups: tuple[Group, ...]
+    """All blocks, and its block; the final layer stands alone."""
 
     def entries(self) -> Tensor:
         """The kept rows as they are now, flat, apart from the parameter."""
@@ -42,11 +58,8 @@ class Watched:
 
     def gradient_squares(self) -> Tensor:
         """Sum of squares of the gradients of all its rows; -1 where there is none."""
-        parts = [part.grad for part in (self.values, self.bias) if part is not None]
-        if any(part is None for part in parts):
-            return torch.tensor(-1.0)
-        first, *others = [squares(as_rows(whole(part))[self.site.rows]) for part in parts if part is not None]
-        return sum(others, first)
+        gradient = self.values.grad
+        return torch.tensor(-1.0) if gradient is None else squares(as_rows(whole(gradient))[self.site.rows])
 
     def squares(self) -> Tensor:
         """Sum of squares of all its entries."""
@@ -55,27 +68,35 @@ class Watched:
 
 def squares(tensor: Tensor) -> Tensor:
     """Their sum; a dot product sums in blocks, which a norm of many entries does not."""
-    flat = tensor.detach().reshape(-1)
-    flat = flat if flat.dtype == torch.float64 else flat.float()
+    flat = wide(tensor.detach().reshape(-1))
     return torch.dot(flat, flat)
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """In float32 at least."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 def watched_sites(model: nn.Module, layout: Layout) -> list[Watched]:
-    """Every site of a layout, with the network's own parameters."""
+    """Every tensor of every site of a layout, with the network's own parameters."""
     parameters = dict(model.named_parameters())
     found = []
     for site in layout.sites:
-        name = site.tensors()[0]
-        matrix = as_rows(parameters[name])
-        start, stop, _ = site.rows.indices(matrix.shape[0])
-        kept = max(1, MOST_ENTRIES // max(1, matrix[:1].numel()))
-        bias = parameters[site.bias] if site.weight and site.bias else None
-        found.append(Watched(site, parameters[name], bias, slice(start, stop, -(-(stop - start) // kept))))
+        for name in site.tensors():
+            matrix = as_rows(parameters[name])
+            start, stop, _ = site.rows.indices(matrix.shape[0])
+            width = matrix[:1].numel()
+            step = -(-(stop - start) // max(1, MOST_ENTRIES // max(1, width)))
+            is_bias = name != site.tensors()[0]
+            groups = groups_of(site, by_branch=False)
+            groups = tuple(map(bias_of, groups)) if is_bias else groups
+            kept, size = slice(start, stop, step), (stop - start) * width
+            found.append(Watched(site, name, parameters[name], kept, width, size, is_bias, groups))
     return found
 
 
 Entries = Sequence[Tensor]
-"""Of every site, in order."""
+"""Of every tensor, in order."""
 
 
 def entries_of(sites: Iterable[Watched]) -> Entries:
@@ -84,48 +105,90 @@ def entries_of(sites: Iterable[Watched]) -> Entries:
 
 
 def gradient_squares(sites: Iterable[Watched]) -> Sequence[Tensor]:
-    """Of every site, in order, on the device of its parameters."""
+    """Of every tensor, in order, on the device of its parameters."""
     return [site.gradient_squares() for site in sites]
 
 
-def records(step: int, sites: Sequence[Watched], squares: Sequence[float], seen: Sequence[Entries]) -> list[RoleRecord]:
-    """Every role over all blocks and in every block; `seen`: entries after this update, and before it, and so on."""
-    members: dict[Group, list[int]] = defaultdict(list)
-    for i, watched in enumerate(sites):
-        for group in groups_of(watched.site, by_branch=False):
-            members[group].append(i)
-    now = [entries.cpu() for entries in seen[0]]
-    updates = [update_sums([entries[i] for entries in seen]) for i in range(len(sites))]
-    found = []
-    for group in sorted(members, key=lambda group: (group.depth is not None, group.depth or 0)):
-        those = members[group]
-        of = sketch(torch.cat([now[i] for i in those]))
-        parts = [squares[i] for i in those]
-        norm = sqrt(sum(parts)) if min(parts) >= 0 and isfinite(sum(parts)) else None
-        numbers = update_numbers([updates[i] for i in those])
-        found.append(RoleRecord(step, group, moments(of), std_histogram(of), norm, *numbers))
+def records(
+    step: int, sites: Sequence[Watched], squares: Sequence[float], now: Entries, numbers: Mapping[Group, Numbers]
+) -> list[RoleRecord]:
+    """Every role over all blocks and in every block, and its biases over all blocks; of entries on the CPU.
+
+    The gradient of a role is that of its biases too.
+    """
+    members, sketches, found = members_of(sites), sketches_of(sites, now), []
+    for group in sorted(sketches, key=lambda group: (group.depth is not None, group.depth or 0)):
+        of, those = sketches[group], (*members[group], *members.get(bias_of(group), ()))
+        norm = norm_of([squares[i] for i in those if sites[i].values.requires_grad])
+        found.append(RoleRecord(step, group, moments(of), std_histogram(of), norm, *numbers[group]))
     return found
 
 
-def update_sums(entries: Entries) -> list[float] | None:
-    """Of one site: sums over its entries that add up over sites; None where no update was seen.
+def members_of(sites: Sequence[Watched]) -> dict[Group, list[int]]:
+    """Which tensors count in each group."""
+    members: dict[Group, list[int]] = defaultdict(list)
+    for i, watched in enumerate(sites):
+        for group in watched.groups:
+            members[group].append(i)
+    return members
+
+
+def norm_of(squares: Sequence[float]) -> float | None:
+    """Of gradients; None where one is missing or not finite, or nothing is trained."""
+    return sqrt(sum(squares)) if squares and min(squares) >= 0 and isfinite(sum(squares)) else None
+
+
+def sketches_of(sites: Sequence[Watched], now: Entries) -> dict[Group, Sketch]:
+    """Of every role in its block and over all blocks, and of its biases over all blocks."""
+    alike: dict[Group, dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i, watched in enumerate(sites):
+        alike[watched.groups[0 if watched.is_bias else -1]][watched.size, now[i].numel()].append(i)
+    parts: dict[Group, list[tuple[Sketch, int]]] = defaultdict(list)
+    sketches = {}
+    for group, of in alike.items():
+        those = [(sketch(torch.cat([now[i] for i in each])), size * len(each)) for (size, _), each in of.items()]
+        sketches[group], size = pooled(those)
+        parts[replace(group, block=None, depth=None)].append((sketches[group], size))
+    return sketches | {group: pooled(those)[0] for group, those in parts.items()}
+
+
+def pooled(parts: Sequence[tuple[Sketch, int]]) -> tuple[Sketch, int]:
+    """Sketches of what was kept of so many entries each, together: each counts by its entries."""
+    kept = [of.count + of.nans + of.infs for of, _ in parts]
+    size = sum(entries for _, entries in parts)
+    fitted = [
+        of if number * size == entries * sum(kept) else resized(of, round(entries * sum(kept) / size))
+        for number, (of, entries) in zip(kept, parts, strict=True)
+    ]
+    return fitted[0] if len(fitted) == 1 else merged(fitted), size
+
+
+def update_sums(entries: Entries, share: float = 1.0) -> list[float] | None:
+    """Of one tensor: sums over its entries that add up over tensors; None where no update was seen.
 
     Entries, changed ones, |update|^2, |weights before|^2, update . last update, |last update|^2; the last two NaN where
-    the one before was not seen.
+    the one before was not seen. Each times `share`, the entries that one stands for.
     """
     if len(entries) < 2:
         return None
-    now, before = entries[0].float(), entries[1].float()
+    now, before = wide(entries[0]), wide(entries[1])
     update = now - before
-    sums = [update.count_nonzero().float(), torch.dot(update, update), torch.dot(before, before)]
+    sums = [update.count_nonzero().to(update.dtype), torch.dot(update, update), torch.dot(before, before)]
     if len(entries) > 2:
-        earlier = before - entries[2].float()
+        earlier = before - wide(entries[2])
         sums += [torch.dot(update, earlier), torch.dot(earlier, earlier)]
-    return [len(update), *torch.stack(sums).tolist(), *[nan] * (5 - len(sums))]
+    return [share * one for one in (len(update), *torch.stack(sums).tolist(), *[nan] * (5 - len(sums)))]
 
 
-def update_numbers(sums: Sequence[list[float] | None]) -> tuple[float | None, float | None, float | None]:
-    """Ratio, share of entries that moved, and cosine of a group; None where they are not defined."""
+def numbers_of(sites: Sequence[Watched], seen: Sequence[Entries]) -> dict[Group, Numbers]:
+    """The last update of every group; `seen`: entries after it, before it, and so on."""
+    shares = [site.size / max(1, kept.numel()) for site, kept in zip(sites, seen[0], strict=True)]
+    updates = [update_sums([entries[i] for entries in seen], share) for i, share in enumerate(shares)]
+    return {group: update_numbers([updates[i] for i in those]) for group, those in members_of(sites).items()}
+
+
+def update_numbers(sums: Sequence[list[float] | None]) -> Numbers:
+    """Of what the sums of its tensors are."""
     seen = [one for one in sums if one is not None]
     if not seen:
         return None, None, None
@@ -135,9 +198,7 @@ def update_numbers(sums: Sequence[list[float] | None]) -> tuple[float | None, fl
     return ratio, changed / entries, cosine
 
 
-def updates_by_role(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor]
-) -> dict[str, tuple[float | None, float | None, float | None]]:
+def updates_by_role(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Numbers]:
     """`update_numbers` of every role of an optimiser, in the order of `ROLES`, over all entries of a network."""
     sums: dict[str, list[list[float] | None]] = defaultdict(list)
     for part, role in roles_of(before, find_layout(before)).items():
@@ -149,7 +210,47 @@ def not_finite_in(sites: Sequence[Watched]) -> list[str]:
     """The tensors, in forward order, of whose rows some entry is not finite; all entries are read."""
     sums = [site.squares() for site in sites]
     broken = [watched for watched, of_it in zip(sites, sums, strict=True) if not isfinite(float(of_it))]
-    return list(dict.fromkeys(watched.site.tensors()[0] for watched in broken))
+    return list(dict.fromkeys(watched.name for watched in broken))
+
+
+def shut_branches(sites: Sequence[Watched], now: Entries) -> dict[Group, list[str]]:
+    """Of the gates of a block the branches that they keep shut, whatever the condition.
+
+    A gate is zero where all that it adds up is: matrix, bias and table, a block's own and those that blocks share.
+    """
+    gates = [
+        (watched, bool(kept.any()) or bool(effect(Role.GATE, watched.site.function)(torch.zeros(()))))
+        for watched, kept in zip(sites, now, strict=True)
+        if watched.site.role is Role.GATE
+    ]
+    if any(is_open for watched, is_open in gates if not watched.site.is_of_one_block):
+        return {}
+    own = [gate for gate in gates if gate[0].site.is_of_one_block] or gates
+    opened = {(watched.site.block, watched.site.branch) for watched, is_open in own if is_open}
+    shut: dict[Group, list[str]] = defaultdict(list)
+    for watched, _ in own:
+        if (watched.site.block, watched.site.branch) not in opened and not watched.is_bias:
+            shut[watched.groups[-1]].append(watched.site.branch)
+    return shut
+
+
+def rms_scales(sites: Sequence[Watched], now: Entries) -> dict[Group, float]:
+    """Of the scales of a block the rms over channels of 1 + scale, for conditions whose entries have an rms of 1.
+
+    sqrt(width E[W^2] + E[(1 + b)^2]), with b the bias, or the table, and no 1 where a network multiplies by the scale
+    itself. Scales that a function bounds have none.
+    """
+    sums: dict[Group, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for watched, kept in zip(sites, now, strict=True):
+        if watched.site.role is Role.SCALE and watched.site.function in ("", "plain"):
+            offset = float(not watched.site.function)
+            matrices, shifts = sums[groups_of(watched.site, by_branch=False)[-1]]
+            if watched.site.weight and not watched.is_bias:
+                matrices.append(watched.width * float(squares(kept)) / max(1, kept.numel()))
+                shifts += [] if watched.site.bias else [offset]
+            else:
+                shifts.append(float(squares(wide(kept) + offset)) / max(1, kept.numel()))
+    return {group: sqrt(fmean(matrices or [0.0]) + fmean(shifts)) for group, (matrices, shifts) in sums.items()}
 
 
 def parameters_in(optimizer_groups: Iterable[Mapping[str, object]]) -> set[int]:

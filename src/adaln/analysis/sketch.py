@@ -9,10 +9,10 @@ from: over chunks, blocks, or files.
 Values that cluster far from 0 (|mean| > 10 std) are the lattice's weak side: moments stay exact, shapes do not.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from math import inf, isfinite, sqrt
+from math import ceil, inf, isfinite, sqrt
 
 import numpy as np
 import torch
@@ -93,6 +93,39 @@ class Sketch:
         left, right = lattice_values(self.cells[at]), lattice_values(self.cells[at] + 1)
         values: np.ndarray = np.clip(left + within * (right - left), self.low, self.high)
         return values
+
+
+def merged(sketches: Sequence[Sketch]) -> Sketch:
+    """The sketch of all of them together, as their sum is, in one pass."""
+    nans, infs = sum(one.nans for one in sketches), sum(one.infs for one in sketches)
+    full = [one for one in sketches if one.count]
+    if not full:
+        return Sketch(nans=nans, infs=infs)
+    n, means, *sums = np.array([(one.count, one.mean, one.m2, one.m3, one.m4) for one in full]).T
+    mean = means[0] + n @ (means - means[0]) / n.sum()  # exact where all are alike
+    d, (s2, s3, s4) = means - mean, sums
+    m2, m3 = s2 + n * d**2, s3 + 3 * d * s2 + n * d**3
+    m4 = s4 + 4 * d * s3 + 6 * d**2 * s2 + n * d**4
+    cells, counts = (np.concatenate([getattr(one, name) for one in full]) for name in ("cells", "counts"))
+    tally = np.bincount(cells + _SIGN, counts, 2 * _SIGN)
+    occupied = np.flatnonzero(tally > 0)
+    return Sketch(
+        sum(one.count for one in full), nans, infs, sum(one.zeros for one in full), min(one.low for one in full),
+        max(one.high for one in full), float(mean), float(m2.sum()), float(m3.sum()), float(m4.sum()),
+        occupied - _SIGN, tally[occupied].astype(np.int64),
+    )  # fmt: skip
+
+
+def resized(of: Sketch, elements: int) -> Sketch:
+    """So many elements distributed alike: counts are rounded, mean, skewness and the like are the same."""
+    share = elements / max(1, of.count + of.nans + of.infs)
+    counts = np.diff(np.rint(np.cumsum(of.counts) * share).astype(np.int64), prepend=0)
+    count, occupied = int(counts.sum()), counts > 0
+    m2, m3, m4 = (power * count / max(1, of.count) for power in (of.m2, of.m3, of.m4))
+    return Sketch(
+        count, ceil(of.nans * share), ceil(of.infs * share), round(of.zeros * share), of.low, of.high, of.mean,
+        m2, m3, m4, of.cells[occupied], counts[occupied],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ def numbers_of(records: Sequence[RoleRecord]) -> dict[str, float]:
     numbers: dict[str, float | None] = {}
     for name, record in by_role(records).items():
         numbers |= {
+            f"{name}/mean": record.moments.mean,
             f"{name}/std": record.moments.std,
             f"{name}/gradient_norm": record.gradient_norm,
             f"{name}/update_ratio": record.update_ratio,

@@ -11,7 +11,6 @@ FOLDER/metrics.jsonl         the loss, where the loop says it
 FOLDER/alarms.jsonl          what was warned of
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from math import isfinite
@@ -21,17 +20,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaln.analysis.alarms import Alarm, Seen, alarms, not_finite
+from adaln.analysis.alarms import Alarm, History, alarms, not_finite
 from adaln.analysis.branches import BranchRecord
-from adaln.analysis.groups import Group, groups_of
-from adaln.analysis.recorder import RoleRecord, read_recording, to_row
+from adaln.analysis.recorder import to_row
 from adaln.analysis.role_updates import (
     Entries,
     Watched,
     entries_of,
     gradient_squares,
     not_finite_in,
+    numbers_of,
     records,
+    wide,
 )
 from adaln.analysis.tracked import numbers_of_branches, send_records
 from adaln.parallel import is_sharded, rank
@@ -42,8 +42,6 @@ ABOUT, METRICS, ALARMS = "watch.json", "metrics.jsonl", "alarms.jsonl"
 ROLES, BRANCHES = "analysis/roles.jsonl", "analysis/branches.jsonl"
 MOST_LOSSES = 1_000
 """Losses that wait on the device for the next recorded step; so many are written at once before it."""
-REMEMBERED = 8
-"""Records of each role in each block that rules look at."""
 
 
 def is_watched(folder: Path) -> bool:
@@ -95,12 +93,10 @@ class Watch:
         self._optimizer: torch.optim.Optimizer | None = None
         self._handles: list[Any] = []
         self._warned: set[tuple[str, str]] = set()
-        self._history: dict[Group, deque[RoleRecord]] = {}
+        self._history = History()
         if rank() == 0:
             for file in (ROLES, BRANCHES, METRICS, ALARMS):
                 drop_from(folder / file, step + 1 if step else 0)  # what was seen of the last update stays
-            for record in read_recording(folder / ROLES):
-                self._remember(record)
         self._look(records_it=not step)  # of a loop that goes on the update before is gone, and recorded if at all
 
     def step(self, loss: Any = None) -> None:
@@ -200,27 +196,19 @@ class Watch:
         broken = [] if self._are_finite(there, seen[0]) else not_finite_in(self._sites)
         if rank():
             return
-        found = records(step, self._sites, there.tolist(), seen)
+        now, numbers = [one.cpu() for one in seen[0]], numbers_of(self._sites, seen)
+        found = records(step, self._sites, there.tolist(), now, numbers)
         append_record(self.folder / ROLES, {"step": step, "records": [to_row(record) for record in found]})
-        for record in found:
-            self._remember(record)
         self._write_losses()
         send_records(self._trackers, step, found)
-        self._warn([not_finite(step, broken)] if broken else alarms(step, self._seen(found)))
+        looked_at = self._history.seen(step, self._sites, there.tolist(), now, numbers)
+        self._warn([not_finite(step, broken)] if broken else alarms(step, looked_at))
 
     @staticmethod
     def _are_finite(squares: Tensor, entries: Entries) -> bool:
         """Whether there is no sign of a weight that is not finite: it would have spread to every gradient by now."""
-        shown = torch.stack([one.float().sum().cpu() for one in entries])
+        shown = torch.stack([wide(one).sum().cpu() for one in entries])
         return bool(squares.isfinite().all() and shown.isfinite().all())
-
-    def _seen(self, found: Sequence[RoleRecord]) -> list[Seen]:
-        dtypes = {group: w.values.dtype for w in self._sites for group in groups_of(w.site, by_branch=False)}
-        groups = [record.group for record in found if record.group.block or "final" in record.group.name]
-        return [Seen(tuple(self._history[group]), dtypes[group]) for group in groups]
-
-    def _remember(self, record: RoleRecord) -> None:
-        self._history.setdefault(record.group, deque(maxlen=REMEMBERED)).append(record)
 
     def _warn(self, found: Sequence[Alarm]) -> None:
         for alarm in found:

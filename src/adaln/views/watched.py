@@ -29,15 +29,20 @@ def watched_page(folder: Path) -> Page:
     last = max([steps[-1], *(int(row["step"]) for row in losses[-1:])])
     summary = [f"{about['network']}, watched over {last:,} updates: " + warned(alarms)]
     shown = spread_evenly(steps, MOST_RIDGES)
+    biases = [record for record in recording if record.group.name.endswith(" bias")]
+    weights = [record for record in recording if not record.group.name.endswith(" bias")]
     figures = [
-        over_record_steps("Update ratio of each role", recording, lambda record: record.update_ratio),
-        over_record_steps("Gradient norm of each role", recording, lambda record: record.gradient_norm),
-        over_record_steps("Std of each role", recording, lambda record: record.moments.std),
-        over_record_steps("Share moved of each role", recording, lambda record: record.moved, "linear"),
-        over_record_steps(
-            "Cosine of successive updates of each role", recording, lambda record: record.cosine, "linear"
-        ),
+        over_record_steps("Update ratio of each role", weights, lambda record: record.update_ratio),
+        over_record_steps("Gradient norm of each role", weights, lambda record: record.gradient_norm),
+        over_record_steps("Std of each role", weights, lambda record: record.moments.std),
+        over_record_steps("Share moved of each role", weights, lambda record: record.moved, "linear"),
+        over_record_steps("Cosine of successive updates of each role", weights, lambda record: record.cosine, "linear"),
     ]
+    if biases:
+        figures += [
+            over_record_steps("Mean of each bias", biases, lambda record: record.moments.mean, "linear"),
+            over_record_steps("Update ratio of each bias", biases, lambda record: record.update_ratio),
+        ]
     sections = [
         *([Section("Warnings", [alarm_table(alarms)])] if alarms else []),
         Section("Who moves, and how far", figures),
