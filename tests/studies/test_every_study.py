@@ -9,9 +9,9 @@ from adaln.studies import SCALES, STUDIES, Overrides, Plan, run_study
 from helpers.in_process import InProcess
 
 FEW = Overrides(steps=2, num_images=40)
-REPEATS = {"mechanisms-as-large"}
-"""Studies of the rows of another, in other sizes."""
-ONCE = [pytest.param(name, marks=pytest.mark.nightly if name in REPEATS else pytest.mark.slow) for name in STUDIES]
+TOO_LONG = {"mechanisms-as-large", "ratio"}
+"""Of the rows of another in other sizes; of 44 rows, whose reduction has tests of its own."""
+ONCE = [pytest.param(name, marks=pytest.mark.nightly if name in TOO_LONG else pytest.mark.slow) for name in STUDIES]
 
 
 @pytest.fixture(scope="module")

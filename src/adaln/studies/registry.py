@@ -20,6 +20,7 @@ from adaln.studies.questions.paper_tables import PAPER_TABLES
 from adaln.studies.questions.permuted import PERMUTED
 from adaln.studies.questions.precision import PRECISION
 from adaln.studies.questions.racing import finish
+from adaln.studies.questions.ratio import RATIO
 from adaln.studies.questions.released import RELEASED
 from adaln.studies.questions.score_figures import QUICKSTART, SCORE_FIGURES
 from adaln.studies.questions.start_figures import START_FIGURES
@@ -47,6 +48,7 @@ REVIEWERS = {
 OWN = {
     study.name: study
     for study in (
+        RATIO,
         FITTED,
         RELEASED,
         RELEASED_STARTS,

@@ -1,7 +1,7 @@
 """The reviewers' experiments on runs and scores whose answers are known."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -23,7 +23,6 @@ from adaln.conditioning import (
     std_of,
 )
 from adaln.conditioning.distributions import Quantiles
-from adaln.metrics import Score, Scores
 from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator
 from adaln.runs import Run
@@ -45,29 +44,11 @@ from adaln.studies.rows import plain, read_responses, room
 from adaln.studies.study import Job, Outcome
 from adaln.training import train
 from adaln.views.snapshots import snapshot
+from helpers.made_up import made_up
 from helpers.networks import DIGITS
 
 SEEDS = (0, 1, 2)
 WOBBLE = (0.3, -0.2, -0.1)
-
-
-@dataclass(frozen=True, slots=True)
-class MadeUp(Outcome):
-    """A finished job with scores that nobody measured."""
-
-    fid: dict[int, float] = field(default_factory=dict)
-
-    def scores(self):
-        provenance = {"extractor": {"name": "dataset-classifier"}}
-        return {
-            step: Scores({"fid": Score("fid", fid, None, None, "none", 40, 1_797, "classes")}, provenance, ())
-            for step, fid in self.fid.items()
-        }
-
-
-def made_up(run, label, seed, fid):
-    config = replace(run.config, seed=seed)
-    return MadeUp(Job(label, config, tuple(fid), SampleConfig(num_images=40)), run, fid)
 
 
 def test_every_question_of_the_reviewers_is_a_study():
