@@ -46,21 +46,19 @@ def test_the_rule_by_which_scores_were_made_foretells_them(trained, decides):
 
 def test_what_differs_is_said_with_when_and_where(trained):
     result = ratio.reduce(outcomes(trained, lambda updates, std: -0.3 * (updates > 99)))
-    answer, early, *elsewhere = result.verdict
-    assert answer.startswith(
-        "Yes: against Zero, over 5 seeds, by FID-like after 10 steps, a start of 100 updates is better (-2"
-    )
-    assert early == "Early, after 5 steps: none differs."
-    assert (
-        len([line for line in elsewhere if "a start of 300 updates is better" in line]) == len(ratio.CIRCUMSTANCES) - 1
-    )
+    answer, all_of_them, early, *elsewhere = result.verdict
+    assert answer.startswith("Yes: a start of 100 updates is better than Zero (-2")
+    assert answer.endswith("after 10 steps, over 5 seeds, by FID-like; 3 of 7 starts differ.")
+    assert "100 updates better" in all_of_them and "1,000 updates better" in all_of_them
+    assert early == "Early, after 5 steps: none differs from Zero."
+    assert len([line for line in elsewhere if "; 300 updates better" in line]) == len(ratio.CIRCUMSTANCES) - 1
     assert [row[0] for row in result.table.rows] == [f"std {std:g}" for std in ratio.LADDER]
     assert result.table.rows[0][2] == "the reference"
 
 
 def test_where_nothing_differs_the_first_line_says_so(trained):
     answer, *_ = ratio.reduce(outcomes(trained, lambda updates, std: 0.0)).verdict
-    assert answer.startswith("Not that 5 seeds tell")
+    assert answer.startswith("Not that these seeds tell: after 10 steps")
 
 
 @pytest.mark.parametrize("scale", ["ratio", "paper"])

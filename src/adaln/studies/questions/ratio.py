@@ -74,31 +74,36 @@ def published_scores() -> list[float]:
 
 
 def verdict(base: Effects, elsewhere: Mapping[str, Effects]) -> list[str]:
-    """Which starts differ from Zero as it is, when in training, and under which circumstances."""
+    """Whether a start differs from Zero as it is; which do, when in training, and under which circumstances."""
     first, last = base.steps[0], base.steps[-1]
-    clear = _clear(base, last)
-    score, seeds = base.responses.score, base.responses.num_seeds
-    what = f"over {seeds} seeds, by {score} after {last:,} steps"
-    lines = [
-        f"Yes: against Zero, {what}, {'; '.join(clear)}."
-        if clear
-        else f"Not that {seeds} seeds tell: by {score} after {last:,} steps no start of the ladder differs from Zero."
-    ]
+    what = f"after {last:,} steps, over {base.responses.num_seeds} seeds, by {base.responses.score}"
+    clear = {label: change for label, change in base.at_end().items() if change.distinguishable}
+    if clear:
+        most = max(clear, key=lambda label: abs(clear[label].relative.value))
+        start = f"a start of {_updates(base, most)} is {clear[most].verdict} than Zero ({_percent(clear[most])})"
+        answer = f"Yes: {start} {what}; {len(clear)} of {len(base.starts)} starts differ."
+    else:
+        answer = f"Not that these seeds tell: {what}, none of {len(base.starts)} starts differs from Zero."
+    lines = [answer, f"As it is, after {last:,} steps: {_clear(base, last)}."]
     if first < last:
-        early = "; ".join(_clear(base, first)) or "none differs"
-        lines.append(f"Early, after {first:,} steps: {early}.")
-    for name, of in elsewhere.items():
-        lines.append(f"{name}, after {of.steps[-1]:,} steps: {'; '.join(_clear(of, of.steps[-1])) or 'none differs'}.")
-    return lines
+        lines.append(f"Early, after {first:,} steps: {_clear(base, first)}.")
+    return [*lines, *(f"{name}, after {of.steps[-1]:,}: {_clear(of, of.steps[-1])}." for name, of in elsewhere.items())]
 
 
-def _clear(of: Effects, step: int) -> list[str]:
+def _clear(of: Effects, step: int) -> str:
     """The starts that are told from Zero at a step."""
-    return [
-        f"a start of {of.updates[label]:.3g} updates is {change.verdict} ({_percent(change)})"
+    clear = [
+        f"{_updates(of, label)} {change.verdict} ({_percent(change)})"
         for label, change in of.changes[step].items()
         if change.distinguishable
     ]
+    return "; ".join(clear) or "none differs from Zero"
+
+
+def _updates(of: Effects, label: str) -> str:
+    """How long a start lasts."""
+    updates = of.updates[label]
+    return f"{updates:,.0f} update{'s' * (round(updates) != 1)}" if updates >= 0.95 else f"{updates:.2g} of an update"
 
 
 def _percent(change: Difference) -> str:
@@ -134,7 +139,7 @@ def ladder_table(base: Effects) -> Table:
     score = base.responses.score
     columns = [
         Column("start"),
-        Column("std / lr", "updates", ".3g"),
+        Column("std / lr", "updates", ",.4g"),
         Column("verdict", f"after {base.steps[-1]:,} steps"),
         Column(score, "lower is better", ".1f"),
         *(Column(f"after {step:,}", "change in %", "+.1f") for step in base.steps),
@@ -192,7 +197,7 @@ def elsewhere_table(elsewhere: Mapping[str, Effects]) -> Table:
     """A row per circumstance and start."""
     columns = [
         Column("circumstance"),
-        Column("std / lr", "updates", ".3g"),
+        Column("std / lr", "updates", ",.4g"),
         Column("verdict"),
         Column("Zero", format=".1f"),
         Column("start", format=".1f"),
