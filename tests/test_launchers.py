@@ -26,6 +26,7 @@ SEVERAL = [
     {"HOROVOD_SIZE": "2"},
     {"PMIX_RANK": "1"},
     {"PALS_RANKID": "3"},
+    {"PADDLE_TRAINER_ID": "1"},
     *({name: "2"} for name in (*COUNTS, *RANGES)),
     *({name: "1"} for name in RANKS if name != "PMIX_RANK"),
     {"SLURM_PROCID": "0", "SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4"},
@@ -41,6 +42,7 @@ ALONE = [
     {"SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4"},
     {"SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"},
     {"OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "1"},
+    {"N": "40", "D": "2"},  # somebody's own
     {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_NPROCS": "8"},  # a shell of salloc
     {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},  # one in a step
     {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"},

@@ -168,7 +168,11 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 def from_dict(row: Mapping[str, Any]) -> RunConfig:
     """The inverse of `to_dict`; `ValueError` names a field that does not belong or is of another type."""
     for name, plugins, base in (("model", MODELS, ModelConfig), ("process", PROCESSES, ProcessConfig)):
-        if isinstance(row.get(name), Mapping) and row[name].get("kind") not in kinds_of(base):
+        if (
+            isinstance(row, Mapping)
+            and isinstance(row.get(name), Mapping)
+            and row[name].get("kind") not in kinds_of(base)
+        ):
             list(plugins)  # one of them may be of that kind
     return decode(RunConfig, row)
 

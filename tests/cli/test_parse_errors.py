@@ -43,6 +43,8 @@ def refusal(*words: str) -> str:
         (["--steps", "4.0"], "--steps is '4.0'; expected an integer"),
         (["--steps"], "--steps expects a value"),
         (["--betas", "1"], "--betas expects 2 values"),
+        (["--at"], "--at expects one or more values"),
+        (["--at", "--compile"], "--at expects one or more values"),
         (["--at", "1,2"], "--at is '1,2'; expected one or more values of its kind, with spaces between"),
         (["--inner.lr", "fast"], "--inner.lr is 'fast'; expected a number"),
         (["--inner.lr", "-1"], "inner.lr is -1.0; expected a number > 0"),

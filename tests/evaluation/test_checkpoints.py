@@ -1,5 +1,6 @@
 """Scores while a run trains: beside the weights, never in them, and never computed twice."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -223,3 +224,31 @@ def test_steps_to_score_are_those_asked_for_and_the_end(small_config):
     ):
         with pytest.raises(ValueError, match=said):
             scored_steps(config, at, every)
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "said"),
+    [
+        ({"scores": {}}, "it has no scores"),
+        ({"provenance": {}}, "it has no 'choices'"),
+        ({"provenance": {part: {} for part in room.PARTS}}, "it has no samples.name"),
+        ({"provenance": dict.fromkeys(room.PARTS, 3)}, "is not a file of scores"),
+    ],
+)
+def test_scores_without_what_they_are_of_are_refused_by_the_name_of_their_file(tmp_path, otherwise, said):
+    parts = {part: dict.fromkeys(names, "x") for part, names in room.PARTS.items()}
+    fid = {
+        "metric": "fid",
+        "value": 1.0,
+        "low": 0.5,
+        "high": 1.5,
+        "num_samples": 2,
+        "num_reference": 2,
+        "interval": "",
+        "label": "",
+    }
+    file = tmp_path / "a.scores.json"
+    file.write_text(json.dumps({"scores": {"fid": fid}, "provenance": parts, "notes": []} | otherwise))
+    with pytest.raises(ValueError, match=r"a\.scores\.json' is not a file of scores") as caught:
+        room.read_score_file(file)
+    assert said in str(caught.value)

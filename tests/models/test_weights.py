@@ -3,6 +3,7 @@
 import json
 import os
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -318,8 +319,16 @@ def test_a_config_of_diffusers_that_no_shape_contradicts_is_checked(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["SiT-tiny", "DiT-LLaMA-tiny", "U-DiT-tiny", "tiny-SE"])
 def test_networks_that_diffusers_does_not_have_are_refused(name: str):
-    with pytest.raises(ValueError, match="expected a DiT with plain modulation"):
+    with pytest.raises(
+        ValueError, match=r"^the network is a [^()]+ with plain modulation.*expected --layout official$"
+    ):
         diffusers_config(MODELS[name], DIGITS)
+
+
+def test_what_keeps_a_network_from_diffusers_is_named():
+    for config, what in ((replace(TINY, gate="tanh"), "gate tanh"), (replace(TINY, mlp_ratio=2), "mlp_ratio 2")):
+        with pytest.raises(ValueError, match=f"^the network is a DiT of width 64, [^()]*, {what}; diffusers' layout"):
+            diffusers_config(config, DIGITS)
 
 
 @pytest.mark.parametrize("spec", [DataSpec(1, 8, 16, 10), DataSpec(1, 8, 8, 0)], ids=["oblong", "unconditional"])

@@ -259,3 +259,29 @@ def test_a_run_that_holds_pictures_out_is_another_run_and_says_how_many(trained,
     assert data["fingerprint"] == trained.dataset.fingerprint and "held_out" not in trained.manifest["data"]
     with pytest.raises(ValueError, match=r"another config: data\.held_out: absent -> 0\.2"):
         Run.create(config, out=trained.path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"step": 4}', "it has no 'loss'"),
+        ('{"step": 4, "loss": 1.0}', "it has no 'grad_norm'"),
+        ('{"step": 4, "loss": "x", "grad_norm": 1.0}', "loss is 'x'; expected a number"),
+        ('{"step": 4.5, "loss": 1.0, "grad_norm": 1.0}', "step is 4.5; expected an integer"),
+        ('{"loss": 1.0, "grad_norm": 1.0}', "it has no 'step'"),
+        ("[4]", "whole, see line 2"),
+    ],
+)
+def test_a_line_of_metrics_without_a_number_is_named(small_config, tmp_path, line, said):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 2, "loss": 1.0, "grad_norm": 2.0}}\n{line}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl' is not whole, see line 2") as caught:
+        Run(tmp_path, small_config()).metrics()
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["data", "parameters", "sessions"])
+@pytest.mark.parametrize("value", [None, "x", 3])
+def test_a_manifest_with_something_else_in_a_field_is_named(small_config, tmp_path, field, value):
+    (tmp_path / "manifest.json").write_text(json.dumps({field: value}))
+    with pytest.raises(ValueError, match=rf"manifest\.json' is not the manifest of a run: {field} is"):
+        _ = Run(tmp_path, small_config()).manifest

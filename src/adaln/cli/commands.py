@@ -100,7 +100,7 @@ VERBS: Registry[Verb] = Registry(
         "audit": Verb("auditing", "MODEL", "where anyone's conditioning lives, how it was started, its pitfalls"),
         "distributions": Verb("analysing", "RUN-OR-FILE...", "moments, fits, entropies and histograms of weights"),
         "fit": Verb("analysing", "RUN-OR-FILE", "a start measured from a pilot run: a file for train --scheme"),
-        "order": Verb("analysing", "MODEL --scheme S", "which weights move at which iteration, measured (Table 1)"),
+        "order": Verb("ordering", "MODEL --scheme S", "which weights move at which iteration, measured (Table 1)"),
         "coord-check": Verb(
             "coordinates", "PRESET --widths 64,128,256", "sizes of activations and updates over the width: muP's check"
         ),

@@ -9,7 +9,8 @@ import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -73,6 +74,7 @@ def parse(cls: type[T], verb: str, words: Sequence[str], default: T | None = Non
     try:
         with _warnings_shown(), contextlib.redirect_stderr(panel):
             options = _parsed(cls, verb, words, default)
+            _check_given(options, verb, words)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -80,6 +82,21 @@ def parse(cls: type[T], verb: str, words: Sequence[str], default: T | None = Non
             f"{one_line(panel.getvalue(), words, flags_of(cls, default))}; see adaln {verb} --help"
         ) from None
     return _fetched(options)
+
+
+def _check_given(options: Any, verb: str, words: Sequence[str]) -> None:
+    """`ValueError` for a flag of several values that was given none: it would leave out what its name promises."""
+    alone = [word for word, after in pairwise([*words, "--"]) if word.startswith("--") and after.startswith("--")]
+    emptied = {flag for flag in alone if flag[2:].rpartition(".")[2].replace("-", "_") in _empty_fields(options)}
+    if emptied:
+        raise ValueError(f"{min(emptied)} expects one or more values; see adaln {verb} --help")
+
+
+def _empty_fields(options: Any) -> set[str]:
+    """Names of the fields, of those inside too, that hold no value of several."""
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    inner = [_empty_fields(value) for value in values.values() if is_dataclass(value)]
+    return {name for name, value in values.items() if value in ((), {}, [])}.union(*inner)
 
 
 def _fetched(options: T) -> T:
@@ -186,6 +203,18 @@ def take_options(words: Sequence[str], flag: str) -> tuple[list[str], list[str]]
         else:
             raise ValueError(f"{flag} expects a value")
     return values, rest
+
+
+def take_group(words: Sequence[str], prefix: str) -> tuple[list[str], list[str]]:
+    """The flags that begin so, each with what follows it, and the words without them."""
+    taken: list[str] = []
+    rest: list[str] = []
+    into = rest
+    for word in words:
+        if word.startswith("--"):
+            into = taken if word.startswith(prefix) else rest
+        into.append(word)
+    return taken, rest
 
 
 def take_preset(words: Sequence[str]) -> tuple[str, RunConfig, list[str]]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from adaln.cli.options import Positional, named, parse
 from adaln.cli.output import Output
 from adaln.config import RunConfig, from_dict, model_name
-from adaln.files import is_held, remove_folder, temporaries
+from adaln.files import is_held, reading, remove_folder, temporaries
 from adaln.report import Cell, Column, Table
 
 SHARED = re.compile(r"-s\d+$")
@@ -120,7 +120,8 @@ def files_of(folder: Path) -> Iterator[os.stat_result]:
 
 def last_loss(folder: Path) -> float | None:
     """Of the last line of metrics.jsonl that is whole."""
-    with suppress(OSError, ValueError, KeyError), (folder / "metrics.jsonl").open("rb") as file:
+    path = folder / "metrics.jsonl"
+    with suppress(OSError, ValueError), reading(path, "records"), path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 1000))
         return float(json.loads(file.read().rpartition(b"\n")[0].rpartition(b"\n")[2])["loss"])
     return None
@@ -129,7 +130,7 @@ def last_loss(folder: Path) -> float | None:
 def last_score(folder: Path) -> str:
     """The first score of the newest checkpoint that has one; "like" where it is no published one's equal."""
     for file in sorted(folder.glob("scores/*.scores.json"))[-1:]:
-        with suppress(OSError, ValueError, KeyError, StopIteration):
+        with suppress(OSError, ValueError), reading(file, "scores"):
             row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["scores"]
             name, score = next(iter(row.items()))
             return f"{name}{'-like' * bool(score['label'])} {float(score['value']):.4g}"

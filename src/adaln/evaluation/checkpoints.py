@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -67,10 +67,26 @@ def read_scores(run: Run, scoring: Scoring, step: int) -> Scores:
     return read_score_file(scores_file(run, scoring, step))
 
 
+PARTS: Mapping[str, Sequence[str]] = {
+    "choices": (),
+    "settings": (),
+    "dtypes": (),
+    "samples": ("name", "num_images", "sha256"),
+    "reference": ("name", "num_images", "sha256"),
+    "extractor": ("name", "label", "fingerprint"),
+}
+"""What is recorded of scores, and what of it is read again."""
+
+
 def read_score_file(file: Path) -> Scores:
     """The scores in a file of `adaln evaluate`; `ValueError` where it holds something else."""
     with reading(file, "a file of scores"):
-        return decode(Scores, json.loads(file.read_text(encoding="utf-8")))
+        scores = decode(Scores, json.loads(file.read_text(encoding="utf-8")))
+        parts = {part: dict(scores.provenance[part]) for part in PARTS}
+        absent = [f"{part}.{name}" for part, names in PARTS.items() for name in names if name not in parts[part]]
+        if absent or not scores.scores:
+            raise ValueError(f"it has no {absent[0] if absent else 'scores'}")
+    return scores
 
 
 def score(run: Run, scoring: Scoring, step: int) -> Scores:

@@ -81,6 +81,13 @@ class HeldOutLoss:
     as_trained: tuple[float, ...]
     """Of each picture, the mean over times that were drawn as in training."""
 
+    def __post_init__(self) -> None:
+        if not len(self.at_times) == len(self.as_trained) > 0 or len(self.by_time) != len(self.times):
+            raise ValueError(
+                f"at_times has {len(self.at_times)} values, as_trained {len(self.as_trained)}, by_time"
+                f" {len(self.by_time)}; expected one of each picture, and {len(self.times)} of the times"
+            )
+
     def differences(self, other: "HeldOutLoss") -> list[str]:
         """What keeps two from being compared: another loss, or other pictures."""
         return [what for what in ("process", "pictures") if getattr(self, what) != getattr(other, what)]

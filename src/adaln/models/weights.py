@@ -213,15 +213,20 @@ def _swapped(name: str, prefixes: Mapping[str, str]) -> str:
     return _renamed(name, {theirs: ours for ours, theirs in prefixes.items()})
 
 
-def diffusers_config(config: object, spec: DataSpec) -> dict[str, Any]:
+def diffusers_config(config: ModelConfig, spec: DataSpec) -> dict[str, Any]:
     """What `DiTTransformer2DModel.from_pretrained` reads of a network; ValueError where diffusers has none like it."""
-    fits = isinstance(config, DiTConfig) and not config.drop_variance and config.is_plain
-    if not fits or not isinstance(config, DiTConfig) or config.mlp_ratio != 4:
+    is_plain = isinstance(config, DiTConfig) and not config.drop_variance and config.is_plain
+    if not is_plain or not isinstance(config, DiTConfig) or config.mlp_ratio != 4:
+        wide = f", mlp_ratio {config.mlp_ratio:g}" if isinstance(config, DiTConfig) and config.mlp_ratio != 4 else ""
         raise ValueError(
-            f"got {config}, expected a DiT with plain modulation: diffusers' layout serves no other network"
+            f"the network is {config.describe()}{wide}; diffusers' layout serves no other than a DiT with plain"
+            " modulation, whose MLP is 4 times as wide: expected --layout official"
         )
     if spec.height != spec.width or not spec.num_classes or not config.class_dropout_prob:
-        raise ValueError(f"got {spec}, expected square data with classes and a null class for diffusers' layout")
+        raise ValueError(
+            f"the data is {spec.height} x {spec.width} with {spec.num_classes} classes, left out with probability"
+            f" {config.class_dropout_prob:g}; expected square data with classes and a null class for diffusers' layout"
+        )
     return {
         "_class_name": "DiTTransformer2DModel",
         "activation_fn": "gelu-approximate",

@@ -8,7 +8,7 @@ scores/, samples/, analysis/               written by the other verbs
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adaln.codec import canonical_json
+from adaln.codec import canonical_json, decode
 from adaln.conditioning import UnknownLayout, all_starts, find_layout, initialise, roles_of
 from adaln.config import RunConfig, differing_fields, from_dict, to_dict
 from adaln.data import Batches, DataConfig, Dataset, absolute_path, canonical_path, load
@@ -181,7 +181,11 @@ class Run:
         """The manifest, or an empty one before the first session."""
         file = self.path / "manifest.json"
         with reading(file, "the manifest of a run"):
-            return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+            row = dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+            for name, kind in {"data": dict, "parameters": dict, "sessions": list}.items():
+                if not isinstance(row.get(name, kind()), kind):
+                    raise ValueError(f"{name} is {row[name]!r:.60}")
+        return row
 
     def new_model(self) -> nn.Module:
         """The network as its scheme starts it."""
@@ -235,7 +239,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl: step, loss (the mean since the line before), grad_norm."""
-        return read_records(self.path / "metrics.jsonl")
+        return read_records(self.path / "metrics.jsonl", ("loss", "grad_norm"))
 
 
 def open_run(path: Path | str, device: str = "auto") -> Run:
@@ -252,10 +256,10 @@ def open_run(path: Path | str, device: str = "auto") -> Run:
     return Run.open(local(path), find_device(device))
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path, numbers: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The complete lines of a .jsonl file; a last line torn by a kill is left out; none where there is no file.
 
-    Raises `ValueError` naming the first line that is not the record of a step.
+    Raises `ValueError` naming the first line that is not the record of a step, or lacks one of these numbers.
     """
     if not path.exists():
         return []
@@ -265,8 +269,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn
         if line:
             with reading(path, f"whole, see line {number}"):
-                records.append(json.loads(line))
-                int(records[-1]["step"])
+                records.append(row := json.loads(line))
+                decode(int, row["step"], "step")
+                for name in numbers:
+                    decode(float, row[name], name)
     return records
 
 
