@@ -15,6 +15,7 @@ from adaln.statistics import (
     power,
     ratio_interval,
     seeds_needed,
+    seen_effect,
     t_interval,
     t_test,
 )
@@ -170,6 +171,14 @@ def test_so_many_seeds_see_the_difference_four_times_in_five_and_one_less_does_n
     seen = np.mean([t_test(row) <= 0.05 / comparisons for row in draws])
     assert seen == pytest.approx(power(abs(change) / noise, seeds, 0.05 / comparisons), abs=0.02)
     assert seen > 0.78
+
+
+@pytest.mark.parametrize("seeds", [2, 5, 16])
+def test_the_least_difference_that_so_many_seeds_see_is_the_one_that_takes_them(seeds):
+    effect = seen_effect(seeds, 0.05 / 4)
+    assert power(effect - 0.01, seeds, 0.05 / 4) < 0.8 <= power(effect, seeds, 0.05 / 4)
+    assert seeds_needed(effect, 1.0, 4) == seeds
+    assert seen_effect(1) == math.inf
 
 
 def test_what_no_number_of_seeds_shows_is_not_given_one():

@@ -169,14 +169,27 @@ def seeds_needed(difference: float, noise: float, num_comparisons: int = 1) -> i
 def power(effect: float, num_seeds: int, level: float = LEVEL) -> float:
     """Chance that a two-sided paired t test sees a difference of `effect` standard deviations of the differences.
 
-    P(|T| > t) for T noncentral t with n - 1 degrees of freedom and noncentrality `effect` sqrt(n).
+    P(T^2 > t^2), where T^2 is noncentral F with 1 and n - 1 degrees of freedom and noncentrality `effect`^2 n (scipy's
+    noncentral t is NaN for large effects).
     """
-    from scipy.special import nctdtr
+    from scipy.special import ncfdtr
 
     if math.isinf(effect):
         return 1.0
-    limit, shift = _t_quantile(1 - level, num_seeds - 1), effect * num_seeds**0.5
-    return float(1 - nctdtr(num_seeds - 1, shift, limit) + nctdtr(num_seeds - 1, shift, -limit))
+    limit = _t_quantile(1 - level, num_seeds - 1)
+    return float(1 - ncfdtr(1, num_seeds - 1, effect**2 * num_seeds, limit**2))
+
+
+def seen_effect(num_seeds: int, level: float = LEVEL) -> float:
+    """The least difference, in standard deviations of the differences, that a paired t test sees four times in five.
+
+    Infinite for a single seed.
+    """
+    if num_seeds < 2:
+        return math.inf
+    grid = range(1, 100_000)
+    at = bisect_left(grid, POWER, key=lambda hundredths: power(hundredths / 100, num_seeds, level))
+    return grid[at] / 100 if at < len(grid) else math.inf
 
 
 def noise_factors(num_seeds: int) -> tuple[float, float]:

@@ -23,7 +23,7 @@ table1 table2 table3 table4 table5 table6 table7 table8 table9 table10
 figure1 figure3 figure4 figure5 figure6 figure7 figure8 figure9 figure11 figure12 figure13 figure14 figure15 figure16
 figure17 figure18 figure19 figure21 figure22
 equal-std factorial std-sweep permuted width-transfer catch-up lr-std other-backbones
-ratio fitted released released-starts three-starts head optimiser precision mechanisms mechanisms-as-large
+ratio candidates fitted released released-starts three-starts head optimiser precision mechanisms mechanisms-as-large
 """
 STUDIES: "Registry[Study]" = Registry(
     "study", dict.fromkeys(_NAMES.split(), Later("adaln.studies.registry:TABLE")), accepts="adaln.studies.study:Study"

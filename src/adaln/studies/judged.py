@@ -9,7 +9,7 @@ from typing import Any
 from adaln.evaluation.held_out import WEIGHTS
 from adaln.evaluation.samples import WEIGHTS as NAMES
 from adaln.report import Axis, Group, Intervals, Measurement
-from adaln.statistics import Difference, paired_differences
+from adaln.statistics import Difference, Interval, paired_differences
 from adaln.studies.rows import ByLabel, Comparison, over_seeds, plain_difference
 
 
@@ -68,9 +68,7 @@ def changes_figure(judged: Judged) -> list[Intervals]:
     ranked = sorted(judged.changes, key=lambda label: judged.changes[label].relative.value)
     values, seeds = [], []
     for label in ranked:
-        relative = judged.changes[label].relative
-        is_bounded = isfinite(relative.low + relative.high)
-        values.append(Measurement.of(relative, 100) if is_bounded else 100 * relative.value)
+        values.append(in_percent(judged.changes[label].relative))
         seeds.append([100 * (ours - theirs) / mean for ours, theirs in zip(judged.values[label], base, strict=True)])
     caption = (
         f"Relative change of {judged.name} against {judged.reference}, n = {judged.num_seeds} paired seeds (small"
@@ -78,3 +76,9 @@ def changes_figure(judged: Judged) -> list[Intervals]:
     )
     title, group = f"Change against {judged.reference}", Group(f"against {judged.reference}", values, seeds)
     return [Intervals(title, caption, Axis("change", "%"), ranked, [group], better="below")]
+
+
+def in_percent(relative: Interval) -> Measurement | float:
+    """A relative change as figures draw it: without its interval where that has no end."""
+    is_bounded = isfinite(relative.low + relative.high)
+    return Measurement.of(relative, 100) if is_bounded else 100 * relative.value

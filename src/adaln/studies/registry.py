@@ -8,6 +8,7 @@ from typing import Any
 from adaln.parallel import find_device
 from adaln.report import Shown, Table
 from adaln.studies.choices import SCALES, STUDIES, Overrides, check_weights
+from adaln.studies.questions.candidates import CANDIDATES_STUDY
 from adaln.studies.questions.catch_up import CATCH_UP
 from adaln.studies.questions.distribution_figures import FIGURES
 from adaln.studies.questions.equal_std import EQUAL_STD
@@ -49,6 +50,7 @@ OWN = {
     study.name: study
     for study in (
         RATIO,
+        CANDIDATES_STUDY,
         FITTED,
         RELEASED,
         RELEASED_STARTS,

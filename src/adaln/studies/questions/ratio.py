@@ -13,7 +13,7 @@ from typing import Any
 from adaln.report import Axis, Cell, Column, Group, Intervals, Lines, Measurement, Section, Series, Table
 from adaln.statistics import Difference, t_interval
 from adaln.studies.comparison_tables import badge, loss_sections
-from adaln.studies.judged import by_losses
+from adaln.studies.judged import by_losses, in_percent
 from adaln.studies.published_numbers import gaussian_scheme, published_tables
 from adaln.studies.questions.ratio_effects import AS_IT_IS, ZERO, Effects, Luck, Rules, effects_of, foretold, luck
 from adaln.studies.rows import plain_difference, read_responses, run_names, study_result
@@ -183,8 +183,7 @@ def elsewhere_figure(elsewhere: Mapping[str, Effects]) -> Intervals:
     groups = []
     for index, first in enumerate(some.starts):
         changes = [of.at_end()[of.starts[index]].relative for of in elsewhere.values()]
-        values = [Measurement.of(one, 100) if isfinite(one.high - one.low) else 100 * one.value for one in changes]
-        groups.append(Group(f"std / lr {some.updates[first]:.3g}", values))
+        groups.append(Group(f"std / lr {some.updates[first]:.3g}", [in_percent(one) for one in changes]))
     caption = (
         f"Relative change of {some.responses.score} against Zero of the same circumstance at its last step,"
         f" n = {some.responses.num_seeds} paired seeds; the intervals hold for all together (95 %). Left of 0 the start"

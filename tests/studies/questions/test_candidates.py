@@ -1,0 +1,57 @@
+"""A start is chosen over some seeds and confirmed over others, on scores that are known."""
+
+from itertools import product
+
+import pytest
+
+from adaln.codec import json_text
+from adaln.studies import SCALES, Overrides, Plan
+from adaln.studies.questions import candidates
+from helpers.made_up import made_up
+
+CHOOSING, CONFIRMING = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
+WOBBLE = (0.3, -0.2, 0.0, 0.1, -0.2)
+LABELS = (*candidates.REFERENCES, *candidates.CANDIDATES)
+
+
+def outcomes(run, labels, seeds, gains):
+    """Scores of 20 less what `gains` has for a row, moved from seed to seed, by another amount in each row."""
+    return [
+        made_up(run, label, seed, {10: 20 + seed - gains.get(label, 0) + WOBBLE[(seed + row) % 5]}, model)
+        for model, (row, label), seed in product(candidates.NETWORKS, enumerate(labels), seeds)
+    ]
+
+
+def result_of(run, choosing, confirming):
+    first = outcomes(run, LABELS, CHOOSING, choosing)
+    best = candidates.chosen(first)
+    return best, candidates.reduce([*first, *outcomes(run, (*candidates.REFERENCES, best), CONFIRMING, confirming)])
+
+
+def test_what_is_better_on_other_seeds_too_is_confirmed(trained):
+    best, result = result_of(trained, {"gate lasting": 2}, {"gate lasting": 2})
+    assert best == result.data["chosen"] == "gate lasting"
+    assert result.verdict[0].startswith("Yes: gate lasting, chosen over 5 seeds, is better than both over 5 others: -")
+    assert len(result.table.rows) == 4 and "over the choosing seeds" in json_text(result.page(""))
+
+
+@pytest.mark.parametrize("confirming", [{}, {"adaln-zero": 2, "adaln-gaussian": -2}])
+def test_luck_and_a_start_that_beats_one_of_the_two_alone_are_not(trained, confirming):
+    best, result = result_of(trained, {"head 0.02": 2}, confirming)
+    assert best == "head 0.02"
+    none, power = result.verdict
+    assert none.startswith("None that these seeds confirm: head 0.02, the best of 9 over 5 seeds, is over 5 others ")
+    assert power.startswith("A change of ") and "four times in five" in power
+
+
+def test_further_seeds_are_new_and_only_of_the_best_and_the_references(trained):
+    jobs = candidates.confirming_jobs(outcomes(trained, LABELS, CHOOSING, {"few gates open": 3}))
+    assert {job.label for job in jobs} == {*candidates.REFERENCES, "few gates open"}
+    assert {job.config.seed for job in jobs} == set(CONFIRMING)
+    assert all(job.config.name.endswith(f"-s{job.config.seed}") for job in jobs)
+
+
+def test_every_candidate_is_a_start_of_its_own():
+    jobs = Plan(candidates.CANDIDATES_STUDY, SCALES["ratio"], (0,), Overrides()).jobs()
+    schemes = [job.config.scheme for job in jobs if job.group == candidates.NETWORKS[0]]
+    assert len({repr(scheme) for scheme in schemes}) == len(LABELS)
