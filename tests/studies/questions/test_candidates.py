@@ -40,7 +40,7 @@ def test_luck_and_a_start_that_beats_one_of_the_two_alone_are_not(trained, confi
     best, result = result_of(trained, {"head 0.02": 2}, confirming)
     assert best == "head 0.02"
     none, power = result.verdict
-    assert none.startswith("None that these seeds confirm: head 0.02, the best of 9 over 5 seeds, is over 5 others ")
+    assert none.startswith("None that these seeds confirm: head 0.02, the best of 10 over 5 seeds, is over 5 others ")
     assert power.startswith("A change of ") and "four times in five" in power
 
 
