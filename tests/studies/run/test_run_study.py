@@ -46,7 +46,7 @@ def on_two(tmp_path_factory):
 def test_a_study_gives_a_table_and_a_page(on_two):
     folder, calls = on_two.folder, on_two.calls
     _, done, total, unit = calls[-1]
-    assert (done, unit) == (total, "images") and total > 0
+    assert (done, unit) == (total, "steps") and total > 4 * 8  # four runs of eight steps, and what is drawn of them
     assert len({done for _, done, *_ in calls}) > 4  # the workers say what they do meanwhile
     data = json.loads((folder / "result.json").read_text())
     assert [row["scheme"] for row in data["rows"]] == ["adaln-mix", "adaln-zero"]
@@ -80,7 +80,8 @@ def test_a_failed_run_is_named_and_what_the_others_and_itself_have_done_is_kept(
         complete(plan.jobs(), tmp_path, InProcess())
     _, before, total, _ = calls[0]
     assert 0.5 * total < before < total  # all is trained, one of two is scored: no progress of this session
-    assert calls[-1] == ("runs", total, total, "images")
+    assert calls[-1] == ("runs", total, total, "steps")
+    assert {stage for stage, done, *_ in calls if done == before} == {"references", "runs begin"}  # no rate yet
     with recorded() as calls:
         complete(plan.jobs(), tmp_path, InProcess())
     assert {call[1:3] for call in calls} == {(total, total)}

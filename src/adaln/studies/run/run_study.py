@@ -14,7 +14,6 @@ from adaln.codec import json_text, short_hash
 from adaln.evaluation.checkpoints import is_scored, reference_of, score, unmade
 from adaln.evaluation.held_out import take_losses
 from adaln.files import remove_temporaries, write_atomically
-from adaln.models import flops
 from adaln.progress import Progress, progress, showing
 from adaln.registry import with_registered
 from adaln.report import write_page
@@ -25,6 +24,7 @@ from adaln.studies.run.workers import Advance, Failure, Launcher, Task, terminat
 from adaln.studies.study import Job, Plan, Result, by_run, outcomes
 from adaln.training import Stopped, train
 
+RUNS = "runs"
 MOST_NAMED = 3
 """How many of the runs that failed are named in the one line of it."""
 
@@ -85,9 +85,9 @@ def execute(jobs: Sequence[Job], root: Path, launcher: Launcher) -> dict[str, Fa
             lacking = launcher.run(references(missing.values()), partial(watch, "references"))
             if lacking:
                 raise ValueError(f"nothing to score against: {failures_text(lacking)}")
-            watch("runs", 0.0)
+            watch(RUNS, 0.0)
             tasks = {name: with_registered(partial(perform, of_run, root)) for name, of_run in missing.items()}
-            failures = launcher.run(tasks, partial(watch, "runs"))
+            failures = launcher.run(tasks, partial(watch, RUNS))
     except Stopped:
         raise
     except KeyboardInterrupt:
@@ -149,16 +149,18 @@ def failures_text(failures: Mapping[str, Failure]) -> str:
 def _watch(runs: Mapping[str, Sequence[Job]], root: Path) -> Callable[[str, float | None], None]:
     """Shows progress: what lay on disk before and what a launcher knows of, or else what is to be seen on disk.
 
-    The unit is one image once through the network of the first job.
+    The unit is a training step of the first job; what is drawn counts as the steps that ask as much of the network.
+    Until something is done the stage has another name: workers that start are no part of the rate.
     """
     specs = {name: jobs[0].run_in(root).spec for name, jobs in runs.items()}
     name, (job, *_) = next(iter(runs.items()))
-    image = flops(job.config.model, specs[name])
+    step = step_work(job, specs[name])
     total = sum(work(jobs, specs[name]) for name, jobs in runs.items())
     before = sum(work_done(jobs, root) for jobs in runs.values())
 
     def watch(what: str, done: float | None) -> None:
         now = sum(work_done(jobs, root) for jobs in runs.values()) if done is None else before + done
-        progress(what, round(min(now, total) / image), round(total / image), "images")
+        stage = f"{what} begin" if what == RUNS and now <= before < total else what
+        progress(stage, round(min(now, total) / step), round(total / step), "steps")
 
     return watch
