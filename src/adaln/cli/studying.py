@@ -19,11 +19,22 @@ from adaln.config import RunConfig
 from adaln.progress import titled
 from adaln.specs import DataSpec
 from adaln.studies import SCALES, STUDIES, Overrides
-from adaln.studies.choices import OF_WEIGHTS, USUAL_STARTS, Budget, Choice, Cluster, Rules, Search, check_weights
+from adaln.studies.choices import (
+    FITTED,
+    OF_WEIGHTS,
+    USUAL_STARTS,
+    Budget,
+    Choice,
+    Cluster,
+    Rules,
+    Search,
+    check_weights,
+)
 
 if TYPE_CHECKING:
     import adaln.studies
     import adaln.studies.run.workers
+    from adaln.studies.questions.choose_question import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +149,7 @@ def search_verb(words: list[str]) -> Output:
     from adaln.studies.questions.search_page import SearchResult, write_search
 
     if options.dry_run:
-        check_search(search, base, options.trials)
+        check_search(search, base, options.trials, makes_reference=False)
         stds = [{str(role): search.low * k for role in search.over} for k in range(1, options.trials + 1)]
         jobs = [job for k, of in enumerate(stds) for job in jobs_of(search, base, k, of, base.steps)]
         return _dry(jobs, options.launch, unmade(base).spec)
@@ -169,7 +180,7 @@ def choose_verb(words: list[str]) -> Output:
     from adaln.execution import kept_rate
     from adaln.parallel import find_device
     from adaln.studies.questions.choose_page import USE, write_choice
-    from adaln.studies.questions.choose_question import Question, check_choice, starts_of
+    from adaln.studies.questions.choose_question import Question
     from adaln.studies.questions.choose_repeated import run_repeated, write_repeated
     from adaln.studies.run.workers import workers_for
 
@@ -177,8 +188,7 @@ def choose_verb(words: list[str]) -> Output:
     rate = len(workers_for(device, launch.jobs)) * kept_rate(base.model.hidden_size, base.precision, device)
     asked = Question.of(choice, base, budget, launch.root, again)
     if options.dry_run:
-        plan = check_choice(asked, starts_of(choice), rate)
-        return Output({"plan": plan}, [f"{options.repeat} x " * (options.repeat > 1) + plan])
+        return _dry_choice(asked, rate, options)
     with going_on_with(again), launched(launch) as launcher, titled(f"choose {base.name}"):
         sets = run_repeated(asked, launch.root, launcher, rate, options.repeat)
     if options.repeat > 1:
@@ -187,6 +197,19 @@ def choose_verb(words: list[str]) -> Output:
     longer = chosen.jobs[chosen.standing.leader][0].run_in(launch.root).path
     use = f"to train with {chosen.standing.leader}: adaln train {longer} --steps {10 * base.steps}"
     return _finished(asked.folder, result, start, [use], {"scheme_file": str(scheme_file)})
+
+
+def _dry_choice(asked: "Question", rate: float, options: ChooseOptions) -> Output:
+    from adaln.evaluation.checkpoints import unmade
+    from adaln.studies.questions.choose_question import check_choice, fits, starts_of
+
+    starts = starts_of(asked.choice)
+    seeds, plan = check_choice(asked, starts, rate, makes_reference=False)
+    fitted = {FITTED: replace(asked.choice.base, name=FITTED)} if fits(asked) else {}  # takes as much, whatever it is
+    jobs = [asked.job(start, seed) for seed in range(seeds) for start in (starts | fitted).values()]
+    cost = _dry(jobs, options.launch, unmade(asked.base).spec)
+    first = f"{options.repeat} x, each of them: " * (options.repeat > 1) + plan
+    return Output({"plan": plan, **cost.data}, [first, *cost.shown])
 
 
 def _dry_study(options: StudyOptions) -> Output:

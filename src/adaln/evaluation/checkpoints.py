@@ -153,8 +153,11 @@ def unmade(config: RunConfig, device: str = "cpu") -> Run:
     return Run(Path(os.devnull), config, device)
 
 
-def check_scoring(run: Run, scoring: Scoring) -> None:
-    """ValueError for what would else be found out at the first score: solver, guidance, labels, sizes, features."""
+def check_scoring(run: Run, scoring: Scoring, makes_reference: bool = True) -> None:
+    """ValueError for what would else be found out at the first score: solver, guidance, labels, sizes, features.
+
+    A dry run makes no reference: it may be a classifier that is trained.
+    """
     if scoring.sample.num_images < 2:
         raise ValueError(f"num_images is {scoring.sample.num_images}; expected at least 2 to score")
     num_classes = run.dataset.spec.num_classes
@@ -165,7 +168,8 @@ def check_scoring(run: Run, scoring: Scoring) -> None:
     if run.dataset.describe_latents() is None and scoring.reference is not None:
         pixels = (run.spec.channels, run.spec.height, run.spec.width)
         named_reference(scoring.reference, scoring.features).check_shape(pixels, scoring.features)
-    reference_of(run, scoring)
+    if makes_reference:
+        reference_of(run, scoring)
 
 
 def is_scored(run: Run, scoring: Scoring, step: int) -> bool:

@@ -246,8 +246,24 @@ def test_a_budget_that_is_too_small_and_a_scheme_that_does_not_fit_are_said_befo
 
 
 def test_the_plan_is_told_beforehand(base, tmp_path):
-    line = check_choice(asked(base, tmp_path, budget="24runs"), starts_of(TWO), RATE)
-    assert line.startswith("2 starts, 24 runs: 12 seeds each; at a noise between seeds of 3%")
+    seeds, line = check_choice(asked(base, tmp_path, budget="24runs"), starts_of(TWO), RATE)
+    assert seeds == 12 and line.startswith("2 starts, 24 runs: 12 seeds each; at a noise between seeds of 3%")
+
+
+def test_a_dry_run_of_a_choice_says_what_its_runs_take_and_makes_nothing(capsys, tmp_path, monkeypatch):
+    def makes(*_):
+        pytest.fail("a reference is made, which may be a classifier")
+
+    monkeypatch.setattr("adaln.evaluation.checkpoints.reference", makes)
+    words = ["--scheme", "adaln-zero", "--scheme", "adaln-gaussian", "--budget", "12runs", "--steps", "40"]
+    words += ["--checkpoint-every", "10", "--device", "cpu", "--root", str(tmp_path / "runs"), "--dry-run"]
+    main(["choose", "digits", *words])
+    said = capsys.readouterr().out
+    assert said.startswith("3 starts, 12 runs: 4 seeds each") and f"\n12 runs in {tmp_path / 'runs'}" in said
+    assert "\ntime: at least" in said and "\ndisk: " in said and said.endswith("nothing was trained\n")
+    assert list(tmp_path.iterdir()) == []
+    main(["search", "digits", "--over", "gate", "--trials", "2", "--root", str(tmp_path / "runs"), "--dry-run"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_job_is_scored_on_its_way_and_keeps_what_is_scored():

@@ -78,7 +78,8 @@ def run_choice(asked: Question, root: Path, launcher: Launcher, rate: float, sav
     fit. A run that diverges takes its start out of the race. Raises `ValueError` before anything is trained for what
     does not fit or a budget that is too small, `Unfinished` naming runs that failed, `Stopped` when asked to stop.
     """
-    note(check_choice(asked, starts_of(asked.choice), rate))
+    _, line = check_choice(asked, starts_of(asked.choice), rate)
+    note(line)
     save()
     return play(asked, root, partial(complete, root=root, launcher=launcher, tolerated="NonFinite"))
 

@@ -121,8 +121,13 @@ def grid(choice: Choice) -> list[Scheme]:
     return [with_std(role, std) for role in choice.rules.over for std in choice.rules.stds]
 
 
-def check_choice(asked: Question, starts: Mapping[str, Scheme], rate: float) -> str:
-    """What the budget is good for; `ValueError` for what would otherwise be found out after training has begun."""
+def check_choice(
+    asked: Question, starts: Mapping[str, Scheme], rate: float, makes_reference: bool = True
+) -> tuple[int, str]:
+    """Seeds that the budget is good for, at most, and what they can tell.
+
+    `ValueError` for what would otherwise be found out after training has begun.
+    """
     choice, budget = asked.choice, asked.budget
     for scheme in starts.values():
         unmade(asked.job(scheme, 0).config).check_fits()
@@ -131,7 +136,7 @@ def check_choice(asked: Question, starts: Mapping[str, Scheme], rate: float) -> 
         note(f"no start is fitted: runs of {asked.base.steps:,} steps keep no checkpoint before the end")
     if num_starts < 2:
         raise ValueError(f"{' and '.join(starts)} alone; expected two or more starts to choose from")
-    check_judge(choice.rules, job)
+    check_judge(choice.rules, job, makes_reference)
     one = work([job], unmade(asked.base).spec)
     takes = num_starts * {"runs": 1.0, "operations": one, "seconds": one / rate}[budget.unit]
     most, is_bound = int(budget.amount / takes), budget.unit == "seconds"
@@ -140,7 +145,7 @@ def check_choice(asked: Question, starts: Mapping[str, Scheme], rate: float) -> 
         raise ValueError(f"budget is {budget}; {FEWEST} seeds of {num_starts} starts take {least}")
     seeds = min(MOST_SEEDS, most)
     change = USUAL_NOISE * detectable(seeds, num_starts)
-    return (
+    return seeds, (
         f"{num_starts} starts, {budget}: {'at most ' * is_bound}{seeds} seeds each; at a noise between seeds of"
         f" {USUAL_NOISE:.0%}, as on the digits, that shows changes of {change:.0%} and more (four times in five)"
     )
@@ -151,7 +156,7 @@ def is_logged(config: RunConfig, step: int) -> bool:
     return step == config.steps or step // config.log_every * config.log_every > (1 - LOSS_TAIL) * step
 
 
-def check_judge(rules: Rules, job: Job) -> None:
+def check_judge(rules: Rules, job: Job, makes_reference: bool) -> None:
     """`ValueError` for what cannot be scored, or not in the features that are seen, or at steps that no run has."""
     run, steps = unmade(job.config), job.config.steps
     if beyond := [step for step in rules.at if not 0 < step <= steps]:
@@ -167,7 +172,9 @@ def check_judge(rules: Rules, job: Job) -> None:
         check_held_out(run)
     if not rules.takes_samples:
         return
-    check_scoring(run, job.scoring)
+    check_scoring(run, job.scoring, makes_reference)
+    if not makes_reference:
+        return
     extractor, reference = reference_of(run, job.scoring)
     if METRICS[rules.by].needs != "probs" and getattr(reference, METRICS[rules.by].needs) is None:
         raise ValueError(f"{extractor.name} features give no {rules.by}; expected --by fid, or --features inception")

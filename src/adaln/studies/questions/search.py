@@ -82,7 +82,7 @@ def run_search(search: Search, base: RunConfig, num_trials: int, root: Path, lau
     return trials
 
 
-def check_search(search: Search, base: RunConfig, num_trials: int) -> None:
+def check_search(search: Search, base: RunConfig, num_trials: int, makes_reference: bool = True) -> None:
     """`ValueError` for what would otherwise be found out in the middle of the search."""
     if num_trials < 1:
         raise ValueError(f"trials is {num_trials}; expected an integer >= 1")
@@ -92,7 +92,7 @@ def check_search(search: Search, base: RunConfig, num_trials: int) -> None:
     if wrong:
         raise ValueError(f"prune_at is {wrong[0]}; expected a step before the last, {base.steps}")
     if search.objective == "score":
-        check_scoring(unmade(base), jobs_of(search, base, 0, {}, base.steps)[0].scoring)
+        check_scoring(unmade(base), jobs_of(search, base, 0, {}, base.steps)[0].scoring, makes_reference)
 
 
 def jobs_of(search: Search, base: RunConfig, number: int, stds: Stds, step: int) -> list[Job]:
