@@ -22,19 +22,12 @@ from torch import Tensor
 
 from adaln.analysis.alarms import Alarm, History, alarms, not_finite
 from adaln.analysis.branches import BranchRecord
+from adaln.analysis.optimizer_steps import OptimizerSteps, SaidSteps, steps_behind
 from adaln.analysis.recorder import to_row
-from adaln.analysis.role_updates import (
-    Entries,
-    Watched,
-    entries_of,
-    gradient_squares,
-    not_finite_in,
-    numbers_of,
-    records,
-    wide,
-)
+from adaln.analysis.role_updates import Entries, not_finite_in, numbers_of, records, wide
 from adaln.analysis.tracked import numbers_of_branches, send_records
-from adaln.parallel import is_sharded, rank
+from adaln.analysis.watched_weights import WatchedWeights
+from adaln.parallel import rank
 from adaln.runs import append_record, drop_from
 from adaln.trackers import Beside, warn
 
@@ -75,7 +68,7 @@ class Watch:
 
     def __init__(
         self,
-        sites: Sequence[Watched],
+        weights: WatchedWeights,
         folder: Path,
         steps: Callable[[int], bool],
         step: int,
@@ -84,14 +77,14 @@ class Watch:
         look_into: Callable[..., list[BranchRecord]],
     ) -> None:
         self.folder = folder
-        self.updates = step
-        """Behind the weights."""
-        self._sites, self._is_recorded, self._trackers, self._page = sites, steps, list(trackers), page
+        self._begun = self._counted = step
+        self._weights, self._is_recorded, self._trackers, self._page = weights, steps, list(trackers), page
         self._look_into = look_into
-        self._entries: dict[int, Entries] = {}
-        self._losses: list[tuple[int, Tensor]] = []
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._handles: list[Any] = []
+        self._losses: list[tuple[int, Tensor | None, Tensor]] = []
+        self._unstepped = 0
+        """Losses since the last update."""
+        self._steps: OptimizerSteps | None = None
+        self._said = SaidSteps(weights.sites)
         self._warned: set[tuple[str, str]] = set()
         self._history = History()
         if rank() == 0:
@@ -101,8 +94,11 @@ class Watch:
 
     def step(self, loss: Any = None) -> None:
         """Call it after each `optimizer.step()`, unless `watch` was given the optimiser; `loss` of that update."""
-        if self._optimizer is not None:
+        if self._steps is not None:
             self._warn_once("counted", "step", "the optimiser that watch was given counts its steps; call log(loss)")
+        elif self._said.is_again(self._weights.sites):
+            text = f"step() was called again after step {self.updates:,}, with no update between: it counts once"
+            self._warn_once("counted", "step", text)
         else:
             self._count()
         if loss is not None:
@@ -116,7 +112,12 @@ class Watch:
         if (kept := as_loss(loss)) is None:
             self._warn_once("failed", "loss", f"log got {as_given(loss)}; expected the loss, a number: it is not kept")
             return
-        self._losses.append((self.updates, kept))
+        self._losses.append((self._counted, self._steps.skipped if self._steps else None, kept))
+        self._unstepped += 1
+        try:
+            self._look_for_others()
+        except Exception as error:
+            self._warn_once("failed", "optimizer", f"whether the optimiser steps is not looked at: {error}")
         if len(self._losses) >= MOST_LOSSES:
             try:
                 self._write_losses()
@@ -145,10 +146,10 @@ class Watch:
 
     def close(self) -> None:
         """Write the losses that are left, let go of the optimiser, and let trackers send what is left and the page."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
         try:
+            if self._steps is not None and self._steps.is_attached:
+                self._look_for_others(ends=True)
+                self._steps.remove()
             self._write_losses()
             if shown := [tracker for tracker in self._trackers if tracker.has("on_page")]:
                 page = self._page(self.folder)
@@ -166,42 +167,98 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """Count its steps, at the end of each of them."""
-        self._optimizer = optimizer
-        self._handles.append(optimizer.register_step_post_hook(lambda *_: self._count()))
+    @property
+    def updates(self) -> int:
+        """Behind the weights; waits for the device where a fused optimiser skips steps there."""
+        if self._steps is not None and self._steps.skipped is not None:
+            self._counted -= int(self._steps.skipped)
+            self._steps.skipped = None
+        return self._counted
 
-    def _count(self) -> None:
-        self.updates += 1
-        if any(self._is_recorded(self.updates + ahead) for ahead in (0, 1, 2)):
-            try:
-                self._look()
-            except Exception as error:  # a full disk, say: training goes on
-                self._warn_once("failed", "watch", f"nothing is recorded of step {self.updates:,}: {error}")
+    @updates.setter
+    def updates(self, number: int) -> None:
+        self._counted += number - self.updates
+
+    def attach(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Count their updates, at the end of each of them."""
+        self._steps = OptimizerSteps(optimizers, self._before_step, self._count, self._on_loaded)
+        self._weights.sample()
+
+    def _is_near(self, step: int) -> bool:
+        """Whether the entries of a step are wanted: at the two before a recorded one, too."""
+        return any(self._is_recorded(step + ahead) for ahead in (0, 1, 2))
+
+    def _count(self, is_late: bool = False) -> None:
+        self._counted, self._unstepped = self._counted + 1, 0
+        try:
+            if self._is_near(self._counted) and self._is_near(self.updates) and not self._weights.is_kept(self.updates):
+                self._look(is_late=is_late)
+        except Exception as error:  # a full disk, say: training goes on
+            self._warn_once("failed", "watch", f"nothing is recorded of step {self.updates:,}: {error}")
+        self._weights.drop_scaled()
 
     @torch.no_grad()
-    def _look(self, records_it: bool = True) -> None:
-        """Keep the entries of now; at a recorded step, what is to be known of them."""
-        step = self.updates
-        if rank() and not any(is_sharded(watched.values) for watched in self._sites):
-            return  # the first process has all of it
-        self._entries[step] = entries_of(self._sites)
-        if self._is_recorded(step) and records_it:
-            self._record(step, gradient_squares(self._sites))
-        self._entries = {kept: entries for kept, entries in self._entries.items() if kept >= step - 1}
+    def _look(self, records_it: bool = True, is_late: bool = False) -> None:
+        """Keep the entries of now; at a recorded step, what is to be known of them.
 
-    def _record(self, step: int, squares: Sequence[Tensor]) -> None:
+        `is_late`: the gradients are those of the next update already.
+        """
+        step = self.updates
+        if self._weights.is_idle:
+            return
+        self._warn_of_change("parameters", self._weights.follow(self._steps.optimizers if self._steps else ()))
+        seen = self._weights.keep(step)
+        if self._is_recorded(step) and records_it:
+            squares = self._weights.gradient_squares()
+            self._record(step, [torch.tensor(-1.0)] * len(squares) if is_late else squares, seen)
+
+    @torch.no_grad()
+    def _before_step(self, optimizer: torch.optim.Optimizer, begins: bool) -> None:
+        """What is gone after a step: which weights it began with, and the scale of its gradients."""
+        try:
+            if self._weights.is_idle:
+                return
+            if begins:
+                self._warn_of_change("weights", self._weights.begin_again(self._counted))
+            scale = getattr(optimizer, "grad_scale", None)
+            if isinstance(scale, Tensor) and self._is_recorded(self._counted + 1):
+                self._weights.keep_scaled(optimizer, scale)
+        except Exception as error:
+            self._warn_once("failed", "before", f"what update {self._counted + 1:,} began with is not seen: {error}")
+
+    def _on_loaded(self, optimizer: torch.optim.Optimizer) -> None:
+        if (behind := steps_behind(optimizer)) and behind != self.updates:
+            text = (
+                f"the optimiser's state was loaded after watch began and tells of {behind:,} updates; steps go on from"
+            )
+            self._warn_of_change("state", f"{text} {self.updates:,}: call watch after it, or with step=")
+
+    def _look_for_others(self, ends: bool = False) -> None:
+        """Whether weights move though no step of the optimiser is counted, seen at a few of many losses."""
+        if self._steps is None or not self._steps.is_attached or self._weights.is_idle:
+            return
+        many, is_first = self._unstepped, self._counted == self._begun
+        if many == 16 and not is_first:
+            self._weights.sample()
+        if (is_first and (many == 4 or ends)) or (many >= 32 and many.bit_count() == 1):
+            self._warn_of_change("optimizer", self._weights.moved_by_others())
+
+    def _warn_of_change(self, what: str, text: str) -> None:
+        if text:
+            self._warn_once("changed", what, f"step {self._counted:,}: {text}")
+
+    def _record(self, step: int, squares: Sequence[Tensor], seen: Sequence[Entries]) -> None:
+        sites = self._weights.sites
         there = torch.stack([one.cpu().double() for one in squares])
-        seen = [self._entries[before] for before in (step, step - 1, step - 2) if before in self._entries]
-        broken = [] if self._are_finite(there, seen[0]) else not_finite_in(self._sites)
+        broken = [] if self._are_finite(there, seen[0]) else not_finite_in(sites)
         if rank():
             return
-        now, numbers = [one.cpu() for one in seen[0]], numbers_of(self._sites, seen)
-        found = records(step, self._sites, there.tolist(), now, numbers)
+        now, numbers = [one.cpu() for one in seen[0]], numbers_of(sites, seen)
+        found = records(step, sites, there.tolist(), now, numbers)
         append_record(self.folder / ROLES, {"step": step, "records": [to_row(record) for record in found]})
         self._write_losses()
         send_records(self._trackers, step, found)
-        looked_at = self._history.seen(step, self._sites, there.tolist(), now, numbers)
+        looked_at = self._history.seen(step, sites, there.tolist(), now, numbers)
         self._warn([not_finite(step, broken)] if broken else alarms(step, looked_at))
 
     @staticmethod
@@ -227,8 +284,9 @@ class Watch:
         losses, self._losses = self._losses, []
         if not losses or rank():
             return
-        values = torch.cat([loss.float().cpu() for _, loss in losses]).tolist()
-        for (step, _), value in zip(losses, values, strict=True):
+        values = torch.cat([loss.float().cpu() for *_, loss in losses]).tolist()
+        steps = [counted - (0 if skipped is None else int(skipped)) for counted, skipped, _ in losses]
+        for step, value in zip(steps, values, strict=True):
             if isfinite(value):
                 append_record(self.folder / METRICS, {"step": step, "loss": value})
                 for tracker in self._trackers:

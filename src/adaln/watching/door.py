@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from adaln.analysis.branches import BranchRecord, branch_records, inner_network, named_inputs
+from adaln.analysis.optimizer_steps import steps_behind
 from adaln.analysis.recorder import LOG_SPACED_STEPS, read_recording
 from adaln.analysis.role_updates import Watched, parameters_in, watched_sites
 from adaln.analysis.watch_handle import ABOUT, ROLES, Watch, is_watched
+from adaln.analysis.watched_weights import WatchedWeights
 from adaln.codec import json_text, short_hash
 from adaln.conditioning import Family, Layout, find_layout
 from adaln.files import reading, write_atomically
@@ -37,11 +39,12 @@ def watch(
 ) -> Watch:
     """Record gate, scale and shift of a network that is trained by a loop of your own, into the folder `to`.
 
-    Given the optimiser, or several in a list, it counts the steps of the one that holds the modulation; without, call
-    `.step()` after each. `every`: a number of updates between two records, or the steps to record. `step`: updates
-    behind the weights, where a loop goes on (default: what the optimiser's state says, else 0); records of later
-    steps are written anew. `family` as in `find_sites`. `track`: tensorboard, wandb or trackio, or what has
-    `on_log(step, numbers by name)`, called at recorded steps in a thread beside. `adaln report FOLDER` makes the page.
+    Given the optimiser, or several in a list, it counts the updates of those that hold the modulation, each a step of
+    all of them; without, call `.step()` after each. `every`: a number of updates between two records, or the steps to
+    record. `step`: updates behind the weights, where a loop goes on (default: what the optimiser's state says, else 0);
+    records of later steps are written anew. `family` as in `find_sites`. `track`: tensorboard, wandb or trackio, or
+    what has `on_log(step, numbers by name)`, called at recorded steps in a thread beside. `adaln report FOLDER` makes
+    the page.
 
     Compiled, DDP and FSDP2 networks, accumulation, autocast and GradScaler need nothing else. Raises `ValueError` in
     one line for a network without known modulation, an optimiser that holds none of it, and a folder that is another's.
@@ -74,16 +77,17 @@ def watch(
         )
     is_recorded = chosen(every)
     check_trackers(track)
-    inner = None if optimizer is None else holder_of(optimizer, sites)
-    begun = updates_of(inner) if step is None else step
+    inner = [] if optimizer is None else holders_of(optimizer, sites)
+    begun = max(map(steps_behind, inner), default=0) if step is None else step
     if not is_count(begun):
         raise ValueError(f"step is {begun!r}; expected the number of updates behind the weights, from 0")
     begun, config = int(begun), about(model, layout, sites)
     if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
         claim(folder, config, begun, was_said=step is not None or begun > 0)
     trackers = [tracker_of(one, folder, config) for one in track] if rank() == 0 else []
-    handle = Watch(sites, folder, is_recorded, begun, trackers, page_of, partial(looked_into, model, family))
-    if inner is not None:
+    weights = WatchedWeights(sites, lambda: dict(model.named_parameters()))
+    handle = Watch(weights, folder, is_recorded, begun, trackers, page_of, partial(looked_into, model, family))
+    if inner:
         handle.attach(inner)
     close = WeakMethod(handle.close)
     atexit.register(lambda: (still := close()) and still())  # of a training that an exception ended, say
@@ -164,23 +168,16 @@ def innermost(optimizer: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-def holder_of(optimizers: Any, sites: Sequence[Watched]) -> torch.optim.Optimizer:
-    """The one that steps the modulation, of one or several; `ValueError` where none does."""
+def holders_of(optimizers: Any, sites: Sequence[Watched]) -> list[torch.optim.Optimizer]:
+    """Those that step the modulation, of one or several; `ValueError` where none does."""
     modulation = {id(watched.values) for watched in sites}
-    given = optimizers if isinstance(optimizers, list | tuple) else [optimizers]
-    for optimizer in [innermost(one) for one in given]:
-        if modulation & parameters_in(optimizer.param_groups):
-            return optimizer
+    given = [innermost(one) for one in (optimizers if isinstance(optimizers, list | tuple) else [optimizers])]
+    if holders := [one for one in dict.fromkeys(given) if modulation & parameters_in(one.param_groups)]:
+        return holders
     raise ValueError(
         f"the optimiser holds none of the network's modulation (e.g. {sites[0].site.tensors()[0]!r}); expected the"
         " optimiser of this very network, made after it was sharded or moved"
     )
-
-
-def updates_of(optimizer: torch.optim.Optimizer | None) -> int:
-    """Steps that the state of an optimiser tells of."""
-    states = optimizer.state.values() if optimizer is not None else ()
-    return max((int(state["step"]) for state in states if "step" in state), default=0)
 
 
 def about(model: nn.Module, layout: Layout, sites: Sequence[Watched]) -> dict[str, Any]:

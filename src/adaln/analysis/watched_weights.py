@@ -1,0 +1,121 @@
+"""The weights that a training is watched through: what is kept of them from update to update, and what else moves them.
+
+What moves them besides the updates that are counted comes back as a line to say; "" where nothing did.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from adaln.analysis.role_updates import MOST_ENTRIES, Entries, Watched, entries_of, gradient_squares, parameters_in
+from adaln.parallel import is_sharded, rank
+
+
+class WatchedWeights:
+    """Every tensor of the modulation, found again by its name."""
+
+    def __init__(self, sites: Sequence[Watched], parameters: Callable[[], Mapping[str, nn.Parameter]]) -> None:
+        self.sites, self._parameters = sites, parameters
+        self._kept: dict[int, Entries] = {}
+        self._versions = versions(sites)
+        self._scaled: dict[int, Tensor] = {}
+        self._sample: list[Tensor] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the first process has all of it."""
+        return bool(rank()) and not any(is_sharded(watched.values) for watched in self.sites)
+
+    def is_kept(self, step: int) -> bool:
+        """Whether the entries after this update are."""
+        return step in self._kept
+
+    def keep(self, step: int) -> list[Entries]:
+        """The entries of now, after this update; returned before those of the updates before it, as far as kept."""
+        self._kept[step], self._versions = entries_of(self.sites), versions(self.sites)
+        seen = [self._kept[before] for before in (step, step - 1, step - 2) if before in self._kept]
+        self._kept = {number: entries for number, entries in self._kept.items() if step - 1 <= number <= step}
+        return seen
+
+    def follow(self, optimizers: Sequence[torch.optim.Optimizer]) -> str:
+        """Take the parameters that the network has now, which are others after `load_state_dict(assign=True)`, say."""
+        if not self._are_others():
+            return ""
+        parameters = self._parameters()
+        self.sites = [replace(watched, values=parameters[watched.name]) for watched in self.sites]
+        self._kept.clear()
+        text = "the network has other parameters than before (load_state_dict(assign=True), say), which are watched now"
+        is_lost = bool(optimizers) and not any(id(watched.values) in held_by(optimizers) for watched in self.sites)
+        return text + "; the optimiser that watch was given holds the old ones" * is_lost
+
+    def begin_again(self, step: int) -> str:
+        """Before the update that follows `step`: keep what something else made of the weights meanwhile."""
+        if step not in self._kept or versions(self.sites) == self._versions:
+            return ""
+        last = self._kept[step]
+        now = self.keep(step)[0]
+        if not have_moved(last, now):
+            return ""
+        self._kept = {step: now}
+        return "weights changed between two updates (load_state_dict, say): the next is measured from there"
+
+    def keep_scaled(self, optimizer: torch.optim.Optimizer, scale: Tensor) -> None:
+        """Before an optimiser takes the scale of a `GradScaler` off the gradients, if it leaves that in them."""
+        held = held_by([optimizer])
+        for i, watched in enumerate(self.sites):
+            if id(watched.values) in held:
+                square = watched.gradient_squares()
+                self._scaled[i] = square / scale.to(square.device) ** 2
+
+    def gradient_squares(self) -> list[Tensor]:
+        """Of every tensor, without the scale of a `GradScaler`."""
+        return [self._scaled.get(i, square) for i, square in enumerate(gradient_squares(self.sites))]
+
+    def drop_scaled(self) -> None:
+        """After an update."""
+        self._scaled.clear()
+
+    def sample(self) -> None:
+        """Remember some entries, for `moved_by_others`."""
+        self._sample = own_entries(self.sites)
+
+    def moved_by_others(self) -> str:
+        """Where no update was counted since `sample`."""
+        if self._are_others() or have_moved(self._sample, own_entries(self.sites)):
+            return (
+                "weights change, but not by steps of the optimiser that watch was given: nothing is recorded; give it"
+                " the one that steps"
+            )
+        return ""
+
+    def _are_others(self) -> bool:
+        parameters = self._parameters()
+        return any(parameters.get(watched.name) is not watched.values for watched in self.sites)
+
+
+def held_by(optimizers: Sequence[torch.optim.Optimizer]) -> set[int]:
+    """Parameters, by identity."""
+    return {one for optimizer in optimizers for one in parameters_in(optimizer.param_groups)}
+
+
+def versions(sites: Sequence[Watched]) -> int:
+    """How often operations have written into the weights; those of a fused optimiser do not count themselves."""
+    return sum(version_of(site.values) for site in sites)
+
+
+def version_of(tensor: Tensor | None) -> int:
+    """0 of one that does not count."""
+    return 0 if tensor is None or tensor.is_inference() else tensor._version
+
+
+def own_entries(sites: Sequence[Watched]) -> list[Tensor]:
+    """The first entries of each tensor that lie on this process, apart from the parameter."""
+    own = [site.values.detach() for site in sites]
+    return [(one.to_local() if is_sharded(one) else one).flatten()[:MOST_ENTRIES].clone() for one in own]
+
+
+def have_moved(before: Sequence[Tensor], now: Sequence[Tensor]) -> bool:
+    """Whether any entry is another; waits for the device."""
+    return any(one.shape != other.shape or not torch.equal(one, other) for one, other in zip(before, now, strict=False))
