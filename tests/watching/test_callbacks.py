@@ -258,3 +258,34 @@ def test_what_an_exception_left_open_is_closed_when_training_begins_again(tmp_pa
         with pytest.raises((RuntimeError, ValueError), match=match):
             training.train()
         assert closed == already
+
+
+def test_a_callback_of_lightning_goes_on_with_its_trainer_and_does_not_take_another_ones_folder(tmp_path):
+    lightning = pytest.importorskip("lightning")
+    from adaln.watching import LightningWatch
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.denoiser = Denoiser()
+
+        def training_step(self, batch, number):
+            return self.denoiser(**batch)["loss"]
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+    watch, module = LightningWatch(tmp_path / "w", every=1), Module()
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    first, second = (lightning.Trainer(max_steps=2, accelerator="cpu", callbacks=[watch], **quiet) for _ in range(2))
+    first.fit(module, DataLoader(Pictures(), batch_size=4))
+    first.fit_loop.epoch_loop.max_steps = 3
+    first.fit(module, DataLoader(Pictures(), batch_size=4))
+    assert steps_in(tmp_path / "w") == [0, 1, 2, 3] and watch.watched.updates == 3
+    with pytest.raises(ValueError, match="holds records up to step 3; expected step=N"):
+        second.fit(Module(), DataLoader(Pictures(), batch_size=4))

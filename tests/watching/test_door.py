@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from adaln.cli import main
 from adaln.conditioning import Role, find_layout, find_sites, initialise
 from adaln.models import DiTConfig, build
 from adaln.rng import generator
-from adaln.watching.door import watch
+from adaln.watching.door import chosen, watch
 from helpers.networks import DIGITS
 
 STEPS = (0, 1, 2, 4, 6)
@@ -328,6 +329,52 @@ def test_its_folder_makes_a_page_and_distributions(tmp_path, capsys):
     assert {row["step"] for row in data["groups"]} == set(STEPS)
 
 
+class Adapted(nn.Module):
+    """A layer that is frozen, and what is trained beside it."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.base_layer = layer.requires_grad_(False)
+        self.lora_A, self.lora_B = nn.Linear(layer.in_features, 2), nn.Linear(2, layer.out_features)
+
+    def forward(self, x):
+        return self.base_layer(x) + self.lora_B(self.lora_A(x))
+
+
+def adapted():
+    net = network().requires_grad_(False)
+    for block in net.blocks:
+        block.adaLN_modulation[1] = Adapted(block.adaLN_modulation[1])
+    return net
+
+
+def test_an_adapter_beside_what_is_watched_is_said(tmp_path):
+    with pytest.warns(TrainingWarning, match="lora_A.weight' is an adapter of 'blocks.0.adaLN_modulation.1.base_layer"):
+        watch(adapted(), to=tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    "every", [3, (0, 3), [0, 3], {0, 3}, range(0, 10**12, 3), np.int64(3), [np.int64(0), np.int64(3)]]
+)
+def test_steps_are_chosen_by_a_number_or_by_any_list_of_them(every):
+    assert [step for step in range(5) if chosen(every)(step)] == [0, 3]
+
+
+def test_a_folder_that_is_watched_anew_is_left_by_the_handle_that_had_it(tmp_path):
+    net = network()
+    optimizer = adamw(net)
+    first = watch(net, optimizer, to=tmp_path / "w", every=1)
+    with pytest.warns(TrainingWarning, match="is watched anew: the handle that had it is closed"):
+        second = watch(net, optimizer, to=tmp_path / "w", every=1)
+    train(net, optimizer, range(2), after=lambda loss: (first.log(loss), second.log(loss)))
+    assert (first.updates, second.updates) == (0, 2)
+    assert [json.loads(line)["step"] for line in lines(tmp_path / "w").splitlines()] == [0, 1, 2]
+    with pytest.warns(TrainingWarning, match="is closed: nothing is recorded"):
+        first.step()
+    second.close()
+    assert [json.loads(line)["step"] for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+
+
 class Twice(nn.Module):
     """A network without modulation."""
 
@@ -347,6 +394,35 @@ class Twice(nn.Module):
         (network, {"every": 1.5}, "every is 1.5"),
         (network, {"every": [1, -1]}, r"every is \[1, -1\]"),
         (network, {"every": []}, r"every is \[\]"),
+        (network, {"every": -5}, "every is -5"),
+        (network, {"every": True}, "every is True"),
+        (network, {"every": b"10"}, "every is b'10'"),
+        (network, {"every": {"10"}}, "every is {'10'}"),
+        (network, {"every": [True]}, r"every is \[True\]"),
+        (network, {"every": torch.arange(3)}, r"every is a tensor of \(3,\), torch.int64; expected a number"),
+        (network, {"every": torch.tensor(3)}, r"every is a tensor of \(\), torch.int64"),
+        (network, {"every": np.arange(9).reshape(3, 3)}, r"every is array\(\[\[0, 1, 2\], \[3"),
+        (network, {"every": np.float64(5)}, "every is np.float64"),
+        (network, {"every": iter([1])}, "every is <list_iterator"),
+        (network, {"every": range(-5, 10**9)}, "every is range"),
+        (network, {"step": torch.tensor([[3], [4]])}, r"step is a tensor of \(2, 1\)"),
+        (network, {"step": True}, "step is True"),
+        (network, {"to": "/dev/null"}, "'/dev/null' is a file; expected a folder"),
+        (network, {"to": "/dev/null/w"}, "'/dev/null' is a file; expected a folder"),
+        (network, {"to": "/proc/w/watched"}, "to is '/proc/w/watched', where nothing can be written: No such file"),
+        (network, {"to": "w" * 300}, "where nothing can be written: File name too long"),
+        (network, {"to": "a\0b"}, "to is 'a.x00b'; expected a folder"),
+        (network, {"to": b"w"}, "to is b'w'; expected a folder"),
+        (
+            lambda: network().requires_grad_(False),
+            {"optimizer": lambda net: adamw(nn.Linear(2, 2))},
+            "modulation is frozen .* expected no optimizer",
+        ),
+        (
+            adapted,
+            {"optimizer": lambda net: adamw(net.blocks[0].adaLN_modulation[1].lora_A)},
+            "modulation is frozen .* 'blocks.0.adaLN_modulation.1.lora_A.weight' is an adapter",
+        ),
         (network, {"step": -1}, "step is -1"),
         (network, {"step": "3"}, "step is '3'; expected the number of updates"),
         (network, {"step": 1.5}, "step is 1.5"),

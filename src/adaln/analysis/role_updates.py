@@ -206,6 +206,12 @@ def updates_by_role(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -
     return {role: update_numbers(sums[role]) for role in ROLES if role in sums}
 
 
+def are_finite(squares: Tensor, entries: Entries) -> bool:
+    """Whether there is no sign of a weight that is not finite: it would have spread to every gradient by now."""
+    shown = torch.stack([wide(one).sum().cpu() for one in entries])
+    return bool(squares.isfinite().all() and shown.isfinite().all())
+
+
 def not_finite_in(sites: Sequence[Watched]) -> list[str]:
     """The tensors, in forward order, of whose rows some entry is not finite; all entries are read."""
     sums = [site.squares() for site in sites]

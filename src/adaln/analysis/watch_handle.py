@@ -24,7 +24,7 @@ from adaln.analysis.alarms import Alarm, History, alarms, not_finite
 from adaln.analysis.branches import BranchRecord
 from adaln.analysis.optimizer_steps import OptimizerSteps, SaidSteps, steps_behind
 from adaln.analysis.recorder import to_row
-from adaln.analysis.role_updates import Entries, not_finite_in, numbers_of, records, wide
+from adaln.analysis.role_updates import Entries, are_finite, not_finite_in, numbers_of, records
 from adaln.analysis.tracked import numbers_of_branches, send_records
 from adaln.analysis.watched_weights import WatchedWeights
 from adaln.parallel import rank
@@ -76,7 +76,7 @@ class Watch:
         page: Callable[[Path], Path],
         look_into: Callable[..., list[BranchRecord]],
     ) -> None:
-        self.folder = folder
+        self.folder, self.is_open = folder, True
         self._begun = self._counted = step
         self._weights, self._is_recorded, self._trackers, self._page = weights, steps, list(trackers), page
         self._look_into = look_into
@@ -94,7 +94,9 @@ class Watch:
 
     def step(self, loss: Any = None) -> None:
         """Call it after each `optimizer.step()`, unless `watch` was given the optimiser; `loss` of that update."""
-        if self._steps is not None:
+        if not self.is_open:
+            self._warn_once("closed", "step", f"the watch of {str(self.folder)!r} is closed: nothing is recorded")
+        elif self._steps is not None:
             self._warn_once("counted", "step", "the optimiser that watch was given counts its steps; call log(loss)")
         elif self._said.is_again(self._weights.sites):
             text = f"step() was called again after step {self.updates:,}, with no update between: it counts once"
@@ -109,6 +111,8 @@ class Watch:
 
         It waits on its device for the next recorded step, or until a thousand do. What is no number is a warning.
         """
+        if not self.is_open:
+            return
         if (kept := as_loss(loss)) is None:
             self._warn_once("failed", "loss", f"log got {as_given(loss)}; expected the loss, a number: it is not kept")
             return
@@ -160,6 +164,7 @@ class Watch:
         for tracker in self._trackers:
             tracker.close()
         self._trackers.clear()
+        self.is_open = False
 
     def __enter__(self) -> "Watch":
         return self
@@ -178,6 +183,11 @@ class Watch:
     @updates.setter
     def updates(self, number: int) -> None:
         self._counted += number - self.updates
+
+    @property
+    def steps_taken(self) -> int:
+        """As `updates`, with steps that are skipped on the device; waits for nothing."""
+        return self._counted
 
     def attach(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Count their updates, at the end of each of them."""
@@ -250,7 +260,7 @@ class Watch:
     def _record(self, step: int, squares: Sequence[Tensor], seen: Sequence[Entries]) -> None:
         sites = self._weights.sites
         there = torch.stack([one.cpu().double() for one in squares])
-        broken = [] if self._are_finite(there, seen[0]) else not_finite_in(sites)
+        broken = [] if are_finite(there, seen[0]) else not_finite_in(sites)
         if rank():
             return
         now, numbers = [one.cpu() for one in seen[0]], numbers_of(sites, seen)
@@ -260,12 +270,6 @@ class Watch:
         send_records(self._trackers, step, found)
         looked_at = self._history.seen(step, sites, there.tolist(), now, numbers)
         self._warn([not_finite(step, broken)] if broken else alarms(step, looked_at))
-
-    @staticmethod
-    def _are_finite(squares: Tensor, entries: Entries) -> bool:
-        """Whether there is no sign of a weight that is not finite: it would have spread to every gradient by now."""
-        shown = torch.stack([wide(one).sum().cpu() for one in entries])
-        return bool(squares.isfinite().all() and shown.isfinite().all())
 
     def _warn(self, found: Sequence[Alarm]) -> None:
         for alarm in found:

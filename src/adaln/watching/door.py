@@ -2,12 +2,13 @@
 
 import atexit
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any
-from weakref import WeakMethod
+from weakref import WeakMethod, WeakValueDictionary
 
 import torch
 from torch import nn
@@ -16,15 +17,19 @@ from adaln.analysis.branches import BranchRecord, branch_records, inner_network,
 from adaln.analysis.optimizer_steps import steps_behind
 from adaln.analysis.recorder import LOG_SPACED_STEPS, read_recording
 from adaln.analysis.role_updates import Watched, parameters_in, watched_sites
-from adaln.analysis.watch_handle import ABOUT, ROLES, Watch, is_watched
+from adaln.analysis.watch_handle import ABOUT, ROLES, TrainingWarning, Watch, as_given, is_watched
 from adaln.analysis.watched_weights import WatchedWeights
 from adaln.codec import json_text, short_hash
 from adaln.conditioning import Family, Layout, find_layout
+from adaln.conditioning.startable import adapters
 from adaln.files import reading, write_atomically
 from adaln.parallel import rank
 from adaln.registry import nearest
-from adaln.trackers import KNOWN, Beside, Tracker, import_extra, in_words
+from adaln.trackers import KNOWN, Beside, Tracker, import_extra, in_words, warn
 from adaln.version import __version__
+
+OPEN: WeakValueDictionary[Path, Watch] = WeakValueDictionary()
+"""Handles of this process, by folder."""
 
 
 def watch(
@@ -77,18 +82,26 @@ def watch(
         )
     is_recorded = chosen(every)
     check_trackers(track)
-    inner = [] if optimizer is None else holders_of(optimizer, sites)
+    inner = [] if optimizer is None else holders_of(optimizer, model, sites)
     begun = max(map(steps_behind, inner), default=0) if step is None else step
     if not is_count(begun):
-        raise ValueError(f"step is {begun!r}; expected the number of updates behind the weights, from 0")
+        raise ValueError(f"step is {as_given(begun)}; expected the number of updates behind the weights, from 0")
     begun, config = int(begun), about(model, layout, sites)
-    if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
-        claim(folder, config, begun, was_said=step is not None or begun > 0)
-    trackers = [tracker_of(one, folder, config) for one in track] if rank() == 0 else []
-    weights = WatchedWeights(sites, lambda: dict(model.named_parameters()))
-    handle = Watch(weights, folder, is_recorded, begun, trackers, page_of, partial(looked_into, model, family))
+    look_into, weights = (
+        partial(looked_into, model, family),
+        WatchedWeights(sites, lambda: dict(model.named_parameters())),
+    )
+    with written(folder):
+        if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
+            claim(folder, config, begun, was_said=step is not None or begun > 0)
+            close_other(folder)
+        trackers = [tracker_of(one, folder, config) for one in track] if rank() == 0 else []
+        handle = Watch(weights, folder, is_recorded, begun, trackers, page_of, look_into)
+    OPEN[folder.resolve()] = handle
     if inner:
         handle.attach(inner)
+    if adapter := adapter_of(model, sites):
+        warn(adapter, TrainingWarning, stacklevel=2)
     close = WeakMethod(handle.close)
     atexit.register(lambda: (still := close()) and still())  # of a training that an exception ended, say
     return handle
@@ -119,12 +132,30 @@ def tracker_of(track: str | Tracker, folder: Path, config: Mapping[str, Any]) ->
 
 def folder_of(to: Any) -> Path:
     """`ValueError` for what is no folder's name."""
-    if not isinstance(to, str | Path) or not str(to):
-        raise ValueError(f"to is {to!r}; expected a folder")
+    if not isinstance(to, str | Path) or not str(to) or "\0" in str(to):
+        raise ValueError(f"to is {as_given(to)}; expected a folder")
     folder = Path(to)
-    if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
-        raise ValueError(f"to is {str(to)!r}, and {str(file)!r} is a file; expected a folder")
+    with written(folder):
+        if file := next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None):
+            raise ValueError(f"to is {str(to)!r}, and {str(file)!r} is a file; expected a folder")
     return folder
+
+
+@contextmanager
+def written(folder: Path) -> Iterator[None]:
+    """`ValueError` in one line where nothing can be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"to is {as_given(str(folder))}, where nothing can be written: {error.strerror}") from error
+
+
+def close_other(folder: Path) -> None:
+    """The handle that has it in this process, if one does: two would write every line twice."""
+    if (other := OPEN.get(folder.resolve())) and other.is_open:
+        other.close()
+        text = f"{str(folder)!r} is watched anew: the handle that had it is closed"
+        warn(text, TrainingWarning, stacklevel=3)
 
 
 def is_count(value: object) -> bool:
@@ -147,12 +178,13 @@ def check_trackers(track: Any) -> None:
 
 def chosen(every: Any) -> Callable[[int], bool]:
     """Whether a step is recorded."""
-    if isinstance(every, Integral) and is_count(every) and every:
+    if is_count(every) and every:
         return lambda step: step % every == 0
-    listed = isinstance(every, Collection) and not isinstance(every, str) and every
-    if not listed or not all(map(is_count, listed)):
-        raise ValueError(f"every is {every!r}; expected a number of updates, from 1, or the steps to record")
-    steps = frozenset(listed)
+    listed = every if isinstance(every, Sequence | Set) and not isinstance(every, str | bytes) else ()
+    ends = listed[:: max(1, len(listed) - 1)] if isinstance(listed, range) else listed
+    if not ends or not all(map(is_count, ends)):
+        raise ValueError(f"every is {as_given(every)}; expected a number of updates, from 1, or the steps to record")
+    steps = listed if isinstance(listed, range) else frozenset(listed)
     return lambda step: step in steps
 
 
@@ -168,16 +200,29 @@ def innermost(optimizer: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-def holders_of(optimizers: Any, sites: Sequence[Watched]) -> list[torch.optim.Optimizer]:
+def holders_of(optimizers: Any, model: nn.Module, sites: Sequence[Watched]) -> list[torch.optim.Optimizer]:
     """Those that step the modulation, of one or several; `ValueError` where none does."""
     modulation = {id(watched.values) for watched in sites}
     given = [innermost(one) for one in (optimizers if isinstance(optimizers, list | tuple) else [optimizers])]
     if holders := [one for one in dict.fromkeys(given) if modulation & parameters_in(one.param_groups)]:
         return holders
+    if not any(watched.values.requires_grad for watched in sites):
+        raise ValueError(
+            f"the network's modulation is frozen (e.g. {sites[0].name!r}), so that no optimiser moves it; expected no"
+            f" optimizer, and .step() after each update{'; ' * bool(adapter := adapter_of(model, sites))}{adapter}"
+        )
     raise ValueError(
         f"the optimiser holds none of the network's modulation (e.g. {sites[0].site.tensors()[0]!r}); expected the"
         " optimiser of this very network, made after it was sharded or moved"
     )
+
+
+def adapter_of(model: nn.Module, sites: Sequence[Watched]) -> str:
+    """That something trained hangs on a layer of the modulation, LoRA say; "" where nothing does."""
+    tensors = dict(model.named_parameters())
+    hung = adapters(tensors, [watched.name for watched in sites])
+    layer, added = next((pair for pair in hung if tensors[pair[1]].requires_grad), ("", ""))
+    return f"{added!r} is an adapter of {layer!r}, which shows nothing of it until it is merged" if added else ""
 
 
 def about(model: nn.Module, layout: Layout, sites: Sequence[Watched]) -> dict[str, Any]:

@@ -29,13 +29,18 @@ class LightningWatch(import_extra("lightning.pytorch").Callback):  # type: ignor
         self.to, self.network, self.settings = to, network, settings
         self.watched: Watch | None = None
         self._updates: int | None = None
+        self._steps = 0
         self._losses: list[Tensor] = []
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if not trainer.global_step:  # another training than the last, whose number of updates a checkpoint has if any
+            self._updates = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         updates = trainer.global_step if self._updates is None else self._updates
         network = part_of(pl_module, self.network)
         self.watched = watch(network, trainer.optimizers, to=self.to, step=updates or None, **self.settings)
-        self._updates = self.watched.updates
+        self._updates, self._steps = self.watched.updates, self.watched.steps_taken
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.watched is None:
@@ -43,14 +48,15 @@ class LightningWatch(import_extra("lightning.pytorch").Callback):  # type: ignor
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, Tensor):
             self._losses.append(loss.detach() * trainer.accumulate_grad_batches)
-        if self.watched.updates != self._updates:
-            self._updates = self.watched.updates
+        if self.watched.steps_taken != self._steps:
+            self._steps = self.watched.steps_taken
             if self._losses:
                 self.watched.log(torch.stack(self._losses).mean())
             self._losses.clear()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self.watched is not None:
+            self._updates = self.watched.updates
             self.watched.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
