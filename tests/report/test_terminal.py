@@ -67,6 +67,40 @@ def test_columns_stand_beside_each_other_where_they_fit_and_below_each_other_whe
     assert ("─" in text, "broken\n" in text) == (is_beside, not is_beside)
 
 
+LISTED = Table(
+    "Runs",
+    [
+        Column("run"),
+        Column("state", spare=1),
+        Column("of", format=",d", spare=3),
+        Column("age", align="right", spare=2),
+    ],
+    [["digits-0123456789", "finished", 2000, "1 h"], ["digits-9876543210", "in training", 500, "12 min"]],
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "left_out"),
+    [
+        (80, ["run", "state", "of", "age"], ""),
+        (39, ["run", "state", "age"], "of"),
+        (31, ["run", "state"], "of, age"),
+        (19, ["run"], "state, of, age"),
+    ],
+)
+def test_spare_columns_go_one_after_the_other_where_a_terminal_is_narrow(width, shown, left_out):
+    text = on_terminal([LISTED], width)
+    assert text.splitlines()[2].split() == shown and "─" in text
+    words = " ".join(text.split())
+    assert f"Too narrow for: {left_out}." in words if left_out else "Too narrow" not in words
+
+
+@pytest.mark.parametrize("width", range(12, 80, 3))
+def test_an_amount_with_its_unit_stays_whole(width):
+    text = on_terminal([LISTED], width)
+    assert "12 min" in text or "age" not in text or "Too narrow for" in text
+
+
 def test_a_paragraph_is_folded_between_words_and_a_command_stays_a_line():
     prose, command = "one two three four five six seven", "go on with: adaln train digits --seed 1 --steps 100"
     assert on_terminal([prose, command], 20).splitlines() == ["one two three four", "five six seven", command]

@@ -82,7 +82,7 @@ class Audit(Shown):
     """What stored types do to each role, where that was asked for."""
 
     def blocks(self) -> list[str | Table]:
-        """The start in a sentence, what was read, role by block, the energies of the branches, and the pitfalls."""
+        """The start in a sentence, what was read, the pitfalls, role by block, and the energies of the branches."""
         if self.start is None:
             answer, *others = sorted(self.findings, key=lambda finding: finding.kind != "no modulation")
             return [answer.text, *(f"{f.level}: {f.text}" for f in others)]
@@ -92,9 +92,8 @@ class Audit(Shown):
         summary = f"{self.family} layout, {self.num_blocks} blocks, modulation {modulation}"
         energies = [_energy_table(self.energies)] if self.energies else []
         precision = [precision_table(self.precision)] if self.precision else []
-        read, others = ([f for f in self.findings if (f.kind == "file") is is_read] for is_read in (True, False))
-        lines, more = ([f"{f.level}: {f.text}" for f in noticed] for noticed in (read, others))
-        return [summary, *lines, _role_table(self.rows), *energies, *precision, *more]
+        lines = [f"{f.level}: {f.text}" for f in sorted(self.findings, key=lambda finding: finding.kind != "file")]
+        return [summary, *lines, _role_table(self.rows), *energies, *precision]
 
 
 def audit(
@@ -258,9 +257,9 @@ def _role_table(rows: Sequence[AuditRow]) -> Table:
         Column("role"),
         Column("block"),
         Column("shape"),
-        Column("mean", format=".1e"),
+        Column("mean", format=".1e", spare=2),
         Column("std", format=".3g"),
-        Column("zeros", "%", ".3g"),
+        Column("zeros", "%", ".3g", spare=1),
         Column("kurtosis", format=".2f"),
         Column("start"),
     ]

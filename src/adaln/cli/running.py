@@ -139,9 +139,9 @@ def last_score(folder: Path) -> str:
 
 def table_of(root: Path, rows: list[Listed]) -> Table:
     """For people."""
-    columns = [*map(Column, ("run", "scheme", "model")), Column("step", format=",d"), Column("of", format=",d")]
-    columns += [Column("state"), Column("loss", format=".4f"), Column("score")]
-    columns += [Column("size", "MB", ",.1f"), Column("age", align="right")]
+    columns = [Column("run"), Column("scheme"), Column("model", spare=1), Column("step", format=",d")]
+    columns += [Column("of", format=",d", spare=5), Column("state", spare=2), Column("loss", format=".4f")]
+    columns += [Column("score"), Column("size", "MB", ",.1f", spare=4), Column("age", align="right", spare=3)]
     cells: list[list[Cell]] = [
         [
             *(row.run, row.scheme, row.model, row.step, row.steps, row.state, row.loss, row.score or None),

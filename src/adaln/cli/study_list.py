@@ -56,8 +56,9 @@ def listing() -> Output:
 
 
 def _cost_table(scale: str, rows: "list[tuple[adaln.studies.Plan, adaln.studies.run.costs.Cost]]", where: str) -> Table:
-    columns = [Column("study"), Column("seeds", format="d"), Column("runs", format=",d"), Column("steps", format=",d")]
-    columns += [Column("time", align="right"), Column("disk", "GB", ".1f"), Column("question")]
+    columns = [Column("study"), Column("seeds", format="d", spare=3), Column("runs", format=",d")]
+    columns += [Column("steps", format=",d", spare=1), Column("time", align="right")]
+    columns += [Column("disk", "GB", ".1f", spare=2), Column("question")]
     cells: list[list[Cell]] = [
         [
             plan.study.name + "+" * (plan.study.then is not None),

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from adaln.codec import LEFT_OUT_AT_DEFAULT
 from adaln.statistics import Interval
 
 Align = Literal["left", "right"]
@@ -59,6 +60,8 @@ class Column:
     """Format specification of its numbers, e.g. ".2f"; "" writes whole numbers as they are, others with 4 digits."""
     align: Align | None = None
     """None: right where the column holds a number, else left."""
+    spare: int = field(default=0, metadata=LEFT_OUT_AT_DEFAULT)
+    """On a terminal too narrow for all columns those with the largest go first; 0: none goes."""
 
     @property
     def heading(self) -> str:

@@ -1,7 +1,8 @@
-"""Tables and paragraphs on a terminal: words and numbers stay whole, and nothing is left out, at every width."""
+"""Tables and paragraphs on a terminal: words and numbers stay whole at every width, and what is left out is said."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ MOST_LINES = 6
 class TerminalTable:
     """The table for `rich.console.Console().print`. Text is shown as it is: no markup is read from it.
 
-    Columns stand beside each other where they fit, their words folded where need be; else each row is a block of lines.
+    Columns stand beside each other where they fit, their words folded where need be, spare ones left out where that
+    helps; else each row is a block of lines.
     """
 
     def __init__(self, table: Table) -> None:
@@ -37,7 +39,8 @@ class TerminalTable:
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
         from rich.text import Text
 
-        table, width = self.table, options.max_width
+        width = options.max_width
+        table = without_spare(self.table, width)
         widths = column_widths(table, width)
         yield Text(folded(table.title, width), "bold")
         if widths is None:
@@ -66,6 +69,22 @@ def folded(text: str, width: int, indent: str = "", further: str = "") -> str:
         width, initial_indent=indent, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(part for line in text.split("\n") for part in wrapper.wrap(line) or [""])
+
+
+def without_spare(table: Table, width: int) -> Table:
+    """As many columns as fit, of the spare ones; all of them where the others do not fit either."""
+    for limit in sorted({column.spare for column in table.columns if column.spare}, reverse=True):
+        if column_widths(table, width) is not None:
+            break
+        kept = [i for i, column in enumerate(table.columns) if column.spare < limit]
+        left_out = ", ".join(column.name for column in table.columns if column.spare >= limit)
+        columns, rows = [table.columns[i] for i in kept], [[row[i] for i in kept] for row in table.rows]
+        narrow = replace(
+            table, columns=columns, rows=rows, footnotes=(*table.footnotes, f"Too narrow for: {left_out}.")
+        )
+        if column_widths(narrow, width) is not None:
+            return narrow
+    return table
 
 
 def column_widths(table: Table, width: int) -> list[int] | None:
@@ -100,10 +119,14 @@ def _cells(table: Table) -> list[list[Cell]]:
 
 
 def _least(cell: Cell, column: Column) -> int:
-    """What a cell takes at least: its longest word, or all of a number with its interval and sign."""
+    """What a cell takes at least: its longest word, or all of a number with its interval, sign or unit."""
     text = marked_text(cell, column)
-    parts = [text] if isinstance(unmarked(cell), Number | Measurement) else text.split()
-    return max(map(_length, parts), default=0)
+    return max(map(_length, [text] if _is_whole(cell, column) else text.split()), default=0)
+
+
+def _is_whole(cell: Cell, column: Column) -> bool:
+    """Whether no line may end in it."""
+    return column.align == "right" or isinstance(unmarked(cell), Number | Measurement)
 
 
 def _length(text: str) -> int:
@@ -142,8 +165,7 @@ def _blocks(table: Table, width: int) -> "Iterator[RenderableType]":
 
 def _labelled(cell: Cell, column: Column) -> str:
     text = marked_text(cell, column)
-    is_number = isinstance(unmarked(cell), Number | Measurement)
-    return f"{column.heading}: {text.replace(' ', _HARD) if is_number else text}"
+    return f"{column.heading}: {text.replace(' ', _HARD) if _is_whole(cell, column) else text}"
 
 
 _HARD = "\x00"
