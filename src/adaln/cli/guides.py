@@ -78,10 +78,11 @@ GUIDES: Mapping[str, Guide] = {
             "adaln study list",
             "adaln study quickstart",
             "adaln study table3 --scale small --data pictures.zip",
+            "adaln study figure20 --weights canny.pth depth/",
         ),
         (
             *("--scale", "--seeds", "--data", "--reference", "--steps", "--num-images", "--held-out", "--jobs"),
-            *("--dry-run", "--device", "--launcher", "--root"),
+            *("--weights", "--dry-run", "--device", "--launcher", "--root"),
         ),
     ),
     "sample": Guide(
