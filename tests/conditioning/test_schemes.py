@@ -297,7 +297,8 @@ def test_a_wrong_file_is_named_in_one_line(tmp_path, text, said):
     [
         ("adaln-zro", "nearest: 'adaln-zero'"),
         ("adaln-gausian:1e-3", "nearest: 'adaln-gaussian'"),
-        ("adaln-gaussian:wide", "1 to 3 standard deviations"),
+        ("adaln-gaussian:wide", "takes 1 standard deviation, or 3 of gate, scale and shift, >= 0, e.g."),
+        ("adaln-gaussian:1e-3,1e-3", "takes 1 standard deviation, or 3 of gate"),
         ("adaln-gaussian:-1", ">= 0"),
         ("adaln-backbone:1,2", "takes 1 standard deviation"),
         ("default:1,2", "default takes 1 factor >= 0, e.g. 'default:1e-3'"),

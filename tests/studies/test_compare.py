@@ -15,12 +15,12 @@ from adaln.models import DiTConfig
 from adaln.report import Lines, Marked, Measurement, Table
 from adaln.runs import Run
 from adaln.sampling import SampleConfig
-from adaln.statistics import Interval
+from adaln.statistics import Interval, paired_differences
 from adaln.studies.answer import answer, more
 from adaln.studies.compare import compare_schemes
 from adaln.studies.comparison_tables import verdict_text
 from adaln.studies.published_numbers import published_tables
-from adaln.studies.rows import compare
+from adaln.studies.rows import change_cells, compare
 from adaln.studies.study import Job, Outcome
 from adaln.studies.time_to_quality import Course
 from adaln.training import train
@@ -241,3 +241,12 @@ def test_of_many_samples_ten_are_shown_under_real_images_and_of_few_all(runs, nu
     assert grid.images.shape[1] == len(grid.column_labels) == min(num_images, 10)
     assert grid.caption.startswith(f"{min(num_images, 10)} of {num_images} samples")
     assert grid.row_labels[0] == "real" and grid.images[0].any() and not grid.images[1:].any()
+
+
+def test_the_verdict_of_every_table_of_changes_has_its_colour():
+    changes = paired_differences({"a": [1.0, 1.1, 1.0], "b": [9.0, 9.1, 9.2], "r": [5.0, 5.1, 5.2]}, "r")
+    assert [change_cells(changes[name])[1] for name in ("a", "b")] == [
+        Marked("better", "better"),
+        Marked("worse", "worse"),
+    ]
+    assert change_cells(None) == [None, None]

@@ -26,10 +26,9 @@ from adaln.registry import Registry
 _TORCH = Start(Default(), Default())
 
 
-def gaussian(gate: float, scale: float | None = None, shift: float | None = None) -> Scheme:
-    """adaLN-Gaussian with these standard deviations; a missing one takes the one before it. Tables 2, 3, 7."""
-    scale = gate if scale is None else scale
-    shift = scale if shift is None else shift
+def gaussian(gate: float, *scale_and_shift: float) -> Scheme:
+    """adaLN-Gaussian with one standard deviation for all roles, or three. Tables 2, 3, 7."""
+    scale, shift = scale_and_shift or (gate, gate)
     name = f"adaln-gaussian:{gate:g},{scale:g},{shift:g}"
     return Scheme(name, _normal(gate), _normal(scale), _normal(shift), note="A.10, Tables 2, 3 and 7")
 
@@ -150,7 +149,7 @@ def scheme(spec: str | Path | Scheme) -> Scheme:
     Raises `ValueError` naming the nearest known scheme, or what is wrong with the parameters or the file.
 
     >>> import adaln
-    >>> adaln.scheme("adaln-gaussian:8e-4,1.2e-3").scale.weight
+    >>> adaln.scheme("adaln-gaussian:8e-4,1.2e-3,8e-4").scale.weight
     Normal(std=0.0012, fan_power=0.0)
     >>> adaln.scheme("adaln-gausian")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -173,7 +172,7 @@ def scheme(spec: str | Path | Scheme) -> Scheme:
         return family(*numbers)
     except (ValueError, TypeError):
         what = {"default": "factor", "layerscale": "value"}.get(name, "standard deviation")
-        count = f"1 to 3 {what}s" if name == "adaln-gaussian" else f"1 {what}"
+        count = f"1 {what}" + ", or 3 of gate, scale and shift," * (name == "adaln-gaussian")
         raise ValueError(f"scheme {spec!r}: {name} takes {count} >= 0, e.g. '{name}:1e-3'") from None
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from adaln.metrics import METRICS
-from adaln.report import Cell, Column, Command, Mark, Marked, Measurement, Section, Table
+from adaln.report import Cell, Column, Command, Marked, Measurement, Section, Table
 from adaln.statistics import noise_factors, t_interval
 from adaln.studies.answer import answer, more
 from adaln.studies.judged import Judged
 from adaln.studies.published_numbers import PublishedTable
-from adaln.studies.rows import Comparison, Row, absolute_and_relative, change_text
+from adaln.studies.rows import Comparison, Row, absolute_and_relative, badge, change_text
 from adaln.studies.study import Outcome
 from adaln.studies.time_to_quality import NO_DIFFERENCE, Course, Range, middle
 from adaln.views.scores import shown_name
@@ -41,12 +41,6 @@ def result_table(title: str, judged: Judged) -> Table:
         " (Bonferroni; relative ones are Fieller's). A verdict says what its interval says.",
     ]
     return Table(title, columns, cells, notes)
-
-
-def badge(verdict: str) -> Cell:
-    """A verdict in the colour of what it says."""
-    marks: dict[str, Mark] = {"better": "better", "worse": "worse"}
-    return Marked(verdict, marks[verdict]) if verdict in marks else verdict
 
 
 def start_with(name: str, scheme: str, outcome: Outcome) -> Command:

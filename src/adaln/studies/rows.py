@@ -7,7 +7,7 @@ from typing import Any
 
 from adaln.config import model_name
 from adaln.metrics import Scores
-from adaln.report import Cell, Facts, Measurement, Section, Table
+from adaln.report import Cell, Facts, Mark, Marked, Measurement, Section, Table
 from adaln.statistics import Difference, Interval, paired_differences, seeds_needed, t_interval
 from adaln.studies.study import Outcome, Result
 from adaln.views.scores import shown_name
@@ -244,9 +244,15 @@ def change_text(label: str, change: Difference, reference: str, score: str, digi
     )
 
 
+def badge(verdict: str) -> Cell:
+    """A verdict in the colour of what it says."""
+    marks: dict[str, Mark] = {"better": "better", "worse": "worse"}
+    return Marked(verdict, marks[verdict]) if verdict in marks else verdict
+
+
 def change_cells(change: Difference | None) -> list[Cell]:
     """A change and its verdict; empty cells of the reference itself."""
-    return [Measurement.of(change.absolute), change.verdict] if change else [None, None]
+    return [Measurement.of(change.absolute), badge(change.verdict)] if change else [None, None]
 
 
 def absolute_and_relative(change: Difference) -> list[Measurement]:

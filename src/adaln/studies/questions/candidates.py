@@ -15,9 +15,8 @@ from adaln.conditioning import Normal, Scheme, Start
 from adaln.conditioning.distributions import Quantiles
 from adaln.report import Axis, Cell, Column, Group, Intervals, Measurement, Section, Table
 from adaln.statistics import LEVEL, Difference, paired_each, seen_effect, t_interval
-from adaln.studies.comparison_tables import badge
 from adaln.studies.judged import in_percent
-from adaln.studies.rows import ByLabel, plain_difference, read_responses, run_names, study_result
+from adaln.studies.rows import ByLabel, badge, plain_difference, read_responses, run_names, study_result
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
 
 ZERO, GAUSSIAN = REFERENCES = ("adaln-zero", "adaln-gaussian")

@@ -25,7 +25,7 @@ from adaln.report import (
 from adaln.sequential import Standing
 from adaln.statistics import seeds_needed, t_interval
 from adaln.studies.compare import evidence, fid_courses, measured_orders, role_blocks
-from adaln.studies.comparison_tables import badge, loss_sections, measures_table, start_with
+from adaln.studies.comparison_tables import loss_sections, measures_table, start_with
 from adaln.studies.judged import by_losses
 from adaln.studies.questions.choose import Chosen
 from adaln.studies.questions.choose_figures import (
@@ -35,7 +35,7 @@ from adaln.studies.questions.choose_figures import (
     order_over_steps,
     race_figure,
 )
-from adaln.studies.rows import ByLabel, compare, plain
+from adaln.studies.rows import ByLabel, badge, compare, plain
 from adaln.studies.study import Outcome, Result
 from adaln.views.orders import derived_and_measured
 from adaln.views.scores import shown_name

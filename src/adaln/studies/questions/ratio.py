@@ -12,11 +12,11 @@ from typing import Any
 
 from adaln.report import Axis, Cell, Column, Group, Intervals, Lines, Measurement, Section, Series, Table
 from adaln.statistics import Difference, t_interval
-from adaln.studies.comparison_tables import badge, loss_sections
+from adaln.studies.comparison_tables import loss_sections
 from adaln.studies.judged import by_losses, in_percent
 from adaln.studies.published_numbers import gaussian_scheme, published_tables
 from adaln.studies.questions.ratio_effects import AS_IT_IS, ZERO, Effects, Luck, Rules, effects_of, foretold, luck
-from adaln.studies.rows import plain_difference, read_responses, run_names, study_result
+from adaln.studies.rows import badge, plain_difference, read_responses, run_names, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 LADDER = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
