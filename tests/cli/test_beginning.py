@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from adaln.cli import training
 from adaln.cli.options import config_in, take_preset
 from adaln.codec import canonical_json
 from adaln.config import PRESETS, to_dict
+from adaln.evaluation.scoring import Scoring
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
+from adaln.sampling import SampleConfig
 from helpers.command_line import SMALL, data, fails, run
 
 DRY = {
@@ -89,3 +92,8 @@ def test_a_dry_sample_draws_nothing(capsys, tmp_path, monkeypatch):
     path = Path(data(capsys, "train", "digits", *SMALL)["run"])
     said = run(capsys, "sample", path, "--dry-run", "--device", "cpu")
     assert said.startswith(f"1,000 images of step 4 of {path}") and not (path / "samples").exists()
+
+
+def test_a_short_run_ends_with_how_much_of_its_average_is_still_the_start(trained):
+    shown = training.trained(trained, Scoring(SampleConfig()), ()).shown
+    assert "of the start is still in the averaged weights of step 10" in shown[-1] and "--weights model" in shown[-1]

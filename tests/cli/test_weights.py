@@ -188,7 +188,7 @@ def test_what_cannot_be_exported_is_one_line(tmp_path: Path):
     adaln("import", tmp_path / "a.pt", "--model", "tiny-SE", "--out", tmp_path / "run")
     with pytest.raises(ValueError, match=r"expected a name that ends in .safetensors"):
         adaln("export", tmp_path / "run", "--out", tmp_path / "a.pt2")
-    with pytest.raises(ValueError, match="expected a DiT with plain modulation"):
+    with pytest.raises(ValueError, match=r"modulation se.*; diffusers' layout serves no other than a DiT with"):
         adaln("export", tmp_path / "run", "--out", tmp_path / "folder", "--layout", "diffusers")
     assert not (tmp_path / "folder").exists()
     released(tmp_path / "b.pt")
@@ -196,6 +196,16 @@ def test_what_cannot_be_exported_is_one_line(tmp_path: Path):
     adaln("export", tmp_path / "plain", "--out", tmp_path / "folder", "--layout", "diffusers")
     with pytest.raises(ValueError, match="exists; expected a new folder"):
         adaln("export", tmp_path / "plain", "--out", tmp_path / "folder", "--layout", "diffusers")
+
+
+def test_a_run_is_not_imported_again_and_the_verbs_that_take_it_are_named(tmp_path: Path):
+    released(tmp_path / "a.pt")
+    adaln("import", tmp_path / "a.pt", "--model", "tiny", "--out", tmp_path / "run")
+    for folder in (tmp_path / "run", tmp_path / "run" / "checkpoints" / f"{0:09d}"):
+        with pytest.raises(ValueError, match=r"a run of ours, which needs no import: adaln sample .*run draws from it"):
+            adaln("import", folder, "--out", tmp_path / "other")
+    weights = tmp_path / "run" / "checkpoints" / f"{0:09d}" / "ema.safetensors"
+    adaln("import", weights, "--model", "tiny", "--out", tmp_path / "other")
 
 
 def test_an_unregistered_network_is_described_field_by_field(tmp_path: Path):

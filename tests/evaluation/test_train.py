@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import adaln
+from adaln.config import digits
 from adaln.evaluation.scoring import Scoring
 from adaln.evaluation.steps import scored_steps
 from adaln.registry import Registry, UnknownName
@@ -133,3 +134,17 @@ def test_a_run_that_is_refused_before_its_first_step_leaves_no_folder(small_conf
     with pytest.raises(ValueError, match="another config"):
         adaln.train(held, tmp_path / "run", "cpu")
     assert adaln.open_run(tmp_path / "run").steps_saved() == [4]
+
+
+@pytest.mark.parametrize(
+    ("at", "every", "way"),
+    [
+        ([30, 500, 75], None, "is 500; --keep-at 30 75 makes all that are asked for"),
+        ((), 300, "is 500; --checkpoint-every 300 makes all that are asked for"),
+        ([9000], None, "the nearest that does is 2000"),
+    ],
+)
+def test_of_steps_without_a_checkpoint_it_is_said_once_what_makes_all_of_them(at, every, way):
+    with pytest.raises(ValueError, match=r"leaves no checkpoint") as caught:
+        scored_steps(replace(digits(), checkpoint_every=500, steps=2000), at, every)
+    assert str(caught.value).endswith(way)

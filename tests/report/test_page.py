@@ -11,6 +11,7 @@ from adaln.report import (
     Column,
     Facts,
     Histograms,
+    ImageGrid,
     Page,
     Panel,
     Section,
@@ -209,3 +210,12 @@ def test_a_notebook_shows_a_result_as_html():
     shown = Answer()._repr_html_()
     assert "<p>A sentence with [brackets] &amp; a sign.</p>" in shown
     assert '<td class="right " data-number="1.5"><span>1.5</span></td>' in shown
+
+
+def test_a_page_says_where_the_values_of_histograms_and_images_lie(tmp_path):
+    figures = [figure for figure in FIGURES.values() if isinstance(figure, Histograms | ImageGrid)]
+    page = Page("P", ["Answer."], [Section("First", ["Prose.", *figures])])
+    write_report(page, tmp_path)
+    named = re.findall(r"<code>([^<]+\.json)</code>", (tmp_path / "index.html").read_text())
+    assert len(named) == len(figures) > 1 and all((tmp_path / name).exists() for name in named)
+    assert all(".json" not in figure._repr_html_() for figure in figures)

@@ -122,6 +122,8 @@ def trained(run: "adaln.runs.Run", scoring: Scoring, steps: Sequence[int], loss_
     from adaln.evaluation.checkpoints import is_scored, read_scores
     from adaln.evaluation.held_out import has_losses, take_losses
     from adaln.evaluation.steps import unscored_line
+    from adaln.metrics import start_left
+    from adaln.sampling import start_in_average
     from adaln.views.losses import course_table
     from adaln.views.scores import score_table
 
@@ -146,4 +148,6 @@ def trained(run: "adaln.runs.Run", scoring: Scoring, steps: Sequence[int], loss_
         shown.append(course_table(losses))
     if unscored:
         shown.append(unscored_line(unscored))
+    if left := start_left({"step": step, "start_in_average": start_in_average(run, step)}):
+        shown.append(left)
     return Output(data, shown)

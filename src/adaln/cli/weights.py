@@ -56,6 +56,7 @@ def import_verb(words: list[str]) -> Output:
     options = parse(ImportOptions, "import", words, default)
     if options.file is None:
         raise ValueError("expected a file of weights or a diffusers folder; see adaln import --help")
+    check_is_no_run(options.file)
     if model is None:
         raise ValueError("expected --model NAME: which network the weights are for (adaln models lists them)")
     path = options.out or Path("runs") / options.file.stem
@@ -76,6 +77,18 @@ def import_verb(words: list[str]) -> Output:
     if weights.layout == "official" and (computed := sorted(network.fixed().keys() - weights.tensors.keys())):
         lines.append(f"computed, for the file does not hold it: {', '.join(computed)}")
     return Output(data, lines)
+
+
+def check_is_no_run(path: Path) -> None:
+    """`ValueError` for a run, or a checkpoint's folder in one, with the verbs that take it as it is."""
+    from adaln.runs import is_run
+
+    folders = (path, *path.parents) if path.is_dir() else ()
+    if run := next((folder for folder in folders if is_run(folder)), None):
+        raise ValueError(
+            f"{str(path)!r} is {'' if run == path else 'of '}a run of ours, which needs no import: adaln sample {run}"
+            f" draws from it, adaln train {run} --steps N goes on, adaln export {run} --out FILE writes its weights"
+        )
 
 
 def imported_run(

@@ -10,7 +10,7 @@ def scored_steps(config: RunConfig, at: Sequence[int], every: int | None, name: 
     """The steps asked for, ascending: `at`, and with `every`, the option `name`, all multiples of it and the last
     step.
 
-    Raises ValueError for a step that leaves no checkpoint, naming the nearest that does.
+    Raises ValueError for a step that leaves no checkpoint, naming the nearest that does and what makes all of them.
     """
     if every is not None and every < 1:
         raise ValueError(f"evaluate.{name} is {every}; expected an integer >= 1")
@@ -18,14 +18,16 @@ def scored_steps(config: RunConfig, at: Sequence[int], every: int | None, name: 
     regularly = range(config.checkpoint_every, config.steps, config.checkpoint_every)
     kept = sorted({*regularly, *(step for step in config.keep_at if 0 < step < config.steps), config.steps})
     for option, steps in (("at", at), (name, regular)):
-        for step in steps:
-            if step not in kept:
-                near = min(kept, key=lambda one: abs(one - step))
-                raise ValueError(
-                    f"evaluate.{option} asks for step {step}, which leaves no checkpoint (checkpoint_every is"
-                    f" {config.checkpoint_every}, the last step {config.steps}); the nearest that does is {near}, and"
-                    f" --keep-at {step} makes one"
-                )
+        if lacking := sorted({*steps} - {*kept}):
+            near = min(kept, key=lambda one: abs(one - lacking[0]))
+            within = [str(step) for step in lacking if 0 < step < config.steps]
+            ways = f"--keep-at {' '.join(within)}" if option == "at" else f"--checkpoint-every {every}"
+            raise ValueError(
+                f"evaluate.{option} asks for step {lacking[0]}, which leaves no checkpoint (checkpoint_every is"
+                f" {config.checkpoint_every}, the last step {config.steps}); the nearest that does is {near}"
+                + f"; {ways} makes all that are asked for"
+                * bool(within)
+            )
     return tuple(sorted({*at, *regular}))
 
 

@@ -170,14 +170,19 @@ def _figure(figure: Figure, name: str) -> str:
         )
     return (
         f"<figure><figcaption><b>{escape(figure.title)}</b></figcaption>\n{drawn}\n"
-        f"<p>{escape(figure.caption)}</p>{_data(figure)}</figure>"
+        f"<p>{escape(figure.caption)}</p>{_data(figure, name)}</figure>"
     )
 
 
-def _data(figure: Figure) -> str:
-    """The values of a figure as a table to be opened, and as CSV."""
+def _data(figure: Figure, name: str) -> str:
+    """The values of a figure as a table to be opened, and as CSV; of what has no table the file where they lie."""
     table = plotted(figure)
-    if table is None or not table.rows:
+    if table is None:
+        is_on_page = re.fullmatch(r"s(\d+-\d+)", name)
+        file = f"{is_on_page[1]}-{slug(figure.title)}.json" if is_on_page else ""
+        where = f"All values lie in <code>{file}</code>, beside the pictures that <code>adaln report</code> writes."
+        return f"<details><summary>Data</summary><p>{where}</p></details>" if file else ""
+    if not table.rows:
         return ""
     href = f"data:text/csv;charset=utf-8,{quote(csv_text(table))}"
     link = f'<a download="{slug(figure.title)}.csv" href="{href}">CSV</a>'
