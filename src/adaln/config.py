@@ -111,7 +111,12 @@ class OptimConfig:
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """Everything that decides the weights of a run."""
+    """Everything that decides the weights of a run.
+
+    >>> config = digits()
+    >>> config.scheme.name, config.optim.lr
+    ('adaln-zero', 0.004)
+    """
 
     name: str
     """What the run is called; its folder is NAME-HASH."""

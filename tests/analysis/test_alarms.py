@@ -125,6 +125,28 @@ def test_a_bias_that_is_no_longer_finite_is_named_first(tmp_path, value):
         handle.step()
 
 
+ROLES = {"gate", "scale", "shift"}
+
+
+@pytest.mark.parametrize(
+    ("ends", "warned"),
+    [("weight", ROLES), ("bias", {f"{role} bias" for role in ROLES}), (("weight", "bias"), ROLES)],
+)
+def test_what_holds_of_matrices_and_their_biases_is_said_once(tmp_path, ends, warned):
+    net = network("adaln-gaussian")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(1.0)
+
+    def change(parameters, step):
+        for name, parameter in parameters.items():
+            if name.startswith("blocks") and name.endswith(ends):
+                parameter.mul_(2)
+
+    found = rules(net, tmp_path / "w", change, [100])
+    assert {role for rule, role in found if rule == "leaping"} == warned
+
+
 def test_a_frozen_bias_silences_no_rule_and_is_no_fault_itself(tmp_path):
     net = network("adaln-gaussian")
     for name, parameter in net.named_parameters():

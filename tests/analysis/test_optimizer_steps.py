@@ -180,6 +180,29 @@ def test_a_compiled_step_is_counted_with_no_more_breaks_than_it_has(tmp_path):
         assert plain[step].update_ratio == pytest.approx(compiled[step].update_ratio, rel=1e-4)
 
 
+@pytest.mark.slow
+def test_step_and_log_are_left_as_they_are_in_a_compiled_step(tmp_path):
+    breaks = torch._dynamo.utils.counters["graph_break"]
+    torch._dynamo.reset()
+    net = network()
+    handle = adaln.watch(net, to=tmp_path / "w", every=1)
+
+    def step(rate):
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.sub_(rate)
+        handle.step(rate)
+
+    for number in range(3):
+        torch.compile(step, backend="eager")(torch.tensor(1e-3 * (number + 1)))
+    handle.close()
+    assert sum(breaks.values()) == 1
+    breaks.clear()
+    assert tuple(recorded(tmp_path / "w")) == (0, 1, 2, 3)
+    rows = map(json.loads, (tmp_path / "w" / "metrics.jsonl").read_text().splitlines())
+    assert [row["loss"] for row in rows] == pytest.approx([1e-3, 2e-3, 3e-3])
+
+
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("to_none", [False, True])
 def test_step_said_twice_counts_once(tmp_path, fused, to_none):

@@ -47,7 +47,9 @@ def noise(parameter):
 def test_biases_are_recorded_as_weights_are():
     net = network("adaln")
     before = rows(net, "GATE", bias=True)
-    found = recorded(net, noise)["gate bias"]
+    found = recorded(net, noise)
+    assert list(found)[:3] == ["shift", "scale", "gate"]
+    found = found["gate bias"]
     after = rows(net, "GATE", bias=True)
     update = (after - before) / 2  # twice the same
     assert found.moments.mean == pytest.approx(float(after.mean())) and found.moments.mean == pytest.approx(1, abs=0.1)

@@ -175,6 +175,8 @@ def alarms(step: int, seen: Sequence[Seen]) -> list[Alarm]:
             if rule.holds(one):
                 by_role.setdefault(one.group.name, []).append(one)
         for role, those in by_role.items():
+            if role.endswith(" bias") and role.removesuffix(" bias") in by_role:
+                continue  # said of its role
             blocks = [one.group.block for one in those if one.group.block]
             where = f" of {blocks[0]}" + f" and {len(blocks) - 1} more blocks" * (len(blocks) > 1) if blocks else ""
             found.append(Alarm(step, rule.name, role, f"{role}{where}: {rule.says(those[-1])}; {rule.advice}"))

@@ -120,6 +120,16 @@ def audit(
     of `STORED_TYPES`, and what each would lose, by role.
 
     Raises `ValueError` in one line for a network of no known family, and for what is missing or damaged on disk.
+
+    >>> from adaln.conditioning import initialise
+    >>> from adaln.models import MODELS, build
+    >>> from adaln.rng import generator
+    >>> from adaln.specs import DataSpec
+    >>> network = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example"))
+    >>> _ = initialise(network, "adaln-zero")
+    >>> found = audit(network)
+    >>> found.family, found.num_blocks, found.start.name
+    ('DiT', 4, 'adaln-zero')
     """
     types = {name: STORED_TYPES[name] for name in precision}
     notes: tuple[str, ...] = ()

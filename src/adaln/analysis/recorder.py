@@ -52,6 +52,15 @@ class Recorder:
     has no hooks inside, and a step that is not recorded costs one set look-up. Resumed at step s, it first drops the
     lines of step s and later, and a line that a kill has torn. Every process has one: together they have all rows of
     what is spread over them, and the first one writes, and calls `on_records` with the step and what it wrote.
+
+    >>> from tempfile import mkdtemp
+    >>> from adaln.models import MODELS, build
+    >>> from adaln.rng import generator
+    >>> from adaln.specs import DataSpec
+    >>> record = Recorder(Path(mkdtemp()) / "roles.jsonl", steps=(0, 100))
+    >>> record(0, build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("example")))
+    >>> [one.group.name for one in read_recording(record.path) if one.group.block is None]
+    ['shift', 'scale', 'gate', 'final shift', 'final scale']
     """
 
     def __init__(

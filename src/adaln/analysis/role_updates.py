@@ -117,7 +117,9 @@ def records(
     The gradient of a role is that of its biases too.
     """
     members, sketches, found = members_of(sites), sketches_of(sites, now), []
-    for group in sorted(sketches, key=lambda group: (group.depth is not None, group.depth or 0)):
+    for group in sorted(members, key=lambda group: (group.depth is not None, group.depth or 0, "bias" in group.name)):
+        if group not in sketches:
+            continue
         of, those = sketches[group], (*members[group], *members.get(bias_of(group), ()))
         norm = norm_of([squares[i] for i in those if sites[i].values.requires_grad])
         found.append(RoleRecord(step, group, moments(of), std_histogram(of), norm, *numbers[group]))

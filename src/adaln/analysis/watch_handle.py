@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo  # torch.compiler.disable, which imports the compiler only when called
 
 from adaln.analysis.alarms import Alarm, History, alarms, not_finite
 from adaln.analysis.branches import BranchRecord
@@ -92,6 +93,7 @@ class Watch:
                 drop_from(folder / file, step + 1 if step else 0)  # what was seen of the last update stays
         self._look(records_it=not step)  # of a loop that goes on the update before is gone, and recorded if at all
 
+    @_disable_dynamo
     def step(self, loss: Any = None) -> None:
         """Call it after each `optimizer.step()`, unless `watch` was given the optimiser; `loss` of that update."""
         if not self.is_open:
@@ -106,6 +108,7 @@ class Watch:
         if loss is not None:
             self.log(loss)
 
+    @_disable_dynamo
     def log(self, loss: Any) -> None:
         """The loss of the last update, of several values their mean.
 
@@ -120,13 +123,10 @@ class Watch:
         self._unstepped += 1
         try:
             self._look_for_others()
-        except Exception as error:
-            self._warn_once("failed", "optimizer", f"whether the optimiser steps is not looked at: {error}")
-        if len(self._losses) >= MOST_LOSSES:
-            try:
+            if len(self._losses) >= MOST_LOSSES:
                 self._write_losses()
-            except Exception as error:  # a full disk, say: training goes on
-                self._warn_once("failed", "losses", f"losses up to step {self.updates:,} are not written: {error}")
+        except Exception as error:  # a full disk, say: training goes on
+            self._warn_once("failed", "losses", f"losses up to step {self.updates:,} are not written: {error}")
 
     def branches(self, *arguments: Any, **named: Any) -> list[BranchRecord]:
         """What gates and scales do on the inputs of one batch: energy of every branch and max |1 + scale|, recorded.

@@ -104,6 +104,9 @@ def own_network(factory: str) -> OwnConfig:
 
     With it, runs of that network are opened in this process; `adaln.register("model", NAME, ...)` gives it a name.
     Raises `ValueError` in one line for what is not there, cannot be imported, or cannot be called.
+
+    >>> own_network("torch.nn:Identity").factory
+    'torch.nn:Identity'
     """
     _factories[factory] = code_named(factory)
     return OwnConfig(factory=factory, source=digest_of(factory))
