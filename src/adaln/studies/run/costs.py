@@ -28,7 +28,12 @@ BYTES_PER_PARAMETER = 4 * 4
 def work(jobs: Sequence[Job], spec: DataSpec) -> float:
     """Floating-point operations that the jobs of one run take in all, on data of that shape."""
     longest = max(job.config.steps for job in jobs)
-    return longest * step_work(jobs[0], spec) + sum(score_work(job, spec) for job, _ in scores(jobs))
+    return longest * step_work(jobs[0], spec) + drawing_work(jobs, spec)
+
+
+def drawing_work(jobs: Sequence[Job], spec: DataSpec) -> float:
+    """Those of them that samples take."""
+    return sum(score_work(job, spec) for job, _ in scores(jobs))
 
 
 def work_done(jobs: Sequence[Job], root: Path) -> float:
