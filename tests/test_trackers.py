@@ -149,6 +149,51 @@ def test_beside_a_run_of_wandb_that_the_program_began_itself_is_one_with_every_r
     assert steps == sorted(steps)  # of which W&B drops what comes late
 
 
+class Client:
+    """MLflow's, keeping what it is called with."""
+
+    def __init__(self):
+        self.calls, self.runs = [], []
+
+    def get_experiment_by_name(self, name):
+        return None
+
+    def create_experiment(self, name):
+        return f"experiment {name}"
+
+    def search_runs(self, experiments, alike, max_results):
+        return [run for run in self.runs if all(f'tags.`{k}` = "{v}"' in alike for k, v in run.tags.items())]
+
+    def create_run(self, experiment, run_name, tags):
+        info = types.SimpleNamespace(run_id=f"{run_name} of {experiment}")
+        self.runs.append(types.SimpleNamespace(info=info, tags=tags))
+        return self.runs[-1]
+
+    def __getattr__(self, name):
+        return lambda *given, **named: self.calls.append((name, *given, *named.values()))
+
+
+@pytest.mark.parametrize(("outer", "place"), [(None, "experiment adaln"), ("7", "theirs")])
+def test_mlflow_gets_numbers_images_warnings_and_the_page_in_a_run_that_is_gone_on_with(
+    tmp_path, monkeypatch, outer, place
+):
+    library, client = types.ModuleType("mlflow"), Client()
+    library.MlflowClient, library.entities = lambda: client, types.SimpleNamespace(Metric=lambda *row: row)
+    info = types.SimpleNamespace(run_id=outer, experiment_id="theirs")
+    library.active_run = lambda: types.SimpleNamespace(info=info) if outer else None
+    monkeypatch.setitem(sys.modules, "mlflow", library)
+    for _ in range(2):
+        tracker = KNOWN["mlflow"]("w", tmp_path / "w", {"sites": 4})
+    tracker.on_log(3, {"gate/std": 1.0})
+    tracker.on_event(3, "shut: gate", "why")
+    tracker.close()
+    assert len(client.runs) == 1 and client.runs[0].tags.get("mlflow.parentRunId") == outer
+    run, *_, (called, of, [(name, value, _, step)]), event, last = [client.calls[0], *client.calls]
+    assert run == ("log_dict", f"w of {place}", {"sites": 4}, "config.json")
+    assert (called, of, name, value, step) == ("log_batch", run[1], "gate/std", 1.0, 3)
+    assert (event, last) == (("set_tag", run[1], "shut gate", "step 3: why"), ("set_terminated", run[1]))
+
+
 @pytest.mark.parametrize("name", list(KNOWN))
 def test_a_package_that_is_missing_is_one_line_before_anything_is_trained(small_config, tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)

@@ -1,11 +1,13 @@
-"""What follows a training besides its own files: TensorBoard, W&B and trackio, none of which can stop or slow it.
+"""What follows a training besides its own files: TensorBoard, W&B, trackio and MLflow, which cannot stop or slow it.
 
-Source: torch.utils.tensorboard; wandb 0.31 and trackio 0.43, whose `init`, `log`, `alert` and media are the same calls.
+Source: torch.utils.tensorboard; wandb 0.31 and trackio 0.43, whose `init`, `log`, `alert` and media are the same calls;
+mlflow 3.17.
 """
 
 import queue
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
@@ -121,6 +123,44 @@ class Board:
                 self.run.finish()
 
 
+class MLflow:
+    """A run of its own of the experiment adaln, or within the run that the program has begun itself; gone on with by
+    its name. MLflow has no histograms; warnings are tags."""
+
+    def __init__(self, name: str, folder: Path, config: Mapping[str, Any]) -> None:
+        library = import_extra("mlflow")
+        self.client, self.entities, outer = library.MlflowClient(), library.entities, library.active_run()
+        if outer is None:
+            there = self.client.get_experiment_by_name("adaln")
+            place = there.experiment_id if there else self.client.create_experiment("adaln")
+        else:
+            place = outer.info.experiment_id
+        tags = {"adaln.folder": folder.resolve().as_posix()}
+        if outer is not None:
+            tags["mlflow.parentRunId"] = outer.info.run_id
+        alike = " and ".join(f'tags.`{key}` = "{value}"' for key, value in tags.items())
+        begun = self.client.search_runs([place], alike, max_results=1)
+        self.run = (begun[0] if begun else self.client.create_run(place, run_name=name, tags=tags)).info.run_id
+        self.client.log_dict(self.run, dict(config), "config.json")
+
+    def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
+        now = round(1000 * time.time())
+        rows = [self.entities.Metric(name, value, now, step) for name, value in metrics.items()]
+        self.client.log_batch(self.run, metrics=rows)
+
+    def on_image(self, step: int, name: str, pixels: Any) -> None:
+        self.client.log_image(self.run, pixels, key=name, step=step)
+
+    def on_event(self, step: int, title: str, text: str) -> None:
+        self.client.set_tag(self.run, title.replace(":", ""), f"step {step:,}: {text}")
+
+    def on_page(self, page: Path) -> None:
+        self.client.log_artifact(self.run, str(page), "report")
+
+    def close(self) -> None:
+        self.client.set_terminated(self.run)
+
+
 def import_extra(package: str) -> Any:
     """A package of an extra of its name; `ValueError` with the command that installs it."""
     try:
@@ -152,6 +192,7 @@ KNOWN: Mapping[str, Callable[[str, Path, Mapping[str, Any]], Tracker]] = {
     "tensorboard": TensorBoard,
     "wandb": wandb,
     "trackio": trackio,
+    "mlflow": MLflow,
 }
 """By name: of (name, folder, config as plain data) what follows."""
 

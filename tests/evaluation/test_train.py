@@ -78,7 +78,7 @@ def test_an_unknown_tracker_is_refused_before_anything_is_written(small_config, 
     with pytest.raises(UnknownName, match=r"unknown tracker 'sen' \(nearest: 'seen'\); known: seen"):
         adaln.train(small_config(), tmp_path / "run", "cpu", track=["sen"])
     assert not (tmp_path / "run").exists()
-    assert list(TRACKERS) == ["tensorboard", "wandb", "trackio"]
+    assert list(TRACKERS) == ["tensorboard", "wandb", "trackio", "mlflow"]
 
 
 def torn(run):

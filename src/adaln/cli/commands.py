@@ -126,6 +126,7 @@ EXTRAS = {
     "huggingface_hub": "hub",
     "httpx2": "hub",
     "lightning": "lightning",
+    "mlflow": "mlflow",
     "optuna": "search",
     "submitit": "cluster",
     "tensorboard": "tensorboard",

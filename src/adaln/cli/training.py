@@ -50,8 +50,8 @@ class TrainOptions:
     """This very folder instead of ROOT/NAME-HASH; a run in it is continued."""
     device: Device = "auto"
     track: str = ""
-    """Who follows the run besides its metrics.jsonl: tensorboard, wandb, trackio, or what a plug-in brings, with commas
-    between."""
+    """Who follows the run besides its metrics.jsonl: tensorboard, wandb, trackio, mlflow, or what a plug-in brings,
+    with commas between."""
     execution: Flat[Execution] = DEFAULT_EXECUTION
     evaluate: WhileTraining = field(default_factory=WhileTraining)
     dry_run: bool = False

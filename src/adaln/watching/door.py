@@ -47,9 +47,9 @@ def watch(
     Given the optimiser, or several in a list, it counts the updates of those that hold the modulation, each a step of
     all of them; without, call `.step()` after each. `every`: a number of updates between two records, or the steps to
     record. `step`: updates behind the weights, where a loop goes on (default: what the optimiser's state says, else 0);
-    records of later steps are written anew. `family` as in `find_sites`. `track`: tensorboard, wandb or trackio, or
-    what has `on_log(step, numbers by name)`, called at recorded steps in a thread beside. `adaln report FOLDER` makes
-    the page.
+    records of later steps are written anew. `family` as in `find_sites`. `track`: tensorboard, wandb, trackio, mlflow,
+    or what has `on_log(step, numbers by name)`, called at recorded steps in a thread beside. `adaln report FOLDER`
+    makes the page.
 
     Compiled, DDP and FSDP2 networks, accumulation, autocast and GradScaler need nothing else. Raises `ValueError` in
     one line for a network without known modulation, an optimiser that holds none of it, and a folder that is another's.
