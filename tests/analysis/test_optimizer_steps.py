@@ -139,6 +139,22 @@ def test_where_one_steps_more_often_an_update_ends_with_its_next_step(tmp_path):
     assert all(found[step].moved == 1.0 for step in (1, 2, 3, 4))
 
 
+def test_a_step_that_one_of_several_skips_leaves_the_others_in_time(tmp_path):
+    net = network()
+    matrices, others = halves(net)
+    handle = adaln.watch(net, [matrices, others], to=tmp_path / "w", every=1)
+    for number in range(4):
+        backward(net, number)
+        if number != 1:
+            matrices.step()
+        others.step()
+    handle.close()
+    found = recorded(tmp_path / "w", "gate")
+    assert (tuple(found), handle.updates) == ((0, 1, 2, 3, 4), 4)
+    assert [found[step].gradient_norm is None for step in (1, 2, 3, 4)] == [False, True, False, False]
+    assert [found[step].moved for step in (1, 2, 3, 4)] == [1.0, 0.0, 1.0, 1.0]
+
+
 def test_an_optimiser_for_each_parameter_makes_one_update(tmp_path):
     net = network()
     optimizers = [torch.optim.SGD([parameter], lr=1e-2) for parameter in net.parameters()]

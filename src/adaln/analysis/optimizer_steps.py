@@ -15,7 +15,8 @@ from adaln.analysis.watched_weights import version_of, versions
 class OptimizerSteps:
     """Hooks of the optimisers that hold the modulation; an update is a step of each of them.
 
-    Where one steps again before all have, the update ends without the others (`after(True)`: its gradients are gone).
+    Where one steps again before all have, or one steps with other gradients than there were when the update began, that
+    ended without the others (`after(True)`: its gradients are gone), which a `GradScaler` skipped, say.
     To a fused optimiser `GradScaler` hands scale and verdict as tensors, and the step that it skips is a step of the
     hooks: `skipped` counts those on the device. `before` gets the optimiser that steps, and whether an update begins
     with it; `loaded` one whose state was loaded. `torch.compile` of a step leaves the hooks as they are.
@@ -32,6 +33,7 @@ class OptimizerSteps:
         self.skipped: Tensor | None = None
         """Since somebody took them off; None where no step could be skipped."""
         self._stepped: dict[int, Tensor | None] = {}
+        self._gradients: dict[int, ref[Tensor]] = {}
         begin, end = torch.compiler.disable(self._begin), torch.compiler.disable(self._end)
         self._handles: list[Any] = []
         for one in optimizers:
@@ -50,8 +52,13 @@ class OptimizerSteps:
         self._handles.clear()
 
     def _begin(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if id(optimizer) in self._stepped:
+        gradient, last = gradient_of(optimizer), self._gradients.get(id(optimizer))
+        is_other = gradient is not None and last is not None and last() is not gradient
+        if id(optimizer) in self._stepped or (self._stepped and is_other):
             self._finish(late=True)
+        if not self._stepped and len(self.optimizers) > 1:
+            gradients = {id(one): gradient_of(one) for one in self.optimizers}
+            self._gradients = {key: ref(one) for key, one in gradients.items() if one is not None}
         self._before(optimizer, not self._stepped)
 
     def _end(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -89,6 +96,12 @@ class SaidSteps:
         again = same and self._changed
         self._changed = self._changed or not same
         return again
+
+
+def gradient_of(optimizer: torch.optim.Optimizer) -> Tensor | None:
+    """The first of its parameters that has one."""
+    gradients = (parameter.grad for group in optimizer.param_groups for parameter in group["params"])
+    return next((one for one in gradients if one is not None), None)
 
 
 def steps_behind(optimizer: torch.optim.Optimizer | None) -> int:
