@@ -56,6 +56,7 @@ def refusal(*words: str) -> str:
             "--inner.no_flip takes no value, got 'no'; expected --inner.flip or --inner.no-flip",
         ),
         (["--stpes", "3"], "Unrecognized options: --stpes, 3 (nearest: '--steps')"),
+        (["--size", "3"], "unknown option '--size' (nearest: '--inner.size')"),
         (["--no-steps"], "Unrecognized options: --no-steps (nearest: '--steps')"),
     ],
 )

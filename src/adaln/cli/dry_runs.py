@@ -1,4 +1,4 @@
-"""`--dry-run`: what would be trained or drawn, and the time, disk and memory that it takes at least."""
+"""`--dry-run`: what would be trained or drawn, and the time, disk and memory that it takes."""
 
 from collections.abc import Sequence
 from math import prod
@@ -35,8 +35,9 @@ def dry_run(jobs: "Sequence[Job]", root: Path, device: "torch.device", workers: 
     }
     drawn = {name: min(left[name], drawing_work(of_run, spec)) for name, of_run in runs.items()}  # it comes last
     threads, at_once = (1, workers) if len(runs) > 1 else (None, 1)
-    rates = {name: at_once * rate_of(of_run[0].config, device, threads) for name, of_run in runs.items()}
-    seconds, drawing = (sum(of[name] / rates[name] for name in runs) for of in (left, drawn))
+    rates = Rates(spec, device, threads)
+    rate = {name: at_once * rates.of(of_run[0].config) for name, of_run in runs.items() if left[name]}
+    seconds, drawing = (sum(of[name] / rate[name] for name in rate) for of in (left, drawn))
     parameters = max(num_parameters(job.config.model, spec) for job in jobs)
     longest = max((job.config for job in jobs), key=lambda config: config.steps)
     disk, memory = sum(run_bytes(of_run) for of_run in runs.values()), parameters * BYTES_IN_TRAINING
@@ -49,12 +50,21 @@ def dry_run(jobs: "Sequence[Job]", root: Path, device: "torch.device", workers: 
         data,
         [
             f"{which}: {what}; {missing:,} to train or go on with",
-            least(seconds, device, workers if len(runs) > 1 else None, drawing),
+            rates.line(seconds, workers if len(runs) > 1 else None, drawing),
             f"disk: {disk / 1e9:.3g} GB of checkpoints and samples",
             f"memory of each: {memory / 1e9:.3g} GB of weights, gradients, average and moments; activations on top",
+            *average_of(longest),
             "nothing was trained",
         ],
     )
+
+
+def average_of(config: RunConfig) -> list[str]:
+    """What is to be known of the averaged weights at the end, if anything."""
+    from adaln.metrics import start_left
+
+    left = start_left({"step": f"{config.steps:,}", "start_in_average": config.optim.ema_decay**config.steps})
+    return [f"averages: {left}"] if left else []
 
 
 def dry_sample(run: "Run", sampler: "Sampler", config: SampleConfig) -> Output:
@@ -64,34 +74,63 @@ def dry_sample(run: "Run", sampler: "Sampler", config: SampleConfig) -> Output:
 
     job = Job("", run.config, (), config)
     count, shape = config.num_images, (run.spec.channels, run.spec.height, run.spec.width)
-    seconds = count * image_work(job, run.spec) / rate_of(run.config, run.device, None)
+    rates = Rates(run.spec, run.device, None)
+    seconds = count * image_work(job, run.spec) / rates.of(run.config)
     data = {"images": count, "step": sampler.record["step"], "seconds": seconds, "disk_bytes": count * prod(shape)}
     return Output(
         data,
         [
             f"{count:,} images of step {sampler.record['step']:,} of {run.path}",
-            least(seconds, run.device, None) if seconds else "time: not known, the solver chooses its steps",
+            rates.line(seconds) if seconds else "time: not known, the solver chooses its steps",
             f"disk: {count * prod(shape) / 1e6:.3g} MB before packing, latents decoded on top",
             "nothing was drawn",
         ],
     )
 
 
-def rate_of(config: RunConfig, device: "torch.device", threads: int | None) -> float:
-    """Operations per second of one run: of so many threads of the CPU, or of all."""
-    import torch
+class Rates:
+    """Operations per second of runs, each of which has so many threads of the CPU, or all: their own where a step was
+    timed, that of the fastest products for networks too large to be made for that."""
 
-    from adaln.execution import kept_rate
+    def __init__(self, spec: DataSpec, device: "torch.device", threads: int | None) -> None:
+        self.spec, self.device, self.threads = spec, device, threads
+        self.is_timed, self._found = True, dict[tuple[object, ...], float]()
 
-    rate = kept_rate(config.model.hidden_size, config.precision, device)
-    return rate * (1 if device.type == "cuda" else threads or torch.get_num_threads())
+    def of(self, config: RunConfig) -> float:
+        """Networks that are alike are timed once."""
+        key = (config.model, config.process, config.precision, config.batch_size)
+        if key not in self._found:
+            self._found[key] = self._timed(config) or self._of_products(config)
+        return self._found[key]
 
+    def _timed(self, config: RunConfig) -> float | None:
+        import torch
 
-def least(seconds: float, device: "torch.device", workers: int | None, drawing: float = 0.0) -> str:
-    """The line on time."""
-    at_once = f" by {workers} at a time" if workers else ""
-    of_samples = f", of which samples {span(drawing)}" if drawing else ""
-    return (
-        f"time: at least {span(seconds)} on {device}{at_once}{of_samples}, at its rate of products; small networks take"
-        " several times as long, and scores come on top"
-    )
+        from adaln.models import flops
+        from adaln.training.speed import BACKWARD
+        from adaln.training.trial import seconds_per_image
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads or before)
+        try:
+            seconds = seconds_per_image(config, self.spec, self.device)
+        finally:
+            torch.set_num_threads(before)
+        self.is_timed = self.is_timed and seconds is not None
+        return BACKWARD * flops(config.model, self.spec) / seconds if seconds else None
+
+    def _of_products(self, config: RunConfig) -> float:
+        import torch
+
+        from adaln.execution import kept_rate
+
+        rate = kept_rate(config.model.hidden_size, config.precision, self.device)
+        return rate * (1 if self.device.type == "cuda" else self.threads or torch.get_num_threads())
+
+    def line(self, seconds: float, workers: int | None = None, drawing: float = 0.0) -> str:
+        """On time; `drawing` is the part of it that samples take."""
+        on = f"on {self.device}" + f" by {workers} at a time" * bool(workers)
+        of_samples = f", of which samples {span(drawing)}" * bool(drawing)
+        if self.is_timed:
+            return f"time: about {span(seconds)} {on}{of_samples}, as a step took just now; scores come on top"
+        return f"time: at least {span(seconds)} {on}{of_samples}, at its rate of products; scores come on top"

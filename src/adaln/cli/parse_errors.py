@@ -44,7 +44,8 @@ def one_line(panel: str, words: Sequence[str], flags: Collection[str]) -> str:
 
 
 def _meant(unknown: str, words: Sequence[str], flags: Collection[str]) -> str:
-    """A line on a flag that was given a value, or was denied in another way than ours; "" where it is neither."""
+    """A line on a flag that was given a value, was denied in another way than ours, or has a group before its name; ""
+    where it is none of these."""
     negation_of = {flag: no for flag in flags if (no := re.sub(r"^--((?:.*\.)?)", r"--\1no-", flag)) in flags}
     either = {*negation_of, *negation_of.values()}
     for before, word in itertools.pairwise(words):
@@ -58,7 +59,8 @@ def _meant(unknown: str, words: Sequence[str], flags: Collection[str]) -> str:
     for flag, no in negation_of.items():
         if "no" in said and said - {"no"} in (_parts(flag), _parts(flag.rpartition(".")[2])):
             return f"unknown option {unknown!r} (nearest: {no!r})"
-    return ""
+    inner = [flag for flag in flags if flag.rpartition(".")[2] == unknown.lstrip("-").partition("=")[0]]
+    return f"unknown option {unknown!r} (nearest: {inner[0]!r})" if unknown.startswith("--") and inner else ""
 
 
 def _takes_no_value(name: str, value: str, negation_of: dict[str, str]) -> str:

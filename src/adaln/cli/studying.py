@@ -177,7 +177,8 @@ def choose_verb(words: list[str]) -> Output:
     budget, base, launch, again = Budget.of(options.budget), options.config, options.launch, command("choose", words)
     start = time.monotonic()
 
-    from adaln.execution import kept_rate
+    from adaln.cli.dry_runs import Rates
+    from adaln.evaluation.checkpoints import unmade
     from adaln.parallel import find_device
     from adaln.studies.questions.choose_page import USE, write_choice
     from adaln.studies.questions.choose_question import Question
@@ -185,7 +186,9 @@ def choose_verb(words: list[str]) -> Output:
     from adaln.studies.run.workers import workers_for
 
     device = find_device(launch.device)
-    rate = len(workers_for(device, launch.jobs)) * kept_rate(base.model.hidden_size, base.precision, device)
+    rate = 1.0
+    if budget.unit == "seconds":
+        rate = len(workers_for(device, launch.jobs)) * Rates(unmade(base).spec, device, 1).of(base)
     asked = Question.of(choice, base, budget, launch.root, again)
     if options.dry_run:
         return _dry_choice(asked, rate, options)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from adaln.files import filling, reason, write_atomically
 from adaln.metrics.features import Extractor, Features
-from adaln.progress import progress
+from adaln.progress import note, progress
 from adaln.rng import generator
 from adaln.tensor_files import load_tensors, misfit, read_header
 
@@ -131,6 +131,10 @@ def train(data: LabelledImages) -> tuple[dict[str, Tensor], float]:
     num_held_out = max(1, round(HELD_OUT * len(y)))
     held_out, training = order[:num_held_out], order[num_held_out:]
     num_steps = min(max(EPOCHS * len(training) // BATCH, FEWEST_STEPS), MOST_STEPS)
+    note(
+        f"scores are in features of a classifier of these {len(y):,} images, trained once ({num_steps:,} steps of"
+        f" {BATCH} images) and kept; --features takes others, a loss (adaln loss, --by loss) none"
+    )
     weights = initial_weights(data.images.shape[1], data.images.shape[2:], len(classes))
     optimiser = torch.optim.AdamW(weights.values(), lr=PEAK_LR, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_LR, total_steps=num_steps)

@@ -128,12 +128,17 @@ def _answer(chosen: Chosen, judged_by: str) -> str:
     standing, reference = chosen.standing, chosen.reference
     leader, seeds, change = standing.leader, standing.seeds, standing.change(standing.leader)
     low, high = sorted((abs(change.low), abs(change.high)))
-    is_better = leader != reference and standing.word(leader, chosen.asked.choice.rules.margin) == "better"
-    gain = f"{abs(change.value):.0%} better than {reference} [{low:.0%}, {high:.0%}]"
+    margin = chosen.asked.choice.rules.margin
+    is_better = leader != reference and standing.word(leader, margin) == "better"
+    digits = 0 if abs(change.value) >= 0.1 else 1
+    gain = f"{abs(change.value):.{digits}%} better than {reference} [{low:.{digits}%}, {high:.{digits}%}]"
     if not standing.is_known:
         beside = [name for name in standing.racing if name not in (leader, *standing.equals)]
         lead = f"{gain}, and not told apart from {' and '.join(beside)}" if is_better else "by less than can be told"
         return f"Not known yet after {seeds} seeds: {leader} has the best {judged_by}, {lead}."
+    if is_better and high < margin:
+        less = f"{gain}, less than the margin of {margin:.0%}"
+        return f"{leader} or {reference}: {leader} is {less}, by {judged_by}, over {seeds} seeds."
     if is_better:
         return f"Use {leader}: {gain} by {judged_by}, over {seeds} seeds."
     others = "the others are worse or equal" if standing.equals else "every other start is worse"

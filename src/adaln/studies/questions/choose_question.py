@@ -124,7 +124,7 @@ def grid(choice: Choice) -> list[Scheme]:
 def check_choice(
     asked: Question, starts: Mapping[str, Scheme], rate: float, makes_reference: bool = True
 ) -> tuple[int, str]:
-    """Seeds that the budget is good for, at most, and what they can tell.
+    """Seeds that the budget is good for at `rate` operations per second, and what they can tell.
 
     `ValueError` for what would otherwise be found out after training has begun.
     """
@@ -139,14 +139,14 @@ def check_choice(
     check_judge(choice.rules, job, makes_reference)
     one = work([job], unmade(asked.base).spec)
     takes = num_starts * {"runs": 1.0, "operations": one, "seconds": one / rate}[budget.unit]
-    most, is_bound = int(budget.amount / takes), budget.unit == "seconds"
+    most, about = int(budget.amount / takes), "about " * (budget.unit == "seconds")
     if most < FEWEST:
-        least = f"{'at least ' * is_bound}{Budget(FEWEST * takes, budget.unit)}"
+        least = f"{about}{Budget(FEWEST * takes, budget.unit)}"
         raise ValueError(f"budget is {budget}; {FEWEST} seeds of {num_starts} starts take {least}")
     seeds = min(MOST_SEEDS, most)
     change = USUAL_NOISE * detectable(seeds, num_starts)
     return seeds, (
-        f"{num_starts} starts, {budget}: {'at most ' * is_bound}{seeds} seeds each; at a noise between seeds of"
+        f"{num_starts} starts, {budget}: {about}{seeds} seeds each; at a noise between seeds of"
         f" {USUAL_NOISE:.0%}, as on the digits, that shows changes of {change:.0%} and more (four times in five)"
     )
 
