@@ -53,7 +53,7 @@ def build():
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # not the variable: it is read once, for all
     for bound in ("FEWEST_STEPS", "MOST_STEPS"):
         monkeypatch.setattr(f"adaln.metrics.classifier.{bound}", 3)
     rng = np.random.default_rng(0)
