@@ -91,6 +91,8 @@ def page(verb: str, what: str, parser: Any, everything: bool) -> str:
     chosen = flags if everything or not guide.flags else _chosen(flags, guide.flags)
     named = [entry.metavar for entry in places]
     lines = [" ".join(["usage: adaln", verb, *named, "[options]"]), "", folded(what, width), ""]
+    if guide.takes_preset:
+        lines += [folded("Defaults are those of the preset that stands before --help, else of digits.", width), ""]
     if places:
         lines += [*_listed(places, width), ""]
     for group, members in groupby(chosen, key=lambda entry: entry.group if everything else "options"):

@@ -27,8 +27,8 @@ RUN_NAME = re.compile(r"[\w.-]+-[0-9a-f]{10}")
 class RunsOptions:
     """All runs of a folder with scheme, network, step, loss, score, size and age, the newest first."""
 
-    root: Annotated[Positional[Path], named("FOLDER")] = Path("runs")
-    """Folder that holds the runs."""
+    root: Annotated[Positional[Path], named("[FOLDER]")] = Path("runs")
+    """Folder that holds the runs: by default `runs`, where they are made."""
     clean: bool = False
     """Say what can go, and how much that frees: what killed writers left, runs without a step, and of finished runs
     the checkpoints before the last that no option asked to keep. Runs of studies, choices and searches, runs in
