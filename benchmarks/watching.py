@@ -2,8 +2,8 @@
 
 cost: a recorded look at the modulation weights of DiT-XL/2 against plain reads of them, in turns, processor time.
 steps: 60 updates of a DiT-S/2 with it at its default cadence and 60 without, taking turns, processor time.
-updates: from update 100 on the least and largest update ratio of any role or bias, and by how much the rms of any
-|1 + scale| grew, digits at their own learning rate.
+updates: from update 100 on the least and largest update ratio of any role or bias, by how much the rms of any
+|1 + scale| grew, and the largest rms of any role, digits at their own learning rate.
 """
 
 import sys
@@ -106,10 +106,12 @@ def updates(folder: Path) -> None:
             for record in read_recording(watched.folder / "analysis" / "roles.jsonl")
             if record.step >= 100 and record.update_ratio
         ]
-        late = [[scale for step, scale in of if step >= 100] for of in watched._history.scales.values()]
+        sizes = watched._history.sizes
+        late = [[size for step, size in of if step >= 100] for group, of in sizes.items() if "scale" in group.name]
         growth = max(scales[-1] / min(scales) for scales in late)
+        largest = max(size for of in sizes.values() for _, size in of)
         least, most = (f"{ratio:.4f} ({name})" for ratio, name in (min(recorded), max(recorded)))
-        sys.stdout.write(f"{scheme}: {least} to {most}, |1 + scale| x {growth:.2f}\n")
+        sys.stdout.write(f"{scheme}: {least} to {most}, |1 + scale| x {growth:.2f}, rms up to {largest:.2f}\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import adaln
-from adaln.analysis.alarms import doublings
+from adaln.analysis.alarms import Seen, blown_up, doublings
+from adaln.analysis.groups import Group
+from adaln.analysis.losses import LossLevels
 from adaln.analysis.watch_handle import TrainingWarning
 from adaln.conditioning import find_sites, initialise
 from adaln.models import DiTConfig, build
@@ -160,3 +162,131 @@ def test_a_frozen_bias_silences_no_rule_and_is_no_fault_itself(tmp_path):
             optimizer.step()
     handle.close()
     assert said and not any("bias" in str(one.message) for one in said)
+
+
+def trained(folder, rate, *, scheme="adaln-gaussian", by_hand=False, reach=lambda name, step, gradient: None):
+    """Rules that warn of updates of SGD at the rate of each step, where `reach` changes a constant gradient."""
+    net = network(scheme)
+    optimizer = torch.optim.SGD(net.parameters(), lr=rate(0))
+    handle = adaln.watch(net, None if by_hand else optimizer, to=folder, every=10, step=80)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingWarning)
+        for step in range(80, 130):
+            for name, parameter in net.named_parameters():
+                parameter.grad = torch.full_like(parameter, 1e-2)
+                reach(name, step, parameter.grad)
+            optimizer.param_groups[0]["lr"] = rate(step)
+            optimizer.step()
+            if by_hand:
+                handle.step()
+    handle.close()
+    file = folder / "alarms.jsonl"
+    return {json.loads(row)["rule"] for row in file.read_text().splitlines()} if file.exists() else set()
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_schedule_that_ends_at_zero_is_no_fault(tmp_path, by_hand):
+    assert trained(tmp_path / "a", lambda step: 1e-4 if step < 105 else 1e-9, by_hand=by_hand) == set()
+    assert trained(tmp_path / "b", lambda step: 1e-12, by_hand=by_hand) == {"still"}
+
+
+def test_weights_that_stop_at_their_learning_rate_are_still(tmp_path):
+    found = trained(
+        tmp_path / "w", lambda _: 1e-4, reach=lambda _, step, gradient: gradient.mul_(1e-9 if step > 110 else 1)
+    )
+    assert found == {"still"}
+
+
+def test_a_gate_that_the_network_makes_no_use_of_is_no_fault_where_others_open(tmp_path):
+    rows = [site.rows for site in find_sites(network("adaln-zero")) if site.role.name == "GATE"][-1]
+
+    def unused(name, step, gradient):
+        if name.startswith("blocks.1.adaLN"):
+            gradient[rows] = 0
+
+    def frozen(name, step, gradient):
+        gradient.zero_()
+
+    assert trained(tmp_path / "a", lambda _: 1e-4, scheme="adaln-zero", reach=unused) == set()
+    assert trained(tmp_path / "b", lambda _: 1e-4, scheme="adaln-zero", reach=frozen) == {"shut"}
+
+
+def test_a_gate_that_an_update_leaves_out_is_shut_though_others_open(tmp_path):
+    net = network("adaln-zero")
+    optimizer = torch.optim.SGD(net.blocks[0].parameters(), lr=1e-4)
+    handle = adaln.watch(net, optimizer, to=tmp_path / "w", every=10, step=90)
+    with pytest.warns(TrainingWarning, match="gate of blocks.1: every entry is still 0"):
+        for _ in range(10):
+            for parameter in net.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+    handle.close()
+
+
+def test_weights_that_blow_up_are_warned_of_whatever_their_updates_are(tmp_path):
+    """AdamW at a rate a thousand times too high moves every entry alike: weights grow, and ratios fall."""
+    net = network("adaln-zero")
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    handle = adaln.watch(net, optimizer, to=tmp_path / "w", step=97)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for step in range(97, 160):
+            optimizer.param_groups[0]["lr"] = 1.0 if step >= 140 else 1e-3
+            for parameter in net.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+    handle.close()
+    assert any("gate of blocks.0 and 1 more blocks: its rms over channels is" in str(one.message) for one in said)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([], False),
+        ([(100, 50.0)], False),  # a released network's
+        ([(0, 50.0), (100, 60.0), (10_000, 90.0)], False),
+        ([(0, 0.0), (100, 9.0)], False),
+        ([(0, 0.0), (100, 11.0)], True),
+        ([(0, 0.0), (100, 0.1), (1000, 11.0)], False),  # as the number of updates
+        ([(0, 0.0), (900, 0.1), (1000, 12.0)], True),
+        ([(0, 0.0), (10, 11.0)], False),
+    ],
+)
+def test_what_blew_up_outgrew_ten_times_what_it_was_and_the_number_of_updates(sizes, expected):
+    seen = Seen(sizes[-1][0] if sizes else 100, Group("gate"), 0.1, 1.0, torch.float32, True, False, (), sizes)
+    assert blown_up(seen) is expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (1.0, 1.0, False),
+        (1.0, 2.9, False),
+        (1.0, 100.0, True),
+        (-1.0, 100.0, False),
+        (0.0, 100.0, False),
+    ],
+)
+def test_a_loss_rises_where_half_of_it_is_above_three_times_what_it_was(before, after, expected):
+    levels = LossLevels()
+    assert not any(levels.are_risen(before + 0.01 * (i % 5) * bool(before)) for i in range(64))
+    assert any(levels.are_risen(after) for _ in range(32)) is expected
+
+
+def test_losses_of_one_image_at_any_timestep_do_not_rise_nor_does_a_leap_of_a_tiny_one():
+    for seed in range(3):
+        wide = torch.randn(20_000, generator=generator("losses", seed)).mul(1.8).exp().tolist()
+        levels = LossLevels()
+        assert sum(map(levels.are_risen, wide)) == 0
+    levels = LossLevels()
+    assert sum(map(levels.are_risen, [1.0] * 64 + [1e-6] * 320 + [1e-3] * 64)) == 0
+
+
+def test_a_loss_that_has_risen_is_said_once(tmp_path):
+    net = network("adaln-gaussian")
+    handle = adaln.watch(net, to=tmp_path / "w")
+    with pytest.warns(TrainingWarning, match="the loss is 9, half of the last 32 above three times") as said:
+        for step in range(200):
+            handle.log(1.0 if step < 100 else 9.0)
+        handle.close()
+    assert len(said) == 1

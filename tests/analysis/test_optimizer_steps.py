@@ -8,8 +8,10 @@ import torch
 
 import adaln
 from adaln.analysis.groups import Group
+from adaln.analysis.optimizer_steps import steps_behind
 from adaln.analysis.recorder import read_recording
 from adaln.analysis.watch_handle import TrainingWarning
+from adaln.analysis.watched_weights import WatchedWeights
 from adaln.conditioning import find_sites, initialise
 from adaln.models import DiTConfig, build
 from adaln.rng import generator
@@ -316,18 +318,97 @@ def test_parameters_that_were_replaced_are_followed_and_said(tmp_path, renewed):
     assert record.moved == float(renewed)
 
 
-def test_weights_loaded_between_two_updates_are_said_and_are_no_update(tmp_path):
+def copied(net):
+    for parameter in net.parameters():
+        parameter.data.copy_(parameter.detach() * 2)
+
+
+def put(net):
+    for parameter in net.parameters():
+        parameter.data = parameter.detach() * 2
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda net: net.load_state_dict({name: tensor * 2 for name, tensor in net.state_dict().items()}),
+        copied,  # as an average of weights is
+        put,
+    ],
+)
+def test_weights_loaded_between_two_updates_are_said_and_are_no_update(tmp_path, load):
     net = network()
     optimizer = sgd(net, lr=1e-6)
 
     def train(handle):
-        net.load_state_dict({name: tensor * 2 for name, tensor in net.state_dict().items()})
+        load(net)
         backward(net, 0)
         optimizer.step()
 
     found, _ = said(tmp_path / "w", train, net, optimizer)
     assert len(found) == 1 and "weights changed between two updates (load_state_dict, say)" in found[0]
     assert recorded(tmp_path / "w")[1].update_ratio < 1e-2
+
+
+def test_away_from_recorded_steps_no_weight_is_read(tmp_path, monkeypatch):
+    net = network()
+    optimizer = sgd(net)
+    handle = adaln.watch(net, optimizer, to=tmp_path / "w", every=10)
+    read = []
+    monkeypatch.setattr(
+        WatchedWeights, "keep", lambda weights, step, keep=WatchedWeights.keep: read.append(step) or keep(weights, step)
+    )
+    for number in range(20):
+        backward(net, number)
+        optimizer.step()
+    handle.close()
+    assert sorted(set(read)) == [8, 9, 10, 18, 19, 20]
+
+
+def test_weights_that_are_not_finite_have_not_moved_by_that(tmp_path):
+    net = network()
+    optimizer = sgd(net)
+
+    def train(handle):
+        for number in range(3):
+            backward(net, number, float("nan"))
+            optimizer.step()
+
+    assert not any("changed between" in text for text in said(tmp_path / "w", train, net, optimizer)[0])
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_type_of_the_weights_is_followed_and_said_once(tmp_path, dtype, by_hand):
+    net = network()
+    optimizer = sgd(net)
+
+    def train(handle):
+        for number in range(4):
+            if number == 2:
+                net.to(dtype)
+            for parameter in net.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+            if by_hand:
+                handle.step()
+
+    found, _ = said(tmp_path / "w", train, net, None if by_hand else optimizer)
+    about = [text for text in found if "weights are" in text or "nothing is recorded" in text]
+    assert len(about) == 1 and f"weights are {dtype} on cpu now, and were torch.float32 on cpu" in about[0]
+    records = recorded(tmp_path / "w")
+    assert tuple(records) == (0, 1, 2, 3, 4)
+    assert (records[3].update_ratio is None) is by_hand and records[4].update_ratio > 0
+
+
+def test_a_state_that_tells_of_no_number_of_steps_tells_of_none():
+    optimizer = sgd(network())
+    first, second, *_ = optimizer.param_groups[0]["params"]
+    for odd in (None, "x", torch.tensor([1, 2]), float("nan"), torch.tensor(float("inf"))):
+        optimizer.state["k"], optimizer.state[first]["step"] = 3, odd
+        assert steps_behind(optimizer) == 0
+    optimizer.state[second]["step"] = torch.tensor(7.0)
+    assert steps_behind(optimizer) == 7
 
 
 def test_weights_that_were_swapped_and_put_back_are_no_fault(tmp_path):

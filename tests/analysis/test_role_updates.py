@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adaln.analysis import role_updates
-from adaln.analysis.role_updates import entries_of, gradient_squares, numbers_of, records, watched_sites
+from adaln.analysis.role_updates import entries_of, gradient_squares, numbers_of, records, stride, watched_sites
 from adaln.conditioning import find_layout, find_sites, initialise
 from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator
@@ -87,3 +87,24 @@ def test_sites_of_unlike_width_count_by_all_their_entries(monkeypatch):
     assert found.moments.std == pytest.approx(float(after.std()), rel=0.02)
     assert found.update_ratio == pytest.approx(float(1e-3 * before.numel() ** 0.5 / before.norm()), rel=0.02)
     assert found.histogram.elements == found.moments.elements
+
+
+@pytest.mark.parametrize("rows", [0, 1, 64, 72, 384, 1152, 1153])
+def test_rows_that_are_kept_are_of_every_channel_of_a_head(rows):
+    for most in (1, 7, 21, 2000):
+        step = stride(rows, most)
+        kept = range(0, rows, step)
+        assert len(kept) <= most
+        if len(kept) >= 8:
+            assert len({row % 8 for row in kept[:8]}) == (1 if rows % 8 and step % 8 == 0 else 8)
+
+
+def test_one_row_of_eight_that_moves_is_seen(monkeypatch):
+    monkeypatch.setattr(role_updates, "MOST_ENTRIES", 16 * 4)  # 4 of 16 rows
+    net = network()
+
+    def change(parameter):
+        if parameter.shape == (96, 16):
+            parameter[1::2] += 1.0
+
+    assert recorded(net, change)["gate"].moved > 0.3

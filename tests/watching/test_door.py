@@ -235,12 +235,12 @@ def test_what_is_no_longer_finite_is_named(tmp_path):
 
 
 def test_a_loss_that_is_no_longer_finite_is_said(tmp_path):
-    handle = watch(network(), to=tmp_path / "w", every=2)
-    for loss in (1.0, float("nan"), float("inf")):
-        handle.updates += 1
-        handle.log(loss)
+    handle = watch(network(), to=tmp_path / "w", every=1000)
     with pytest.warns(TrainingWarning, match="step 2: the loss is not finite") as warned:
-        handle.close()
+        for loss in (1.0, float("nan"), float("inf")):
+            handle.updates += 1
+            handle.log(loss)
+    handle.close()
     assert len(warned) == 1
     assert len((tmp_path / "w" / "metrics.jsonl").read_text().splitlines()) == 1
 
@@ -383,6 +383,21 @@ class Twice(nn.Module):
         self.layer = nn.Linear(4, 4)
 
 
+def normed():
+    """A network whose modulation is kept as direction and length."""
+    net = network()
+    torch.nn.utils.parametrizations.weight_norm(net.blocks[0].adaLN_modulation[1])
+    return net
+
+
+def test_a_handle_prints_its_folder_and_how_far_it_is(tmp_path):
+    handle = watch(network(), to=tmp_path / "w")
+    handle.step()
+    assert repr(handle) == f"<Watch of {str(tmp_path / 'w')!r}, 1 updates>"
+    handle.close()
+    assert repr(handle).endswith("1 updates, closed>")
+
+
 @pytest.mark.parametrize(
     ("make", "settings", "named"),
     [
@@ -430,7 +445,9 @@ class Twice(nn.Module):
         (network, {"to": __file__}, "is a file; expected a folder"),
         (network, {"track": "tensorboard"}, r"track is 'tensorboard'; expected a list of trackers"),
         (network, {"track": [object()]}, "tracker object has no on_log"),
-        (network, {"optimizer": lambda net: []}, "holds none of the network's modulation"),
+        (network, {"optimizer": lambda net: []}, r"optimizer is \[\]; expected the optimisers, or None"),
+        (network, {"family": 3}, "family is 3; expected its name"),
+        (normed, {}, "ways on: family=, by name, by the file of a layout"),
         (network, {"optimizer": lambda net: [adamw(net), "x"]}, "optimizer is a str"),
         (dict, {}, "model is a dict; expected a network, an nn.Module"),
         (network, {"track": ["wandbb"]}, r"unknown tracker 'wandbb' \(nearest: 'wandb'\)"),

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import torch
 
 from adaln.analysis.groups import Group
-from adaln.analysis.role_updates import Entries, Numbers, Watched, rms_scales, shut_branches
+from adaln.analysis.role_updates import Entries, Numbers, Watched, rms_by_role, shut_branches
 
 SETTLED = 100
 """Updates before a start is no longer the reason: by then every weight of a network that starts at zero moves."""
 REMEMBERED = 32
 """Records of each role in each block that rules look back at."""
+STILL = 1e-7
+"""Update ratio, below float32's resolution of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,12 @@ class Seen:
     """Of the weights."""
     has_gradient: bool
     """Whether the last update had something to follow."""
+    has_slowed: bool
+    """Whether its learning rate is below a hundredth of the highest; where that is not known, whether it ever moved."""
     shut: Sequence[str]
     """Of a gate: branches of the block that it keeps shut, its bias counted."""
-    scales: Sequence[tuple[int, float]]
-    """Of a scale: recorded steps, this one last, and the rms of |1 + scale| at them, its bias counted."""
+    sizes: Sequence[tuple[int, float]]
+    """Recorded steps, this one last, and the rms of the role at them, of a scale |1 + scale|, its bias counted."""
 
     @property
     def type_name(self) -> str:
@@ -75,9 +79,9 @@ def shut(seen: Seen) -> bool:
 
 
 def still(seen: Seen) -> bool:
-    """Weights that a gradient does not move."""
-    ratio = seen.update_ratio
-    return seen.step >= SETTLED and seen.has_gradient and ratio is not None and ratio < 1e-7
+    """Weights that a gradient does not move, though no schedule has ended."""
+    is_stopped = seen.update_ratio is not None and seen.update_ratio < STILL and not seen.has_slowed
+    return seen.step >= SETTLED and seen.has_gradient and is_stopped
 
 
 def leaping(seen: Seen) -> bool:
@@ -87,7 +91,15 @@ def leaping(seen: Seen) -> bool:
 
 def growing(seen: Seen) -> bool:
     """|1 + scale| that more than doubled three times over, each time faster than the number of updates grew."""
-    return doublings([one for one in seen.scales if one[0] >= SETTLED]) >= 3
+    is_scale = seen.group.name.endswith("scale")
+    return is_scale and doublings([one for one in seen.sizes if one[0] >= SETTLED]) >= 3
+
+
+def blown_up(seen: Seen) -> bool:
+    """More than ten times what it was (1 where it was less), and ten times by more than the number of updates grew."""
+    step, value = seen.sizes[-1] if seen.sizes else (0, 0.0)
+    before = [size for size in seen.sizes if size[0] < step]
+    return step >= SETTLED and any(value > 10 * max(1.0, was) * step / max(SETTLED, at) for at, was in before)
 
 
 def doublings(values: Sequence[tuple[int, float]]) -> int:
@@ -127,17 +139,27 @@ RULES = (
     Rule(
         "growing",
         growing,
-        lambda seen: f"|1 + scale| more than doubled three times over, to {seen.scales[-1][1]:.2g}",
+        lambda seen: f"|1 + scale| more than doubled three times over, to {seen.sizes[-1][1]:.2g}",
         "|1 + scale| multiplies the tokens block after block: lower its learning rate, or decay its weights",
+    ),
+    Rule(
+        "blown up",
+        blown_up,
+        lambda seen: f"its rms over channels is {seen.sizes[-1][1]:.2g}, and was {min(of for _, of in seen.sizes):.2g}",
+        "go back to a checkpoint before it, with a lower learning rate or a longer warmup",
     ),
 )
 
 
 class History:
-    """How large each scale was at recorded steps, for the rule that looks back."""
+    """What was recorded before, for the rules that look back."""
 
     def __init__(self) -> None:
-        self.scales: dict[Group, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self.sizes: dict[Group, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self._reached: set[int] = set()
+        """Tensors that ever had a gradient other than zero."""
+        self._moved: set[Group] = set()
+        """What an update ever moved."""
 
     def seen(
         self,
@@ -146,11 +168,15 @@ class History:
         squares: Sequence[float],
         now: Entries,
         numbers: Mapping[Group, Numbers],
+        rates: Mapping[int, float],
     ) -> list[Seen]:
         """What the rules look at: every role and bias in its block; `squares` of gradients, entries on the CPU."""
-        shut, scales = shut_branches(sites, now), rms_scales(sites, now)
-        for group, scale in scales.items():
-            self.scales[group].append((step, scale))
+        self._reached.update(i for i, square in enumerate(squares) if square > 0)
+        self._moved.update(group for group, (ratio, *_) in numbers.items() if (ratio or 0.0) >= STILL)
+        slowed = self._slowed(sites, rates)
+        shut, sizes = shut_branches(sites, now, self._reached), rms_by_role(sites, now)
+        for group, size in sizes.items():
+            self.sizes[group].append((step, size))
         moving = {w.groups[-1] for w, of_it in zip(sites, squares, strict=True) if of_it > 0 and w.values.requires_grad}
         return [
             Seen(
@@ -159,11 +185,17 @@ class History:
                 *numbers[group][:2],
                 watched.values.dtype,
                 group in moving,
+                group in slowed,
                 shut.get(group, ()),
-                tuple(self.scales[group]) if group in scales else (),
+                tuple(self.sizes[group]) if group in sizes else (),
             )
             for group, watched in {watched.groups[-1]: watched for watched in sites}.items()
         ]
+
+    def _slowed(self, sites: Sequence[Watched], rates: Mapping[int, float]) -> set[Group]:
+        groups = [watched.groups[-1] for watched in sites]
+        fast = {group for i, group in enumerate(groups) if rates.get(i, float(group not in self._moved)) >= 0.01}
+        return set(groups) - fast
 
 
 def alarms(step: int, seen: Sequence[Seen]) -> list[Alarm]:
@@ -187,3 +219,9 @@ def not_finite(step: int, tensors: Sequence[str], role: str = "weights") -> Alar
     """Of the tensors that are not finite, the first in forward order by its name."""
     first, more = tensors[0], f", and {len(tensors) - 1} more tensors" * (len(tensors) > 1)
     return Alarm(step, "not finite", role, f"{first} is not finite{more}; go back to a checkpoint before this step")
+
+
+def risen(step: int, loss: float) -> Alarm:
+    """Of a loss that has gone back up for good."""
+    text = f"the loss is {loss:.3g}, half of the last 32 above three times the largest where they were lowest"
+    return Alarm(step, "risen", "loss", f"{text}; go back to a checkpoint before it, with a lower learning rate")

@@ -1,7 +1,8 @@
 """When an update is done: by hooks of the optimisers that make it, or by a loop that says so."""
 
 # mypy: disallow-untyped-calls=False
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 from weakref import ref
 
@@ -105,6 +106,14 @@ def gradient_of(optimizer: torch.optim.Optimizer) -> Tensor | None:
 
 
 def steps_behind(optimizer: torch.optim.Optimizer | None) -> int:
-    """Steps that the state of an optimiser tells of."""
+    """Steps that the state of an optimiser tells of, where it tells of them by one number."""
     states = optimizer.state.values() if optimizer is not None else ()
-    return max((int(state["step"]) for state in states if "step" in state), default=0)
+    steps: list[Any] = [state.get("step") for state in states if isinstance(state, Mapping)]
+    return max((int(one) for one in steps if is_one_number(one)), default=0)
+
+
+def is_one_number(value: object) -> bool:
+    """Finite, and no truth."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.is_complex() and bool(value.isfinite())
+    return isinstance(value, int | float) and isfinite(value) and not isinstance(value, bool)

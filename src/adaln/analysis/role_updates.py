@@ -1,15 +1,17 @@
 """Gate, scale and shift of a network while anyone trains it: their values, gradients and updates, by role and block.
 
 Gradient norms are of all entries. All else is of whole rows of each site, evenly spaced, at most `MOST_ENTRIES` entries
-of them, so that a look costs little more than reading the gradients, and what is kept between two updates is small; of
-sites that are no larger it is of all entries. Where sites of unlike width are put together, each counts by the entries
+of them (every n-th, n sharing no factor with their number, so that they are not one channel of every head), so that a
+look costs little more than reading the gradients, and what is kept between two updates is small; of sites that are no
+larger it is of all entries. Where sites of unlike width are put together, each counts by the entries
 that it has. Nothing waits for the device but `records` and what looks for what is not finite, or shut.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite, nan, sqrt
+from itertools import count
+from math import gcd, isfinite, nan, sqrt
 from statistics import fmean
 
 import torch
@@ -86,13 +88,18 @@ def watched_sites(model: nn.Module, layout: Layout) -> list[Watched]:
             matrix = as_rows(parameters[name])
             start, stop, _ = site.rows.indices(matrix.shape[0])
             width = matrix[:1].numel()
-            step = -(-(stop - start) // max(1, MOST_ENTRIES // max(1, width)))
+            step = stride(stop - start, max(1, MOST_ENTRIES // max(1, width)))
             is_bias = name != site.tensors()[0]
             groups = groups_of(site, by_branch=False)
             groups = tuple(map(bias_of, groups)) if is_bias else groups
             kept, size = slice(start, stop, step), (stop - start) * width
             found.append(Watched(site, name, parameters[name], kept, width, size, is_bias, groups))
     return found
+
+
+def stride(rows: int, most: int) -> int:
+    """Every how many rows one is kept, so that at most `most` are; it shares no factor with their number."""
+    return next(step for step in count(-(-rows // most) or 1) if gcd(step, rows) == 1 or step >= rows)
 
 
 Entries = Sequence[Tensor]
@@ -221,37 +228,46 @@ def not_finite_in(sites: Sequence[Watched]) -> list[str]:
     return list(dict.fromkeys(watched.name for watched in broken))
 
 
-def shut_branches(sites: Sequence[Watched], now: Entries) -> dict[Group, list[str]]:
+def shut_branches(sites: Sequence[Watched], now: Entries, reached: Collection[int]) -> dict[Group, list[str]]:
     """Of the gates of a block the branches that they keep shut, whatever the condition.
 
     A gate is zero where all that it adds up is: matrix, bias and table, a block's own and those that blocks share.
+    Where others have opened, one that is trained and whose gradient was never but zero (not in `reached`) is so by the
+    network's design, which takes nothing from that branch: the last text branch of QwenImage, say.
     """
     gates = [
-        (watched, bool(kept.any()) or bool(effect(Role.GATE, watched.site.function)(torch.zeros(()))))
-        for watched, kept in zip(sites, now, strict=True)
+        (i, watched, bool(kept.any()) or bool(effect(Role.GATE, watched.site.function)(torch.zeros(()))))
+        for i, (watched, kept) in enumerate(zip(sites, now, strict=True))
         if watched.site.role is Role.GATE
     ]
-    if any(is_open for watched, is_open in gates if not watched.site.is_of_one_block):
+    if any(is_open for _, watched, is_open in gates if not watched.site.is_of_one_block):
         return {}
-    own = [gate for gate in gates if gate[0].site.is_of_one_block] or gates
-    opened = {(watched.site.block, watched.site.branch) for watched, is_open in own if is_open}
+    own = [gate for gate in gates if gate[1].site.is_of_one_block] or gates
+    opened = {branch_of(watched) for _, watched, is_open in own if is_open}
+    in_use = {branch_of(watched) for i, watched, _ in own if i in reached or not watched.values.requires_grad}
     shut: dict[Group, list[str]] = defaultdict(list)
-    for watched, _ in own:
-        if (watched.site.block, watched.site.branch) not in opened and not watched.is_bias:
+    for _, watched, _ in own:
+        branch = branch_of(watched)
+        if branch not in opened and (branch in in_use or not opened) and not watched.is_bias:
             shut[watched.groups[-1]].append(watched.site.branch)
     return shut
 
 
-def rms_scales(sites: Sequence[Watched], now: Entries) -> dict[Group, float]:
-    """Of the scales of a block the rms over channels of 1 + scale, for conditions whose entries have an rms of 1.
+def branch_of(watched: Watched) -> tuple[str | None, str]:
+    """Of which block, and which of it."""
+    return watched.site.block, watched.site.branch
 
-    sqrt(width E[W^2] + E[(1 + b)^2]), with b the bias, or the table, and no 1 where a network multiplies by the scale
-    itself. Scales that a function bounds have none.
+
+def rms_by_role(sites: Sequence[Watched], now: Entries) -> dict[Group, float]:
+    """Of each role of a block its rms over channels, of 1 + scale, for conditions whose entries have an rms of 1.
+
+    sqrt(width E[W^2] + E[b^2]), with b the bias, or the table, and 1 + b for a scale unless the network multiplies by
+    the scale itself. What a function bounds has none.
     """
     sums: dict[Group, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for watched, kept in zip(sites, now, strict=True):
-        if watched.site.role is Role.SCALE and watched.site.function in ("", "plain"):
-            offset = float(not watched.site.function)
+        if watched.site.function in ("", "plain"):
+            offset = float(watched.site.role is Role.SCALE and not watched.site.function)
             matrices, shifts = sums[groups_of(watched.site, by_branch=False)[-1]]
             if watched.site.weight and not watched.is_bias:
                 matrices.append(watched.width * float(squares(kept)) / max(1, kept.numel()))

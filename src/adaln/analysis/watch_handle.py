@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo  # torch.compiler.disable, which imports the compiler only when called
 
-from adaln.analysis.alarms import Alarm, History, alarms, not_finite
+from adaln.analysis.alarms import Alarm, History, alarms, not_finite, risen
 from adaln.analysis.branches import BranchRecord
+from adaln.analysis.losses import LossLevels, as_loss
 from adaln.analysis.optimizer_steps import OptimizerSteps, SaidSteps, steps_behind
 from adaln.analysis.recorder import to_row
 from adaln.analysis.role_updates import Entries, are_finite, not_finite_in, numbers_of, records
@@ -34,24 +35,13 @@ from adaln.trackers import Beside, warn
 
 ABOUT, METRICS, ALARMS = "watch.json", "metrics.jsonl", "alarms.jsonl"
 ROLES, BRANCHES = "analysis/roles.jsonl", "analysis/branches.jsonl"
-MOST_LOSSES = 1_000
-"""Losses that wait on the device for the next recorded step; so many are written at once before it."""
+MOST_LOSSES = 50
+"""Losses that wait on the device for the next recorded step; so many are read at once before it."""
 
 
 def is_watched(folder: Path) -> bool:
     """Whether `adaln.watch` wrote it."""
     return (folder / ABOUT).is_file()
-
-
-def as_loss(loss: Any) -> Tensor | None:
-    """One value (of several the mean), still on its device; None for what is no number."""
-    try:
-        values = torch.as_tensor(loss).detach()
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    if values.is_complex() or not values.numel():
-        return None
-    return values.reshape(1) if values.numel() == 1 else values.float().mean().reshape(1)
 
 
 def as_given(value: Any) -> str:
@@ -87,7 +77,7 @@ class Watch:
         self._steps: OptimizerSteps | None = None
         self._said = SaidSteps(weights.sites)
         self._warned: set[tuple[str, str]] = set()
-        self._history = History()
+        self._history, self._levels = History(), LossLevels()
         if rank() == 0:
             for file in (ROLES, BRANCHES, METRICS, ALARMS):
                 drop_from(folder / file, step + 1 if step else 0)  # what was seen of the last update stays
@@ -112,7 +102,8 @@ class Watch:
     def log(self, loss: Any) -> None:
         """The loss of the last update, of several values their mean.
 
-        It waits on its device for the next recorded step, or until a thousand do. What is no number is a warning.
+        It waits on its device for the next recorded step, or until fifty do; on the CPU one that is not finite is said
+        at once. What is no number is a warning.
         """
         if not self.is_open:
             return
@@ -123,7 +114,8 @@ class Watch:
         self._unstepped += 1
         try:
             self._look_for_others()
-            if len(self._losses) >= MOST_LOSSES:
+            is_here = kept.device.type == "cpu"
+            if len(self._losses) >= MOST_LOSSES or (is_here and not kept.isfinite()):
                 self._write_losses()
         except Exception as error:  # a full disk, say: training goes on
             self._warn_once("failed", "losses", f"losses up to step {self.updates:,} are not written: {error}")
@@ -165,6 +157,9 @@ class Watch:
             tracker.close()
         self._trackers.clear()
         self.is_open = False
+
+    def __repr__(self) -> str:
+        return f"<Watch of {str(self.folder)!r}, {self._counted:,} updates{', closed' * (not self.is_open)}>"
 
     def __enter__(self) -> "Watch":
         return self
@@ -228,11 +223,12 @@ class Watch:
         try:
             if self._weights.is_idle:
                 return
-            if begins:
+            if begins and self._is_near(self._counted + 1):
                 self._warn_of_change("weights", self._weights.begin_again(self._counted))
-            scale = getattr(optimizer, "grad_scale", None)
-            if isinstance(scale, Tensor) and self._is_recorded(self._counted + 1):
-                self._weights.keep_scaled(optimizer, scale)
+            if self._is_recorded(self._counted + 1):
+                self._weights.see_rates(optimizer)
+                if isinstance(scale := getattr(optimizer, "grad_scale", None), Tensor):
+                    self._weights.keep_scaled(optimizer, scale)
         except Exception as error:
             self._warn_once("failed", "before", f"what update {self._counted + 1:,} began with is not seen: {error}")
 
@@ -268,7 +264,7 @@ class Watch:
         append_record(self.folder / ROLES, {"step": step, "records": [to_row(record) for record in found]})
         self._write_losses()
         send_records(self._trackers, step, found)
-        looked_at = self._history.seen(step, sites, there.tolist(), now, numbers)
+        looked_at = self._history.seen(step, sites, there.tolist(), now, numbers, self._weights.rates())
         self._warn([not_finite(step, broken)] if broken else alarms(step, looked_at))
 
     def _warn(self, found: Sequence[Alarm]) -> None:
@@ -293,6 +289,7 @@ class Watch:
         for step, value in zip(steps, values, strict=True):
             if isfinite(value):
                 append_record(self.folder / METRICS, {"step": step, "loss": value})
+                self._warn([risen(step, value)] if self._levels.are_risen(value) else [])
                 for tracker in self._trackers:
                     tracker.on_log(step, {"loss": value})
             else:

@@ -9,7 +9,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from adaln.analysis.role_updates import MOST_ENTRIES, Entries, Watched, entries_of, gradient_squares, parameters_in
+from adaln.analysis.role_updates import (
+    MOST_ENTRIES,
+    Entries,
+    Watched,
+    entries_of,
+    gradient_squares,
+    parameters_in,
+    wide,
+)
 from adaln.parallel import is_sharded, rank
 
 
@@ -19,7 +27,7 @@ class WatchedWeights:
     def __init__(self, sites: Sequence[Watched], parameters: Callable[[], Mapping[str, nn.Parameter]]) -> None:
         self.sites, self._parameters = sites, parameters
         self._kept: dict[int, Entries] = {}
-        self._versions = versions(sites)
+        self._rates: dict[int, tuple[float, float]] = {}
         self._scaled: dict[int, Tensor] = {}
         self._sample: list[Tensor] = []
 
@@ -34,7 +42,7 @@ class WatchedWeights:
 
     def keep(self, step: int) -> list[Entries]:
         """The entries of now, after this update; returned before those of the updates before it, as far as kept."""
-        self._kept[step], self._versions = entries_of(self.sites), versions(self.sites)
+        self._kept[step] = entries_of(self.sites)
         seen = [self._kept[before] for before in (step, step - 1, step - 2) if before in self._kept]
         self._kept = {number: entries for number, entries in self._kept.items() if step - 1 <= number <= step}
         return seen
@@ -42,7 +50,7 @@ class WatchedWeights:
     def follow(self, optimizers: Sequence[torch.optim.Optimizer]) -> str:
         """Take the parameters that the network has now, which are others after `load_state_dict(assign=True)`, say."""
         if not self._are_others():
-            return ""
+            return self._retyped()
         parameters = self._parameters()
         self.sites = [replace(watched, values=parameters[watched.name]) for watched in self.sites]
         self._kept.clear()
@@ -51,15 +59,43 @@ class WatchedWeights:
         return text + "; the optimiser that watch was given holds the old ones" * is_lost
 
     def begin_again(self, step: int) -> str:
-        """Before the update that follows `step`: keep what something else made of the weights meanwhile."""
-        if step not in self._kept or versions(self.sites) == self._versions:
+        """Before the update that follows `step`: keep what something else made of the weights meanwhile.
+
+        Looked for in the entries themselves: what writes through `.data` leaves no other trace.
+        """
+        if step not in self._kept:
             return ""
-        last = self._kept[step]
+        text, last = self._retyped(), self._kept.get(step)
         now = self.keep(step)[0]
-        if not have_moved(last, now):
-            return ""
+        if last is None or not have_moved(last, now):
+            return text
         self._kept = {step: now}
         return "weights changed between two updates (load_state_dict, say): the next is measured from there"
+
+    def _retyped(self) -> str:
+        """Drop what was kept of weights that have another type, or lie elsewhere, by now (`model.to(...)`)."""
+        last = next(reversed(self._kept.values()), ())
+        for site, before in zip(self.sites, last, strict=False):
+            if (site.values.dtype, site.values.device) != (before.dtype, before.device):
+                self._kept.clear()
+                return (
+                    f"weights are {site.values.dtype} on {site.values.device} now, and were {before.dtype} on"
+                    f" {before.device}: the next update is measured from there"
+                )
+        return ""
+
+    def see_rates(self, optimizer: torch.optim.Optimizer) -> None:
+        """Before an update that is recorded: its learning rates, and the highest that is known of."""
+        group_of = {id(one): group for group in optimizer.param_groups for one in group["params"]}
+        for i, watched in enumerate(self.sites):
+            rate = (group := group_of.get(id(watched.values), {})).get("lr")
+            if isinstance(rate, float | int | Tensor):
+                highest = max(float(rate), float(group.get("initial_lr", 0.0)), self._rates.get(i, (0.0, 0.0))[1])
+                self._rates[i] = float(rate), highest
+
+    def rates(self) -> dict[int, float]:
+        """Of each tensor of which it is known, the learning rate over the highest that it had."""
+        return {i: rate / highest if highest else 1.0 for i, (rate, highest) in self._rates.items()}
 
     def keep_scaled(self, optimizer: torch.optim.Optimizer, scale: Tensor) -> None:
         """Before an optimiser takes the scale of a `GradScaler` off the gradients, if it leaves that in them."""
@@ -117,5 +153,8 @@ def own_entries(sites: Sequence[Watched]) -> list[Tensor]:
 
 
 def have_moved(before: Sequence[Tensor], now: Sequence[Tensor]) -> bool:
-    """Whether any entry is another; waits for the device."""
-    return any(one.shape != other.shape or not torch.equal(one, other) for one, other in zip(before, now, strict=False))
+    """Whether any entry is another, NaN being no other than NaN; waits for the device."""
+    return any(
+        one.shape != other.shape or not torch.allclose(wide(one), wide(other.to(one)), rtol=0, atol=0, equal_nan=True)
+        for one, other in zip(before, now, strict=False)
+    )

@@ -20,7 +20,7 @@ from adaln.analysis.role_updates import Watched, parameters_in, watched_sites
 from adaln.analysis.watch_handle import ABOUT, ROLES, TrainingWarning, Watch, as_given, is_watched
 from adaln.analysis.watched_weights import WatchedWeights
 from adaln.codec import json_text, short_hash
-from adaln.conditioning import Family, Layout, find_layout
+from adaln.conditioning import Family, Layout, UnknownLayout, find_layout
 from adaln.conditioning.startable import adapters
 from adaln.files import reading, write_atomically
 from adaln.parallel import rank
@@ -72,9 +72,7 @@ def watch(
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model is a {type(model).__name__}; expected a network, an nn.Module")
-    layout = find_layout(model, family)
-    if not layout.sites:
-        raise ValueError("the network has no known modulation; adaln.audit(model, discover=True) tells what may be it")
+    layout = layout_of(model, family)
     sites, folder = watched_sites(model, layout), folder_of(to)
     if empty := [w.site.tensors()[0] for w in sites if w.values.is_meta or not w.values.numel()]:
         raise ValueError(
@@ -105,6 +103,20 @@ def watch(
     close = WeakMethod(handle.close)
     atexit.register(lambda: (still := close()) and still())  # of a training that an exception ended, say
     return handle
+
+
+def layout_of(model: nn.Module, family: Any) -> Layout:
+    """Of a network that has one; else a `ValueError` that says what a program can do about it."""
+    if not isinstance(family, str | Family | None):
+        raise ValueError(f"family is {as_given(family)}; expected its name, a layout file's, or a Family")
+    try:
+        layout = find_layout(model, family)
+    except UnknownLayout as error:
+        ways = "ways on: family=, by name, by the file of a layout, or as adaln.audit(model, discover=True) sees it"
+        raise UnknownLayout(error.args[0], *[ways] * (len(error.args) > 1)) from error
+    if not layout.sites:
+        raise ValueError("the network has no known modulation; adaln.audit(model, discover=True) tells what may be it")
+    return layout
 
 
 def looked_into(model: nn.Module, family: str | Family | None, *arguments: Any, **named: Any) -> list[BranchRecord]:
@@ -204,6 +216,8 @@ def holders_of(optimizers: Any, model: nn.Module, sites: Sequence[Watched]) -> l
     """Those that step the modulation, of one or several; `ValueError` where none does."""
     modulation = {id(watched.values) for watched in sites}
     given = [innermost(one) for one in (optimizers if isinstance(optimizers, list | tuple) else [optimizers])]
+    if not given:
+        raise ValueError(f"optimizer is {optimizers!r}; expected the optimisers, or None and .step() after each update")
     if holders := [one for one in dict.fromkeys(given) if modulation & parameters_in(one.param_groups)]:
         return holders
     if not any(watched.values.requires_grad for watched in sites):
