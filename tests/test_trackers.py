@@ -27,12 +27,15 @@ class Library(types.ModuleType):
     def __init__(self, name):
         super().__init__(name)
         self.calls, self.run = [], None
-        self.context_vars = types.SimpleNamespace(current_run=types.SimpleNamespace(get=lambda: self.run))
+        self.current = None
+        current = types.SimpleNamespace(get=lambda: self.current, set=lambda run: setattr(self, "current", run))
+        self.context_vars = types.SimpleNamespace(current_run=current)
         self.Histogram = self.Image = lambda *data, **settings: (data, settings)
         self.Html = lambda page: Path(page).name
 
     def init(self, **settings):
         self.calls.append(("init", settings))
+        self.current = self  # as trackio has it, which ends the one before
         return self
 
     def log(self, metrics, step=None):
@@ -51,7 +54,8 @@ def test_a_run_is_followed_by_its_name_with_its_config(small_config, tmp_path, m
     monkeypatch.setitem(sys.modules, name, library)
     run = adaln.train(small_config(steps=4, log_every=2), tmp_path / "run", "cpu", track=[name])
     (first, settings), *logs, last = library.calls
-    assert (first, settings["project"], settings["name"], settings["resume"]) == ("init", "adaln", "run", "allow")
+    assert (first, settings["project"], settings["resume"]) == ("init", "adaln", "allow")
+    assert f"{tmp_path.name}{'-' if name == 'trackio' else '/'}run" in settings["name"]
     assert settings["config"]["optim.lr"] == run.config.optim.lr
     assert [(metrics["loss"], step) for _, metrics, step in logs if "loss" in metrics] == [
         (row["loss"], row["step"]) for row in run.metrics()
@@ -121,10 +125,10 @@ def test_a_watched_training_is_followed_by_histograms_losses_and_events(tmp_path
 
 def test_a_run_of_trackio_that_the_program_began_itself_is_joined_and_not_ended(tmp_path, monkeypatch):
     library = Library("trackio")
-    library.config, library.run = {}, library
+    library.config, library.current = {}, library
     library.log = lambda metrics, **settings: library.calls.append((metrics, settings))
     monkeypatch.setitem(sys.modules, "trackio", library)
-    board = KNOWN["trackio"]("w", tmp_path, {"sites": 4})
+    board = KNOWN["trackio"](tmp_path, {"sites": 4})
     board.on_log(3, {"gate/std": 1.0})
     board.on_event(3, "shut: gate", "why")
     board.close()
@@ -141,7 +145,8 @@ def test_beside_a_run_of_wandb_that_the_program_began_itself_is_one_with_every_r
         for number in range(50):
             watched.step(loss=float(number))
     (_, settings), *logs, last = library.calls
-    place = {"project": "mine", "group": "sweep", "id": "abc-w", "reinit": "create_new"}
+    place = {"project": "mine", "group": "sweep", "reinit": "create_new"}
+    assert settings["id"].startswith("abc-")
     assert place.items() <= settings.items() and "entity" not in settings and last == ("finish",) and theirs.calls == []
     losses = [(step, call["loss"]) for _, call, step in logs[:-1] if "loss" in call]
     assert losses == [(number + 1, float(number)) for number in range(50)]
@@ -182,16 +187,52 @@ def test_mlflow_gets_numbers_images_warnings_and_the_page_in_a_run_that_is_gone_
     info = types.SimpleNamespace(run_id=outer, experiment_id="theirs")
     library.active_run = lambda: types.SimpleNamespace(info=info) if outer else None
     monkeypatch.setitem(sys.modules, "mlflow", library)
+    (tmp_path / "w").mkdir()
     for _ in range(2):
-        tracker = KNOWN["mlflow"]("w", tmp_path / "w", {"sites": 4})
+        tracker = KNOWN["mlflow"](tmp_path / "w", {"sites": 4})
     tracker.on_log(3, {"gate/std": 1.0})
     tracker.on_event(3, "shut: gate", "why")
     tracker.close()
     assert len(client.runs) == 1 and client.runs[0].tags.get("mlflow.parentRunId") == outer
-    run, *_, (called, of, [(name, value, _, step)]), event, last = [client.calls[0], *client.calls]
-    assert run == ("log_dict", f"w of {place}", {"sites": 4}, "config.json")
+    run, *_, event, (called, of, [(name, value, _, step)]), last = [client.calls[0], *client.calls]
+    assert run == ("log_dict", f"{tmp_path.name}/w of {place}", {"sites": 4}, "config.json")
     assert (called, of, name, value, step) == ("log_batch", run[1], "gate/std", 1.0, 3)
     assert (event, last) == (("set_tag", run[1], "shut gate", "step 3: why"), ("set_terminated", run[1]))
+
+
+def test_mlflow_gets_many_numbers_in_few_calls_that_wait_for_seconds_only(tmp_path, monkeypatch):
+    library, client, now = types.ModuleType("mlflow"), Client(), [0.0]
+    library.MlflowClient, library.entities = lambda: client, types.SimpleNamespace(Metric=lambda *row: row)
+    library.active_run = lambda: None
+    client.log_batch = lambda run, metrics: client.calls.append([step for *_, step in metrics])
+    monkeypatch.setitem(sys.modules, "mlflow", library)
+    monkeypatch.setattr("adaln.trackers.time.monotonic", lambda: now[0])
+    tracker = KNOWN["mlflow"](tmp_path, {})
+    client.calls.clear()
+    for step in range(1_500):
+        tracker.on_log(step, {"loss": 1.0})
+    now[0] = 6.0
+    tracker.on_log(1_500, {"loss": 1.0})
+    tracker.on_log(1_501, {"loss": 1.0})
+    assert client.calls == [list(range(1_000)), list(range(1_000, 1_501))]
+    tracker.close()
+    assert client.calls[2] == [1_501]
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_folder_has_runs_of_its_own_that_go_on_with_it_though_it_was_moved(tmp_path, monkeypatch, name):
+    library, key = Library(name), {"wandb": "id", "trackio": "name"}[name]
+    monkeypatch.setitem(sys.modules, name, library)
+
+    def known_to_library(folder, step):
+        adaln.watch(network(), to=folder, step=step, track=[name]).close()
+        return [call[1][key] for call in library.calls if call[0] == "init"][-1]
+
+    first, second = (known_to_library(tmp_path / one / "watched", None) for one in ("a", "b"))
+    assert first != second and (name == "wandb" or library.current is None)
+    (tmp_path / "a" / "watched").rename(tmp_path / "moved")
+    assert known_to_library(tmp_path / "moved", 3) == first
+    assert known_to_library(tmp_path / "moved", 0) not in (first, second)
 
 
 @pytest.mark.parametrize("name", list(KNOWN))

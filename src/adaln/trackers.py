@@ -4,6 +4,7 @@ Source: torch.utils.tensorboard; wandb 0.31 and trackio 0.43, whose `init`, `log
 mlflow 3.17.
 """
 
+import json
 import queue
 import sys
 import threading
@@ -15,11 +16,18 @@ from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from uuid import uuid4
 
+from adaln.files import write_atomically
+
+KNOWN_AS = "trackers.json"
+"""What runs of a folder are known by to services."""
 MOST_WAITING = 10_000
 """Calls that wait for a tracker that is slow; later ones are dropped, which is said."""
 PATIENCE = 30.0
 """Seconds that the end of a training waits for what is still to be sent."""
+MOST_METRICS, SECONDS = 1_000, 5.0
+"""MLflow's most numbers in a call, and how long they are gathered for it."""
 
 
 Counts = tuple[Sequence[int], Sequence[float]]
@@ -42,13 +50,13 @@ class Tracker(Protocol):
 class TensorBoard:
     """Event files in FOLDER/tensorboard."""
 
-    def __init__(self, name: str, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         import_extra("tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(folder / "tensorboard"))
         rows = "\n".join(f"    {key}: {value}" for key, value in config.items())
-        self.writer.add_text("config", f"{name}\n\n{rows}")
+        self.writer.add_text("config", f"{folder.name}\n\n{rows}")
 
     def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -125,17 +133,20 @@ class Board:
 
 class MLflow:
     """A run of its own of the experiment adaln, or within the run that the program has begun itself; gone on with by
-    its name. MLflow has no histograms; warnings are tags."""
+    its folder. MLflow has no histograms; warnings are tags."""
 
-    def __init__(self, name: str, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         library = import_extra("mlflow")
         self.client, self.entities, outer = library.MlflowClient(), library.entities, library.active_run()
+        self._rows: list[Any] = []
+        self._sent_at = time.monotonic()
         if outer is None:
             there = self.client.get_experiment_by_name("adaln")
             place = there.experiment_id if there else self.client.create_experiment("adaln")
         else:
             place = outer.info.experiment_id
-        tags = {"adaln.folder": folder.resolve().as_posix()}
+        name, own_id = known_as(folder)
+        tags = {"adaln.id": own_id}
         if outer is not None:
             tags["mlflow.parentRunId"] = outer.info.run_id
         alike = " and ".join(f'tags.`{key}` = "{value}"' for key, value in tags.items())
@@ -145,8 +156,15 @@ class MLflow:
 
     def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
         now = round(1000 * time.time())
-        rows = [self.entities.Metric(name, value, now, step) for name, value in metrics.items()]
-        self.client.log_batch(self.run, metrics=rows)
+        self._rows += [self.entities.Metric(name, value, now, step) for name, value in metrics.items()]
+        if len(self._rows) >= MOST_METRICS or time.monotonic() - self._sent_at >= SECONDS:
+            self._send()
+
+    def _send(self) -> None:
+        while self._rows:
+            self.client.log_batch(self.run, metrics=self._rows[:MOST_METRICS])
+            del self._rows[:MOST_METRICS]
+        self._sent_at = time.monotonic()
 
     def on_image(self, step: int, name: str, pixels: Any) -> None:
         self.client.log_image(self.run, pixels, key=name, step=step)
@@ -158,6 +176,7 @@ class MLflow:
         self.client.log_artifact(self.run, str(page), "report")
 
     def close(self) -> None:
+        self._send()
         self.client.set_terminated(self.run)
 
 
@@ -170,31 +189,47 @@ def import_extra(package: str) -> Any:
         raise ValueError(f"{name} is not installed; pip install 'adaln[{name}]'") from error
 
 
-def wandb(name: str, folder: Path, config: Mapping[str, Any]) -> Board:
-    """A run of its own, gone on with by its folder's name: of the project adaln, or beside the run that the program has
-    begun itself, in that one's project and group. In one run, whose rows have one ascending step, what the one logs
-    late drops what the other logs."""
+def known_as(folder: Path) -> tuple[str, str]:
+    """(name to be read, id) of a folder's runs, kept in it: whatever goes on there goes on with them, though it was
+    moved; another folder of that name, or one that is begun anew, has others."""
+    file = folder / KNOWN_AS
+    if not file.is_file():
+        own = {"name": "/".join(folder.resolve().parts[-2:]), "id": uuid4().hex[:12]}
+        write_atomically(file, json.dumps(own) + "\n")
+    own = json.loads(file.read_text(encoding="utf-8"))
+    return str(own["name"]), str(own["id"])
+
+
+def wandb(folder: Path, config: Mapping[str, Any]) -> Board:
+    """A run of its own, gone on with by its folder: of the project adaln, or beside the run that the program has begun
+    itself, in that one's project and group. In one run, whose rows have one ascending step, what the one logs late
+    drops what the other logs."""
     library = import_extra("wandb")
-    beside, place = library.run, {"project": "adaln", "id": folder.name}
+    name, own_id = known_as(folder)
+    beside, place = library.run, {"project": "adaln", "id": own_id}
     if beside is not None:
         theirs = {"project": beside.project, "entity": beside.entity, "group": beside.group}
-        place = {key: value for key, value in theirs.items() if value} | {"id": f"{beside.id}-{folder.name}"}
+        place = {key: value for key, value in theirs.items() if value} | {"id": f"{beside.id}-{own_id}"}
     return Board(library, None, name, config, reinit="create_new", dir=str(folder), **place)
 
 
-def trackio(name: str, folder: Path, config: Mapping[str, Any]) -> Board:
-    """The program's own run, or one of the local project adaln, gone on with by its name."""
-    library = import_extra("trackio")
-    return Board(library, library.context_vars.current_run.get(), name, config, project="adaln")
+def trackio(folder: Path, config: Mapping[str, Any]) -> Board:
+    """The program's own run, or one of the local project adaln, gone on with by its folder: trackio tells runs apart
+    by their names. A run of ours is never the current one, which the next `init` would end and we would join."""
+    library, unique = import_extra("trackio"), "-".join(known_as(folder)).replace("/", "-")
+    theirs = (current := library.context_vars.current_run).get()
+    board = Board(library, theirs, unique, config, project="adaln")
+    current.set(theirs)
+    return board
 
 
-KNOWN: Mapping[str, Callable[[str, Path, Mapping[str, Any]], Tracker]] = {
+KNOWN: Mapping[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
     "tensorboard": TensorBoard,
     "wandb": wandb,
     "trackio": trackio,
     "mlflow": MLflow,
 }
-"""By name: of (name, folder, config as plain data) what follows."""
+"""By name: of (folder, config as plain data) what follows."""
 
 
 def warn(text: str, category: type[Warning] = UserWarning, stacklevel: int = 1) -> None:

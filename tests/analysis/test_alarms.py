@@ -287,6 +287,7 @@ def test_a_loss_that_has_risen_is_said_once(tmp_path):
     handle = adaln.watch(net, to=tmp_path / "w")
     with pytest.warns(TrainingWarning, match="the loss is 9, half of the last 32 above three times") as said:
         for step in range(200):
+            handle.updates += 1
             handle.log(1.0 if step < 100 else 9.0)
         handle.close()
     assert len(said) == 1

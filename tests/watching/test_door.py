@@ -22,6 +22,7 @@ from adaln.cli import main
 from adaln.conditioning import Role, find_layout, find_sites, initialise
 from adaln.models import DiTConfig, build
 from adaln.rng import generator
+from adaln.specs import DataSpec
 from adaln.watching.door import chosen, watch
 from helpers.networks import DIGITS
 
@@ -255,6 +256,32 @@ def test_every_loss_between_two_records_is_kept(tmp_path):
     assert [(row["step"], row["loss"]) for row in rows] == [(i + 1, i) for i in range(2_500)]
 
 
+def test_a_relative_folder_stays_where_it_is_though_the_program_goes_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    handle = watch(network(), to="w", every=1)
+    monkeypatch.chdir("elsewhere")
+    handle.step(loss=1.0)
+    handle.close()
+    assert (tmp_path / "w" / "metrics.jsonl").is_file() and not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_losses_at_hand_are_written_before_the_next_record(tmp_path, monkeypatch):
+    handle, now = watch(network(), to=tmp_path / "w", every=10**6), [0.0]
+    monkeypatch.setattr("adaln.analysis.update_losses.monotonic", lambda: now[0])
+    file = tmp_path / "w" / "metrics.jsonl"
+    for number in range(1, 121):
+        handle.step(loss=float(number))
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == list(range(1, 101))
+    now[0] += 2
+    handle.step(loss=121.0)
+    assert json.loads(file.read_text().splitlines()[-1]) == {"step": 121, "loss": 121.0}
+    again = watch(network(), to=tmp_path / "w", every=10**6, step=110)  # what a killed loop goes on from
+    again.step(loss=111.0)
+    again.close()
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == list(range(1, 112))
+
+
 class Kept:
     """A tracker that keeps what it gets, until it is offline."""
 
@@ -470,6 +497,9 @@ def test_a_folder_of_another_network_or_of_something_else_is_refused(tmp_path):
     other = build(DiTConfig(16, 3, 2, 4), DIGITS, generator("watch"))
     with pytest.raises(ValueError, match="is of another network"):
         watch(other, to=tmp_path / "w", step=0)
+    wider = build(DiTConfig(16, 2, 2, 4), DataSpec(2, 8, 8, 10), generator("watch"))  # of the same modulation's shapes
+    with pytest.raises(ValueError, match="is of another network"):
+        watch(wider, to=tmp_path / "w", step=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match="holds something else"):

@@ -28,6 +28,7 @@ from adaln.analysis.optimizer_steps import OptimizerSteps, SaidSteps, steps_behi
 from adaln.analysis.recorder import to_row
 from adaln.analysis.role_updates import Entries, are_finite, not_finite_in, numbers_of, records
 from adaln.analysis.tracked import numbers_of_branches, send_records
+from adaln.analysis.update_losses import UpdateLosses
 from adaln.analysis.watched_weights import WatchedWeights
 from adaln.parallel import rank
 from adaln.runs import append_record, drop_from
@@ -35,8 +36,6 @@ from adaln.trackers import Beside, warn
 
 ABOUT, METRICS, ALARMS = "watch.json", "metrics.jsonl", "alarms.jsonl"
 ROLES, BRANCHES = "analysis/roles.jsonl", "analysis/branches.jsonl"
-MOST_LOSSES = 50
-"""Losses that wait on the device for the next recorded step; so many are read at once before it."""
 
 
 def is_watched(folder: Path) -> bool:
@@ -71,7 +70,7 @@ class Watch:
         self._begun = self._counted = step
         self._weights, self._is_recorded, self._trackers, self._page = weights, steps, list(trackers), page
         self._look_into = look_into
-        self._losses: list[tuple[int, Tensor | None, Tensor]] = []
+        self._losses = UpdateLosses(step)
         self._unstepped = 0
         """Losses since the last update."""
         self._steps: OptimizerSteps | None = None
@@ -100,22 +99,23 @@ class Watch:
 
     @_disable_dynamo
     def log(self, loss: Any) -> None:
-        """The loss of the last update, of several values their mean.
+        """The loss of an update, of several values their mean, after its step; or of each of its micro-batches.
 
-        It waits on its device for the next recorded step, or until fifty do; on the CPU one that is not finite is said
-        at once. What is no number is a warning.
+        It waits until fifty do, for the next recorded step, or for a second where none is on an accelerator; on the CPU
+        one that is not finite is said at once. What is no number is a warning.
         """
         if not self.is_open:
             return
         if (kept := as_loss(loss)) is None:
             self._warn_once("failed", "loss", f"log got {as_given(loss)}; expected the loss, a number: it is not kept")
             return
-        self._losses.append((self._counted, self._steps.skipped if self._steps else None, kept))
+        if not rank():
+            self._losses.add(self._counted, self._steps.skipped if self._steps else None, kept)
         self._unstepped += 1
         try:
             self._look_for_others()
             is_here = kept.device.type == "cpu"
-            if len(self._losses) >= MOST_LOSSES or (is_here and not kept.isfinite()):
+            if self._losses.are_due or (is_here and not kept.isfinite()):
                 self._write_losses()
         except Exception as error:  # a full disk, say: training goes on
             self._warn_once("failed", "losses", f"losses up to step {self.updates:,} are not written: {error}")
@@ -146,7 +146,7 @@ class Watch:
             if self._steps is not None and self._steps.is_attached:
                 self._look_for_others(ends=True)
                 self._steps.remove()
-            self._write_losses()
+            self._write_losses(ends=True)
             if shown := [tracker for tracker in self._trackers if tracker.has("on_page")]:
                 page = self._page(self.folder)
                 for tracker in shown:
@@ -280,13 +280,8 @@ class Watch:
             warn(text, TrainingWarning, stacklevel=2)
         return is_first
 
-    def _write_losses(self) -> None:
-        losses, self._losses = self._losses, []
-        if not losses or rank():
-            return
-        values = torch.cat([loss.float().cpu() for *_, loss in losses]).tolist()
-        steps = [counted - (0 if skipped is None else int(skipped)) for counted, skipped, _ in losses]
-        for step, value in zip(steps, values, strict=True):
+    def _write_losses(self, ends: bool = False) -> None:
+        for step, value in self._losses.take(self.updates, ends):
             if isfinite(value):
                 append_record(self.folder / METRICS, {"step": step, "loss": value})
                 self._warn([risen(step, value)] if self._levels.are_risen(value) else [])

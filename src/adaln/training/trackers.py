@@ -17,7 +17,7 @@ MakeTracker = Callable[[Run], Tracker]
 
 def known(name: str, run: Run) -> Tracker:
     """One of `adaln.trackers.KNOWN`, for a run."""
-    return KNOWN[name](run.path.name, run.path, dict(leaves(to_dict(run.config))))
+    return KNOWN[name](run.path, dict(leaves(to_dict(run.config))))
 
 
 TRACKERS: Registry[MakeTracker] = Registry("tracker", {name: partial(known, name) for name in KNOWN}, accepts=Callable)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
+from os.path import commonpath
 from pathlib import Path
 from typing import Any
 from weakref import WeakMethod, WeakValueDictionary
@@ -25,7 +26,7 @@ from adaln.conditioning.startable import adapters
 from adaln.files import reading, write_atomically
 from adaln.parallel import rank
 from adaln.registry import nearest
-from adaln.trackers import KNOWN, Beside, Tracker, import_extra, in_words, warn
+from adaln.trackers import KNOWN, KNOWN_AS, Beside, Tracker, import_extra, in_words, warn
 from adaln.version import __version__
 
 OPEN: WeakValueDictionary[Path, Watch] = WeakValueDictionary()
@@ -93,6 +94,8 @@ def watch(
         if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
             claim(folder, config, begun, was_said=step is not None or begun > 0)
             close_other(folder)
+            if not begun:  # another training to trackers, whose runs go on alone
+                (folder / KNOWN_AS).unlink(missing_ok=True)
         trackers = [tracker_of(one, folder, config) for one in track] if rank() == 0 else []
         handle = Watch(weights, folder, is_recorded, begun, trackers, page_of, look_into)
     OPEN[folder.resolve()] = handle
@@ -137,16 +140,16 @@ def tracker_of(track: str | Tracker, folder: Path, config: Mapping[str, Any]) ->
     if not isinstance(track, str):
         return Beside(type(track).__name__, track)
     try:
-        return Beside(track, KNOWN[track](folder.name, folder, config))
+        return Beside(track, KNOWN[track](folder, config))
     except (Exception, SystemExit) as error:  # of its library, which nobody is logged in to, say
         raise ValueError(f"tracker {track!r} cannot be used: {in_words(error)}") from error
 
 
 def folder_of(to: Any) -> Path:
-    """`ValueError` for what is no folder's name."""
+    """Where it is, wherever the program goes; `ValueError` for what is no folder's name."""
     if not isinstance(to, str | Path) or not str(to) or "\0" in str(to):
         raise ValueError(f"to is {as_given(to)}; expected a folder")
-    folder = Path(to)
+    folder = Path(to).absolute()
     with written(folder):
         if file := next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None):
             raise ValueError(f"to is {str(to)!r}, and {str(file)!r} is a file; expected a folder")
@@ -241,6 +244,9 @@ def adapter_of(model: nn.Module, sites: Sequence[Watched]) -> str:
 
 def about(model: nn.Module, layout: Layout, sites: Sequence[Watched]) -> dict[str, Any]:
     """What is watched, for `watch.json`: the same in a wrapper and out of it."""
+    inside = commonpath([watched.site.tensors()[0].rpartition(".")[0].replace(".", "/") for watched in sites])
+    start = f"{inside}.".lstrip(".").replace("/", ".")
+    others = sorted(list(p.shape) for name, p in model.named_parameters() if name.startswith(start))
     own = {name: own for own, name in layout.names.items()}
     shapes = {own[watched.site.tensors()[0]]: tuple(watched.values.shape) for watched in sites}
     named = {name: list(shape) for name, shape in shapes.items()}
@@ -249,7 +255,7 @@ def about(model: nn.Module, layout: Layout, sites: Sequence[Watched]) -> dict[st
         "sites": len(sites),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    return {**row, "modulation": short_hash(named), "adaln": __version__}
+    return {**row, "shapes": short_hash({"modulation": named, "all": others}), "adaln": __version__}
 
 
 def claim(folder: Path, row: Mapping[str, Any], step: int, was_said: bool) -> None:
@@ -257,8 +263,8 @@ def claim(folder: Path, row: Mapping[str, Any], step: int, was_said: bool) -> No
     file = folder / ABOUT
     if is_watched(folder):
         with reading(file, "what watch wrote"):
-            theirs = json.loads(file.read_text(encoding="utf-8"))["modulation"]
-        if theirs != row["modulation"]:
+            theirs = json.loads(file.read_text(encoding="utf-8"))["shapes"]
+        if theirs != row["shapes"]:
             raise ValueError(f"{str(folder)!r} is of another network; expected a folder of its own")
         last = max((record.step for record in read_recording(folder / ROLES)), default=0)
         if last and not was_said:

@@ -17,8 +17,9 @@ class TrainerWatch(import_extra("transformers").TrainerCallback):  # type: ignor
     """Watch the network that a `Trainer` trains: `Trainer(..., callbacks=[TrainerWatch("watched")])`.
 
     `network` names the diffusion transformer inside the model, where that has others as well. A step is the trainer's
-    `global_step`, so that training which goes on from a checkpoint goes on in the same folder. `ValueError` when
-    training begins, as of `adaln.watch`.
+    `global_step`, so that training which goes on from a checkpoint goes on in the same folder; what an exception has
+    ended begins anew there, where the same trainer does (`auto_find_batch_size`). `ValueError` when training begins, as
+    of `adaln.watch`.
     """
 
     def __init__(self, to: str | Path, *, network: str = "", **settings: Unpack[Settings]) -> None:
@@ -26,8 +27,11 @@ class TrainerWatch(import_extra("transformers").TrainerCallback):  # type: ignor
         self.watched: Watch | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:
-        self.on_train_end(args, state, control)  # of a training that an exception ended, which no callback hears of
-        self.watched = watch(part_of(model, self.network), to=self.to, step=state.global_step or None, **self.settings)
+        step = state.global_step or None
+        if self.watched is not None and self.watched.is_open:  # an exception ended it, which no callback hears of
+            self.watched.close()
+            step = state.global_step
+        self.watched = watch(part_of(model, self.network), to=self.to, step=step, **self.settings)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.watched is not None:
