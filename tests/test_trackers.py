@@ -136,6 +136,7 @@ def test_a_run_of_trackio_that_the_program_began_itself_is_joined_and_not_ended(
     assert library.config == {"adaln": {"sites": 4}}
 
 
+@pytest.mark.slow
 def test_beside_a_run_of_wandb_that_the_program_began_itself_is_one_with_every_row(tmp_path, monkeypatch):
     library, theirs = Library("wandb"), Library("theirs")
     theirs.project, theirs.entity, theirs.group, theirs.id = "mine", "", "sweep", "abc"
@@ -219,6 +220,7 @@ def test_mlflow_gets_many_numbers_in_few_calls_that_wait_for_seconds_only(tmp_pa
     assert client.calls[2] == [1_501]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_a_folder_has_runs_of_its_own_that_go_on_with_it_though_it_was_moved(tmp_path, monkeypatch, name):
     library, key = Library(name), {"wandb": "id", "trackio": "name"}[name]

@@ -29,7 +29,7 @@ def test_the_peer_computes_what_we_do_from_the_same_weights():
 
 
 def test_a_network_that_the_peer_lacks_is_refused():
-    with pytest.raises(ValueError, match="expected a DiT"):
+    with pytest.raises(ValueError, match="serves no other than a DiT"):
         peer_of(busy_model(MODELS["SiT-tiny"], CPU), MODELS["SiT-tiny"], LATENTS)
 
 

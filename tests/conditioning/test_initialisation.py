@@ -127,7 +127,7 @@ def test_an_ambiguous_network_needs_its_family():
     with pytest.raises(UnknownLayout, match="name the family"):
         adaln.initialise(NoShift())
     model = NoShift()
-    adaln.initialise(model, "adaln-gaussian:1e-3,2e-3", family="LightningDiT-no-shift")
+    adaln.initialise(model, "adaln-gaussian:1e-3,2e-3,2e-3", family="LightningDiT-no-shift")
     scale, gate = model.blocks[1].adaLN_modulation[1].weight.chunk(4)[:2]
     assert scale.std().item() == pytest.approx(2e-3, rel=0.1)
     assert gate.std().item() == pytest.approx(1e-3, rel=0.1)
