@@ -145,6 +145,12 @@ def read_responses(outcomes: Sequence[Outcome], reference: str | None = None) ->
     return Responses(by_label, by_step, fid)
 
 
+def responses_by_group(outcomes: Sequence[Outcome], reference: str) -> dict[str, Responses]:
+    """As `read_responses` of the runs of every group, each against its own `reference`."""
+    groups = dict.fromkeys(outcome.job.group for outcome in outcomes)
+    return {name: read_responses([one for one in outcomes if one.job.group == name], reference) for name in groups}
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One label of a comparison: what was trained, what each seed gave, and the difference from the reference."""

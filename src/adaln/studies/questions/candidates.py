@@ -16,7 +16,7 @@ from adaln.conditioning.distributions import Quantiles
 from adaln.report import Axis, Cell, Column, Group, Intervals, Measurement, Section, Table
 from adaln.statistics import LEVEL, Difference, paired_each, seen_effect, t_interval
 from adaln.studies.judged import in_percent
-from adaln.studies.rows import ByLabel, badge, plain_difference, read_responses, run_names, study_result
+from adaln.studies.rows import ByLabel, badge, plain_difference, responses_by_group, run_names, study_result
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
 
 ZERO, GAUSSIAN = REFERENCES = ("adaln-zero", "adaln-gaussian")
@@ -54,15 +54,14 @@ def settings() -> list[Setting]:
 
 def changes_of_choice(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[float]]]:
     """Network -> candidate -> of every seed ln(score / Zero's)."""
-    found = {}
-    for model in NETWORKS:
-        fid = read_responses([one for one in outcomes if one.job.group == model], ZERO).fid
-        found[model] = {
-            name: [log(ours / zeros) for ours, zeros in zip(values, fid[ZERO], strict=True)]
-            for name, values in fid.items()
+    return {
+        model: {
+            name: [log(ours / zeros) for ours, zeros in zip(values, of.fid[ZERO], strict=True)]
+            for name, values in of.fid.items()
             if name != ZERO
         }
-    return found
+        for model, of in responses_by_group(outcomes, ZERO).items()
+    }
 
 
 def chosen(outcomes: Sequence[Outcome]) -> str:
@@ -113,7 +112,7 @@ Confirmed = Mapping[tuple[str, str], Difference]
 def confirm(outcomes: Sequence[Outcome], best: str) -> tuple[Confirmed, float, dict[str, ByLabel]]:
     """The chosen start against both references on every network; the relative change that is seen everywhere four times
     in five; and the runs behind."""
-    responses = {model: read_responses([one for one in outcomes if one.job.group == model], ZERO) for model in NETWORKS}
+    responses = responses_by_group(outcomes, ZERO)
     pairs = {
         (model, name): (responses[model].fid[best], responses[model].fid[name])
         for model, name in product(NETWORKS, REFERENCES)

@@ -16,7 +16,7 @@ from adaln.studies.comparison_tables import loss_sections
 from adaln.studies.judged import by_losses, in_percent
 from adaln.studies.published_numbers import gaussian_scheme, published_tables
 from adaln.studies.questions.ratio_effects import AS_IT_IS, ZERO, Effects, Luck, Rules, effects_of, foretold, luck
-from adaln.studies.rows import badge, plain_difference, read_responses, run_names, study_result
+from adaln.studies.rows import badge, plain_difference, responses_by_group, run_names, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 
 LADDER = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -49,7 +49,7 @@ def settings() -> Iterator[Setting]:
 
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """Effects as it is and under other circumstances, which of two rules foretells those at other rates, and luck."""
-    by_name = {name: read_responses([one for one in outcomes if one.job.group == name], ZERO) for name in CIRCUMSTANCES}
+    by_name = responses_by_group(outcomes, ZERO)
     effects = effects_of(by_name)
     base, elsewhere = effects[AS_IT_IS], {name: of for name, of in effects.items() if name != AS_IT_IS}
     rates = {name: effects[name] for name in OTHER_RATES}
