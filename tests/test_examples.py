@@ -16,6 +16,12 @@ MODULES = [
 ]
 
 
+def test_every_public_name_has_an_example():
+    public = {name: getattr(adaln, name) for name in adaln.__all__ if name != "__version__"}
+    warnings = {name for name, of in public.items() if isinstance(of, type) and issubclass(of, Warning)}
+    assert [name for name, of in public.items() if ">>> " not in (of.__doc__ or "") and name not in warnings] == []
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_print_what_they_say(name: str):
     found = doctest.testmod(import_module(name))

@@ -22,9 +22,14 @@ Update = Callable[[int, int], None]
 
 @contextmanager
 def show_progress() -> "Iterator[Display]":
-    """In this block work shows how far it is: `with adaln.show_progress(): adaln.train(config)`.
+    """In this block work shows how far it is: a bar on a terminal and in a notebook, elsewhere a line now and then.
 
-    A bar on a terminal and in a notebook, elsewhere a line on standard error now and then.
+    All of it goes to standard error.
+
+    >>> import adaln
+    >>> from tempfile import mkdtemp
+    >>> with adaln.show_progress():
+    ...     run = adaln.train(adaln.preset("digits", steps=2), mkdtemp())
     """
     with Display() as shown, showing(shown), noting(shown.note):
         yield shown

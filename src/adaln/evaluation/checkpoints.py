@@ -280,6 +280,12 @@ def train(
 
     Raises `ValueError` before anything is written for data, network, process and scheme that do not fit each other and
     for a folder that holds another run, and `NonFinite` for a loss or gradient that is not finite.
+
+    >>> import adaln
+    >>> from tempfile import mkdtemp
+    >>> run = adaln.train(adaln.preset("digits", scheme="adaln-gaussian", steps=2), mkdtemp())
+    >>> run.steps_saved()
+    [2]
     """
     score_at = scored_steps(config, score_at, None)
     loss_at = loss_steps(config, scored_steps(config, loss_at, None), score_at)

@@ -253,9 +253,14 @@ def evaluate(
     of ADM's that the features allow. `validation`, other images of what the reference is of, adds FDr. `weights` are
     Inception's own; `replicates`, of the bootstrap behind the intervals, may be 0; with `check` the features are
     computed twice more, and `moves` says how far each score goes. The processes of torchrun share the features.
-    docs/python.md has an example.
 
     Raises `ValueError` for an unknown name, for too few images, and for features that cannot be had.
+
+    >>> import adaln
+    >>> noise = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 1), np.uint8)
+    >>> scores = adaln.evaluate(noise, "digits", metrics=["fid"], replicates=0)
+    >>> scores["fid"].value > 100, scores["fid"].num_samples, scores["fid"].num_reference
+    (True, 100, 1797)
     """
     check_request(metrics, replicates, batch_size, validation)  # said before anything is read, trained or fetched
     computing = find_device(device)

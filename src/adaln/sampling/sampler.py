@@ -149,6 +149,13 @@ def sample(
 
     Raises `ValueError` for a checkpoint, class, solver or guidance that the run does not have, and `NonFinite` naming
     the first image that the solver has let grow beyond all numbers.
+
+    >>> import adaln
+    >>> from tempfile import mkdtemp
+    >>> run = adaln.train(adaln.preset("digits", steps=2), mkdtemp())
+    >>> samples = adaln.sample(run, num_images=4, solver="ddim", steps=2)
+    >>> samples.images.shape, samples.images.dtype
+    ((4, 8, 8, 1), dtype('uint8'))
     """
     run = run if isinstance(run, Run) else open_run(run)
     chosen = {"guidance.scale": guidance, "sampler.solver": solver, "sampler.steps": steps}

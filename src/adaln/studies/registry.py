@@ -97,6 +97,13 @@ def study(
     after a kill the same call goes on. A script calls it under `if __name__ == "__main__":`.
 
     Raises `ValueError` for an unknown name, for fewer than two seeds, and as `Unfinished`, naming the runs that failed.
+
+    docs/python.md has one that trains; every row has a spread, so one seed is refused before anything is:
+
+    >>> import adaln
+    >>> adaln.study("table3", seeds=1)
+    Traceback (most recent call last):
+    ValueError: seeds is 1; expected at least 2 seeds
     """
     given = tuple(map(str, weights))
     called = name if isinstance(name, str) else name.name

@@ -20,7 +20,13 @@ Curve = dict[int, Scores]
 
 
 def scores_of(run: Run) -> list[Scores]:
-    """All scores in a run's folder, the oldest first."""
+    """All scores in a run's folder, the oldest first: those that its training and `evaluate` have left there.
+
+    >>> import adaln
+    >>> from tempfile import mkdtemp
+    >>> adaln.scores_of(adaln.train(adaln.preset("digits", steps=2), mkdtemp()))  # nothing was scored
+    []
+    """
     files = sorted(run.path.glob("s*/*.scores.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))
     return [read_score_file(file) for file in files]
 
