@@ -21,12 +21,16 @@ class Effects:
     """The runs of one circumstance, and every start's change against Zero."""
 
     responses: Responses
+    lr: float
     stds: Mapping[str, float]
     """By row."""
-    updates: Mapping[str, float]
-    """By row: std over learning rate."""
     changes: Mapping[int, Mapping[str, Difference]]
     """By scored step and row."""
+
+    @property
+    def updates(self) -> dict[str, float]:
+        """By row: std over learning rate, how many updates undo the start."""
+        return {label: std / self.lr for label, std in self.stds.items()}
 
     @property
     def starts(self) -> list[str]:
@@ -41,10 +45,14 @@ class Effects:
         """The changes at the last step."""
         return self.changes[self.steps[-1]]
 
-    def relative(self, label: str) -> list[float]:
-        """Of each seed ln(score / Zero's score) at the end."""
-        fid = self.responses.fid
-        return [log(ours / zeros) for ours, zeros in zip(fid[label], fid[ZERO], strict=True)]
+    def relative(self, label: str, step: int) -> list[float]:
+        """Of each seed ln(score / Zero's score) at a scored step."""
+        both = at(self.responses, label, step), at(self.responses, ZERO, step)
+        return [log(ours / zeros) for ours, zeros in zip(*both, strict=True)]
+
+    def as_far_as(self, other: "Effects") -> int:
+        """The scored step at which these have gone nearest to as far as `other` at its end: learning rate x steps."""
+        return min(self.steps, key=lambda step: abs(self.lr * step - other.lr * other.steps[-1]))
 
 
 def effects_of(responses: Mapping[str, Responses]) -> dict[str, Effects]:
@@ -66,8 +74,8 @@ def effects_of(responses: Mapping[str, Responses]) -> dict[str, Effects]:
     return {
         name: Effects(
             of,
+            of.by_label[ZERO][0].job.config.optim.lr,
             {label: std_of(runs[0]) for label, runs in of.by_label.items()},
-            {label: std_of(runs[0]) / runs[0].job.config.optim.lr for label, runs in of.by_label.items()},
             {
                 step: {key[2]: change for key, change in changes.items() if key[:2] == (name, step)}
                 for step in steps[name]
@@ -100,17 +108,20 @@ class Rules:
 
 
 def foretold(base: Effects, others: Sequence[Effects]) -> Rules:
-    """Effects at other rates as the curve over std / lr, or that over std, has them: straight between its rungs."""
-    curve = {label: t_interval(base.relative(label)).value for label in base.starts}
+    """Effects at other rates as the curve over std / lr, or that over std, has them: straight between its rungs.
+
+    The curve is that of the step at which `base` has gone as far.
+    """
     missed: dict[str, list[list[float]]] = {"in updates": [], "in std": []}
     for ours in others:
+        curve = [fmean(base.relative(label, base.as_far_as(ours))) for label in base.starts]
         for label in ours.starts:
-            found = ours.relative(label)
+            found = ours.relative(label, ours.steps[-1])
             for rule, here, there in (
                 ("in updates", base.updates, ours.updates[label]),
                 ("in std", base.stds, ours.stds[label]),
             ):
-                guess = between([here[one] for one in base.starts], [curve[one] for one in base.starts], there)
+                guess = between([here[one] for one in base.starts], curve, there)
                 missed[rule].append([(value - guess) ** 2 for value in found])
     by_seed = {rule: [sum(seed) / len(seed) for seed in zip(*cells, strict=True)] for rule, cells in missed.items()}
     gains = [b - a for a, b in zip(by_seed["in updates"], by_seed["in std"], strict=True)]
@@ -149,7 +160,7 @@ class Luck:
 
 def luck(base: Effects, published: Sequence[float]) -> Luck:
     """`published` are scores of one seed each, Zero's first."""
-    noise = fmean(stdev(base.relative(label)) ** 2 for label in base.starts) ** 0.5
+    noise = fmean(stdev(base.relative(label, base.steps[-1])) ** 2 for label in base.starts) ** 0.5
     bends = [a - 2 * b + c for a, b, c in zip(published, published[1:], published[2:], strict=False)]
     roughness = (fmean(bend**2 for bend in bends) / 6) ** 0.5 / published[0]
     best = log(min(published[1:]) / published[0])
