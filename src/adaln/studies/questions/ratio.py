@@ -37,7 +37,7 @@ CIRCUMSTANCES: Mapping[str, Mapping[str, Any]] = {
     "velocity (SiT)": {"model": "SiT-XL/2", "steps": SHORT},
     "no classes": {"data": "celeba-hq", "steps": SHORT},
 }
-"""What is otherwise; but for the first two at half the steps, as is where Zero stands half-way, or as few as it takes."""
+"""What is otherwise. Half the steps, or fewer where they are dear: the ladder is scored half-way as well."""
 OTHER_RATES = tuple(name for name, change in CIRCUMSTANCES.items() if "lr_factor" in change)
 TITLE = "Does the start matter, when, and for how long?"
 
