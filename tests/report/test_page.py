@@ -219,3 +219,14 @@ def test_a_page_says_where_the_values_of_histograms_and_images_lie(tmp_path):
     named = re.findall(r"<code>([^<]+\.json)</code>", (tmp_path / "index.html").read_text())
     assert len(named) == len(figures) > 1 and all((tmp_path / name).exists() for name in named)
     assert all(".json" not in figure._repr_html_() for figure in figures)
+
+
+def test_code_in_notes_and_captions_is_shown_as_code(tmp_path):
+    table = replace(TABLE, notes=["As `adaln runs` has them."])
+    figure = replace(next(iter(FIGURES.values())), caption="Of `runs/a_b`, <all>.")
+    page = Page("Title", [], [Section("Here", [table, figure])])
+    shown = write_page(page, tmp_path / "index.html").read_text()
+    assert "<p>As <code>adaln runs</code> has them.</p>" in shown
+    assert "<p>Of <code>runs/a_b</code>, &lt;all&gt;.</p>" in shown
+    written = page_markdown(page)
+    assert "As `adaln runs` has them." in written and r"Of `runs/a_b`, \<all\>." in written

@@ -170,7 +170,7 @@ def _figure(figure: Figure, name: str) -> str:
         )
     return (
         f"<figure><figcaption><b>{escape(figure.title)}</b></figcaption>\n{drawn}\n"
-        f"<p>{escape(figure.caption)}</p>{_data(figure, name)}</figure>"
+        f"{_paragraph(figure.caption)}{_data(figure, name)}</figure>"
     )
 
 
@@ -192,7 +192,7 @@ def _data(figure: Figure, name: str) -> str:
 
 def _table(table: Table) -> str:
     """The table in a box that scrolls sideways where the screen is narrow."""
-    notes = "".join(f"<p>{escape(note)}</p>" for note in (*table.notes, *table.footnotes))
+    notes = "".join(_paragraph(note) for note in (*table.notes, *table.footnotes))
     return f"<figure><figcaption><b>{escape(table.title)}</b></figcaption>\n{_rows(table)}{notes}</figure>"
 
 

@@ -29,7 +29,7 @@ def markdown(table: Table) -> str:
     heading = [escaped(c.heading) for c in table.columns]
     rows = [[_markdown_cell(c, k) for c, k in pairs(table, row)] for row in table.rows]
     lines = ["| " + " | ".join(row) + " |" for row in [heading, rule, *rows]]
-    notes = [part for note in (*table.notes, *table.footnotes) for part in ("", escaped(note))]
+    notes = [part for note in (*table.notes, *table.footnotes) for part in ("", _prose(note))]
     return "\n".join([f"**{escaped(table.title)}**", "", *lines, *notes]) + "\n"
 
 
@@ -96,7 +96,7 @@ def _markdown_block(block: Block, section: int, place: int) -> str:
             return markdown(block)
         case _:
             image = f"![{escaped(alt_text(block))}]({file_name(block, section, place)}.svg)"
-            return f"**{escaped(block.title)}**\n\n{image}\n\n{escaped(block.caption)}"
+            return f"**{escaped(block.title)}**\n\n{image}\n\n{_prose(block.caption)}"
 
 
 def _prose(text: str) -> str:

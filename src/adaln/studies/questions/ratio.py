@@ -247,8 +247,8 @@ def rules_table(rules: Rules) -> Table:
     gain = rules.gain
     notes = [
         f"Foretold from the ladder, where it has gone as far (learning rate times steps), for {', '.join(OTHER_RATES)},"
-        f" no run of which it has seen. Mean square that `in std`"
-        f" misses less that of `in updates`: {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}], p {rules.p_value:.2g}."
+        f" no run of which it has seen. Mean square missed over std"
+        f" less that over std / lr: {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}], p {rules.p_value:.2g}."
     ]
     return Table("What the rules miss", columns, [[rule, error] for rule, error in rules.errors.items()], notes)
 
