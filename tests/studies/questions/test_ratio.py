@@ -90,7 +90,7 @@ def test_a_lowest_row_is_the_likelier_the_more_rows_there_are():
     assert chance_of_lowest(-1.0, 2) < chance_of_lowest(-1.0, 6) < chance_of_lowest(-1.0, 600)
 
 
-@pytest.mark.parametrize("scale", ["ratio", "tiny", "images-32", "small"])
+@pytest.mark.parametrize("scale", ["ratio", "tiny", "images-32"])
 def test_other_rates_end_where_the_ladder_is_scored_as_far_on(scale):
     jobs = Plan(ratio.RATIO, SCALES[scale], (0, 1), Overrides()).jobs()
     base = next(job for job in jobs if job.group == AS_IT_IS)
