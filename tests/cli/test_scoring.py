@@ -114,6 +114,43 @@ def test_the_record_names_both_sides_the_features_and_the_versions(capsys):
     assert {"torch", "numpy", "scipy", "python", "adaln"} == set(record["versions"])
 
 
+def test_a_dry_evaluation_says_what_is_made_first_how_long_it_takes_and_writes_nothing(
+    capsys, trained, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("ADALN_CACHE", str(tmp_path / "cache"))
+    words = ("evaluate", trained, "--reference", "digits", "--device", "cpu", "--num-images", "20", "--dry-run")
+    run(capsys, *words)  # measures the machine, which is kept in the cache
+    before = sorted(Path().rglob("*"))
+    said = run(capsys, *words)
+    assert said.startswith(f"drawn first: 20 images of step 4 of {trained} by ddpm, 250 updates each\n")
+    assert "dataset-classifier of 1,817 images, against digits; first a classifier of 1,797 images is trained" in said
+    assert "\ntime: about " in said and "of which samples" in said and "\ndisk: 0.00128 MB" in said
+    assert said.endswith("nothing was drawn, trained, fetched or written\n")
+    unfetched = run(capsys, *words, "--features", "inception", "dataset-classifier")
+    assert "first its weights are fetched (96 MB)" in unfetched and "\ntime: at least " in unfetched
+    assert sorted(Path().rglob("*")) == before
+    assert "got 1 image, expected at least 2" in fails(capsys, *words[:-2], "1", "--dry-run")
+    assert "no samples yet" in fails(capsys, "evaluate", trained, "--reference", "digits", "--dry-run")
+
+
+def test_a_dry_evaluation_of_images_counts_both_sides_and_a_check_takes_three_times_as_long(capsys):
+    words = ("evaluate", "ours.npz", "--reference", "theirs.npz", "--validation", "ours.npz", *MEAN_FEATURES)
+    (of_features,) = (whole := data(capsys, *words, "--dry-run"))["features"]
+    assert (of_features["num_images"], of_features["first"], whole["drawn"]) == (130, "", None)
+    checked = data(capsys, *words, "--dry-run", "--check")
+    assert checked["seconds"] == pytest.approx(3 * checked["features"][0]["seconds"])
+    assert not [*Path().glob("*.scores.json")]
+
+
+def test_a_dry_sweep_counts_its_ways(capsys, trained):
+    before = sorted(Path().rglob("*"))
+    words = ("sweep", trained, "--over.guidance", "1", "2", "--num-images", "20", "--device", "cpu", "--dry-run")
+    said = run(capsys, *words)
+    assert said.startswith(f"4 ways to sample step 4 of {trained}, 20 images each: 4 to be drawn")
+    assert "\ntime: about " in said and sorted(Path().rglob("*")) == before
+    assert "num_images is 1; FID" in fails(capsys, *words, "--num-images", "1")
+
+
 def test_a_check_is_a_table_and_in_the_file_and_two_functions_of_a_module_are_two_ways(capsys):
     Path("two_features.py").write_text(MEANS + "again = means\n")
     words = ("evaluate", "ours.npz", "--reference", "theirs.npz", "--metrics", "fid", "--check", "--batch-size", "16")

@@ -140,5 +140,5 @@ def test_a_network_without_classes_is_swept_without_guidance(trained, scoring, m
     assert [way.sample.guidance.scale for way in room.ways_of(trained, scoring, Grid())] == [*room.GUIDANCE] * 2
     without = replace(trained.spec, num_classes=0)
     monkeypatch.setattr(Run, "spec", property(lambda self: without))
-    monkeypatch.setattr(room, "check_scoring", lambda run, way: None)
+    monkeypatch.setattr(room, "check_scoring", lambda run, way, makes_reference: None)
     assert [way.sample.guidance.scale for way in room.ways_of(trained, scoring, Grid())] == [1.0, 1.0]

@@ -1,6 +1,7 @@
 """`--dry-run`: what would be trained or drawn, and the time, disk and memory that it takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +10,14 @@ from adaln.cli.output import Output
 from adaln.cli.progress_bar import span
 from adaln.config import RunConfig, model_name
 from adaln.models import num_parameters
-from adaln.sampling import SampleConfig
 from adaln.specs import DataSpec
 
 if TYPE_CHECKING:
     import torch
 
+    from adaln.cli.scoring import EvaluateOptions
+    from adaln.evaluation.samples import Reference
+    from adaln.evaluation.scoring import Scoring
     from adaln.runs import Run
     from adaln.sampling import Sampler
     from adaln.studies import Job
@@ -67,23 +70,86 @@ def average_of(config: RunConfig) -> list[str]:
     return [f"averages: {left}"] if left else []
 
 
-def dry_sample(run: "Run", sampler: "Sampler", config: SampleConfig) -> Output:
+def dry_sample(sampler: "Sampler") -> Output:
     """Of the images that a command would draw."""
     from adaln.studies import Job
     from adaln.studies.run.costs import image_work
 
-    job = Job("", run.config, (), config)
+    run, config = sampler.run, sampler.config
     count, shape = config.num_images, (run.spec.channels, run.spec.height, run.spec.width)
     rates = Rates(run.spec, run.device, None)
-    seconds = count * image_work(job, run.spec) / rates.of(run.config)
+    seconds = count * image_work(Job("", run.config, (), config), run.spec) / rates.of(run.config)
     data = {"images": count, "step": sampler.record["step"], "seconds": seconds, "disk_bytes": count * prod(shape)}
+    by = f"{sampler.provenance['sampler']['solver']}, {sampler.updates or 'as many as it takes'} updates each"
     return Output(
         data,
         [
-            f"{count:,} images of step {sampler.record['step']:,} of {run.path}",
+            f"{count:,} images of step {sampler.record['step']:,} of {run.path} by {by}",
             rates.line(seconds) if seconds else "time: not known, the solver chooses its steps",
             f"disk: {count * prod(shape) / 1e6:.3g} MB before packing, latents decoded on top",
             "nothing was drawn",
+        ],
+    )
+
+
+def dry_sweep(run: "Run", ways: "Sequence[Scoring]", step: int) -> Output:
+    """Of all ways of a sweep that the run has no scores of, and of the best one asked again."""
+    from adaln.evaluation.sweep import is_kept
+    from adaln.studies import Job
+    from adaln.studies.run.costs import score_work
+
+    work = {way: score_work(Job("", run.config, (), way.sample), run.spec) for way in ways}
+    left = [way for way in ways if not is_kept(run, way, step)]
+    count, rates = ways[0].sample.num_images, Rates(run.spec, run.device, None)
+    seconds = (sum(work[way] for way in left) + max(work.values())) / rates.of(run.config)
+    data = {"ways": len(ways), "missing": len(left), "images": count, "step": step, "seconds": seconds}
+    return Output(
+        data,
+        [
+            f"{len(ways):,} ways to sample step {step:,} of {run.path}, {count:,} images each: {len(left):,} to be"
+            " drawn, then the best of all once more",
+            rates.line(seconds) if seconds else "time: not known, the solver chooses its steps",
+            "nothing was drawn",
+        ],
+    )
+
+
+def dry_evaluate(
+    options: "EvaluateOptions", references: "Mapping[str | None, Reference]", device: "torch.device"
+) -> Output:
+    """Of scores: the samples that are drawn first, and the features of all sides."""
+    from adaln.evaluation.foreseen import foreseen, undrawn
+    from adaln.evaluation.samples import named_reference, samples_or_sampler
+    from adaln.sampling import Sampler
+
+    found = samples_or_sampler(options.samples, options.num_images, device)
+    drawn = dry_sample(found) if isinstance(found, Sampler) else None
+    images = undrawn(found) if isinstance(found, Sampler) else found
+    count = None if drawn else options.num_images
+    further = [named_reference(options.validation, "inception").source] if options.validation else []
+    parts = [
+        foreseen(
+            reference,
+            features,
+            options.weights if len(references) == 1 or features == "inception" else None,
+            [reference.beside(images, count, options.metrics, features), reference.source, *further],
+            options.batch_size,
+            str(device),
+        )
+        for features, reference in references.items()
+    ]
+    drawing = drawn.data["seconds"] if drawn else 0.0
+    seconds = drawing + (3 if options.check else 1) * sum(part.seconds or 0 for part in parts)
+    about = "about" if all(part.seconds is not None for part in parts) else "at least"
+    share = f", of which samples {span(drawing)}" * bool(drawing)
+    return Output(
+        {"drawn": drawn and drawn.data, "features": [asdict(part) for part in parts], "seconds": seconds},
+        [
+            f"drawn first: {drawn.shown[0]}" if drawn else f"samples: {options.samples}, which are there",
+            *(part.line for part in parts),
+            f"time: {about} {span(seconds)} on {device}{share}, as a batch took just now; intervals come on top",
+            *([str(drawn.shown[2])] if drawn else ["disk: the scores, some kB"]),
+            "nothing was drawn, trained, fetched or written",
         ],
     )
 

@@ -103,7 +103,7 @@ GUIDES: Mapping[str, Guide] = {
         ),
         (
             *("--over.guidance", "--over.weights", "--over.steps", "--metric", "--num-images", "--sampler.solver"),
-            *("--features", "--reference", "--step", "--out", "--device"),
+            *("--features", "--reference", "--step", "--dry-run", "--out", "--device"),
         ),
     ),
     "coord-check": Guide(

@@ -59,7 +59,7 @@ def sample_verb(words: list[str]) -> Output:
     with group_of_torchrun():
         sampler = load_sampler(run, options.config, options.step, weak_run(options.weak, run.device), options.execution)
         if options.dry_run:
-            return dry_sample(run, sampler, options.config)
+            return dry_sample(sampler)
         out, are_new = keep_samples(sampler, options.out)
         if rank():
             return SILENT
@@ -141,6 +141,8 @@ class EvaluateOptions:
     """Where the JSON goes; default: SAMPLES-HASH.scores.json, the hash over both sides, features and settings."""
     device: str = "auto"
     """Where Inception runs and samples are drawn: cpu, cuda, mps, or auto."""
+    dry_run: bool = False
+    """Say what would be drawn, trained or fetched first, how long it takes and how much it is; nothing is written."""
 
 
 def evaluate_verb(words: list[str]) -> Output:
@@ -158,6 +160,10 @@ def evaluate_verb(words: list[str]) -> Output:
         raise ValueError(f"out is one file, {str(options.out)!r}; {len(options.features)} features give one each")
     device = find_device(options.device)
     references = {name: named_reference(options.reference, name) for name in options.features or (None,)}
+    if options.dry_run:
+        from adaln.cli.dry_runs import dry_evaluate
+
+        return dry_evaluate(options, references, device)
     with group_of_torchrun():
         source = named_samples(options.samples, options.num_images, device)
         by_features = [

@@ -33,6 +33,8 @@ class SweepOptions:
     out: Path | None = None
     """Folder of page, tables and pictures; default: RUN/analysis/sweep, where scores and samples lie in any case."""
     device: Device = "auto"
+    dry_run: bool = False
+    """Say how many ways there are and how long they take, and draw nothing."""
 
 
 def sweep_verb(words: list[str]) -> Output:
@@ -41,13 +43,17 @@ def sweep_verb(words: list[str]) -> Output:
     METRICS.check(options.metric)
 
     from adaln.cli.analysing import saved
-    from adaln.evaluation.sweep import sweep
+    from adaln.evaluation.sweep import planned, sweep
     from adaln.parallel import find_device, group_of_torchrun, rank
     from adaln.runs import Run
     from adaln.views.sweep import answer, sweep_section, sweep_table
 
     run = Run.open(options.run, find_device(options.device))
     scoring = Scoring(options.sample, options.features, options.reference)
+    if options.dry_run:
+        from adaln.cli.dry_runs import dry_sweep
+
+        return dry_sweep(run, *planned(run, scoring, options.over, options.metric, options.step, makes_reference=False))
     folder = options.out or options.run / "analysis" / "sweep"
     with group_of_torchrun():
         swept = sweep(run, scoring, options.over, options.metric, options.step)

@@ -79,6 +79,11 @@ class Reference:
             return str(of.get("details", {}).get("folder", of["name"]))
         return CLASSIFIER if self.data and len(self.data.class_names) > 1 else "inception"
 
+    @property
+    def labelled(self) -> LabelledImages | None:
+        """What a classifier learns from, of a data set."""
+        return LabelledImages(np.asarray(self.data.images), self.data.labels) if self.data else None
+
     def check_shape(self, shape: tuple[int, ...], features: str | None = None) -> None:
         """ValueError where a classifier of this data cannot see images of that shape (C, H, W; empty: not known)."""
         if not shape or (features or self.default_features) != CLASSIFIER:
@@ -93,16 +98,27 @@ class Reference:
                 " only; bring both to one, or use features inception"
             )
 
+    def beside(
+        self, images: ImagesLike, num_images: int | None, metrics: Sequence[str], features: str | None
+    ) -> Source:
+        """The samples (the first so many of `images`) as the other side of a comparison in `features`.
+
+        Raises ValueError where they are too few for `metrics`, or none that a classifier of this data can see.
+        """
+        source = parse_source(images, num_images)
+        check_sides((source, self.source), metrics)
+        self.check_shape(source.shape if isinstance(source, ImageStream) else (), features)
+        return source
+
     def extractor(self, features: str | None = None, weights: Path | None = None, device: str = "cpu") -> Extractor:
         """The feature network in which samples meet this; `features` None is `default_features`.
 
         Raises ValueError where it cannot be had: no labels to learn from, no Inception weights.
         """
-        name, labelled = features or self.default_features, None
+        name = features or self.default_features
         if weights is not None and name != "inception":
             raise ValueError(f"weights {str(weights)!r} are Inception's, features are {name!r}; expected one of both")
-        if name == CLASSIFIER and self.data:
-            labelled = LabelledImages(np.asarray(self.data.images), self.data.labels)
+        labelled = self.labelled if name == CLASSIFIER else None
         recorded = self.source.extractor if isinstance(self.source, StatisticsFile) else None
         cache = default_cache()
         with about(self.source.path) if isinstance(self.source, StatisticsFile) else nullcontext():
@@ -136,7 +152,13 @@ def keep_samples(sampler: Sampler, out: Path | None = None) -> tuple[Path, bool]
 
 
 def named_samples(name: str, num_images: int | None, device: torch.device) -> Path | Dataset:
-    """As `named_images`; a run stands for the last of `samples_of`, or `num_images` are drawn and kept.
+    """As `samples_or_sampler`, drawn and kept."""
+    found = samples_or_sampler(name, num_images, device)
+    return keep_samples(found)[0] if isinstance(found, Sampler) else found
+
+
+def samples_or_sampler(name: str, num_images: int | None, device: torch.device) -> Path | Dataset | Sampler:
+    """As `named_images`; a run stands for the last of `samples_of`, or for what draws `num_images`.
 
     Raises `ValueError` where a run has none and nothing says how many, or has fewer than asked for.
     """
@@ -146,7 +168,7 @@ def named_samples(name: str, num_images: int | None, device: torch.device) -> Pa
     if not files and num_images is None:
         raise ValueError(f"run {name!r} has no samples yet; say --num-images N to draw some, or use: adaln sample")
     if not files:
-        return keep_samples(load_sampler(Run.open(name, device), SampleConfig(num_images or 0)))[0]
+        return load_sampler(Run.open(name, device), SampleConfig(num_images or 0))
     enough = [file for file in files if num_images is None or open_images(file).num_images >= num_images]
     if not enough:
         most = max(open_images(file).num_images for file in files)
@@ -268,9 +290,7 @@ def evaluate(
     beside = None if validation is None else _as_reference(validation, "inception").source  # needs no labels
     with group_of_torchrun():
         images, choices = _images_of(samples, num_images, computing)
-        source = parse_source(images, num_images)
-        check_sides((source, reference.source), metrics)
-        reference.check_shape(source.shape if isinstance(source, ImageStream) else (), features)
+        source = reference.beside(images, num_images, metrics, features)
         with first_goes_first():  # weights are fetched, or a classifier trained, by one process
             extractor = reference.extractor(features, weights, str(computing))
         how: Any = {"batch_size": batch_size, "replicates": replicates, "validation": beside}

@@ -50,7 +50,7 @@ class Sweep:
     """The best way with samples of another seed, which did not choose it."""
 
 
-def ways_of(run: Run, scoring: Scoring, grid: Grid) -> list[Scoring]:
+def ways_of(run: Run, scoring: Scoring, grid: Grid, makes_reference: bool = True) -> list[Scoring]:
     """Every combination of the grid, the rest as `scoring` says; `ValueError` for what the run cannot do."""
     sample = scoring.sample
     for name, is_given, swept in (
@@ -80,8 +80,29 @@ def ways_of(run: Run, scoring: Scoring, grid: Grid) -> list[Scoring]:
         for (weights, width), count, scale in product(averages, steps, guidance)
     ]
     for way in ways:
-        check_scoring(run, way)
+        check_scoring(run, way, makes_reference)
     return ways
+
+
+def planned(
+    run: Run, scoring: Scoring, grid: Grid, metric: str, step: int | None, makes_reference: bool = True
+) -> tuple[list[Scoring], int]:
+    """The ways of a sweep and the step that is sampled; `ValueError` as of `sweep`, before anything is drawn."""
+    check_request([metric], 0, batch_size=1)
+    if scoring.sample.num_images < METRICS[metric].fewest:
+        needed = f"{METRICS[metric].title} needs at least {METRICS[metric].fewest}"
+        raise ValueError(f"num_images is {scoring.sample.num_images}; {needed}")
+    if not METRICS[metric].in_adm:
+        scoring = changed(scoring, {"further": (*scoring.further, metric)})
+    ways, step = ways_of(run, scoring, grid, makes_reference), run.step_saved(step)
+    for width in grid.ema:
+        kept_averages(run.folders_until(step), width)
+    return ways, step
+
+
+def is_kept(run: Run, way: Scoring, step: int) -> bool:
+    """Whether the scores of a way are in the run."""
+    return (run.path / FOLDER / scores_file(run, way, step).name).exists()
 
 
 def sweep(run: Run, scoring: Scoring, grid: Grid, metric: str, step: int | None) -> Sweep:
@@ -93,15 +114,7 @@ def sweep(run: Run, scoring: Scoring, grid: Grid, metric: str, step: int | None)
     Raises `ValueError` before anything is drawn for a way that the run cannot be sampled or scored in, and for a
     `metric` that the features do not give.
     """
-    check_request([metric], 0, batch_size=1)
-    if scoring.sample.num_images < METRICS[metric].fewest:
-        needed = f"{METRICS[metric].title} needs at least {METRICS[metric].fewest}"
-        raise ValueError(f"num_images is {scoring.sample.num_images}; {needed}")
-    if not METRICS[metric].in_adm:
-        scoring = changed(scoring, {"further": (*scoring.further, metric)})
-    ways, step = ways_of(run, scoring, grid), run.step_saved(step)
-    for width in grid.ema:
-        kept_averages(run.folders_until(step), width)  # refused before anything is drawn
+    ways, step = planned(run, scoring, grid, metric, step)
     folder, done = run.path / FOLDER, []
     for number, way in enumerate(ways):
         progress(f"sweep {run.path.name}", number, len(ways), "ways")

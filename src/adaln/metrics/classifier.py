@@ -1,7 +1,7 @@
 """A small classifier trained once on the data set itself: features for data that Inception knows nothing of."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,6 +80,15 @@ def classifier_extractor(data: LabelledImages, cache: Path) -> Extractor:
     return _extractor(path, {"data": fingerprint, "num_training_images": len(data.images), "image_shape": shape})
 
 
+def unlearned(data: LabelledImages, cache: Path) -> tuple[Callable[[UInt8[Tensor, "B C H W"]], Features], int]:
+    """The network of `classifier_extractor` before it learns, which takes as long for an image; and the steps that it
+    is still to be trained: 0 where `cache` has it."""
+    shape = data.images.shape[1:]
+    weights = initial_weights(shape[0], shape[1:], len(np.unique(data.labels)))
+    is_kept = _path(cache, data.fingerprint()).is_file()
+    return partial(_features, weights, shape), 0 if is_kept else num_steps(len(data.labels))
+
+
 def recorded_classifier(recorded: Mapping[str, Any], cache: Path) -> Extractor:
     """The extractor that statistics describe; ValueError where `cache` no longer has its weights."""
     details = recorded["details"]
@@ -128,17 +137,16 @@ def train(data: LabelledImages) -> tuple[dict[str, Tensor], float]:
     classes, labels = np.unique(data.labels, return_inverse=True)
     y = torch.from_numpy(labels).long()
     order = torch.randperm(len(y), generator=generator(NAME, "split"))
-    num_held_out = max(1, round(HELD_OUT * len(y)))
-    held_out, training = order[:num_held_out], order[num_held_out:]
-    num_steps = min(max(EPOCHS * len(training) // BATCH, FEWEST_STEPS), MOST_STEPS)
+    held_out, training = order[: num_held_out(len(y))], order[num_held_out(len(y)) :]
+    total = num_steps(len(y))
     note(
-        f"scores are in features of a classifier of these {len(y):,} images, trained once ({num_steps:,} steps of"
+        f"scores are in features of a classifier of these {len(y):,} images, trained once ({total:,} steps of"
         f" {BATCH} images) and kept; --features takes others, a loss (adaln loss, --by loss) none"
     )
     weights = initial_weights(data.images.shape[1], data.images.shape[2:], len(classes))
     optimiser = torch.optim.AdamW(weights.values(), lr=PEAK_LR, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_LR, total_steps=num_steps)
-    for step in range(num_steps):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_LR, total_steps=total)
+    for step in range(total):
         rng = generator(NAME, "step", step)
         chosen = training[torch.randint(len(training), (BATCH,), generator=rng)]
         x = _shifted(_pixels(torch.from_numpy(data.images[chosen.numpy()])), rng)
@@ -147,9 +155,19 @@ def train(data: LabelledImages) -> tuple[dict[str, Tensor], float]:
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-        progress("training the classifier", step + 1, num_steps, "steps")
+        progress("training the classifier", step + 1, total, "steps")
     weights = {name: tensor.detach() for name, tensor in weights.items()}
     return weights, _accuracy(weights, data.images, y, held_out)
+
+
+def num_held_out(num_images: int) -> int:
+    """Of so many images, those that only the accuracy is taken on."""
+    return max(1, round(HELD_OUT * num_images))
+
+
+def num_steps(num_images: int) -> int:
+    """Of training on so many images."""
+    return min(max(EPOCHS * (num_images - num_held_out(num_images)) // BATCH, FEWEST_STEPS), MOST_STEPS)
 
 
 def initial_weights(channels: int, side: tuple[int, ...], num_classes: int) -> dict[str, Tensor]:

@@ -28,6 +28,8 @@ FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
 """The public port of the weights: fetched once, checked by hash, loaded without running code."""
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+MEGABYTES = 96
+"""Of the file."""
 TIMEOUT_SECONDS = 30
 PIECE_BYTES = 1 << 20
 SIDE = 299
@@ -264,7 +266,7 @@ def read_weights(path: Path | None, cache: Path) -> tuple[dict[str, Tensor], str
     """
     if path is None:
         path = cache / FILE
-        if not path.is_file():
+        if not is_kept(cache):
             _fetch(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file, expected {FILE} from {URL}")
@@ -272,6 +274,11 @@ def read_weights(path: Path | None, cache: Path) -> tuple[dict[str, Tensor], str
     if digest != SHA256:
         raise ValueError(f"{path}: damaged or another file, got SHA-256 {digest[:12]}..., expected {SHA256[:12]}...")
     return dict(load_pickle(path)), digest
+
+
+def is_kept(cache: Path) -> bool:
+    """Whether the weights need not be fetched."""
+    return (cache / FILE).is_file()
 
 
 def _fetch(path: Path) -> None:

@@ -49,11 +49,12 @@ def check_sides(sides: Sequence[Source], metrics: Sequence[str] | None = None) -
             if has_too_few(name, side):
                 title, fewest = METRICS[name].title, METRICS[name].fewest
                 count = _num_images(side)
-                got = f"{_name(side)}: got {count} image{'s' * (count > 1)}"
+                got = f"{side_name(side)}: got {count} image{'s' * (count > 1)}"
                 raise ValueError(f"{got}, expected at least {fewest}, which {title} needs of either side")
 
 
-def _name(side: Source) -> str:
+def side_name(side: Source) -> str:
+    """What it is called beside its scores."""
     match side:
         case Statistics():
             return side.origin.name
