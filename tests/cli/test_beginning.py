@@ -86,6 +86,29 @@ def test_a_dry_run_says_time_disk_and_memory_and_makes_nothing(capsys, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train images-32",
+        "choose images-32 --budget 1h",
+        "search images-32 --over gate",
+        "study three-starts --scale images-32",
+    ],
+)
+def test_a_dry_run_without_its_data_is_refused_as_the_run_is(capsys, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    line = fails(capsys, *words.split(), "--dry-run", "--device", "cpu")
+    assert "no data at 'images'" in line and "--data.path PLACE, of a study: --data PLACE" in line
+    assert line == fails(capsys, *words.split(), "--device", "cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_study_is_refused_for_seeds_and_latents_as_the_study_is(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "seeds is 1" in fails(capsys, "study", "table3", "--seeds", "1", "--dry-run")
+    assert "scale paper lacks the latents" in fails(capsys, "study", "table3", "--scale", "paper", "--dry-run")
+
+
 @pytest.mark.slow
 def test_a_dry_sample_draws_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -31,7 +31,7 @@ SMALLER = {
 """What is added to the words of a command."""
 NEEDS = {
     "imagenet-256": "adaln encode IMAGES imagenet-256 --layout imagenet-256",
-    "--scale paper": "published protocol",
+    "--scale paper": "scale paper lacks the latents",
     "latents/": "autoencoder",
     "inception": "does not exist",
     "DiT-XL-2-256x256.pt": "do not exist",

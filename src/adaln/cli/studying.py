@@ -216,13 +216,16 @@ def _dry_choice(asked: "Question", rate: float, options: ChooseOptions) -> Outpu
 
 
 def _dry_study(options: StudyOptions) -> Output:
-    from adaln.studies import Plan
-    from adaln.studies.run.costs import spec_of
+    from adaln.runs import Run
+    from adaln.studies.protocol import check_is_papers
+    from adaln.studies.registry import planned
+    from adaln.studies.study import by_run
 
-    study, scale = STUDIES[options.name], SCALES[options.scale]
-    seeds = tuple(range(options.seeds)) if options.seeds else study.default_seeds(scale)
-    jobs = Plan(study, scale, seeds, options.overrides).jobs()
-    return _dry(jobs, options.launch, spec_of(jobs[0].config.data))
+    plan, root = planned(options.name, options.scale, options.seeds, options.overrides), options.launch.root
+    check_is_papers(plan)
+    of_one_seed = by_run(replace(plan, seeds=plan.seeds[:1]).jobs()).values()
+    first, *_ = [Run.planned(of_run[-1].config, root) for of_run in of_one_seed]  # all fit their data, or are refused
+    return _dry(plan.jobs(), options.launch, first.spec)
 
 
 def _dry_weights(weights: Sequence[str]) -> Output:

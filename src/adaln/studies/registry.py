@@ -77,6 +77,14 @@ class FinishedStudy(Shown):
         return [self.result.table, *self.result.verdict]
 
 
+def planned(name: str | Study, scale: str, seeds: int | None, overrides: Overrides) -> Plan:
+    """The runs of a study at a scale; `ValueError` for fewer than two seeds."""
+    of, size = STUDIES[name] if isinstance(name, str) else name, SCALES[scale]
+    if seeds is not None and seeds < 2:
+        raise ValueError(f"seeds is {seeds}; expected at least 2 seeds")
+    return Plan(of, size, tuple(range(seeds)) if seeds else of.default_seeds(size), overrides)
+
+
 def study(
     name: str | Study,
     scale: str = "tiny",
@@ -110,10 +118,7 @@ def study(
     check_weights(called, given, scale=None if scale == "tiny" else scale, seeds=seeds, **overrides)
     if given:
         return FinishedStudy(*write_zero_convolutions(given, Path(root)))
-    of, size = STUDIES[name] if isinstance(name, str) else name, SCALES[scale]
-    if seeds is not None and seeds < 2:
-        raise ValueError(f"seeds is {seeds}; expected at least 2 seeds")
-    plan = Plan(of, size, tuple(range(seeds)) if seeds else of.default_seeds(size), Overrides(**overrides))
+    plan = planned(name, scale, seeds, Overrides(**overrides))
     if launcher is not None:
         return FinishedStudy(*finish(plan, Path(root), launcher))
     with Workers(workers_for(find_device(device), jobs)) as workers:
