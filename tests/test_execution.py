@@ -20,6 +20,7 @@ from adaln.execution import (
     recompute,
 )
 from adaln.models import MODELS, build
+from adaln.progress import noting
 from adaln.rng import generator
 from adaln.runs import Run, read_records
 from adaln.runs.folders import config_hash
@@ -225,7 +226,10 @@ def test_blocks_spare_memory_everywhere_but_on_a_cpu(device, expected, monkeypat
     found = []
     monkeypatch.setattr(torch, "compile", lambda forward, backend, **options: found.append(backend) or forward)
     model = build(MODELS["tiny"], DIGITS, generator("weights")).to(device)
-    prepare_blocks(model, Execution(compile=True))
+    said = list[str]()
+    with noting(said.append):
+        prepare_blocks(model, Execution(compile=True))
+    assert said == ["blocks are compiled in the first pass, which takes longer for it"]
     assert found == [expected] * len(blocks(model))
 
 

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from adaln.files import default_cache, write_atomically
 from adaln.products import widen_products
+from adaln.progress import note
 from adaln.specs import DEFAULT_EXECUTION as DEFAULT_EXECUTION
 from adaln.specs import Execution as Execution
 from adaln.specs import Precision as Precision
@@ -142,6 +143,7 @@ def prepare_blocks(model: nn.Module, execution: Execution, backend: Backend | No
 
         config.recompile_limit = max(config.recompile_limit, MOST_KINDS_OF_BLOCKS)
         config.optimize_ddp = False  # it would cut each block in pieces where DDP's buckets end
+        note("blocks are compiled in the first pass, which takes longer for it")
     if not execution.compile and not execution.checkpoint_blocks and (fused := getattr(model, "fused", None)):
         model.forward = fused
     for index, block in enumerate(blocks(model)):

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from adaln.data import PUBLISHED_SETS, check_published, open_source, published_config
@@ -48,3 +51,19 @@ def test_an_unknown_layout_names_the_nearest(tmp_path):
         published_config("imagnet-256", tmp_path)
     with pytest.raises(ValueError, match="expected the unpacked AFHQ"):
         published_config("afhq-256", tmp_path / "nothing")
+
+
+DIGITS = """
+import sys
+from adaln.data.published_sets import read_digits
+images, labels = read_digits()
+assert "sklearn" not in sys.modules
+from sklearn.datasets import load_digits
+there = load_digits()
+assert (images == (there.images * 255 / 16).round()).all() and (labels == there.target).all()
+"""
+
+
+def test_the_digits_are_those_of_scikit_learn_which_is_not_imported_for_them():
+    done = subprocess.run([sys.executable, "-c", DIGITS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

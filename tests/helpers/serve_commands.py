@@ -32,7 +32,7 @@ from helpers.in_process import InProcess
 from helpers.smallest import PLAN
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate")
-IMPORTED_ON_THE_WAY = ("torch._dynamo", "sklearn.datasets", "matplotlib.backends.backend_agg")
+IMPORTED_ON_THE_WAY = ("torch._dynamo", "matplotlib.backends.backend_agg")
 """By commands, not by their modules: it takes longer than what they are killed at."""
 
 

@@ -15,6 +15,7 @@ from adaln.execution import Execution, num_threads, prepare_blocks
 from adaln.models import MODELS, build
 from adaln.models import fused as fused_module
 from adaln.models.dit import DiT
+from adaln.progress import noting
 from adaln.rng import generator
 from adaln.types import DataSpec
 
@@ -207,12 +208,16 @@ def test_without_a_compiler_blocks_go_the_plain_way_and_standard_error_says_why(
 
 @pytest.mark.slow
 @needs_compiler
-def test_the_loops_are_compiled_once_for_a_processor(nothing_compiled: Path):
-    kernels.library()
+def test_the_loops_are_compiled_once_for_a_processor_which_is_said(nothing_compiled: Path):
+    said = list[str]()
+    with noting(said.append):
+        kernels.library()
     (made,) = (nothing_compiled / "kernels").glob("*.so")
     before = made.stat().st_mtime_ns
     kernels.library.cache_clear()
-    kernels.library()
+    with noting(said.append):
+        kernels.library()
+    assert said == ["compiling the loops of small networks for this processor, once"]
     assert [made] == list((nothing_compiled / "kernels").glob("*.so"))
     assert made.stat().st_mtime_ns == before
 

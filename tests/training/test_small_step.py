@@ -116,6 +116,15 @@ def test_all_else_is_left_to_autograd(small_config, tmp_path, kind):
     assert small_step(run, model) is None
 
 
+def test_loops_are_made_before_the_first_step_and_where_they_cannot_be_there_is_no_small_step(
+    small_config, tmp_path, monkeypatch
+):
+    run = Run.create(small_config(), tmp_path)
+    model = prepared(run)
+    monkeypatch.setattr("adaln.training.small_step.have_kernels", lambda: False)
+    assert small_step(run, model) is None
+
+
 @pytest.mark.parametrize("where", ["module", "tensor", "accumulated"])
 def test_whoever_waits_inside_is_called(small_config, tmp_path, where):
     run, seen = Run.create(small_config(), tmp_path), []

@@ -1,9 +1,11 @@
 """The data sets of the literature: the digits, which are embedded, and where the pictures of others lie unpacked."""
 
+import gzip
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +103,12 @@ def digits_source(path: str) -> Source:
 
 
 def read_digits() -> tuple[UInt8[np.ndarray, "N 8 8"], Int64[np.ndarray, "N"]]:
-    """The grey levels 0..16 of the digits spread over 0..255, and which digit each is."""
-    from sklearn.datasets import load_digits
+    """The grey levels 0..16 of the digits spread over 0..255, and which digit each is.
 
-    bunch = load_digits()
-    return np.round(bunch.images * (255 / 16)).astype(np.uint8), bunch.target.astype(np.int64)
+    They are read from scikit-learn's file: to import it takes as long as torch does.
+    """
+    (folder,) = find_spec("sklearn").submodule_search_locations  # type: ignore[union-attr, misc]
+    with gzip.open(Path(folder) / "datasets" / "data" / "digits.csv.gz", "rt", encoding="utf-8") as file:
+        rows = np.loadtxt(file, delimiter=",")
+    levels, labels = rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
+    return np.round(levels * (255 / 16)).astype(np.uint8), labels

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.files import atomic_file, default_cache, file_sha256, write_atomically
+from adaln.progress import note
 
 SOURCES = [
     Path(__file__).with_name(name) for name in ("step.c", "loss.c", "update.c", "network.c", "block.c", "vectors.h")
@@ -85,6 +86,7 @@ def library() -> ctypes.PyDLL:
     path = default_cache() / "kernels" / f"{hashlib.sha256(known.encode()).hexdigest()[:24]}.so"
     digest = path.with_suffix(".sha256")  # a damaged library would end the process that loads it
     if not (path.exists() and digest.exists() and digest.read_text() == file_sha256(path)):
+        note("compiling the loops of small networks for this processor, once")
         with atomic_file(path) as made:
             command = [*compiler.split(), *FLAGS.split(), "-o", str(made), str(SOURCES[0]), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch._utils import _unflatten_dense_tensors
 
-from adaln.kernels import call
+from adaln.kernels import call, have_kernels
 from adaln.models.dit import DiT
 from adaln.models.fused import have_loops, is_watched, values
 from adaln.models.layers import timestep_features
@@ -22,13 +22,15 @@ from adaln.training.loss import Inputs, bound_scale, is_small, moments
 
 
 def small_step(run: Run, network: nn.Module) -> "SmallStep | None":
-    """For a network that `prepare_blocks` lets go the short way; None where the loops are not for it or its process."""
+    """For a network that `prepare_blocks` lets go the short way; None where the loops are not for it or its process, or
+    cannot be had. They are compiled here, not in the first step, whose time is shown."""
     process = run.process
     if not (isinstance(network, DiT) and network.forward == network.fused and isinstance(process, GaussianDiffusion)):
         return None
     is_meant = network.is_plain and process.config.outputs_per_channel == 2 and run.config.precision != "bfloat16"
     is_trained = all(parameter.requires_grad for parameter in network.parameters())
-    return SmallStep(network, process) if is_meant and is_trained else None
+    can = is_meant and is_trained and run.device.type == "cpu" and have_kernels()
+    return SmallStep(network, process) if can else None
 
 
 class SmallStep:
