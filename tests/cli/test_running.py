@@ -84,6 +84,19 @@ def test_nothing_goes_before_it_is_asked_for_in_so_many_words(capsys, tmp_path):
     assert "nothing in" in run(capsys, "runs", tmp_path, "--clean")
 
 
+def test_images_of_a_sampling_that_was_stopped_stay_which_is_said_with_the_reason(capsys, tmp_path):
+    plain = make(tmp_path, "plain", [1000])
+    parts = plain / "samples" / "000001000-abc.npz.parts"
+    parts.mkdir(parents=True)
+    (parts / ".rank-0.lock").touch()
+    assert "stays" not in run(capsys, "runs", tmp_path, "--clean")
+    (parts / "00000000-00000064-abc.npy").write_bytes(bytes(200_000))
+    for words in ((), ("--delete",)):
+        said = run(capsys, "runs", tmp_path, "--clean", *words)
+        assert f"{parts} stays, 0.2 MB of images of a sampling that was stopped: its command goes on with them" in said
+    assert data(capsys, "runs", tmp_path, "--clean")["unfinished_samples"] == {str(parts): 200_000}
+
+
 @pytest.mark.slow
 def test_hundreds_of_runs_are_listed_without_opening_one(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("adaln.runs.Run.open", lambda *_: pytest.fail("a run was opened"))

@@ -175,11 +175,22 @@ def cleaned(root: Path, configs: dict[Path, RunConfig], delete: bool) -> Output:
     freed = f"{sum(sizes.values()) / 1e6:,.1f} MB"
     line = f"it would free {freed}; adaln runs {root} --clean --delete does so"
     named_parts = [{"path": str(path), "why": why, "bytes": sizes[path]} for path, why in parts]
-    data = {"deleted": delete, "bytes": sum(sizes.values()), "parts": named_parts}
+    unfinished = {str(folder): sum(stat.st_size for stat in files_of(folder)) for folder in unfinished_samples(configs)}
+    data = {"deleted": delete, "bytes": sum(sizes.values()), "parts": named_parts, "unfinished_samples": unfinished}
+    stay = [
+        f"{folder} stays, {size / 1e6:,.1f} MB of images of a sampling that was stopped: its command goes on with them"
+        for folder, size in unfinished.items()
+    ]
     if not rows:
-        return Output(data, [f"nothing in {root} can go"])
+        return Output(data, [f"nothing in {root} can go", *stay])
     table = Table("What can go", [Column("path"), Column("why"), Column("size", "MB", ",.1f")], rows)
-    return Output(data, [table, f"deleted; {freed} are free" if delete else line])
+    return Output(data, [table, f"deleted; {freed} are free" if delete else line, *stay])
+
+
+def unfinished_samples(folders: Iterable[Path]) -> Iterator[Path]:
+    """Folders of images that were drawn for samples which are not whole (`adaln.sampling.parts`)."""
+    for folder in folders:
+        yield from (parts for parts in sorted(folder.rglob("*.npz.parts")) if any(parts.glob("*.npy")))
 
 
 def removable(root: Path, configs: dict[Path, RunConfig]) -> Iterator[tuple[Path, str]]:
