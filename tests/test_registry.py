@@ -13,7 +13,7 @@ from adaln import registry
 from adaln.metrics import METRICS
 from adaln.metrics import registry as metrics
 from adaln.processes import SOLVERS, solvers
-from adaln.registry import KINDS, BrokenPlugin, Later, Registry, UnknownName, register, with_registered
+from adaln.registry import KINDS, LISTED, BrokenPlugin, Later, Registry, UnknownName, register, with_registered
 from adaln.studies import SCALES, STUDIES, scales
 from adaln.studies import registry as studies
 
@@ -67,6 +67,17 @@ def test_no_plugin_is_imported_for_a_name_that_is_built_in_nor_for_a_miss(packag
     with pytest.raises(UnknownName, match=r"unknown solver 'squar' \(nearest: 'square'\); known: euler, square"):
         solvers["squar"]
     assert "shapes" not in sys.modules
+
+
+@pytest.mark.parametrize(("kind", "name"), [("family", "Fluxx"), ("model", "DiT-XL2"), ("study", "figure")])
+def test_of_many_names_the_nearest_three_are_named_and_what_lists_all(kind, name):
+    entries = getattr(import_module(KINDS[kind]), {"family": "FAMILIES", "model": "MODELS", "study": "STUDIES"}[kind])
+    near = r"\(nearest: '[^']+', '[^']+', '[^']+'\)"
+    command = LISTED[kind]
+    with pytest.raises(
+        UnknownName, match=rf"^unknown {kind} '{name}' {near}; {len(entries)} are known, {command} lists them$"
+    ):
+        entries[name]
 
 
 def test_a_registry_that_is_not_open_takes_no_plugins(packages: Path):

@@ -29,6 +29,8 @@ KINDS: Mapping[str, str] = {
     "tracker": "adaln.training.trackers",
 }
 """What can be added from outside, and the module in which the registry of each kind is."""
+LISTED = {"family": "adaln families", "model": "adaln models", "study": "adaln study list"}
+"""Of the kinds that have more names than one line holds, the command that lists them."""
 PLUGINS = "adaln.plugins"
 """The group of entry points."""
 
@@ -53,15 +55,15 @@ class Later(NamedTuple):
     where: str
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """`" (nearest: 'x')"`, or `""` where nothing is near; appended to messages about a name.
+def nearest(name: str, choices: Iterable[str], most: int = 1) -> str:
+    """`" (nearest: 'x')"`, or so many at `most`, or `""` where nothing is near; appended to messages about a name.
 
     >>> nearest("adaln-zro", ["adaln-zero", "adaln"])
     " (nearest: 'adaln-zero')"
     """
     by_lower = {choice.lower(): choice for choice in choices}
-    found = get_close_matches(name.lower(), by_lower, n=1)
-    return f" (nearest: {by_lower[found[0]]!r})" if found else ""
+    found = [repr(by_lower[near]) for near in get_close_matches(name.lower(), by_lower, n=most)]
+    return f" (nearest: {', '.join(found)})" if found else ""
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -156,8 +158,10 @@ class Registry(Mapping[str, T], Generic[T]):
             raise BrokenPlugin(self._broken[name])
         if name not in self._entries:
             names = [*self._entries, *self._offers()]
-            known = ", ".join(names) or "none"
-            raise UnknownName(f"unknown {self.kind} {name!r}{nearest(name, names)}; known: {known}")
+            known = f"known: {', '.join(names) or 'none'}"
+            if command := LISTED.get(self.kind):
+                known = f"{len(names)} are known, {command} lists them"
+            raise UnknownName(f"unknown {self.kind} {name!r}{nearest(name, names, 3 if command else 1)}; {known}")
 
 
 def register(kind: str, name: str, entry: Any) -> None:

@@ -194,7 +194,7 @@ def test_words_stand_before_or_behind_the_flags_but_for_those_that_decide_the_fl
         (["train"], "expected a preset (digits, images-32, "),
         (["train", "digit"], "unknown preset 'digit' (nearest: 'digits')"),
         (["train", "digits", "--scheme", "adaln-zro"], "nearest: 'adaln-zero'"),
-        (["train", "digits", "--model", "DiT-XL2"], "unknown model 'DiT-XL2' (nearest: 'DiT-XL/2')"),
+        (["train", "digits", "--model", "DiT-XL2"], "unknown model 'DiT-XL2' (nearest: 'DiT-XL/2', "),
         (["train", "digits", "--process", "dppm"], "nearest: 'ddpm'"),
         (["train", "digits", "--model="], "--model expects a value"),
         (["train", "digits", "--model", ""], "--model expects a value"),
