@@ -192,6 +192,7 @@ def test_mlflow_gets_numbers_images_warnings_and_the_page_in_a_run_that_is_gone_
     (tmp_path / "w").mkdir()
     for _ in range(2):
         tracker = KNOWN["mlflow"](tmp_path / "w", {"sites": 4})
+        tracker.open()
     tracker.on_log(3, {"gate/std": 1.0})
     tracker.on_event(3, "shut: gate", "why")
     tracker.close()
@@ -210,6 +211,7 @@ def test_mlflow_gets_many_numbers_in_few_calls_that_wait_for_seconds_only(tmp_pa
     monkeypatch.setitem(sys.modules, "mlflow", library)
     monkeypatch.setattr("adaln.trackers.time.monotonic", lambda: now[0])
     tracker = KNOWN["mlflow"](tmp_path, {})
+    tracker.open()
     client.calls.clear()
     for step in range(1_500):
         tracker.on_log(step, {"loss": 1.0})
@@ -278,6 +280,44 @@ def test_what_a_tracker_raises_is_said_once_and_the_training_goes_on(small_confi
         run = adaln.train(small_config(steps=6, log_every=1), tmp_path / "run", "cpu", track=["wandb"])
     assert len([one for one in said if "tracker" in str(one.message)]) == 1
     assert run.steps_saved()[-1] == 6
+
+
+class Away:
+    """A service that does not answer, and then refuses."""
+
+    def __init__(self):
+        self.may_answer = threading.Event()
+
+    def open(self):
+        self.may_answer.wait(30)
+        raise ConnectionError("no network")
+
+    def on_log(self, step, metrics):
+        raise AssertionError("it was never opened")
+
+
+def test_a_service_that_is_away_neither_delays_a_training_nor_ends_it(tmp_path):
+    away = Away()
+    handle = adaln.watch(network(), to=tmp_path / "w", every=1, track=[away])
+    for _ in range(3):
+        handle.step(loss=1.0)
+    away.may_answer.set()
+    with pytest.warns(UserWarning, match="tracker Away follows no more, the training goes on: ConnectionError: no"):
+        handle.close()
+    assert len((tmp_path / "w" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_service_of_ours_that_is_away_is_one_warning(tmp_path, monkeypatch, name):
+    def fails(*given, **named):
+        raise ConnectionError("no network")
+
+    library = Library(name)
+    library.init, library.active_run, library.entities = fails, lambda: None, None
+    library.MlflowClient = lambda: types.SimpleNamespace(get_experiment_by_name=fails)
+    monkeypatch.setitem(sys.modules, name, library)
+    with pytest.warns(UserWarning, match=f"tracker {name} follows no more, the training goes on: ConnectionError"):
+        adaln.watch(network(), to=tmp_path / "w", track=[name]).close()
 
 
 def test_a_full_queue_drops_lines_and_says_so(monkeypatch):

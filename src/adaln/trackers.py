@@ -38,7 +38,8 @@ Counts = tuple[Sequence[int], Sequence[float]]
 class Tracker(Protocol):
     """What follows one training; lives in the first process.
 
-    Of these calls it may have as many as it likes, and gets those that it has: `on_histograms(step, counts by name)`,
+    Of these calls it may have as many as it likes, and gets those that it has: `open()`, first of all and in its own
+    thread, where whatever waits for a service belongs, `on_histograms(step, counts by name)`,
     `on_image(step, name, pixels)` of bytes (H, W, 3), `on_event(step, title, text)`, `on_page(index.html)`, `close()`.
     """
 
@@ -98,11 +99,15 @@ class Board:
     """
 
     def __init__(self, library: Any, active: Any, name: str, config: Mapping[str, Any], **settings: Any) -> None:
-        self.library, self.is_joined = library, active is not None
-        with redirect_stdout(sys.stderr):  # trackio prints what it does; standard output is the command's answer
-            self.run = active or library.init(name=name, config=dict(config), resume="allow", **settings)
+        self.library, self.run, self.is_joined = library, active, active is not None
+        self._begun_as = settings | {"name": name, "config": dict(config), "resume": "allow"}
         if self.is_joined:
             self.run.config.update({"adaln": dict(config)})
+
+    def open(self) -> None:
+        """Begin the run, or go on with it."""
+        if self.run is None:
+            self.run = self.library.init(**self._begun_as)
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
         if self.is_joined:  # whose steps are the program's
@@ -137,22 +142,25 @@ class MLflow:
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         library = import_extra("mlflow")
-        self.client, self.entities, outer = library.MlflowClient(), library.entities, library.active_run()
+        self.client, self.entities, self.outer = library.MlflowClient(), library.entities, library.active_run()
+        self.known_as, self.config = known_as(folder), dict(config)
+        self.run = ""
         self._rows: list[Any] = []
         self._sent_at = time.monotonic()
-        if outer is None:
+
+    def open(self) -> None:
+        """Begin the run, or go on with it."""
+        name, own_id = self.known_as
+        tags = {"adaln.id": own_id}
+        if self.outer is None:
             there = self.client.get_experiment_by_name("adaln")
             place = there.experiment_id if there else self.client.create_experiment("adaln")
         else:
-            place = outer.info.experiment_id
-        name, own_id = known_as(folder)
-        tags = {"adaln.id": own_id}
-        if outer is not None:
-            tags["mlflow.parentRunId"] = outer.info.run_id
+            place, tags["mlflow.parentRunId"] = self.outer.info.experiment_id, self.outer.info.run_id
         alike = " and ".join(f'tags.`{key}` = "{value}"' for key, value in tags.items())
         begun = self.client.search_runs([place], alike, max_results=1)
         self.run = (begun[0] if begun else self.client.create_run(place, run_name=name, tags=tags)).info.run_id
-        self.client.log_dict(self.run, dict(config), "config.json")
+        self.client.log_dict(self.run, self.config, "config.json")
 
     def on_log(self, step: int, metrics: Mapping[str, float]) -> None:
         now = round(1000 * time.time())
@@ -219,6 +227,8 @@ def trackio(folder: Path, config: Mapping[str, Any]) -> Board:
     library, unique = import_extra("trackio"), "-".join(known_as(folder)).replace("/", "-")
     theirs = (current := library.context_vars.current_run).get()
     board = Board(library, theirs, unique, config, project="adaln")
+    with redirect_stdout(sys.stderr):  # it prints what it does; standard output is the command's answer
+        board.open()
     current.set(theirs)
     return board
 
@@ -254,11 +264,16 @@ class Beside:
         self._was_said = False
         self._calls: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._follow, name=f"tracker {name}", daemon=True)
+        self.send("open")
         self._thread.start()
 
     def has(self, call: str) -> bool:
         """Whether the tracker has that call, and still follows."""
-        return self._failure is None and hasattr(self.tracker, call)
+        try:
+            return self._failure is None and hasattr(self.tracker, call)
+        except Exception as error:  # of a property
+            self._failure = error
+            return False
 
     def send(self, call: str, *arguments: Any) -> None:
         """A call of `Tracker`, where it has that one. Never waits, never raises."""

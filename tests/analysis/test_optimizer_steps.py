@@ -438,3 +438,29 @@ def test_a_state_of_the_optimiser_that_is_loaded_later_is_said(tmp_path):
     assert len(found) == 1 and "tells of 3 updates; steps go on from 0: call watch after it" in found[0]
     found, _ = said(tmp_path / "v", lambda handle: optimizer.load_state_dict(other.state_dict()), net, optimizer)
     assert found == []  # it knew of them
+
+
+class Reusing(torch.optim.SGD):
+    """One that writes into the gradients, as schedule-free ones and Muon's first do."""
+
+    def step(self):
+        for parameter in self.param_groups[0]["params"]:
+            parameter.data.add_(parameter.grad, alpha=-self.param_groups[0]["lr"])
+            parameter.grad.mul_(100.0)
+
+
+@pytest.mark.parametrize("by_closure", [False, True])
+def test_gradients_are_those_that_the_update_used(tmp_path, by_closure):
+    norms = {}
+    for kind in (torch.optim.SGD, Reusing if not by_closure else torch.optim.SGD):
+        net = network()
+        optimizer = kind(net.parameters(), lr=1e-2)
+        with adaln.watch(net, optimizer, to=tmp_path / kind.__name__ / str(len(norms)), every=1) as handle:
+            for number in range(3):
+                if by_closure and norms:
+                    optimizer.step(lambda number=number, net=net: backward(net, number))  # those before are the last's
+                else:
+                    backward(net, number)
+                    optimizer.step()
+        norms[len(norms)] = [record.gradient_norm for record in recorded(handle.folder).values()]
+    assert norms[0] == norms[1] and len(set(norms[0])) == len(norms[0]) == 4

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adaln.analysis import role_updates
-from adaln.analysis.role_updates import entries_of, gradient_squares, numbers_of, records, stride, watched_sites
+from adaln.analysis.role_updates import entries_of, numbers_of, records, stride, watched_sites
 from adaln.conditioning import find_layout, find_sites, initialise
 from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator
@@ -26,7 +26,7 @@ def recorded(net, change):
             for parameter in net.parameters():
                 change(parameter)
         seen.insert(0, entries_of(sites))
-    squares = [float(square) for square in gradient_squares(sites)]
+    squares = [float(one.gradient_squares()) for one in sites]
     found = records(2, sites, squares, seen[0], numbers_of(sites, seen))
     return {record.group.name: record for record in found if record.group.block is None}
 

@@ -73,7 +73,9 @@ def lines(folder):
     return (folder / "analysis" / "roles.jsonl").read_text()
 
 
-@pytest.mark.parametrize("odd", [None, "x", {"loss": 1.0}, [], torch.tensor([]), torch.tensor(1j), [None]])
+@pytest.mark.parametrize(
+    "odd", [None, "x", {"loss": 1.0}, [], torch.tensor([]), torch.tensor(1j), [None], torch.ones((), device="meta")]
+)
 def test_what_is_no_loss_is_one_warning_and_shifts_none(tmp_path, odd):
     with watch(network(), to=tmp_path / "w", every=10) as handle:
         with pytest.warns(TrainingWarning, match="expected the loss, a number: it is not kept") as said:
@@ -90,6 +92,31 @@ def test_of_several_losses_the_mean_is_kept(tmp_path, several):
     with watch(network(), to=tmp_path / "w", every=10) as handle:
         handle.step(loss=several)
     assert json.loads((tmp_path / "w" / "metrics.jsonl").read_text()) == {"step": 1, "loss": 2.0}
+
+
+def test_a_loss_is_kept_as_it_was_whatever_the_loop_writes_into_it_next(tmp_path, monkeypatch):
+    running, array = torch.zeros(()), np.zeros(1, np.float32)
+    monkeypatch.setattr("adaln.analysis.update_losses.SECONDS", 100.0)
+    for own in (running, array):
+        with watch(network(), to=tmp_path / type(own).__name__, every=100) as handle:
+            for _ in range(3):
+                own += 1
+                handle.step(loss=own)
+        rows = (tmp_path / type(own).__name__ / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(row)["loss"] for row in rows] == [1.0, 2.0, 3.0]
+
+
+def test_numbers_keep_their_digits_whatever_the_default_type(tmp_path):
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with warnings.catch_warnings(), watch(network(), to=tmp_path / "w", every=100) as handle:
+            warnings.simplefilter("error")
+            for loss in (0.1234567, [0.1234567, 0.1234567], 1e39):
+                handle.step(loss=loss)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    rows = (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["loss"] for row in rows] == [0.1234567, 0.1234567, 1e39]
 
 
 def test_where_warnings_are_errors_an_alarm_raises_nothing(tmp_path, capsys):
@@ -233,6 +260,134 @@ def test_what_is_no_longer_finite_is_named(tmp_path):
         dict(net.named_parameters())[name][0, 0] = float("nan")
     with pytest.warns(TrainingWarning, match=f"step 1: {name} is not finite"):
         handle.step()
+
+
+@pytest.mark.parametrize("later", [1, 2])
+def test_who_was_not_finite_first_is_named_where_an_update_before_tells(tmp_path, later):
+    net = network()
+    optimizer = adamw(net)
+    watch(net, optimizer, to=tmp_path / "w", every=[0, 1, 2 + later])
+    name = find_sites(net)[-1].weight
+    train(net, optimizer, range(2))
+    with torch.no_grad():
+        dict(net.named_parameters())[name][0, 0] = float("nan")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        train(net, optimizer, range(2, 2 + later))
+    assert "weights changed between two updates" in str(said[0].message)
+    assert f"{name} was not finite before the " in str(said[1].message) and len(said) == 2
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_with_a_loss_that_is_not_finite_stands_whether_the_weights_are(tmp_path, broken):
+    net = network()
+    name = find_sites(net)[-1].weight
+    said = f", nor is {name};" if broken else ", though all of gate, scale and shift is;"
+    with pytest.warns(TrainingWarning, match=said), watch(net, to=tmp_path / "w", every=1000) as handle:
+        dict(net.named_parameters())[name].data[:broken] = float("nan")
+        handle.step(loss=float("nan"))
+
+
+def test_a_loop_that_goes_on_tells_trackers_nothing_twice_and_remembers_its_losses(tmp_path):
+    net, kept = network(), []
+
+    class Kept:
+        def on_log(self, step, metrics):
+            pass
+
+        def on_event(self, step, title, text):
+            kept.append(title)
+
+    for begun in (0, 40, 80):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with watch(net, to=tmp_path / "w", every=10**6, step=begun, track=[Kept()]) as handle:
+                for number in range(40):
+                    handle.step(loss=float("nan") if number == 0 else 100.0 if begun == 80 else 1.0)
+    rows = [json.loads(line) for line in (tmp_path / "w" / "alarms.jsonl").read_text().splitlines()]
+    assert [(row["rule"], row["step"]) for row in rows] == [("not finite", 1), ("risen", 99)]
+    assert kept == ["not finite: loss", "risen: loss"]
+
+
+def test_a_loss_after_the_end_is_said(tmp_path):
+    with watch(network(), to=tmp_path / "w", every=10) as handle:
+        handle.step(loss=1.0)
+    with pytest.warns(TrainingWarning, match="is closed: no loss is kept"):
+        handle.log(2.0)
+
+
+class Wrapped(nn.Module):
+    """A block as activation checkpointing wraps it."""
+
+    def __init__(self, block):
+        super().__init__()
+        self._checkpoint_wrapped_module = block
+
+    def forward(self, *inputs):
+        return self._checkpoint_wrapped_module(*inputs)
+
+
+def test_blocks_that_are_wrapped_after_watch_are_watched_on(tmp_path):
+    net = network()
+    optimizer = adamw(net)
+    watch(net, optimizer, to=tmp_path / "w", every=1)
+    train(net, optimizer, range(2))
+    net.blocks[0] = Wrapped(net.blocks[0])
+    net.blocks[1] = torch.compile(net.blocks[1], backend="eager")
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        warnings.simplefilter("error", TrainingWarning)
+        train(net, optimizer, range(2, 4))
+    assert sorted(recorded(tmp_path / "w")) == [0, 1, 2, 3, 4]
+
+
+def test_a_block_that_is_gone_is_named(tmp_path):
+    net = network()
+    optimizer = adamw(net)
+    watch(net, optimizer, to=tmp_path / "w", every=1)
+    net.blocks[1] = nn.Identity()
+    optimizer.zero_grad()
+    net.blocks[0].adaLN_modulation[1].weight.grad = torch.ones(96, 16)
+    with pytest.warns(TrainingWarning, match="'blocks.1.*' is no parameter of the network any more; call watch anew"):
+        optimizer.step()
+
+
+def test_compiled_within_a_wrapper_or_block_by_block_is_a_network_too(tmp_path):
+    inside = nn.Sequential(torch.compile(network(), backend="eager"))
+    by_block = network()
+    for number, block in enumerate(by_block.blocks):
+        by_block.blocks[number] = torch.compile(block, backend="eager")
+    for number, net in enumerate((inside, by_block)):
+        watch(net, to=tmp_path / str(number), every=1).step()
+        assert adaln.audit(net).num_blocks == 2
+
+
+def test_a_run_whose_weights_are_no_longer_finite_has_its_distributions(tmp_path, capsys):
+    net = network()
+    handle = watch(net, to=tmp_path / "w", every=1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(torch.nan)
+    with pytest.warns(TrainingWarning):
+        handle.step()
+    handle.close()
+    for by in ("role", "block", "branch"):
+        main(["distributions", str(tmp_path / "w"), "--by", by])
+    assert "at step 1" not in capsys.readouterr().err
+
+
+def test_a_process_that_forks_closes_its_watch_once(tmp_path):
+    program = """
+import os, sys, torch, adaln
+from adaln.models import MODELS, build
+from adaln.rng import generator
+from adaln.specs import DataSpec
+watched = adaln.watch(build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("fork")), to=sys.argv[1], every=100)
+watched.step(loss=1.0)
+if pid := os.fork():
+    os.waitpid(pid, 0)
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "w")], check=True, timeout=120)
+    assert (tmp_path / "w" / "metrics.jsonl").read_text() == '{"step": 1, "loss": 1.0}\n'
 
 
 def test_a_loss_that_is_no_longer_finite_is_said(tmp_path):
@@ -425,6 +580,11 @@ def test_a_handle_prints_its_folder_and_how_far_it_is(tmp_path):
     assert repr(handle).endswith("1 updates, closed>")
 
 
+class Follows:
+    def on_log(self, step, metrics):
+        pass
+
+
 @pytest.mark.parametrize(
     ("make", "settings", "named"),
     [
@@ -472,6 +632,7 @@ def test_a_handle_prints_its_folder_and_how_far_it_is(tmp_path):
         (network, {"to": __file__}, "is a file; expected a folder"),
         (network, {"track": "tensorboard"}, r"track is 'tensorboard'; expected a list of trackers"),
         (network, {"track": [object()]}, "tracker object has no on_log"),
+        (network, {"track": [Follows]}, r"tracker Follows is a class; expected one made of it, Follows\(...\)"),
         (network, {"optimizer": lambda net: []}, r"optimizer is \[\]; expected the optimisers, or None"),
         (network, {"family": 3}, "family is 3; expected its name"),
         (normed, {}, "ways on: family=, by name, by the file of a layout"),

@@ -215,10 +215,25 @@ def alarms(step: int, seen: Sequence[Seen]) -> list[Alarm]:
     return found
 
 
-def not_finite(step: int, tensors: Sequence[str], role: str = "weights") -> Alarm:
-    """Of the tensors that are not finite, the first in forward order by its name."""
-    first, more = tensors[0], f", and {len(tensors) - 1} more tensors" * (len(tensors) > 1)
-    return Alarm(step, "not finite", role, f"{first} is not finite{more}; go back to a checkpoint before this step")
+def not_finite(step: int, tensors: Sequence[str], earlier: Sequence[str] = ()) -> Alarm:
+    """Weights, in forward order, and those that were not `earlier`, where that tells who was first."""
+    name, others = (earlier or tensors)[0], len({*tensors, *earlier}) - 1
+    what = f"{name} is not finite"
+    if others and len(earlier) == 1:
+        what = f"{name} was not finite before the {others} other tensor{'s' * (others > 1)} that no longer are"
+    elif others:
+        what = f"{others + 1} tensors are not finite, the first in forward order is {name}"
+    return Alarm(step, "not finite", "weights", f"{what}; go back to a checkpoint before this step")
+
+
+def loss_not_finite(step: int, tensors: Sequence[str] | None) -> Alarm:
+    """With the weights of gate, scale and shift that are not either; None where nobody looked."""
+    what = "the loss is not finite"
+    if tensors:
+        what += f", nor is {tensors[0]}" + f", and {len(tensors) - 1} more tensors" * (len(tensors) > 1)
+    elif tensors is not None:
+        what += ", though all of gate, scale and shift is"
+    return Alarm(step, "not finite", "loss", f"{what}; go back to a checkpoint before this step")
 
 
 def risen(step: int, loss: float) -> Alarm:

@@ -35,11 +35,15 @@ class LossLevels:
 
 
 def as_loss(loss: Any) -> Tensor | None:
-    """One value (of several the mean), still on its device; None for what is no number."""
+    """One value (of several the mean), still on its device, apart from what was given; None for what is no number.
+
+    A loop may go on writing into its own (a running mean, the output of a CUDA graph).
+    """
     try:
-        values = torch.as_tensor(loss).detach()
+        values = loss.detach() if isinstance(loss, Tensor) else torch.as_tensor(loss, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         return None
-    if values.is_complex() or not values.numel():
+    if values.is_complex() or values.is_meta or not values.numel():
         return None
-    return values.reshape(1) if values.numel() == 1 else values.float().mean().reshape(1)
+    exact = values if values.dtype is torch.float64 else values.float()
+    return values.reshape(1).clone() if values.numel() == 1 else exact.mean().reshape(1)

@@ -118,7 +118,7 @@ def block_of(name: str) -> str:
 def is_matrix(module: nn.Module, output: Any) -> bool:
     """A linear layer, whatever its class, that gives rows of its weight."""
     weight = getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or isinstance(module, nn.Embedding) or any(module.children()):
+    if not isinstance(weight, Tensor) or isinstance(module, nn.Embedding) or list(module.children()):
         return False
     return isinstance(output, Tensor) and weight.ndim == 2 and output.ndim > 0 and output.shape[-1] == weight.shape[0]
 

@@ -18,15 +18,16 @@ class OptimizerSteps:
 
     Where one steps again before all have, or one steps with other gradients than there were when the update began, that
     ended without the others (`after(True)`: its gradients are gone), which a `GradScaler` skipped, say.
+    `before` gets the optimiser that steps, whether an update begins with it, and whether its gradients are those of the
+    step already, which a closure makes within it; `loaded` one whose state was loaded.
     To a fused optimiser `GradScaler` hands scale and verdict as tensors, and the step that it skips is a step of the
-    hooks: `skipped` counts those on the device. `before` gets the optimiser that steps, and whether an update begins
-    with it; `loaded` one whose state was loaded. `torch.compile` of a step leaves the hooks as they are.
+    hooks: `skipped` counts those on the device. `torch.compile` of a step leaves the hooks as they are.
     """
 
     def __init__(
         self,
         optimizers: Sequence[torch.optim.Optimizer],
-        before: Callable[[torch.optim.Optimizer, bool], None],
+        before: Callable[[torch.optim.Optimizer, bool, bool], None],
         after: Callable[[bool], None],
         loaded: Callable[[torch.optim.Optimizer], None],
     ) -> None:
@@ -52,7 +53,7 @@ class OptimizerSteps:
             handle.remove()
         self._handles.clear()
 
-    def _begin(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _begin(self, optimizer: torch.optim.Optimizer, args: Sequence[Any], named: Mapping[str, Any]) -> None:
         gradient, last = gradient_of(optimizer), self._gradients.get(id(optimizer))
         is_other = gradient is not None and last is not None and last() is not gradient
         if id(optimizer) in self._stepped or (self._stepped and is_other):
@@ -60,7 +61,8 @@ class OptimizerSteps:
         if not self._stepped and len(self.optimizers) > 1:
             gradients = {id(one): gradient_of(one) for one in self.optimizers}
             self._gradients = {key: ref(one) for key, one in gradients.items() if one is not None}
-        self._before(optimizer, not self._stepped)
+        closures = [*args[1:2], named.get("closure")]  # torch hands the optimiser as the first
+        self._before(optimizer, not self._stepped, all(one is None for one in closures))
 
     def _end(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         found = getattr(optimizer, "found_inf", None)

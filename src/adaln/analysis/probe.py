@@ -89,7 +89,7 @@ def _is_embedding(use: Use, matrices: Container[str]) -> bool:
 
 def _tables(model: nn.Module) -> dict[str, Tensor]:
     """Parameters that may be tables: rows of vectors that belong to no linear layer and no norm."""
-    leaves = {name for name, module in model.named_modules() if not any(module.children())}
+    leaves = {name for name, module in model.named_modules() if not list(module.children())}
     return {
         name: parameter
         for name, parameter in model.named_parameters()

@@ -111,11 +111,6 @@ def entries_of(sites: Iterable[Watched]) -> Entries:
     return [site.entries() for site in sites]
 
 
-def gradient_squares(sites: Iterable[Watched]) -> Sequence[Tensor]:
-    """Of every tensor, in order, on the device of its parameters."""
-    return [site.gradient_squares() for site in sites]
-
-
 def records(
     step: int, sites: Sequence[Watched], squares: Sequence[float], now: Entries, numbers: Mapping[Group, Numbers]
 ) -> list[RoleRecord]:
@@ -226,6 +221,15 @@ def not_finite_in(sites: Sequence[Watched]) -> list[str]:
     sums = [site.squares() for site in sites]
     broken = [watched for watched, of_it in zip(sites, sums, strict=True) if not isfinite(float(of_it))]
     return list(dict.fromkeys(watched.name for watched in broken))
+
+
+def broken_before(sites: Sequence[Watched], earlier: Sequence[Entries]) -> list[str]:
+    """Those tensors that were not finite after the earliest update that left any so; `earlier`: the last one first."""
+    for entries in reversed(earlier):
+        broken = [one.name for one, kept in zip(sites, entries, strict=True) if not bool(kept.isfinite().all())]
+        if broken:
+            return list(dict.fromkeys(broken))
+    return []
 
 
 def shut_branches(sites: Sequence[Watched], now: Entries, reached: Collection[int]) -> dict[Group, list[str]]:

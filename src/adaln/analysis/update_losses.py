@@ -54,7 +54,7 @@ class UpdateLosses:
         waiting, self._waiting = self._waiting, []
         self._is_at_hand, self._taken_at = True, monotonic()
         if waiting:
-            values = torch.cat([loss.float().cpu() for *_, loss in waiting]).tolist()
+            values = torch.cat([loss.cpu().double() for *_, loss in waiting]).tolist()
             behind = [counted - (0 if skipped is None else int(skipped)) for counted, skipped, _ in waiting]
             self._logged += zip(behind, values, strict=True)
         self._learn_order(updates, ends)

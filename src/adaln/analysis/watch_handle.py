@@ -2,7 +2,8 @@
 
 The network gets no hooks, no parameters and no buffers; what is looked at are its parameters and their gradients after
 an update of the optimiser, at recorded steps alone. A recorded step is the number of updates behind the weights; its
-gradient is the one that the last of them used, where the loop has not dropped it by then.
+gradient is the one that the last of them used: looked at before the optimiser's step, or, where the loop counts or a
+closure makes it, after that, if it has not been dropped by then.
 
 FOLDER/watch.json            what is watched
 FOLDER/analysis/roles.jsonl  a line for each recorded step, as `adaln train` writes it
@@ -21,17 +22,17 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo  # torch.compiler.disable, which imports the compiler only when called
 
-from adaln.analysis.alarms import Alarm, History, alarms, not_finite, risen
+from adaln.analysis.alarms import Alarm, History, alarms, loss_not_finite, not_finite, risen
 from adaln.analysis.branches import BranchRecord
 from adaln.analysis.losses import LossLevels, as_loss
 from adaln.analysis.optimizer_steps import OptimizerSteps, SaidSteps, steps_behind
 from adaln.analysis.recorder import to_row
-from adaln.analysis.role_updates import Entries, are_finite, not_finite_in, numbers_of, records
+from adaln.analysis.role_updates import Entries, are_finite, broken_before, not_finite_in, numbers_of, records
 from adaln.analysis.tracked import numbers_of_branches, send_records
 from adaln.analysis.update_losses import UpdateLosses
 from adaln.analysis.watched_weights import WatchedWeights
 from adaln.parallel import rank
-from adaln.runs import append_record, drop_from
+from adaln.runs import append_record, drop_from, read_records
 from adaln.trackers import Beside, warn
 
 ABOUT, METRICS, ALARMS = "watch.json", "metrics.jsonl", "alarms.jsonl"
@@ -76,10 +77,15 @@ class Watch:
         self._steps: OptimizerSteps | None = None
         self._said = SaidSteps(weights.sites)
         self._warned: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str]] = set()
+        """Alarms that are written already, and were sent to trackers."""
         self._history, self._levels = History(), LossLevels()
         if rank() == 0:
             for file in (ROLES, BRANCHES, METRICS, ALARMS):
                 drop_from(folder / file, step + 1 if step else 0)  # what was seen of the last update stays
+            for record in read_records(folder / METRICS, ["loss"]):
+                self._levels.are_risen(float(record["loss"]))
+            self._told = {(str(one["rule"]), str(one["role"])) for one in read_records(folder / ALARMS)}
         self._look(records_it=not step)  # of a loop that goes on the update before is gone, and recorded if at all
 
     @_disable_dynamo
@@ -105,6 +111,7 @@ class Watch:
         one that is not finite is said at once. What is no number is a warning.
         """
         if not self.is_open:
+            self._warn_once("closed", "log", f"the watch of {str(self.folder)!r} is closed: no loss is kept")
             return
         if (kept := as_loss(loss)) is None:
             self._warn_once("failed", "loss", f"log got {as_given(loss)}; expected the loss, a number: it is not kept")
@@ -200,13 +207,13 @@ class Watch:
                 self._look(is_late=is_late)
         except Exception as error:  # a full disk, say: training goes on
             self._warn_once("failed", "watch", f"nothing is recorded of step {self.updates:,}: {error}")
-        self._weights.drop_scaled()
+        self._weights.drop_gradients()
 
     @torch.no_grad()
     def _look(self, records_it: bool = True, is_late: bool = False) -> None:
         """Keep the entries of now; at a recorded step, what is to be known of them.
 
-        `is_late`: the gradients are those of the next update already.
+        `is_late`: the gradients that are there are those of the next update already.
         """
         step = self.updates
         if self._weights.is_idle:
@@ -214,12 +221,11 @@ class Watch:
         self._warn_of_change("parameters", self._weights.follow(self._steps.optimizers if self._steps else ()))
         seen = self._weights.keep(step)
         if self._is_recorded(step) and records_it:
-            squares = self._weights.gradient_squares()
-            self._record(step, [torch.tensor(-1.0)] * len(squares) if is_late else squares, seen)
+            self._record(step, self._weights.gradient_squares(is_late), seen)
 
     @torch.no_grad()
-    def _before_step(self, optimizer: torch.optim.Optimizer, begins: bool) -> None:
-        """What is gone after a step: which weights it began with, and the scale of its gradients."""
+    def _before_step(self, optimizer: torch.optim.Optimizer, begins: bool, has_gradients: bool) -> None:
+        """What is gone after a step: which weights it began with, and its gradients."""
         try:
             if self._weights.is_idle:
                 return
@@ -227,8 +233,8 @@ class Watch:
                 self._warn_of_change("weights", self._weights.begin_again(self._counted))
             if self._is_recorded(self._counted + 1):
                 self._weights.see_rates(optimizer)
-                if isinstance(scale := getattr(optimizer, "grad_scale", None), Tensor):
-                    self._weights.keep_scaled(optimizer, scale)
+                if has_gradients:
+                    self._weights.see_gradients(optimizer)
         except Exception as error:
             self._warn_once("failed", "before", f"what update {self._counted + 1:,} began with is not seen: {error}")
 
@@ -257,6 +263,7 @@ class Watch:
         sites = self._weights.sites
         there = torch.stack([one.cpu().double() for one in squares])
         broken = [] if are_finite(there, seen[0]) else not_finite_in(sites)
+        first = broken_before(sites, seen[1:]) if broken else []
         if rank():
             return
         now, numbers = [one.cpu() for one in seen[0]], numbers_of(sites, seen)
@@ -265,11 +272,12 @@ class Watch:
         self._write_losses()
         send_records(self._trackers, step, found)
         looked_at = self._history.seen(step, sites, there.tolist(), now, numbers, self._weights.rates())
-        self._warn([not_finite(step, broken)] if broken else alarms(step, looked_at))
+        self._warn([not_finite(step, broken, first)] if broken else alarms(step, looked_at))
 
     def _warn(self, found: Sequence[Alarm]) -> None:
         for alarm in found:
-            if self._warn_once(alarm.rule, alarm.role, f"step {alarm.step:,}: {alarm.text}"):
+            is_first = self._warn_once(alarm.rule, alarm.role, f"step {alarm.step:,}: {alarm.text}")
+            if is_first and (alarm.rule, alarm.role) not in self._told:
                 append_record(self.folder / ALARMS, asdict(alarm))
                 for tracker in self._trackers:
                     tracker.send("on_event", alarm.step, f"{alarm.rule}: {alarm.role}", alarm.text)
@@ -287,5 +295,5 @@ class Watch:
                 self._warn([risen(step, value)] if self._levels.are_risen(value) else [])
                 for tracker in self._trackers:
                     tracker.on_log(step, {"loss": value})
-            else:
-                self._warn([not_finite(step, ["the loss"], "loss")])
+            elif ("not finite", "loss") not in self._warned:
+                self._warn([loss_not_finite(step, self._weights.not_finite())])

@@ -14,11 +14,12 @@ from adaln.analysis.role_updates import (
     Entries,
     Watched,
     entries_of,
-    gradient_squares,
+    not_finite_in,
     parameters_in,
     wide,
 )
 from adaln.parallel import is_sharded, rank
+from adaln.tensor_files import unwrapped
 
 
 class WatchedWeights:
@@ -26,9 +27,11 @@ class WatchedWeights:
 
     def __init__(self, sites: Sequence[Watched], parameters: Callable[[], Mapping[str, nn.Parameter]]) -> None:
         self.sites, self._parameters = sites, parameters
+        own = {name: clean for clean, name in unwrapped(parameters()).items()}
+        self._own_names = [own[watched.name] for watched in sites]
         self._kept: dict[int, Entries] = {}
         self._rates: dict[int, tuple[float, float]] = {}
-        self._scaled: dict[int, Tensor] = {}
+        self._squares: dict[int, Tensor] = {}
         self._sample: list[Tensor] = []
 
     @property
@@ -51,8 +54,9 @@ class WatchedWeights:
         """Take the parameters that the network has now, which are others after `load_state_dict(assign=True)`, say."""
         if not self._are_others():
             return self._retyped()
-        parameters = self._parameters()
-        self.sites = [replace(watched, values=parameters[watched.name]) for watched in self.sites]
+        sites, self.sites = self.sites, self._found()
+        if all(one.values is other.values for one, other in zip(sites, self.sites, strict=True)):
+            return ""  # wrapped, block by block say, since
         self._kept.clear()
         text = "the network has other parameters than before (load_state_dict(assign=True), say), which are watched now"
         is_lost = bool(optimizers) and not any(id(watched.values) in held_by(optimizers) for watched in self.sites)
@@ -97,21 +101,29 @@ class WatchedWeights:
         """Of each tensor of which it is known, the learning rate over the highest that it had."""
         return {i: rate / highest if highest else 1.0 for i, (rate, highest) in self._rates.items()}
 
-    def keep_scaled(self, optimizer: torch.optim.Optimizer, scale: Tensor) -> None:
-        """Before an optimiser takes the scale of a `GradScaler` off the gradients, if it leaves that in them."""
-        held = held_by([optimizer])
+    def see_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Before a recorded update: some optimisers write into them, fused ones keep a `GradScaler`'s scale."""
+        held, scale = held_by([optimizer]), getattr(optimizer, "grad_scale", None)
         for i, watched in enumerate(self.sites):
-            if id(watched.values) in held:
+            if id(watched.values) in held and watched.values.grad is not None:
                 square = watched.gradient_squares()
-                self._scaled[i] = square / scale.to(square.device) ** 2
+                self._squares[i] = square / scale.to(square.device) ** 2 if isinstance(scale, Tensor) else square
 
-    def gradient_squares(self) -> list[Tensor]:
-        """Of every tensor, without the scale of a `GradScaler`."""
-        return [self._scaled.get(i, square) for i, square in enumerate(gradient_squares(self.sites))]
+    def gradient_squares(self, is_late: bool) -> list[Tensor]:
+        """Of every tensor, for its last update; what was not seen before it is there now, unless `is_late`."""
+        missing = torch.tensor(-1.0)
+        return [
+            self._squares[i] if i in self._squares else missing if is_late else watched.gradient_squares()
+            for i, watched in enumerate(self.sites)
+        ]
 
-    def drop_scaled(self) -> None:
+    def drop_gradients(self) -> None:
         """After an update."""
-        self._scaled.clear()
+        self._squares.clear()
+
+    def not_finite(self) -> list[str] | None:
+        """The tensors that are not finite, by their names; None where other processes hold parts of them."""
+        return None if any(is_sharded(watched.values) for watched in self.sites) else not_finite_in(self.sites)
 
     def sample(self) -> None:
         """Remember some entries, for `moved_by_others`."""
@@ -125,6 +137,17 @@ class WatchedWeights:
                 " the one that steps"
             )
         return ""
+
+    def _found(self) -> list[Watched]:
+        """By their names, whatever wraps a block by now; `ValueError` where one is gone."""
+        parameters = self._parameters()
+        if all(one.name in parameters for one in self.sites):
+            return [replace(one, values=parameters[one.name]) for one in self.sites]
+        names = unwrapped(parameters)
+        if gone := next((own for own in self._own_names if own not in names), None):
+            raise ValueError(f"{gone!r} is no parameter of the network any more; call watch anew")
+        named = [(one, names[own]) for one, own in zip(self.sites, self._own_names, strict=True)]
+        return [replace(one, name=name, values=parameters[name]) for one, name in named]
 
     def _are_others(self) -> bool:
         parameters = self._parameters()

@@ -191,7 +191,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     packed = next((name for name, module in model.named_modules() if hasattr(module, "_packed_params")), None)
     if packed is not None:
         raise UnknownLayout(f"the weights of {packed!r} are packed; expected the network before it is quantised")
-    leaves = {name for name, module in model.named_modules() if not any(module.children())}  # masks, vectors of norms
+    leaves = {name for name, module in model.named_modules() if not list(module.children())}  # masks, vectors of norms
     buffers = {
         name: tensor
         for name, tensor in model.named_buffers()

@@ -125,7 +125,7 @@ def first_bad(run: Run, state: TrainState, batches: Batches | Prefetched) -> str
     batch = inputs(run, batches, state.step)
     if not bool(torch.isfinite(batch.x).all()):
         return f"the images or latents of the batch, from {run.config.data.path!r}, are not finite"
-    names = {module: name for name, module in state.model.named_modules() if not any(module.children())}
+    names = {module: name for name, module in state.model.named_modules() if not list(module.children())}
     found: list[str] = []
 
     def look(module: nn.Module, inputs: object, output: object) -> None:

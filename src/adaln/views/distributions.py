@@ -50,7 +50,7 @@ def spreads(snapshot: Snapshot) -> str:
         f"{name} of std {view.moments.std:.2g}"
         + (f" and excess kurtosis {kurtosis:+.2g}" if (kurtosis := view.moments.excess_kurtosis) is not None else "")
         for name in ("gate", "scale", "shift")
-        if (view := snapshot.view(name))
+        if (view := snapshot.view(name)) and view.moments.std is not None
     ]
     at = f" at step {snapshot.step:,}" if snapshot.step is not None else ""
     return f"{snapshot.source}{at}: {', '.join(said)}." if said else ""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
+from os import getpid
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,8 @@ def watch(
         handle.attach(inner)
     if adapter := adapter_of(model, sites):
         warn(adapter, TrainingWarning, stacklevel=2)
-    close = WeakMethod(handle.close)
-    atexit.register(lambda: (still := close()) and still())  # of a training that an exception ended, say
+    close, process = WeakMethod(handle.close), getpid()  # of a training that an exception ended, not of its forks
+    atexit.register(lambda: getpid() == process and (still := close()) and still())
     return handle
 
 
@@ -183,6 +184,8 @@ def check_trackers(track: Any) -> None:
     if not isinstance(track, list | tuple):
         raise ValueError(f"track is {track!r}; expected a list of trackers, such as ['tensorboard']")
     for name in track:
+        if isinstance(name, type):
+            raise ValueError(f"tracker {name.__name__} is a class; expected one made of it, {name.__name__}(...)")
         if not isinstance(name, str | Tracker):
             raise ValueError(f"tracker {type(name).__name__} has no on_log(step, numbers by name)")
         if isinstance(name, str):
