@@ -1,8 +1,9 @@
 """Does any start beat both adaLN-Zero and adaLN-Gaussian? Chosen over some seeds, confirmed over others.
 
 Each candidate has a reason. Over the first seeds all of them are trained on every network, and the best is chosen by
-its mean change against Zero on the network where that is least; it and both references are then trained over as many
-further seeds, which decide alone. What is best of many by luck is not so again.
+its mean change against Zero on the network where that is least; it and both references are then trained over three
+times as many further seeds, which decide alone: a choice takes few seeds, a confirmation many. What is best of many by
+luck is not so again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from adaln.studies.rows import ByLabel, badge, plain_difference, responses_by_gr
 from adaln.studies.study import Job, Outcome, Result, Setting, Study
 
 ZERO, GAUSSIAN = REFERENCES = ("adaln-zero", "adaln-gaussian")
+CONFIRMING = 3
+"""Further seeds for each one of the choice."""
 NETWORKS = ("DiT-XL/2", "DiT-LLaMA-XL/2")
 LASTING = 5e-2
 """Table 2's widest: at the paper's rate of 1e-4 it takes 500 updates to undo it."""
@@ -76,10 +79,11 @@ def least_gain(changes: Mapping[str, Mapping[str, Sequence[float]]], name: str) 
 
 
 def confirming_jobs(outcomes: Sequence[Outcome]) -> list[Job]:
-    """The best candidate and both references again, over as many seeds that were not chosen on."""
+    """The best candidate and both references again, over seeds that were not chosen on."""
     kept = {*REFERENCES, chosen(outcomes)}
-    further = 1 + max(one.job.config.seed for one in outcomes)
-    return [with_seed(one.job, one.job.config.seed + further) for one in outcomes if one.job.label in kept]
+    seeds = 1 + max(one.job.config.seed for one in outcomes)
+    again = [one.job for one in outcomes if one.job.label in kept]
+    return [with_seed(job, job.config.seed + part * seeds) for part in range(1, 1 + CONFIRMING) for job in again]
 
 
 def with_seed(job: Job, seed: int) -> Job:
@@ -91,11 +95,12 @@ def with_seed(job: Job, seed: int) -> Job:
 def reduce(outcomes: Sequence[Outcome]) -> Result:
     """The candidates over the choosing seeds, the best of them over the confirming ones, and whether it beats both."""
     seeds = sorted({one.job.config.seed for one in outcomes})
-    choosing = [one for one in outcomes if one.job.config.seed in seeds[: len(seeds) // 2]]
-    confirming = [one for one in outcomes if one.job.config.seed in seeds[len(seeds) // 2 :]]
+    first = len(seeds) // (1 + CONFIRMING)
+    choosing = [one for one in outcomes if one.job.config.seed in seeds[:first]]
+    confirming = [one for one in outcomes if one.job.config.seed in seeds[first:]]
     best, changes = chosen(choosing), changes_of_choice(choosing)
     confirmed, seen, by_model = confirm(confirming, best)
-    table = confirming_table(best, confirmed, len(seeds) // 2)
+    table = confirming_table(best, confirmed, len(seeds) - first)
     sections = [
         Section("Confirmed on other seeds?", [confirming_figure(best, confirmed), table]),
         Section("The choice", [choice_table(changes)]),
@@ -105,7 +110,7 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
         "choosing": changes,
         "confirming": {f"{model}, {name}": plain_difference(change) for (model, name), change in confirmed.items()},
     }
-    lines = verdict(best, confirmed, seen, len(seeds) // 2)
+    lines = verdict(best, confirmed, seen, first)
     result = study_result(TITLE, lines, table, sections, by_model[NETWORKS[0]], numbers)
     return replace(result, more={"runs": {model: run_names(runs) for model, runs in by_model.items()}})
 
@@ -129,15 +134,19 @@ def confirm(outcomes: Sequence[Outcome], best: str) -> tuple[Confirmed, float, d
 
 
 def verdict(best: str, confirmed: Confirmed, seen: float, seeds: int) -> list[str]:
-    """Whether the chosen start is better than both references everywhere; else what would have been `seen`."""
+    """Whether the chosen start is better than both references everywhere; else what would have been `seen`.
+
+    `seeds`: those of the choice.
+    """
+    others = CONFIRMING * seeds
     found = "; ".join(
         f"{100 * change.relative.value:+.1f} % against {name} on {model} ({change.verdict})"
         for (model, name), change in confirmed.items()
     )
     if all(change.verdict == "better" for change in confirmed.values()):
-        return [f"Yes: {best}, chosen over {seeds} seeds, is better than both over {seeds} others: {found}."]
+        return [f"Yes: {best}, chosen over {seeds} seeds, is better than both over {others} others: {found}."]
     return [
-        f"None that these seeds confirm: {best}, the best of {len(CANDIDATES)} over {seeds} seeds, is over {seeds}"
+        f"None that these seeds confirm: {best}, the best of {len(CANDIDATES)} over {seeds} seeds, is over {others}"
         f" others {found}.",
         f"A change of {100 * seen:.0f} % would have been seen four times in five everywhere.",
     ]
