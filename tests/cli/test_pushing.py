@@ -25,6 +25,7 @@ def hub(tmp_path, monkeypatch):
     with serving() as hub:
         reach(monkeypatch, hub.endpoint)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # or as without hf_xet: weights go by LFS
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.chdir(tmp_path)
         yield hub
@@ -59,6 +60,18 @@ def test_a_pushed_run_is_opened_again_by_its_commit(hub, capsys):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert [of["fid"].value for of in adaln.scores_of(opened)] == pytest.approx([213.30447588340763])
     assert opened.metrics() == adaln.open_run(KEPT, device="cpu").metrics()
+
+
+def test_weights_go_by_lfs_and_once(hub, capsys):
+    done = pushed(capsys)
+    by_lfs = [file for file in done["files"] if file.endswith(".safetensors")]
+    put = [asked for asked in hub.asked if asked.startswith("PUT /lfs/objects/")]
+    assert "checkpoints/000000005/ema.safetensors" in by_lfs and "README.md" not in by_lfs
+    assert len(put) == len(hub.objects) == len(hub.verified) > 0
+    assert hub.repos["org/kept"][done["commit"]]["checkpoints/000000005/ema.safetensors"] == WEIGHTS.read_bytes()
+    assert hub.asked.count("POST /org/kept.git/info/lfs/objects/batch") == 1
+    pushed(capsys)  # what the hub has is not sent again
+    assert [asked for asked in hub.asked if asked.startswith("PUT ")] == put
 
 
 @pytest.mark.slow

@@ -1,4 +1,8 @@
-"""A small hub of Hugging Face on loopback: the endpoints that a fetch and a push ask, in memory."""
+"""A small hub of Hugging Face on loopback: the endpoints that a fetch and a push ask, in memory.
+
+As the real one does, it takes weights by LFS alone: told their hash and size, it says where to put what it lacks, asks
+to be told when that is done, and a commit names them by their hash.
+"""
 
 import base64
 import hashlib
@@ -10,6 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOKEN = "hf_of_the_tests"
+BY_LFS = (".safetensors", ".png")
 
 
 @dataclass
@@ -22,6 +27,9 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     refused: int = 0
     """A status that every commit is answered with; 0: none."""
+    objects: dict[str, bytes] = field(default_factory=dict)
+    """What LFS holds, by SHA-256."""
+    verified: set[str] = field(default_factory=set)
 
     def add(self, repo: str, files: dict[str, bytes]) -> str:
         """A commit of all these files; its hash."""
@@ -106,24 +114,61 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/api/validate-yaml":
             self.answer(200, {"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
-            files = json.loads(body)["files"]
-            self.answer(
-                200, {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
-            )
+            self.answer(200, {"files": [self.way_of(file["path"]) for file in json.loads(body)["files"]]})
+        elif self.path.endswith(".git/info/lfs/objects/batch"):
+            self.batch(json.loads(body))
+        elif self.path == "/lfs/verify":
+            self.verify(json.loads(body))
         elif self.hub.refused:
             self.refuse(self.hub.refused, "Unavailable")
         else:
             self.commit("/".join(self.path.split("/")[3:5]), body)
 
+    def way_of(self, path):
+        mode = "lfs" if path.endswith(BY_LFS) else "regular"
+        return {"path": path, "uploadMode": mode, "shouldIgnore": False}
+
+    def batch(self, asked):
+        assert asked["operation"] == "upload" and asked["hash_algo"] == "sha256" and "basic" in asked["transfers"]
+        token = {"Authorization": self.headers["Authorization"]}
+        objects = []
+        for row in asked["objects"]:
+            upload = {"href": f"{self.hub.endpoint}/lfs/objects/{row['oid']}", "header": {}}
+            verify = {"href": f"{self.hub.endpoint}/lfs/verify", "header": token}
+            actions = {} if row["oid"] in self.hub.objects else {"actions": {"upload": upload, "verify": verify}}
+            objects.append({"oid": row["oid"], "size": row["size"], **actions})
+        self.answer(200, {"transfer": "basic", "objects": objects})
+
+    def do_PUT(self):
+        self.hub.asked.append(f"{self.command} {self.path}")
+        content = self.read()
+        self.hub.objects[hashlib.sha256(content).hexdigest()] = content
+        self.answer(200)
+
+    def verify(self, row):
+        if len(self.hub.objects.get(row["oid"], b"")) == row["size"]:
+            self.hub.verified.add(row["oid"])
+            self.answer(200, {})
+        else:
+            self.refuse(404, "ObjectNotFound")
+
     def commit(self, repo, body):
-        files = dict(list(self.hub.repos[repo].values())[-1])
+        files, wrong = dict(list(self.hub.repos[repo].values())[-1]), []
         for row in map(json.loads, body.splitlines()):
-            if row["key"] == "file":
-                files[row["value"]["path"]] = base64.b64decode(row["value"]["content"])
-            elif row["key"] == "deletedFile":
-                del files[row["value"]["path"]]
-        commit = self.hub.add(repo, files)
-        self.answer(200, {"commitUrl": f"{self.hub.endpoint}/{repo}/commit/{commit}", "commitOid": commit})
+            value, path = row["value"], row["value"].get("path", "")
+            if row["key"] == "deletedFile":
+                del files[path]
+            elif row["key"] == "lfsFile" and value["oid"] in self.hub.verified:
+                files[path] = self.hub.objects[value["oid"]]
+            elif row["key"] == "file" and not path.endswith(BY_LFS):
+                files[path] = base64.b64decode(value["content"])
+            elif path:
+                wrong.append(path)
+        if wrong:
+            self.refuse(400, f"{wrong[0]} is no verified object of LFS")
+        else:
+            commit = self.hub.add(repo, files)
+            self.answer(200, {"commitUrl": f"{self.hub.endpoint}/{repo}/commit/{commit}", "commitOid": commit})
 
 
 @contextmanager
