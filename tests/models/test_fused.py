@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -48,9 +49,9 @@ def network(
     return model
 
 
-def results(model: DiT, batch: int = 3) -> dict[str, torch.Tensor]:
+def results(model: DiT, batch: int = 3, draw: int = 0) -> dict[str, torch.Tensor]:
     """The output and the gradient of every weight."""
-    spec, rng = model.spec, generator("test fused inputs")
+    spec, rng = model.spec, generator("test fused inputs", draw)
     x = torch.randn(batch, spec.channels, spec.height, spec.width, generator=rng).to(next(model.parameters()).dtype)
     t, y = torch.rand(batch, generator=rng), torch.arange(batch) % 3 if model.num_labels else None
     output = model(x, 1000 * t, y)
@@ -91,12 +92,16 @@ def test_output_and_all_gradients_are_those_of_the_plain_forward(
     plain = network(hidden_size, num_heads, spec, depth=depth)
     at_once, precise = copy.deepcopy(plain), copy.deepcopy(plain).double()
     calls = ways(at_once, monkeypatch)
-    ours, theirs, exact = (results(model, batch) for model in (at_once, plain, precise))
-    assert calls == ["network", "network_backward"]
-    for name, expected in exact.items():
-        size = expected.abs().max()
-        errors = [float((found[name].double() - expected).abs().max() / size) for found in (ours, theirs)]
-        assert errors[0] <= max(3 * errors[1], 2e-6), name
+    errors: dict[str, list[list[float]]] = {}
+    for draw in range(7):  # one alone may be a lucky one of the plain forward
+        *found, exact = (results(copy.deepcopy(model), batch, draw) for model in (at_once, plain, precise))
+        for name, expected in exact.items():
+            away = [float((one[name].double() - expected).abs().max() / expected.abs().max()) for one in found]
+            errors.setdefault(name, []).append(away)
+    assert calls == ["network", "network_backward"] * 7
+    for name, draws in errors.items():
+        ours, theirs = map(median, zip(*draws, strict=True))
+        assert ours <= max(3 * theirs, 2e-6), (name, ours, theirs)
 
 
 @needs_compiler
