@@ -18,7 +18,7 @@ from adaln.report import (
     Series,
     Shown,
     Table,
-    html,
+    page_html,
     page_markdown,
     write_page,
     write_report,
@@ -73,7 +73,7 @@ def poisoned(value, key=""):
 
 @pytest.fixture(scope="module")
 def page():
-    return Structure(html(PAGE))
+    return Structure(page_html(PAGE))
 
 
 def test_tags_close_in_order_and_ids_are_unique(page):
@@ -94,7 +94,7 @@ def test_the_page_asks_for_nothing_from_outside(page):
     for tag, attributes in page.tags:
         for key in ("src", "href", "xlink:href", "data", "action"):
             assert attributes.get(key, "#").startswith(("#", "data:")), (tag, attributes)
-    assert "@import" not in html(PAGE)
+    assert "@import" not in page_html(PAGE)
 
 
 def test_every_picture_says_what_it_shows(page):
@@ -105,36 +105,36 @@ def test_every_picture_says_what_it_shows(page):
 
 
 def test_no_text_is_read_as_html():
-    page = Structure(html(poisoned(PAGE)))
+    page = Structure(page_html(poisoned(PAGE)))
     assert len(page.all("script")) == 1
     assert page.text.count("alert('&\"')") > 30
 
 
 def test_colours_of_inline_pictures_follow_the_theme():
-    body = html(PAGE).split("</style>")[1]
+    body = page_html(PAGE).split("</style>")[1]
     assert "#fe00" not in body
     assert re.findall(r"(?:fill|stroke): #\w+", body) == []
     assert {"--ink", "--muted", "--grid", "--series-0"} <= set(re.findall(r"var\((--[\w-]+)\)", body))
 
 
 def test_plotted_data_are_a_table_of_the_page_and_csv():
-    page = html(Page("T", "s", [Section("h", [FIGURES["lines"]])]))
+    page = page_html(Page("T", "s", [Section("h", [FIGURES["lines"]])]))
     [link] = [a["href"] for a in Structure(page).all("a") if "download" in a]
     lines = unquote(link.removeprefix("data:text/csv;charset=utf-8,")).splitlines()
     assert len(lines) == 1 + sum(len(series.x) for series in FIGURES["lines"].series)
     assert f'<td class="left "><span>{FIGURES["lines"].series[0].name}</span>' in page
     long = replace(FIGURES["lines"], series=[Series("long", range(1, 1001), range(1, 1001))])
-    assert html(Page("T", "s", [Section("h", [long])])).count("<tr>") == 0
+    assert page_html(Page("T", "s", [Section("h", [long])])).count("<tr>") == 0
 
 
 def test_what_is_folded_is_closed_until_it_is_asked_for():
-    page = Structure(html(Page("T", "answer", [Section("a", ["one"]), Section("b", ["two"], folded=True)])))
+    page = Structure(page_html(Page("T", "answer", [Section("a", ["one"]), Section("b", ["two"], folded=True)])))
     assert list(page.all("details")) == [{}]
     assert [a["href"] for a in page.all("a")] == ["#s1", "#s2"]
 
 
 def test_the_answer_is_the_headline_and_one_section_needs_no_contents():
-    page = Structure(html(Page("T", ["It is so.", "Beware."], [Section("T", ["one"])])))
+    page = Structure(page_html(Page("T", ["It is so.", "Beware."], [Section("T", ["one"])])))
     assert "TIt is so.Beware." in page.text.replace("\n", "") and page.all("nav") == []
 
 
@@ -143,7 +143,7 @@ def test_a_page_of_a_study_stays_below_three_megabytes():
     ridges = [replace(bell(1e-3 * (i + 1)), label=str(10**i)) for i in range(8)]
     panels = [Panel(f"scheme {i}", ridges) for i in range(5)]
     figures = [Histograms(role, "c", Axis("w", scale="symlog"), panels) for role in ("gate", "scale", "shift")]
-    text = html(Page("T", "s", [Section("h", figures)]))
+    text = page_html(Page("T", "s", [Section("h", figures)]))
     assert 100_000 < len(text.encode()) < 3_000_000
 
 

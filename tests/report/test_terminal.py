@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from adaln.report import Column, Measurement, Table, show
-from adaln.report.text import marked_text, pairs
+from adaln.report.tables import marked_text, pairs
 from helpers.report_samples import TABLE
 
 WORDS = st.text("abcé[]-0123456789./", min_size=1, max_size=14)

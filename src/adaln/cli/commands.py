@@ -18,9 +18,9 @@ from adaln.cli.help import UNKNOWN_WIDTH
 from adaln.cli.output import SILENT, Output
 from adaln.cli.progress_bar import show_progress
 from adaln.codec import encode
+from adaln.folding import folded
 from adaln.launchers import refuse_other_launchers
 from adaln.registry import Registry
-from adaln.report.terminal import folded
 from adaln.version import __version__
 
 INTERNAL = 70

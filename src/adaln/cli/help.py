@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from adaln.cli.guides import COMMON, GUIDES, Guide, extra_flags
-from adaln.report.terminal import folded
+from adaln.folding import folded
 
 ALL = "--help-all"
 UNKNOWN_WIDTH, WIDEST, BESIDE = 100, 120, 30

@@ -15,9 +15,9 @@ from adaln.report.figures import Block, Command, Facts, Figure, ImageGrid, Matri
 from adaln.report.palette import DARK, LIGHT, NARROW, css_variables
 from adaln.report.pictures import inline_svg, write_figure
 from adaln.report.plotted import MOST_ROWS, plotted
-from adaln.report.tables import Cell, Measurement, Number, Table, cell_text, mark_of, unmarked
+from adaln.report.tables import Cell, Measurement, Number, Table, cell_text, mark_of, marked_text, pairs, unmarked
 from adaln.report.terminal import show
-from adaln.report.text import csv_text, file_name, markdown, marked_text, page_markdown, pairs, slug
+from adaln.report.text import csv_text, file_name, markdown, page_markdown, slug
 
 PRINTED_WIDTH = 160
 """Characters of a line that nothing folds."""
@@ -25,7 +25,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 """The browser itself refuses every request of the page."""
 
 
-def html(page: Page) -> str:
+def page_html(page: Page) -> str:
     """The page as self-contained HTML: light or dark as the reader's system is, made for print as well."""
     style = (
         f":root {{ color-scheme: light dark; {css_variables(LIGHT)} }}\n"
@@ -89,7 +89,7 @@ def fragment(blocks: Sequence[Block]) -> str:
 
 def write_page(page: Page, path: Path) -> Path:
     """Writes the page to `path`, all of it or nothing."""
-    return write_atomically(path, html(page))
+    return write_atomically(path, page_html(page))
 
 
 def write_table(table: Table, stem: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """A table as plain data: what its cells hold, not how they look."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -150,3 +150,17 @@ def _number(value: Number, spec: str) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return format(value, spec or ".4g")
+
+
+SUFFIX: dict[Mark | None, str] = {"differs": " ≠", "warning": " !"}
+"""A mark is never told by colour alone: best is bold, muted is italic, these two carry a sign."""
+
+
+def pairs(table: Table, row: Sequence[Cell]) -> Iterator[tuple[Cell, Column]]:
+    """The cells of a row, each with its column."""
+    return zip(row, table.columns, strict=True)
+
+
+def marked_text(cell: Cell, column: Column) -> str:
+    """The cell as people read it, with the sign of its mark."""
+    return cell_text(cell, column.format) + SUFFIX.get(mark_of(cell), "")

@@ -1,13 +1,12 @@
 """Tables and paragraphs on a terminal: words and numbers stay whole at every width, and what is left out is said."""
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from adaln.report.tables import Cell, Column, Mark, Measurement, Number, Table, mark_of, unmarked
-from adaln.report.text import marked_text, pairs
+from adaln.folding import folded
+from adaln.report.tables import Cell, Column, Mark, Measurement, Number, Table, mark_of, marked_text, pairs, unmarked
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -61,14 +60,6 @@ def show(blocks: Sequence[str | Table], console: "Console", width: int | None = 
             console.print(TerminalTable(block))
         else:
             console.print(block if width is None or "adaln " in block else folded(block, width), markup=False)
-
-
-def folded(text: str, width: int, indent: str = "", further: str = "") -> str:
-    """Text in lines of at most that width but for longer words, which stay whole."""
-    wrapper = textwrap.TextWrapper(
-        width, initial_indent=indent, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
-    )
-    return "\n".join(part for line in text.split("\n") for part in wrapper.wrap(line) or [""])
 
 
 def without_spare(table: Table, width: int) -> Table:

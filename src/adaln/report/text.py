@@ -3,24 +3,24 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
 
 from adaln.report.figures import Block, Command, Facts, Figure, Page, alt_text
-from adaln.report.tables import Cell, Column, Mark, Measurement, Number, Table, Value, cell_text, mark_of, unmarked
+from adaln.report.tables import (
+    Cell,
+    Column,
+    Mark,
+    Measurement,
+    Number,
+    Table,
+    Value,
+    cell_text,
+    mark_of,
+    marked_text,
+    pairs,
+    unmarked,
+)
 
-SUFFIX: dict[Mark | None, str] = {"differs": " ≠", "warning": " !"}
-"""A mark is never told by colour alone: best is bold, muted is italic, these two carry a sign."""
 _MARKDOWN_QUOTES: dict[Mark | None, str] = {"best": "**", "muted": "*"}
-
-
-def pairs(table: Table, row: Sequence[Cell]) -> Iterator[tuple[Cell, Column]]:
-    """The cells of a row, each with its column."""
-    return zip(row, table.columns, strict=True)
-
-
-def marked_text(cell: Cell, column: Column) -> str:
-    """The cell as people read it, with the sign of its mark."""
-    return cell_text(cell, column.format) + SUFFIX.get(mark_of(cell), "")
 
 
 def markdown(table: Table) -> str:
