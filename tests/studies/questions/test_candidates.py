@@ -33,9 +33,11 @@ def result_of(run, choosing, confirming):
 
 
 def test_what_is_better_on_other_seeds_too_is_confirmed(trained):
-    best, result = result_of(trained, {"gate lasting": 2}, {"gate lasting": 2})
-    assert best == result.data["chosen"] == "gate lasting"
-    assert result.verdict[0].startswith("Yes: gate lasting, chosen over 5 seeds, is better than both over 15 others: -")
+    best, result = result_of(trained, {"gate for 500 updates": 2}, {"gate for 500 updates": 2})
+    assert best == result.data["chosen"] == "gate for 500 updates"
+    assert result.verdict[0].startswith(
+        "Yes: gate for 500 updates, chosen over 5 seeds, is better than both over 15 others: -"
+    )
     assert len(result.table.rows) == 4 and "over the choosing seeds" in json_text(result.page(""))
 
 
@@ -49,8 +51,8 @@ def test_luck_and_a_start_that_beats_one_of_the_two_alone_are_not(trained, confi
 
 
 def test_chosen_is_what_helps_on_every_network_rather_than_most_on_one(trained):
-    one_network = {(candidates.NETWORKS[0], "xavier-all"): 12, "gate lasting": 2}
-    assert candidates.chosen(outcomes(trained, LABELS, CHOOSING, one_network)) == "gate lasting"
+    one_network = {(candidates.NETWORKS[0], "xavier-all"): 12, "gate for 500 updates": 2}
+    assert candidates.chosen(outcomes(trained, LABELS, CHOOSING, one_network)) == "gate for 500 updates"
 
 
 def test_further_seeds_are_new_and_only_of_the_best_and_the_references(trained):
