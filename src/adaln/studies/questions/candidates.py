@@ -189,7 +189,8 @@ def choice_table(changes: Mapping[str, Mapping[str, Sequence[float]]]) -> Table:
         rows.append([name, CANDIDATES[name][1] if name in CANDIDATES else "a reference", *cells])
     notes = [
         "Against adaLN-Zero, paired over the choosing seeds, in the order of the network that suits a start least; each"
-        " interval by itself at 95 %: the best of them looks better than it is, which is why others decide."
+        " interval by itself at 95 %: the best of them looks better than it is, which is why others decide.",
+        "Updates are those at the paper's ratio of std and learning rate, which scale tiny alone does not have.",
     ]
     return Table("The candidates over the choosing seeds", columns, rows, notes)
 
