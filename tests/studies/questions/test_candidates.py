@@ -38,6 +38,8 @@ def test_what_is_better_on_other_seeds_too_is_confirmed(trained):
     assert result.verdict[0].startswith(
         "Yes: gate for 500 updates, chosen over 5 seeds, is better than both over 15 others: -"
     )
+    raw = result.data["scores"]["confirming"][candidates.NETWORKS[1]]
+    assert {len(seeds) for seeds in raw.values()} == {15} and set(raw) == {*candidates.REFERENCES, best}
     assert len(result.table.rows) == 4 and "over the choosing seeds" in json_text(result.page(""))
 
 

@@ -67,6 +67,14 @@ def changes_of_choice(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[f
     }
 
 
+def scores(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[float]]]:
+    """Network -> row -> the score of every seed."""
+    return {
+        model: {name: list(values) for name, values in of.fid.items()}
+        for model, of in responses_by_group(outcomes, ZERO).items()
+    }
+
+
 def chosen(outcomes: Sequence[Outcome]) -> str:
     """The candidate of the least mean change against Zero on the network that it suits least."""
     changes = changes_of_choice(outcomes)
@@ -108,6 +116,7 @@ def reduce(outcomes: Sequence[Outcome]) -> Result:
     numbers = {
         "chosen": best,
         "choosing": changes,
+        "scores": {"choosing": scores(choosing), "confirming": scores(confirming)},
         "confirming": {f"{model}, {name}": plain_difference(change) for (model, name), change in confirmed.items()},
     }
     lines = verdict(best, confirmed, seen, first)
