@@ -35,9 +35,12 @@ def result_of(run, choosing, confirming):
 def test_what_is_better_on_other_seeds_too_is_confirmed(trained):
     best, result = result_of(trained, {"gate for 500 updates": 2}, {"gate for 500 updates": 2})
     assert best == result.data["chosen"] == "gate for 500 updates"
-    assert result.verdict[0].startswith(
-        "Yes: gate for 500 updates, chosen over 5 seeds, is better than both over 15 others: -"
+    yes, where = result.verdict
+    assert (
+        yes
+        == "Yes: gate for 500 updates is better than both on 2 networks, over 15 seeds besides the 5 it was chosen on."
     )
+    assert where.startswith("It is -") and where.count("(better)") == 4
     raw = result.data["scores"]["confirming"][candidates.NETWORKS[1]]
     assert {len(seeds) for seeds in raw.values()} == {15} and set(raw) == {*candidates.REFERENCES, best}
     assert len(result.table.rows) == 4 and "over the choosing seeds" in json_text(result.page(""))

@@ -153,7 +153,8 @@ def verdict(best: str, confirmed: Confirmed, seen: float, seeds: int) -> list[st
         for (model, name), change in confirmed.items()
     )
     if all(change.verdict == "better" for change in confirmed.values()):
-        return [f"Yes: {best}, chosen over {seeds} seeds, is better than both over {others} others: {found}."]
+        where = f"on {len(NETWORKS)} networks, over {others} seeds"
+        return [f"Yes: {best} is better than both {where} besides the {seeds} it was chosen on.", f"It is {found}."]
     return [
         f"None that these seeds confirm: {best}, the best of {len(CANDIDATES)} over {seeds} seeds, is over {others}"
         f" others {found}.",
