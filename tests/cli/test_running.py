@@ -92,7 +92,7 @@ def test_images_of_a_sampling_that_was_stopped_stay_which_is_said_with_the_reaso
     assert "stays" not in run(capsys, "runs", tmp_path, "--clean")
     (parts / "00000000-00000064-abc.npy").write_bytes(bytes(200_000))
     for words in ((), ("--delete",)):
-        said = run(capsys, "runs", tmp_path, "--clean", *words)
+        said = " ".join(run(capsys, "runs", tmp_path, "--clean", *words).split())  # in lines of the terminal's width
         assert f"{parts} stays, 0.2 MB of images of a sampling that was stopped: its command goes on with them" in said
     assert data(capsys, "runs", tmp_path, "--clean")["unfinished_samples"] == {str(parts): 200_000}
 
