@@ -263,7 +263,6 @@ class Watch:
         sites = self._weights.sites
         there = torch.stack([one.cpu().double() for one in squares])
         broken = [] if are_finite(there, seen[0]) else not_finite_in(sites)
-        first = broken_before(sites, seen[1:]) if broken else []
         if rank():
             return
         now, numbers = [one.cpu() for one in seen[0]], numbers_of(sites, seen)
@@ -272,7 +271,7 @@ class Watch:
         self._write_losses()
         send_records(self._trackers, step, found)
         looked_at = self._history.seen(step, sites, there.tolist(), now, numbers, self._weights.rates())
-        self._warn([not_finite(step, broken, first)] if broken else alarms(step, looked_at))
+        self._warn([not_finite(step, broken, broken_before(sites, seen[1:]))] if broken else alarms(step, looked_at))
 
     def _warn(self, found: Sequence[Alarm]) -> None:
         for alarm in found:

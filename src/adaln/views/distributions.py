@@ -47,10 +47,12 @@ def distributions_section(snapshots: Sequence[Snapshot], by: By = "role") -> Sec
 def spreads(snapshot: Snapshot) -> str:
     """Std and excess kurtosis of gate, scale and shift over all blocks, in a sentence."""
     said = [
-        f"{name} of std {view.moments.std:.2g}"
+        f"{name} without a finite value"
+        if view.moments.std is None
+        else f"{name} of std {view.moments.std:.2g}"
         + (f" and excess kurtosis {kurtosis:+.2g}" if (kurtosis := view.moments.excess_kurtosis) is not None else "")
         for name in ("gate", "scale", "shift")
-        if (view := snapshot.view(name)) and view.moments.std is not None
+        if (view := snapshot.view(name))
     ]
     at = f" at step {snapshot.step:,}" if snapshot.step is not None else ""
     return f"{snapshot.source}{at}: {', '.join(said)}." if said else ""

@@ -55,23 +55,23 @@ def settings() -> list[Setting]:
     ]
 
 
-def changes_of_choice(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[float]]]:
-    """Network -> candidate -> of every seed ln(score / Zero's)."""
-    return {
-        model: {
-            name: [log(ours / zeros) for ours, zeros in zip(values, of.fid[ZERO], strict=True)]
-            for name, values in of.fid.items()
-            if name != ZERO
-        }
-        for model, of in responses_by_group(outcomes, ZERO).items()
-    }
-
-
 def scores(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[float]]]:
     """Network -> row -> the score of every seed."""
     return {
         model: {name: list(values) for name, values in of.fid.items()}
         for model, of in responses_by_group(outcomes, ZERO).items()
+    }
+
+
+def changes_of_choice(outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[float]]]:
+    """Network -> candidate -> of every seed ln(score / Zero's)."""
+    return {
+        model: {
+            name: [log(ours / zeros) for ours, zeros in zip(values, by_row[ZERO], strict=True)]
+            for name, values in by_row.items()
+            if name != ZERO
+        }
+        for model, by_row in scores(outcomes).items()
     }
 
 
