@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from adaln.analysis.distributions import std_histogram
 from adaln.analysis.groups import Group, bias_of, groups_of
 from adaln.analysis.recorder import RoleRecord
-from adaln.analysis.sketch import Sketch, merged, moments, resized, sketch
+from adaln.analysis.sketch import CHUNK_ELEMENTS, Sketch, merged, moments, resized, sketch
 from adaln.conditioning import Layout, Role, Site, find_layout, roles_of
 from adaln.conditioning.family import effect
 from adaln.conditioning.roles import ROLES
-from adaln.parallel import whole
+from adaln.parallel import is_sharded, whole
 from adaln.types import as_rows
 
 MOST_ENTRIES = 1 << 13
@@ -55,8 +55,9 @@ class Watched:
     """All blocks, and its block; the final layer stands alone."""
 
     def entries(self) -> Tensor:
-        """The kept rows as they are now, flat, apart from the parameter."""
-        return as_rows(whole(self.values.detach()))[self.rows].reshape(-1).clone()
+        """The kept rows as they are now; a copy of what is spread over processes, of which no more stays in memory."""
+        kept = as_rows(whole(self.values.detach()))[self.rows]
+        return kept.clone() if is_sharded(self.values) else kept
 
     def gradient_squares(self) -> Tensor:
         """Sum of squares of the gradients of all its rows; -1 where there is none."""
@@ -102,13 +103,29 @@ def stride(rows: int, most: int) -> int:
     return next(step for step in count(-(-rows // most) or 1) if gcd(step, rows) == 1 or step >= rows)
 
 
-Entries = Sequence[Tensor]
-"""Of every tensor, in order."""
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The kept rows of every tensor at one moment, apart from the parameters."""
+
+    alike: Mapping[tuple[int, ...], Tensor]
+    """Of the tensors of these numbers, which keep as many entries of one type on one device, a row each."""
+
+    def cpu(self) -> "Entries":
+        """There; NumPy's to read."""
+        return Entries({those: rows.cpu() for those, rows in self.alike.items()})
+
+    def each(self) -> list[Tensor]:
+        """Those of every tensor, in order."""
+        rows = {i: row for those, matrix in self.alike.items() for i, row in zip(those, matrix.unbind(), strict=True)}
+        return [rows[i] for i in range(len(rows))]
 
 
 def entries_of(sites: Iterable[Watched]) -> Entries:
     """The kept rows of all sites now; of what is spread over processes all must ask."""
-    return [site.entries() for site in sites]
+    alike: dict[tuple[object, ...], dict[int, Tensor]] = defaultdict(dict)
+    for i, kept in enumerate(site.entries() for site in sites):
+        alike[kept.shape, kept.dtype, kept.device][i] = kept
+    return Entries({tuple(rows): torch.stack(list(rows.values())).flatten(1) for rows in alike.values()})
 
 
 def records(
@@ -144,13 +161,13 @@ def norm_of(squares: Sequence[float]) -> float | None:
 
 def sketches_of(sites: Sequence[Watched], now: Entries) -> dict[Group, Sketch]:
     """Of every role in its block and over all blocks, and of its biases over all blocks."""
-    alike: dict[Group, dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for i, watched in enumerate(sites):
-        alike[watched.groups[0 if watched.is_bias else -1]][watched.size, now[i].numel()].append(i)
+    alike: dict[Group, dict[tuple[int, int], list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+    for watched, kept in zip(sites, now.each(), strict=True):
+        alike[watched.groups[0 if watched.is_bias else -1]][watched.size, kept.numel()].append(kept)
     parts: dict[Group, list[tuple[Sketch, int]]] = defaultdict(list)
     sketches = {}
     for group, of in alike.items():
-        those = [(sketch(torch.cat([now[i] for i in each])), size * len(each)) for (size, _), each in of.items()]
+        those = [(sketch(torch.cat(each)), size * len(each)) for (size, _), each in of.items()]
         sketches[group], size = pooled(those)
         parts[replace(group, block=None, depth=None)].append((sketches[group], size))
     return sketches | {group: pooled(those)[0] for group, those in parts.items()}
@@ -167,36 +184,52 @@ def pooled(parts: Sequence[tuple[Sketch, int]]) -> tuple[Sketch, int]:
     return fitted[0] if len(fitted) == 1 else merged(fitted), size
 
 
-def update_sums(entries: Entries, share: float = 1.0) -> list[float] | None:
-    """Of one tensor: sums over its entries that add up over tensors; None where no update was seen.
+Sums = Sequence[float]
+"""Over the entries of one tensor, which add up over tensors.
 
-    Entries, changed ones, |update|^2, |weights before|^2, update . last update, |last update|^2; the last two NaN where
-    the one before was not seen. Each times `share`, the entries that one stands for.
+Entries, changed ones, |update|^2, |weights before|^2, update . last update, |last update|^2; the last two NaN where
+the one before was not seen.
+"""
+
+
+def update_sums(seen: Sequence[Tensor]) -> list[Sums]:
+    """Of every row of entries after an update, before it and, where that was seen, before the last.
+
+    A few rows at a time: fresh pages would cost more than sums.
     """
-    if len(entries) < 2:
-        return None
-    now, before = wide(entries[0]), wide(entries[1])
+    some = max(1, CHUNK_ELEMENTS // max(1, seen[0].shape[1]))
+    return [
+        row
+        for rows in zip(*(torch.split(one, some) for one in seen), strict=True)
+        for row in _sums_of(*map(wide, rows))
+    ]
+
+
+def _sums_of(now: Tensor, before: Tensor, *earlier: Tensor) -> list[Sums]:
     update = now - before
-    sums = [update.count_nonzero().to(update.dtype), torch.dot(update, update), torch.dot(before, before)]
-    if len(entries) > 2:
-        earlier = before - wide(entries[2])
-        sums += [torch.dot(update, earlier), torch.dot(earlier, earlier)]
-    return [share * one for one in (len(update), *torch.stack(sums).tolist(), *[nan] * (5 - len(sums)))]
+    sums = [torch.linalg.vector_norm(update, 0, 1), *(torch.linalg.vecdot(one, one) for one in (update, before))]
+    if earlier:
+        last = before - earlier[0]
+        sums += [torch.linalg.vecdot(update, last), torch.linalg.vecdot(last, last)]
+    rows = torch.stack(sums, 1).tolist()
+    return [[update.shape[1], *row, *[nan] * (5 - len(row))] for row in rows]
 
 
 def numbers_of(sites: Sequence[Watched], seen: Sequence[Entries]) -> dict[Group, Numbers]:
     """The last update of every group; `seen`: entries after it, before it, and so on."""
-    shares = [site.size / max(1, kept.numel()) for site, kept in zip(sites, seen[0], strict=True)]
-    updates = [update_sums([entries[i] for entries in seen], share) for i, share in enumerate(shares)]
-    return {group: update_numbers([updates[i] for i in those]) for group, those in members_of(sites).items()}
+    if len(seen) < 2:
+        return dict.fromkeys(members_of(sites), (None, None, None))
+    sums: dict[int, Sums] = {}
+    for those, now in seen[0].alike.items():
+        for i, row in zip(those, update_sums([now, *(entries.alike[those] for entries in seen[1:])]), strict=True):
+            share = sites[i].size / max(1, now.shape[1])  # the entries that one stands for
+            sums[i] = [share * one for one in row]
+    return {group: update_numbers([sums[i] for i in those]) for group, those in members_of(sites).items()}
 
 
-def update_numbers(sums: Sequence[list[float] | None]) -> Numbers:
+def update_numbers(sums: Sequence[Sums]) -> Numbers:
     """Of what the sums of its tensors are."""
-    seen = [one for one in sums if one is not None]
-    if not seen:
-        return None, None, None
-    entries, changed, update, before, product, last = map(sum, zip(*seen, strict=True))
+    entries, changed, update, before, product, last = map(sum, zip(*sums, strict=True))
     ratio = sqrt(update / before) if before and isfinite(update / before) else None
     cosine = product / sqrt(update * last) if isfinite(product) and update * last > 0 else None
     return ratio, changed / entries, cosine
@@ -204,15 +237,15 @@ def update_numbers(sums: Sequence[list[float] | None]) -> Numbers:
 
 def updates_by_role(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Numbers]:
     """`update_numbers` of every role of an optimiser, in the order of `ROLES`, over all entries of a network."""
-    sums: dict[str, list[list[float] | None]] = defaultdict(list)
+    sums: dict[str, list[Sums]] = defaultdict(list)
     for part, role in roles_of(before, find_layout(before)).items():
-        sums[role].append(update_sums([part.of(tensors).flatten() for tensors in (after, before)]))
+        sums[role] += update_sums([part.of(tensors).reshape(1, -1) for tensors in (after, before)])
     return {role: update_numbers(sums[role]) for role in ROLES if role in sums}
 
 
 def are_finite(squares: Tensor, entries: Entries) -> bool:
     """Whether there is no sign of a weight that is not finite: it would have spread to every gradient by now."""
-    shown = torch.stack([wide(one).sum().cpu() for one in entries])
+    shown = torch.stack([wide(rows).sum().cpu() for rows in entries.alike.values()])
     return bool(squares.isfinite().all() and shown.isfinite().all())
 
 
@@ -226,7 +259,7 @@ def not_finite_in(sites: Sequence[Watched]) -> list[str]:
 def broken_before(sites: Sequence[Watched], earlier: Sequence[Entries]) -> list[str]:
     """Those tensors that were not finite after the earliest update that left any so; `earlier`: the last one first."""
     for entries in reversed(earlier):
-        broken = [one.name for one, kept in zip(sites, entries, strict=True) if not bool(kept.isfinite().all())]
+        broken = [one.name for one, kept in zip(sites, entries.each(), strict=True) if not bool(kept.isfinite().all())]
         if broken:
             return list(dict.fromkeys(broken))
     return []
@@ -241,7 +274,7 @@ def shut_branches(sites: Sequence[Watched], now: Entries, reached: Collection[in
     """
     gates = [
         (i, watched, bool(kept.any()) or bool(effect(Role.GATE, watched.site.function)(torch.zeros(()))))
-        for i, (watched, kept) in enumerate(zip(sites, now, strict=True))
+        for i, (watched, kept) in enumerate(zip(sites, now.each(), strict=True))
         if watched.site.role is Role.GATE
     ]
     if any(is_open for _, watched, is_open in gates if not watched.site.is_of_one_block):
@@ -268,16 +301,22 @@ def rms_by_role(sites: Sequence[Watched], now: Entries) -> dict[Group, float]:
     sqrt(width E[W^2] + E[b^2]), with b the bias, or the table, and 1 + b for a scale unless the network multiplies by
     the scale itself. What a function bounds has none.
     """
+    are_matrices = [bool(watched.site.weight) and not watched.is_bias for watched in sites]
+    added = [float(w.site.role is Role.SCALE and not w.site.function) for w in sites]
+    squares: dict[int, float] = {}
+    for those, rows in now.alike.items():
+        ones = torch.tensor([[0.0 if are_matrices[i] else added[i]] for i in those])
+        of = wide(rows) + ones if ones.any() else wide(rows)
+        squares |= zip(those, (torch.linalg.vecdot(of, of) / max(1, rows.shape[1])).tolist(), strict=True)
     sums: dict[Group, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for watched, kept in zip(sites, now, strict=True):
+    for i, watched in enumerate(sites):
         if watched.site.function in ("", "plain"):
-            offset = float(watched.site.role is Role.SCALE and not watched.site.function)
             matrices, shifts = sums[groups_of(watched.site, by_branch=False)[-1]]
-            if watched.site.weight and not watched.is_bias:
-                matrices.append(watched.width * float(squares(kept)) / max(1, kept.numel()))
-                shifts += [] if watched.site.bias else [offset]
+            if are_matrices[i]:
+                matrices.append(watched.width * squares[i])
+                shifts += [] if watched.site.bias else [added[i]]
             else:
-                shifts.append(float(squares(wide(kept) + offset)) / max(1, kept.numel()))
+                shifts.append(squares[i])
     return {group: sqrt(fmean(matrices or [0.0]) + fmean(shifts)) for group, (matrices, shifts) in sums.items()}
 
 

@@ -238,29 +238,19 @@ def nearest_cells(values: Float[np.ndarray, " J"]) -> Int[np.ndarray, " J"]:
 
 @dataclass(slots=True)
 class _Tally:
-    """How often each number of 16 bits occurs; a first few are sorted, which costs less than counting all 65,536."""
+    """How often each number of 16 bits occurs."""
 
-    codes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     by_code: np.ndarray | None = None
 
     def add(self, codes: UInt32[np.ndarray, " n"], times: Times) -> bool:
         """Returns whether a zero is among them."""
-        if times is None and len(codes) < _SIGN and self.by_code is None and not len(self.codes):
-            few, self.counts = np.unique(codes.astype(np.uint16), return_counts=True)
-            self.codes = few.astype(np.int64)
-            return not (self.codes % _SIGN).all()
-        if self.by_code is None:
-            self.by_code = np.zeros(2 * _SIGN, np.int64)
-            self.by_code[self.codes] = self.counts
         new = torch.bincount(torch.from_numpy(codes.view(np.int32)), times, 2 * _SIGN).long().numpy()
-        self.by_code += new
+        self.by_code = new if self.by_code is None else self.by_code + new
         return bool(new[0] or new[_SIGN])
 
     def occurring(self) -> tuple[np.ndarray, np.ndarray]:
         """Those that occur, ascending, and how often."""
-        if self.by_code is None:
-            return self.codes, self.counts
+        assert self.by_code is not None
         those = np.flatnonzero(self.by_code > 0)  # of booleans: many times faster than of integers
         return those, self.by_code[those]
 

@@ -265,7 +265,7 @@ class Watch:
         broken = [] if are_finite(there, seen[0]) else not_finite_in(sites)
         if rank():
             return
-        now, numbers = [one.cpu() for one in seen[0]], numbers_of(sites, seen)
+        now, numbers = seen[0].cpu(), numbers_of(sites, seen)
         found = records(step, sites, there.tolist(), now, numbers)
         append_record(self.folder / ROLES, {"step": step, "records": [to_row(record) for record in found]})
         self._write_losses()

@@ -71,15 +71,15 @@ class WatchedWeights:
             return ""
         text, last = self._retyped(), self._kept.get(step)
         now = self.keep(step)[0]
-        if last is None or not have_moved(last, now):
+        if last is None or not have_moved(list(last.alike.values()), list(now.alike.values())):
             return text
         self._kept = {step: now}
         return "weights changed between two updates (load_state_dict, say): the next is measured from there"
 
     def _retyped(self) -> str:
         """Drop what was kept of weights that have another type, or lie elsewhere, by now (`model.to(...)`)."""
-        last = next(reversed(self._kept.values()), ())
-        for site, before in zip(self.sites, last, strict=False):
+        last = next(reversed(self._kept.values())).alike if self._kept else {}
+        for site, before in ((self.sites[i], rows) for those, rows in last.items() for i in those):
             if (site.values.dtype, site.values.device) != (before.dtype, before.device):
                 self._kept.clear()
                 return (
