@@ -12,6 +12,7 @@ from adaln.report import (
     Facts,
     Histograms,
     ImageGrid,
+    Lines,
     Page,
     Panel,
     Section,
@@ -230,3 +231,23 @@ def test_code_in_notes_and_captions_is_shown_as_code(tmp_path):
     assert "<p>Of <code>runs/a_b</code>, &lt;all&gt;.</p>" in shown
     written = page_markdown(page)
     assert "As `adaln runs` has them." in written and r"Of `runs/a_b`, \<all\>." in written
+
+
+@pytest.mark.parametrize("y", [0.0, 3.25])
+def test_a_curve_of_one_point_is_a_table(tmp_path, y):
+    axes = Axis("step", "updates"), Axis("FID")
+    series = [Series("zero", [500], [y], [y - 1], [y + 1]), Series("step1", [500, 900], [y, None])]
+    page = Page("A run", "", [Section("Scores", [Lines("FID against steps", "n = 1 seed.", *axes, series)])])
+    write_report(page, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir() if "fid" in path.name) == [
+        f"1-1-fid-against-steps.{suffix}" for suffix in ("csv", "json", "md")
+    ]
+    for text in (page_html(page), page_markdown(page)):
+        assert "<svg" not in text and ".svg" not in text and "n = 1 seed." in text and f"{y:g}" in text
+
+
+def test_a_curve_of_two_points_is_drawn():
+    axes = Axis("step", "updates"), Axis("FID")
+    for series in ([Series("zero", [1, 2], [1.0, 2.0])], [Series("zero", [1], [1.0]), Series("step1", [2], [1.0])]):
+        page = Page("A run", "", [Section("Scores", [Lines("FID against steps", "n = 1 seed.", *axes, series)])])
+        assert "1-1-fid-against-steps.svg" in page_markdown(page)

@@ -14,7 +14,7 @@ from adaln.files import write_atomically
 from adaln.report.figures import Block, Command, Facts, Figure, ImageGrid, Matrix, Page, Section
 from adaln.report.palette import DARK, LIGHT, NARROW, css_variables
 from adaln.report.pictures import inline_svg, write_figure
-from adaln.report.plotted import MOST_ROWS, plotted
+from adaln.report.plotted import MOST_ROWS, blocks_of, plotted
 from adaln.report.tables import Cell, Measurement, Number, Table, cell_text, mark_of, marked_text, pairs, unmarked
 from adaln.report.terminal import show
 from adaln.report.text import csv_text, file_name, markdown, page_markdown, slug
@@ -101,7 +101,7 @@ def write_table(table: Table, stem: Path) -> list[Path]:
 def write_report(page: Page, folder: Path) -> Path:
     """Writes index.html, index.md and every table and figure, named by their places; returns the path of the page."""
     for i, section in enumerate(page.sections, 1):
-        for j, block in enumerate(section.blocks, 1):
+        for j, block in enumerate(blocks_of(section), 1):
             if isinstance(block, Table):
                 write_table(block, folder / file_name(block, i, j))
             elif isinstance(block, Figure):
@@ -119,7 +119,7 @@ def _contents(sections: Sequence[Section]) -> str:
 def _section(section: Section, number: int, title: str) -> str:
     """Figures and tables that follow each other stand side by side where the screen is wide."""
     heading, parts = f"<h2>{escape(section.heading)}</h2>", []
-    named = enumerate(section.blocks, 1)
+    named = enumerate(blocks_of(section), 1)
     for is_wide, run in groupby(named, lambda item: bool(getattr(item[1], "title", ""))):
         blocks = "\n".join(_block(block, f"s{number}-{i}") for i, block in run)
         parts.append(f'<div class="flow">\n{blocks}\n</div>' if is_wide else blocks)

@@ -1,6 +1,8 @@
 """What a figure plots, as a table."""
 
-from adaln.report.figures import Figure, Histograms, ImageGrid, Intervals, Lines, Matrix, Numbers
+from dataclasses import replace
+
+from adaln.report.figures import Block, Figure, Histograms, ImageGrid, Intervals, Lines, Matrix, Numbers, Section
 from adaln.report.tables import Cell, Column, Table
 
 MOST_ROWS = 300
@@ -33,6 +35,18 @@ def plotted(figure: Figure) -> Table | None:
             return None
     kept = [i for i in range(len(columns)) if i == 0 or any(row[i] is not None for row in rows)]
     return Table(figure.title, [columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
+
+
+def blocks_of(section: Section) -> list[Block]:
+    """What a section shows: a curve of a single point, or of one for each series at the same x, is a table."""
+    return [_without_curve(block) if isinstance(block, Lines) else block for block in section.blocks]
+
+
+def _without_curve(figure: Lines) -> Lines | Table:
+    seen = [[x for x, y in zip(of.x, of.y, strict=True) if y is not None] for of in figure.series]
+    is_curve = len({x for each in seen for x in each}) != 1 or max(map(len, seen)) > 1
+    table = None if is_curve else plotted(figure)
+    return replace(table, notes=[figure.caption]) if table else figure
 
 
 def _padded(values: Numbers, length: int) -> list[Cell]:

@@ -5,6 +5,7 @@ import io
 import re
 
 from adaln.report.figures import Block, Command, Facts, Figure, Page, alt_text
+from adaln.report.plotted import blocks_of
 from adaln.report.tables import (
     Cell,
     Column,
@@ -53,7 +54,7 @@ def page_markdown(page: Page) -> str:
     for i, section in enumerate(page.sections, 1):
         parts.append(f"## {escaped(section.heading)}")
         parts += [_prose(section.answer)] if section.answer else []
-        parts += [_markdown_block(block, i, j) for j, block in enumerate(section.blocks, 1)]
+        parts += [_markdown_block(block, i, j) for j, block in enumerate(blocks_of(section), 1)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
