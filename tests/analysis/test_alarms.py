@@ -116,6 +116,17 @@ def test_doublings_count_what_outruns_the_number_of_updates(values, expected):
     assert doublings(values) == expected
 
 
+@pytest.mark.parametrize(("begins", "ends", "warned"), [(159, 161, set()), (159, 291, {"gate"})])
+def test_gates_that_open_late_do_not_leap_at_once(tmp_path, begins, ends, warned):
+    def change(parameters, step):
+        for name, rows in ((site.weight, site.rows) for site in find_sites(net) if site.role.name == "GATE"):
+            parameters[name][rows].add_(1e-3).mul_(3 if step == 290 else 1)
+
+    net = network("adaln-zero")
+    found = rules(net, tmp_path / "w", change, range(begins, ends))
+    assert {role for rule, role in found if rule == "leaping"} == warned
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_bias_that_is_no_longer_finite_is_named_first(tmp_path, value):
     net = network("adaln")
@@ -253,7 +264,8 @@ def test_weights_that_blow_up_are_warned_of_whatever_their_updates_are(tmp_path)
     ],
 )
 def test_what_blew_up_outgrew_ten_times_what_it_was_and_the_number_of_updates(sizes, expected):
-    seen = Seen(sizes[-1][0] if sizes else 100, Group("gate"), 0.1, 1.0, torch.float32, True, False, (), sizes)
+    step = sizes[-1][0] if sizes else 100
+    seen = Seen(step, Group("gate"), 0.1, 1.0, torch.float32, True, False, (), sizes, step)
     assert blown_up(seen) is expected
 
 

@@ -69,3 +69,18 @@ def test_where_no_update_came_there_is_no_row():
     losses = UpdateLosses(0)
     losses.add(0, None, torch.tensor([1.0]))
     assert losses.take(0, ends=True) == []
+
+
+@pytest.mark.parametrize(
+    ("loop", "skips", "is_unsure"), [("SL", 0, False), ("SL", 1, True), ("LS", 0, True), ("LLS", 0, False)]
+)
+def test_a_loss_before_the_first_update_may_be_of_a_step_that_was_skipped(loop, skips, is_unsure):
+    losses, counted = UpdateLosses(0), 0
+    for number in range(4):
+        for act in loop:
+            if act == "L":
+                losses.add(counted, None, torch.ones(1))
+            else:
+                counted += number >= skips
+    losses.take(counted)
+    assert losses.is_unsure is is_unsure

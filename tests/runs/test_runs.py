@@ -15,7 +15,7 @@ from adaln.data import DataConfig
 from adaln.evaluation.samples import named_reference
 from adaln.files import atomic_folder, write_atomically
 from adaln.processes import PROCESSES
-from adaln.runs import Run, is_run, read_records
+from adaln.runs import Run, append_record, is_run, read_records
 from adaln.runs.folders import config_hash
 from adaln.tensor_files import load_tensors, save_tensors
 from adaln.training import train
@@ -122,6 +122,21 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
         (folder / "half").write_text("x")
         raise RuntimeError
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_record_that_a_full_disk_cuts_is_taken_back(tmp_path):
+    file = tmp_path / "analysis" / "roles.jsonl"
+    file.parent.mkdir()
+    append_record(file, {"step": 1})
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 20, old[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            append_record(file, {"step": 2, "records": ["long"] * 100})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    append_record(file, {"step": 3})
+    assert read_records(file) == [{"step": 1}, {"step": 3}]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from adaln.analysis import role_updates
 from adaln.analysis.groups import Group
 from adaln.analysis.live import branch_energies, role_effects
 from adaln.analysis.recorder import read_recording
-from adaln.analysis.watch_handle import TrainingWarning
+from adaln.analysis.watch_handle import ABOUT, TrainingWarning
 from adaln.cli import main
 from adaln.conditioning import Role, find_layout, find_sites, initialise
 from adaln.models import DiTConfig, build
@@ -650,6 +651,28 @@ def test_what_cannot_be_watched_is_one_line_before_training(tmp_path, make, sett
         inspect.unwrap(watch)(net, **{"to": tmp_path / "w", **given})  # as where nothing checks annotations
     assert "\n" not in str(error.value)
     assert not (tmp_path / "w").exists()
+
+
+def test_a_folder_that_a_full_disk_or_a_kill_left_unclaimed_is_taken(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(ValueError, match="No space left"):
+            watch(network(), to=tmp_path / "w")
+    (tmp_path / "w" / f".tmp-{ABOUT}-123").write_text("{")
+    watch(network(), to=tmp_path / "w", every=1).step()
+    assert [one.name for one in (tmp_path / "w").iterdir() if one.name.startswith(".tmp")] == []
+
+
+def test_a_loss_logged_before_its_step_is_said_once(tmp_path):
+    net = network()
+    optimizer = adamw(net)
+    with watch(net, optimizer, to=tmp_path / "w", every=2) as watched, pytest.warns(TrainingWarning) as said:
+        for number in range(6):
+            loss_of(net, number).backward()
+            watched.log(1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    assert [str(one.message).partition(",")[0] for one in said] == ["a loss was logged before the first update"]
 
 
 def test_a_folder_of_another_network_or_of_something_else_is_refused(tmp_path):

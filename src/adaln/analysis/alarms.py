@@ -51,6 +51,8 @@ class Seen:
     """Of a gate: branches of the block that it keeps shut, its bias counted."""
     sizes: Sequence[tuple[int, float]]
     """Recorded steps, this one last, and the rms of the role at them, of a scale |1 + scale|, its bias counted."""
+    open_for: int
+    """Updates since it was last seen to be zero; all of the training where it never was."""
 
     @property
     def type_name(self) -> str:
@@ -85,8 +87,8 @@ def still(seen: Seen) -> bool:
 
 
 def leaping(seen: Seen) -> bool:
-    """An update half as large as its weights, or larger."""
-    return seen.step >= SETTLED and (seen.update_ratio or 0.0) > 0.5
+    """An update half as large as its weights, or larger, though they have not just begun at zero."""
+    return seen.open_for >= SETTLED and (seen.update_ratio or 0.0) > 0.5
 
 
 def growing(seen: Seen) -> bool:
@@ -116,7 +118,8 @@ RULES = (
         "swallowed",
         swallowed,
         lambda seen: f"only {seen.moved:.1%} of its entries changed in the last update, stored as {seen.type_name}",
-        "what is below half a unit of the stored type is lost: keep float32 weights under autocast",
+        "what is below half a unit of the stored type is lost unless float32 masters keep it: keep float32 weights"
+        " under autocast",
     ),
     Rule(
         "shut",
@@ -160,6 +163,8 @@ class History:
         """Tensors that ever had a gradient other than zero."""
         self._moved: set[Group] = set()
         """What an update ever moved."""
+        self._zero: dict[Group, int] = {}
+        """The last recorded update that found it zero."""
 
     def seen(
         self,
@@ -173,6 +178,9 @@ class History:
         """What the rules look at: every role and bias in its block; `squares` of gradients, entries on the CPU."""
         self._reached.update(i for i, square in enumerate(squares) if square > 0)
         self._moved.update(group for group, (ratio, *_) in numbers.items() if (ratio or 0.0) >= STILL)
+        self._zero |= {
+            group: step for group, (ratio, moved, _) in numbers.items() if ratio is None and moved is not None
+        }
         slowed = self._slowed(sites, rates)
         shut, sizes = shut_branches(sites, now, self._reached), rms_by_role(sites, now)
         for group, size in sizes.items():
@@ -188,6 +196,7 @@ class History:
                 group in slowed,
                 shut.get(group, ()),
                 tuple(self.sizes[group]) if group in sizes else (),
+                step - self._zero.get(group, 0),
             )
             for group, watched in {watched.groups[-1]: watched for watched in sites}.items()
         ]

@@ -33,6 +33,9 @@ class UpdateLosses:
     def __init__(self, begun: int) -> None:
         self._begun, self._behind = begun, -1
         self._order: Order | None = None
+        self.is_unsure = False
+        """Whether one came before the first update and one between updates: one a batch, logged before its step, looks
+        as one does that is logged after it where the first step is skipped; taken for the latter."""
         self._waiting: list[tuple[int, Tensor | None, Tensor]] = []
         self._logged: list[tuple[int, float]] = []
         self._of_update: dict[int, list[float]] = {}
@@ -79,4 +82,4 @@ class UpdateLosses:
             if each > 1 and first % each == 0:
                 self._order = Order.BEFORE if first else Order.AFTER
             else:
-                self._order = Order.AROUND
+                self._order, self.is_unsure = Order.AROUND, first == each == 1

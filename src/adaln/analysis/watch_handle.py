@@ -288,7 +288,14 @@ class Watch:
         return is_first
 
     def _write_losses(self, ends: bool = False) -> None:
-        for step, value in self._losses.take(self.updates, ends):
+        taken = self._losses.take(self.updates, ends)
+        if self._losses.is_unsure:
+            text = (
+                "a loss was logged before the first update, and one between updates: each counts with the update before"
+                " it, as where GradScaler skips the first step; a loop that logs before it steps should log after"
+            )
+            self._warn_once("changed", "order of losses", text)
+        for step, value in taken:
             if isfinite(value):
                 append_record(self.folder / METRICS, {"step": step, "loss": value})
                 self._warn([risen(step, value)] if self._levels.are_risen(value) else [])

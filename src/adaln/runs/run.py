@@ -277,9 +277,16 @@ def read_records(path: Path, numbers: Sequence[str] = ()) -> list[dict[str, Any]
 
 
 def append_record(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a line to a .jsonl file."""
-    with naming(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
+    """Add a line to a .jsonl file, all of it or nothing: what a full disk takes of it is taken back."""
+    left = json.dumps(row, allow_nan=False).encode() + b"\n"
+    with naming(path), path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def drop_from(path: Path, step: int) -> None:

@@ -24,7 +24,7 @@ from adaln.analysis.watched_weights import WatchedWeights
 from adaln.codec import json_text, short_hash
 from adaln.conditioning import Family, Layout, UnknownLayout, find_layout
 from adaln.conditioning.startable import adapters
-from adaln.files import reading, write_atomically
+from adaln.files import reading, remove_temporaries, write_atomically
 from adaln.parallel import rank
 from adaln.registry import nearest
 from adaln.trackers import KNOWN, KNOWN_AS, Beside, Tracker, import_extra, in_words, warn
@@ -264,6 +264,7 @@ def about(model: nn.Module, layout: Layout, sites: Sequence[Watched]) -> dict[st
 def claim(folder: Path, row: Mapping[str, Any], step: int, was_said: bool) -> None:
     """Make the folder this network's; `ValueError` where it is another's, or goes on from a step that nobody said."""
     file = folder / ABOUT
+    remove_temporaries(folder, file.name)
     if is_watched(folder):
         with reading(file, "what watch wrote"):
             theirs = json.loads(file.read_text(encoding="utf-8"))["shapes"]
@@ -278,5 +279,5 @@ def claim(folder: Path, row: Mapping[str, Any], step: int, was_said: bool) -> No
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{str(folder)!r} holds something else; expected an empty folder, or one that watch made")
     else:
-        (folder / ROLES).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json_text(row) + "\n")
+    (folder / ROLES).parent.mkdir(exist_ok=True)
