@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adaln.analysis import role_updates
-from adaln.analysis.role_updates import entries_of, numbers_of, records, stride, watched_sites
+from adaln.analysis.role_updates import entries_of, numbers_of, records, stride, updates_by_role, watched_sites
 from adaln.conditioning import find_layout, find_sites, initialise
 from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator
@@ -108,3 +108,11 @@ def test_one_row_of_eight_that_moves_is_seen(monkeypatch):
             parameter[1::2] += 1.0
 
     assert recorded(net, change)["gate"].moved > 0.3
+
+
+def test_entries_beyond_what_float32_counts_are_counted():
+    before = {name: tensor.detach().clone() for name, tensor in network().named_parameters()}
+    before["blocks.0.mlp.fc1.weight"] = torch.ones(40_000_001)
+    after = before | {"blocks.0.mlp.fc1.weight": torch.full((40_000_001,), 2.0)}
+    _, moved, _ = updates_by_role(before, after)["backbone"]
+    assert moved == pytest.approx(1.0, rel=1e-3)  # the other few thousand did not move

@@ -195,7 +195,7 @@ the one before was not seen.
 def update_sums(seen: Sequence[Tensor]) -> list[Sums]:
     """Of every row of entries after an update, before it and, where that was seen, before the last.
 
-    A few rows at a time: fresh pages would cost more than sums.
+    A few rows at a time: fresh pages would cost more than sums. Rows have at most 2^24 entries: float32 counts them.
     """
     some = max(1, CHUNK_ELEMENTS // max(1, seen[0].shape[1]))
     return [
@@ -239,7 +239,9 @@ def updates_by_role(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -
     """`update_numbers` of every role of an optimiser, in the order of `ROLES`, over all entries of a network."""
     sums: dict[str, list[Sums]] = defaultdict(list)
     for part, role in roles_of(before, find_layout(before)).items():
-        sums[role] += update_sums([part.of(tensors).reshape(1, -1) for tensors in (after, before)])
+        pieces = [torch.split(part.of(tensors).flatten(), CHUNK_ELEMENTS) for tensors in (after, before)]
+        for seen in zip(*pieces, strict=True):
+            sums[role] += update_sums([one[None] for one in seen])
     return {role: update_numbers(sums[role]) for role in ROLES if role in sums}
 
 

@@ -16,7 +16,7 @@ from math import ceil, inf, isfinite, sqrt
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int, UInt32
+from jaxtyping import Bool, Float, Float32, Float64, Int
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 18
@@ -162,18 +162,21 @@ def sketch(values: Float[Tensor, "..."]) -> Sketch:
 
 def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
     """The sketch of a stream of flat chunks of at most `CHUNK_ELEMENTS`; each is read before the next is asked for."""
-    total, tally = _Sums(), _Tally()
+    total, by_code = _Sums(), None
     for values, times in counted(chunks):
         numbers, times = total.take_strays(values, times)
         if numbers.numel():
             total.add(numbers, times)
             upper = np.right_shift(numbers.numpy().view(np.uint32), 16)  # positive ones first, each sign by magnitude
-            if tally.add(upper, times):  # the cells of zero hold denormals as well
+            new = torch.bincount(torch.from_numpy(upper.view(np.int32)), times, 2 * _SIGN).long().numpy()
+            if new[0] or new[_SIGN]:  # the cells of zero hold denormals as well
                 total.zeros += number_of(numbers == 0, times)
-    if not total.count:
+            by_code = new if by_code is None else np.add(by_code, new, out=by_code)
+    if by_code is None:
         return Sketch(nans=total.nans, infs=total.infs)
     moments = _central(total.powers, total.count, total.pivot)
-    codes, counts = tally.occurring()
+    codes = np.flatnonzero(by_code > 0)  # of booleans: many times faster than of integers
+    counts = by_code[codes]
     cut = int(np.searchsorted(codes, _SIGN))
     cells = np.concatenate([_SIGN - 1 - codes[cut:][::-1], codes[:cut]])
     counts = np.concatenate([counts[cut:][::-1], counts[:cut]])
@@ -234,25 +237,6 @@ def nearest_cells(values: Float[np.ndarray, " J"]) -> Int[np.ndarray, " J"]:
     bits = np.abs(single).view(np.uint32).astype(np.int64)
     cells: np.ndarray = np.sign(single).astype(np.int64) * ((bits + (1 << 15)) >> 16)
     return cells
-
-
-@dataclass(slots=True)
-class _Tally:
-    """How often each number of 16 bits occurs."""
-
-    by_code: np.ndarray | None = None
-
-    def add(self, codes: UInt32[np.ndarray, " n"], times: Times) -> bool:
-        """Returns whether a zero is among them."""
-        new = torch.bincount(torch.from_numpy(codes.view(np.int32)), times, 2 * _SIGN).long().numpy()
-        self.by_code = new if self.by_code is None else self.by_code + new
-        return bool(new[0] or new[_SIGN])
-
-    def occurring(self) -> tuple[np.ndarray, np.ndarray]:
-        """Those that occur, ascending, and how often."""
-        assert self.by_code is not None
-        those = np.flatnonzero(self.by_code > 0)  # of booleans: many times faster than of integers
-        return those, self.by_code[those]
 
 
 @dataclass(slots=True)
