@@ -68,12 +68,12 @@ def encode(value: object, *, finite: bool = False) -> Any:
     match value:
         case None | str() | bool() | int():
             return value
+        case float():  # NumPy's too
+            return str(float(value)) if finite and not math.isfinite(value) else float(value)
         case np.generic():
             return encode(value.item(), finite=finite)
         case PurePath():
             return str(value)
-        case float():
-            return str(value) if finite and not math.isfinite(value) else value
         case np.ndarray():
             data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
             return {"shape": list(value.shape), "dtype": str(value.dtype), "base64": data}
@@ -87,7 +87,7 @@ def encode(value: object, *, finite: bool = False) -> Any:
         raise ValueError(f"cannot write a {type(value).__name__} as JSON; expected plain data, a dataclass or an array")
     cls: Any = type(value)
     kind, left_out = _KIND_OF.get(cls), _left_out(cls)
-    held = {f.name: getattr(value, f.name) for f in fields(value)}
+    held = {name: getattr(value, name) for name in _names(cls)}
     row = {key: encode(v, finite=finite) for key, v in held.items() if key not in left_out or v != left_out[key]}
     return row if kind is None else {"kind": kind, **row}
 
@@ -154,6 +154,11 @@ def leaves(row: Mapping[str, Any], separator: str = ".", prefix: str = "") -> It
             yield from leaves(value, separator, path)
         else:
             yield path, value
+
+
+@cache
+def _names(cls: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
 
 
 @cache

@@ -76,7 +76,9 @@ def rows_axis(shape: Sequence[int]) -> int:
     >>> rows_axis((1, 6, 8)), rows_axis((48, 8)), rows_axis((1, 8))
     (1, 0, 0)
     """
-    return next((axis for axis, size in enumerate(shape[:-2]) if size != 1), max(len(shape) - 2, 0))
+    if len(shape) < 3:
+        return 0
+    return next((axis for axis, size in enumerate(shape[:-2]) if size != 1), len(shape) - 2)
 
 
 def as_rows(tensor: Tensor) -> Tensor:
@@ -84,4 +86,5 @@ def as_rows(tensor: Tensor) -> Tensor:
 
     (k, D) of a table (1, k, D); a matrix, and a flat table (k * D,) by its elements, as they are; a scalar is one row.
     """
-    return tensor[(0,) * rows_axis(tensor.shape)] if tensor.ndim else tensor.reshape(1)
+    axis = rows_axis(tensor.shape)
+    return tensor[(0,) * axis] if axis else tensor if tensor.ndim else tensor.reshape(1)

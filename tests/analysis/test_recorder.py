@@ -1,12 +1,11 @@
 import json
 from math import sqrt
 
-import numpy as np
 import pytest
 import torch
 
 from adaln.analysis.groups import Group
-from adaln.analysis.recorder import LOG_SPACED_STEPS, Recorder, observe, read_recording
+from adaln.analysis.recorder import LOG_SPACED_STEPS, Recorder, observe, read_recording, to_five_digits
 from adaln.conditioning import SCHEMES, find_sites, initialise
 from adaln.models import MODELS, build
 from adaln.rng import generator
@@ -87,15 +86,7 @@ def test_missing_and_infinite_gradients_are_null_and_the_file_stays_strict_json(
 def test_what_is_read_back_is_what_was_seen(tmp_path):
     net, recorder = with_gradients(model()), Recorder(tmp_path / "roles.jsonl")
     recorder(0, net)
-    seen, read = observe(0, dict(net.named_parameters())), read_recording(recorder.path)
-    for a, b in zip(seen, read, strict=True):
-        assert (a.group, a.moments, a.gradient_norm, a.histogram.counts) == (
-            b.group,
-            b.moments,
-            b.gradient_norm,
-            b.histogram.counts,
-        )
-        np.testing.assert_allclose(a.histogram.edges, b.histogram.edges, rtol=1e-6)
+    assert read_recording(recorder.path) == observe(0, dict(net.named_parameters()))
 
 
 def test_a_resumed_run_overwrites_what_it_will_record_again(tmp_path):
@@ -118,3 +109,8 @@ def test_recording_changes_neither_weights_nor_gradients(tmp_path):
     for parameter, (weight, gradient) in zip(net.parameters(), before, strict=True):
         assert torch.equal(parameter, weight)
         assert torch.equal(parameter.grad, gradient)
+
+
+def test_edges_have_the_five_digits_that_printing_gives():
+    values = [0.0, 1.0, -1e38, 1e38, *(10.0 ** (place / 7) * (-1) ** place for place in range(-100, 80))]
+    assert to_five_digits(values) == [float(f"{value:.5g}") for value in values]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adaln.analysis import role_updates
-from adaln.analysis.role_updates import entries_of, numbers_of, records, stride, updates_by_role, watched_sites
+from adaln.analysis.role_updates import entries_of, numbers_of, places, records, updates_by_role, watched_sites
 from adaln.conditioning import find_layout, find_sites, initialise
 from adaln.models import MODELS, DiTConfig, build
 from adaln.rng import generator
@@ -78,7 +78,7 @@ def test_float64_weights_are_compared_as_they_are():
 
 
 def test_sites_of_unlike_width_count_by_all_their_entries(monkeypatch):
-    monkeypatch.setattr(role_updates, "MOST_ENTRIES", 256)
+    monkeypatch.setattr(role_updates, "KEPT_ENTRIES", 256)
     net = network("torch-default", MODELS["U-DiT-tiny"])
     before = rows(net, "GATE")
     found = recorded(net, lambda parameter: parameter.add_(1e-3))["gate"]
@@ -89,25 +89,38 @@ def test_sites_of_unlike_width_count_by_all_their_entries(monkeypatch):
     assert found.histogram.elements == found.moments.elements
 
 
-@pytest.mark.parametrize("rows", [0, 1, 64, 72, 384, 1152, 1153])
-def test_rows_that_are_kept_are_of_every_channel_of_a_head(rows):
-    for most in (1, 7, 21, 2000):
-        step = stride(rows, most)
-        kept = range(0, rows, step)
-        assert len(kept) <= most
-        if len(kept) >= 8:
-            assert len({row % 8 for row in kept[:8]}) == (1 if rows % 8 and step % 8 == 0 else 8)
+@pytest.mark.parametrize(("rows", "width", "kept"), [(0, 8, 2), (1, 5, 3), (12, 8, 2), (16, 64, 4), (1152, 1152, 2)])
+def test_as_many_of_every_channel_and_column_are_kept(rows, width, kept):
+    at = places(rows, width, kept, torch.device("cpu"))
+    assert len(set(at.tolist())) == rows * kept
+    assert (at // width).bincount(minlength=rows).tolist() == [kept] * rows
+    columns = (at % width).bincount(minlength=width)
+    assert not rows or columns.max() - columns.min() <= 1
 
 
-def test_one_row_of_eight_that_moves_is_seen(monkeypatch):
-    monkeypatch.setattr(role_updates, "MOST_ENTRIES", 16 * 4)  # 4 of 16 rows
+def test_channels_that_differ_count_alike():
+    net = network(config=DiTConfig(64, 1, 2, 4))
+    spread = torch.exp(0.7 * torch.randn(64, 1, generator=generator("channels")))
+    with torch.no_grad():
+        for _, matrix in (pair for pair in net.named_parameters() if pair[1].shape == (6 * 64, 64)):
+            matrix.copy_(spread.repeat(6, 1) * torch.randn(6 * 64, 64, generator=generator("entries")))
+    sites = watched_sites(net, find_layout(net))
+    kept = [entries for site, entries in zip(sites, entries_of(sites).each(), strict=True) if site.width > 1]
+    assert kept[0].numel() == 64 * 32 < 64 * 64
+    assert float(kept[0].std() / rows(net, "SHIFT").std()) == pytest.approx(1, abs=0.05)
+
+
+def test_one_channel_alone_is_seen(monkeypatch):
+    monkeypatch.setattr(role_updates, "KEPT_ENTRIES", 16)  # one of each row
     net = network()
 
     def change(parameter):
         if parameter.shape == (96, 16):
-            parameter[1::2] += 1.0
+            parameter[32 + 5] += 1.0  # of the first branch's gate
 
-    assert recorded(net, change)["gate"].moved > 0.3
+    found = recorded(net, change)["gate"]
+    assert found.moments.elements == 4 * 16
+    assert found.moved == pytest.approx(2 / 64) and found.moments.high > 1.9
 
 
 def test_entries_beyond_what_float32_counts_are_counted():

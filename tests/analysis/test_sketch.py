@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from adaln.analysis.sketch import CHUNK_ELEMENTS, Sketch, lattice_values, merged, nearest_cells, resized, sketch
+from adaln.analysis.sketch import (
+    CHUNK_ELEMENTS,
+    Sketch,
+    lattice_values,
+    merged,
+    nearest_cells,
+    resized,
+    sketch,
+    sketches,
+)
 from adaln.rng import generator
 
 FLOATS = st.lists(st.floats(width=32), max_size=40).map(lambda xs: torch.tensor(xs, dtype=torch.float32))
@@ -46,6 +55,26 @@ def test_every_element_is_counted_exactly_once(values):
     assert of.nans == int(values.isnan().sum())
     assert of.infs == int(values.isinf().sum())
     assert of.zeros == int((values == 0).sum())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@settings(deadline=None)
+@given(
+    st.integers(0, 30).flatmap(lambda n: st.lists(st.lists(st.floats(width=32), min_size=n, max_size=n), max_size=5))
+)
+def test_rows_are_sketched_as_each_is(dtype, rows):
+    stored = torch.tensor(rows, dtype=torch.float32).reshape(len(rows), -1 if rows and rows[0] else 0).to(dtype)
+    for one, row in zip(sketches(stored), stored, strict=True):
+        assert_same(one, sketch(row), rtol=1e-12)
+
+
+def test_rows_of_any_spread_are_sketched_as_each_is():
+    spread = torch.tensor([1e-30, 1e-3, 0.0, 1.0, 1e30])[:, None]
+    rows = spread * normal(5, 60_000) + torch.tensor([0.0, 0.0, 3.0, 5.0, 0.0])[:, None]
+    rows[1, :100] = 0.0
+    for one, row in zip(sketches(rows), rows, strict=True):
+        assert_same(one, sketch(row), rtol=1e-12)
+    assert [one.std == 0 for one in sketches(rows)] == [False, False, True, False, False]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

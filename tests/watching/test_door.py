@@ -213,8 +213,8 @@ def test_a_loop_goes_on_in_the_same_file(tmp_path):
     assert lines(tmp_path / "w") == lines(tmp_path / "whole")
 
 
-def test_rows_stand_for_large_sites_and_norms_are_of_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(role_updates, "MOST_ENTRIES", 64)
+def test_some_entries_stand_for_large_sites_and_norms_are_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(role_updates, "KEPT_ENTRIES", 64)
     net = network()
     watch(net, optimizer := adamw(net), to=tmp_path / "w", every=(2,))
     norms = []

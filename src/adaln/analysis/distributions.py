@@ -162,9 +162,10 @@ def std_histogram(of: Sketch) -> Histogram:
     """
     scale = of.std or abs(of.mean) / 16 or 1e-6
     steps = int(HISTOGRAM_STDS * HISTOGRAM_BINS_PER_STD)
-    edges = of.mean + scale / HISTOGRAM_BINS_PER_STD * np.arange(-steps, steps + 1)
-    around_mean = nearest_cells(np.array([of.mean])) + np.array([-1, 1])  # a bin, however narrow the values
-    cells = np.clip(np.concatenate([nearest_cells(edges), around_mean]), -LAST_EDGE, LAST_EDGE)
+    cells = nearest_cells(of.mean + scale / HISTOGRAM_BINS_PER_STD * np.arange(-steps, steps + 1))
+    mean = int(cells[steps])
+    around_mean = max(mean - 1, -LAST_EDGE), min(mean + 1, LAST_EDGE)  # a bin, however narrow the values
+    cells = np.concatenate([cells, around_mean])
     unit = "std" if of.std else "value / 16 (constant)" if of.mean else "1e-6 (all zero)"
     return _histogram(of, np.unique(cells), f"1/{HISTOGRAM_BINS_PER_STD} {unit}, rounded to bfloat16")
 
@@ -241,10 +242,10 @@ def histogram_entropy(of: Sketch, width: float = FIXED_BIN_WIDTH) -> Entropy:
 
 
 def _histogram(of: Sketch, edges: Int[np.ndarray, " J"], bins: str) -> Histogram:
-    counts = of.counts_between(edges)
-    below = int(of.counts[of.cells < edges[0]].sum())
-    above, ends = of.count - below - int(counts.sum()), tuple(lattice_values(edges).tolist())
-    return Histogram(bins, ends, tuple(counts.tolist()), below, above, of.nans, of.infs)
+    below = of.counts_below(edges)
+    counts, ends = np.diff(below), lattice_values(edges)
+    outside = int(below[0]), of.count - int(below[-1])
+    return Histogram(bins, tuple(ends.tolist()), tuple(counts.tolist()), *outside, of.nans, of.infs)
 
 
 def _std_edges(of: Sketch) -> tuple[Int[np.ndarray, " J"], str]:

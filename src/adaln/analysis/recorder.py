@@ -7,12 +7,13 @@ from math import isfinite, nan, sqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from adaln.analysis.distributions import Histogram, std_histogram
 from adaln.analysis.groups import Group, groups_of
-from adaln.analysis.sketch import Moments, Sketch, moments, sketch
+from adaln.analysis.sketch import Moments, Sketch, lattice_values, moments, nearest_cells, sketch
 from adaln.codec import LEFT_OUT_AT_DEFAULT, decode, encode
 from adaln.conditioning import Site, find_sites
 from adaln.files import reading
@@ -87,11 +88,9 @@ class Recorder:
 
 
 def read_recording(path: Path) -> list[RoleRecord]:
-    """All that a `Recorder` wrote, in the order of steps; edges have seven digits."""
+    """All that a `Recorder` wrote, in the order of steps."""
     with reading(path, "a recording of roles"):
-        return [
-            decode(RoleRecord, {"step": line["step"], **row}) for line in read_records(path) for row in line["records"]
-        ]
+        return [from_row(line["step"], row) for line in read_records(path) for row in line["records"]]
 
 
 @torch.no_grad()
@@ -127,7 +126,25 @@ def _gradient_squares(site: Site, parameters: Mapping[str, Tensor]) -> list[Tens
 def to_row(record: RoleRecord) -> dict[str, Any]:
     """A record of a line that names the step."""
     row: dict[str, Any] = encode(replace(record, histogram=replace(record.histogram, edges=(), counts=())))
-    row["histogram"]["edges"] = [float(f"{edge:.7g}") for edge in record.histogram.edges]
+    row["histogram"]["edges"] = to_five_digits(record.histogram.edges)
     row["histogram"]["counts"] = list(record.histogram.counts)  # many, and plain already
     del row["step"]
     return row
+
+
+def from_row(step: int, row: Mapping[str, Any]) -> RoleRecord:
+    """The record that `to_row` made a row of; its edges are lattice points again."""
+    record = decode(RoleRecord, {"step": step, **row})
+    edges = lattice_values(nearest_cells(np.array(record.histogram.edges)))
+    return replace(record, histogram=replace(record.histogram, edges=tuple(edges.tolist())))
+
+
+def to_five_digits(numbers: Sequence[float]) -> list[float]:
+    """Two more than it takes to tell lattice points apart."""
+    values = np.array(numbers)
+    digits = 4 - np.floor(np.log10(np.abs(values), where=values != 0, out=np.zeros(len(values))))
+    power = 10.0 ** np.abs(digits)
+    rounded: list[float] = np.where(
+        digits < 0, np.rint(values / power) * power, np.rint(values * power) / power
+    ).tolist()
+    return rounded

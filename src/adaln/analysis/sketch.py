@@ -12,7 +12,8 @@ Values that cluster far from 0 (|mean| > 10 std) are the lattice's weak side: mo
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from math import ceil, inf, isfinite, sqrt
+from itertools import pairwise
+from math import ceil, inf, isfinite, nan, sqrt
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 CHUNK_ELEMENTS = 1 << 18
 """1 MiB of float32: chunk and scratch stay in the cache of one core."""
 _SIGN = 1 << 15
+_LARGEST = float(np.finfo(np.float32).max)
 LAST_EDGE = 0x7F80
 """Index of the end of the last cell, 2^128."""
 Times = Float64[Tensor, " n"] | None
@@ -77,10 +79,16 @@ class Sketch:
             counts,
         )
 
+    def counts_below(self, edges: Int[np.ndarray, " J"]) -> Int[np.ndarray, " J"]:
+        """How many elements lie below each lattice edge, given by its cell index."""
+        cumulative = np.zeros(len(self.counts) + 1, np.int64)
+        np.cumsum(self.counts, out=cumulative[1:])
+        below: np.ndarray = cumulative[self.cells.searchsorted(edges)]
+        return below
+
     def counts_between(self, edges: Int[np.ndarray, " J"]) -> Int[np.ndarray, " J-1"]:
         """How many elements lie between consecutive lattice edges, given by ascending cell index."""
-        cumulative = np.concatenate([[0], np.cumsum(self.counts)])
-        return np.diff(cumulative[np.searchsorted(self.cells, edges)])
+        return np.diff(self.counts_below(edges))
 
     def quantiles(self, levels: Float[np.ndarray, " Q"]) -> Float[np.ndarray, " Q"]:
         """Quantiles, linear within a cell: off by at most one cell, 1/128 of the value; `nan` for the empty sketch."""
@@ -160,6 +168,52 @@ def sketch(values: Float[Tensor, "..."]) -> Sketch:
     return sketch_chunks(torch.split(values.detach().cpu().reshape(-1), CHUNK_ELEMENTS))
 
 
+def sketches(rows: Float[Tensor, "rows n"]) -> list[Sketch]:
+    """The sketch of every row, as `sketch` gives it; some at once: of a short row asking takes longer than counting."""
+    some = max(1, min(32, CHUNK_ELEMENTS // 2 // max(1, rows.shape[1])))  # more would cost fresh pages
+    return [one for part in torch.split(rows.detach().cpu(), some) for one in _sketches(part.float().contiguous())]
+
+
+def _sketches(rows: Float32[Tensor, "rows n"]) -> list[Sketch]:
+    low, high = (rows.amin(1), rows.amax(1)) if rows.numel() else torch.full((2, 1), nan)
+    if not (low.isfinite() & high.isfinite()).all():
+        return [sketch(row) for row in rows]
+    pivots = torch.where((low <= 0) & (high >= 0), 0.0, rows[:, 0]).double()
+    deviation = rows.double().sub_(pivots[:, None])
+    square = deviation * deviation
+    powers = (
+        deviation.sum(1),
+        square.sum(1),
+        torch.linalg.vecdot(deviation, square),
+        torch.linalg.vecdot(square, square),
+    )
+    moments = _central(torch.stack(powers).numpy(), rows.shape[1], pivots.numpy()).T.tolist()
+    found = zip((rows == 0).sum(1).tolist(), low.tolist(), high.tolist(), moments, _tallies(rows), strict=True)
+    return [
+        Sketch(rows.shape[1], 0, 0, zeros, least, most, mean, m2, m3, m4, *tally)
+        for zeros, least, most, (mean, m2, m3, m4), tally in found
+    ]
+
+
+def _tallies(rows: Float32[Tensor, "rows n"]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The cells of every row of finite numbers, ascending, and their counts.
+
+    Counted from the least magnitude of all on: the cells of a row are a few thousand then.
+    """
+    bits = rows.view(torch.int32)
+    magnitudes = (bits >> 16).bitwise_and_(_SIGN - 1)
+    least, most = (int(end) for end in torch.aminmax(magnitudes))
+    side = most - least + 1
+    codes = magnitudes.sub_(least).bitwise_xor_(bits >> 31)  # -1 - x of a negative one
+    codes += torch.arange(side, 2 * side * len(rows), 2 * side, dtype=torch.int32)[:, None]
+    tally = codes.flatten().bincount(minlength=2 * side * len(rows)).numpy()
+    at = np.flatnonzero(tally > 0)  # of booleans: many times faster than of integers
+    cells = at % (2 * side) - side
+    cells, counts = np.where(cells < 0, cells - least, cells + least), tally[at]
+    ends = np.searchsorted(at, np.arange(0, 2 * side * len(rows) + 1, 2 * side)).tolist()
+    return ((cells[start:end], counts[start:end]) for start, end in pairwise(ends))
+
+
 def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
     """The sketch of a stream of flat chunks of at most `CHUNK_ELEMENTS`; each is read before the next is asked for."""
     total, by_code = _Sums(), None
@@ -174,13 +228,15 @@ def sketch_chunks(chunks: Iterable[Tensor]) -> Sketch:
             by_code = new if by_code is None else np.add(by_code, new, out=by_code)
     if by_code is None:
         return Sketch(nans=total.nans, infs=total.infs)
-    moments = _central(total.powers, total.count, total.pivot)
+    mean, m2, m3, m4 = _central(total.powers, total.count, np.array(total.pivot)).tolist()
     codes = np.flatnonzero(by_code > 0)  # of booleans: many times faster than of integers
     counts = by_code[codes]
     cut = int(np.searchsorted(codes, _SIGN))
     cells = np.concatenate([_SIGN - 1 - codes[cut:][::-1], codes[:cut]])
     counts = np.concatenate([counts[cut:][::-1], counts[:cut]])
-    return Sketch(total.count, total.nans, total.infs, total.zeros, total.low, total.high, *moments, cells, counts)
+    return Sketch(
+        total.count, total.nans, total.infs, total.zeros, total.low, total.high, mean, m2, m3, m4, cells, counts
+    )  # fmt: skip
 
 
 def counted(chunks: Iterable[Tensor]) -> Iterator[tuple[Float32[Tensor, " n"], Times]]:
@@ -232,8 +288,7 @@ def lattice_values(cells: Int[np.ndarray, " J"]) -> Float[np.ndarray, " J"]:
 
 def nearest_cells(values: Float[np.ndarray, " J"]) -> Int[np.ndarray, " J"]:
     """The index of the lattice point nearest to each finite value; the inverse of `lattice_values`."""
-    largest = float(np.finfo(np.float32).max)
-    single = np.clip(values, -largest, largest).astype(np.float32)
+    single = np.clip(values, -_LARGEST, _LARGEST).astype(np.float32)
     bits = np.abs(single).view(np.uint32).astype(np.int64)
     cells: np.ndarray = np.sign(single).astype(np.int64) * ((bits + (1 << 15)) >> 16)
     return cells
@@ -284,14 +339,16 @@ class _Sums:
         self.powers += [float(power) for power in sums]
 
 
-def _central(powers: np.ndarray, count: int, pivot: float) -> tuple[float, float, float, float]:
+def _central(
+    powers: Float64[np.ndarray, "4 *rows"], count: int, pivot: Float64[np.ndarray, "*rows"]
+) -> Float64[np.ndarray, "4 *rows"]:
     """Mean and central sums from the sums of powers about a pivot."""
-    s1, s2, s3, s4 = map(float, powers)
+    s1, s2, s3, s4 = powers
     d = s1 / count
-    m2 = max(s2 - count * d**2, 0.0)
+    m2 = np.maximum(s2 - count * d**2, 0.0)
     m3 = s3 - 3 * d * s2 + 2 * count * d**3
-    m4 = max(s4 - 4 * d * s3 + 6 * d**2 * s2 - 3 * count * d**4, 0.0)
-    return pivot + d, m2, m3, m4
+    m4 = np.maximum(s4 - 4 * d * s3 + 6 * d**2 * s2 - 3 * count * d**4, 0.0)
+    return np.stack([pivot + d, m2, m3, m4])
 
 
 def _merged_moments(a: Sketch, b: Sketch) -> tuple[float, float, float, float]:

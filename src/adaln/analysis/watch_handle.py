@@ -27,7 +27,7 @@ from adaln.analysis.branches import BranchRecord
 from adaln.analysis.losses import LossLevels, as_loss
 from adaln.analysis.optimizer_steps import OptimizerSteps, SaidSteps, steps_behind
 from adaln.analysis.recorder import to_row
-from adaln.analysis.role_updates import Entries, are_finite, broken_before, not_finite_in, numbers_of, records
+from adaln.analysis.role_updates import Entries, are_finite, broken_before, not_finite_in, numbers_of, on_cpu, records
 from adaln.analysis.tracked import numbers_of_branches, send_records
 from adaln.analysis.update_losses import UpdateLosses
 from adaln.analysis.watched_weights import WatchedWeights
@@ -261,7 +261,7 @@ class Watch:
 
     def _record(self, step: int, squares: Sequence[Tensor], seen: Sequence[Entries]) -> None:
         sites = self._weights.sites
-        there = torch.stack([one.cpu().double() for one in squares])
+        there = on_cpu(squares)
         broken = [] if are_finite(there, seen[0]) else not_finite_in(sites)
         if rank():
             return

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaln.analysis.role_updates import (
-    MOST_ENTRIES,
+    KEPT_ENTRIES,
     Entries,
     Watched,
     entries_of,
@@ -172,7 +172,7 @@ def version_of(tensor: Tensor | None) -> int:
 def own_entries(sites: Sequence[Watched]) -> list[Tensor]:
     """The first entries of each tensor that lie on this process, apart from the parameter."""
     own = [site.values.detach() for site in sites]
-    return [(one.to_local() if is_sharded(one) else one).flatten()[:MOST_ENTRIES].clone() for one in own]
+    return [(one.to_local() if is_sharded(one) else one).flatten()[:KEPT_ENTRIES].clone() for one in own]
 
 
 def have_moved(before: Sequence[Tensor], now: Sequence[Tensor]) -> bool:
