@@ -265,7 +265,7 @@ def test_weights_that_blow_up_are_warned_of_whatever_their_updates_are(tmp_path)
 )
 def test_what_blew_up_outgrew_ten_times_what_it_was_and_the_number_of_updates(sizes, expected):
     step = sizes[-1][0] if sizes else 100
-    seen = Seen(step, Group("gate"), 0.1, 1.0, torch.float32, True, False, (), sizes, step)
+    seen = Seen(step, Group("gate"), 0.1, 1.0, torch.float32, True, False, False, (), sizes, step)
     assert blown_up(seen) is expected
 
 

@@ -18,7 +18,10 @@ def main(folder: str) -> None:
         if world() > 1:
             fully_shard(network)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
-        adaln.watch(network, optimizer, to=folder, every=1)
+        try:
+            adaln.watch(network, optimizer, to=folder, every=1)
+        except ValueError as error:
+            print(error)  # noqa: T201
         for _ in range(4):
             for parameter in network.parameters():
                 parameter.grad = parameter.detach() * 0.5 + 1e-3

@@ -172,11 +172,19 @@ def test_lightning_with_several_optimisers_counts_the_one_that_holds_the_modulat
         def configure_optimizers(self):
             return [torch.optim.SGD(self.other.parameters(), 1e-3), torch.optim.AdamW(self.denoiser.parameters(), 1e-3)]
 
+    def fit(callbacks, epochs, checkpoint=None):
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        quiet |= {"accelerator": "cpu", "enable_checkpointing": False}
+        runner = lightning.Trainer(max_epochs=epochs, callbacks=callbacks, **quiet)
+        runner.fit(Module(), DataLoader(Pictures(), batch_size=4), ckpt_path=checkpoint)
+        return runner
+
     watch = LightningWatch(tmp_path / "w", every=1)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    runner = lightning.Trainer(max_epochs=1, accelerator="cpu", callbacks=[watch], enable_checkpointing=False, **quiet)
-    runner.fit(Module(), DataLoader(Pictures(), batch_size=4))
+    fit([watch], 1)
     assert watch.watched.updates == 4 and steps_in(tmp_path / "w") == [0, 1, 2, 3, 4]
+    fit([], 1).save_checkpoint(tmp_path / "unwatched.ckpt")
+    fit([LightningWatch(tmp_path / "late", every=1)], 2, tmp_path / "unwatched.ckpt")
+    assert steps_in(tmp_path / "late") == [5, 6, 7, 8]
 
 
 def test_accelerate_needs_no_more_than_watch(tmp_path):

@@ -253,6 +253,36 @@ def test_half_precision_that_swallows_updates_is_warned_of_once(tmp_path):
     assert {row["rule"] for row in rows} == {"swallowed"}
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_update_at_no_learning_rate_swallows_nothing(tmp_path, is_known):
+    net = network().bfloat16()
+    optimizer = adamw(net, lr=1e-6)
+    warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: float(update > 2))
+    handle = watch(net, optimizer if is_known else None, to=tmp_path / "w", every=(1, 2, 3, 5))
+    said = []
+    for _ in range(5):
+        with warnings.catch_warnings(record=True) as now:
+            warnings.simplefilter("always", TrainingWarning)
+            sum((parameter.float() * 1e-2).sum() for parameter in net.parameters()).backward()
+            optimizer.step()
+            if not is_known:
+                handle.step()
+        warmup.step()
+        said.append([str(one.message) for one in now if "gate" in str(one.message)])
+    first = next(number for number, texts in enumerate(said, 1) if texts)
+    assert first == 5, said[first - 1]
+
+
+def test_a_group_that_is_held_swallows_nothing(tmp_path):
+    net = network().bfloat16()
+    watch(net, optimizer := adamw(net, lr=0.0), to=tmp_path / "w", every=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TrainingWarning)
+        for _ in range(3):
+            sum((parameter.float() * 1e-2).sum() for parameter in net.parameters()).backward()
+            optimizer.step()
+
+
 def test_what_is_no_longer_finite_is_named(tmp_path):
     net = network()
     handle = watch(net, to=tmp_path / "w", every=1)
@@ -642,6 +672,8 @@ class Follows:
         (dict, {}, "model is a dict; expected a network, an nn.Module"),
         (network, {"track": ["wandbb"]}, r"unknown tracker 'wandbb' \(nearest: 'wandb'\)"),
         (lambda: network().to("meta"), {}, "has no values here \\(on meta"),
+        (lambda: nn.Sequential(network(), nn.LazyLinear(4)), {}, "'1.weight' has no shape before the first batch"),
+        (network, {"every": range(-(10**30), 10**30)}, "every is range"),
     ],
 )
 def test_what_cannot_be_watched_is_one_line_before_training(tmp_path, make, settings, named):
@@ -732,6 +764,48 @@ def test_a_compiled_network_has_no_graph_break_of_it(tmp_path):
             optimizer.zero_grad()
     assert torch._dynamo.utils.counters["graph_break"] == {}
     assert lines(tmp_path / "plain") == lines(tmp_path / "compiled")
+
+
+@pytest.mark.slow
+def test_a_step_that_compiles_whole_is_refused_with_the_way_on(tmp_path):
+    class Plain(torch.optim.Optimizer):
+        @torch.no_grad()
+        def step(self):
+            for parameter in self.param_groups[0]["params"]:
+                if parameter.grad is not None:
+                    parameter.sub_(1e-3 * parameter.grad)
+
+    def trained(name, is_given):
+        torch.manual_seed(0)
+        net = Blocks()
+        optimizer = Plain(net.parameters(), {})
+        handle = watch(net, optimizer if is_given else None, to=tmp_path / name, every=1)
+
+        @torch.compile(backend="eager", fullgraph=True)
+        def step():
+            optimizer.step()
+
+        for _ in range(2):
+            net(torch.ones(4, 8), torch.ones(4, 8)).square().mean().backward()
+            step()
+            if not is_given:
+                handle.step()
+        return handle.updates
+
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="give watch no optimizer and call its step"):
+        trained("given", True)
+    assert trained("said", False) == 2
+
+
+@pytest.mark.slow
+def test_what_the_first_process_refuses_all_do_where_all_take_part(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "else.txt").write_text("mine")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "helpers.watch_together", str(tmp_path / "taken")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("holds something else") == 2  # and they trained on
 
 
 @pytest.mark.slow

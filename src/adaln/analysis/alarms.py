@@ -47,6 +47,8 @@ class Seen:
     """Whether the last update had something to follow."""
     has_slowed: bool
     """Whether its learning rate is below a hundredth of the highest; where that is not known, whether it ever moved."""
+    rests: bool
+    """Whether its learning rate is 0, or below that hundredth; where it is not known, whether it is yet to move."""
     shut: Sequence[str]
     """Of a gate: branches of the block that it keeps shut, its bias counted."""
     sizes: Sequence[tuple[int, float]]
@@ -71,8 +73,9 @@ class Rule:
 
 
 def swallowed(seen: Seen) -> bool:
-    """A type of 16 bits or fewer takes the last update in less than half of the entries."""
-    return seen.dtype.itemsize <= 2 and seen.has_gradient and seen.moved is not None and seen.moved < 0.5
+    """A type of 16 bits or fewer takes the last update, made at its full rate, in less than half of the entries."""
+    is_due = seen.has_gradient and not seen.rests
+    return seen.dtype.itemsize <= 2 and is_due and seen.moved is not None and seen.moved < 0.5
 
 
 def shut(seen: Seen) -> bool:
@@ -173,7 +176,7 @@ class History:
         squares: Sequence[float],
         now: Entries,
         numbers: Mapping[Group, Numbers],
-        rates: Mapping[int, float],
+        rates: Mapping[int, tuple[float, float]],
     ) -> list[Seen]:
         """What the rules look at: every role and bias in its block; `squares` of gradients, entries on the CPU."""
         self._reached.update(i for i, square in enumerate(squares) if square > 0)
@@ -181,7 +184,7 @@ class History:
         self._zero |= {
             group: step for group, (ratio, moved, _) in numbers.items() if ratio is None and moved is not None
         }
-        slowed = self._slowed(sites, rates)
+        slowed, resting = self._slowed(sites, rates), self._resting(step, sites, rates)
         shut, sizes = shut_branches(sites, now, self._reached), rms_by_role(sites, now)
         for group, size in sizes.items():
             self.sizes[group].append((step, size))
@@ -194,6 +197,7 @@ class History:
                 watched.values.dtype,
                 group in moving,
                 group in slowed,
+                group in resting,
                 shut.get(group, ()),
                 tuple(self.sizes[group]) if group in sizes else (),
                 step - self._zero.get(group, 0),
@@ -201,10 +205,17 @@ class History:
             for group, watched in {watched.groups[-1]: watched for watched in sites}.items()
         ]
 
-    def _slowed(self, sites: Sequence[Watched], rates: Mapping[int, float]) -> set[Group]:
+    def _slowed(self, sites: Sequence[Watched], rates: Mapping[int, tuple[float, float]]) -> set[Group]:
         groups = [watched.groups[-1] for watched in sites]
-        fast = {group for i, group in enumerate(groups) if rates.get(i, float(group not in self._moved)) >= 0.01}
+        share = {i: rate / highest if highest else 1.0 for i, (rate, highest) in rates.items()}
+        fast = {group for i, group in enumerate(groups) if share.get(i, float(group not in self._moved)) >= 0.01}
         return set(groups) - fast
+
+    def _resting(self, step: int, sites: Sequence[Watched], rates: Mapping[int, tuple[float, float]]) -> set[Group]:
+        groups = [watched.groups[-1] for watched in sites]
+        known = {i: rate > 0 and rate >= 0.01 * highest for i, (rate, highest) in rates.items()}
+        due = {group for i, group in enumerate(groups) if known.get(i, step >= SETTLED or group in self._moved)}
+        return set(groups) - due
 
 
 def alarms(step: int, seen: Sequence[Seen]) -> list[Alarm]:

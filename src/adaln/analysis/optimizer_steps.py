@@ -12,6 +12,11 @@ from torch import Tensor
 from adaln.analysis.role_updates import Watched
 from adaln.analysis.watched_weights import version_of, versions
 
+WHY_NOT_COMPILED = (
+    "adaln.watch counts a step of the optimizer here; where that compiles whole, as under fullgraph=True, give watch no"
+    " optimizer and call its step() after each"
+)
+
 
 class OptimizerSteps:
     """Hooks of the optimisers that hold the modulation; an update is a step of each of them.
@@ -36,7 +41,7 @@ class OptimizerSteps:
         """Since somebody took them off; None where no step could be skipped."""
         self._stepped: dict[int, Tensor | None] = {}
         self._gradients: dict[int, ref[Tensor]] = {}
-        begin, end = torch.compiler.disable(self._begin), torch.compiler.disable(self._end)
+        begin, end = (torch.compiler.disable(one, reason=WHY_NOT_COMPILED) for one in (self._begin, self._end))
         self._handles: list[Any] = []
         for one in optimizers:
             self._handles += [one.register_step_pre_hook(begin), one.register_step_post_hook(end)]

@@ -97,9 +97,9 @@ class WatchedWeights:
                 highest = max(float(rate), float(group.get("initial_lr", 0.0)), self._rates.get(i, (0.0, 0.0))[1])
                 self._rates[i] = float(rate), highest
 
-    def rates(self) -> dict[int, float]:
-        """Of each tensor of which it is known, the learning rate over the highest that it had."""
-        return {i: rate / highest if highest else 1.0 for i, (rate, highest) in self._rates.items()}
+    def rates(self) -> dict[int, tuple[float, float]]:
+        """Of each tensor of which it is known, its learning rate, and the highest that it had."""
+        return dict(self._rates)
 
     def see_gradients(self, optimizer: torch.optim.Optimizer) -> None:
         """Before a recorded update: some optimisers write into them, fused ones keep a `GradScaler`'s scale."""

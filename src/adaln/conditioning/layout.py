@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from adaln.conditioning.choice import UnknownLayout, choose
 from adaln.conditioning.families import FAMILIES
@@ -197,7 +198,12 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
         for name, tensor in model.named_buffers()
         if tensor.is_floating_point() and name.rpartition(".")[0] not in leaves and is_suspicious(name, tensor.shape)
     }
-    return dict(model.named_parameters()) | buffers
+    tensors = dict(model.named_parameters()) | buffers
+    if lazy := next((name for name, tensor in tensors.items() if is_lazy(tensor)), None):
+        raise ValueError(
+            f"{lazy!r} has no shape before the first batch (a lazy module's); expected a network that saw one"
+        )
+    return tensors
 
 
 def class_name_in(model: nn.Module) -> str:

@@ -25,7 +25,7 @@ from adaln.codec import json_text, short_hash
 from adaln.conditioning import Family, Layout, UnknownLayout, find_layout
 from adaln.conditioning.startable import adapters
 from adaln.files import reading, remove_temporaries, write_atomically
-from adaln.parallel import rank
+from adaln.parallel import from_first, is_sharded, rank
 from adaln.registry import nearest
 from adaln.trackers import KNOWN, KNOWN_AS, Beside, Tracker, import_extra, in_words, warn
 from adaln.version import __version__
@@ -91,13 +91,16 @@ def watch(
         partial(looked_into, model, family),
         WatchedWeights(sites, lambda: dict(model.named_parameters())),
     )
+
+    def begin() -> list[Beside]:
+        claim(folder, config, begun, was_said=step is not None or begun > 0)
+        close_other(folder)
+        if not begun:  # another training to trackers, whose runs go on alone
+            (folder / KNOWN_AS).unlink(missing_ok=True)
+        return [tracker_of(one, folder, config) for one in track]
+
     with written(folder):
-        if rank() == 0:  # the others write nothing, and need not be watched unless the network is sharded
-            claim(folder, config, begun, was_said=step is not None or begun > 0)
-            close_other(folder)
-            if not begun:  # another training to trackers, whose runs go on alone
-                (folder / KNOWN_AS).unlink(missing_ok=True)
-        trackers = [tracker_of(one, folder, config) for one in track] if rank() == 0 else []
+        trackers = in_first(begin, all_take_part=any(is_sharded(watched.values) for watched in sites))
         handle = Watch(weights, folder, is_recorded, begun, trackers, page_of, look_into)
     OPEN[folder.resolve()] = handle
     if inner:
@@ -107,6 +110,22 @@ def watch(
     close, process = WeakMethod(handle.close), getpid()  # of a training that an exception ended, not of its forks
     atexit.register(lambda: getpid() == process and (still := close()) and still())
     return handle
+
+
+def in_first(begin: Callable[[], list[Beside]], all_take_part: bool) -> list[Beside]:
+    """What it gives in the first process, which alone writes; nothing in others, which need not be there unless the
+    network is sharded, and then raise what the first did."""
+    found: list[Beside] = []
+    failed: Exception | None = None
+    try:
+        found = [] if rank() else begin()
+    except (ValueError, OSError) as error:
+        failed = error
+    if all_take_part:
+        failed = from_first(lambda: failed)
+    if failed is not None:
+        raise failed
+    return found
 
 
 def layout_of(model: nn.Module, family: Any) -> Layout:
@@ -199,7 +218,7 @@ def chosen(every: Any) -> Callable[[int], bool]:
     if is_count(every) and every:
         return lambda step: step % every == 0
     listed = every if isinstance(every, Sequence | Set) and not isinstance(every, str | bytes) else ()
-    ends = listed[:: max(1, len(listed) - 1)] if isinstance(listed, range) else listed
+    ends = (listed[0], listed[-1]) if isinstance(listed, range) and listed else listed  # it may be too long for len()
     if not ends or not all(map(is_count, ends)):
         raise ValueError(f"every is {as_given(every)}; expected a number of updates, from 1, or the steps to record")
     steps = listed if isinstance(listed, range) else frozenset(listed)

@@ -37,7 +37,9 @@ class LightningWatch(import_extra("lightning.pytorch").Callback):  # type: ignor
             self._updates = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        updates = trainer.global_step if self._updates is None else self._updates
+        updates = self._updates
+        if updates is None and len(trainer.optimizers) == 1:  # of several the steps of all; their states know better
+            updates = trainer.global_step
         network = part_of(pl_module, self.network)
         self.watched = watch(network, trainer.optimizers, to=self.to, step=updates or None, **self.settings)
         self._updates, self._steps = self.watched.updates, self.watched.steps_taken

@@ -10,7 +10,7 @@ from adaln.conditioning import SCHEMES, initialise
 from adaln.models import DiTConfig, build
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.statistics import Interval, paired_differences
+from adaln.statistics import paired_differences
 from adaln.studies import SCALES, STUDIES, Outcome, Overrides, Plan
 from adaln.studies.questions.distribution_figures import (
     FIGURES,
@@ -29,7 +29,7 @@ from adaln.studies.questions.distribution_figures import (
     verdict,
 )
 from adaln.studies.questions.score_figures import alike_word, early_verdict, rank_line
-from adaln.studies.questions.start_figures import START_FIGURES, gap_verdict, gate_gap, spearman
+from adaln.studies.questions.start_figures import START_FIGURES, gap_verdict, gate_gaps, spearman
 from adaln.tensor_files import save_tensors
 from adaln.views.figures import PAPER_FIGURES
 from helpers.networks import DIGITS
@@ -125,17 +125,17 @@ def test_figure_5_agrees_with_the_paper_where_mix_falls_and_zero_rises():
     zero = [shape(), shape(stamp=LATE, step=1000, entropy=(-1.45, -1.45))]
     mix = [shape("adaln-mix", entropy=(-1.0, -1.1)), shape("adaln-mix", LATE, 1000, entropy=(-1.8, -1.8))]
     claim = entropy_claim([*zero, *mix])
-    assert "adaln-mix falls (-0.75 nats" in claim and "adaln-zero rises (+0.55 nats" in claim
-    assert claim.endswith(": as in the paper.")
+    assert "of adaln-mix falls (-0.75, 95 %" in claim and "of adaln-zero rises (+0.55, 95 %" in claim
+    assert "), as in the paper: " in claim
     swapped = [replace(one, scheme={"adaln-zero": "adaln-mix", "adaln-mix": "adaln-zero"}[one.scheme]) for one in mix]
     other = [replace(one, scheme="adaln-mix") for one in zero]
-    assert entropy_claim([*swapped, *other]).endswith(": not as in the paper.")
+    assert "), not as in the paper: " in entropy_claim([*swapped, *other])
 
 
 def test_a_change_within_its_interval_is_not_called_one():
     zero = [shape(), shape(stamp=LATE, step=1000, entropy=(-1.0, -2.9))]
     mix = [shape("adaln-mix"), shape("adaln-mix", LATE, 1000, entropy=(-3.0, -3.1))]
-    assert "adaln-zero does not clearly change" in entropy_claim([*zero, *mix])
+    assert "of adaln-zero does not clearly change" in entropy_claim([*zero, *mix])
     assert entropy_change("adaln-zero", [shape(), shape(stamp=LATE)]) is None, "one step is no change"
     assert "no two timestamps" in entropy_claim([shape()])
 
@@ -146,20 +146,28 @@ def test_two_humps_have_more_of_sarles_coefficient_than_a_uniform():
         z = (values - values.mean()) / values.std(correction=0)
         found = bimodality(float((z**3).mean()), float((z**4).mean() - 3))
         assert found == pytest.approx(UNIFORM, abs=1e-3) if two is None else (found > UNIFORM) is two
-    assert "adaln-zero 0.67, two" in humps_claim([shape(kurtosis=(-1.5, -1.5))])
-    assert "adaln-zero 0.33, one" in humps_claim([shape()])
+    assert humps_claim([shape(kurtosis=(-1.5, -1.5))]).startswith(
+        "Two humps under adaln-zero (0.67, 95 % [0.67, 0.67])"
+    )
+    assert humps_claim([shape()]).startswith("One hump under adaln-zero (0.33,")
+    assert humps_claim([shape(kurtosis=(-1.5, -0.9))]).startswith("One hump or two under adaln-zero (0.57,")
+    assert humps_claim([shape(kurtosis=(None, -0.9))]).startswith("All alike under adaln-zero")
 
 
-def test_nearer_to_a_gaussian_is_said_of_a_smaller_distance_only():
-    late = shape(stamp=LATE, step=1000, distance=(0.02, 0.02))
-    assert "has come nearer to" in gaussian_claim([shape(), late])
-    assert "no nearer to" in gaussian_claim([replace(shape(), distance=(0.01, 0.01)), late])
-    assert "nothing can be said" in gaussian_claim([shape(), replace(late, distance=(None, None))])
+def test_nearer_to_a_gaussian_is_said_of_a_distance_that_surely_fell():
+    late = shape(stamp=LATE, step=1000, distance=(0.02, 0.021))
+    for before, way in (
+        ((0.1, 0.101), "come nearer to"),
+        ((0.01, 0.011), "go away from"),
+        ((0.03, 0.012), "come no nearer to"),
+    ):
+        assert f"these weights {way} a Gaussian" in gaussian_claim([replace(shape(), distance=before), late])
+    assert gaussian_claim([shape(), replace(late, distance=(None, None))]).startswith("Nothing can be said")
 
 
 def test_blocks_are_told_by_the_widest_and_the_narrowest():
-    found = [shape(block=f"blocks.{i}", std=(std, std)) for i, std in enumerate((0.1, 0.3, 0.2))]
-    assert "blocks.1 is 3.0 times as wide as blocks.0" in over_blocks(found)
+    found = [shape(block=f"blocks.{i}", std=(std, 1.1 * std)) for i, std in enumerate((0.1, 0.3, 0.2))]
+    assert over_blocks(found).startswith("blocks.1 is 3.00, 95 % [3.00, 3.00] times as wide as blocks.0")
     assert "not moved" in over_blocks([shape(block="blocks.0", std=(0.0, 0.0))])
 
 
@@ -167,15 +175,14 @@ def test_blocks_are_told_by_the_widest_and_the_narrowest():
 def test_gates_apart_are_measured_place_by_place(tmp_path):
     zero = [outcome(tmp_path, "zero", "adaln-zero", seed) for seed in (0, 1)]
     gaussian = [outcome(tmp_path, "gaussian", "adaln-gaussian", seed) for seed in (0, 1)]
-    gap = gate_gap(zero, gaussian)
-    assert gap.value == pytest.approx(1e-3 * math.sqrt(2 / math.pi), rel=0.05)  # E|N(0, s^2)|
-    assert gate_gap(zero, zero).value == 0
+    assert gate_gaps(zero, gaussian) == pytest.approx([1e-3 * math.sqrt(2 / math.pi)] * 2, rel=0.05)  # E|N(0, s^2)|
+    assert gate_gaps(zero, zero) == [0, 0]
 
 
 def test_figure_21_says_how_many_times_as_far():
-    pairs = {("std 5e-4", "std 0"): 0.02, ("std 5e-4", "std 1e-3"): 0.03}
-    text = gap_verdict({pair: Interval(value, value, value) for pair, value in pairs.items()})
-    assert "(0.0124, 1.02 times as far)" in text and "(1.50 times)" in text
+    text = gap_verdict({("std 5e-4", "std 0"): (0.02, 0.021), ("std 5e-4", "std 1e-3"): (0.03, 0.0315)})
+    assert "gates are 1.50, 95 % [1.50, 1.50] times as far" in text
+    assert text.endswith("(0.0307 and 0.0205); in the paper 1.02 times (0.0124 and 0.0121).")
 
 
 def test_ranks_agree_whatever_the_distances():

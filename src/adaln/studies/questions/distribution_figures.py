@@ -7,9 +7,10 @@ All of them draw the same two runs per seed, which are trained once. What the pa
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import fmean
 
 from adaln.report import Block, Cell, Column, Measurement, Section, Table
-from adaln.statistics import Interval, t_interval
+from adaln.statistics import Interval, ratio_interval, t_interval
 from adaln.studies.choices import OF_WEIGHTS
 from adaln.studies.rows import group, run_names, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
@@ -163,8 +164,7 @@ def verdict(figure: str, shapes: Sequence[Shape]) -> list[str]:
     lines = [course(scheme, what, shapes) for scheme, what in dict.fromkeys((one.scheme, one.what) for one in shapes)]
     claims = {"figure5": entropy_claim, "figure8": humps_claim}
     claims |= dict.fromkeys(("figure4", "figure7", "figure11"), gaussian_claim)
-    claim = claims[figure](shapes) if figure in claims else NO_CLAIM
-    return [claim, *lines]
+    return [claims[figure](shapes), *lines] if figure in claims else [*lines, NO_CLAIM]
 
 
 def course(scheme: str, what: str, shapes: Sequence[Shape]) -> str:
@@ -185,35 +185,44 @@ def course(scheme: str, what: str, shapes: Sequence[Shape]) -> str:
 def gaussian_claim(shapes: Sequence[Shape]) -> str:
     """Whether weights that adaLN-Zero starts at 0 come to look like a Gaussian, for which the paper starts from one."""
     zero = [one for one in shapes if one.scheme == "adaln-zero"]
-    distances = [(one.step, mean(one.distance)) for one in zero]
-    known = [(step, distance) for step, distance in distances if distance is not None]
-    text = "The paper starts these weights from a Gaussian because trained ones resemble one."
+    known = [one for one in zero if mean(one.distance) is not None]
+    text = "the paper starts these weights from a Gaussian because trained ones resemble one"
     if len(known) < 2:
-        return f"{text} Here they had not moved at two timestamps, so nothing can be said."
-    (first, before), (last, after) = known[0], known[-1]
+        return f"Nothing can be said of these weights, which had not moved at two timestamps; {text}."
+    change = change_of(known[0].distance, known[-1].distance)
+    way = "come nearer to" if change.high < 0 else "go away from" if change.low > 0 else "come no nearer to"
     return (
-        f"{text} Here the greatest gap between the distribution of adaln-zero and the Gaussian of its mean and std is"
-        f" {after:.3f} at step {last:,} ({before:.3f} at step {first:,}): it has come"
-        f" {'nearer to' if after < before else 'no nearer to'} a Gaussian."
+        f"Under adaln-zero these weights {way} a Gaussian: the greatest gap to that of their mean and std is"
+        f" {mean(known[-1].distance):.3f} at step {known[-1].step:,}, {mean(known[0].distance):.3f} at step"
+        f" {known[0].step:,} ({shown(change, '+.3f')}); {text}."
     )
+
+
+def change_of(before: Sequence[float | None], after: Sequence[float | None]) -> Interval:
+    """Over the seeds that have both."""
+    pairs = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
+    return t_interval([b - a for a, b in pairs])
+
+
+def shown(number: Interval, spec: str) -> str:
+    """With its 95 % interval."""
+    return f"{number.value:{spec}}, 95 % [{number.low:{spec}}, {number.high:{spec}}]"
 
 
 def entropy_claim(shapes: Sequence[Shape]) -> str:
     """Figure 5: how much each scheme's entropy changes from 10K to 50K, or from what stands in for them."""
-    claim = f"The paper: from 10K to 50K steps the entropy of Mix falls by {PUBLISHED_FALL}, that of Zero rises."
+    claim = f"in the paper, from 10K to 50K steps, that of Mix falls by {PUBLISHED_FALL} and that of Zero rises"
     changes = {scheme: entropy_change(scheme, shapes) for scheme in ("adaln-mix", "adaln-zero")}
     if None in changes.values():
-        return f"{claim} These runs have no two timestamps that stand for those."
+        return f"Nothing can be said of the entropy, for no two timestamps stand for the paper's; {claim}."
     steps = sorted({one.step for one in shapes if one.stamp in (EARLY, LATE)})
     words = {scheme: change_word(change) for scheme, change in changes.items() if change}
-    shown = "; ".join(
-        f"{scheme} {words[scheme]} ({change.value:+.2f} nats, 95 % [{change.low:+.2f}, {change.high:+.2f}])"
-        for scheme, change in changes.items()
-        if change
+    parts = " and ".join(
+        f"of {scheme} {words[scheme]} ({shown(change, '+.2f')} nats)" for scheme, change in changes.items() if change
     )
     agrees = words == {"adaln-mix": "falls", "adaln-zero": "rises"}
     outcome = "as in the paper" if agrees else "not as in the paper"
-    return f"{claim} Here, from step {steps[0]:,} to {steps[-1]:,}: {shown}: {outcome}."
+    return f"From step {steps[0]:,} to {steps[-1]:,} the entropy {parts}, {outcome}: {claim}."
 
 
 def entropy_change(scheme: str, shapes: Sequence[Shape]) -> Interval | None:
@@ -221,9 +230,7 @@ def entropy_change(scheme: str, shapes: Sequence[Shape]) -> Interval | None:
     at = {one.stamp: one for one in shapes if one.scheme == scheme}
     if EARLY not in at or LATE not in at or at[EARLY].step == at[LATE].step:
         return None
-    pairs = list(zip(at[EARLY].entropy, at[LATE].entropy, strict=True))
-    changes = [late - early for early, late in pairs if early is not None and late is not None]
-    return t_interval(changes) if len(changes) == len(pairs) else None
+    return change_of(at[EARLY].entropy, at[LATE].entropy) if None not in at[EARLY].entropy + at[LATE].entropy else None
 
 
 def change_word(change: Interval) -> str:
@@ -243,12 +250,17 @@ def humps_claim(shapes: Sequence[Shape]) -> str:
     for scheme in dict.fromkeys(one.scheme for one in last):
         one = next(each for each in last if each.scheme == scheme)
         coefficients = [bimodality(*pair) for pair in zip(one.skewness, one.kurtosis, strict=True)]
-        value = mean(coefficients)
-        humps = "none: all alike" if value is None else f"{value:.2f}, {'two' if value > UNIFORM else 'one'}"
-        parts.append(f"{scheme} {humps}")
+        known = [one for one in coefficients if one is not None]
+        if len(known) < len(coefficients):
+            parts.append(f"all alike under {scheme}")
+            continue
+        value = t_interval(known)
+        humps = "two humps" if value.low > UNIFORM else "one hump" if value.high < UNIFORM else "one hump or two"
+        parts.append(f"{humps} under {scheme} ({shown(value, '.2f')})")
+    found = "; ".join(parts)
     return (
-        f"The paper: two humps. Here, by Sarle's coefficient at the last timestamp (above {UNIFORM:.2f} speaks for"
-        f" two): {'; '.join(parts)}."
+        f"{found[0].upper()}{found[1:]}: Sarle's coefficient at step {last[0].step:,}, where above {UNIFORM:.2f} speaks"
+        " for two; the paper shows two."
     )
 
 
@@ -267,14 +279,15 @@ def over_blocks(shapes: Sequence[Shape]) -> str:
     """How unlike the blocks are: the reason for block-wise starts (A.11)."""
     parts = []
     for scheme in dict.fromkeys(one.scheme for one in shapes):
-        stds = [(mean(one.std) or 0.0, str(one.block)) for one in shapes if one.scheme == scheme]
-        (low, narrow), (high, wide) = min(stds), max(stds)
-        parts.append(
-            f"{scheme}: {wide} is {high / low:.1f} times as wide as {narrow}" if low else f"{scheme}: not moved"
-        )
-    return (
-        f"The paper gives each block a start of its own (A.11). Here, at step {shapes[0].step:,}: {'; '.join(parts)}."
-    )
+        blocks = {str(one.block): one.std for one in shapes if one.scheme == scheme}
+        if not all(map(min, blocks.values())):
+            parts.append(f"not moved everywhere under {scheme}")
+            continue
+        narrow, wide = (find(blocks, key=lambda block: fmean(blocks[block])) for find in (min, max))
+        ratio = ratio_interval(blocks[wide], blocks[narrow])
+        parts.append(f"{wide} is {shown(ratio, '.2f')} times as wide as {narrow} under {scheme}")
+    first = f"{'; '.join(parts)}: the widest and the narrowest block at step {shapes[0].step:,}"
+    return f"{first}; the paper gives each block a start of its own (A.11)."
 
 
 FIGURES = {

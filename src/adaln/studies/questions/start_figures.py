@@ -4,15 +4,21 @@ Source: A.9 and A.11 of the paper.
 """
 
 from collections.abc import Mapping, Sequence
-from statistics import correlation
+from statistics import correlation, fmean
 
 from adaln.analysis import Group, distances
 from adaln.analysis.fit import fit
 from adaln.conditioning import SCHEMES, Normal, Start
 from adaln.conditioning.blockwise import PUBLISHED_BLOCKS
 from adaln.report import Block, Cell, Column, Marked, Measurement, Section, Table
-from adaln.statistics import Interval, t_interval
-from adaln.studies.questions.distribution_figures import figure_title, measure_shapes, number_table, snapshots_by_seed
+from adaln.statistics import Interval, ratio_interval, t_interval
+from adaln.studies.questions.distribution_figures import (
+    figure_title,
+    measure_shapes,
+    number_table,
+    shown,
+    snapshots_by_seed,
+)
 from adaln.studies.rows import group, study_result
 from adaln.studies.study import Outcome, Result, Setting, Study
 from adaln.views.figures import LETTERS, PAPER_FIGURES
@@ -30,7 +36,8 @@ def compare_starts(outcomes: Sequence[Outcome]) -> Result:
     by_seed = snapshots_by_seed(outcomes)
     figure = PAPER_FIGURES["figure21"]
     measured = measure_shapes(outcomes, by_seed, figure)
-    gaps = {pair: gate_gap(by_start[pair[0]], by_start[pair[1]]) for pair in PAIRS}
+    by_pair = {pair: gate_gaps(by_start[pair[0]], by_start[pair[1]]) for pair in PAIRS}
+    gaps = {pair: t_interval(of_seeds) for pair, of_seeds in by_pair.items()}
     table = gap_table(gaps)
     seeds = sorted(by_seed)
     blocks: list[Block] = [
@@ -44,16 +51,16 @@ def compare_starts(outcomes: Sequence[Outcome]) -> Result:
         for pair, gap in gaps.items()
     ]
     numbers = {"seeds": seeds, "apart": apart, "numbers": measured}
-    return study_result(title, [gap_verdict(gaps)], table, sections, by_start, numbers)
+    return study_result(title, [gap_verdict(by_pair)], table, sections, by_start, numbers)
 
 
-def gate_gap(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Interval:
-    """mean |W - W'| of the gates of two starts, same seed against same seed."""
+def gate_gaps(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> list[float]:
+    """mean |W - W'| of the gates of two starts, of every seed."""
     gaps = []
     for one, other in zip(ours, theirs, strict=True):
         by_group = {gap.group: gap for gap in distances(one.weights(), other.weights())}
         gaps.append(by_group[Group("gate")].mean_absolute)
-    return t_interval(gaps)
+    return gaps
 
 
 def gap_table(gaps: Mapping[tuple[str, str], Interval]) -> Table:
@@ -66,14 +73,14 @@ def gap_table(gaps: Mapping[tuple[str, str], Interval]) -> Table:
     return Table("Trained gates of two starts apart", columns, rows, notes)
 
 
-def gap_verdict(gaps: Mapping[tuple[str, str], Interval]) -> str:
-    """Whether a start of 5e-4 ends as far from Zero's weights as from Gaussian's."""
+def gap_verdict(gaps: Mapping[tuple[str, str], Sequence[float]]) -> str:
+    """Whether a start of 5e-4 ends as far from Zero's weights as from Gaussian's, over seeds."""
     zero, gaussian = (gaps[pair] for pair in APART)
-    ratio, published = gaussian.value / zero.value, APART["std 5e-4", "std 1e-3"] / APART["std 5e-4", "std 0"]
+    ratio, published = ratio_interval(gaussian, zero), APART["std 5e-4", "std 1e-3"] / APART["std 5e-4", "std 0"]
     return (
-        f"The paper: trained from std 5e-4, gates are about as far from those of adaLN-Zero (0.0121) as from those of"
-        f" adaLN-Gaussian (0.0124, {published:.2f} times as far). Here {zero.value:.4f} and {gaussian.value:.4f}"
-        f" ({ratio:.2f} times)."
+        f"Trained from std 5e-4, gates are {shown(ratio, '.2f')} times as far from those of adaLN-Gaussian as from"
+        f" those of adaLN-Zero ({fmean(gaussian):.4f} and {fmean(zero):.4f}); in the paper {published:.2f} times"
+        " (0.0124 and 0.0121)."
     )
 
 
@@ -125,10 +132,10 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float:
 
 def rank_verdict(ranks: Mapping[str, Interval]) -> str:
     """How well the blocks' order by spread agrees with the paper's fits."""
-    shown = "; ".join(f"{letter} {r.value:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for letter, r in ranks.items())
+    parts = "; ".join(f"{letter} {r.value:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for letter, r in ranks.items())
     return (
         "Rank correlation of the spread over 28 blocks with the paper's polynomials (A.11; 1: the same order, 0: none):"
-        f" {shown}, mean over seeds with 95 % t intervals."
+        f" {parts}, mean over seeds with 95 % t intervals."
     )
 
 
