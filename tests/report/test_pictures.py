@@ -142,6 +142,15 @@ def test_small_multiples_share_their_axes_and_cut_the_widest_bands():
     )
 
 
+def test_curves_of_one_panel_are_drawn_together():
+    names = ("a one", "a two", "b one")
+    figure = Lines("T", "c", Axis("x"), Axis("y"), [Series(n, [1, 2], [1, 2], panel=n[0]) for n in names], apart=True)
+    axes = [ax for ax in draw(figure, LIGHT, titled=False).axes if ax.get_visible()]
+    assert [ax.get_title(loc="left") for ax in axes] == ["a", "b"]
+    assert [[text.get_text() for text in ax.get_legend().get_texts()] for ax in axes[:1]] == [["one", "two"]]
+    assert axes[1].get_legend() is None
+
+
 def test_ticks_have_as_many_digits_as_tell_them_apart():
     assert ShortTicks().format_ticks([1.3112, 1.3114, 1.3116]) == ["1.3112", "1.3114", "1.3116"]
     assert ShortTicks().format_ticks([0.1, 0.2]) == ["0.1", "0.2"]

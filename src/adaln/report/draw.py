@@ -1,5 +1,6 @@
 """Figures of plain data -> matplotlib's object API. No pyplot, no global state; `pictures` turns these into files."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,12 @@ def _lines(canvas: Canvas, data: Lines, theme: Theme, width: float) -> None:
 
 
 def _small_multiples(canvas: Canvas, data: Lines, theme: Theme, width: float) -> None:
-    """A panel for each curve; the common y axis holds all values and the usual ends of their bands."""
-    columns = max(1, min(len(data.series), int(width / 1.6)))
-    rows = max(1, -(-len(data.series) // columns))
+    """Panels of curves; the common y axis holds all values and the usual ends of their bands."""
+    panels: dict[str, list[Series]] = {}
+    for series in data.series:
+        panels.setdefault(series.panel or series.name, []).append(series)
+    columns = max(1, min(len(panels), int(width / 1.6)))
+    rows = max(1, -(-len(panels) // columns))
     canvas.set_size_inches(width, 0.4 + 1.8 * rows)
     axes = canvas.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     xs, ys = joined([s.x for s in data.series]), joined([s.y for s in data.series])
@@ -83,14 +87,17 @@ def _small_multiples(canvas: Canvas, data: Lines, theme: Theme, width: float) ->
         scale_axis(ax, "x", data.x, xs, sharing=columns)
         scale_axis(ax, "y", data.y, ys)
         (ax.set_xlabel(""), ax.set_ylabel(""))
-        ax.set_visible(i < max(1, len(data.series)))
-        ax.tick_params(labelbottom=i + columns >= len(data.series), labelsize=8)
-    for i, series in enumerate(data.series):
-        ax = axes.flat[i]
-        ax.set_title(series.name, loc="left", color=theme.ink)
+        ax.set_visible(i < max(1, len(panels)))
+        ax.tick_params(labelbottom=i + columns >= len(panels), labelsize=8)
+    for ax, (title, curves) in zip(axes.flat, panels.items(), strict=False):
+        ax.set_title(title, loc="left", color=theme.ink)
         if data.y.scale != "log":
             ax.axhline(0, color=theme.muted, linewidth=0.8, zorder=1.5)
-        _curve(ax, series, look(0, theme))
+        for i, series in enumerate(curves):
+            named = replace(series, name=series.name.removeprefix(title).strip())
+            _curve(ax, named, look(i, theme) | {"linestyle": DASHES[i % len(DASHES)]})
+        if len(curves) > 1:
+            ax.legend(frameon=False, fontsize=8)
     lowest, highest = _frame(data)
     if lowest < highest:
         axes.flat[0].set_ylim(lowest, highest)

@@ -46,6 +46,8 @@ class Series:
     high: Numbers | None = None
     joined: bool = True
     """False: points alone, of values that no order connects."""
+    panel: str = ""
+    """Of small multiples the panel that it shares with others; "": one of its own."""
 
     @classmethod
     def of(cls, name: str, x: Numbers, intervals: Sequence[Interval]) -> "Series":
@@ -91,7 +93,8 @@ class Lines(Captioned):
     y: Axis
     series: Sequence[Series]
     apart: bool = False
-    """Small multiples: each curve in a panel of its own, over axes that all share; a band's widest ends are cut off."""
+    """Small multiples: a panel for each curve, or for those of one `panel`, over axes that all share; the widest ends
+    of bands are cut off."""
 
     def check(self) -> None:
         for series in self.series:

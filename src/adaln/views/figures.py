@@ -94,18 +94,18 @@ def peaks_over_blocks(title: str, snapshots: Snapshots, names: Names) -> Lines:
     fits = {source: fit(tensors, "peak", by_block=True) for source, tensors in last.items()}
     series = []
     for source, role in ((source, role) for source, found in fits.items() for role in found.roles):
-        name = f"{source} {LETTERS[role]}" if len(fits) > 1 else LETTERS[role]
-        series.append(_peaks(f"{name} measured", [one.std for one in fits[source].roles[role].measured]))
-        series.append(_peaks(f"{name} smoothed", fits[source].roles[role].stds))
+        letter, name = LETTERS[role], f"{LETTERS[role]} {source}" if len(fits) > 1 else LETTERS[role]
+        series.append(_peaks(f"{name} measured", letter, [one.std for one in fits[source].roles[role].measured]))
+        series.append(_peaks(f"{name} smoothed", letter, fits[source].roles[role].stds))
     if any(fit.num_blocks == PUBLISHED_BLOCKS for fit in fits.values()):
         starts = {role: getattr(SCHEMES["adaln-gaussian-blockwise"], role) for role in ROLES}
-        series += [_peaks(f"{LETTERS[r]} paper", [start.weight.std for start in starts[r]]) for r in ROLES]
+        series += [_peaks(f"{LETTERS[r]} paper", LETTERS[r], [one.weight.std for one in starts[r]]) for r in ROLES]
     caption = (
         "Peak height of each block's histogram, 1 / std of the Gaussian with the same peak, over the mean of all"
         f" blocks, n = {max(fit.num_blocks for fit in fits.values())} blocks; smoothed: a polynomial of at"
         f" most degree {PAPER_DEGREES['gate']} (α) or {PAPER_DEGREES['shift']} (γ, β), one degree per four blocks."
     )
-    return Lines(title, caption, Axis("block"), Axis("peak / mean peak"), series)
+    return Lines(title, caption, Axis("block"), Axis("peak / mean peak"), series, apart=True)
 
 
 def per_branch(role: str, snapshots: Snapshots) -> Histograms:
@@ -274,8 +274,8 @@ def _nothing(what: str, snapshots: Snapshots) -> ValueError:
     return ValueError(f"no {what} in {', '.join(_sources(snapshots)) or 'nothing'}; expected a source that has it")
 
 
-def _peaks(name: str, stds: Sequence[float]) -> Series:
+def _peaks(name: str, letter: str, stds: Sequence[float]) -> Series:
     """How high Gaussians of these stds are, over their mean height, block by block."""
     heights = [1 / std for std in stds]
     mean = sum(heights) / len(heights)
-    return Series(name, list(range(len(stds))), [height / mean for height in heights])
+    return Series(name, list(range(len(stds))), [height / mean for height in heights], panel=letter)

@@ -10,7 +10,7 @@ from adaln.conditioning import SCHEMES, initialise
 from adaln.models import DiTConfig, build
 from adaln.rng import generator
 from adaln.runs import Run
-from adaln.statistics import paired_differences
+from adaln.statistics import Interval, paired_differences
 from adaln.studies import SCALES, STUDIES, Outcome, Overrides, Plan
 from adaln.studies.questions.distribution_figures import (
     FIGURES,
@@ -29,7 +29,7 @@ from adaln.studies.questions.distribution_figures import (
     verdict,
 )
 from adaln.studies.questions.score_figures import alike_word, early_verdict, rank_line
-from adaln.studies.questions.start_figures import START_FIGURES, gap_verdict, gate_gaps, spearman
+from adaln.studies.questions.start_figures import START_FIGURES, gap_verdict, gate_gaps, rank_verdict, spearman
 from adaln.tensor_files import save_tensors
 from adaln.views.figures import PAPER_FIGURES
 from helpers.networks import DIGITS
@@ -188,6 +188,13 @@ def test_figure_21_says_how_many_times_as_far():
 def test_ranks_agree_whatever_the_distances():
     assert spearman([1, 2, 3, 4], [1, 10, 100, 1000]) == pytest.approx(1)
     assert spearman([1, 2, 3, 4], [2, 1, 4, 3]) == pytest.approx(0.6)  # 1 - 6 * 4 / (4 * 15)
+
+
+def test_figure_22_says_which_roles_follow_the_papers_fits():
+    ranks = {"α": Interval(-0.06, -0.12, 0.0), "γ": Interval(-0.3, -0.4, -0.2), "β": Interval(0.68, 0.63, 0.73)}
+    text = rank_verdict(ranks)
+    assert "are followed by β (+0.68 [+0.63, +0.73]); are run against by γ (-0.30 [-0.40, -0.20]); are not told" in text
+    assert "to fit α (-0.06 [-0.12, +0.00]): rank correlation" in text
 
 
 def test_the_order_of_five_schemes_is_compared_with_the_papers():

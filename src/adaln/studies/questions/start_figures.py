@@ -131,11 +131,15 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def rank_verdict(ranks: Mapping[str, Interval]) -> str:
-    """How well the blocks' order by spread agrees with the paper's fits."""
-    parts = "; ".join(f"{letter} {r.value:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for letter, r in ranks.items())
+    """For which roles the blocks' order by spread agrees with the paper's fits."""
+    ways: dict[str, list[str]] = {"are followed by": [], "are run against by": [], "are not told to fit": []}
+    for letter, r in ranks.items():
+        way = "are followed by" if r.low > 0 else "are run against by" if r.high < 0 else "are not told to fit"
+        ways[way].append(f"{letter} ({r.value:+.2f} [{r.low:+.2f}, {r.high:+.2f}])")
+    parts = "; ".join(f"{way} {', '.join(those)}" for way, those in ways.items() if those)
     return (
-        "Rank correlation of the spread over 28 blocks with the paper's polynomials (A.11; 1: the same order, 0: none):"
-        f" {parts}, mean over seeds with 95 % t intervals."
+        f"The paper's fits of the spread over 28 blocks (A.11) {parts}: rank correlation, 1 the same order, mean over"
+        " seeds with 95 % t intervals."
     )
 
 
