@@ -1,6 +1,8 @@
 """`adaln report`."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +10,9 @@ from typing import Annotated
 from adaln.cli.options import OpenedFrom, named, parse
 from adaln.cli.output import Output
 from adaln.codec import decode
+from adaln.conditioning import UnknownLayout
 from adaln.files import reading
+from adaln.models import ModelConfig, OwnConfig
 from adaln.report import Page, write_report
 from adaln.studies import SCALES, STUDIES, Overrides
 
@@ -59,7 +63,9 @@ def report_verb(words: list[str]) -> Output:
     elif is_watched(folder):
         page = watched_page(folder)
     else:
-        page = run_page(Run.open(folder))
+        run = Run.open(folder)
+        with naming_factory(run.config.model):
+            page = run_page(run)
     path = write_report(with_saved(page, folder / "analysis"), folder / "report").resolve()
     return Output({"report": str(path)}, [f"the report lies at {path}, its tables and pictures beside it"])
 
@@ -89,4 +95,17 @@ def choice_page(folder: Path) -> Page:
     from adaln.studies.questions.choose_question import Question
 
     asked, root = Question.read(folder), folder.parent.parent
-    return reduce_choice(again(asked, root), root).page(asked.command)
+    with naming_factory(asked.base.model):
+        return reduce_choice(again(asked, root), root).page(asked.command)
+
+
+@contextmanager
+def naming_factory(model: ModelConfig) -> Iterator[None]:
+    """Where the layout of anyone's network is not known, the option that imports what may bring it."""
+    try:
+        yield
+    except UnknownLayout as error:
+        if not isinstance(model, OwnConfig) or model.is_imported:
+            raise
+        made = f"the network is made by {model.factory!r}, whose module may bring its layout"
+        raise ValueError(f"{error.args[0]}; {made}: expected --model {model.factory} in this command as well") from None

@@ -128,8 +128,8 @@ def last_loss(folder: Path) -> float | None:
 
 
 def last_score(folder: Path) -> str:
-    """The first score of the newest checkpoint that has one; "like" where it is no published one's equal."""
-    for file in sorted(folder.glob("scores/*.scores.json"))[-1:]:
+    """The first of the scores that were taken last, in training or of samples; "like": no published one's equal."""
+    for file in sorted(folder.glob("s*/*.scores.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))[-1:]:
         with suppress(OSError, ValueError), reading(file, "scores"):
             row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["scores"]
             name, score = next(iter(row.items()))
@@ -151,7 +151,7 @@ def table_of(root: Path, rows: list[Listed]) -> Table:
     ]
     total = sum(row.bytes for row in rows) / 1e9
     notes = ["adaln compare RUN RUN... says what differs and which scores compare; adaln runs --clean what can go."]
-    return Table(f"{len(rows):,} runs in {root}, {total:.3g} GB", columns, cells, notes)
+    return Table(f"{len(rows):,} run{'s' * (len(rows) != 1)} in {root}, {total:.3g} GB", columns, cells, notes)
 
 
 def age(seconds: float) -> str:

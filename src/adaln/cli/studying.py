@@ -180,6 +180,7 @@ def choose_verb(words: list[str]) -> Output:
     from adaln.cli.dry_runs import Rates
     from adaln.evaluation.checkpoints import unmade
     from adaln.parallel import find_device
+    from adaln.studies.comparison_tables import train_longer
     from adaln.studies.questions.choose_page import USE, write_choice
     from adaln.studies.questions.choose_question import Question
     from adaln.studies.questions.choose_repeated import run_repeated, write_repeated
@@ -197,9 +198,12 @@ def choose_verb(words: list[str]) -> Output:
     if options.repeat > 1:
         return _finished(*write_repeated(sets), start)
     result, scheme_file = write_choice(chosen := sets[0], launch.root), asked.folder / USE
-    longer = chosen.jobs[chosen.standing.leader][0].run_in(launch.root).path
-    use = f"to train with {chosen.standing.leader}: adaln train {longer} --steps {10 * base.steps}"
-    return _finished(asked.folder, result, start, [use], {"scheme_file": str(scheme_file)})
+    job = chosen.jobs[chosen.advised][0]
+    uses = [
+        f"to train with {chosen.advised}: {train_longer(job.config, job.run_in(launch.root).path)}",
+        f"as a scheme for any other: adaln train PRESET --scheme {scheme_file}",
+    ]
+    return _finished(asked.folder, result, start, uses, {"scheme_file": str(scheme_file)})
 
 
 def _dry_choice(asked: "Question", rate: float, options: ChooseOptions) -> Output:

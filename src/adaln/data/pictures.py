@@ -184,7 +184,9 @@ def decode_all(
 def stop_at(path: Path, bad: Sequence[str], skip_bad: bool) -> None:
     """Raise at the first bad image unless bad images are to be skipped."""
     if bad and not skip_bad:
-        raise ValueError(f"{path}: cannot decode image {bad[0]}; repair it or set on_bad_image to 'skip'")
+        raise ValueError(
+            f"{path}: cannot decode image {bad[0]}; repair it, or leave such pictures out (--on-bad-image skip)"
+        )
 
 
 @dataclass(slots=True)

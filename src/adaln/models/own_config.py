@@ -50,6 +50,11 @@ class OwnConfig(ModelConfig):
         """To a process that this one starts it goes by its name, to be imported there, if it was imported here."""
         return (_named_again, (asdict(self),)) if self.factory in _factories else super().__reduce__()
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether its module is, which may bring a layout as well."""
+        return self.factory in _factories
+
     def code(self) -> Factory:
         """The factory; `ValueError` where nobody but a file has named it."""
         if self.factory not in _factories:

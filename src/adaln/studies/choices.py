@@ -188,6 +188,8 @@ class Budget:
         >>> str(Budget.of("90min")), str(Budget.of("40runs"))
         ('1.5 hours', '40 runs')
         """
+        if self.unit == "seconds" and self.amount >= 3 * UNITS["d"]:
+            return f"{self.amount / UNITS['d']:,.0f} days"
         if self.unit == "seconds" and self.amount >= UNITS["h"]:
             return f"{self.amount / UNITS['h']:.3g} hours"
         return f"{self.amount:.3g} {self.unit}"

@@ -1,8 +1,11 @@
 """A comparison as tables, and in plain words what its numbers say and what they do not."""
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
+from adaln.config import RunConfig
 from adaln.metrics import METRICS
+from adaln.models import OwnConfig
 from adaln.report import Cell, Column, Command, Marked, Measurement, Section, Table
 from adaln.statistics import noise_factors, t_interval
 from adaln.studies.answer import answer, more
@@ -45,13 +48,18 @@ def result_table(title: str, judged: Judged) -> Table:
 
 def start_with(name: str, scheme: str, outcome: Outcome) -> Command:
     """How to use what won: `scheme` is a name or a file, `outcome` one of its runs."""
-    longer = f"adaln train {outcome.run.path} --steps {10 * outcome.job.config.steps}"
     lines = [
-        f"{longer}  # this network and data, ten times as long",
+        f"{train_longer(outcome.job.config, outcome.run.path)}  # this network and data, ten times as long",
         f"adaln train PRESET --scheme {scheme}  # any other",
         f"adaln.initialise(network, {scheme!r})  # in Python",
     ]
     return Command("\n".join(lines), f"To start with {name}")
+
+
+def train_longer(config: RunConfig, path: Path) -> str:
+    """The command that trains a run ten times as long."""
+    own = f" --model {config.model.factory}" if isinstance(config.model, OwnConfig) else ""
+    return f"adaln train {path}{own} --steps {10 * config.steps}"
 
 
 def loss_sections(losses: Mapping[str, Judged]) -> list[Section]:

@@ -292,8 +292,8 @@ def claim(folder: Path, row: Mapping[str, Any], step: int, was_said: bool) -> No
         last = max((record.step for record in read_recording(folder / ROLES)), default=0)
         if last and not was_said:
             raise ValueError(
-                f"{str(folder)!r} holds records up to step {last:,}; expected step=N, the updates behind these weights,"
-                " or another folder"
+                f"{str(folder)!r} holds records up to step {last:,}; expected step=N, the updates behind these weights"
+                " (0: all is recorded anew), or another folder"
             )
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{str(folder)!r} holds something else; expected an empty folder, or one that watch made")

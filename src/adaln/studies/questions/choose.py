@@ -70,6 +70,11 @@ class Chosen:
         """The start that changes are told against."""
         return self.asked.choice.base.name
 
+    @property
+    def advised(self) -> str:
+        """The start to use: the leader, unless the reference is known to be as good within the margin."""
+        return self.reference if self.reference in self.standing.equals else self.standing.leader
+
 
 def run_choice(asked: Question, root: Path, launcher: Launcher, rate: float, save: Callable[[], object]) -> Chosen:
     """Train rounds of seeds until the answer is known or the budget is spent; what is on disk is not done again.

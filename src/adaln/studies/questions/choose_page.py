@@ -41,12 +41,12 @@ from adaln.views.orders import derived_and_measured
 from adaln.views.scores import shown_name
 
 USE = "use.json"
-"""The leader's scheme."""
+"""The scheme to use."""
 
 
 def write_choice(chosen: Chosen, root: Path) -> Result:
-    """Write `use.json` (the leader's scheme, for `adaln train --scheme`), `result.json` and `index.html`."""
-    folder, scheme = chosen.asked.folder, chosen.starts[chosen.standing.leader]
+    """Write `use.json` (the scheme to use, for `adaln train --scheme`), `result.json` and `index.html`."""
+    folder, scheme = chosen.asked.folder, chosen.starts[chosen.advised]
     write_atomically(folder / USE, canonical_json(encode(scheme)))
     result = reduce_choice(chosen, root)
     write_page(result.page(chosen.asked.command), folder / "index.html")
@@ -68,8 +68,8 @@ def reduce_choice(chosen: Chosen, root: Path) -> Result:
     score = score_name(chosen, outcomes)
     table, stability = choice_table(chosen, score), order_over_steps(chosen, outcomes)
     use = chosen.asked.folder / USE
-    leader = chosen.standing.leader
-    shown: list[Block] = [changes_figure(chosen, score), start_with(leader, str(use), outcomes[leader][0]), table]
+    advised = chosen.advised
+    shown: list[Block] = [changes_figure(chosen, score), start_with(advised, str(use), outcomes[advised][0]), table]
     race = race_figure(chosen)
     sections = [
         Section("Result", shown),
@@ -141,6 +141,8 @@ def _answer(chosen: Chosen, judged_by: str) -> str:
         return f"{leader} or {reference}: {leader} is {less}, by {judged_by}, over {seeds} seeds."
     if is_better:
         return f"Use {leader}: {gain} by {judged_by}, over {seeds} seeds."
+    if chosen.advised != leader:
+        return f"Keep {reference}: no start is better by more than {margin:.0%} by {judged_by}, over {seeds} seeds."
     others = "the others are worse or equal" if standing.equals else "every other start is worse"
     return f"Use {leader}: {others} by {judged_by}, over {seeds} seeds."
 

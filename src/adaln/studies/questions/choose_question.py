@@ -133,7 +133,11 @@ def check_choice(
         unmade(asked.job(scheme, 0).config).check_fits()
     job, num_starts = asked.job(choice.base, 0), len(starts) + fits(asked)
     if choice.rules.fit and not fits(asked):
-        note(f"no start is fitted: runs of {asked.base.steps:,} steps keep no checkpoint before the end")
+        every = max(1, asked.base.steps // 4)
+        kept = (
+            f"runs of {asked.base.steps:,} steps keep no checkpoint before the end (--checkpoint-every {every:,} would)"
+        )
+        note(f"no start is fitted: {kept}")
     if num_starts < 2:
         raise ValueError(f"{' and '.join(starts)} alone; expected two or more starts to choose from")
     check_judge(choice.rules, job, makes_reference)
@@ -142,7 +146,13 @@ def check_choice(
     most, about = int(budget.amount / takes), "about " * (budget.unit == "seconds")
     if most < FEWEST:
         least = f"{about}{Budget(FEWEST * takes, budget.unit)}"
-        raise ValueError(f"budget is {budget}; {FEWEST} seeds of {num_starts} starts take {least}")
+        steps = int(asked.base.steps * budget.amount / (FEWEST * takes))
+        fewer = f"--steps {steps}" if steps else "fewer steps"
+        ways = (
+            f"a longer budget, {fewer} instead of {asked.base.steps}, smaller batches, a smaller network (--model tiny)"
+        )
+        ways = "as many runs, or fewer starts" if budget.unit == "runs" else ways
+        raise ValueError(f"budget is {budget}; {FEWEST} seeds of {num_starts} starts take {least}; expected {ways}")
     seeds = min(MOST_SEEDS, most)
     change = USUAL_NOISE * detectable(seeds, num_starts)
     return seeds, (
