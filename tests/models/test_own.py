@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from adaln.cli import main
+from adaln.cli.reporting import naming_factory
+from adaln.conditioning import UnknownLayout
 from adaln.config import from_dict, model_name, preset, to_dict
 from adaln.models import build, flops, model_named, num_parameters, own_config, own_network, skeleton
 from adaln.progress import noting
@@ -75,6 +77,15 @@ def test_no_file_brings_its_code_along(config, tmp_path, monkeypatch):
         Run.open(run.path).new_model()
     own_network(SMALL)
     Run.open(run.path).new_model()
+
+
+def test_where_its_module_may_bring_the_layout_the_option_is_named(config, monkeypatch):
+    with pytest.raises(UnknownLayout, match="no layout; ways on"), naming_factory(config.model):
+        raise UnknownLayout("no layout", "ways on: --family")
+    monkeypatch.setattr(own_config, "_factories", {})
+    said = f"^no layout; the network is made by '{SMALL}', .*: expected --model {SMALL} in this command as well$"
+    with pytest.raises(ValueError, match=said), naming_factory(config.model):
+        raise UnknownLayout("no layout", "ways on: --family")
 
 
 def test_what_was_named_here_is_named_in_the_processes_that_are_started(config, monkeypatch):

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from adaln.cli.options import OpenedFrom, named, parse
 from adaln.cli.output import Output
 from adaln.codec import decode
-from adaln.conditioning import UnknownLayout
 from adaln.files import reading
-from adaln.models import ModelConfig, OwnConfig
 from adaln.report import Page, write_report
 from adaln.studies import SCALES, STUDIES, Overrides
+
+if TYPE_CHECKING:
+    from adaln.models import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,11 @@ def choice_page(folder: Path) -> Page:
 
 
 @contextmanager
-def naming_factory(model: ModelConfig) -> Iterator[None]:
+def naming_factory(model: "ModelConfig") -> Iterator[None]:
     """Where the layout of anyone's network is not known, the option that imports what may bring it."""
+    from adaln.conditioning import UnknownLayout
+    from adaln.models import OwnConfig
+
     try:
         yield
     except UnknownLayout as error:

@@ -4,18 +4,21 @@ import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from adaln.cli import main
 from adaln.conditioning import SCHEMES, scheme
-from adaln.config import preset
+from adaln.config import digits, preset
+from adaln.models import OwnConfig
 from adaln.processes.registry import SamplerConfig
 from adaln.progress import noting
 from adaln.sampling.config import SampleConfig
 from adaln.sequential import race
 from adaln.studies.choices import FITTED, Budget, Choice, Rules
+from adaln.studies.comparison_tables import train_longer
 from adaln.studies.questions import choose
 from adaln.studies.questions.choose import Chosen, Plan, again, run_choice
 from adaln.studies.questions.choose_page import reduce_choice, verdict_of, write_choice
@@ -58,6 +61,22 @@ def test_a_start_that_is_better_by_less_than_the_margin_is_not_the_one_to_use(ba
     answer = write_choice(decided(base, tmp_path), tmp_path).verdict[0]
     assert answer.startswith("adaln-gaussian or adaln-zero: adaln-gaussian is 0.5% better than adaln-zero [0.")
     assert "less than the margin of 2%" in answer
+
+
+@pytest.mark.slow
+def test_the_reference_is_kept_where_nothing_beats_it_by_the_margin(base, tmp_path, scored):
+    scored({"adaln-zero": [20.0, 24.0, 18.0], "adaln-gaussian": [19.995, 24.01, 17.99]})
+    chosen = decided(base, tmp_path)
+    assert chosen.standing.leader == "adaln-gaussian" and chosen.advised == "adaln-zero"
+    result = write_choice(chosen, tmp_path)
+    assert result.verdict[0].startswith("Keep adaln-zero: no start is better by more than 2% by ")
+    assert scheme(chosen.asked.folder / "use.json").gate == SCHEMES["adaln-zero"].gate
+
+
+def test_the_command_that_trains_longer_names_anyones_network():
+    config = replace(digits(), steps=100, model=OwnConfig(factory="mine:network", source="0"))
+    assert train_longer(config, Path("runs/a")) == "adaln train runs/a --model mine:network --steps 1000"
+    assert train_longer(digits(), Path("runs/a")).startswith("adaln train runs/a --steps ")
 
 
 @pytest.mark.slow
