@@ -1,6 +1,7 @@
 """`adaln runs`: what there is, and what can go without anybody missing it."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -50,6 +51,18 @@ def test_runs_are_listed_with_what_their_files_say_the_newest_first(capsys, tmp_
     assert whole["score"] == "fid-like 12.35" and whole["bytes"] > 2000 and rows["empty"]["step"] == 0
     assert "3 runs in" in run(capsys, "runs", tmp_path)
     assert "is no folder" in fails(capsys, "runs", tmp_path / "nowhere")
+
+
+def test_scores_of_samples_are_listed_where_they_are_newer(capsys, tmp_path):
+    folder = make(tmp_path, "sampled")
+    (folder / "samples").mkdir()
+    newer = folder / "samples" / "000000500-b.scores.json"
+    newer.write_text(json.dumps({"scores": {"fid": {"value": 1.5, "label": "no Inception"}}}))
+    os.utime(newer, (2e9, 2e9))
+    assert data(capsys, "runs", tmp_path)[0]["score"] == "fid-like 1.5"
+    os.utime(newer, (1.0, 1.0))
+    assert data(capsys, "runs", tmp_path)[0]["score"] == "fid-like 12.35"
+    assert "1 run in" in run(capsys, "runs", tmp_path)
 
 
 def test_only_what_nobody_asked_for_or_refers_to_can_go(capsys, tmp_path):

@@ -184,7 +184,10 @@ class History:
         self._zero |= {
             group: step for group, (ratio, moved, _) in numbers.items() if ratio is None and moved is not None
         }
-        slowed, resting = self._slowed(sites, rates), self._resting(step, sites, rates)
+        at_rate = {i: rate >= 0.01 * highest for i, (rate, highest) in rates.items()}
+        slowed = none_of(sites, at_rate, lambda group: group not in self._moved)
+        stepping = {i: fast and rates[i][0] > 0 for i, fast in at_rate.items()}
+        resting = none_of(sites, stepping, lambda group: step >= SETTLED or group in self._moved)
         shut, sizes = shut_branches(sites, now, self._reached), rms_by_role(sites, now)
         for group, size in sizes.items():
             self.sizes[group].append((step, size))
@@ -205,17 +208,11 @@ class History:
             for group, watched in {watched.groups[-1]: watched for watched in sites}.items()
         ]
 
-    def _slowed(self, sites: Sequence[Watched], rates: Mapping[int, tuple[float, float]]) -> set[Group]:
-        groups = [watched.groups[-1] for watched in sites]
-        share = {i: rate / highest if highest else 1.0 for i, (rate, highest) in rates.items()}
-        fast = {group for i, group in enumerate(groups) if share.get(i, float(group not in self._moved)) >= 0.01}
-        return set(groups) - fast
 
-    def _resting(self, step: int, sites: Sequence[Watched], rates: Mapping[int, tuple[float, float]]) -> set[Group]:
-        groups = [watched.groups[-1] for watched in sites]
-        known = {i: rate > 0 and rate >= 0.01 * highest for i, (rate, highest) in rates.items()}
-        due = {group for i, group in enumerate(groups) if known.get(i, step >= SETTLED or group in self._moved)}
-        return set(groups) - due
+def none_of(sites: Sequence[Watched], known: Mapping[int, bool], otherwise: Callable[[Group], bool]) -> set[Group]:
+    """Groups of which no tensor is; `otherwise` answers for those that are not known."""
+    groups = [watched.groups[-1] for watched in sites]
+    return set(groups) - {group for i, group in enumerate(groups) if known.get(i, otherwise(group))}
 
 
 def alarms(step: int, seen: Sequence[Seen]) -> list[Alarm]:

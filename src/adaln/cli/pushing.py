@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from adaln.cli.options import Positional, named, parse
 from adaln.cli.output import Output
-from adaln.files import reading
+from adaln.files import oldest_first, reading
 from adaln.hub import EXPORT, HubName, check_may_push, push
 from adaln.progress import note
 
@@ -71,7 +71,7 @@ def _files(run: "adaln.runs.Run", step: int) -> dict[str, Path | bytes]:
     """Of a run what others need of a checkpoint, by its path; where things lie on this machine is left out."""
     folder, root = run.folder(step), run.path
     rows = [root / "config.json", root / "manifest.json", root / "order.json", *sorted(root.glob("s*/*.scores.json"))]
-    grids = sorted(root.glob(f"samples/{step:09d}-*.png"), key=lambda file: file.stat().st_mtime_ns)[-1:]
+    grids = oldest_first(root.glob(f"samples/{step:09d}-*.png"))[-1:]
     weights = [folder / "model.safetensors", folder / "ema.safetensors"]
     return {
         **{str(file.relative_to(root)): _without_folders(file) for file in rows if file.exists()},

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from adaln.cli.options import Positional, named, parse
 from adaln.cli.output import Output
 from adaln.config import RunConfig, from_dict, model_name
-from adaln.files import is_held, reading, remove_folder, temporaries
+from adaln.files import is_held, oldest_first, reading, remove_folder, temporaries
 from adaln.report import Cell, Column, Table
 
 SHARED = re.compile(r"-s\d+$")
@@ -129,7 +129,7 @@ def last_loss(folder: Path) -> float | None:
 
 def last_score(folder: Path) -> str:
     """The first of the scores that were taken last, in training or of samples; "like": no published one's equal."""
-    for file in sorted(folder.glob("s*/*.scores.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))[-1:]:
+    for file in oldest_first(folder.glob("s*/*.scores.json"))[-1:]:
         with suppress(OSError, ValueError), reading(file, "scores"):
             row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["scores"]
             name, score = next(iter(row.items()))

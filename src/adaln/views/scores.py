@@ -8,6 +8,7 @@ from adaln.codec import short_hash
 from adaln.data import Dataset
 from adaln.evaluation.checkpoints import read_score_file
 from adaln.evaluation.samples import WEIGHTS
+from adaln.files import oldest_first
 from adaln.metrics import METRICS, Score, Scores, differences
 from adaln.report import Axis, Block, Column, Lines, Measurement, Series, Table
 from adaln.runs import Run
@@ -27,8 +28,7 @@ def scores_of(run: Run) -> list[Scores]:
     >>> adaln.scores_of(adaln.train(adaln.preset("digits", steps=2), mkdtemp()))  # nothing was scored
     []
     """
-    files = sorted(run.path.glob("s*/*.scores.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))
-    return [read_score_file(file) for file in files]
+    return [read_score_file(file) for file in oldest_first(run.path.glob("s*/*.scores.json"))]
 
 
 def scores_beside(source: Path | Dataset, scores: Scores) -> Path:
