@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import typechecking  # noqa: F401 -- before the first module of adaln
+
 os.environ["COLUMNS"] = "200"  # tables of the command line are not folded
 os.environ["PYTHONPATH"] = os.pathsep.join(  # processes that tests start import `helpers`, too
     [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -53,6 +53,7 @@ def reached_by(network: str) -> int:
     return REACHED_BY + (is_late and getattr(config, "gate", "") == "static")
 
 
+@cache
 def fitted(network: str, process: str) -> ModelConfig | None:
     """The network with as many outputs as the process needs; None where no setting of it has them (SiT's variance)."""
     needed = PROCESSES[process].outputs_per_channel

@@ -64,6 +64,7 @@ assert (images == (there.images * 255 / 16).round()).all() and (labels == there.
 """
 
 
+@pytest.mark.slow
 def test_the_digits_are_those_of_scikit_learn_which_is_not_imported_for_them():
     done = subprocess.run([sys.executable, "-c", DIGITS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -407,6 +407,7 @@ def test_a_run_whose_weights_are_no_longer_finite_has_its_distributions(tmp_path
     assert "gate without a finite value, scale without a finite value, shift without a finite value." in page
 
 
+@pytest.mark.slow
 def test_a_process_that_forks_closes_its_watch_once(tmp_path):
     program = """
 import os, sys, torch, adaln

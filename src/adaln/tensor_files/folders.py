@@ -25,6 +25,7 @@ _COUNTED = re.compile(r"\d+|(?<=[-_.])[a-z](?=[-_.])")
 _SPREAD = re.compile(r"(?:rank|consolidated|shard|part)s?[-_.]?\d+", re.IGNORECASE)
 """What stands in names of files that are one of several for certain."""
 _WHOLE = re.compile(r"([^.]+)(?:\.(.+))?\.(safetensors|bin)")
+_WORDS = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,10 @@ def averages_beside(path: Path) -> str:
 
 def _averaged_twins(folder: Path) -> list[Path]:
     """Folders beside one that have its name, but for a word that says that they are averages."""
-    own = set(re.findall(r"[^\W_]+", folder.name))
-    others = [each for each in folder.parent.iterdir() if each.is_dir()] if os.access(folder.parent, os.R_OK) else []
-    words = {each: [word for word in re.findall(r"[^\W_]+", each.name) if word not in own] for each in others}
-    return [each for each, more in words.items() if [*map(kind_of, more)] == ["ema"]]
+    own = set(_WORDS.findall(folder.name))
+    others = folder.parent.iterdir() if os.access(folder.parent, os.R_OK) else ()
+    more = ((each, [word for word in _WORDS.findall(each.name) if word not in own]) for each in others)
+    return [each for each, words in more if len(words) == 1 and kind_of(*words) == "ema" and each.is_dir()]
 
 
 def is_average(path: Path) -> bool:

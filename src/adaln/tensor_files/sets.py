@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from torch import Tensor
@@ -32,6 +33,7 @@ MODULATION = re.compile(
 """What names of modulation layers have in them; of several networks in one file it shows which is meant."""
 
 
+@lru_cache
 def kind_of(word: str) -> Kind | None:
     """What a word at the beginning of names, or the key of a dictionary, says that these tensors are.
 
