@@ -111,6 +111,21 @@ def test_pixels_are_kept_as_bytes_and_inspected(capsys, pictures):
     assert data(capsys, "encode", pictures, "bytes", "--autoencoder", "none") == made  # all is there: nothing to do
 
 
+def test_a_dry_encoding_says_what_is_missing_and_writes_nothing(capsys, pictures, vae):
+    words = ("encode", pictures, "latents", "--autoencoder", vae, "--device", "cpu", "--shard-rows", "4")
+    foreseen = data(capsys, *words, "--dry-run")
+    assert (foreseen["num_images"], foreseen["missing"]) == (6, 6)
+    assert foreseen["seconds"] > 0
+    assert not Path("latents").exists()
+    data(capsys, *words)
+    shards = sorted(Path("latents").glob("*.safetensors"))
+    assert foreseen["disk_bytes"] == sum(load_file(shard)["moments"].nbytes for shard in shards)
+    shards[0].unlink()
+    assert data(capsys, *words, "--dry-run")["missing"] == 4
+    assert not shards[0].exists()
+    assert "begun with other settings" in fails(capsys, *words[:-1], "3", "--dry-run")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "encode"])
 @pytest.mark.parametrize(

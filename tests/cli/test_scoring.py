@@ -142,6 +142,16 @@ def test_a_dry_evaluation_of_images_counts_both_sides_and_a_check_takes_three_ti
     assert not [*Path().glob("*.scores.json")]
 
 
+def test_dry_statistics_say_what_is_learnt_first_and_write_nothing(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("ADALN_CACHE", str(tmp_path / "cache"))
+    said = run(capsys, "stats", "digits", "out.npz", "--device", "cpu", "--dry-run")
+    assert said.startswith(
+        "out.npz: dataset-classifier features of 1,797 images of digits; first a classifier of 1,797 images is trained"
+    )
+    assert "\ntime: about " in said and said.endswith("\nnothing was trained, fetched or written\n")
+    assert not Path("out.npz").exists() and not [*(tmp_path / "cache").rglob("classifier*")]
+
+
 def test_a_dry_sweep_counts_its_ways(capsys, trained):
     before = sorted(Path().rglob("*"))
     words = ("sweep", trained, "--over.guidance", "1", "2", "--num-images", "20", "--device", "cpu", "--dry-run")

@@ -26,6 +26,7 @@ from adaln.metrics import (
     unlike_published,
 )
 from adaln.metrics.comparability import KNOWN_REFERENCES, comparable_words
+from adaln.metrics.noise import COUNT as NOISE
 from adaln.metrics.stability import moves
 from adaln.parallel import rank
 from adaln.progress import showing
@@ -33,7 +34,8 @@ from helpers.in_threads import in_processes
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    """Of little contrast, which sets them apart from noise."""
+    return np.random.default_rng(seed).integers(112, 144, (count, 8, 8, 3), dtype=np.uint8)
 
 
 def small(images: torch.Tensor) -> Features:
@@ -103,6 +105,26 @@ def test_fewer_images_than_features_is_noted_as_a_bias():
     assert "5 samples for 6 features" in note
     assert "biased upwards" in note
     assert scores().notes == ()
+
+
+def one_feature(images: torch.Tensor) -> Features:
+    return Features(images.float().mean(dim=(1, 2, 3), keepdim=True)[:, :, 0, 0])
+
+
+def of_calm_pictures(images: torch.Tensor) -> Features:
+    if images.float().std() > 50:
+        raise RuntimeError("no face found")
+    return small(images)
+
+
+def test_where_noise_is_as_precise_it_is_said_and_else_it_costs_nothing():
+    bright = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    (note,) = evaluate(bright[:20], bright[20:], Extractor("mean", "", "a" * 64, one_feature), replicates=0).notes
+    assert note.startswith("precision says little here: 32 pictures of pure noise have one of ")
+    assert "beside these 20 reference images" in note
+    assert evaluate(bright[:20], bright[20:], EXTRACTOR, ["fid"], replicates=0).notes == ()  # nor is it looked at
+    faces = Extractor("faces", "", "b" * 64, of_calm_pictures)
+    assert evaluate(pictures(20), pictures(20, 1), faces, replicates=0).notes == ()
 
 
 def test_each_side_is_a_stage_of_progress():
@@ -592,5 +614,5 @@ def test_processes_share_the_features_and_all_get_the_scores_of_one(monkeypatch,
 
     together = in_processes(monkeypatch, world, score)
     assert all(encode(found) == encode(alone) for found in together)
-    assert sum(count for _, count in seen) == 90  # no image is looked at twice
+    assert sum(count for _, count in seen) == 90 + NOISE  # no image is looked at twice
     assert {who for who, _ in seen} == set(range(world))

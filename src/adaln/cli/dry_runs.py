@@ -15,9 +15,10 @@ from adaln.specs import DataSpec
 if TYPE_CHECKING:
     import torch
 
-    from adaln.cli.scoring import EvaluateOptions
+    from adaln.cli.scoring import EvaluateOptions, StatsOptions
     from adaln.evaluation.samples import Reference
     from adaln.evaluation.scoring import Scoring
+    from adaln.metrics import Source
     from adaln.runs import Run
     from adaln.sampling import Sampler
     from adaln.studies import Job
@@ -152,6 +153,16 @@ def dry_evaluate(
             "nothing was drawn, trained, fetched or written",
         ],
     )
+
+
+def dry_stats(reference: "Reference", images: "Source", options: "StatsOptions", device: str) -> Output:
+    """Of the statistics of a reference: the features of its images."""
+    from adaln.evaluation.foreseen import foreseen
+
+    part = foreseen(reference, options.features, options.weights, [images], options.batch_size, device)
+    time = [] if part.seconds is None else [f"time: about {span(part.seconds)} on {device}, as a batch took just now"]
+    what = f"{options.out}: {part.features} features of {part.num_images:,} images of {part.reference}{part.ahead}"
+    return Output(asdict(part), [what, *time, "nothing was trained, fetched or written"])
 
 
 class Rates:

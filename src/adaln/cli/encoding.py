@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from adaln.cli.options import Device, Positional, named, parse
 from adaln.cli.output import Output
+from adaln.cli.progress_bar import span
 from adaln.data import DataConfig
 from adaln.files import expanded, write_atomically
 from adaln.report import Column, ImageGrid, Table, picture
@@ -45,6 +46,8 @@ class EncodeOptions:
     verify: bool = False
     """Decode some of the latents, write them beside their pictures (round-trip.png) and report the error."""
     device: Device = "auto"
+    dry_run: bool = False
+    """Say what would be encoded, how long it takes and how much it is; nothing is written."""
 
 
 def encode_verb(words: list[str]) -> Output:
@@ -54,25 +57,32 @@ def encode_verb(words: list[str]) -> Output:
     if options.verify and not has_latents:
         raise ValueError("verify decodes latents; with --autoencoder none the pictures themselves are kept")
 
-    from adaln.data import encode, open_autoencoder, round_trip
+    from adaln.data import encode, foreseen, open_autoencoder, round_trip
     from adaln.parallel import find_device, group_of_torchrun, rank, world
 
     with group_of_torchrun():
         network = open_autoencoder(options.autoencoder, find_device(options.device)) if has_latents else None
-        index = encode(
-            config,
-            options.out,
-            network,
-            flips=options.flips,
-            rank=rank(),
-            world=world(),
-            batch_size=options.batch_size,
-            shard_rows=options.shard_rows,
-        )
+        how: Any = {"flips": options.flips, "batch_size": options.batch_size, "shard_rows": options.shard_rows}
+        if options.dry_run:
+            return dry_encode(options.out, foreseen(config, options.out, network, **how))
+        index = encode(config, options.out, network, rank=rank(), world=world(), **how)
         if index is None:
             return Output({"out": str(options.out), "rank": rank(), "complete": False}, [])
         checked = round_trip(config, options.out, network) if options.verify and network else None
     return encoded(options.out, index, checked)
+
+
+def dry_encode(out: Path, left: "adaln.data.Foreseen") -> Output:
+    """What an encoding would do."""
+    return Output(
+        asdict(left),
+        [
+            f"{out}: {left.num_images:,} images, {left.missing:,} of them to be encoded",
+            f"time: about {span(left.seconds)} in one process, as the first pictures took just now",
+            f"disk: {left.disk_bytes / 1e6:,.1f} MB in all",
+            "nothing was written",
+        ],
+    )
 
 
 def source_config(options: EncodeOptions) -> DataConfig:

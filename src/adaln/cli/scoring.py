@@ -226,6 +226,8 @@ class StatsOptions:
     """Images per forward of the feature network."""
     device: str = "auto"
     """Where Inception runs: cpu, cuda, mps, or auto."""
+    dry_run: bool = False
+    """Say what would be trained or fetched first and how long it takes; nothing is written."""
 
 
 def stats_verb(words: list[str]) -> Output:
@@ -244,6 +246,10 @@ def stats_verb(words: list[str]) -> Output:
     images = parse_source(reference.source, options.num_images)
     check_sides([images])
     device = str(find_device(options.device))
+    if options.dry_run:
+        from adaln.cli.dry_runs import dry_stats
+
+        return dry_stats(reference, images, options, device)
     with group_of_torchrun():
         with first_goes_first():
             extractor = reference.extractor(options.features, options.weights, device)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from adaln.data.batches import Prefetched as Prefetched
     from adaln.data.config import DataConfig as DataConfig
     from adaln.data.dataset import Dataset as Dataset
+    from adaln.data.encoding import Foreseen as Foreseen
     from adaln.data.encoding import encode as encode
+    from adaln.data.encoding import foreseen as foreseen
     from adaln.data.formats import Format as Format
     from adaln.data.formats import absolute_path as absolute_path
     from adaln.data.formats import are_files as are_files

@@ -7,6 +7,7 @@ shard is there completely or not at all. What is there is never made again, so t
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -40,6 +41,8 @@ from adaln.progress import note, progress
 
 SHARD_BYTES = 2**25
 """Rows of a shard fill about this much: what a kill can cost, and little enough to write at once."""
+TIMED = 4
+"""Pictures on which a dry run finds how long one takes, after one more that warms everything up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,6 @@ def encode(
     Progress counts this rank's pictures, first those that were there. Raises ValueError if another
     encoder is writing to `out` or what lies there was begun with other settings.
     """
-    for name, count in (("size", config.size), ("batch_size", batch_size), ("shard_rows", shard_rows)):
-        if count is not None and count < 1:
-            raise ValueError(f"{name} is {count}; expected a whole number >= 1")
-    check_is_apart(out, config.path)
     encoding = prepare(config, out, autoencoder, flips, batch_size, shard_rows)
     out.mkdir(parents=True, exist_ok=True)
     with claimed(out / f".rank-{rank}.lock", f"{out}: another encoder is writing here"):
@@ -105,6 +104,47 @@ def encode(
         return write_index(out, encoding.plan, set(source.labels.tolist()), origin, source.passed_over)
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What an encoding is still to do, in one process."""
+
+    num_images: int
+    missing: int
+    """Of them; the others' shards are there."""
+    seconds: float
+    disk_bytes: int
+    """Of all shards, those that are there too."""
+
+
+def foreseen(
+    config: DataConfig,
+    out: Path,
+    autoencoder: Autoencoder | None = None,
+    *,
+    flips: bool = True,
+    batch_size: int = 32,
+    shard_rows: int | None = None,
+) -> Foreseen:
+    """Of `encode` with these arguments, timed on the first pictures; nothing is written. Raises what it raises."""
+    encoding = prepare(config, out, autoencoder, flips, batch_size, shard_rows)
+    plan = encoding.plan
+    check_plan(out, plan)
+    missing = [shard for shard in range(plan.num_shards) if not is_made(out / shard_name(shard), plan)]
+
+    def seconds_of_each(count: int) -> float:
+        start, first = time.perf_counter(), encoding.first[0]
+        decoding = Decoding(encoding.source, plan.size, encoding.mode, True, encoding.first)
+        images = np.stack([*decoding.images(range(first, min(first + count, plan.num_images)))])
+        if autoencoder:
+            moments(images, autoencoder, plan.flips, batch_size, lambda done: None)
+        return (time.perf_counter() - start) / len(images)
+
+    seconds_of_each(1)
+    left = sum(len(plan.pictures(shard)) for shard in missing)
+    row_bytes = math.prod(row_shape(plan.image_shape, autoencoder, plan.flips)) * (2 if autoencoder else 1)
+    return Foreseen(plan.num_images, left, left * seconds_of_each(TIMED), plan.num_images * row_bytes)
+
+
 def check_is_apart(out: Path, source: str) -> None:
     """`ValueError` where shards would lie among the pictures, or among what somebody else keeps there."""
     if out.resolve().is_relative_to(expanded(source).resolve()) and expanded(source).is_dir():
@@ -119,7 +159,11 @@ def check_is_apart(out: Path, source: str) -> None:
 def prepare(
     config: DataConfig, out: Path, autoencoder: Autoencoder | None, flips: bool, batch_size: int, shard_rows: int | None
 ) -> Encoding:
-    """Look at the source and write down what its encoding will hold."""
+    """Look at the source and write down what its encoding will hold; ValueError for what cannot be encoded there."""
+    for name, count in (("size", config.size), ("batch_size", batch_size), ("shard_rows", shard_rows)):
+        if count is not None and count < 1:
+            raise ValueError(f"{name} is {count}; expected a whole number >= 1")
+    check_is_apart(out, config.path)
     source = open_source(config.path)
     mode = "RGB" if autoencoder else stored_mode(source)
     decoding = Decoding(source, config.size, mode, config.on_bad_image == "skip")
@@ -159,16 +203,21 @@ def row_shape(shape: tuple[int, ...], autoencoder: Autoencoder | None, flips: in
 
 def settle(out: Path, plan: Plan) -> None:
     """Begin an empty folder with the plan, or find the same plan there."""
-    path = out / PLAN
     with locked(out / ".plan.lock"):
-        if path.exists():
-            with reading(path, "the plan of an encoding"):
-                begun = asdict(decode(Plan, json.loads(path.read_text())))
-            differing = [f"{name} {begun[name]!r}, now {v!r}" for name, v in asdict(plan).items() if begun[name] != v]
-            if differing:
-                raise ValueError(f"{out}: begun with other settings ({'; '.join(differing)}); choose another folder")
-        else:
-            write_json(path, asdict(plan))
+        check_plan(out, plan)
+        if not (out / PLAN).exists():
+            write_json(out / PLAN, asdict(plan))
+
+
+def check_plan(out: Path, plan: Plan) -> None:
+    """ValueError where the folder was begun with another plan."""
+    if not (path := out / PLAN).exists():
+        return
+    with reading(path, "the plan of an encoding"):
+        begun = asdict(decode(Plan, json.loads(path.read_text())))
+    differing = [f"{name} {begun[name]!r}, now {v!r}" for name, v in asdict(plan).items() if begun[name] != v]
+    if differing:
+        raise ValueError(f"{out}: begun with other settings ({'; '.join(differing)}); choose another folder")
 
 
 def is_made(path: Path, plan: Plan) -> bool:

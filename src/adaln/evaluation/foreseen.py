@@ -10,8 +10,8 @@ import torch
 from adaln.evaluation.samples import Reference
 from adaln.files import default_cache
 from adaln.metrics import Features, Source
-from adaln.metrics.classifier import BATCH, unlearned
 from adaln.metrics.classifier import NAME as CLASSIFIER
+from adaln.metrics.classifier import batch_size, unlearned
 from adaln.metrics.features import Images
 from adaln.metrics.images import ImageStream
 from adaln.metrics.inception import MEGABYTES, is_kept
@@ -40,9 +40,13 @@ class Foreseen:
     @property
     def line(self) -> str:
         """In words."""
+        return f"features: {self.features} of {self.num_images:,} images, against {self.reference}{self.ahead}"
+
+    @property
+    def ahead(self) -> str:
+        """What comes before the features, and whether their time is known, as the end of a line."""
         first = f"; first {self.first}, once, and kept" * bool(self.first)
-        time = "; how long is not known" * (self.seconds is None)
-        return f"features: {self.features} of {self.num_images:,} images, against {self.reference}{first}{time}"
+        return first + "; how long is not known" * (self.seconds is None)
 
 
 def undrawn(sampler: Sampler) -> ImageStream:
@@ -62,9 +66,10 @@ def foreseen(
     network: Callable[[Images], Features] | None = None
     if name == CLASSIFIER and (data := reference.labelled):
         network, steps = unlearned(data, cache)
-        seen += BACKWARD * BATCH * steps
+        of_each = batch_size(len(data.labels))
+        seen += BACKWARD * of_each * steps
         if steps:
-            first = f"a classifier of {len(data.labels):,} images is trained ({steps:,} steps of {BATCH})"
+            first = f"a classifier of {len(data.labels):,} images is trained ({steps:,} steps of {of_each})"
     elif name == "inception" and weights is None and not is_kept(cache):
         first = f"its weights are fetched ({MEGABYTES} MB)"
     else:

@@ -56,7 +56,8 @@ class LabelledImages:
 
     def fingerprint(self) -> str:
         """SHA-256 over pixels, labels and everything in this file that shapes the result."""
-        recipe = (VERSION, DIM, SIDE, GRID, EPOCHS, FEWEST_STEPS, MOST_STEPS, BATCH, PEAK_LR, HELD_OUT)
+        batch = batch_size(len(self.labels))
+        recipe = (VERSION, DIM, SIDE, GRID, EPOCHS, FEWEST_STEPS, MOST_STEPS, batch, PEAK_LR, HELD_OUT)
         digest = hashlib.sha256(repr((recipe, self.images.shape)).encode())
         digest.update(np.ascontiguousarray(self.labels.astype("<i8")).data)
         for start in range(0, len(self.images), 1024):  # in pieces: the set may be memory-mapped
@@ -138,17 +139,17 @@ def train(data: LabelledImages) -> tuple[dict[str, Tensor], float]:
     y = torch.from_numpy(labels).long()
     order = torch.randperm(len(y), generator=generator(NAME, "split"))
     held_out, training = order[: num_held_out(len(y))], order[num_held_out(len(y)) :]
-    total = num_steps(len(y))
+    total, batch = num_steps(len(y)), batch_size(len(y))
     note(
         f"scores are in features of a classifier of these {len(y):,} images, trained once ({total:,} steps of"
-        f" {BATCH} images) and kept; --features takes others, a loss (adaln loss, --by loss) none"
+        f" {batch} images) and kept; --features takes others, a loss (adaln loss, --by loss) none"
     )
     weights = initial_weights(data.images.shape[1], data.images.shape[2:], len(classes))
     optimiser = torch.optim.AdamW(weights.values(), lr=PEAK_LR, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_LR, total_steps=total)
     for step in range(total):
         rng = generator(NAME, "step", step)
-        chosen = training[torch.randint(len(training), (BATCH,), generator=rng)]
+        chosen = training[torch.randint(len(training), (batch,), generator=rng)]
         x = _shifted(_pixels(torch.from_numpy(data.images[chosen.numpy()])), rng)
         loss = F.cross_entropy(forward(weights, x)[1], y[chosen])
         optimiser.zero_grad()
@@ -163,6 +164,11 @@ def train(data: LabelledImages) -> tuple[dict[str, Tensor], float]:
 def num_held_out(num_images: int) -> int:
     """Of so many images, those that only the accuracy is taken on."""
     return max(1, round(HELD_OUT * num_images))
+
+
+def batch_size(num_images: int) -> int:
+    """Of training on so many images: BATCH, but no more than there are to learn from."""
+    return min(BATCH, num_images - num_held_out(num_images))
 
 
 def num_steps(num_images: int) -> int:

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -25,6 +25,7 @@ from adaln.metrics.feature_statistics import (
 from adaln.metrics.features import Extractor
 from adaln.metrics.images import ImagesLike
 from adaln.metrics.names import METRICS
+from adaln.metrics.noise import noise_line
 from adaln.metrics.registry import Comparison, Score, score
 from adaln.metrics.sides import Source, check_request, check_sides, has_too_few, parse_source
 from adaln.parallel import from_first
@@ -33,6 +34,8 @@ from adaln.version import __version__
 
 REPLICATES = 200
 """Bootstrap replicates behind an interval: its width is then known to about 5 %."""
+MANIFOLD = {"precision", "precision-half"}
+"""Scores that only say how many samples lie near some image of the reference."""
 MUCH_OF_THE_START = 0.05
 """Of an average: from here on a reader of its samples or scores is told."""
 
@@ -125,7 +128,13 @@ def evaluate(
     )
     how: Any = {"further": further, "replicates": replicates, "seed": seed, "choices": choices}
     third = of_validation[0] if beside else None
-    return from_first(lambda: compare(of_samples, of_reference, metrics, validation=third, **how))
+
+    def scored() -> Scores:
+        scores = compare(of_samples, of_reference, metrics, validation=third, **how)
+        line = noise_line(of_reference, extractor, batch_size) if {*scores.scores} & MANIFOLD else ""
+        return replace(scores, notes=(*scores.notes, *([line] if line else [])))
+
+    return from_first(scored)
 
 
 def statistics(
