@@ -189,6 +189,9 @@ def _line(name: HubName, error: Exception) -> str:
         status = error.response.status_code
         may_not = f"this is not allowed to whoever asks; {log_in}"
         return f"{endpoint} answers {status} for {repo}: {may_not if status in (401, 403) else 'try again later'}"
+    if isinstance(error, RuntimeError) or type(error).__module__ == "hf_xet":  # whose errors are mostly bare
+        why = " ".join(str(error).split())
+        return f"the storage behind {endpoint} fails for {repo} ({why}); try again later, or with HF_HUB_DISABLE_XET=1"
     return ""
 
 

@@ -197,6 +197,17 @@ def test_a_hub_out_of_reach_is_called_so(hub, capsys, monkeypatch):
     assert "the hub cannot be reached (http://127.0.0.1:9:" in refused(capsys, "push", KEPT, "org/kept")
 
 
+def test_a_storage_of_chunks_that_fails_is_one_line_though_its_library_has_no_class_for_it(hub, capsys, monkeypatch):
+    def failing(*_, **__):
+        raise RuntimeError("Task error: File reconstruction error: CAS Client Error:\n error sending request")
+
+    pushed(capsys)
+    monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", failing)
+    line = refused(capsys, "audit", "hf:org/kept")
+    assert line.startswith("adaln: error: the storage behind http://127.0.0.1:")
+    assert line.endswith("CAS Client Error: error sending request); try again later, or with HF_HUB_DISABLE_XET=1")
+
+
 def test_a_push_without_a_token_or_stopped_or_over_something_else_leaves_what_is_there(hub, capsys, monkeypatch):
     hub.refused = 503
     assert "answers 503 for org/kept: try again later" in refused(capsys, "push", KEPT, "org/kept")
