@@ -13,6 +13,9 @@ from adaln.processes import PROCESSES, ProcessConfig
 from adaln.registry import Registry
 from adaln.specs import Precision, StoredType, check_width
 
+POINTS = 20
+"""Of the loss, at least, over a run that is shorter than its preset has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -201,6 +204,15 @@ def model_name(config: ModelConfig) -> str:
     """The registered name of a network, or its family with "custom"; of anyone's `module:factory`."""
     other = config.factory if isinstance(config, OwnConfig) else f"custom {type(config).__name__}"
     return next((name for name, entry in MODELS.items() if entry == config), other)
+
+
+def log_interval(every: int, steps: int) -> int:
+    """Steps between lines of a loss that a preset logs `every` so many, in a run of so few that it had hardly a curve.
+
+    >>> log_interval(100, 60), log_interval(100, 10_000)
+    (3, 100)
+    """
+    return max(1, min(every, steps // POINTS))
 
 
 def digits() -> RunConfig:

@@ -1,5 +1,7 @@
 """Layouts found by behaviour: of networks that nobody has described, and of known ones without their rows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -52,6 +54,17 @@ IDLE = {"ZImageTransformer2DModel patches": "all_final_layer.4-1", "SanaWMLTX2Re
 """Networks of which a part does not run, and a word of its names: nobody knows what it does, so it is not read."""
 
 
+OTHER_HEADS = {
+    "StableAudio3DiTModel": "a convolution follows its last projection",
+    "DualTransformer2DModel ada_norm": "two networks, each with a last projection of its own",
+    "ZImageTransformer2DModel patches": "one of its last layers does not run",
+    "MiniMaxH3Transformer3DModel": "two outputs, one of which runs last",
+    "MiniMaxH3Transformer3DModel square": "two outputs, one of which runs last",
+    "RFD4ProteinaTransformer": "three outputs, one of which runs last",
+}
+"""Networks whose last projections are not the one map that runs last, and why."""
+
+
 def roles(layout):
     return {(site.tensors()[0], site.rows.start, site.rows.stop, site.role, site.function) for site in layout.sites}
 
@@ -68,6 +81,7 @@ def check_the_roles_come_back(name, tmp_path):
         idle = IDLE.get(name, "\0")
         assert roles(found) == {role for role in roles(known) if idle not in role[0]}
         assert found.num_blocks == known.num_blocks
+        assert (sorted(found.head) == sorted(known.head)) == (name not in OTHER_HEADS)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -85,14 +99,28 @@ def test_a_network_of_unknown_names_is_found_described_and_started(tmp_path):
     network, inputs = mystery()
     family = discover(network, inputs)
     assert [(layer.name, layer.rows) for layer in family.layers] == [("trunk.N.cond", "body: gate(tanh) scale shift")]
+    assert family.head == "exit"
     file = tmp_path / "mystery.toml"
     file.write_text(family_text(family), encoding="utf-8")
     started = initialise(network, "adaln-zero", family=str(file))
     assert (started.num_set, started.layout.num_blocks) == (9, 3)
     assert not any(block["cond"].weight.any() for block in network.trunk)
+    assert not network.exit.weight.any()
     result = audit(network, inputs, str(file))
     assert [energy.ratio for energy in result.energies] == [0, 0, 0]
     assert "every block begins" not in str(result.findings)  # its blocks are no modules that take tokens
+
+
+def test_a_network_without_a_known_head_says_so_and_refuses_starts_of_it(tmp_path):
+    network, inputs = mystery()
+    family = replace(discover(network, inputs), head="")
+    caveats = [finding.text for finding in audit(network, inputs, family).findings if finding.kind == "head"]
+    assert caveats == [find_layout(network, family).caveat] and "no last projection of" in caveats[0]
+    with pytest.raises(ValueError, match=r"scheme 'head-normal' starts the last projection, and of .* none is known"):
+        initialise(network, "head-normal", family=family)
+    exit = network.exit.weight.clone()
+    assert initialise(network, "torch-default", family=family).num_set == 9
+    assert torch.equal(network.exit.weight, exit)
 
 
 def test_the_layout_holds_at_another_depth_and_width():

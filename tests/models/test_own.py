@@ -99,7 +99,8 @@ def test_other_code_is_another_run_and_is_said_where_one_is_opened(config, tmp_p
     config = replace(config, model=replace(config.model, source="0123456789"))
     with noting((lines := []).append):
         run = Run.create(config, out=tmp_path / "run")
-    assert set(lines) == {f"the file of {SMALL!r} has changed since this run was begun"}
+    caveat = run.check_fits().caveat
+    assert set(lines) == {f"the file of {SMALL!r} has changed since this run was begun", caveat}
     with pytest.raises(ValueError, match=r"has another config: model\.source: 0123456789 -> "):
         Run.create(replace(config, model=own_network(SMALL)), out=run.path)
 

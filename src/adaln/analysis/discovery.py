@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from adaln.analysis.operations import modules_that_run
+from adaln.analysis.operations import Running
 from adaln.analysis.probe import Seen, of_one_role, probe
 from adaln.conditioning import Family, Layer, UnknownLayout, find_layout
 from adaln.conditioning.family import chunks
@@ -37,13 +37,24 @@ def discover(model: nn.Module, inputs: Mapping[str, Any]) -> Family:
     in_order = [one for seen in seen_of.values() for one in seen]
     after = 1 + max((place for place, one in enumerate(in_order) if _is_in_a_block(one)), default=-1)
     last = dict.fromkeys(_module(model, one) for one in in_order[after:] if not _is_in_a_block(one))
+    ran = Running(model, inputs)
+    last = last or dict.fromkeys([_last_map(model, ran, in_order)])
     only_last = all(layer.rows.startswith("final") for layer in layers)
     signs = f"^{re.escape(layers[0].name)}" if only_last else ""
     family = Family(layers, head=" ".join(filter(None, last)), signs=signs)
-    ran = modules_that_run(model, inputs)
-    innocent = [name for name in find_layout(model, family, allow_unread=True).unread if _has_run(model, name, ran)]
+    unread = find_layout(model, family, allow_unread=True).unread
+    innocent = [name for name in unread if _has_run(model, name, ran.names)]
     parts = dict.fromkeys(re.sub(r"\.\d+\.", ".N.", unwrapped_name(name)) for name in innocent)
     return replace(family, no_rows=" ".join(parts))
+
+
+def _last_map(model: nn.Module, ran: Running, seen: Iterable[Seen]) -> str:
+    """The map that runs last, if it modulates nothing, is part of no block and none of a list's (a ControlNet's exits):
+    what becomes the output."""
+    blocks = tuple(f"{one.block}." for one in seen if _is_in_a_block(one))
+    modulates = {one.tensor.removesuffix(".weight") for one in seen}
+    is_listed = isinstance(model.get_submodule(ran.last_map.rpartition(".")[0]), nn.ModuleList)
+    return "" if is_listed or ran.last_map in modulates or ran.last_map.startswith(blocks) else ran.last_map
 
 
 def _without_repeats(lines: Iterable[Layer]) -> tuple[Layer, ...]:

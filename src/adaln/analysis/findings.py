@@ -225,6 +225,8 @@ def tables(facts: Facts) -> Iterator[Finding]:
 
 def head(facts: Facts) -> Iterator[Finding]:
     """The last projection, which every scheme of the paper starts at zero."""
+    if caveat := facts.layout.caveat:
+        yield Finding("note", "head", caveat)
     if facts.head is None or not facts.sites:
         return
     if _is_zero(facts.head):

@@ -90,23 +90,22 @@ def run(model: nn.Module, inputs: Mapping[str, Any], mode: Counted) -> None:
         model.eval()(**inputs)
 
 
-class _Running(Counted):
-    """Names of the modules that run."""
+class Running(Counted):
+    """Names of the modules that a forward pass calls, and the last of them that is a map with a matrix."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module, inputs: Mapping[str, Any]) -> None:
         super().__init__()
         self.names: set[str] = set()
+        self.last_map = ""
+        """A linear map or a convolution; "" where there is none."""
+        run(model, inputs, self)
 
-    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        super().enter(name, module, args, kwargs)
+    def leave(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        super().leave(name, module, args, output)
         self.names.add(name)
-
-
-def modules_that_run(model: nn.Module, inputs: Mapping[str, Any]) -> set[str]:
-    """The names of the modules that a forward pass calls."""
-    running = _Running()
-    run(model, inputs, running)
-    return running.names
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, Tensor) and weight.ndim > 1 and not isinstance(module, nn.Embedding):
+            self.last_map = name
 
 
 def block_of(name: str) -> str:

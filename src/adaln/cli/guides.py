@@ -60,6 +60,10 @@ GUIDES: Mapping[str, Guide] = {
             *("--batch-size", "--optim.lr", "--by", "--reference", "--dry-run", "--jobs", "--root"),
         ),
         takes_preset=True,
+        extra={
+            "--scheme NAME|NAME:STD|FILE": "A start to try, once for each; default: adaln-zero, adaln-gaussian,"
+            " adaln-step1 and adaln-mix, and that which the network is made with, where it is one's own."
+        },
     ),
     "search": Guide(
         (

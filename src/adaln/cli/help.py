@@ -86,8 +86,10 @@ def page(verb: str, what: str, parser: Any, everything: bool) -> str:
     )
     known = entries(parser)
     places = [entry for entry in known if not entry.names]
-    flags = [Entry((name,), "", text, "options") for name, text in extra_flags(verb.split()[0]).items()]
-    flags += [entry for entry in known if entry.names]
+    extra = extra_flags(verb.split()[0])
+    flags = [Entry((name,), "", text, "options") for name, text in extra.items()]
+    said = {name.split()[0] for name in extra}  # which mean something else there than as fields
+    flags += [entry for entry in known if entry.names and entry.names[0] not in said]
     chosen = flags if everything or not guide.flags else _chosen(flags, guide.flags)
     named = [entry.metavar for entry in places]
     lines = [" ".join(["usage: adaln", verb, *named, "[options]"]), "", folded(what, width), ""]

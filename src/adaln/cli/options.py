@@ -21,7 +21,7 @@ from adaln.cli.help import ALL, entries, page
 from adaln.cli.parse_errors import one_line
 from adaln.codec import encode
 from adaln.conditioning import Scheme, scheme
-from adaln.config import PRESETS, RunConfig, from_dict, to_dict
+from adaln.config import PRESETS, RunConfig, from_dict, log_interval, to_dict
 from adaln.files import reading
 from adaln.hub import PREFIX
 from adaln.models import ModelConfig, model_named, own_network
@@ -235,11 +235,21 @@ def take_preset(words: Sequence[str]) -> tuple[str, RunConfig, list[str]]:
         words = [preset, *words[1:]]
         config = config_in(Path(preset) / "config.json") if is_folder(preset) else PRESETS[preset]()
         config = config_in(Path(file), config) if file else config
+        if preset in PRESETS and not file:
+            config = _logged_often(config, words)
     if model:
         config = replace(config, model=model_named(model))
     if process:
         config = replace(config, process=PROCESSES[process])
     return preset, config, list(words)
+
+
+def _logged_often(config: RunConfig, words: Sequence[str]) -> RunConfig:
+    """A preset's config, logged as often as the steps that the words say want it, unless they say how often."""
+    steps, every = (take_option(words, name)[0] for name in ("--steps", "--log-every"))
+    if every is not None or steps is None or not steps.isdecimal():
+        return config
+    return replace(config, log_every=log_interval(config.log_every, int(steps)))
 
 
 def is_folder(word: str) -> bool:

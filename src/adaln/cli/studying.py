@@ -15,8 +15,8 @@ from adaln.cli.output import Output
 from adaln.cli.progress_bar import duration
 from adaln.cli.study_list import listing
 from adaln.conditioning import scheme
-from adaln.config import RunConfig
-from adaln.progress import titled
+from adaln.config import RunConfig, model_name
+from adaln.progress import note, titled
 from adaln.specs import DataSpec
 from adaln.studies import SCALES, STUDIES, Overrides
 from adaln.studies.choices import (
@@ -182,7 +182,7 @@ def choose_verb(words: list[str]) -> Output:
     from adaln.parallel import find_device
     from adaln.studies.comparison_tables import train_longer
     from adaln.studies.questions.choose_page import USE, write_choice
-    from adaln.studies.questions.choose_question import Question
+    from adaln.studies.questions.choose_question import Question, made_as
     from adaln.studies.questions.choose_repeated import run_repeated, write_repeated
     from adaln.studies.run.workers import workers_for
 
@@ -190,6 +190,9 @@ def choose_verb(words: list[str]) -> Output:
     rate = 1.0
     if budget.unit == "seconds":
         rate = len(workers_for(device, launch.jobs)) * Rates(unmade(base).spec, device, 1).of(base)
+    if not names and (own := made_as(base)) and own not in choice.schemes:
+        note(f"{own.name} is among the starts, for so {model_name(base.model)} is made")
+        choice = replace(choice, schemes=(*choice.schemes, own))
     asked = Question.of(choice, base, budget, launch.root, again)
     if options.dry_run:
         return _dry_choice(asked, rate, options)

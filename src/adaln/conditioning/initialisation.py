@@ -13,7 +13,7 @@ from adaln.conditioning.distributions import Constant, Default, Distribution, Pe
 from adaln.conditioning.family import Family, Role, effect
 from adaln.conditioning.held_rows import Hold, Loss, Order, held_by
 from adaln.conditioning.layout import Layout, class_name_in, find_layout, naming_ties, tensors_of
-from adaln.conditioning.scheme_row import ZERO, Mechanism, Scheme
+from adaln.conditioning.scheme_row import ZERO, Mechanism, Scheme, Start
 from adaln.conditioning.schemes import SCHEMES
 from adaln.conditioning.schemes import scheme as scheme_of
 from adaln.conditioning.sites import Site, static_tensors
@@ -178,6 +178,11 @@ def all_starts(layout: Layout, scheme: Scheme) -> list[tuple[str, slice, Distrib
     check_is_startable(layout, scheme)
     if scheme.order_of:
         check_is_startable(layout, SCHEMES[scheme.order_of])
+    if not layout.head and scheme.head not in (Start(), Start(Default(), Default())):
+        raise ValueError(
+            f"scheme {scheme.name!r} starts the last projection, and of {layout.family_name} none is known; expected a"
+            ' layout that names it (head = "NAME"), or another scheme'
+        )
     whole = slice(None)
     starts = list(starts_of(scheme, layout.sites))
     for name in layout.head:

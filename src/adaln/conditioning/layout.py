@@ -47,6 +47,17 @@ class Layout:
         """Names of the last projection's tensors."""
         return self._named(rf"({any_of(self.family.head)})\.(weight|bias)")
 
+    @property
+    def caveat(self) -> str:
+        """What whoever starts the network by a scheme must know, in one sentence; "" where there is nothing."""
+        if self.head or not self.sites:
+            return ""
+        return (
+            f"no last projection of {self.family_name} is known: every scheme leaves it as it was made, where the"
+            ' paper\'s start it at zero (way on: a layout with head = "NAME", as adaln audit MODULE:FACTORY --discover'
+            " writes it)"
+        )
+
     @cached_property
     def backbone(self) -> list[str]:
         """Names of the attention and MLP matrices, those of experts in one tensor too."""

@@ -18,13 +18,14 @@ import torch
 from torch import nn
 
 from adaln.codec import canonical_json, decode
-from adaln.conditioning import UnknownLayout, all_starts, find_layout, initialise, roles_of
+from adaln.conditioning import Layout, UnknownLayout, all_starts, find_layout, initialise, roles_of
 from adaln.config import RunConfig, differing_fields, from_dict, to_dict
 from adaln.data import Batches, DataConfig, Dataset, absolute_path, canonical_path, load
 from adaln.execution import check_precision
 from adaln.files import naming, reading, remove_temporaries, write_atomically
 from adaln.models import OwnConfig, build, mup_factors, null_label, skeleton
 from adaln.parallel import find_device, rank, world
+from adaln.progress import note
 from adaln.registry import nearest
 from adaln.rng import generator
 from adaln.runs.checkpoints import Checkpoints, load_into
@@ -72,7 +73,8 @@ class Run:
         run = cls(path, config, device)
         if place:
             run.data = data  # as it is seen from here, wherever the run was begun
-        run.check_fits()
+        if caveat := run.check_fits().caveat:
+            note(caveat)
         if existing and (differing := differing_fields(replace(existing, steps=config.steps), config)):
             raise ValueError(f"run {str(run.path)!r} has another config: {'; '.join(differing)}")
         return run
@@ -91,8 +93,9 @@ class Run:
             runs = [str(folder) for folder in sorted(path.parent.glob("*")) if is_run(folder)]
             raise ValueError(f"{str(path)!r} is not a run (no config.json){nearest(str(path), runs)}") from None
 
-    def check_fits(self) -> None:
-        """Build the network without memory: what does not fit is said before anything is written."""
+    def check_fits(self) -> Layout:
+        """Where its conditioning lives, of the network without memory: what does not fit is said before anything is
+        written."""
         config = self.config
         check_precision(config.precision, self.device)
         config.model.check(self.spec, config.process)
@@ -107,6 +110,7 @@ class Run:
         if config.optim.roles:
             roles_of(dict(network.named_parameters()), layout, config.optim.roles)
         self.lr_factors()
+        return layout
 
     def lr_factors(self) -> dict[str, float]:
         """What multiplies the learning rate of each weight that is named: muP's, where the config has a base width."""

@@ -185,13 +185,15 @@ class Budget:
 
     def __str__(self) -> str:
         """
-        >>> str(Budget.of("90min")), str(Budget.of("40runs"))
-        ('1.5 hours', '40 runs')
+        >>> str(Budget.of("90min")), str(Budget.of("27min")), str(Budget.of("40runs"))
+        ('1.5 hours', '27 minutes', '40 runs')
         """
         if self.unit == "seconds" and self.amount >= 3 * UNITS["d"]:
             return f"{self.amount / UNITS['d']:,.0f} days"
         if self.unit == "seconds" and self.amount >= UNITS["h"]:
             return f"{self.amount / UNITS['h']:.3g} hours"
+        if self.unit == "seconds" and self.amount >= 2 * UNITS["min"]:
+            return f"{self.amount / UNITS['min']:.3g} minutes"
         return f"{self.amount:.3g} {self.unit}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from adaln.codec import leaves
 from adaln.conditioning import SCHEMES, in_words
-from adaln.config import PRESETS, RunConfig, model_name, to_dict
+from adaln.config import PRESETS, RunConfig, log_interval, model_name, to_dict
 from adaln.metrics import METRICS, Scores
 from adaln.models import MODELS
 from adaln.processes import PROCESSES
@@ -62,6 +62,8 @@ def train_command(config: RunConfig) -> str:
     words += [word for part in same if not same[part] for word in (f"--{part}", known[part])]
     words += [] if base.scheme == config.scheme else ["--scheme", known["scheme"]]
     usual = dict(leaves(to_dict(base)))
+    if config.steps != base.steps:  # as a command that says the steps has it
+        usual["log_every"] = log_interval(base.log_every, config.steps)
     for path, value in leaves(to_dict(config)):
         if path.partition(".")[0] not in ("model", "process", "scheme") and value != usual.get(path):
             words += _flag(path, value)

@@ -21,6 +21,7 @@ from adaln.studies.choices import FITTED, Budget, Choice, Rules
 from adaln.studies.comparison_tables import train_longer
 from adaln.studies.questions import choose
 from adaln.studies.questions.choose import Chosen, Plan, again, run_choice
+from adaln.studies.questions.choose_figures import order_moved
 from adaln.studies.questions.choose_page import reduce_choice, verdict_of, write_choice
 from adaln.studies.questions.choose_question import Question, check_choice, job_of, starts_of
 from adaln.studies.run.workers import Failure
@@ -197,6 +198,30 @@ def test_what_is_known_of_a_leader_is_said_before_all_is(tmp_path):
     assert re.search(r"\d+% better than adaln-zero \[\d+%, \d+%\], and not told apart from adaln-step1\.$", said)
 
 
+def test_a_network_of_ones_own_races_as_it_is_made_too_where_that_is_a_start_of_ours(capsys, tmp_path):
+    words = ["--model", "helpers.own_networks:small", "--process", "linear-velocity", "--by", "loss", "--steps", "40"]
+    words += ["--budget", "40runs", "--no-fit", "--root", str(tmp_path), "--dry-run"]
+    main(["choose", "digits", *words])
+    said = capsys.readouterr()
+    assert said.out.startswith("5 starts (adaln-zero, adaln-gaussian, adaln-step1, adaln-mix, torch-default), 40 runs")
+    assert "torch-default is among the starts, for so helpers.own_networks:small is made" in said.err
+    assert said.err.count("no last projection of DiT is known") == 1
+    main(["choose", "digits", *words, "--scheme", "adaln-zero", "--scheme", "adaln-step1"])
+    assert capsys.readouterr().out.startswith("2 starts (adaln-zero, adaln-step1), 40 runs")
+
+
+def test_it_is_said_where_another_start_led_before_the_end():
+    means = {10: {"a": 1.0, "b": 9.0}, 20: {"a": 3.0, "b": 2.0}, 40: {"a": 1.0, "b": 1.5}}
+    (line,) = order_moved(means, False, "loss")
+    assert line == "Longer runs may say otherwise: at step 20 b was ahead of a; by step 40 its loss went from 3 to 1."
+    assert order_moved(means, True, "IS") == [
+        "Longer runs may say otherwise: at step 20 a was ahead of b; by step 40 its IS went from 2 to 1.5."
+    ]
+    assert (
+        order_moved({10: means[10], 40: means[40]}, False, "loss") == order_moved({40: means[40]}, False, "loss") == []
+    )
+
+
 def test_a_grid_is_over_one_role_at_a_time_and_equal_starts_count_once():
     choice = Choice(
         (SCHEMES["adaln-zero"], SCHEMES["adaln-gaussian"], scheme("adaln-gaussian:1e-3")), Rules(over=("gate",))
@@ -274,7 +299,9 @@ def test_a_budget_that_is_too_small_and_a_scheme_that_does_not_fit_are_said_befo
 
 def test_the_plan_is_told_beforehand(base, tmp_path):
     seeds, line = check_choice(asked(base, tmp_path, budget="24runs"), starts_of(TWO), RATE)
-    assert seeds == 12 and line.startswith("2 starts, 24 runs: 12 seeds each; at a noise between seeds of 3%")
+    assert seeds == 12 and line.startswith(
+        "2 starts (adaln-zero, adaln-gaussian), 24 runs: 12 seeds each; at a noise between seeds of 3%"
+    )
 
 
 def test_a_dry_run_of_a_choice_says_what_its_runs_take_and_makes_nothing(capsys, tmp_path, monkeypatch):
@@ -286,7 +313,10 @@ def test_a_dry_run_of_a_choice_says_what_its_runs_take_and_makes_nothing(capsys,
     words += ["--checkpoint-every", "10", "--device", "cpu", "--root", str(tmp_path / "runs"), "--dry-run"]
     main(["choose", "digits", *words])
     said = capsys.readouterr().out
-    assert said.startswith("3 starts, 12 runs: 4 seeds each") and f"\n12 runs in {tmp_path / 'runs'}" in said
+    assert (
+        said.startswith("3 starts (adaln-zero, adaln-gaussian, one that is fitted), 12 runs: 4 seeds each")
+        and f"\n12 runs in {tmp_path / 'runs'}" in said
+    )
     assert "\ntime: about" in said and "\ndisk: " in said and said.endswith("nothing was trained\n")
     assert list(tmp_path.iterdir()) == []
     main(["search", "digits", "--over", "gate", "--trials", "2", "--root", str(tmp_path / "runs"), "--dry-run"])
@@ -318,7 +348,9 @@ def test_of_starts_that_say_the_same_the_reference_is_kept():
 def test_a_reference_is_named_as_its_scheme_is_given(capsys, tmp_path):
     words = ["--scheme", "adaln-zero", "--scheme", "adaln-gaussian:1e-2", "--budget", "40runs", "--by", "loss"]
     main(["choose", "digits", *words, "--reference", "adaln-gaussian:1e-2", "--root", str(tmp_path), "--dry-run"])
-    assert "3 starts, 40 runs" in capsys.readouterr().out
+    assert (
+        "3 starts (adaln-zero, adaln-gaussian:0.01,0.01,0.01, one that is fitted), 40 runs" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.slow

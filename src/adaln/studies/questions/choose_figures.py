@@ -1,7 +1,6 @@
 """A choice of starts as pictures: changes, the race seed by seed, curves, and how early the order was to be seen."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from math import isfinite
 from typing import Literal
 
@@ -13,7 +12,6 @@ from adaln.statistics import Interval
 from adaln.studies.compare import mean_series
 from adaln.studies.questions.choose import Chosen, judged_at
 from adaln.studies.questions.choose_question import is_logged
-from adaln.studies.scales import quarters
 from adaln.studies.study import Outcome
 
 
@@ -74,19 +72,42 @@ def loss_curves(outcomes: Mapping[str, Sequence[Outcome]]) -> Lines:
     return Lines("Training loss", caption, Axis("step", "optimiser updates", "log"), Axis("loss", "", "log"), series)
 
 
-def order_over_steps(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]]) -> Table | None:
-    """Whether the order of the starts at the end was to be seen before, over the seeds that all of them have."""
+def means_over_steps(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]]) -> dict[int, dict[str, float]]:
+    """By step at which all were judged, the means of the starts over the seeds that all of them have."""
     seeds, job = min(len(runs) for runs in outcomes.values()), next(iter(outcomes.values()))[0].job
-    steps = job.score_at or job.loss_at or quarters(job.config.steps, job.config.checkpoint_every)
-    if chosen.asked.choice.rules.by == "loss":
-        steps = tuple(step for step in steps if is_logged(job.config, step))
-    if len(steps) < 2 or len(outcomes) < 3:
-        return None
-    read, sign = partial(judged_at, by=chosen.asked.choice.rules.by), -1 if chosen.standing.more_is_better else 1
-    means = {
-        step: [sign * np.mean([read(run, step=step) for run in runs[:seeds]]) for runs in outcomes.values()]
+    end, by = job.config.steps, chosen.asked.choice.rules.by
+    steps = job.score_at or job.loss_at
+    if by == "loss":  # which takes no checkpoint
+        steps = tuple(step for step in (end // 4, end // 2, end) if step and is_logged(job.config, step))
+    return {
+        step: {
+            name: float(np.mean([judged_at(run, by, step) for run in runs[:seeds]])) for name, runs in outcomes.items()
+        }
         for step in steps
     }
+
+
+def order_moved(means: Mapping[int, Mapping[str, float]], more_is_better: bool, score: str) -> list[str]:
+    """A sentence where another start had the best mean at the look before the last: longer runs may say otherwise."""
+    if len(means) < 2:
+        return []
+    best = max if more_is_better else min
+    (before, then), (end, now) = [*means.items()][-2:]
+    led, leads = best(then, key=then.__getitem__), best(now, key=now.__getitem__)
+    if led == leads:
+        return []
+    moved = f"its {score} went from {then[leads]:.3g} to {now[leads]:.3g}"
+    return [f"Longer runs may say otherwise: at step {before:,} {led} was ahead of {leads}; by step {end:,} {moved}."]
+
+
+def order_over_steps(chosen: Chosen, outcomes: Mapping[str, Sequence[Outcome]]) -> Table | None:
+    """Whether the order of the starts at the end was to be seen before, over the seeds that all of them have."""
+    seeds, all_means = min(len(runs) for runs in outcomes.values()), means_over_steps(chosen, outcomes)
+    steps = [*all_means]
+    if len(steps) < 2 or len(outcomes) < 3:
+        return None
+    sign = -1 if chosen.standing.more_is_better else 1
+    means = {step: [sign * mean for mean in of_starts.values()] for step, of_starts in all_means.items()}
     ranks = {step: np.argsort(np.argsort(values)) for step, values in means.items()}
     end = ranks[steps[-1]]
     rows: list[list[Cell]] = [

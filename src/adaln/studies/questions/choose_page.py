@@ -32,6 +32,8 @@ from adaln.studies.questions.choose_figures import (
     changes_figure,
     direction,
     loss_curves,
+    means_over_steps,
+    order_moved,
     order_over_steps,
     race_figure,
 )
@@ -77,7 +79,8 @@ def reduce_choice(chosen: Chosen, root: Path) -> Result:
         *([Section("Seed by seed", [race], folded=True)] if race else []),
         *([Section("How early", [stability], folded=True)] if stability else []),
     ]
-    verdict = verdict_of(chosen, score)
+    means = means_over_steps(chosen, outcomes)
+    verdict = [*verdict_of(chosen, score), *order_moved(means, chosen.standing.more_is_better, score)]
     return Result(chosen.asked.title, verdict, table, sections, choices_of(chosen), numbers_of(chosen, score))
 
 
@@ -143,8 +146,9 @@ def _answer(chosen: Chosen, judged_by: str) -> str:
         return f"Use {leader}: {gain} by {judged_by}, over {seeds} seeds."
     if chosen.advised != leader:
         return f"Keep {reference}: no start is better by more than {margin:.0%} by {judged_by}, over {seeds} seeds."
-    others = "the others are worse or equal" if standing.equals else "every other start is worse"
-    return f"Use {leader}: {others} by {judged_by}, over {seeds} seeds."
+    given_up = "given up as not the best"
+    others = f"the others were {given_up}, or are equal" if standing.equals else f"every other start was {given_up}"
+    return f"Use {leader}: {others}, by {judged_by}, over {seeds} seeds."
 
 
 def _what_it_takes(chosen: Chosen) -> str:
@@ -198,7 +202,8 @@ def choice_table(chosen: Chosen, score: str) -> Table:
     notes = [
         "Scores: means with 95 % t intervals. Changes: of geometric means over the same seeds; the intervals of all,"
         " and the verdicts, which say what they say, hold together at every look, 95 times in 100, however it ended."
-        " Given up: another start is better; the best of all is given up at most 5 times in 100."
+        " Given up: another start is better, by a comparison of one side, which tells sooner than the interval of the"
+        " change; the best of all is given up at most 5 times in 100."
     ]
     return Table(f"{len(chosen.starts)} starts by {score}", columns, rows, notes)
 

@@ -7,14 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adaln.analysis.audit import audit
 from adaln.codec import decode, encode, json_text, short_hash
-from adaln.conditioning import Normal, Scheme, Start
-from adaln.config import RunConfig, from_dict, to_dict
+from adaln.conditioning import SCHEMES, Normal, Scheme, Start
+from adaln.config import RunConfig, from_dict, model_name, to_dict
 from adaln.evaluation.checkpoints import check_scoring, reference_of, unmade
 from adaln.evaluation.held_out import check_held_out
 from adaln.files import reading, write_atomically
 from adaln.metrics import METRICS
+from adaln.models import OwnConfig, build
 from adaln.progress import note
+from adaln.rng import generator
 from adaln.sequential import FEWEST, detectable
 from adaln.studies.choices import Budget, Choice, Rules
 from adaln.studies.questions.fitted import pilot_steps
@@ -106,6 +109,18 @@ def starts_of(choice: Choice) -> dict[str, Scheme]:
     return {scheme.name: scheme for scheme in by_content.values()}
 
 
+def made_as(base: RunConfig) -> Scheme | None:
+    """The scheme at which the factory of anyone's network leaves its conditioning, if it is one of ours."""
+    if not isinstance(base.model, OwnConfig):
+        return None
+    network = build(base.model, unmade(base).spec, generator("init", base.seed))
+    try:
+        start = audit(network).start
+    except ValueError:  # what cannot be read is refused by whoever trains it, with a way on
+        return None
+    return SCHEMES[start.name] if start and start.is_start and start.name in SCHEMES else None
+
+
 def fits(asked: Question) -> bool:
     """Whether a start is to be fitted, which takes a checkpoint before the end of the reference's first run."""
     return asked.choice.rules.fit and pilot_steps(asked.job(asked.choice.base, 0).config) is not None
@@ -129,8 +144,9 @@ def check_choice(
     `ValueError` for what would otherwise be found out after training has begun.
     """
     choice, budget = asked.choice, asked.budget
-    for scheme in starts.values():
-        unmade(asked.job(scheme, 0).config).check_fits()
+    layouts = [unmade(asked.job(scheme, 0).config).check_fits() for scheme in starts.values()]
+    if caveat := layouts[0].caveat:
+        note(caveat)
     job, num_starts = asked.job(choice.base, 0), len(starts) + fits(asked)
     if choice.rules.fit and not fits(asked):
         every = max(1, asked.base.steps // 4)
@@ -147,16 +163,18 @@ def check_choice(
     if most < FEWEST:
         least = f"{about}{Budget(FEWEST * takes, budget.unit)}"
         steps = int(asked.base.steps * budget.amount / (FEWEST * takes))
-        fewer = f"--steps {steps}" if steps else "fewer steps"
+        fewer = f"--steps {steps}" if 10 * steps >= asked.base.steps else "far fewer steps"
         ways = (
-            f"a longer budget, {fewer} instead of {asked.base.steps}, smaller batches, a smaller network (--model tiny)"
+            f"a longer budget, {fewer} instead of {asked.base.steps:,}, batches of less than {asked.base.batch_size},"
+            f" or a smaller network than {model_name(asked.base.model)}"
         )
         ways = "as many runs, or fewer starts" if budget.unit == "runs" else ways
         raise ValueError(f"budget is {budget}; {FEWEST} seeds of {num_starts} starts take {least}; expected {ways}")
     seeds = min(MOST_SEEDS, most)
     change = USUAL_NOISE * detectable(seeds, num_starts)
+    names = ", ".join([*starts, *["one that is fitted"] * fits(asked)])
     return seeds, (
-        f"{num_starts} starts, {budget}: {about}{seeds} seeds each; at a noise between seeds of"
+        f"{num_starts} starts ({names}), {budget}: {about}{seeds} seeds each; at a noise between seeds of"
         f" {USUAL_NOISE:.0%}, as on the digits, that shows changes of {change:.0%} and more (four times in five)"
     )
 
