@@ -17,7 +17,7 @@ through, and whether rows do what the layout says. Nothing is changed. All resul
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from math import isfinite
+from math import exp, isfinite
 from operator import attrgetter
 from typing import Any
 
@@ -86,7 +86,7 @@ class Audit(Shown):
         if self.start is None:
             answer, *others = sorted(self.findings, key=lambda finding: finding.kind != "no modulation")
             return [answer.text, *(f"{f.level}: {f.text}" for f in others)]
-        nearest = f"(nearest: {self.start.name}, by {self.start.distance:.2f} in the log of its std)"
+        nearest = f"(nearest: {self.start.name}, off by a factor of {exp(self.start.distance):.3g} in std)"
         trained = f"at no known start, so trained or started otherwise {nearest}"
         modulation = f"as {self.start.name} starts it" if self.start.is_start else trained
         summary = f"{self.family} layout, {self.num_blocks} blocks, modulation {modulation}"

@@ -168,7 +168,7 @@ def unzeroed(facts: Facts) -> Iterator[Finding]:
             "warning",
             "unzeroed",
             f"the modulation starts as the library leaves it (gates with std {std:.2g}), not at zero, whatever its"
-            " layers are called (AdaLayerNormZero zeroes nothing): adaln.initialise(model, 'adaln-zero') does",
+            " layers are called: adaln.initialise(model, 'adaln-zero') does",
         )
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from adaln.codec import encode, json_text, short_hash
 from adaln.files import write_atomically
+from adaln.progress import progress
 from adaln.report.figures import Block, Command, Facts, Figure, ImageGrid, Matrix, Page, Section
 from adaln.report.palette import DARK, LIGHT, NARROW, css_variables
 from adaln.report.pictures import inline_svg, write_figure
@@ -100,12 +101,14 @@ def write_table(table: Table, stem: Path) -> list[Path]:
 
 def write_report(page: Page, folder: Path) -> Path:
     """Writes index.html, index.md and every table and figure, named by their places; returns the path of the page."""
-    for i, section in enumerate(page.sections, 1):
-        for j, block in enumerate(blocks_of(section), 1):
-            if isinstance(block, Table):
-                write_table(block, folder / file_name(block, i, j))
-            elif isinstance(block, Figure):
-                write_figure(block, folder / file_name(block, i, j))
+    places = [(i, j, block) for i, s in enumerate(page.sections, 1) for j, block in enumerate(blocks_of(s), 1)]
+    shown = [(block, folder / file_name(block, i, j)) for i, j, block in places if isinstance(block, Table | Figure)]
+    for done, (block, stem) in enumerate(shown, 1):
+        if isinstance(block, Table):
+            write_table(block, stem)
+        else:
+            write_figure(block, stem)
+        progress(f"draw {folder}", done, len(shown), "tables and figures")
     write_atomically(folder / "index.md", page_markdown(page))
     return write_page(page, folder / "index.html")
 
