@@ -11,7 +11,7 @@ from adaln.conditioning import Normal, Start
 from adaln.evaluation.checkpoints import read_scores
 from adaln.models import DiTConfig
 from adaln.processes import SamplerConfig
-from adaln.report import Lines, Table
+from adaln.report import Intervals, Lines, Table
 from adaln.runs import Run
 from adaln.statistics import Difference, Interval
 from adaln.studies import SCALES, Outcome, Overrides, Plan, Result, Scale, run_study
@@ -138,6 +138,9 @@ def test_the_page_says_the_cost_and_draws_scores_against_total_steps(done):
         "fitted-blockwise: std over blocks",
     ]
     assert any(isinstance(b, Table) and "had the pilot been free" in b.title for b in blocks)
+    result = next(section for section in done.result.page("").sections if section.heading == "Result").blocks
+    assert [type(block) for block in result if isinstance(block, Table | Intervals)] == [Intervals, Table]
+    assert "total steps" in [column.name for column in result[-1].columns]
     assert "The pilot is the first 4 of adaln-zero" in (done.folder / "index.html").read_text()
 
 

@@ -106,10 +106,10 @@ def compare_fitted(outcomes: Sequence[Outcome]) -> Result:
     proposal = compared(counted, (PROPOSAL, *FITS))
     free = compared(outcomes, (REFERENCE, *FREE.values()))
     verdict = [
-        f"The pilot is the first {pilot:,} of {REFERENCE}'s {config.steps:,} steps; {', '.join(FITS)} train"
-        f" {config.steps - pilot:,} more, so that every row has cost {config.steps:,}.",
         f"At equal cost, against {PROPOSAL}: {changes_text(proposal.changes)}.",
         f"Had the pilot been free, against {REFERENCE}: {changes_text(free.changes)}.",
+        f"The pilot is the first {pilot:,} of {REFERENCE}'s {config.steps:,} steps; {', '.join(FITS)} train"
+        f" {config.steps - pilot:,} more, so that every row has cost {config.steps:,}.",
     ]
     by_seed = {zero.job.config.seed: fits(zero, pilot) for zero in zeros}
     beside: list[Block] = [
@@ -147,9 +147,10 @@ def with_steps(result: Result, pilot: int, steps: int) -> Result:
     column = Column("total steps", "pilot + run", align="right")
     note = "Scores of rows with a pilot stand at total steps everywhere on this page, their losses at their own."
     columns = [table.columns[0], column, *table.columns[1:]]
-    table = replace(table, columns=columns, rows=rows, notes=[*table.notes, note])
+    paying = replace(table, columns=columns, rows=rows, notes=[*table.notes, note])
     first, *others = result.sections
-    return replace(result, table=table, sections=[replace(first, blocks=[table, *first.blocks[1:]]), *others])
+    blocks = [paying if block is table else block for block in first.blocks]
+    return replace(result, table=paying, sections=[replace(first, blocks=blocks), *others])
 
 
 def fits_section(source: str, of_seed: Mapping[str, Fit]) -> Section:
