@@ -145,6 +145,24 @@ def test_raw_weights_are_drawn_from_and_called_so(capsys):
     assert "choices.weights: model, ema" in run(capsys, "compare", *paths)
 
 
+def test_a_page_says_of_which_weights_its_score_and_samples_are_and_warns_of_no_average_beside_raw_ones(capsys, here):
+    shutil.copytree("r", "s", ignore=shutil.ignore_patterns("samples", "scores", "*.scores.json"))
+    said = "of the start is still in the averaged weights"
+    assert said in " ".join(run_page(Run.open("s")).summary)  # of a run that nothing was drawn from
+    run(capsys, "sample", "s", "--weights", "model", "--num-images", "8", *DRAWN)
+    assert said not in " ".join(run_page(Run.open("s")).summary)
+    run(capsys, "evaluate", "s", "--reference", "digits", *FID)
+    page = run_page(Run.open("s"))
+    assert " of raw weights at step 8, " in page.summary[0] and said not in " ".join(page.summary)
+    samples_shown, scores_shown = page.sections[:2]
+    assert "8 samples of raw weights of step 8 in" in samples_shown.blocks[0].caption
+    assert "raw weights" in scores_shown.blocks[0].title
+    averaged = data(capsys, "sample", "s", "--num-images", "8", *DRAWN)["samples"]
+    run(capsys, "evaluate", averaged, "--reference", "digits", *FID)
+    page = run_page(Run.open("s"))
+    assert " of averaged weights at step 8, " in page.summary[0] and said in page.summary[1]
+
+
 @pytest.mark.parametrize("made", ["folder", "npz", "zip", "statistics"])
 def test_sides_of_two_sizes_are_noted_and_kept(capsys, made):
     small, large = write_images("small", 6), write_images("large", 6, size=16)
@@ -297,7 +315,7 @@ def test_a_comparison_and_a_page_keep_what_was_said_of_scores_and_samples(capsys
     assert data(capsys, "compare", *files)["notes"][0] == f"{files[0]}: {one['notes'][0]}"
     shown = run_page(Run.open("r")).sections
     (grid,) = next(section.blocks for section in shown if section.heading == "Samples")
-    assert "of 8 samples of step 8 in" in grid.caption
+    assert "of 8 samples of averaged weights of step 8 in" in grid.caption
 
 
 def test_scores_of_samples_of_two_sizes_are_not_comparable(capsys):

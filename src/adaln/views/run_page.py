@@ -4,7 +4,7 @@ RUN/analysis/NAME/   what one command found: section.json, beside it tables and 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from adaln.analysis.spikes import DEVIATIONS, WINDOW, spike_score
 from adaln.codec import decode, json_text, leaves
 from adaln.config import PRESETS, RunConfig, differing_fields, model_name, to_dict
 from adaln.evaluation.held_out import losses_in
-from adaln.evaluation.samples import first_images, samples_of, step_beside
+from adaln.evaluation.samples import WEIGHTS, first_images, record_beside, samples_of, step_beside
 from adaln.files import reading, write_atomically
 from adaln.metrics import Scores, start_left
 from adaln.report import Axis, Block, Facts, ImageGrid, Lines, Page, Section, Series, write_report
@@ -38,11 +38,13 @@ def run_page(run: Run) -> Page:
     """Whatever the run has: loss, scores, samples, distributions, provenance."""
     config, records = run.config, run.metrics()
     step, scores = max(run.steps_saved(), default=0), scores_of(run)
-    summary = [headline(run, step, records, scores)]
-    if left := start_left({"step": step, "start_in_average": start_in_average(run, step) if step else None}):
-        summary.append(f"{left}.")
+    samples = samples_of(run.path, "s*/*.npz")
+    shown = [of.provenance["choices"] for of in newest(scores)] + [record_beside(file) for file in samples[-1:]]
+    whole = {"step": step, "start_in_average": start_in_average(run, step) if step else None}
+    left = dict.fromkeys(start_left(choices) for choices in shown or [whole])
+    summary = [headline(run, step, records, scores), *(f"{line}." for line in left if line)]
     sections = []
-    if samples := samples_of(run.path, "s*/*.npz"):
+    if samples:
         sections.append(Section("Samples", [_samples(samples[-1])]))
     if scores:
         sections.append(Section("Scores", score_blocks(scores)))
@@ -63,17 +65,24 @@ def run_page(run: Run) -> Page:
 def headline(run: Run, step: int, records: Sequence[dict[str, Any]], scores: Sequence[Scores]) -> str:
     """What it came to, and of which network under which scheme."""
     config, results = run.config, []
-    if scores:
-        newest = max(scores, key=lambda one: step_of(one) or 0)
-        name = next(iter(newest.scores))
-        at = step_of(newest)
-        results.append(
-            f"{shown_name(name, newest)} {newest[name].value:.4g}" + (f" at step {at:,}" if at is not None else "")
-        )
+    for shown in newest(scores):
+        name, at = next(iter(shown.scores)), step_of(shown)
+        value = f"{shown_name(name, shown)} {shown[name].value:.4g}{of_weights(shown.provenance['choices'])}"
+        results.append(value + (f" at step {at:,}" if at is not None else ""))
     if records:
         results.append(f"loss {records[-1]['loss']:.4g}")
     subject = f"{model_name(config.model)} under {config.scheme.name}, {step:,} of {config.steps:,} steps"
     return f"{', '.join(results)}: {subject}." if results else f"{subject}."
+
+
+def newest(scores: Sequence[Scores]) -> list[Scores]:
+    """The scores that a page begins with, if there are any: of the last step those that were written last."""
+    return sorted(scores, key=lambda one: step_of(one) or 0)[-1:]
+
+
+def of_weights(choices: Mapping[str, Any]) -> str:
+    """Which weights drew the samples, where that is recorded."""
+    return f" of {WEIGHTS[choices['weights']]}" if choices.get("weights") in WEIGHTS else ""
 
 
 def unlike_preset(config: RunConfig) -> Facts:
@@ -142,7 +151,7 @@ def over_record_steps(
 def _samples(file: Path) -> ImageGrid:
     images, count = first_images(file, *GRID)
     shown, step = images.shape[0] * images.shape[1], step_beside(file)
-    which = f"{count} samples{f' of step {step:,}' if step else ''} in {file.name}"
+    which = f"{count} samples{of_weights(record_beside(file))}{f' of step {step:,}' if step else ''} in {file.name}"
     return ImageGrid("Samples", f"The first n = {shown} of {which}, not chosen by eye.", images)
 
 

@@ -102,6 +102,8 @@ def protocol(scores: Scores) -> str:
         words.append(f"guidance {guidance['scale']:g}")
     if labels := choices.get("labels"):
         words.append(f"{labels} labels")
+    if weights := WEIGHTS.get(choices.get("weights", "")):
+        words.append(weights)
     return ", ".join(words)
 
 
@@ -133,9 +135,8 @@ def _lines(name: str, curve: Curve) -> Lines:
     first = next(iter(curve.values()))
     banded = all(score.low is not None for score in found.values())
     low, high = ([getattr(s, end) for s in found.values()] for end in ("low", "high"))
-    weights = WEIGHTS[first.provenance["choices"].get("weights", "ema")]
     caption = (
-        f"n = {len(found)} checkpoints, {weights}; {protocol(first)}; {_label(first)}."
+        f"n = {len(found)} checkpoints; {protocol(first)}; {_label(first)}."
         f"{' The band is the 95 % interval of each point.' if banded else ''}"
     )
     series = Series(name, list(found), [s.value for s in found.values()], *((low, high) if banded else ()))
