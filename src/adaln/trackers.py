@@ -5,6 +5,7 @@ mlflow 3.17.
 """
 
 import json
+import os
 import queue
 import sys
 import threading
@@ -15,6 +16,7 @@ from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
@@ -28,6 +30,9 @@ PATIENCE = 30.0
 """Seconds that the end of a training waits for what is still to be sent."""
 MOST_METRICS, SECONDS = 1_000, 5.0
 """MLflow's most numbers in a call, and how long they are gathered for it."""
+OWN, STANDARD = (f"{Path(file).parent}{os.sep}" for file in (__file__, os.__file__))
+INSTALLED = {"site-packages", "dist-packages"}
+"""Where code lies that is no program's own: ours, Python's, and folders of what is installed."""
 
 
 Counts = tuple[Sequence[int], Sequence[float]]
@@ -242,12 +247,25 @@ KNOWN: Mapping[str, Callable[[Path, Mapping[str, Any]], Tracker]] = {
 """By name: of (folder, config as plain data) what follows."""
 
 
-def warn(text: str, category: type[Warning] = UserWarning, stacklevel: int = 1) -> None:
-    """As `warnings.warn`, on standard error where warnings are errors: it is said in the middle of a training."""
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
+    """As `warnings.warn` at the line of the program that led here, whatever libraries called us for it; on standard
+    error where warnings are errors: it is said in the middle of a training."""
     try:
-        warnings.warn(text, category, stacklevel + 1)
+        warnings.warn(text, category, levels_to_program(sys._getframe()) + 1)
     except category:
         sys.stderr.write(f"{category.__name__}: {text}\n")
+
+
+def levels_to_program(frame: FrameType | None) -> int:
+    """From a frame, those up to the first that is neither ours nor an installed library's; where there is none, to the
+    first that is not ours, or to the last of all."""
+    files: list[str] = []
+    while frame is not None:
+        files.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    others = [i for i, file in enumerate(files) if not file.startswith((OWN, "<@beartype"))]
+    program = (i for i in others if not (INSTALLED & set(Path(files[i]).parts) or files[i].startswith(STANDARD)))
+    return next(program, others[0] if others else len(files) - 1)
 
 
 def in_words(error: BaseException) -> str:
@@ -312,4 +330,4 @@ class Beside:
         if self._failure is not None and not self._was_said:
             self._was_said = True
             what = in_words(self._failure)
-            warn(f"tracker {self.name} follows no more, the training goes on: {what}", stacklevel=3)
+            warn(f"tracker {self.name} follows no more, the training goes on: {what}")

@@ -1,6 +1,7 @@
 """Gate, scale and shift of a network that a loop of the tests' own trains."""
 
 import copy
+import importlib
 import inspect
 import json
 import subprocess
@@ -236,6 +237,41 @@ def test_unscaled_gradients_are_recorded_under_a_grad_scaler(tmp_path):
             scaler.update()
             norms[fused, scale] = recorded(tmp_path / f"{fused}-{scale}")[1].gradient_norm
     assert all(norm == pytest.approx(norms[False, 1.0]) for norm in norms.values())
+
+
+LIBRARY = """
+class Trainer:
+    def __init__(self, handle):
+        self.handle = handle
+
+    def fit(self):
+        for on_step in [self.handle.step]:
+            on_step(loss="none")
+"""
+
+
+def test_a_warning_points_at_the_line_of_the_program_whoever_called_us_for_it(tmp_path, monkeypatch):
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "somebodys_trainer.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    trainer = importlib.import_module("somebodys_trainer").Trainer
+    net = network()
+    optimizer, lines_of = adamw(net), dict(enumerate(Path(__file__).read_text().splitlines(), 1))
+    handle = watch(net, optimizer, to=tmp_path / "w", every=1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for parameter in net.parameters():
+            parameter.grad = torch.full_like(parameter, torch.nan)
+        optimizer.step()  # who stepped
+        handle.step()  # who stepped again
+        handle.log("x")  # who logged
+        watch(net, to=tmp_path / "w", step=1)  # who watched anew
+        trainer(watch(network(), to=tmp_path / "x", every=10**6)).fit()  # who trained
+        watch(adapted(), to=tmp_path / "y")  # who adapted
+        watch(network(), to=tmp_path / "z", track=[Kept(offline_from=0)]).close()  # who closed
+    assert {one.filename for one in said} == {__file__}
+    where = [lines_of[one.lineno].partition("  # who ")[2] for one in said]
+    assert where == ["stepped", "stepped again", "logged", "watched anew", "trained", "adapted", "closed"]
 
 
 def test_half_precision_that_swallows_updates_is_warned_of_once(tmp_path):

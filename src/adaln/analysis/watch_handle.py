@@ -284,7 +284,7 @@ class Watch:
     def _warn_once(self, rule: str, what: str, text: str) -> bool:
         if is_first := (rule, what) not in self._warned:
             self._warned.add((rule, what))
-            warn(text, TrainingWarning, stacklevel=2)
+            warn(text, TrainingWarning)
         return is_first
 
     def _write_losses(self, ends: bool = False) -> None:

@@ -41,7 +41,7 @@ def send_page(trackers: Sequence[Beside], page: Callable[[], Path]) -> None:
     try:
         path = page()
     except Exception as error:
-        warn(f"trackers get no page: {in_words(error)}", stacklevel=3)
+        warn(f"trackers get no page: {in_words(error)}")
         return
     for tracker in trackers:
         tracker.send("on_page", path)

@@ -106,7 +106,7 @@ def watch(
     if inner:
         handle.attach(inner)
     if adapter := adapter_of(model, sites):
-        warn(adapter, TrainingWarning, stacklevel=2)
+        warn(adapter, TrainingWarning)
     close, process = WeakMethod(handle.close), getpid()  # of a training that an exception ended, not of its forks
     atexit.register(lambda: getpid() == process and (still := close()) and still())
     return handle
@@ -189,8 +189,7 @@ def close_other(folder: Path) -> None:
     """The handle that has it in this process, if one does: two would write every line twice."""
     if (other := OPEN.get(folder.resolve())) and other.is_open:
         other.close()
-        text = f"{str(folder)!r} is watched anew: the handle that had it is closed"
-        warn(text, TrainingWarning, stacklevel=3)
+        warn(f"{str(folder)!r} is watched anew: the handle that had it is closed", TrainingWarning)
 
 
 def is_count(value: object) -> bool:
