@@ -34,7 +34,7 @@ def test_a_loop_is_watched(tmp_path, monkeypatch, name, package, folder):
     pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     run(name, steps=3)
-    assert steps_in(folder) == [0, 1, 2]
+    assert steps_in(folder) == [0, 1, 2, 3]  # the last at the end
 
 
 @pytest.mark.parametrize(

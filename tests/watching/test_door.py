@@ -153,6 +153,117 @@ def test_updates_are_measured_by_role_as_they_happen(tmp_path):
     assert losses == [1, 2, 3, 4, 5, 6]
 
 
+def steps_in(folder):
+    return [json.loads(line)["step"] for line in lines(folder).splitlines()]
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("schedule", [{}, {"every": 100}, {"every": (1,)}])
+def test_the_end_is_recorded_once_whatever_the_schedule(tmp_path, by_hand, schedule):
+    net, tracker = network(), Kept()
+    optimizer = adamw(net)
+    with watch(net, None if by_hand else optimizer, to=tmp_path / "w", track=[tracker], **schedule) as handle:
+        train(net, optimizer, range(7), after=handle.step if by_hand else handle.log)
+    handle.close()
+    found = recorded(tmp_path / "w")
+    assert steps_in(tmp_path / "w")[-1] == 7 and steps_in(tmp_path / "w") == sorted(set(steps_in(tmp_path / "w")))
+    assert found[7].moments.std == pytest.approx(float(gates(net).std(correction=0)))
+    assert (found[7].update_ratio, found[7].gradient_norm) == (None, None)  # the update before was not kept
+    assert "gate/std" in tracker.lines[7]
+
+
+def test_an_end_that_is_recorded_or_that_no_update_led_to_is_not_recorded_again(tmp_path):
+    net = network()
+    with watch(net, optimizer := adamw(net), to=tmp_path / "w", every=2) as handle:
+        train(net, optimizer, range(4))
+    assert steps_in(tmp_path / "w") == [0, 2, 4] and handle.updates == 4
+    watch(net, optimizer, to=tmp_path / "w", every=10).close()  # of 4 updates, which the optimiser tells
+    assert steps_in(tmp_path / "w") == [0, 2, 4]
+
+
+def test_nothing_is_recorded_of_an_end_by_an_exception_or_where_the_handle_is_replaced(tmp_path):
+    net = network()
+    with pytest.raises(RuntimeError), watch(net, optimizer := adamw(net), to=tmp_path / "w", every=10) as handle:
+        train(net, optimizer, range(3))
+        raise RuntimeError("out of memory")
+    handle.close_at_exit()
+    assert steps_in(tmp_path / "w") == [0]
+    first = watch(net, to=tmp_path / "x", every=10)
+    first.step()
+    with pytest.warns(TrainingWarning, match="is watched anew"):
+        watch(net, to=tmp_path / "x", every=10, step=1)
+    assert steps_in(tmp_path / "x") == [0]
+
+
+def copied_through_data(net):
+    for parameter in net.parameters():
+        parameter.data.copy_(parameter * 0.5)
+
+
+def assigned(net):
+    net.load_state_dict({name: tensor * 0.5 for name, tensor in net.state_dict().items()}, assign=True)
+
+
+def emptied(net):
+    net.blocks = nn.ModuleList()
+
+
+@pytest.mark.parametrize("change", [copied_through_data, assigned, emptied, nn.Module.double])
+def test_of_weights_that_are_no_longer_what_the_last_update_left_no_end_is_recorded(tmp_path, change):
+    net = network()
+    handle = watch(net, optimizer := adamw(net), to=tmp_path / "w", every=10)
+    train(net, optimizer, range(3))
+    change(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        handle.close()
+    assert steps_in(tmp_path / "w") == [0]
+
+
+def test_a_process_that_is_not_the_first_records_no_end_though_its_group_is_gone_by_then(tmp_path, monkeypatch):
+    net = network()
+    for place in ("adaln.analysis.watch_handle.rank", "adaln.analysis.watched_weights.rank"):
+        monkeypatch.setattr(place, lambda: 1)
+    handle = watch(net, optimizer := adamw(net), to=tmp_path / "w", every=10)
+    train(net, optimizer, range(3))
+    monkeypatch.undo()
+    handle.close()
+    assert not (tmp_path / "w" / "analysis" / "roles.jsonl").exists()
+
+
+def test_a_full_disk_at_the_end_is_one_warning_and_trackers_are_closed(tmp_path, monkeypatch):
+    net, tracker = network(), Kept()
+    handle = watch(net, optimizer := adamw(net), to=tmp_path / "w", every=10, track=[tracker])
+    train(net, optimizer, range(3))
+    full = lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))  # noqa: E731
+    monkeypatch.setattr("adaln.analysis.watch_handle.append_record", full)
+    with pytest.warns(TrainingWarning, match="not all of the training's end is written: .*No space left") as said:
+        handle.close()
+    assert len(said) == 1 and not handle.is_open
+
+
+ENDS = """
+import os, sys, torch, adaln
+from adaln.models import MODELS, build
+from adaln.rng import generator
+from adaln.specs import DataSpec
+network = build(MODELS["tiny"], DataSpec(1, 8, 8, 10), generator("fork"))
+watched = adaln.watch(network, to=sys.argv[1], every=100)
+for _ in range(3):
+    watched.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "steps"),
+    [("", [0, 3]), ("raise RuntimeError", [0]), ("sys.exit(1)", [0, 3]), ("os.fork() and os.wait()", [0, 3])],
+)
+def test_where_a_program_ends_its_end_is_recorded_but_not_where_an_exception_ended_it(tmp_path, end, steps):
+    command = [sys.executable, "-c", ENDS + end, str(tmp_path / "w")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert steps_in(tmp_path / "w") == steps, done.stderr
+
+
 def test_the_gradient_is_the_one_that_the_update_used(tmp_path):
     net = network()
     optimizer = adamw(net)
@@ -350,9 +461,10 @@ def test_with_a_loss_that_is_not_finite_stands_whether_the_weights_are(tmp_path,
     net = network()
     name = find_sites(net)[-1].weight
     said = f", nor is {name};" if broken else ", though all of gate, scale and shift is;"
-    with pytest.warns(TrainingWarning, match=said), watch(net, to=tmp_path / "w", every=1000) as handle:
+    with pytest.warns(TrainingWarning) as warned, watch(net, to=tmp_path / "w", every=1000) as handle:
         dict(net.named_parameters())[name].data[:broken] = float("nan")
         handle.step(loss=float("nan"))
+    assert said in str(warned[0].message)
 
 
 def test_a_loop_that_goes_on_tells_trackers_nothing_twice_and_remembers_its_losses(tmp_path):
@@ -854,6 +966,7 @@ def test_two_processes_record_what_one_does(tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (read_recording(tmp_path / folder / "analysis" / "roles.jsonl") for folder in ("one", "two"))
     assert [(record.step, record.group) for record in one] == [(record.step, record.group) for record in two]
+    assert sorted({record.step for record in one}) == [0, 1, 2, 3, 4]  # the last at the end
     for ours, theirs in zip(one, two, strict=True):
         for read in ("gradient_norm", "update_ratio", "moved", "cosine"):
             assert getattr(ours, read) == pytest.approx(getattr(theirs, read), rel=1e-6), (ours.step, ours.group, read)

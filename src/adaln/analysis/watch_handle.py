@@ -12,6 +12,7 @@ FOLDER/metrics.jsonl         the loss, where the loop says it
 FOLDER/alarms.jsonl          what was warned of
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from math import isfinite
@@ -68,7 +69,8 @@ class Watch:
         look_into: Callable[..., list[BranchRecord]],
     ) -> None:
         self.folder, self.is_open = folder, True
-        self._begun = self._counted = step
+        self._begun = self._counted = self._recorded = step
+        """Updates behind the weights at first, now, and at the last record."""
         self._weights, self._is_recorded, self._trackers, self._page = weights, steps, list(trackers), page
         self._look_into = look_into
         self._losses = UpdateLosses(step)
@@ -147,13 +149,20 @@ class Watch:
             return []
         return found
 
-    def close(self) -> None:
-        """Write the losses that are left, let go of the optimiser, and let trackers send what is left and the page."""
+    def close(self, records_end: bool = True) -> None:
+        """Record the end, write the losses that are left, let go of the optimiser, let trackers send what is left and
+        the page. Of a network whose blocks are sharded every process calls it.
+
+        `records_end`: the state after the last update, where no record is of it; not of what an exception ended.
+        """
+        records_end = records_end and self.is_open
         try:
             if self._steps is not None and self._steps.is_attached:
                 self._look_for_others(ends=True)
                 self._steps.remove()
             self._write_losses(ends=True)
+            if records_end:
+                self._record_end()
             if shown := [tracker for tracker in self._trackers if tracker.has("on_page")]:
                 page = self._page(self.folder)
                 for tracker in shown:
@@ -171,8 +180,12 @@ class Watch:
     def __enter__(self) -> "Watch":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(records_end=kind is None)
+
+    def close_at_exit(self) -> None:
+        """Where the process ends, of a sharded network without those that hold the rest of it."""
+        self.close(records_end=not (hasattr(sys, "last_type") or self._weights.are_sharded))
 
     @property
     def updates(self) -> int:
@@ -205,6 +218,7 @@ class Watch:
         try:
             if self._is_near(self._counted) and self._is_near(self.updates) and not self._weights.is_kept(self.updates):
                 self._look(is_late=is_late)
+            self._weights.remember()
         except Exception as error:  # a full disk, say: training goes on
             self._warn_once("failed", "watch", f"nothing is recorded of step {self.updates:,}: {error}")
         self._weights.drop_gradients()
@@ -222,6 +236,14 @@ class Watch:
         seen = self._weights.keep(step)
         if self._is_recorded(step) and records_it:
             self._record(step, self._weights.gradient_squares(is_late), seen)
+
+    @torch.no_grad()
+    def _record_end(self) -> None:
+        step = self.updates
+        if step in (self._begun, self._recorded) or self._weights.is_idle or not self._weights.are_as_remembered():
+            return
+        seen = self._weights.keep(step)
+        self._record(step, self._weights.gradient_squares(is_late=True), seen)
 
     @torch.no_grad()
     def _before_step(self, optimizer: torch.optim.Optimizer, begins: bool, has_gradients: bool) -> None:
@@ -260,7 +282,7 @@ class Watch:
             self._warn_once("changed", what, f"step {self._counted:,}: {text}")
 
     def _record(self, step: int, squares: Sequence[Tensor], seen: Sequence[Entries]) -> None:
-        sites = self._weights.sites
+        sites, self._recorded = self._weights.sites, step
         there = on_cpu(squares)
         broken = [] if are_finite(there, seen[0]) else not_finite_in(sites)
         if rank():

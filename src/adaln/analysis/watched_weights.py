@@ -5,6 +5,7 @@ What moves them besides the updates that are counted comes back as a line to say
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from adaln.analysis.role_updates import (
     parameters_in,
     wide,
 )
-from adaln.parallel import is_sharded, rank
+from adaln.parallel import from_first, is_sharded, rank
 from adaln.tensor_files import unwrapped
 
 
@@ -33,11 +34,17 @@ class WatchedWeights:
         self._rates: dict[int, tuple[float, float]] = {}
         self._squares: dict[int, Tensor] = {}
         self._sample: list[Tensor] = []
+        self._last: list[Tensor] | None = None
 
     @property
     def is_idle(self) -> bool:
         """Whether the first process has all of it."""
-        return bool(rank()) and not any(is_sharded(watched.values) for watched in self.sites)
+        return bool(rank()) and not self.are_sharded
+
+    @property
+    def are_sharded(self) -> bool:
+        """Whether other processes hold parts of them."""
+        return any(is_sharded(watched.values) for watched in self.sites)
 
     def is_kept(self, step: int) -> bool:
         """Whether the entries after this update are."""
@@ -46,7 +53,7 @@ class WatchedWeights:
     def keep(self, step: int) -> list[Entries]:
         """The entries of now, after this update; returned before those of the updates before it, as far as kept."""
         self._kept[step] = entries_of(self.sites)
-        seen = [self._kept[before] for before in (step, step - 1, step - 2) if before in self._kept]
+        seen = [self._kept[before] for before in takewhile(self.is_kept, (step, step - 1, step - 2))]
         self._kept = {number: entries for number, entries in self._kept.items() if step - 1 <= number <= step}
         return seen
 
@@ -123,7 +130,7 @@ class WatchedWeights:
 
     def not_finite(self) -> list[str] | None:
         """The tensors that are not finite, by their names; None where other processes hold parts of them."""
-        return None if any(is_sharded(watched.values) for watched in self.sites) else not_finite_in(self.sites)
+        return None if self.are_sharded else not_finite_in(self.sites)
 
     def sample(self) -> None:
         """Remember some entries, for `moved_by_others`."""
@@ -137,6 +144,24 @@ class WatchedWeights:
                 " the one that steps"
             )
         return ""
+
+    def remember(self) -> None:
+        """After an update: some entries of one tensor that is trained, for `are_as_remembered`."""
+        self._last = None if self.is_idle else own_entries(self._trained())
+
+    def are_as_remembered(self) -> bool:
+        """Whether they are what the last update left: no average was copied into them, say, and they are where they
+        were. All processes that hold some ask, and get what the first finds."""
+        try:
+            are_alone = self._last is not None and not self.follow(())
+        except ValueError:  # they are gone
+            are_alone = False
+        are_alone = are_alone and not have_moved(self._last or [], own_entries(self._trained()))
+        return from_first(lambda: are_alone) if self.are_sharded else are_alone
+
+    def _trained(self) -> Sequence[Watched]:
+        """The first that is."""
+        return [watched for watched in self.sites if watched.values.requires_grad][:1]
 
     def _found(self) -> list[Watched]:
         """By their names, whatever wraps a block by now; `ValueError` where one is gone."""

@@ -107,7 +107,7 @@ def watch(
         handle.attach(inner)
     if adapter := adapter_of(model, sites):
         warn(adapter, TrainingWarning)
-    close, process = WeakMethod(handle.close), getpid()  # of a training that an exception ended, not of its forks
+    close, process = WeakMethod(handle.close_at_exit), getpid()  # of this process, not of its forks
     atexit.register(lambda: getpid() == process and (still := close()) and still())
     return handle
 
@@ -188,7 +188,7 @@ def written(folder: Path) -> Iterator[None]:
 def close_other(folder: Path) -> None:
     """The handle that has it in this process, if one does: two would write every line twice."""
     if (other := OPEN.get(folder.resolve())) and other.is_open:
-        other.close()
+        other.close(records_end=False)
         warn(f"{str(folder)!r} is watched anew: the handle that had it is closed", TrainingWarning)
 
 

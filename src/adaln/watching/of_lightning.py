@@ -57,12 +57,15 @@ class LightningWatch(import_extra("lightning.pytorch").Callback):  # type: ignor
             self._losses.clear()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        if self.watched is not None:
-            self._updates = self.watched.updates
-            self.watched.close()
+        self._close(records_end=True)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        self.on_train_end(trainer, pl_module)
+        self._close(records_end=False)
+
+    def _close(self, records_end: bool) -> None:
+        if self.watched is not None:
+            self._updates = self.watched.updates
+            self.watched.close(records_end)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.watched is None else {"updates": self.watched.updates}

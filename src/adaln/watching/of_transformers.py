@@ -29,7 +29,7 @@ class TrainerWatch(import_extra("transformers").TrainerCallback):  # type: ignor
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:
         step = state.global_step or None
         if self.watched is not None and self.watched.is_open:  # an exception ended it, which no callback hears of
-            self.watched.close()
+            self.watched.close(records_end=False)
             step = state.global_step
         self.watched = watch(part_of(model, self.network), to=self.to, step=step, **self.settings)
 
