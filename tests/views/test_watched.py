@@ -5,9 +5,13 @@ import json
 import pytest
 
 import adaln
+from adaln.analysis import role_updates
 from adaln.cli import main
 from adaln.models import DiTConfig, build
+from adaln.report.draw import draw
+from adaln.report.palette import LIGHT
 from adaln.rng import generator
+from adaln.views.watched import watched_page
 from helpers.networks import DIGITS
 
 ALARM = {"step": 1, "rule": "shut", "role": "gate", "text": "it stays shut"}
@@ -21,6 +25,23 @@ def folder(tmp_path_factory):
     with adaln.watch(network, to=path, every=1) as watched:
         watched.step(loss=1.0)
     return path
+
+
+def test_a_share_is_drawn_from_0_to_1_and_of_some_entries_it_is_said_of_how_many(tmp_path, folder, monkeypatch):
+    (shares,) = (one for section in watched_page(folder).sections for one in section.blocks if "Share" in one.title)
+    assert shares.y.scale == "share"
+    assert draw(shares, LIGHT, titled=False).axes[0].get_ylim() == pytest.approx((-0.03, 1.03))
+    assert "1,024 weights of W_α over all blocks" in captions(folder)
+    monkeypatch.setattr(role_updates, "KEPT_ENTRIES", 64)
+    with adaln.watch(
+        build(DiTConfig(16, 2, 2, 4), DIGITS, generator("watched")), to=tmp_path / "w", every=1
+    ) as watched:
+        watched.step()
+    assert "256 of 1,024 weights of W_α over all blocks" in captions(tmp_path / "w")
+
+
+def captions(folder):
+    return " ".join(getattr(one, "caption", "") for section in watched_page(folder).sections for one in section.blocks)
 
 
 def rows(name):

@@ -44,6 +44,8 @@ class RoleRecord:
     """Share of the entries that the last update changed."""
     cosine: float | None = field(default=None, metadata=LEFT_OUT_AT_DEFAULT)
     """Of the last update and the one before it."""
+    entries: int | None = field(default=None, metadata=LEFT_OUT_AT_DEFAULT)
+    """Of all its rows, where all but `gradient_norm` is of some of them."""
 
 
 class Recorder:

@@ -174,7 +174,9 @@ def records(
             continue
         of, those = sketches[group], (*members[group], *members.get(bias_of(group), ()))
         norm = norm_of([squares[i] for i in those if sites[i].values.requires_grad])
-        found.append(RoleRecord(step, group, moments(of), std_histogram(of), norm, *numbers[group]))
+        looked_at, size = moments(of), sum(sites[i].size for i in members[group])
+        entries = None if looked_at.elements == size else size
+        found.append(RoleRecord(step, group, looked_at, std_histogram(of), norm, *numbers[group], entries))
     return found
 
 

@@ -55,7 +55,9 @@ def scale_axis(
     (ax.set_xlabel if which == "x" else ax.set_ylabel)(axis.text)
     set_scale = ax.set_xscale if which == "x" else ax.set_yscale
     match axis.scale:
-        case "linear":
+        case "linear" | "share":
+            if axis.scale == "share":
+                (ax.set_xlim if which == "x" else ax.set_ylim)(-0.03, 1.03)
             part.set_major_locator(MaxNLocator(6 if sharing == 1 else 4, steps=[1, 2, 2.5, 5, 10]))
         case "log":
             set_scale("log")

@@ -16,7 +16,8 @@ from adaln.codec import name_kinds
 from adaln.report.tables import Column, Marked, Measurement, NotebookDisplay, Number, Table
 from adaln.statistics import Interval
 
-Scale = Literal["linear", "log", "symlog"]
+Scale = Literal["linear", "log", "symlog", "share"]
+"""share: linear from 0 to 1, however near to each other the values are."""
 Numbers = Sequence[Number | None]
 
 

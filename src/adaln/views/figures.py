@@ -135,22 +135,28 @@ def role_histograms(
     """For each role that there is, one figure of what trainings recorded: a panel for each, a ridge per shown step."""
     figures = []
     for role in ROLES:
-        panels, count = [], 0
+        panels, count = [], ""
         for name, recording in recordings.items():
             records = {r.step: r for r in recording if r.group.name == role and r.group.depth is None}
             shown = [records[step] for step in shown_steps if step in records]
             if shown:
-                count = shown[0].moments.elements
+                count = number_of_weights(shown[0])
                 panels.append(Panel(name, [_ridge(f"step {record.step}", record) for record in shown]))
         if not panels:
             continue
         of_seed = "" if seed is None else f", seed {seed}"
         caption = (
-            f"{count:,} weights of W_{LETTERS[role]} over all blocks{of_seed}, at recorded steps (top: the first). A"
+            f"{count} weights of W_{LETTERS[role]} over all blocks{of_seed}, at recorded steps (top: the first). A"
             " spike is a value that all weights share."
         )
         figures.append(Histograms(f"{_weights_of(role)} over training", caption, SYMLOG, panels))
     return figures
+
+
+def number_of_weights(record: RoleRecord) -> str:
+    """That a record is of, and of how many, where it is of some."""
+    of_all = "" if record.entries is None else f" of {record.entries:,}"
+    return f"{record.moments.elements:,}{of_all}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def watched_page(folder: Path) -> Page:
         over_record_steps("Update ratio of each role", weights, lambda record: record.update_ratio),
         over_record_steps("Gradient norm of each role", weights, lambda record: record.gradient_norm),
         over_record_steps("Std of each role", weights, lambda record: record.moments.std),
-        over_record_steps("Share moved of each role", weights, lambda record: record.moved, "linear"),
+        over_record_steps("Share moved of each role", weights, lambda record: record.moved, "share"),
         over_record_steps("Cosine of successive updates of each role", weights, lambda record: record.cosine, "linear"),
     ]
     if biases:
