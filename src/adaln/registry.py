@@ -205,6 +205,7 @@ def code_named(target: str) -> Callable[..., Any]:
 
     Raises `ValueError` in one line for what is not there, what its module raises, or what cannot be called.
     """
+    check_no_code_file(target)
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise ValueError(f"{target!r}; expected module:function")
@@ -224,6 +225,20 @@ def code_named(target: str) -> Callable[..., Any]:
     if not callable(function):
         raise ValueError(f"{target!r} is a {type(function).__name__}; expected a function")
     return cast(Callable[..., Any], function)
+
+
+def check_no_code_file(name: str) -> None:
+    """`ValueError` for a file of Python, with or without its suffix, where the code in it goes by `module:function`."""
+    file, _, function = name.partition(":")
+    place = Path(file) if file.endswith(".py") else Path(f"{file}.py")
+    if place.name == Path(file).name or (file == name and place.is_file()):
+        inside = place.parent if place.is_absolute() or ".." in place.parts else Path()
+        module = ".".join(place.relative_to(inside).with_suffix("").parts)
+        where = f", in the folder {str(inside)!r}" if inside != Path() else ""
+        raise ValueError(
+            f"{name!r} names a file of Python; expected its module and a function in it, such as"
+            f" {module}:{function or 'build'}{where}"
+        )
 
 
 @cache

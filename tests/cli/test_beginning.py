@@ -120,3 +120,36 @@ def test_a_dry_sample_draws_nothing(capsys, tmp_path, monkeypatch):
 def test_a_short_run_ends_with_how_much_of_its_average_is_still_the_start(trained):
     shown = training.trained(trained, Scoring(SampleConfig()), ()).shown
     assert "of the start is still in the averaged weights of step 10" in shown[-1] and "--weights model" in shown[-1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "audit FILE",
+        "audit FILE --discover",
+        "order FILE",
+        "train digits --model FILE",
+        "choose digits --model FILE",
+        "evaluate digits --reference digits --features FILE",
+    ],
+)
+@pytest.mark.parametrize(
+    ("file", "meant"),
+    [
+        ("mynet.py", "mynet:build"),
+        ("mynet", "mynet:build"),
+        ("mynet.py:make", "mynet:make"),
+        ("nets/other.py", "nets.other:build"),
+        ("HERE/nets/other.py", "other:build, in the folder 'HERE/nets'"),
+    ],
+)
+def test_a_file_of_python_is_answered_with_the_words_that_name_its_code(
+    capsys, tmp_path, monkeypatch, words, file, meant
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets").mkdir()
+    for name in ("mynet.py", "nets/other.py"):
+        (tmp_path / name).write_text("def build(spec): ...\n")
+    file, meant = (text.replace("HERE", str(tmp_path)) for text in (file, meant))
+    line = fails(capsys, *words.replace("FILE", file).split())
+    assert f"{file!r} names a file of Python; expected" in line and line.rstrip().endswith(f"such as {meant}")

@@ -14,7 +14,7 @@ from adaln.cli.output import Output
 from adaln.codec import encode
 from adaln.files import about, write_atomically
 from adaln.progress import note
-from adaln.registry import code_named
+from adaln.registry import check_no_code_file, code_named
 from adaln.report import Section
 from adaln.specs import DataSpec, WeightSet
 
@@ -74,6 +74,8 @@ def audit_verb(words: list[str]) -> Output:
 
     if layout is not None:
         family_named(layout)  # an unknown name is said before anything is read
+    if options.model.endswith(".py") or not Path(options.model).exists():
+        check_no_code_file(options.model)
     if options.discover:
         return _discovered(options)
     report: adaln.analysis.audit.Audit | adaln.analysis.adapters.AdapterAudit

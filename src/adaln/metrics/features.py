@@ -13,7 +13,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from adaln.files import expanded
-from adaln.registry import Registry, code_named
+from adaln.registry import Registry, check_no_code_file, code_named
 
 if TYPE_CHECKING:
     from adaln.metrics.classifier import LabelledImages
@@ -89,6 +89,8 @@ def load_extractor(
 
     if ":" in name:
         return function_extractor(name)
+    if name not in EXTRACTORS and not expanded(name).is_dir():
+        check_no_code_file(name)
     if name not in EXTRACTORS and (Path(name).name != name or expanded(name).is_dir()):
         from adaln.metrics.network_folders import folder_extractor
 

@@ -14,7 +14,7 @@ from adaln.models.dit_config import DiTConfig, LLaMAConfig
 from adaln.models.mechanism import ModulationKind
 from adaln.models.own_config import OwnConfig, own_network
 from adaln.models.udit_config import UDiTConfig
-from adaln.registry import Registry
+from adaln.registry import Registry, check_no_code_file
 from adaln.specs import DataSpec
 
 if TYPE_CHECKING:
@@ -72,7 +72,11 @@ MODELS: Registry[ModelConfig] = Registry(
 
 def model_named(name: str) -> ModelConfig:
     """The network of a name that a user gave: of `MODELS`, or anyone's as `module:factory`, which is imported."""
-    return own_network(name) if ":" in name else MODELS[name]
+    if ":" in name:
+        return own_network(name)
+    if name not in MODELS:
+        check_no_code_file(name)
+    return MODELS[name]
 
 
 def skeleton(config: ModelConfig, spec: DataSpec) -> "torch.nn.Module":
