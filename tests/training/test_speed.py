@@ -18,7 +18,7 @@ def test_beside_the_progress_stand_loss_gradient_images_share_of_products_and_me
         train(Run.create(small_config(), tmp_path))
     before, *after = said
     assert before == ""
-    form = r"loss \d\.\d{4}, gradient [\d.e-]+, [\d,.]+ images/s(, [\d.e-]+ % of the fastest products)?, \d+\.\d GB"
+    form = r"loss \d\.\d{4}, gradient [\d.e-]+, [\d,.]+ images/s(, [\d.e-]+ % of pure matmul speed)?, \d+\.\d GB"
     assert after and all(re.fullmatch(form, words) for words in after), after
 
 

@@ -151,7 +151,7 @@ LOSSES = ("loss", "held-out-loss")
 FITTED = "fitted"
 """The start that is measured on the reference's first run."""
 USUAL_STARTS = ("adaln-zero", "adaln-gaussian", "adaln-step1", "adaln-mix")
-UNITS = {"s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
+UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 """Of time, in seconds."""
 
 
@@ -166,8 +166,8 @@ class Budget:
     def of(cls, text: str) -> "Budget":
         """`2h`, `90min`, `3d`; `40runs`; `1e15flop`. Raises `ValueError` in one line for anything else.
 
-        >>> Budget.of("1.5h"), Budget.of("40 runs")
-        (Budget(amount=5400.0, unit='seconds'), Budget(amount=40.0, unit='runs'))
+        >>> Budget.of("1.5h"), Budget.of("90m") == Budget.of("90min"), Budget.of("40 runs")
+        (Budget(amount=5400.0, unit='seconds'), True, Budget(amount=40.0, unit='runs'))
         """
         number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
         word = text.strip().removeprefix(number).strip()

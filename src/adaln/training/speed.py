@@ -55,7 +55,7 @@ class Speed:
             f"loss {state.norms[0].item():.4f}",
             f"gradient {state.grad_norm().item():.3g}",
             f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s",
-            f"{100 * rate * self.share_of_image():.2g} % of the fastest products",
+            f"{100 * rate * self.share_of_image():.2g} % of pure matmul speed",
             f"{self.peak_bytes() / 1e9:.1f} GB",
         ]
         return ", ".join(part for part in parts if not part.startswith("0 %"))

@@ -263,6 +263,7 @@ def test_a_start_that_diverges_leaves_and_the_page_says_so(base, tmp_path, score
         (lambda: Rules(by="kid"), "by is 'kid', which may be below 0"),
         (lambda: Rules(by="fdr"), "by is 'fdr', which needs a validation set"),
         (lambda: Budget.of("2 weeks"), "budget is '2 weeks'; expected a time, runs or operations"),
+        (lambda: Budget.of("4mo"), "budget is '4mo'; expected a time, runs or operations"),
         (lambda: Budget.of("-3h"), "budget is '-3h'"),
     ],
 )
