@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adaln.cli import training
+from adaln.cli import main, training
 from adaln.cli.options import config_in, take_preset
 from adaln.codec import canonical_json
 from adaln.config import PRESETS, to_dict
@@ -14,6 +14,7 @@ from adaln.models import MODELS
 from adaln.processes import PROCESSES
 from adaln.sampling import SampleConfig
 from helpers.command_line import SMALL, data, fails, run
+from helpers.pictures import pixels, png, write_folder
 
 DRY = {
     "train digits": "1 run, runs/digits-",
@@ -153,3 +154,39 @@ def test_a_file_of_python_is_answered_with_the_words_that_name_its_code(
     file, meant = (text.replace("HERE", str(tmp_path)) for text in (file, meant))
     line = fails(capsys, *words.replace("FILE", file).split())
     assert f"{file!r} names a file of Python; expected" in line and line.rstrip().endswith(f"such as {meant}")
+
+
+def dry(capsys, *words):
+    """What a dry run says, by the first word of each of its lines."""
+    lines = run(capsys, *words, *SMALL, "--dry-run").splitlines()
+    return {line.partition(":")[0]: line for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        ([""], "pictures, 4 pictures, no classes: unconditional; each 8 x 8, 3 channels"),
+        (["cat/", "dog/"], "pictures, 8 pictures, 2 classes (cat, dog) of at least 4; each 8 x 8, 3 channels"),
+    ],
+)
+def test_a_dry_run_says_what_data_it_found(capsys, tmp_path, monkeypatch, folders, said):
+    monkeypatch.chdir(tmp_path)
+    write_folder(Path("pictures"), {f"{name}{i}.png": png(pixels(i, 8, 8, 3)) for name in folders for i in range(4)})
+    for words in (["train"], ["choose", "--budget", "100runs", "--by", "loss"]):
+        assert dry(capsys, *words[:1], "digits", "--data.path", "pictures", *words[1:])["data"] == f"data: {said}"
+
+
+def test_a_dry_run_speaks_of_scores_and_samples_only_where_there_are_some(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = dry(capsys, "train", "digits")
+    assert not plain["time"].endswith("on top") and plain["disk"].endswith("of checkpoints")
+    scored = dry(capsys, "train", "digits", "--evaluate.every", "4")
+    assert scored["time"].endswith("; scores come on top") and scored["disk"].endswith("of checkpoints and samples")
+    choose = "choose", "digits", "--budget", "100runs"
+    assert dry(capsys, *choose)["time"].endswith("; scores come on top")
+    assert not dry(capsys, *choose, "--by", "loss")["time"].endswith("on top")
+    held = dry(capsys, *choose, "--by", "held-out-loss", "--data.held-out", "0.1")["time"]
+    assert held.endswith("; held-out losses come on top")
+    main(["train", "digits", *SMALL, "--out", "r"])
+    capsys.readouterr()
+    assert "scores" not in run(capsys, "sample", "r", "--num-images", "4", "--dry-run", "--device", "cpu")

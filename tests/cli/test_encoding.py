@@ -157,7 +157,7 @@ def test_training_and_encoding_begin_with_one_line_of_what_the_set_is(capsys, pi
     lines = capsys.readouterr().err.splitlines()
     if command == "train" and "dog/9.png" in add:
         said = said.replace("7 pictures", "6 pictures") + ", 1 that cannot be decoded"
-    assert lines[0] == said
+    assert lines[0] == said + "; each 8 x 8, 3 channels" * (command == "train")
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_a_flat_set_is_called_unconditional_and_so_is_one_whose_labels_are_ignor
     assert (
         capsys.readouterr()
         .err.splitlines()[0]
-        .endswith("2 classes (cat, dog) of at least 3; labels ignored: unconditional")
+        .endswith("2 classes (cat, dog) of at least 3; labels ignored: unconditional; each 8 x 8, 3 channels")
     )
     main(["encode", "set/cat", "flat", "--autoencoder", "none"])
     assert capsys.readouterr().err.splitlines()[0] == "set/cat: 3 pictures, no classes: unconditional"

@@ -132,7 +132,9 @@ def test_the_first_line_and_inspect_say_how_many_are_held_out(tmp_path, capsys):
     plain = write_folder(
         tmp_path / "flat", {f"{i}.png": png(image.transpose(1, 2, 0)) for i, image in enumerate(noise(20))}
     )
-    assert re.search(r"unconditional; \d+ held out$", load(DataConfig(str(plain), held_out=0.5)).summary())
+    assert re.search(
+        r"unconditional; each 4 x 4, 3 channels; \d+ held out$", load(DataConfig(str(plain), held_out=0.5)).summary()
+    )
 
 
 def test_hashes_are_read_once_and_kept(tmp_path, monkeypatch):

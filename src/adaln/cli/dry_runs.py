@@ -27,12 +27,12 @@ BYTES_IN_TRAINING = 5 * 4
 """Of a parameter: float32 of the weight, its gradient and average, and Adam's two moments."""
 
 
-def dry_run(jobs: "Sequence[Job]", root: Path, device: "torch.device", workers: int, spec: DataSpec) -> Output:
-    """Of the runs that jobs stand for, so many at a time; `spec` is that of their data."""
+def dry_run(jobs: "Sequence[Job]", root: Path, device: "torch.device", workers: int, run: "Run") -> Output:
+    """Of the runs that jobs stand for, so many at a time; `run` has their data."""
     from adaln.studies.run.costs import drawing_work, run_bytes, work, work_done
     from adaln.studies.study import by_run
 
-    runs = by_run(jobs)
+    runs, spec, found = by_run(jobs), run.spec, f"{run.data.path}, {run.dataset.summary()}"
     begun = {name for name, of_run in runs.items() if (of_run[0].run_in(root).path / "config.json").exists()}
     left = {
         name: work(of_run, spec) - (work_done(of_run, root) if name in begun else 0) for name, of_run in runs.items()
@@ -47,15 +47,25 @@ def dry_run(jobs: "Sequence[Job]", root: Path, device: "torch.device", workers: 
     disk, memory = sum(run_bytes(of_run) for of_run in runs.values()), parameters * BYTES_IN_TRAINING
     missing = sum(work > 0 for work in left.values())
     counts = {"runs": len(runs), "missing": missing, "parameters": parameters, "steps": longest.steps}
-    data = {**counts, "seconds": seconds, "drawing_seconds": drawing, "disk_bytes": disk, "memory_bytes": memory}
+    data = {
+        **counts,
+        "data": found,
+        "seconds": seconds,
+        "drawing_seconds": drawing,
+        "disk_bytes": disk,
+        "memory_bytes": memory,
+    }
+    are_scored, are_held = any(job.score_at for job in jobs), any(job.loss_steps for job in jobs)
+    on_top = [name for name, come in (("scores", are_scored), ("held-out losses", are_held)) if come]
     which = f"1 run, {root / next(iter(runs))}" if len(runs) == 1 else f"{len(runs):,} runs in {root}"
     what = f"{model_name(longest.model)}, {parameters / 1e6:.3g} M parameters, {longest.steps:,} steps"
     return Output(
         data,
         [
             f"{which}: {what}; {missing:,} to train or go on with",
-            rates.line(seconds, workers if len(runs) > 1 else None, drawing),
-            f"disk: {disk / 1e9:.3g} GB of checkpoints and samples",
+            f"data: {found}",
+            rates.line(seconds, workers if len(runs) > 1 else None, drawing, on_top),
+            f"disk: {disk / 1e9:.3g} GB of checkpoints{' and samples' * are_scored}",
             f"memory of each: {memory / 1e9:.3g} GB of weights, gradients, average and moments; activations on top",
             *average_of(longest),
             "nothing was trained",
@@ -109,7 +119,7 @@ def dry_sweep(run: "Run", ways: "Sequence[Scoring]", step: int) -> Output:
         [
             f"{len(ways):,} ways to sample step {step:,} of {run.path}, {count:,} images each: {len(left):,} to be"
             " drawn, then the best of all once more",
-            rates.line(seconds) if seconds else "time: not known, the solver chooses its steps",
+            rates.line(seconds, on_top=["scores"]) if seconds else "time: not known, the solver chooses its steps",
             "nothing was drawn",
         ],
     )
@@ -204,10 +214,11 @@ class Rates:
         rate = kept_rate(config.model.hidden_size, config.precision, self.device)
         return rate * (1 if self.device.type == "cuda" else self.threads or torch.get_num_threads())
 
-    def line(self, seconds: float, workers: int | None = None, drawing: float = 0.0) -> str:
-        """On time; `drawing` is the part of it that samples take."""
+    def line(self, seconds: float, workers: int | None = None, drawing: float = 0.0, on_top: Sequence[str] = ()) -> str:
+        """On time; `drawing` is the part of it that samples take, `on_top` what it has no part of."""
         on = f"on {self.device}" + f" by {workers} at a time" * bool(workers)
         of_samples = f", of which samples {span(drawing)}" * bool(drawing)
+        more = f"; {' and '.join(on_top)} come on top" * bool(on_top)
         if self.is_timed:
-            return f"time: about {span(seconds)} {on}{of_samples}, as a step took just now; scores come on top"
-        return f"time: at least {span(seconds)} {on}{of_samples}, at its rate of products; scores come on top"
+            return f"time: about {span(seconds)} {on}{of_samples}, as a step took just now{more}"
+        return f"time: at least {span(seconds)} {on}{of_samples}, at its speed of matrix products{more}"

@@ -17,7 +17,6 @@ from adaln.cli.study_list import listing
 from adaln.conditioning import scheme
 from adaln.config import RunConfig, model_name
 from adaln.progress import note, titled
-from adaln.specs import DataSpec
 from adaln.studies import SCALES, STUDIES, Overrides
 from adaln.studies.choices import (
     FITTED,
@@ -32,6 +31,7 @@ from adaln.studies.choices import (
 )
 
 if TYPE_CHECKING:
+    import adaln.runs
     import adaln.studies
     import adaln.studies.run.workers
     from adaln.studies.questions.choose_question import Question
@@ -152,7 +152,7 @@ def search_verb(words: list[str]) -> Output:
         check_search(search, base, options.trials, makes_reference=False)
         stds = [{str(role): search.low * k for role in search.over} for k in range(1, options.trials + 1)]
         jobs = [job for k, of in enumerate(stds) for job in jobs_of(search, base, k, of, base.steps)]
-        return _dry(jobs, options.launch, unmade(base).spec)
+        return _dry(jobs, options.launch, unmade(base))
     with going_on_with(again), launched(options.launch) as launcher, titled(f"search {base.name}"):
         trials = run_search(search, base, options.trials, root, launcher)
     folder, result = write_search(SearchResult.of(search, base, trials, root), root, again)
@@ -217,7 +217,7 @@ def _dry_choice(asked: "Question", rate: float, options: ChooseOptions) -> Outpu
     seeds, plan = check_choice(asked, starts, rate, makes_reference=False)
     fitted = {FITTED: replace(asked.choice.base, name=FITTED)} if fits(asked) else {}  # takes as much, whatever it is
     jobs = [asked.job(start, seed) for seed in range(seeds) for start in (starts | fitted).values()]
-    cost = _dry(jobs, options.launch, unmade(asked.base).spec)
+    cost = _dry(jobs, options.launch, unmade(asked.base))
     first = f"{options.repeat} x, each of them: " * (options.repeat > 1) + plan
     return Output({"plan": plan, **cost.data}, [first, *cost.shown])
 
@@ -232,7 +232,7 @@ def _dry_study(options: StudyOptions) -> Output:
     check_is_papers(plan)
     of_one_seed = by_run(replace(plan, seeds=plan.seeds[:1]).jobs()).values()
     first, *_ = [Run.planned(of_run[-1].config, root) for of_run in of_one_seed]  # all fit their data, or are refused
-    return _dry(plan.jobs(), options.launch, first.spec)
+    return _dry(plan.jobs(), options.launch, first)
 
 
 def _dry_weights(weights: Sequence[str]) -> Output:
@@ -244,13 +244,13 @@ def _dry_weights(weights: Sequence[str]) -> Output:
     return Output(data, [*lines, "nothing is trained, and nothing was written"])
 
 
-def _dry(jobs: "Sequence[adaln.studies.Job]", launch: Launching, spec: DataSpec) -> Output:
+def _dry(jobs: "Sequence[adaln.studies.Job]", launch: Launching, run: "adaln.runs.Run") -> Output:
     from adaln.cli.dry_runs import dry_run
     from adaln.parallel import find_device
     from adaln.studies.run.workers import workers_for
 
     device = find_device(launch.device)
-    return dry_run(jobs, launch.root, device, len(workers_for(device, launch.jobs)), spec)
+    return dry_run(jobs, launch.root, device, len(workers_for(device, launch.jobs)), run)
 
 
 def _finished(

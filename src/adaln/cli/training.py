@@ -114,7 +114,7 @@ def dry_training(options: TrainOptions, scoring: Scoring, steps: Sequence[int]) 
     device = find_device(options.device)
     run = Run.planned(options.config, options.root, options.out, device)
     job = Job("", run.config, tuple(steps), scoring.sample, scoring.features, scoring.reference)
-    return dry_run([job], run.path.parent, device, 1, run.spec)
+    return dry_run([job], run.path.parent, device, 1, run)
 
 
 def trained(run: "adaln.runs.Run", scoring: Scoring, steps: Sequence[int], loss_at: Sequence[int] = ()) -> Output:

@@ -130,11 +130,14 @@ class Dataset:
         return self.images.file_of(row) if isinstance(self.images, Rows) else None
 
     def summary(self) -> str:
-        """One line: how many pictures, which classes and how many each has at least, what was passed over, held out."""
+        """One line: how many pictures, which classes and how many each has at least, what was passed over, how
+        large each is, how many are held out."""
         ignores = self.class_names and not self.spec.num_classes
         left = (*self.passed_over, *([f"{len(self.skipped):,} that cannot be decoded"] if self.skipped else ()))
         parts = [summary(self.labels, self.class_names, left)]
         parts += ["labels ignored: unconditional"] if ignores else []
+        spec = self.spec
+        parts.append(f"each {spec.height} x {spec.width}, {spec.channels} channel{'s' * (spec.channels > 1)}")
         if self.split:
             _, counts = np.unique(self.labels[self.split.held_out], return_counts=True)
             of_each = f", at least {counts.min():,} of each class" if self.spec.num_classes else ""

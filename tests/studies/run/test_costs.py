@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adaln.cli.dry_runs import dry_run
 from adaln.data import load
+from adaln.evaluation.checkpoints import unmade
 from adaln.models import MODELS, flops, num_parameters
 from adaln.processes import Guidance, SamplerConfig
 from adaln.runs import Run
@@ -105,10 +106,10 @@ def test_the_work_of_a_run_is_what_its_training_takes_by_a_counter_of_operations
 
 def test_a_dry_run_says_what_part_of_the_time_samples_take(job, tmp_path):
     def costs(*jobs):
-        return dry_run(jobs, tmp_path, torch.device("cpu"), 1, DIGITS)
+        return dry_run(jobs, tmp_path, torch.device("cpu"), 1, unmade(job.config))
 
     whole, unscored = costs(job), costs(replace(job, score_at=()))
     drawn, trained = 2 * 30 * 7, 3 * 10 * 8
     assert whole.data["drawing_seconds"] == pytest.approx(whole.data["seconds"] * drawn / (drawn + trained))
     assert unscored.data["drawing_seconds"] == 0
-    assert "of which samples" in whole.shown[1] and "of which samples" not in unscored.shown[1]
+    assert "of which samples" in whole.shown[2] and "of which samples" not in unscored.shown[2]
