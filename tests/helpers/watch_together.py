@@ -18,17 +18,14 @@ def main(folder: str) -> None:
         if world() > 1:
             fully_shard(network)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
-        handle = None
         try:
-            handle = adaln.watch(network, optimizer, to=folder, every=range(4))
+            adaln.watch(network, optimizer, to=folder, every=1)
         except ValueError as error:
             print(error)  # noqa: T201
         for _ in range(4):
             for parameter in network.parameters():
                 parameter.grad = parameter.detach() * 0.5 + 1e-3
             optimizer.step()
-        if handle is not None:
-            handle.close()
 
 
 if __name__ == "__main__":

@@ -151,9 +151,10 @@ class Watch:
 
     def close(self, records_end: bool = True) -> None:
         """Record the end, write the losses that are left, let go of the optimiser, let trackers send what is left and
-        the page. Of a network whose blocks are sharded every process calls it.
+        the page.
 
-        `records_end`: the state after the last update, where no record is of it; not of what an exception ended.
+        `records_end`: the state after the last update, where no record is of it; not of what an exception ended, nor of
+        a network whose blocks are sharded, since whoever closes need not have the other processes beside it.
         """
         records_end = records_end and self.is_open
         try:
@@ -184,8 +185,8 @@ class Watch:
         self.close(records_end=kind is None)
 
     def close_at_exit(self) -> None:
-        """Where the process ends, of a sharded network without those that hold the rest of it."""
-        self.close(records_end=not (hasattr(sys, "last_type") or self._weights.are_sharded))
+        """Where the process ends, by an exception or without one."""
+        self.close(records_end=not hasattr(sys, "last_type"))
 
     @property
     def updates(self) -> int:
@@ -240,7 +241,7 @@ class Watch:
     @torch.no_grad()
     def _record_end(self) -> None:
         step = self.updates
-        if step in (self._begun, self._recorded) or self._weights.is_idle or not self._weights.are_as_remembered():
+        if step in (self._begun, self._recorded) or not self._weights.are_as_remembered():
             return
         seen = self._weights.keep(step)
         self._record(step, self._weights.gradient_squares(is_late=True), seen)

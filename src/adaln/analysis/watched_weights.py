@@ -19,7 +19,7 @@ from adaln.analysis.role_updates import (
     parameters_in,
     wide,
 )
-from adaln.parallel import from_first, is_sharded, rank
+from adaln.parallel import is_sharded, rank
 from adaln.tensor_files import unwrapped
 
 
@@ -147,17 +147,16 @@ class WatchedWeights:
 
     def remember(self) -> None:
         """After an update: some entries of one tensor that is trained, for `are_as_remembered`."""
-        self._last = None if self.is_idle else own_entries(self._trained())
+        self._last = None if self.is_idle or self.are_sharded else own_entries(self._trained())
 
     def are_as_remembered(self) -> bool:
         """Whether they are what the last update left: no average was copied into them, say, and they are where they
-        were. All processes that hold some ask, and get what the first finds."""
+        were. Not known where another process has them or parts of them."""
         try:
             are_alone = self._last is not None and not self.follow(())
         except ValueError:  # they are gone
-            are_alone = False
-        are_alone = are_alone and not have_moved(self._last or [], own_entries(self._trained()))
-        return from_first(lambda: are_alone) if self.are_sharded else are_alone
+            return False
+        return are_alone and not have_moved(self._last or [], own_entries(self._trained()))
 
     def _trained(self) -> Sequence[Watched]:
         """The first that is."""
