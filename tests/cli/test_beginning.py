@@ -176,6 +176,7 @@ def test_a_dry_run_says_what_data_it_found(capsys, tmp_path, monkeypatch, folder
         assert dry(capsys, *words[:1], "digits", "--data.path", "pictures", *words[1:])["data"] == f"data: {said}"
 
 
+@pytest.mark.slow
 def test_a_dry_run_speaks_of_scores_and_samples_only_where_there_are_some(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plain = dry(capsys, "train", "digits")

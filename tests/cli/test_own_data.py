@@ -128,6 +128,7 @@ def test_scores_in_one_process_are_held_against_the_data_as_it_lies(capsys, else
     assert counts == [8, 9]
 
 
+@pytest.mark.slow
 def test_the_same_data_elsewhere_is_the_run_s_own(capsys, elsewhere):
     write_folder(elsewhere / "set", PICTURES)
     assert data(capsys, "evaluate", "r", "--reference", "r", *FEATURES)["scores"]["fid"]["num_reference"] == 8

@@ -65,6 +65,7 @@ def test_an_average_that_the_run_will_not_keep_is_refused_before_anything_is_wri
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_gone_is_not_left_unscored_in_silence(small_config, tmp_path):
     config = small_config(steps=6, checkpoint_every=2, keep_checkpoints=1)
     adaln.train(config, tmp_path / "run", "cpu")
