@@ -77,7 +77,7 @@ def dry_encode(out: Path, left: "adaln.data.Foreseen") -> Output:
     return Output(
         asdict(left),
         [
-            f"{out}: {left.num_images:,} images, {left.missing:,} of them to be encoded",
+            f"{out}: {left.num_images:,} files, {left.missing:,} of them to be decoded and encoded",
             f"time: about {span(left.seconds)} in one process, as the first pictures took just now",
             f"disk: {left.disk_bytes / 1e6:,.1f} MB in all",
             "nothing was written",

@@ -134,7 +134,7 @@ def _source_sha256(target: str, function: Callable[[Images], object]) -> str:
 def _wrapped(target: str, function: Callable[[Images], object]) -> Callable[[Images], Features]:
     def network(images: Images) -> Features:
         try:
-            result = function(images)
+            result = function(images.clone())  # what it writes into is not what is hashed
         except Exception as error:  # whatever the user's own code raises
             raise ValueError(f"features {target!r}: {type(error).__name__}: {' '.join(str(error).split())}") from error
         parts = result.parts if isinstance(result, Features) else {"pool": result}

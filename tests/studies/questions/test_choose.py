@@ -213,9 +213,11 @@ def test_a_network_of_ones_own_races_as_it_is_made_too_where_that_is_a_start_of_
 def test_it_is_said_where_another_start_led_before_the_end():
     means = {10: {"a": 1.0, "b": 9.0}, 20: {"a": 3.0, "b": 2.0}, 40: {"a": 1.0, "b": 1.5}}
     (line,) = order_moved(means, False, "loss")
-    assert line == "Longer runs may say otherwise: at step 20 b was ahead of a; by step 40 its loss went from 3 to 1."
+    assert (
+        line == "Longer runs may say otherwise: at step 20 b was ahead of a; by step 40 the loss of a went from 3 to 1."
+    )
     assert order_moved(means, True, "IS") == [
-        "Longer runs may say otherwise: at step 20 a was ahead of b; by step 40 its IS went from 2 to 1.5."
+        "Longer runs may say otherwise: at step 20 a was ahead of b; by step 40 the IS of b went from 2 to 1.5."
     ]
     assert (
         order_moved({10: means[10], 40: means[40]}, False, "loss") == order_moved({40: means[40]}, False, "loss") == []

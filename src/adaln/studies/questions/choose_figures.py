@@ -96,7 +96,7 @@ def order_moved(means: Mapping[int, Mapping[str, float]], more_is_better: bool, 
     led, leads = best(then, key=then.__getitem__), best(now, key=now.__getitem__)
     if led == leads:
         return []
-    moved = f"its {score} went from {then[leads]:.3g} to {now[leads]:.3g}"
+    moved = f"the {score} of {leads} went from {then[leads]:.3g} to {now[leads]:.3g}"
     return [f"Longer runs may say otherwise: at step {before:,} {led} was ahead of {leads}; by step {end:,} {moved}."]
 
 
